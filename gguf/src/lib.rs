@@ -1,0 +1,103 @@
+//! Reader of GGUF headers: metadata, tensor table and layout, from whatever bytes of the file are there so far.
+//!
+//! The crate does no I/O and never sees tensor data. A caller that holds a prefix of a file calls [`parse`]; the
+//! answer is either the finished [`Gguf`] or how much more of the file to bring. Everything in the header is checked
+//! against the length of the file before it is used: counts, lengths, nesting, shapes, offsets, overlaps, truncation.
+//! Memory grows only with header bytes that are really there, never with a number that the file claims.
+//!
+//! ```
+//! # fn read_at_most(len: u64) -> Vec<u8> { std::fs::read("../models/nano/gpt-oss-nano.gguf").unwrap()[..len as usize].to_vec() }
+//! # let file_len = 3_054_208;
+//! use gptoss_gguf::{Progress, parse};
+//! let mut header = Vec::new();
+//! let gguf = loop {
+//!     match parse(&header, file_len)? {
+//!         Progress::Ready(gguf) => break gguf,
+//!         Progress::NeedMore { at_least } => header = read_at_most(at_least),
+//!     }
+//! };
+//! assert_eq!(gguf.metadata.str("general.architecture")?, "gpt-oss");
+//! let embedding = gguf.tensor("token_embd.weight").expect("gpt-oss files have one");
+//! assert_eq!(embedding.shape, [192, 1280]); // ne0, the contiguous dimension, first
+//! # Ok::<(), gptoss_gguf::GgufError>(())
+//! ```
+//!
+//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
+
+mod cursor;
+mod error;
+mod layout;
+mod metadata;
+mod parse;
+mod split;
+mod tensor_type;
+mod value;
+
+pub use error::GgufError;
+pub use metadata::Metadata;
+pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
+pub use split::{SplitInfo, split_name};
+pub use tensor_type::TensorType;
+pub use value::{Array, FromValue, StringArray, Value};
+
+/// The header of one GGUF file, fully read and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gguf {
+    /// Version of the format: 2 or 3.
+    pub version: u32,
+    /// `general.alignment` in bytes, or [`DEFAULT_ALIGNMENT`] where the file has no such key.
+    pub alignment: u64,
+    /// Where tensor data begins, in bytes from the start of the file.
+    pub data_offset: u64,
+    /// Length of the whole file in bytes, as the caller gave it.
+    pub file_len: u64,
+    /// All key-value pairs, in file order.
+    pub metadata: Metadata,
+    /// All tensors, in file order.
+    pub tensors: Vec<TensorInfo>,
+    /// Indices into `tensors`, sorted by name.
+    by_name: Vec<u32>,
+    split: Option<SplitInfo>,
+}
+
+/// Where one tensor lies in the file, and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// ggml name, verbatim.
+    pub name: String,
+    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. No dimension is zero.
+    pub shape: Vec<u64>,
+    /// Storage format of the weights.
+    pub kind: TensorType,
+    /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment.
+    pub offset: u64,
+    /// Length of the data in bytes, computed from `kind` and `shape`. Zero exactly when `kind` is
+    /// [`TensorType::Unknown`], because then nobody can say.
+    pub size_bytes: u64,
+}
+
+impl TensorInfo {
+    /// Number of weights: the product of `shape`.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+}
+
+impl Gguf {
+    /// The tensor of that exact name.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        let tensors = &self.tensors;
+        let found = self.by_name.binary_search_by(|&i| tensors[i as usize].name.as_str().cmp(name)).ok()?;
+        Some(&tensors[self.by_name[found] as usize])
+    }
+
+    /// Which part of a split model this file is; `None` for a model in one file.
+    pub fn split(&self) -> Option<SplitInfo> {
+        self.split
+    }
+
+    /// Tensors stored in a format this crate does not know, in file order. Their `size_bytes` is zero.
+    pub fn unknown_types(&self) -> impl Iterator<Item = &TensorInfo> {
+        self.tensors.iter().filter(|tensor| matches!(tensor.kind, TensorType::Unknown(_)))
+    }
+}

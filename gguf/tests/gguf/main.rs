@@ -1,0 +1,21 @@
+//! Tests of the reader on files built by hand and on the committed demo model.
+
+#![allow(clippy::unwrap_used)] // in a test that is the assertion
+
+mod faults;
+mod metadata;
+mod nano;
+mod prefixes;
+mod split;
+mod types;
+mod writer;
+
+use gptoss_gguf::{Gguf, GgufError, Progress, parse};
+
+/// Parses a whole file.
+fn parse_whole(file: &[u8]) -> Result<Gguf, GgufError> {
+    match parse(file, file.len() as u64)? {
+        Progress::Ready(gguf) => Ok(*gguf),
+        Progress::NeedMore { at_least } => panic!("the whole file is there, yet {at_least} bytes were asked for"),
+    }
+}

@@ -1,0 +1,91 @@
+//! What a user can ask of a running engine.
+
+use serde::{Deserialize, Serialize};
+
+/// Page (or terminal) to engine host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Command {
+    /// Open a model and put it on the GPU; then answer `prompt` if there is one.
+    Load { model: ModelLocation, options: LoadOptions, prompt: Option<Prompt> },
+    /// Answer a prompt with the model that is loaded.
+    Generate { prompt: Prompt },
+    /// Stop whatever is going on, at its next safe point.
+    Stop,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelLocation {
+    /// An absolute http(s) URL of a GGUF file on a host that honours byte ranges.
+    Url { url: String },
+    /// A file the user picked or dropped; the `File` object itself travels beside the command.
+    PickedFile { name: String },
+}
+
+/// What can be chosen at load time. `None` means: as the model and the device allow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LoadOptions {
+    /// Run only the first N layers (0: embedding and output head only). For experiments; the output is not the model's.
+    pub layers: Option<u32>,
+    /// Capacity of the KV cache, in tokens.
+    pub max_kv_tokens: Option<u32>,
+    /// GPU memory for expert weights, in bytes; less than all experts means that they are paged.
+    pub expert_memory_bytes: Option<u64>,
+    pub attention: Attention,
+    /// Store the KV cache as F32 instead of F16 (parity runs).
+    pub kv_f32: bool,
+    /// Round YaRN's correction range as llama.cpp does (for comparing with it).
+    pub yarn_truncate: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// Sliding window on even layers, full attention on odd ones: the model.
+    #[default]
+    Model,
+    /// Full attention everywhere. For experiments; the output is not the model's.
+    Dense,
+}
+
+/// One question, with everything that shapes its answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prompt {
+    pub user: String,
+    /// Developer instructions; empty means none.
+    pub instructions: String,
+    pub effort: Effort,
+    /// `Current date:` in the system message, as `YYYY-MM-DD`; `None` leaves the line out.
+    pub date: Option<String>,
+    /// At most this many new tokens.
+    pub max_new_tokens: u32,
+    pub sampling: Sampling,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+/// How the next token is chosen. The default is greedy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 is greedy: always the most likely token.
+    pub temperature: f32,
+    /// Keep only the k most likely; 0 keeps all.
+    pub top_k: u32,
+    /// Keep the smallest set whose probabilities reach p; 1 keeps all.
+    pub top_p: f32,
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
+    }
+}

@@ -1,0 +1,237 @@
+//! What an engine host reports. Every number here was measured or read from the file; display is the watcher's business.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stage::{Stage, StageStatus};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// The engine host is up and takes commands. What is sent before this may be lost.
+    HostReady,
+    /// A stage began or ended; `elapsed_ms` is its own duration, known when it ends.
+    Stage { stage: Stage, status: StageStatus, elapsed_ms: Option<f64> },
+    /// The GPU that was granted.
+    Adapter(AdapterInfo),
+    /// What the header says the file is.
+    Model(ModelInfo),
+    /// Where everything will go, worked out from the header and the granted limits alone.
+    Plan(MemoryPlan),
+    /// Progress of fetching weights (and, before that, of the header).
+    Fetch {
+        /// Bytes received so far.
+        fetched_bytes: u64,
+        /// Bytes the load needs in all; equals `fetched_bytes` at the end.
+        needed_bytes: u64,
+        requests: u32,
+        /// Since the first byte; `None` before there is anything to measure.
+        bytes_per_second: Option<f64>,
+    },
+    /// A tensor is complete on the GPU (or in host memory, for the embedding).
+    Tensor { name: String, format: String, bytes: u64, index: u32, count: u32 },
+    /// Bytes of GPU buffers that this engine holds right now.
+    GpuMemory { allocated_bytes: u64 },
+    /// The model is loaded and can answer.
+    Ready { load_ms: f64 },
+    PromptEncoded { tokens: u32, context_tokens: u32 },
+    Prefill { done_tokens: u32, total_tokens: u32, elapsed_ms: f64 },
+    Token(TokenInfo),
+    /// KV cache fill.
+    Kv { used_tokens: u32, capacity_tokens: u32, bytes: u64 },
+    Experts(CacheCounters),
+    Work(WorkCounters),
+    /// The answer is complete.
+    Finished {
+        reason: FinishReason,
+        new_tokens: u32,
+        /// Text of the final channel.
+        final_text: String,
+        analysis_text: String,
+        tool_calls: Vec<ToolCall>,
+        prefill_tokens_per_second: Option<f64>,
+        decode_tokens_per_second: Option<f64>,
+        /// `None` when no token was produced.
+        time_to_first_token_ms: Option<f64>,
+    },
+    /// STOP took effect; the model stays loaded if it was.
+    Stopped { model_loaded: bool },
+    /// The run stopped with an error. Nothing after this belongs to the failed work.
+    Failed { stage: Stage, failure: Failure },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdapterInfo {
+    pub name: String,
+    pub backend: String,
+    /// True for a software adapter: it works, slowly.
+    pub software: bool,
+    pub max_buffer_bytes: u64,
+    pub max_binding_bytes: u64,
+    pub max_workgroup_storage_bytes: u32,
+    pub features: Vec<String>,
+    /// Which tier of kernels runs: `baseline` needs neither shader-f16 nor subgroups.
+    pub tier: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    pub name: String,
+    pub architecture: String,
+    pub file_bytes: u64,
+    pub tensors: u32,
+    pub layers: u32,
+    pub hidden: u32,
+    pub query_heads: u32,
+    pub kv_heads: u32,
+    pub experts: u32,
+    pub experts_per_token: u32,
+    pub vocabulary: u32,
+    pub context_tokens: u32,
+    pub window_tokens: u32,
+    /// How many layers will run: less than `layers` only when the user asked for it.
+    pub layers_run: u32,
+    /// `(format name, tensors, bytes)`, as found in the file.
+    pub formats: Vec<(String, u32, u64)>,
+}
+
+/// GPU and host memory by purpose, in bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MemoryPlan {
+    pub dense_bytes: u64,
+    pub expert_slot_bytes: u64,
+    pub expert_slots_per_layer: u32,
+    pub experts_per_layer: u32,
+    pub expert_bytes: u64,
+    pub kv_bytes: u64,
+    pub kv_capacity_tokens: u32,
+    pub scratch_bytes: u64,
+    /// All of the above on the GPU.
+    pub gpu_total_bytes: u64,
+    /// Embedding table kept in host (JS) memory; only rows of it are ever needed.
+    pub host_bytes: u64,
+    /// Fetched before the first token.
+    pub load_bytes: u64,
+    /// True when not all experts fit and they are paged.
+    pub paged: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TokenInfo {
+    /// Position among the generated tokens, from 0.
+    pub index: u32,
+    pub id: u32,
+    /// Visible text that this token completed; empty for format tokens and in the middle of a UTF-8 sequence.
+    pub text: String,
+    /// Where `text` belongs; `None` while a message header is being written.
+    pub channel: Option<Channel>,
+    /// Function a commentary message calls, when it is a tool call.
+    pub recipient: Option<String>,
+    /// Probability of the chosen token under the model's own distribution (temperature 1); `None` when it was drawn from
+    /// beyond the candidates that were read back.
+    pub probability: Option<f32>,
+    /// Entropy of that distribution, in nats.
+    pub entropy_nats: f32,
+    /// The most likely tokens, best first.
+    pub top: Vec<TopToken>,
+    /// Milliseconds since the previous token (for the first: since prefill ended).
+    pub elapsed_ms: f64,
+    /// Tokens per second over this answer's decode so far; `None` for the first.
+    pub decode_tokens_per_second: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopToken {
+    pub id: u32,
+    /// The token's text with specials shown by name; bytes that are not UTF-8 are replaced.
+    pub text: String,
+    pub probability: f32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    Analysis,
+    Commentary,
+    Final,
+    /// Arguments of a tool call, whatever channel they came on.
+    ToolCall,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    pub name: String,
+    /// As the model wrote them; JSON if the model did its job.
+    pub arguments: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// `<|return|>` or `<|endoftext|>`.
+    Return,
+    /// `<|call|>`: the model wants a tool.
+    Call,
+    MaxTokens,
+    ContextFull,
+    Stopped,
+}
+
+/// Expert cache, counted in (token, layer, expert) uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheCounters {
+    pub hits: u64,
+    pub misses: u64,
+    pub evictions: u64,
+    pub resident: u32,
+    pub slots: u32,
+    pub loaded_bytes: u64,
+}
+
+/// What the engine did, counted at the calls themselves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkCounters {
+    pub submits: u64,
+    pub dispatches: u64,
+    pub buffers_created: u64,
+    pub bind_groups_created: u64,
+    pub pipelines_created: u64,
+    /// Status read back per token (64 bytes each).
+    pub status_readback_bytes: u64,
+    /// Candidates or logits read back because someone wants to see or sample from them.
+    pub sampling_readback_bytes: u64,
+    /// Weight bytes received from the source.
+    pub weights_fetched_bytes: u64,
+    /// Weight bytes that were put to use; equal to the above when nothing was fetched twice or thrown away.
+    pub weights_used_bytes: u64,
+}
+
+/// An error in plain words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// What happened, naming the thing, what was expected and what was got.
+    pub message: String,
+    /// What the user can do about it.
+    pub advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No WebGPU, or no adapter.
+    NoGpu,
+    /// The source cannot be reached, or does not do byte ranges or CORS.
+    Source,
+    /// Not a GGUF file, or a damaged or truncated one.
+    File,
+    /// A GGUF file, but not one this engine runs.
+    Model,
+    /// Not enough GPU memory.
+    Memory,
+    /// The prompt or an option cannot be used.
+    Request,
+    /// The GPU went away or refused work.
+    DeviceLost,
+    /// A fault of ours.
+    Internal,
+}

@@ -1,0 +1,55 @@
+//! The stages a run goes through, in the order in which they normally happen.
+
+use serde::{Deserialize, Serialize};
+
+/// One step of loading or answering. Listed in [`Stage::LOAD`] and [`Stage::ANSWER`] for whoever draws them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// Ask for a WebGPU adapter and device, and note the limits that were granted.
+    GpuDevice,
+    /// Reach the source and prove that it honours byte ranges.
+    RangeCheck,
+    /// Read and check the GGUF header.
+    GgufHeader,
+    /// Work out what goes where in GPU memory, before anything big is fetched.
+    MemoryPlan,
+    /// Build tokenizer and special-token table from the header.
+    Tokenizer,
+    /// Compile every kernel.
+    Kernels,
+    /// Allocate GPU memory.
+    GpuMemory,
+    /// Fetch weights and put them on the GPU.
+    WeightsFetch,
+    /// Render the prompt as Harmony and encode it.
+    PromptEncode,
+    /// Run the prompt through the model.
+    Prefill,
+    /// Produce tokens one by one.
+    Decode,
+}
+
+impl Stage {
+    pub const LOAD: [Stage; 8] = [
+        Stage::GpuDevice,
+        Stage::RangeCheck,
+        Stage::GgufHeader,
+        Stage::MemoryPlan,
+        Stage::Tokenizer,
+        Stage::Kernels,
+        Stage::GpuMemory,
+        Stage::WeightsFetch,
+    ];
+    pub const ANSWER: [Stage; 3] = [Stage::PromptEncode, Stage::Prefill, Stage::Decode];
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageStatus {
+    Started,
+    Completed,
+    Failed,
+    /// Ended by the user's STOP.
+    Cancelled,
+}
