@@ -1,0 +1,129 @@
+use thiserror::Error;
+
+/// Why bytes could not be had. The message says what happened; [`SourceError::advice`] what can be done about it.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The caller asked for bytes that the file does not have.
+    #[error(
+        "{name} is {file_bytes} bytes long, but {len_bytes} bytes from offset {offset_bytes} are needed: the file is cut short or damaged"
+    )]
+    OutOfBounds { name: String, offset_bytes: u64, len_bytes: u64, file_bytes: u64 },
+
+    #[error("\"{url}\" is not an absolute http or https URL")]
+    NotHttpUrl { url: String },
+
+    /// The browser gave no response. It does not say whether the network or the CORS check is to blame.
+    #[error("no response from {url} that the browser would let this page read ({detail})")]
+    Network { url: String, detail: String },
+
+    #[error("{url} does not exist on its host (HTTP {status})")]
+    NotFound { url: String, status: u16 },
+
+    #[error("the host refused access to {url} (HTTP {status})")]
+    Forbidden { url: String, status: u16 },
+
+    #[error("the host of {url} failed (HTTP {status})")]
+    HostFailed { url: String, status: u16 },
+
+    #[error("the host answered HTTP {status} for {url}, expected 206 (partial content)")]
+    UnexpectedStatus { url: String, status: u16 },
+
+    /// HTTP 200 to a range request: the host sends the whole file.
+    #[error(
+        "the host of {url} ignores byte ranges: it answered HTTP 200 with the whole file, expected 206 with a part"
+    )]
+    RangesIgnored { url: String },
+
+    #[error("the host says that bytes {first}-{last} lie outside {url} (HTTP 416)")]
+    RangeRefused { url: String, first: u64, last: u64 },
+
+    #[error("{url} is empty")]
+    Empty { url: String },
+
+    /// Absent, or not listed in `Access-Control-Expose-Headers`; a page cannot tell the two apart.
+    #[error("the answer from {url} has no readable Content-Range header, so its bytes cannot be placed")]
+    ContentRangeUnreadable { url: String },
+
+    #[error("the answer from {url} has Content-Range \"{got}\", expected \"bytes {first}-{last}/{{size}}\"")]
+    ContentRangeInvalid { url: String, got: String, first: u64, last: u64 },
+
+    #[error("the host of {url} sent bytes {got_first}-{got_last}, expected {first}-{last}")]
+    WrongRange { url: String, first: u64, last: u64, got_first: u64, got_last: u64 },
+
+    #[error("{url} changed while it was being read: {what} was {expected}, is now {got}")]
+    Changed { url: String, what: &'static str, expected: String, got: String },
+
+    #[error("{url}: the transfer of bytes {first}-{last} broke off ({detail})")]
+    BodyInterrupted { url: String, first: u64, last: u64, detail: String },
+
+    #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
+    BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
+
+    /// A file on disk is no longer the one that was opened.
+    #[error("{name} changed on disk while it was being read: {detail}")]
+    FileChanged { name: String, detail: String },
+
+    #[error("{name} became shorter while it was being read: it had {expected_bytes} bytes, now {got_bytes}")]
+    FileShrank { name: String, expected_bytes: u64, got_bytes: u64 },
+
+    #[error("{name} is not a regular file")]
+    NotAFile { name: String },
+
+    #[error("cannot {action} {name}: {source}")]
+    Io { name: String, action: &'static str, source: std::io::Error },
+
+    /// The browser threw where nothing is expected to go wrong.
+    #[error("{action} failed in the browser: {detail}")]
+    Browser { action: &'static str, detail: String },
+}
+
+impl SourceError {
+    /// What the user can do about it, in a sentence or two.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::OutOfBounds { .. } => "Download the file again and compare its size with the publisher's.",
+            Self::NotHttpUrl { .. } => {
+                "Give the full address, for example http://127.0.0.1:8090/models/model.gguf, or pick the file from disk."
+            }
+            Self::Network { .. } => {
+                "Check that the host is running and the address is right. If the file opens in a tab of its own, the host does not allow \
+                 this page to read it: it has to send Access-Control-Allow-Origin (CORS), and a public https page may need your permission \
+                 to reach this machine. gguf-serve serves page and file from one address and needs none of this; picking the file from disk works too."
+            }
+            Self::NotFound { .. } => "Check the address; the host's catalogue lists what it has.",
+            Self::Forbidden { .. } => {
+                "The file needs a login or an allowed address. Download it and pick it from disk, or serve it with gguf-serve."
+            }
+            Self::HostFailed { .. } => "The fault is at the host. Try again later, or serve the file with gguf-serve.",
+            Self::UnexpectedStatus { .. } => {
+                "Check that the address leads to the file itself and not to a page about it."
+            }
+            Self::RangesIgnored { .. } => {
+                "The file is read in parts, so the host must honour Range requests. Serve it with gguf-serve, or pick the file from disk."
+            }
+            Self::RangeRefused { .. } => "The file is shorter than its header says: download it again.",
+            Self::Empty { .. } => "Download the file again.",
+            Self::ContentRangeUnreadable { .. } => {
+                "The host must send Content-Range and, to a page of another origin, list it in Access-Control-Expose-Headers. gguf-serve \
+                 does both; picking the file from disk works too."
+            }
+            Self::ContentRangeInvalid { .. } | Self::WrongRange { .. } => {
+                "Something between this page and the host handles ranges wrongly, perhaps a proxy or a cache. Serve the file with gguf-serve, or pick it from disk."
+            }
+            Self::Changed { .. } | Self::FileChanged { .. } => "Load the model again once the file no longer changes.",
+            Self::BodyInterrupted { .. } => {
+                "The connection broke. Load again; if it keeps breaking, check the host and the network."
+            }
+            Self::BodyLength { .. } => {
+                "The host, or a proxy or cache on the way, delivered the wrong number of bytes. Load again, or pick the file from disk."
+            }
+            Self::FileShrank { .. } => "The file is incomplete now. Download or copy it again.",
+            Self::NotAFile { .. } => "Give the path of a GGUF file.",
+            Self::Io { .. } => "Check that the file is there and may be read.",
+            Self::Browser { .. } => {
+                "Reload the page; if it happens again, the event log holds what is needed to report it."
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! What an answer to a range request must look like (RFC 9110 §14 and §15.3.7). Pure: headers in, verdict out.
+
+use crate::SourceError;
+
+/// A closed byte range, as HTTP writes it: both ends are included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl ByteRange {
+    /// The range of `len_bytes` bytes from `offset_bytes` on; `None` when it holds no byte or ends beyond `u64`.
+    pub fn new(offset_bytes: u64, len_bytes: u64) -> Option<Self> {
+        let last = offset_bytes.checked_add(len_bytes.checked_sub(1)?)?;
+        Some(Self { first: offset_bytes, last })
+    }
+
+    pub fn len_bytes(&self) -> u64 {
+        self.last - self.first + 1
+    }
+
+    /// Value of the `Range` request header. One range with both ends is CORS-safelisted: it needs no preflight.
+    pub fn header_value(&self) -> String {
+        format!("bytes={}-{}", self.first, self.last)
+    }
+}
+
+/// The parts of a response that decide whether its body can be trusted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    pub status: u16,
+    /// `Content-Range`, where it can be read.
+    pub content_range: Option<String>,
+    /// `ETag`, where it can be read.
+    pub etag: Option<String>,
+}
+
+/// What earlier answers said about the file; later ones have to agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFile {
+    pub len_bytes: u64,
+    /// The strong ETag, if the host sent one. A weak one promises nothing about single bytes, so it is not kept.
+    pub strong_etag: Option<String>,
+}
+
+impl KnownFile {
+    /// The strong ETag with the length, or the length alone.
+    pub fn identity(&self) -> String {
+        match &self.strong_etag {
+            Some(etag) => format!("etag {etag} {} bytes", self.len_bytes),
+            None => format!("{} bytes", self.len_bytes),
+        }
+    }
+}
+
+/// An answer that passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedRange {
+    /// What the body holds: the range asked for, or the part of it that the file has.
+    pub range: ByteRange,
+    pub file: KnownFile,
+}
+
+/// Accepts absolute http and https URLs with a host.
+pub fn check_http_url(url: &str) -> Result<(), SourceError> {
+    let rest = match url.split_once("://") {
+        Some((scheme, rest)) if ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) => rest,
+        _ => return Err(SourceError::NotHttpUrl { url: url.to_owned() }),
+    };
+    let host_is_empty = rest.is_empty() || rest.starts_with(['/', '?', '#', ':']);
+    if host_is_empty || url.contains(char::is_whitespace) {
+        return Err(SourceError::NotHttpUrl { url: url.to_owned() });
+    }
+    Ok(())
+}
+
+/// Decides whether `head` answers a request for `asked`.
+///
+/// `known` is what the first answer (the probe) said; `None` makes this the probe, which may ask beyond the end and is
+/// then answered with what there is. Later answers must deliver exactly `asked`, of a file with the same length and the
+/// same strong ETag. The number of body bytes is the caller's to check.
+pub fn check_range_response(
+    url: &str,
+    asked: ByteRange,
+    known: Option<&KnownFile>,
+    head: &ResponseHead,
+) -> Result<AcceptedRange, SourceError> {
+    check_status(url, asked, head)?;
+    let Some(text) = head.content_range.as_deref() else {
+        return Err(SourceError::ContentRangeUnreadable { url: url.to_owned() });
+    };
+    let Some((range, len_bytes)) = parse_content_range(text) else {
+        return Err(SourceError::ContentRangeInvalid {
+            url: url.to_owned(),
+            got: text.to_owned(),
+            first: asked.first,
+            last: asked.last,
+        });
+    };
+    if let Some(known) = known
+        && known.len_bytes != len_bytes
+    {
+        return Err(changed(url, "its length in bytes", known.len_bytes.to_string(), len_bytes.to_string()));
+    }
+    let expected_last = if known.is_none() { asked.last.min(len_bytes - 1) } else { asked.last };
+    if (range.first, range.last) != (asked.first, expected_last) {
+        return Err(SourceError::WrongRange {
+            url: url.to_owned(),
+            first: asked.first,
+            last: expected_last,
+            got_first: range.first,
+            got_last: range.last,
+        });
+    }
+    let strong_etag = head.etag.as_deref().filter(|etag| is_strong(etag)).map(str::to_owned);
+    if let Some(expected) = known.and_then(|known| known.strong_etag.as_ref())
+        && strong_etag.as_ref() != Some(expected)
+    {
+        return Err(changed(
+            url,
+            "its ETag",
+            expected.clone(),
+            head.etag.clone().unwrap_or_else(|| "missing".to_owned()),
+        ));
+    }
+    Ok(AcceptedRange { range, file: KnownFile { len_bytes, strong_etag } })
+}
+
+fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), SourceError> {
+    let url = url.to_owned();
+    let status = head.status;
+    Err(match status {
+        206 => return Ok(()),
+        200 => SourceError::RangesIgnored { url },
+        404 | 410 => SourceError::NotFound { url, status },
+        401 | 403 | 407 | 451 => SourceError::Forbidden { url, status },
+        // `bytes */0`, or any unsatisfied range that starts at the first byte: there is no byte.
+        416 if asked.first == 0 => SourceError::Empty { url },
+        416 => SourceError::RangeRefused { url, first: asked.first, last: asked.last },
+        500..=599 => SourceError::HostFailed { url, status },
+        _ => SourceError::UnexpectedStatus { url, status },
+    })
+}
+
+/// `bytes 0-99/1234` → the range and the length of the file. `None` for anything else, an unknown length (`*`) and
+/// numbers that contradict each other included.
+fn parse_content_range(text: &str) -> Option<(ByteRange, u64)> {
+    let (unit, rest) = text.trim().split_once(' ')?;
+    if !unit.eq_ignore_ascii_case("bytes") {
+        return None;
+    }
+    let (range, total) = rest.trim().split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last, total) = (parse_digits(first)?, parse_digits(last)?, parse_digits(total)?);
+    (first <= last && last < total).then_some((ByteRange { first, last }, total))
+}
+
+/// Like `str::parse`, without the leading `+` that it accepts.
+fn parse_digits(text: &str) -> Option<u64> {
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn is_strong(etag: &str) -> bool {
+    etag.len() >= 2 && etag.starts_with('"') && etag.ends_with('"')
+}
+
+fn changed(url: &str, what: &'static str, expected: String, got: String) -> SourceError {
+    SourceError::Changed { url: url.to_owned(), what, expected, got }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: &str = "http://host/m.gguf";
+    const ASKED: ByteRange = ByteRange { first: 10, last: 19 };
+
+    fn head(status: u16, content_range: Option<&str>, etag: Option<&str>) -> ResponseHead {
+        ResponseHead { status, content_range: content_range.map(str::to_owned), etag: etag.map(str::to_owned) }
+    }
+
+    fn known(len_bytes: u64, etag: Option<&str>) -> KnownFile {
+        KnownFile { len_bytes, strong_etag: etag.map(str::to_owned) }
+    }
+
+    /// One row: what was answered (status, Content-Range, ETag) and a word that the message must hold.
+    type Refusal = (u16, Option<&'static str>, Option<&'static str>, &'static str);
+
+    #[test]
+    fn good_answers_are_accepted() {
+        let file = known(100, Some("\"a\""));
+        let cases = [
+            (head(206, Some("bytes 10-19/100"), Some("\"a\"")), Some(&file)),
+            (head(206, Some("Bytes 10-19/100"), Some("\"a\"")), None),
+            (head(206, Some(" bytes  10-19/100 "), Some("\"a\"")), Some(&file)),
+        ];
+        for (head, known) in cases {
+            let got = check_range_response(URL, ASKED, known, &head).expect("accepted");
+            assert_eq!(got, AcceptedRange { range: ASKED, file: file.clone() }, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn weak_or_absent_etags_leave_the_length_as_identity() {
+        for etag in [None, Some("W/\"a\""), Some("unquoted"), Some("\"")] {
+            let got =
+                check_range_response(URL, ASKED, None, &head(206, Some("bytes 10-19/100"), etag)).expect("accepted");
+            assert_eq!(got.file, known(100, None), "{etag:?}");
+            assert_eq!(got.file.identity(), "100 bytes");
+            // A weak ETag may differ from answer to answer.
+            check_range_response(URL, ASKED, Some(&got.file), &head(206, Some("bytes 10-19/100"), Some("W/\"b\"")))
+                .expect("still the same length");
+        }
+        assert_eq!(known(7, Some("\"x\"")).identity(), "etag \"x\" 7 bytes");
+    }
+
+    #[test]
+    fn only_the_probe_may_be_clamped_to_the_end() {
+        let clamped = head(206, Some("bytes 10-14/15"), None);
+        let got = check_range_response(URL, ASKED, None, &clamped).expect("a short file");
+        assert_eq!((got.range, got.file.len_bytes), (ByteRange { first: 10, last: 14 }, 15));
+        let error = check_range_response(URL, ASKED, Some(&known(15, None)), &clamped).expect_err("fewer than asked");
+        assert!(matches!(error, SourceError::WrongRange { last: 19, got_last: 14, .. }), "{error}");
+    }
+
+    #[test]
+    fn every_bad_answer_has_its_own_words() {
+        let refusals: [Refusal; 27] = [
+            (200, None, None, "ignores byte ranges"),
+            (200, Some("bytes 10-19/100"), None, "ignores byte ranges"),
+            (404, None, None, "does not exist"),
+            (410, None, None, "does not exist"),
+            (401, None, None, "refused access"),
+            (403, None, None, "refused access"),
+            (416, Some("bytes */15"), None, "lie outside"),
+            (500, None, None, "failed (HTTP 500)"),
+            (503, None, None, "failed (HTTP 503)"),
+            (304, None, None, "HTTP 304"),
+            (429, None, None, "HTTP 429"),
+            (206, None, None, "no readable Content-Range"),
+            (206, Some(""), None, "Content-Range \"\""),
+            (206, Some("bytes */100"), None, "Content-Range"),
+            (206, Some("bytes 10-19/*"), None, "Content-Range"),
+            (206, Some("items 10-19/100"), None, "Content-Range"),
+            (206, Some("bytes +10-19/100"), None, "Content-Range"),
+            (206, Some("bytes 19-10/100"), None, "Content-Range"),
+            (206, Some("bytes 10-19/19"), None, "Content-Range"),
+            (206, Some("bytes 10-19/99999999999999999999"), None, "Content-Range"),
+            (206, Some("bytes 9-19/100"), Some("\"a\""), "sent bytes 9-19, expected 10-19"),
+            (206, Some("bytes 10-18/100"), Some("\"a\""), "sent bytes 10-18"),
+            (206, Some("bytes 10-20/100"), Some("\"a\""), "sent bytes 10-20"),
+            (206, Some("bytes 10-19/101"), Some("\"a\""), "length in bytes was 100, is now 101"),
+            (206, Some("bytes 10-19/100"), Some("\"b\""), "ETag was \"a\", is now \"b\""),
+            (206, Some("bytes 10-19/100"), Some("W/\"a\""), "ETag was \"a\", is now W/\"a\""),
+            (206, Some("bytes 10-19/100"), None, "ETag was \"a\", is now missing"),
+        ];
+        let file = known(100, Some("\"a\""));
+        let mut failures = Vec::new();
+        for (status, content_range, etag, words) in refusals {
+            match check_range_response(URL, ASKED, Some(&file), &head(status, content_range, etag)) {
+                Ok(accepted) => failures.push(format!("{status} {content_range:?} {etag:?} accepted as {accepted:?}")),
+                Err(error) if !error.to_string().contains(words) => {
+                    failures.push(format!("{status}: \"{error}\" lacks \"{words}\""))
+                }
+                Err(error) if error.advice().is_empty() => failures.push(format!("{status}: no advice")),
+                Err(_) => {}
+            }
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn a_refused_first_byte_means_an_empty_file() {
+        let first = ByteRange { first: 0, last: 65535 };
+        let error = check_range_response(URL, first, None, &head(416, Some("bytes */0"), None)).expect_err("no byte");
+        assert!(matches!(error, SourceError::Empty { .. }), "{error}");
+    }
+
+    #[test]
+    fn offsets_past_four_gibibytes_are_exact() {
+        let asked = ByteRange::new(60_000_000_000, 4_406_400).expect("not empty");
+        assert_eq!(asked.header_value(), "bytes=60000000000-60004406399");
+        assert_eq!(asked.len_bytes(), 4_406_400);
+        let answer = head(206, Some("bytes 60000000000-60004406399/63400000000"), None);
+        assert_eq!(check_range_response(URL, asked, None, &answer).expect("accepted").range, asked);
+        assert_eq!(ByteRange::new(5, 0), None);
+        assert_eq!(ByteRange::new(u64::MAX, 2), None);
+        assert_eq!(ByteRange::new(u64::MAX, 1).map(|range| range.len_bytes()), Some(1));
+    }
+
+    #[test]
+    fn only_absolute_http_urls_pass() {
+        for good in ["http://127.0.0.1:8090/m.gguf", "https://host/a?b=c", "HTTPS://Host"] {
+            check_http_url(good).expect(good);
+        }
+        for bad in [
+            "",
+            "m.gguf",
+            "/m.gguf",
+            "//host/m",
+            "file:///m.gguf",
+            "pylon://host:1",
+            "http:",
+            "http://",
+            "http:///m",
+            "http://:80/",
+            "http://a b/",
+        ] {
+            assert!(matches!(check_http_url(bad), Err(SourceError::NotHttpUrl { .. })), "{bad}");
+        }
+    }
+}

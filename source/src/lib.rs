@@ -1,0 +1,70 @@
+//! Where model bytes come from.
+//!
+//! A [`Source`] is a file of known length that is read at positions. It keeps no cursor, so any number of reads may be
+//! under way at once. Every implementation proves that what it hands out is what was asked for: a host that ignores
+//! ranges, a file that changed or became shorter, a body cut short are errors, never data.
+//!
+//! | source | where | reads by |
+//! |---|---|---|
+//! | [`MemorySource`] | everywhere | slicing |
+//! | `FileSource` | native | positional file reads |
+//! | `HttpSource` | web (page or worker) | HTTP range requests |
+//! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
+//!
+//! What a read returns is [`Bytes`]: host memory, which on the web means a JavaScript `Uint8Array` that the wasm heap
+//! never sees unless somebody copies out of it.
+
+mod bytes;
+mod error;
+mod http;
+mod memory;
+mod platform;
+
+use std::future::Future;
+use std::pin::Pin;
+
+pub use bytes::Bytes;
+pub use error::SourceError;
+pub use http::{AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response};
+pub use memory::MemorySource;
+#[cfg(not(target_arch = "wasm32"))]
+pub use platform::FileSource;
+#[cfg(target_arch = "wasm32")]
+pub use platform::{BlobSource, HttpSource};
+
+/// A read under way. Dropping it cancels the read: on the web the request is aborted.
+///
+/// Not `Send`: the engine drives everything from one thread, and JavaScript objects belong to the thread that made them.
+pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Bytes, SourceError>> + 'a>>;
+
+/// A file that is read at positions.
+pub trait Source {
+    /// What to call it when talking to the user: a file name.
+    fn name(&self) -> &str;
+
+    /// Length of the file in bytes, fixed when the source was opened.
+    fn len_bytes(&self) -> u64;
+
+    /// Equal for two sources only if their bytes are the same as far as the host can tell: a strong ETag, or size and
+    /// modification time, or at least the size.
+    fn identity(&self) -> &str;
+
+    /// Reads exactly `len_bytes` bytes from `offset_bytes` on.
+    ///
+    /// Fails with [`SourceError::OutOfBounds`] when the range does not lie inside the file, and with whatever else
+    /// keeps those very bytes from being delivered. Never returns fewer bytes than were asked for. A length of zero costs
+    /// no request.
+    fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_>;
+
+    /// Requests made to whatever stands behind this source so far (HTTP requests, file reads).
+    fn requests(&self) -> u32;
+}
+
+/// Checks that `offset_bytes .. offset_bytes + len_bytes` lies inside a file of `file_bytes` and fits into memory.
+fn check_bounds(name: &str, offset_bytes: u64, len_bytes: u64, file_bytes: u64) -> Result<(), SourceError> {
+    let inside = offset_bytes.checked_add(len_bytes).is_some_and(|end| end <= file_bytes);
+    if inside && usize::try_from(len_bytes).is_ok() {
+        return Ok(());
+    }
+    Err(SourceError::OutOfBounds { name: name.to_owned(), offset_bytes, len_bytes, file_bytes })
+}

@@ -1,0 +1,280 @@
+//! The parts of a conversation.
+
+use std::fmt;
+
+use serde_json::Value;
+
+/// Where in its turn a message of the model belongs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// Reasoning, not meant for the user.
+    Analysis,
+    /// Tool calls, and preambles that the user may see.
+    Commentary,
+    /// The answer.
+    Final,
+    /// A name that the format does not define.
+    Other(String),
+}
+
+impl Channel {
+    /// The channel called `name`.
+    pub fn from_name(name: &str) -> Channel {
+        match name {
+            "analysis" => Channel::Analysis,
+            "commentary" => Channel::Commentary,
+            "final" => Channel::Final,
+            other => Channel::Other(other.to_owned()),
+        }
+    }
+
+    /// Its name, as headers have it.
+    pub fn name(&self) -> &str {
+        match self {
+            Channel::Analysis => "analysis",
+            Channel::Commentary => "commentary",
+            Channel::Final => "final",
+            Channel::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who wrote a message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Role {
+    System,
+    Developer,
+    User,
+    Assistant,
+    /// A tool, by its full name such as `functions.get_weather`.
+    Tool(String),
+}
+
+impl Role {
+    /// The role that a header calls `name`; any name that is not a role is a tool's.
+    pub fn from_name(name: &str) -> Role {
+        match name {
+            "system" => Role::System,
+            "developer" => Role::Developer,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            tool => Role::Tool(tool.to_owned()),
+        }
+    }
+
+    /// Its name, as headers have it.
+    pub fn name(&self) -> &str {
+        match self {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool(name) => name,
+        }
+    }
+}
+
+/// What kind of text a message holds, such as `json`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ContentType {
+    pub name: String,
+    /// Whether it was announced with `<|constrain|>`.
+    pub constrained: bool,
+}
+
+impl ContentType {
+    /// `<|constrain|>json`, the type of a function call's arguments.
+    pub fn json() -> ContentType {
+        ContentType { name: "json".to_owned(), constrained: true }
+    }
+}
+
+/// What the header of a message says. Names hold no special token's text.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Header {
+    pub role: Role,
+    pub channel: Option<Channel>,
+    /// To whom the message goes: for the assistant a tool, such as `functions.get_weather`.
+    pub recipient: Option<String>,
+    pub content_type: Option<ContentType>,
+}
+
+impl Header {
+    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles are not tools.
+    pub fn called_tool(&self) -> Option<&str> {
+        let recipient = self.recipient.as_deref()?;
+        let is_call = self.role == Role::Assistant && matches!(Role::from_name(recipient), Role::Tool(_));
+        is_call.then_some(recipient)
+    }
+}
+
+/// How much the model should reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Effort {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+impl Effort {
+    /// The effort called `low`, `medium` or `high`.
+    pub fn from_name(name: &str) -> Option<Effort> {
+        match name {
+            "low" => Some(Effort::Low),
+            "medium" => Some(Effort::Medium),
+            "high" => Some(Effort::High),
+            _ => None,
+        }
+    }
+
+    /// Its name, as the system message has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effort::Low => "low",
+            Effort::Medium => "medium",
+            Effort::High => "high",
+        }
+    }
+}
+
+/// A function the model may call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FunctionTool {
+    pub name: String,
+    pub description: String,
+    /// JSON Schema of its arguments, an object; `None` for a function without arguments. Its properties are shown to
+    /// the model in the order they have here.
+    pub parameters: Option<Value>,
+}
+
+/// Functions under one name, such as `functions` or `browser`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolNamespace {
+    pub name: String,
+    pub description: Option<String>,
+    /// Empty for a tool that takes plain text, such as `python`: its description is then all there is.
+    pub tools: Vec<FunctionTool>,
+}
+
+/// The first message: who the model is and how it is to answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SystemMessage {
+    pub identity: String,
+    /// Such as `2024-06`.
+    pub knowledge_cutoff: Option<String>,
+    /// Such as `2026-01-31`.
+    pub current_date: Option<String>,
+    pub effort: Option<Effort>,
+    /// Tools that are part of the system, such as `browser`; functions belong to the developer message.
+    pub tools: Vec<ToolNamespace>,
+    /// The channels the model is told to use; none leaves the section out.
+    pub valid_channels: Vec<Channel>,
+}
+
+impl Default for SystemMessage {
+    /// The wording that gpt-oss was trained with, without a date.
+    fn default() -> SystemMessage {
+        SystemMessage {
+            identity: "You are ChatGPT, a large language model trained by OpenAI.".to_owned(),
+            knowledge_cutoff: Some("2024-06".to_owned()),
+            current_date: None,
+            effort: Some(Effort::default()),
+            tools: Vec::new(),
+            valid_channels: vec![Channel::Analysis, Channel::Commentary, Channel::Final],
+        }
+    }
+}
+
+/// Instructions, and the functions that may be called. Rendered only where it says something.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeveloperMessage {
+    pub instructions: String,
+    /// Functions, called as `functions.{name}`.
+    pub functions: Vec<FunctionTool>,
+}
+
+/// A message that the model wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssistantMessage {
+    pub channel: Option<Channel>,
+    pub recipient: Option<String>,
+    pub content_type: Option<ContentType>,
+    pub text: String,
+    /// The tokens that the model wrote it as: after `<|start|>`, up to but without the token that ended the message.
+    /// Where present they are rendered instead of the fields, so that the model meets its own words unchanged.
+    pub exact_tokens: Option<Vec<u32>>,
+}
+
+impl AssistantMessage {
+    /// `text` on `channel`.
+    pub fn new(channel: Channel, text: impl Into<String>) -> AssistantMessage {
+        AssistantMessage {
+            channel: Some(channel),
+            recipient: None,
+            content_type: None,
+            text: text.into(),
+            exact_tokens: None,
+        }
+    }
+
+    /// A call of the function `name` (without `functions.`) with JSON `arguments`.
+    pub fn function_call(name: &str, arguments: impl Into<String>) -> AssistantMessage {
+        AssistantMessage {
+            recipient: Some(format!("functions.{name}")),
+            content_type: Some(ContentType::json()),
+            ..AssistantMessage::new(Channel::Commentary, arguments)
+        }
+    }
+}
+
+/// What a tool answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolMessage {
+    /// The tool's full name, such as `functions.get_weather`.
+    pub name: String,
+    pub recipient: Option<String>,
+    pub channel: Option<Channel>,
+    pub text: String,
+}
+
+impl ToolMessage {
+    /// The answer of the function `name` (without `functions.`), addressed as the format documents it.
+    pub fn function_result(name: &str, text: impl Into<String>) -> ToolMessage {
+        ToolMessage {
+            name: format!("functions.{name}"),
+            recipient: Some("assistant".to_owned()),
+            channel: Some(Channel::Commentary),
+            text: text.into(),
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    System(SystemMessage),
+    Developer(DeveloperMessage),
+    User(String),
+    Assistant(AssistantMessage),
+    Tool(ToolMessage),
+}
+
+/// Messages in the order they were said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Conversation {
+    pub messages: Vec<Message>,
+}
+
+impl Conversation {
+    /// Whether any developer message offers functions.
+    pub(super) fn has_functions(&self) -> bool {
+        self.messages.iter().any(|message| matches!(message, Message::Developer(d) if !d.functions.is_empty()))
+    }
+}

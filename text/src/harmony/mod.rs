@@ -1,0 +1,26 @@
+//! Harmony, the format gpt-oss converses in.
+//!
+//! A conversation is a sequence of messages `<|start|>{header}<|message|>{text}<|end|>`. The header names the author,
+//! and optionally a channel, a recipient and a content type. One turn of the model may hold several messages;
+//! `<|end|>` ends a message only, generation ends at `<|return|>` or `<|call|>`.
+//!
+//! - [`Message`] and [`Conversation`]: what is said, typed.
+//! - [`Renderer`]: a conversation to token ids. Names and text are encoded as ordinary text, so nothing that a user or
+//!   a tool writes becomes a special token.
+//! - [`Parser`]: the model's tokens, one at a time, to [`Event`]s and a [`Turn`].
+
+mod header;
+mod message;
+mod parser;
+mod prompt;
+mod render;
+mod turn;
+mod typescript;
+
+pub use message::{
+    AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, Effort, FunctionTool, Header, Message,
+    Role, SystemMessage, ToolMessage, ToolNamespace,
+};
+pub use parser::{Event, MessageEnd, Parser};
+pub use render::{Ending, RecipientPlace, Renderer};
+pub use turn::{ParsedMessage, ToolCall, Turn};
