@@ -1,0 +1,81 @@
+// y[p, r] = W_down[e, r] · h[p] + b_down[e, r]   for pair p = (token t, choice k); the routing weight comes later.
+//
+// h [tokens · k, 32 · blocks_per_row] F32, y [tokens · k, rows] F32. Slots, arenas and pairs as in experts_gate_up.wgsl.
+// load_block comes from the weights file prepended to this one.
+
+struct Params {
+    rows: u32,
+    blocks_per_row: u32,
+    experts: u32,
+    experts_per_token: u32,
+    layer: u32,
+    first_slot: u32,
+    slots: u32,
+    slot_stride: u32,
+    codes_base: u32,
+    scales_base: u32,
+    // Where the down biases start.
+    bias_base: u32,
+    padding_0: u32,
+}
+
+struct Route {
+    expert: u32,
+    weight: f32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>;
+@group(0) @binding(3) var<storage, read> scales: array<u32>;
+@group(0) @binding(4) var<storage, read> h: array<vec4<f32>>;
+@group(0) @binding(5) var<storage, read> biases: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<storage, read> routes: array<Route>;
+@group(0) @binding(8) var<storage, read> page_table: array<u32>;
+@group(0) @binding(9) var<storage, read> status: array<u32>;
+
+const LANES = 64u;
+const ROWS = 8u;
+const LANES_PER_ROW = 8u;
+var<workgroup> partial: array<f32, LANES>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    if (status[STATUS_HALT_LAYER] <= params.layer) {
+        return;
+    }
+    let pair = group.y;
+    let expert = routes[pair].expert;
+    let slot = page_table[params.layer * params.experts + expert] - params.first_slot;
+    if (slot >= params.slots) {
+        return;
+    }
+    let row = group.x * ROWS + lane / LANES_PER_ROW;
+    var sum = 0.0;
+    if (row < params.rows) {
+        for (var block = lane % LANES_PER_ROW; block < params.blocks_per_row; block += LANES_PER_ROW) {
+            let w = load_block(
+                slot * params.slot_stride + params.codes_base,
+                slot * params.slot_stride * 4u + params.scales_base,
+                params.blocks_per_row,
+                row,
+                block,
+            );
+            let at = (pair * params.blocks_per_row + block) * 8u;
+            sum += dot(w[0], h[at]) + dot(w[1], h[at + 1u]) + dot(w[2], h[at + 2u]) + dot(w[3], h[at + 3u])
+                + dot(w[4], h[at + 4u]) + dot(w[5], h[at + 5u]) + dot(w[6], h[at + 6u]) + dot(w[7], h[at + 7u]);
+        }
+    }
+    partial[lane] = sum;
+    workgroupBarrier();
+
+    let out_row = group.x * ROWS + lane;
+    if (lane < ROWS && out_row < params.rows) {
+        var total = biases[params.bias_base + expert * params.rows + out_row];
+        for (var i = 0u; i < LANES_PER_ROW; i++) {
+            total += partial[lane * LANES_PER_ROW + i];
+        }
+        y[pair * params.rows + out_row] = total;
+    }
+}

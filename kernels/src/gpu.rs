@@ -1,0 +1,453 @@
+//! The device, and everything created on it, counted at the calls themselves.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use crate::error::GpuError;
+use crate::platform;
+
+/// How to open a device.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// Take the WebGPU default limits (128 MiB bindings, 256 MiB buffers) even if the adapter grants more.
+    pub default_limits: bool,
+    /// Shard as if no binding could be larger than this, in bytes. For tests of sharding with small models.
+    pub max_binding_bytes: Option<u64>,
+}
+
+/// The limits that decide how tensors are laid out, as granted by the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_buffer_bytes: u64,
+    pub max_binding_bytes: u64,
+    pub max_workgroup_storage_bytes: u32,
+    pub max_workgroups_per_dimension: u32,
+}
+
+/// What was granted, for showing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adapter {
+    pub name: String,
+    pub backend: String,
+    /// A software adapter: right, but slow.
+    pub software: bool,
+    pub features: Vec<String>,
+}
+
+/// Calls counted since the device was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub submits: u64,
+    pub dispatches: u64,
+    pub buffers_created: u64,
+    pub bind_groups_created: u64,
+    pub pipelines_created: u64,
+    /// Bytes of buffers that are alive now.
+    pub allocated_bytes: u64,
+}
+
+#[derive(Default)]
+struct Counts {
+    submits: Cell<u64>,
+    dispatches: Cell<u64>,
+    buffers_created: Cell<u64>,
+    bind_groups_created: Cell<u64>,
+    pipelines_created: Cell<u64>,
+    allocated_bytes: Cell<u64>,
+}
+
+fn add(cell: &Cell<u64>, amount: u64) {
+    cell.set(cell.get() + amount);
+}
+
+/// A buffer that knows its size and gives its bytes back to the count when dropped.
+pub struct GpuBuffer {
+    raw: wgpu::Buffer,
+    counts: Rc<Counts>,
+}
+
+impl GpuBuffer {
+    pub fn raw(&self) -> &wgpu::Buffer {
+        &self.raw
+    }
+
+    pub fn size_bytes(&self) -> u64 {
+        self.raw.size()
+    }
+
+    /// All of it, for a bind group.
+    pub fn whole(&self) -> wgpu::BindingResource<'_> {
+        self.raw.as_entire_binding()
+    }
+
+    /// `offset_bytes` must be a multiple of 256.
+    pub fn part(&self, offset_bytes: u64, size_bytes: u64) -> wgpu::BindingResource<'_> {
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+            buffer: &self.raw,
+            offset: offset_bytes,
+            size: wgpu::BufferSize::new(size_bytes),
+        })
+    }
+}
+
+impl Drop for GpuBuffer {
+    fn drop(&mut self) {
+        // Freed now rather than when a garbage collector gets to it: a reload must find the memory free.
+        self.raw.destroy();
+        self.counts.allocated_bytes.set(self.counts.allocated_bytes.get().saturating_sub(self.raw.size()));
+    }
+}
+
+/// The access a kernel has to one of its bindings, in binding order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Uniform,
+    Read,
+    ReadWrite,
+}
+
+/// A device and its queue. Not `Send`: one engine, one thread.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    adapter: Adapter,
+    limits: Limits,
+    counts: Rc<Counts>,
+    fault: Arc<Mutex<Option<GpuError>>>,
+}
+
+impl Gpu {
+    /// Asks for the strongest adapter and a device with its buffer limits (or the defaults, if so asked).
+    pub async fn open(options: &GpuOptions) -> Result<Self, GpuError> {
+        let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+        descriptor.backends = platform::backends();
+        let instance = wgpu::Instance::new(descriptor);
+        let adapter = instance
+            .request_adapter(&wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::HighPerformance,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| GpuError::NoAdapter { detail: error.to_string() })?;
+        let info = adapter.get_info();
+        let offered = adapter.limits();
+        let mut wanted = wgpu::Limits::default();
+        if !options.default_limits {
+            wanted.max_buffer_size = offered.max_buffer_size;
+            wanted.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
+        }
+        let (device, queue) = adapter
+            .request_device(&wgpu::DeviceDescriptor {
+                label: Some("gpt-oss"),
+                required_features: wgpu::Features::empty(),
+                required_limits: wanted,
+                ..Default::default()
+            })
+            .await
+            .map_err(|error| GpuError::NoDevice { adapter: info.name.clone(), detail: error.to_string() })?;
+
+        let fault = Arc::new(Mutex::new(None));
+        watch(&device, &fault);
+        let granted = device.limits();
+        let limits = Limits {
+            max_buffer_bytes: granted.max_buffer_size,
+            max_binding_bytes: options
+                .max_binding_bytes
+                .unwrap_or(u64::MAX)
+                .min(granted.max_storage_buffer_binding_size)
+                .min(granted.max_buffer_size),
+            max_workgroup_storage_bytes: granted.max_compute_workgroup_storage_size,
+            max_workgroups_per_dimension: granted.max_compute_workgroups_per_dimension,
+        };
+        Ok(Self {
+            adapter: Adapter {
+                name: display_name(&info),
+                backend: format!("{:?}", info.backend),
+                software: is_software(&info),
+                features: adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect(),
+            },
+            device,
+            queue,
+            limits,
+            counts: Rc::new(Counts::default()),
+            fault,
+        })
+    }
+
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub fn device(&self) -> &wgpu::Device {
+        &self.device
+    }
+
+    pub fn queue(&self) -> &wgpu::Queue {
+        &self.queue
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters {
+            submits: self.counts.submits.get(),
+            dispatches: self.counts.dispatches.get(),
+            buffers_created: self.counts.buffers_created.get(),
+            bind_groups_created: self.counts.bind_groups_created.get(),
+            pipelines_created: self.counts.pipelines_created.get(),
+            allocated_bytes: self.counts.allocated_bytes.get(),
+        }
+    }
+
+    /// A buffer of `size_bytes`, rounded up to 4; zeroed by WebGPU. Call [`Gpu::check`] or use an error scope
+    /// ([`Gpu::probe_memory`]) to learn of a failed allocation.
+    pub fn buffer(&self, label: &str, size_bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
+        let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some(label),
+            size: size_bytes.next_multiple_of(4).max(4),
+            usage,
+            mapped_at_creation: false,
+        });
+        add(&self.counts.buffers_created, 1);
+        add(&self.counts.allocated_bytes, raw.size());
+        GpuBuffer { raw, counts: Rc::clone(&self.counts) }
+    }
+
+    /// Storage that kernels read and write, and that can be copied to and from.
+    pub fn storage(&self, label: &str, size_bytes: u64) -> GpuBuffer {
+        use wgpu::BufferUsages as Usage;
+        self.buffer(label, size_bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
+    }
+
+    /// Storage filled from `data`.
+    pub fn storage_from<T: bytemuck::NoUninit>(&self, label: &str, data: &[T]) -> GpuBuffer {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let buffer = self.storage(label, bytes.len() as u64);
+        self.write(&buffer, 0, bytes);
+        buffer
+    }
+
+    /// A uniform buffer holding `value`.
+    pub fn uniform<T: bytemuck::NoUninit>(&self, label: &str, value: &T) -> GpuBuffer {
+        let bytes = bytemuck::bytes_of(value);
+        let buffer =
+            self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        self.write(&buffer, 0, bytes);
+        buffer
+    }
+
+    /// Queues a small write (activations, parameters). `offset_bytes` must be a multiple of 4; a length that is not is
+    /// padded with zeros.
+    pub fn write(&self, buffer: &GpuBuffer, offset_bytes: u64, bytes: &[u8]) {
+        let aligned = bytes.len() / 4 * 4;
+        if aligned > 0 {
+            self.queue.write_buffer(&buffer.raw, offset_bytes, &bytes[..aligned]);
+        }
+        if aligned < bytes.len() {
+            let mut tail = [0u8; 4];
+            tail[..bytes.len() - aligned].copy_from_slice(&bytes[aligned..]);
+            self.queue.write_buffer(&buffer.raw, offset_bytes + aligned as u64, &tail);
+        }
+    }
+
+    pub fn bind_group_layout(&self, label: &str, accesses: &[Access]) -> wgpu::BindGroupLayout {
+        let entries: Vec<_> = accesses
+            .iter()
+            .enumerate()
+            .map(|(index, access)| wgpu::BindGroupLayoutEntry {
+                binding: index as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: match access {
+                        Access::Uniform => wgpu::BufferBindingType::Uniform,
+                        Access::Read => wgpu::BufferBindingType::Storage { read_only: true },
+                        Access::ReadWrite => wgpu::BufferBindingType::Storage { read_only: false },
+                    },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
+    }
+
+    pub fn pipeline(
+        &self,
+        label: &str,
+        source: &str,
+        layout: &wgpu::BindGroupLayout,
+        constants: &[(&str, f64)],
+    ) -> wgpu::ComputePipeline {
+        let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(label),
+            source: wgpu::ShaderSource::Wgsl(source.into()),
+        });
+        let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(label),
+            bind_group_layouts: &[Some(layout)],
+            immediate_size: 0,
+        });
+        add(&self.counts.pipelines_created, 1);
+        self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(label),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some("main"),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                // Every kernel writes its workgroup memory before it reads it.
+                zero_initialize_workgroup_memory: false,
+            },
+            cache: None,
+        })
+    }
+
+    pub fn bind_group(
+        &self,
+        label: &str,
+        layout: &wgpu::BindGroupLayout,
+        resources: &[wgpu::BindingResource<'_>],
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = resources
+            .iter()
+            .enumerate()
+            .map(|(index, resource)| wgpu::BindGroupEntry { binding: index as u32, resource: resource.clone() })
+            .collect();
+        add(&self.counts.bind_groups_created, 1);
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
+    }
+
+    pub fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
+    }
+
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) {
+        add(&self.counts.submits, 1);
+        self.queue.submit([encoder.finish()]);
+    }
+
+    pub(crate) fn count_dispatches(&self, dispatches: u64) {
+        add(&self.counts.dispatches, dispatches);
+    }
+
+    /// Reads the first `size_bytes` of a buffer made with `MAP_READ`; returns when all work submitted before is done.
+    pub async fn read_mapped(&self, staging: &GpuBuffer, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        staging.raw.map_async(wgpu::MapMode::Read, 0..size_bytes, move |result| {
+            // The receiver is gone only if the caller was cancelled: then nobody waits for this.
+            drop(sender.send(result));
+        });
+        platform::drive_callbacks(&self.device).map_err(|detail| GpuError::ReadBack { detail })?;
+        let mapped = receiver.await.map_err(|_| GpuError::ReadBack { detail: "the mapping was dropped".into() })?;
+        self.check()?;
+        mapped.map_err(|error| GpuError::ReadBack { detail: error.to_string() })?;
+        let bytes = staging
+            .raw
+            .get_mapped_range(0..size_bytes)
+            .map_err(|error| GpuError::ReadBack { detail: error.to_string() })?
+            .to_vec();
+        staging.raw.unmap();
+        Ok(bytes)
+    }
+
+    /// Copies out part of a buffer: for tests and for what a user asked to see, not for the decode path.
+    pub async fn read(&self, buffer: &GpuBuffer, offset_bytes: u64, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
+        let staging = self.staging("read", size_bytes);
+        let mut encoder = self.encoder("read");
+        encoder.copy_buffer_to_buffer(&buffer.raw, offset_bytes, &staging.raw, 0, size_bytes);
+        self.submit(encoder);
+        self.read_mapped(&staging, size_bytes).await
+    }
+
+    /// A buffer to copy results into and map.
+    pub fn staging(&self, label: &str, size_bytes: u64) -> GpuBuffer {
+        self.buffer(label, size_bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
+    }
+
+    /// Waits until everything submitted so far is done.
+    pub async fn finished(&self) -> Result<(), GpuError> {
+        let (sender, receiver) = futures_channel::oneshot::channel();
+        self.queue.on_submitted_work_done(move || {
+            // The receiver is gone only if the caller was cancelled.
+            let _ignored = sender.send(());
+        });
+        platform::drive_callbacks(&self.device).map_err(|detail| GpuError::Internal { detail })?;
+        receiver.await.map_err(|_| GpuError::Internal { detail: "the queue dropped its callback".into() })?;
+        self.check()
+    }
+
+    /// Runs `allocate` under out-of-memory and validation scopes and reports what it could not get.
+    pub async fn probe_memory<T>(
+        &self,
+        what: &str,
+        bytes: u64,
+        allocate: impl FnOnce() -> T,
+    ) -> Result<T, GpuError> {
+        let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let allocated = allocate();
+        let out_of_memory = memory.pop().await;
+        let invalid = validation.pop().await;
+        match (out_of_memory, invalid) {
+            (None, None) => self.check().map(|()| allocated),
+            (Some(error), _) | (None, Some(error)) => {
+                Err(GpuError::OutOfMemory { what: what.to_owned(), bytes, detail: error.to_string() })
+            }
+        }
+    }
+
+    /// The first fault the device reported outside of any scope, if any. It stays: a device with a fault is done.
+    pub fn check(&self) -> Result<(), GpuError> {
+        match self.fault.lock().expect("nothing panics while holding this lock").as_ref() {
+            Some(fault) => Err(fault.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the device up at once; later work fails with [`GpuError::DeviceLost`].
+    pub fn destroy(&self) {
+        self.device.destroy();
+    }
+}
+
+fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
+    let note = |slot: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
+        slot.lock().expect("nothing panics while holding this lock").get_or_insert(error);
+    };
+    let slot = Arc::clone(fault);
+    device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+        let detail = error.to_string();
+        note(
+            &slot,
+            match error {
+                wgpu::Error::OutOfMemory { .. } => {
+                    GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, detail }
+                }
+                wgpu::Error::Validation { .. } => GpuError::Validation { detail },
+                wgpu::Error::Internal { .. } => GpuError::Internal { detail },
+            },
+        );
+    }));
+    let slot = Arc::clone(fault);
+    device.set_device_lost_callback(move |reason, detail| {
+        note(&slot, GpuError::DeviceLost { reason: format!("{reason:?}"), detail });
+    });
+}
+
+fn display_name(info: &wgpu::AdapterInfo) -> String {
+    match (info.name.is_empty(), info.driver.is_empty()) {
+        (false, _) => info.name.clone(),
+        (true, false) => info.driver.clone(),
+        // Browsers may withhold the name.
+        (true, true) => "WebGPU adapter (name withheld by the browser)".into(),
+    }
+}
+
+fn is_software(info: &wgpu::AdapterInfo) -> bool {
+    let name = format!("{} {}", info.name, info.driver).to_lowercase();
+    info.device_type == wgpu::DeviceType::Cpu || name.contains("swiftshader") || name.contains("llvmpipe")
+}

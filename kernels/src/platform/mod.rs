@@ -1,0 +1,11 @@
+//! The one seam between native and web in this crate.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::{backends, drive_callbacks};
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::{backends, drive_callbacks};

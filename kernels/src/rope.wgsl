@@ -1,0 +1,65 @@
+// Rotary embedding (NeoX halves: dimension i pairs with i + 32) of queries and keys, in place and into the cache.
+//
+//   q'[i]      = q[i] · cos(p, i) − q[i + 32] · sin(p, i)
+//   q'[i + 32] = q[i + 32] · cos(p, i) + q[i] · sin(p, i)
+//
+// qkv [tokens, (query_heads + 2 · kv_heads) · 64] F32; the table holds cos and sin (YaRN, concentration included) for
+// each position and i < 32; caches [capacity, kv_heads, 64], written at position mod capacity (a ring on sliding layers).
+// Bindings 5 and 6 and store_key / store_value come from the cache file prepended to this one.
+
+struct Params {
+    query_heads: u32,
+    kv_heads: u32,
+    capacity: u32,
+    layer: u32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read_write> qkv: array<f32>;
+@group(0) @binding(3) var<storage, read> table: array<vec2<f32>>;
+@group(0) @binding(4) var<storage, read> status: array<u32>;
+
+// A thread takes dimensions 2j, 2j + 1 and their partners, so that a packed pair of the cache has one writer.
+const THREADS_PER_HEAD = 16u;
+
+fn rotate(at: u32, angle: u32) -> vec2<f32> {
+    let turn = table[angle];
+    return vec2<f32>(qkv[at] * turn.x - qkv[at + 32u] * turn.y, qkv[at + 32u] * turn.x + qkv[at] * turn.y);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if (status[STATUS_HALT_LAYER] < params.layer) {
+        return;
+    }
+    let heads = params.query_heads + 2u * params.kv_heads;
+    let token = id.x / (heads * THREADS_PER_HEAD);
+    if (token >= step.tokens) {
+        return;
+    }
+    let head = (id.x / THREADS_PER_HEAD) % heads;
+    let j = id.x % THREADS_PER_HEAD;
+    let position = step.first_position + token;
+    let at = (token * heads + head) * 64u;
+    let cache_row = (position % params.capacity) * params.kv_heads;
+
+    if (head < params.query_heads + params.kv_heads) {
+        let even = rotate(at + 2u * j, position * 32u + 2u * j);
+        let odd = rotate(at + 2u * j + 1u, position * 32u + 2u * j + 1u);
+        if (head < params.query_heads) {
+            qkv[at + 2u * j] = even.x;
+            qkv[at + 2u * j + 1u] = odd.x;
+            qkv[at + 32u + 2u * j] = even.y;
+            qkv[at + 33u + 2u * j] = odd.y;
+        } else {
+            let cached = (cache_row + head - params.query_heads) * 32u + j;
+            store_key(cached, vec2<f32>(even.x, odd.x));
+            store_key(cached + 16u, vec2<f32>(even.y, odd.y));
+        }
+    } else {
+        let cached = (cache_row + head - params.query_heads - params.kv_heads) * 32u + 2u * j;
+        store_value(cached, vec2<f32>(qkv[at + 4u * j], qkv[at + 4u * j + 1u]));
+        store_value(cached + 1u, vec2<f32>(qkv[at + 4u * j + 2u], qkv[at + 4u * j + 3u]));
+    }
+}

@@ -1,0 +1,103 @@
+// logits[e] = weight[e] · x + bias[e];  the k largest (ties: lower index) and their softmax;  which of them are resident.
+//
+// x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k].
+// One workgroup per token; logits in F32. A use of an expert that is not resident halts the layers after this one: the
+// first such layer and its missing experts go into the status.
+
+struct Params {
+    columns: u32,
+    experts: u32,
+    experts_per_token: u32,
+    layer: u32,
+}
+
+struct Route {
+    expert: u32,
+    weight: f32,
+}
+
+@group(0) @binding(0) var<uniform> step: Step;
+@group(0) @binding(1) var<uniform> params: Params;
+@group(0) @binding(2) var<storage, read> x: array<f32>;
+@group(0) @binding(3) var<storage, read> weight: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read_write> routes: array<Route>;
+// [layers, experts]: slot, or MISS.
+@group(0) @binding(6) var<storage, read> page_table: array<u32>;
+// [layers, experts]: step.stamp of the last use.
+@group(0) @binding(7) var<storage, read_write> last_used: array<u32>;
+@group(0) @binding(8) var<storage, read_write> status: array<atomic<u32>>;
+
+const MISS = 0xffffffffu;
+const LANES = 64u;
+const MAX_EXPERTS = 128u;
+const LANES_PER_EXPERT = 8u;
+const NEGATIVE = -3.4e38;
+var<workgroup> partial: array<f32, LANES>;
+var<workgroup> logits: array<f32, MAX_EXPERTS>;
+
+@compute @workgroup_size(LANES)
+fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let token = group.x;
+    for (var first = 0u; first < params.experts; first += LANES / LANES_PER_EXPERT) {
+        let expert = first + lane / LANES_PER_EXPERT;
+        var sum = 0.0;
+        if (expert < params.experts) {
+            for (var i = lane % LANES_PER_EXPERT; i < params.columns; i += LANES_PER_EXPERT) {
+                sum += weight[expert * params.columns + i] * x[token * params.columns + i];
+            }
+        }
+        partial[lane] = sum;
+        workgroupBarrier();
+        if (lane % LANES_PER_EXPERT == 0u && expert < params.experts) {
+            var total = bias[expert];
+            for (var i = 0u; i < LANES_PER_EXPERT; i++) {
+                total += partial[lane + i];
+            }
+            logits[expert] = total;
+        }
+        workgroupBarrier();
+    }
+    // A layer after the one that halted sees stale activations: it must not touch routes or counts.
+    if (lane == 0u && atomicLoad(&status[STATUS_HALT_LAYER]) >= params.layer) {
+        choose(token);
+    }
+}
+
+fn choose(token: u32) {
+    let first = token * params.experts_per_token;
+    var best = 0.0;
+    var total = 0.0;
+    for (var k = 0u; k < params.experts_per_token; k++) {
+        var chosen = 0u;
+        for (var expert = 1u; expert < params.experts; expert++) {
+            if (logits[expert] > logits[chosen]) {
+                chosen = expert;
+            }
+        }
+        let logit = logits[chosen];
+        logits[chosen] = NEGATIVE;
+        if (k == 0u) {
+            best = logit;
+        }
+        let unnormalised = exp(logit - best);
+        total += unnormalised;
+        routes[first + k] = Route(chosen, unnormalised);
+        look_up(chosen);
+    }
+    for (var k = 0u; k < params.experts_per_token; k++) {
+        routes[first + k].weight /= total;
+    }
+}
+
+fn look_up(expert: u32) {
+    let at = params.layer * params.experts + expert;
+    last_used[at] = step.stamp;
+    if (page_table[at] == MISS) {
+        atomicAdd(&status[STATUS_MISSES], 1u);
+        atomicOr(&status[STATUS_MISSED + expert / 32u], 1u << (expert % 32u));
+        atomicMin(&status[STATUS_HALT_LAYER], params.layer);
+    } else {
+        atomicAdd(&status[STATUS_HITS], 1u);
+    }
+}

@@ -1,0 +1,157 @@
+//! Weight matrices on the GPU: layout, size, and sharding to the granted binding limit.
+
+use std::rc::Rc;
+
+use crate::error::GpuError;
+use crate::format::{BLOCK_WEIGHTS, Format};
+use crate::gpu::{Gpu, GpuBuffer, Limits};
+
+/// Alignment of a storage binding's offset that every WebGPU device accepts.
+pub const BINDING_ALIGNMENT: u64 = 256;
+
+/// Where the planes of `rows × columns` weights lie: codes from 0, scales from a multiple of 256.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlaneLayout {
+    pub format: Format,
+    pub rows: u64,
+    pub blocks_per_row: u64,
+}
+
+impl PlaneLayout {
+    /// `columns` must be a multiple of 32; the loader checks that before.
+    pub fn new(format: Format, rows: u64, columns: u64) -> Self {
+        assert_eq!(columns % u64::from(BLOCK_WEIGHTS), 0, "{columns} columns are not whole blocks");
+        Self { format, rows, blocks_per_row: columns / u64::from(BLOCK_WEIGHTS) }
+    }
+
+    /// Bytes of one row in the file.
+    pub fn file_row_bytes(&self) -> u64 {
+        self.blocks_per_row * self.format.block_bytes()
+    }
+
+    pub fn codes_bytes(&self) -> u64 {
+        self.rows * self.blocks_per_row * self.format.code_bytes()
+    }
+
+    pub fn scales_offset_bytes(&self) -> u64 {
+        self.codes_bytes().next_multiple_of(BINDING_ALIGNMENT)
+    }
+
+    pub fn scales_bytes(&self) -> u64 {
+        self.rows * self.format.scale_words(self.blocks_per_row) * 4
+    }
+
+    pub fn total_bytes(&self) -> u64 {
+        match self.scales_bytes() {
+            0 => self.codes_bytes(),
+            scales => self.scales_offset_bytes() + scales,
+        }
+    }
+
+    /// How many rows of this kind fit one binding.
+    pub fn rows_that_fit(&self, limits: &Limits) -> u64 {
+        let row = self.blocks_per_row * self.format.code_bytes() + self.format.scale_words(self.blocks_per_row) * 4;
+        limits.max_binding_bytes.min(limits.max_buffer_bytes).saturating_sub(BINDING_ALIGNMENT) / row
+    }
+}
+
+/// A run of rows in one buffer.
+pub struct Shard {
+    /// Shared with the uploads that are under way.
+    pub buffer: Rc<GpuBuffer>,
+    pub layout: PlaneLayout,
+    /// Index of its first row in the whole matrix.
+    pub first_row: u64,
+}
+
+/// A matrix of weights, in as many shards as the binding limit makes necessary.
+pub struct Matrix {
+    pub shards: Vec<Shard>,
+    pub rows: u64,
+    pub columns: u64,
+    pub format: Format,
+}
+
+/// Row counts of the shards of a matrix.
+pub fn shard_rows(layout: &PlaneLayout, limits: &Limits) -> Result<Vec<u64>, GpuError> {
+    let fit = layout.rows_that_fit(limits);
+    if fit == 0 {
+        return Err(GpuError::Limit {
+            limit: "maxStorageBufferBindingSize",
+            needed: PlaneLayout { rows: 1, ..*layout }.total_bytes() + BINDING_ALIGNMENT,
+            granted: limits.max_binding_bytes,
+        });
+    }
+    let count = layout.rows.div_ceil(fit).max(1);
+    let even = layout.rows.div_ceil(count);
+    Ok((0..count).map(|shard| even.min(layout.rows - shard * even)).collect())
+}
+
+impl Matrix {
+    /// Allocates the shards; the contents come later, by [`crate::repack`].
+    pub fn allocate(gpu: &Gpu, label: &str, format: Format, rows: u64, columns: u64) -> Result<Self, GpuError> {
+        let whole = PlaneLayout::new(format, rows, columns);
+        let mut first_row = 0;
+        let shards = shard_rows(&whole, &gpu.limits())?
+            .into_iter()
+            .map(|shard_rows| {
+                let layout = PlaneLayout { rows: shard_rows, ..whole };
+                let buffer = Rc::new(gpu.storage(label, layout.total_bytes()));
+                let shard = Shard { buffer, layout, first_row };
+                first_row += shard_rows;
+                shard
+            })
+            .collect();
+        Ok(Self { shards, rows, columns, format })
+    }
+
+    /// The shard that holds a row of the matrix.
+    pub fn shard_of(&self, row: u64) -> &Shard {
+        self.shards
+            .iter()
+            .find(|shard| (shard.first_row..shard.first_row + shard.layout.rows).contains(&row))
+            .expect("shards cover all rows of their matrix")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(max_binding_bytes: u64) -> Limits {
+        Limits {
+            max_buffer_bytes: 2 * max_binding_bytes,
+            max_binding_bytes,
+            max_workgroup_storage_bytes: 16384,
+            max_workgroups_per_dimension: 65535,
+        }
+    }
+
+    #[test]
+    fn the_20b_output_matrix_is_sharded_at_default_limits_and_loses_no_row() {
+        let layout = PlaneLayout::new(Format::Q8_0, 201_088, 2880);
+        let rows = shard_rows(&layout, &limits(128 << 20)).expect("a row fits");
+        assert_eq!(rows.iter().sum::<u64>(), 201_088);
+        assert_eq!(rows.len(), 5, "587 MiB over 128 MiB bindings");
+        for &shard in &rows {
+            assert!(PlaneLayout { rows: shard, ..layout }.total_bytes() <= 128 << 20);
+        }
+        assert_eq!(shard_rows(&layout, &limits(1 << 30)).expect("fits"), [201_088]);
+    }
+
+    #[test]
+    fn repacking_does_not_grow_20b_weights() {
+        let dense = PlaneLayout::new(Format::Q8_0, 4096, 2880);
+        assert_eq!(dense.total_bytes(), 4096 * dense.file_row_bytes());
+        let expert = PlaneLayout::new(Format::Mxfp4, 2 * 2880, 2880);
+        let growth = expert.total_bytes() as f64 / (5760 * expert.file_row_bytes()) as f64;
+        assert!(growth < 1.0015, "padding a row's 90 scales to 92 costs at most 0.14 %, got {growth}");
+    }
+
+    #[test]
+    fn a_row_that_does_not_fit_is_an_error_with_the_numbers() {
+        let layout = PlaneLayout::new(Format::F32, 3, 4096);
+        let error = shard_rows(&layout, &limits(4096)).expect_err("16 KiB rows in 4 KiB bindings");
+        assert!(matches!(error, GpuError::Limit { needed, granted: 4096, .. } if needed >= 16384));
+    }
+}

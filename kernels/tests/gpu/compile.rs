@@ -1,0 +1,29 @@
+//! The adapter's own compiler takes every kernel: in a browser that is another one than naga.
+
+use gptoss_kernels::{GpuOptions, sources};
+
+use crate::support::compare::Difference;
+use crate::support::report::Report;
+use crate::support::seam::{self, gpu_test};
+
+gpu_test! {
+    async fn every_kernel_compiles_here() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        seam::print(&format!("adapter: {:?}, limits: {:?}", gpu.adapter(), gpu.limits()));
+        let mut report = Report::new("compile");
+        for (name, source) in sources::all() {
+            let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
+            let module = gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: Some(&name),
+                source: wgpu::ShaderSource::Wgsl(source.into()),
+            });
+            let messages = module.get_compilation_info().await.messages;
+            let outcome = match scope.pop().await {
+                Some(error) => Err(format!("{error}\n{messages:#?}")),
+                None => Ok(Difference::default()),
+            };
+            report.row(&name, outcome);
+        }
+        report.finish();
+    }
+}

@@ -1,0 +1,256 @@
+//! After a miss at a layer, that layer's experts and everything of later layers leaves all results alone; everything
+//! before, and the missing layer's attention and router, still works.
+
+use std::rc::Rc;
+
+use gptoss_kernels::attention::{self, Attention};
+use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
+use gptoss_kernels::format::Format;
+use gptoss_kernels::matmul::{self, Matmul};
+use gptoss_kernels::rms_norm::{self, RmsNorm};
+use gptoss_kernels::rope::{self, Rope};
+use gptoss_kernels::router::{self, MISS, Route, Router};
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::weights::Matrix;
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Launch, Status};
+
+use crate::support::bench::{Bench, SENTINEL, batch};
+use crate::support::compare::Difference;
+use crate::support::report::Report;
+use crate::support::seam::{self, gpu_test};
+
+const LAYER: u32 = 1;
+const COLUMNS: usize = 64;
+const FF: usize = 32;
+const EXPERTS: usize = 4;
+const TOKENS: usize = 2;
+const STAMP_BEFORE: u32 = 99;
+
+/// The buffers that all kernels of one layer work on; those that are written start as sentinels.
+struct Layer<'a> {
+    bench: Bench<'a>,
+    input: GpuBuffer,
+    output: GpuBuffer,
+    second_output: GpuBuffer,
+    keys: GpuBuffer,
+    values: GpuBuffer,
+    routes: GpuBuffer,
+    page_table: GpuBuffer,
+    last_used: GpuBuffer,
+    weights: Matrix,
+    slot: SlotLayout,
+    arena: Arena,
+}
+
+impl<'a> Layer<'a> {
+    fn new(gpu: &'a Gpu, halt_layer: u32) -> Self {
+        let bench = Bench::halted_at(gpu, batch(TOKENS, 0), halt_layer);
+        let output = || bench.output(4096);
+        let route = |expert| Route { expert, weight: 0.25 };
+        let routes: Vec<Route> = (0..TOKENS as u32 * 4).map(|pair| route(pair % 4)).collect();
+        // Expert 3 is missing at every layer.
+        let table: Vec<u32> = [0, 1, 2, MISS].repeat(LAYER as usize + 1);
+        let weights = Matrix::allocate(gpu, "weights", Format::F32, 9, COLUMNS as u64).expect("fits any device");
+        let slot = SlotLayout::new(Format::Mxfp4, Format::Mxfp4, COLUMNS as u64, FF as u64);
+        let arena = Arena { buffer: Rc::new(gpu.storage("arena", 3 * slot.slot_bytes)), first_slot: 0, slots: 3 };
+        Self {
+            input: gpu.storage_from("input", &[0.25f32; 4096]),
+            output: output(),
+            second_output: output(),
+            keys: output(),
+            values: output(),
+            routes: gpu.storage_from("routes", &routes),
+            page_table: gpu.storage_from("page table", &table),
+            last_used: gpu.storage_from("last used", &vec![STAMP_BEFORE; table.len()]),
+            bench,
+            weights,
+            slot,
+            arena,
+        }
+    }
+
+    /// All memory that a kernel of the layer may write, as words.
+    async fn state(&self) -> Result<Vec<u32>, String> {
+        let written = [
+            &self.output,
+            &self.second_output,
+            &self.keys,
+            &self.values,
+            &self.routes,
+            &self.last_used,
+            &self.bench.status_buffer,
+        ];
+        let mut state = Vec::new();
+        for buffer in written {
+            state.extend(self.bench.read::<u32>(buffer).await?);
+        }
+        Ok(state)
+    }
+
+    fn rms_norm(&self) -> Launch {
+        let buffers = rms_norm::Buffers {
+            step: &self.bench.step_buffer,
+            x: &self.input,
+            weight: &self.input,
+            y: &self.output,
+            status: &self.bench.status_buffer,
+        };
+        let params = rms_norm::Params { columns: COLUMNS as u32, layer: LAYER, head: 0, epsilon: 1e-5 };
+        RmsNorm::new(self.bench.gpu).launch(self.bench.gpu, &buffers, params)
+    }
+
+    fn matmul(&self) -> Launch {
+        let gpu = self.bench.gpu;
+        let buffers = matmul::Buffers {
+            step: &self.bench.step_buffer,
+            x: &self.input,
+            bias: None,
+            y: &self.output,
+            status: &self.bench.status_buffer,
+        };
+        let target = matmul::Target { y_first: 0, y_stride: 9, layer: LAYER, residual: false, head: false };
+        Matmul::new(gpu, Format::F32).launch(gpu, &self.weights.shards[0], &buffers, target)
+    }
+
+    fn rope(&self) -> Launch {
+        let buffers = rope::Buffers {
+            step: &self.bench.step_buffer,
+            qkv: &self.output,
+            table: &self.input,
+            keys: &self.keys,
+            values: &self.values,
+            status: &self.bench.status_buffer,
+        };
+        let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
+        Rope::new(self.bench.gpu, CacheFormat::F32).launch(self.bench.gpu, &buffers, params)
+    }
+
+    fn attention(&self) -> Launch {
+        let buffers = attention::Buffers {
+            step: &self.bench.step_buffer,
+            qkv: &self.input,
+            sinks: &self.input,
+            out: &self.output,
+            keys: &self.keys,
+            values: &self.values,
+            status: &self.bench.status_buffer,
+        };
+        let params =
+            attention::Params { query_heads: 2, kv_heads: 1, capacity: 4, window: 0, layer: LAYER, padding: [0; 3] };
+        Attention::new(self.bench.gpu, CacheFormat::F32).launch(self.bench.gpu, &buffers, params)
+    }
+
+    fn router(&self) -> Launch {
+        let buffers = router::Buffers {
+            step: &self.bench.step_buffer,
+            x: &self.input,
+            weight: &self.input,
+            bias: &self.input,
+            routes: &self.routes,
+            page_table: &self.page_table,
+            last_used: &self.last_used,
+            status: &self.bench.status_buffer,
+        };
+        let params = router::Params {
+            columns: COLUMNS as u32,
+            experts: EXPERTS as u32,
+            experts_per_token: 4,
+            layer: LAYER,
+        };
+        Router::new(self.bench.gpu).launch(self.bench.gpu, &buffers, params)
+    }
+
+    /// Gate and up, down, and the sum.
+    fn experts(&self) -> [Launch; 3] {
+        let gpu = self.bench.gpu;
+        let (arena, slot) = (&self.arena, &self.slot);
+        let buffers = experts::Buffers {
+            step: &self.bench.step_buffer,
+            x: &self.input,
+            biases: &self.input,
+            h: &self.output,
+            y: &self.output,
+            residual: &self.output,
+            routes: &self.routes,
+            page_table: &self.page_table,
+            status: &self.bench.status_buffer,
+        };
+        let shape = experts::Shape {
+            layer: LAYER,
+            hidden: COLUMNS as u32,
+            ff: FF as u32,
+            experts: EXPERTS as u32,
+            experts_per_token: 4,
+        };
+        let kernels = Experts::new(gpu, Format::Mxfp4, Format::Mxfp4);
+        [
+            kernels.launch_gate_up(gpu, arena, slot, &buffers, shape),
+            kernels.launch_down(gpu, arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
+            kernels.launch_combine(gpu, &experts::Buffers { y: &self.input, ..buffers }, shape),
+        ]
+    }
+
+    /// Every kernel of the layer on its own: (launch, whether it is one of the experts').
+    fn launches(&self) -> Vec<(Launch, bool)> {
+        let attention_half = [self.rms_norm(), self.matmul(), self.rope(), self.attention(), self.router()];
+        attention_half
+            .into_iter()
+            .map(|launch| (launch, false))
+            .chain(self.experts().into_iter().map(|launch| (launch, true)))
+            .collect()
+    }
+}
+
+async fn check(gpu: &Gpu, index: usize, halt_layer: u32) -> Result<(), String> {
+    let layer = Layer::new(gpu, halt_layer);
+    let before = layer.state().await?;
+    let (launch, of_experts) = layer.launches().swap_remove(index);
+    layer.bench.run(&[launch]);
+    let changed = layer.state().await? != before;
+    let runs = if of_experts { halt_layer > LAYER } else { halt_layer >= LAYER };
+    match (changed, runs) {
+        (true, false) => Err("it wrote something".to_owned()),
+        (false, true) => Err("it wrote nothing".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+gpu_test! {
+    async fn kernels_after_a_miss_change_nothing_and_those_before_work() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let mut report = Report::new("halt");
+        let names: Vec<_> =
+            Layer::new(&gpu, 0).launches().iter().map(|(launch, _)| launch.name()).collect();
+        for (index, name) in names.iter().enumerate() {
+            for halt_layer in [LAYER - 1, LAYER, LAYER + 1, Status::RUNNING] {
+                let outcome = check(&gpu, index, halt_layer).await.map(|()| Difference::default());
+                report.row(&format!("{name} of layer {LAYER} after a halt at {halt_layer}"), outcome);
+            }
+        }
+        report.finish();
+    }
+}
+
+gpu_test! {
+    /// Both tokens use the missing expert of the same layer: both count, and the first layer that missed stays noted.
+    async fn a_miss_halts_its_layer_once_and_counts_every_use() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let layer = Layer::new(&gpu, Status::RUNNING);
+        let (router, again) = (layer.router(), layer.router());
+        let experts = layer.experts();
+        layer.bench.run(&[router]);
+        let status = layer.bench.status().await.expect("the device works");
+        let want = Status { halt_layer: LAYER, hits: 6, misses: 2, missed: [0b1000, 0, 0, 0], ..Status::running() };
+        assert_eq!(status, want);
+        assert_eq!(status.missed_experts().collect::<Vec<_>>(), [3]);
+
+        layer.bench.run(&experts);
+        let output: Vec<f32> = layer.bench.read(&layer.output).await.expect("the device works");
+        assert!(output.iter().all(|&v| v == SENTINEL), "experts of a layer that missed must not run");
+
+        // The host resumes the same layer with more misses: the mask grows, the layer stays.
+        layer.bench.run(&[again]);
+        let status = layer.bench.status().await.expect("the device works");
+        assert_eq!((status.halt_layer, status.hits, status.misses), (LAYER, 12, 4));
+    }
+}

@@ -1,0 +1,189 @@
+//! Matrix times activations, in every format. Weights are such that results are about 1; the error is that of F32 sums
+//! over K / 8 products a lane, and grows with the size of the terms, not of the result: hence an absolute bound.
+
+use gptoss_kernels::format::Format;
+use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
+use gptoss_kernels::weights::Matrix;
+use gptoss_kernels::{Gpu, GpuOptions, Step};
+
+use crate::support::bench::{Bench, SENTINEL, batch};
+use crate::support::compare::{Difference, Tolerance, bits, compare, equal};
+use crate::support::random::Random;
+use crate::support::report::Report;
+use crate::support::seam::{self, gpu_test, sized};
+use crate::support::weights::{file_bytes, upload};
+
+const TOLERANCE: Tolerance = Tolerance::new(3e-6, 1e-6);
+
+/// Where results go: the simplest, or everything that a launch can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Into {
+    Plain,
+    Bias,
+    /// On top of what is there, with a bias.
+    Residual,
+    /// A part of longer rows of `y`, as q, k and v share one buffer.
+    Part,
+    /// For the tokens whose logits are wanted: fewer than the batch has.
+    Head,
+}
+
+#[derive(Debug)]
+struct Row {
+    rows: usize,
+    columns: usize,
+    tokens: usize,
+    into: Into,
+}
+
+const fn row(rows: usize, columns: usize, tokens: usize, into: Into) -> Row {
+    Row { rows, columns, tokens, into }
+}
+
+/// For every format: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
+const EVERY_FORMAT: [Row; 9] = [
+    row(5, 96, 1, Into::Plain),
+    row(37, 64, 3, Into::Bias),
+    row(130, 192, 8, Into::Part),
+    row(1, 32, 9, Into::Residual),
+    row(17, 288, 64, Into::Head),
+    row(sized(64, 16), 2880, 1, Into::Residual),
+    row(sized(64, 16), 2880, 9, Into::Bias),
+    row(sized(64, 16), 4096, 3, Into::Residual),
+    row(sized(24, 8), 4096, 64, Into::Part),
+];
+
+/// gpt-oss-20b's dense matrices: K and V whole, a strip of the output matrix.
+const REAL_Q8_0: [Row; 4] = [
+    row(512, 2880, 1, Into::Part),
+    row(sized(512, 64), 2880, 3, Into::Part),
+    row(sized(2880, 64), 4096, 1, Into::Residual),
+    row(sized(5120, 512), 2880, 1, Into::Head),
+];
+
+async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64, shards: usize) -> Result<Difference, String> {
+    let mut random = Random::new(seed);
+    let bytes = file_bytes(&mut random, format, row.rows, row.columns);
+    let matrix = upload(gpu, format, row.rows, row.columns, &bytes)?;
+    if matrix.shards.len() < shards {
+        return Err(format!("{} shards, but this row is there to test at least {shards}", matrix.shards.len()));
+    }
+    let head_tokens = if row.into == Into::Head { row.tokens.div_ceil(2) } else { 0 };
+    let tokens = if row.into == Into::Head { head_tokens } else { row.tokens };
+    let x = random.normals(row.tokens * row.columns, 1.0);
+    let bias = if matches!(row.into, Into::Plain | Into::Head) { Vec::new() } else { random.normals(row.rows, 1.0) };
+    let (y_first, y_stride) = if row.into == Into::Part { (11, row.rows + 30) } else { (0, row.rows) };
+    // One row more than is written, to see that nothing is.
+    let before = random.normals((tokens + 1) * y_stride, 1.0);
+
+    let bench = Bench::new(gpu, Step { head_tokens: head_tokens as u32, ..batch(row.tokens, 7) });
+    let (x_buffer, y) = (gpu.storage_from("x", &x), gpu.storage_from("y", &before));
+    let bias_buffer = (!bias.is_empty()).then(|| gpu.storage_from("bias", &bias));
+    let buffers = Buffers {
+        step: &bench.step_buffer,
+        x: &x_buffer,
+        bias: bias_buffer.as_ref(),
+        y: &y,
+        status: &bench.status_buffer,
+    };
+    let target = Target {
+        y_first: y_first as u32,
+        y_stride: y_stride as u32,
+        layer: 2,
+        residual: row.into == Into::Residual,
+        head: row.into == Into::Head,
+    };
+    let kernel = Matmul::new(gpu, format);
+    let launches: Vec<_> =
+        matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
+    bench.run(&launches);
+
+    let products = matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
+    let mut want = before.clone();
+    for (token, products) in products.chunks_exact(row.rows).enumerate() {
+        for (at, product) in (token * y_stride + y_first..).zip(products) {
+            want[at] = if target.residual { want[at] + product } else { *product };
+        }
+    }
+    compare("y", &bench.read(&y).await?, &want, TOLERANCE)
+}
+
+gpu_test! {
+    async fn matmul_of_every_format_is_the_reference() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let mut report = Report::new("matmul");
+        for format in Format::ALL {
+            for (seed, row) in (1..).zip(&EVERY_FORMAT) {
+                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed, 1).await);
+            }
+        }
+        for (seed, row) in (100..).zip(&REAL_Q8_0) {
+            let outcome = check(&gpu, Format::Q8_0, row, seed, 1).await;
+            report.row(&format!("Q8_0 {row:?}, seed {seed}"), outcome);
+        }
+        report.finish();
+    }
+}
+
+gpu_test! {
+    /// Bindings of 4 KiB: every matrix comes in several shards, the last of them shorter.
+    async fn matmul_over_shards_is_the_reference() {
+        let options = GpuOptions { max_binding_bytes: Some(4096), ..GpuOptions::default() };
+        let gpu = seam::open(&options).await;
+        let mut report = Report::new("sharded matmul");
+        for format in Format::ALL {
+            for (seed, row) in (200..).zip(&[row(171, 96, 1, Into::Residual), row(97, 192, 9, Into::Part)]) {
+                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed, 3).await);
+            }
+        }
+        report.finish();
+    }
+}
+
+gpu_test! {
+    /// Scales that F16 and E8M0 can hold but quantisers seldom write: subnormal, zero, negative, largest.
+    async fn unusual_scales_are_decoded_exactly() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let mut report = Report::new("scales");
+        for scale in [0u16, 1, 0x3ff, 0x400, 0x7bff, 0x8001, 0xac00, 0xfbff] {
+            report.row(&format!("Q8_0 scale bits {scale:#06x}"), identity(&gpu, Format::Q8_0, &scale.to_le_bytes()).await);
+        }
+        // Exponents below 2 are subnormal F32 values, which GPUs may take for zero.
+        for exponent in [2u8, 3, 126, 127, 128, 200, 252] {
+            report.row(&format!("MXFP4 exponent {exponent}"), identity(&gpu, Format::Mxfp4, &[exponent]).await);
+        }
+        report.finish();
+    }
+}
+
+/// Multiplies one-hot vectors with blocks of this scale and every code: each result is one weight, to the bit.
+async fn identity(gpu: &Gpu, format: Format, scale: &[u8]) -> Result<Difference, String> {
+    let codes: Vec<u8> = match format {
+        Format::Q8_0 => (0..=255).collect(),
+        // Byte j holds code j and its complement, then the other way round.
+        _ => (0..16u8).map(|j| j | (15 - j) << 4).chain((0..16u8).map(|j| (15 - j) | j << 4)).collect(),
+    };
+    let code_bytes = format.code_bytes() as usize;
+    let bytes: Vec<u8> = codes.chunks_exact(code_bytes).flat_map(|codes| [scale, codes].concat()).collect();
+    let columns = bytes.len() / format.block_bytes() as usize * 32;
+    let matrix = upload(gpu, format, 1, columns, &bytes)?;
+    let mut x = vec![0.0f32; columns * columns];
+    for column in 0..columns {
+        x[column * columns + column] = 1.0;
+    }
+    let y = one_row(gpu, &matrix, format, &x, columns).await?;
+    // A sum of products with 0 turns −0 into +0.
+    let want: Vec<f32> = format.decode(&bytes).iter().map(|w| w + 0.0).collect();
+    equal("weights", &bits(&y), &bits(&want))?;
+    Ok(Difference::default())
+}
+
+async fn one_row(gpu: &Gpu, matrix: &Matrix, format: Format, x: &[f32], tokens: usize) -> Result<Vec<f32>, String> {
+    let bench = Bench::new(gpu, batch(tokens, 0));
+    let (x_buffer, y) = (gpu.storage_from("x", x), gpu.storage_from("y", &vec![SENTINEL; tokens]));
+    let buffers =
+        Buffers { step: &bench.step_buffer, x: &x_buffer, bias: None, y: &y, status: &bench.status_buffer };
+    let target = Target { y_first: 0, y_stride: 1, layer: 0, residual: false, head: false };
+    bench.run(&[Matmul::new(gpu, format).launch(gpu, &matrix.shards[0], &buffers, target)]);
+    bench.read(&y).await
+}

@@ -1,0 +1,129 @@
+//! RoPE and writing the cache: two products and a sum in F32 from a table rounded once. Values go into the cache as they
+//! are; an F16 cache rounds, and WGSL lets a device round either way: one F16 ulp, 2^−10.
+
+use gptoss_kernels::rope::{self, Buffers, HEAD_DIM, Params, Rope, Yarn};
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions};
+
+use crate::support::bench::{Bench, batch};
+use crate::support::compare::{Difference, Tolerance, compare};
+use crate::support::random::Random;
+use crate::support::report::Report;
+use crate::support::seam::{self, gpu_test};
+
+const TOLERANCE: Tolerance = Tolerance::new(1e-6, 3e-7);
+const F16_TOLERANCE: Tolerance = Tolerance::new(1e-6, 1.0 / 1024.0);
+
+/// gpt-oss as OpenAI defines it.
+pub const YARN: Yarn =
+    Yarn { base: 150_000.0, factor: 32.0, original_context: 4096.0, beta_fast: 32.0, beta_slow: 1.0, truncate: false };
+
+/// What the cache holds before.
+const OLD: f32 = 0.5;
+
+#[derive(Debug)]
+struct Row {
+    query_heads: usize,
+    kv_heads: usize,
+    tokens: usize,
+    first_position: usize,
+    capacity: usize,
+}
+
+const fn row(
+    (query_heads, kv_heads): (usize, usize),
+    tokens: usize,
+    first_position: usize,
+    capacity: usize,
+) -> Row {
+    Row { query_heads, kv_heads, tokens, first_position, capacity }
+}
+
+const TABLE: [Row; 8] = [
+    row((2, 1), 1, 0, 4),
+    row((64, 8), 1, 4095, 4096),
+    row((64, 8), 3, 5, 16),
+    row((6, 3), 8, 0, 8),
+    row((6, 2), 9, 3, 12),
+    // Rings: the batch goes over the end, and starts beyond it.
+    row((4, 2), 3, 6, 7),
+    row((8, 1), 9, 130, 13),
+    row((3, 3), 64, 1000, 100),
+];
+
+/// Reads a whole cache as F32.
+pub async fn read_cache(bench: &Bench<'_>, buffer: &GpuBuffer, format: CacheFormat) -> Result<Vec<f32>, String> {
+    match format {
+        CacheFormat::F32 => bench.read::<f32>(buffer).await,
+        CacheFormat::F16 => Ok(bench.read::<half::f16>(buffer).await?.iter().map(|v| v.to_f32()).collect()),
+    }
+}
+
+/// A cache that holds `values`.
+pub fn cache_from(gpu: &Gpu, values: &[f32], format: CacheFormat) -> GpuBuffer {
+    match format {
+        CacheFormat::F32 => gpu.storage_from("cache", values),
+        CacheFormat::F16 => {
+            let rounded: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
+            gpu.storage_from("cache", &rounded)
+        }
+    }
+}
+
+async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<Difference, String> {
+    let mut random = Random::new(seed);
+    let (query, kv) = (row.query_heads * HEAD_DIM, row.kv_heads * HEAD_DIM);
+    let token_values = query + 2 * kv;
+    let qkv = random.normals(row.tokens * token_values, 1.5);
+    let table = YARN.table(row.first_position + row.tokens);
+
+    let bench = Bench::new(gpu, batch(row.tokens, row.first_position));
+    let (qkv_buffer, table_buffer) = (gpu.storage_from("qkv", &qkv), gpu.storage_from("table", &table));
+    let old = vec![OLD; row.capacity * kv];
+    let (keys, values) = (cache_from(gpu, &old, format), cache_from(gpu, &old, format));
+    let buffers = Buffers {
+        step: &bench.step_buffer,
+        qkv: &qkv_buffer,
+        table: &table_buffer,
+        keys: &keys,
+        values: &values,
+        status: &bench.status_buffer,
+    };
+    let params = Params {
+        query_heads: row.query_heads as u32,
+        kv_heads: row.kv_heads as u32,
+        capacity: row.capacity as u32,
+        layer: 1,
+    };
+    bench.run(&[Rope::new(gpu, format).launch(gpu, &buffers, params)]);
+
+    let (mut want_qkv, mut want_keys, mut want_values) = (qkv.clone(), old.clone(), old);
+    for (token, source) in qkv.chunks_exact(token_values).enumerate() {
+        let position = row.first_position + token;
+        rope::reference(&mut want_qkv[token * token_values..][..query], position, &YARN);
+        let mut key = source[query..][..kv].to_vec();
+        rope::reference(&mut key, position, &YARN);
+        let slot = position % row.capacity * kv;
+        want_keys[slot..][..kv].copy_from_slice(&key);
+        want_values[slot..][..kv].copy_from_slice(&source[query + kv..]);
+    }
+    let cached = if format == CacheFormat::F16 { F16_TOLERANCE } else { TOLERANCE };
+    let queries = compare("qkv", &bench.read(&qkv_buffer).await?, &want_qkv, TOLERANCE)?;
+    let keys = compare("keys", &read_cache(&bench, &keys, format).await?, &want_keys, cached)?;
+    let exact = if format == CacheFormat::F16 { F16_TOLERANCE } else { Tolerance::EXACT };
+    let values = compare("values", &read_cache(&bench, &values, format).await?, &want_values, exact)?;
+    Ok(queries.max(keys).max(values))
+}
+
+gpu_test! {
+    async fn rope_is_the_reference() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let mut report = Report::new("rope");
+        for format in [CacheFormat::F32, CacheFormat::F16] {
+            for (seed, row) in (400..).zip(&TABLE) {
+                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed).await);
+            }
+        }
+        report.finish();
+    }
+}

@@ -1,0 +1,304 @@
+//! Every kernel parses and validates without a device, uses the baseline tier only, and agrees with its Rust side:
+//! bindings, parameter layouts and status indices are compared by reflection.
+#![cfg(not(target_arch = "wasm32"))]
+
+use std::collections::BTreeMap;
+
+use gptoss_kernels::gpu::Access;
+use gptoss_kernels::{Status, Step, attention, experts, matmul, repack, rms_norm, rope, router, sample, sources};
+use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
+
+const MAX_STORAGE_BUFFERS: usize = 8;
+const MAX_WORKGROUP_BYTES: u32 = 16384;
+const MAX_WORKGROUP_THREADS: u32 = 256;
+/// `pack2x16float` and its inverse are core WGSL, which every WebGPU device has; naga asks for the capability because
+/// devices below WebGPU may lack it.
+const BASELINE: naga::valid::Capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+
+/// Kernel name without the format, e.g. `matmul` of `matmul Q8_0`.
+fn operation(name: &str) -> &str {
+    name.split(' ').next().expect("split yields one part at least")
+}
+
+fn modules() -> Vec<(String, naga::Module)> {
+    sources::all()
+        .into_iter()
+        .map(|(name, source)| {
+            let module = naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(&source)));
+            (name, module)
+        })
+        .collect()
+}
+
+#[test]
+fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
+    let sources = sources::all();
+    assert_eq!(sources.len(), 4 + 2 * 2 + 5 * 3 + 2, "one kernel per operation and format");
+    for (name, source) in sources {
+        for directive in ["enable ", "requires "] {
+            assert!(!source.contains(directive), "{name} contains `{directive}`: the baseline needs no extension");
+        }
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(&source)));
+        naga::valid::Validator::new(naga::valid::ValidationFlags::all(), BASELINE)
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{name} is not valid:\n{}", error.emit_to_string(&source)));
+        let entries: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
+        assert_eq!(entries, ["main"], "{name}");
+        let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
+        assert!(threads <= MAX_WORKGROUP_THREADS, "{name}: {threads} threads a workgroup");
+    }
+}
+
+/// Chrome's compiler rejects infinite constants; f16 needs shader-f16.
+#[test]
+fn constants_are_finite_and_no_type_is_f16() {
+    for (name, module) in modules() {
+        for (_, ty) in module.types.iter() {
+            assert!(
+                !matches!(ty.inner.scalar(), Some(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 2),
+                "{name} uses f16"
+            );
+        }
+        let functions = module
+            .functions
+            .iter()
+            .map(|(_, function)| function)
+            .chain(module.entry_points.iter().map(|entry| &entry.function));
+        let expressions = functions
+            .flat_map(|function| function.expressions.iter())
+            .chain(module.global_expressions.iter())
+            .map(|(_, expression)| expression);
+        for expression in expressions {
+            if let naga::Expression::Literal(Literal::F32(value)) = expression {
+                assert!(value.is_finite(), "{name} holds the constant {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn workgroup_memory_fits_the_smallest_device() {
+    for (name, module) in modules() {
+        let mut layouts = naga::proc::Layouter::default();
+        layouts.update(module.to_ctx()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let bytes: u32 = module
+            .global_variables
+            .iter()
+            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
+            .map(|(_, variable)| layouts[variable.ty].size.next_multiple_of(16))
+            .sum();
+        assert!(bytes <= MAX_WORKGROUP_BYTES, "{name} takes {bytes} bytes of workgroup memory");
+    }
+}
+
+fn accesses(operation: &str) -> &'static [Access] {
+    match operation {
+        "rms_norm" => &rms_norm::ACCESSES,
+        "matmul" => &matmul::ACCESSES,
+        "rope" => &rope::ACCESSES,
+        "attention" => &attention::ACCESSES,
+        "router" => &router::ACCESSES,
+        "experts_gate_up" | "experts_down" => &experts::ACCESSES,
+        "experts_combine" => &experts::COMBINE_ACCESSES,
+        "sample" => &sample::ACCESSES,
+        "repack" => &repack::ACCESSES,
+        _ => panic!("{operation} has no Rust side: add it here"),
+    }
+}
+
+#[test]
+fn bindings_are_those_of_the_rust_side() {
+    for (name, module) in modules() {
+        let mut found = BTreeMap::new();
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else { continue };
+            assert_eq!(binding.group, 0, "{name}: all bindings are in group 0");
+            let access = match variable.space {
+                AddressSpace::Uniform => Access::Uniform,
+                AddressSpace::Storage { access } if access.contains(StorageAccess::STORE) => Access::ReadWrite,
+                AddressSpace::Storage { .. } => Access::Read,
+                space => panic!("{name}: a binding in {space:?}"),
+            };
+            assert!(found.insert(binding.binding, access).is_none(), "{name}: binding {} twice", binding.binding);
+        }
+        let want: BTreeMap<u32, Access> = (0..).zip(accesses(operation(&name)).iter().copied()).collect();
+        assert_eq!(found, want, "{name}");
+        let storage = want.values().filter(|access| **access != Access::Uniform).count();
+        assert!(storage <= MAX_STORAGE_BUFFERS, "{name} binds {storage} storage buffers");
+    }
+}
+
+/// A field by name: byte offset and scalar type.
+type Fields = BTreeMap<String, (u32, ScalarKind)>;
+
+/// Name, size and fields of a Rust struct; the field types are checked by the compiler.
+macro_rules! layout {
+    ($ty:ty { $($field:ident: $kind:ident),* $(,)? }) => {{
+        $(let _: fn(&$ty) -> &$kind = |value| &value.$field;)*
+        let fields = [$((
+            stringify!($field).to_owned(),
+            (std::mem::offset_of!($ty, $field) as u32, layout!(@kind $kind)),
+        )),*];
+        (size_of::<$ty>() as u32, Fields::from(fields))
+    }};
+    (@kind u32) => { ScalarKind::Uint };
+    (@kind f32) => { ScalarKind::Float };
+}
+
+fn wgsl_layout(module: &naga::Module, name: &str) -> Option<(u32, Fields)> {
+    module.types.iter().find_map(|(_, ty)| match &ty.inner {
+        TypeInner::Struct { members, span } if ty.name.as_deref() == Some(name) => {
+            let fields = members
+                .iter()
+                .filter_map(|member| {
+                    let field = member.name.clone()?;
+                    let scalar = module.types[member.ty].inner.scalar()?;
+                    (!field.starts_with("padding")).then_some((field, (member.offset, scalar.kind)))
+                })
+                .collect();
+            Some((*span, fields))
+        }
+        _ => None,
+    })
+}
+
+fn params(operation: &str) -> (u32, Fields) {
+    match operation {
+        "rms_norm" => layout!(rms_norm::Params { columns: u32, layer: u32, head: u32, epsilon: f32 }),
+        "matmul" => layout!(matmul::Params {
+            rows: u32,
+            blocks_per_row: u32,
+            y_first: u32,
+            y_stride: u32,
+            bias_first: u32,
+            scales_base: u32,
+            layer: u32,
+            flags: u32,
+        }),
+        "rope" => layout!(rope::Params { query_heads: u32, kv_heads: u32, capacity: u32, layer: u32 }),
+        "attention" => {
+            layout!(attention::Params { query_heads: u32, kv_heads: u32, capacity: u32, window: u32, layer: u32 })
+        }
+        "router" => layout!(router::Params { columns: u32, experts: u32, experts_per_token: u32, layer: u32 }),
+        // The bias of gate and up starts at 0: this kernel has no use for `bias_base`.
+        "experts_gate_up" => layout!(experts::Params {
+            rows: u32,
+            blocks_per_row: u32,
+            experts: u32,
+            experts_per_token: u32,
+            layer: u32,
+            first_slot: u32,
+            slots: u32,
+            slot_stride: u32,
+            codes_base: u32,
+            scales_base: u32,
+        }),
+        "experts_down" => layout!(experts::Params {
+            rows: u32,
+            blocks_per_row: u32,
+            experts: u32,
+            experts_per_token: u32,
+            layer: u32,
+            first_slot: u32,
+            slots: u32,
+            slot_stride: u32,
+            codes_base: u32,
+            scales_base: u32,
+            bias_base: u32,
+        }),
+        "experts_combine" => layout!(experts::CombineParams { columns: u32, experts_per_token: u32, layer: u32 }),
+        "sample" => layout!(sample::Params { vocabulary: u32 }),
+        "repack" => layout!(repack::Params {
+            rows: u32,
+            blocks_per_row: u32,
+            first_row: u32,
+            row_step: u32,
+            codes_base: u32,
+            scales_base: u32,
+        }),
+        _ => panic!("{operation} has no Rust parameters: add them here"),
+    }
+}
+
+#[test]
+fn structs_have_the_layout_of_the_rust_side() {
+    let step = layout!(Step {
+        tokens: u32,
+        first_position: u32,
+        head_first: u32,
+        head_tokens: u32,
+        stamp: u32,
+        inverse_temperature: f32,
+    });
+    let route = layout!(router::Route { expert: u32, weight: f32 });
+    let candidate = layout!(sample::Candidate { token: u32, logit: f32 });
+    for (name, module) in modules() {
+        let operation = operation(&name);
+        assert_eq!(wgsl_layout(&module, "Params"), Some(params(operation)), "Params of {name}");
+        let has_step = operation != "repack";
+        assert_eq!(wgsl_layout(&module, "Step"), has_step.then(|| step.clone()), "Step of {name}");
+        let has_routes = operation == "router" || operation.starts_with("experts");
+        assert_eq!(wgsl_layout(&module, "Route"), has_routes.then(|| route.clone()), "Route of {name}");
+        let has_candidates = operation == "sample";
+        assert_eq!(wgsl_layout(&module, "Candidate"), has_candidates.then(|| candidate.clone()), "{name}");
+    }
+}
+
+/// A `const` of type u32 or i32, by name.
+fn constant(module: &naga::Module, name: &str) -> Option<u32> {
+    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(Literal::U32(value)) => Some(value),
+        _ => None,
+    }
+}
+
+#[test]
+fn status_indices_are_the_offsets_of_the_rust_fields() {
+    let index = |offset: usize| Some((offset / 4) as u32);
+    let want = [
+        ("STATUS_HALT_LAYER", index(std::mem::offset_of!(Status, halt_layer))),
+        ("STATUS_HITS", index(std::mem::offset_of!(Status, hits))),
+        ("STATUS_MISSES", index(std::mem::offset_of!(Status, misses))),
+        ("STATUS_NON_FINITE", index(std::mem::offset_of!(Status, non_finite))),
+        ("STATUS_MISSED", index(std::mem::offset_of!(Status, missed))),
+        ("STATUS_TOP_TOKEN", index(std::mem::offset_of!(Status, top_token))),
+        ("STATUS_TOP_LOGIT", index(std::mem::offset_of!(Status, top_logit))),
+        ("STATUS_LOG_SUM_EXP", index(std::mem::offset_of!(Status, log_sum_exp))),
+        ("STATUS_LOG_SUM_EXP_TEMPERED", index(std::mem::offset_of!(Status, log_sum_exp_tempered))),
+        ("STATUS_ENTROPY", index(std::mem::offset_of!(Status, entropy_nats))),
+    ];
+    for (name, module) in modules().into_iter().filter(|(name, _)| operation(name) != "repack") {
+        for (status, index) in want {
+            assert_eq!(constant(&module, status), index, "{status} in {name}");
+        }
+        let others: Vec<_> = module
+            .constants
+            .iter()
+            .filter_map(|(_, constant)| constant.name.as_deref())
+            .filter(|constant| constant.starts_with("STATUS_") && !want.iter().any(|(known, _)| known == constant))
+            .collect();
+        assert!(others.is_empty(), "{name} knows {others:?}, the Rust side does not");
+    }
+}
+
+#[test]
+fn constants_shared_with_rust_are_equal() {
+    for (name, module) in modules() {
+        match operation(&name) {
+            "router" => {
+                assert_eq!(constant(&module, "MISS"), Some(router::MISS));
+                assert_eq!(constant(&module, "MAX_EXPERTS"), Some(Status::MAX_EXPERTS));
+            }
+            "matmul" => {
+                assert_eq!(constant(&module, "HAS_BIAS"), Some(matmul::HAS_BIAS));
+                assert_eq!(constant(&module, "RESIDUAL"), Some(matmul::RESIDUAL));
+                assert_eq!(constant(&module, "HEAD"), Some(matmul::HEAD));
+            }
+            "sample" => assert_eq!(constant(&module, "CANDIDATES"), Some(sample::CANDIDATES as u32)),
+            _ => {}
+        }
+    }
+}
