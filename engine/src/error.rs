@@ -1,0 +1,116 @@
+//! Everything that can stop the engine, in words a user can act on.
+
+use gptoss_gguf::GgufError;
+use gptoss_kernels::GpuError;
+use gptoss_source::SourceError;
+use gptoss_telemetry::{Failure, FailureKind, Stage};
+use gptoss_text::TokenizerError;
+
+/// Why loading or answering stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("{name} cannot be read as GGUF: {error}")]
+    Gguf { name: String, error: GgufError },
+    #[error(transparent)]
+    Header(#[from] GgufError),
+    #[error("the model's architecture is {got:?}; this engine runs gpt-oss")]
+    Architecture { got: String },
+    #[error("the file is part {part} of {parts} of a split model; this engine needs a single file for now")]
+    Split { part: u32, parts: u32 },
+    #[error("{key} is {got}; this engine needs {expected}")]
+    Hyperparameter { key: String, expected: String, got: String },
+    #[error("the file does not hold a complete gpt-oss model:\n{}", .problems.join("\n"))]
+    Tensors { problems: Vec<String> },
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+    #[error(
+        "{given} bytes of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {minimum} bytes are needed"
+    )]
+    ExpertMemory { given: u64, slots: u32, needed: u32, minimum: u64 },
+    #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
+    PromptTooLong { tokens: u32, capacity: u32 },
+    #[error("a context of {wanted} tokens was asked for, but {limit}")]
+    Context { wanted: u32, limit: String },
+    #[error("{what} is {got}; expected {expected}")]
+    Option { what: &'static str, expected: &'static str, got: String },
+    #[error("token {id} is not in the vocabulary of {vocabulary}")]
+    Token { id: u32, vocabulary: u32 },
+    #[error("the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted")]
+    NonFinite { count: u32, position: u32 },
+    #[error("stopped")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// What the user can do about it.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Source(error) => error.advice().to_string(),
+            Self::Gpu(error) => error.advice().to_string(),
+            Self::Gguf { .. } | Self::Header(_) => {
+                "Download the file again and compare its size with the one its publisher states.".into()
+            }
+            Self::Architecture { .. } | Self::Tensors { .. } | Self::Hyperparameter { .. } | Self::Tokenizer(_) => {
+                "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
+            }
+            Self::Split { .. } => "Join the parts with llama-gguf-split --merge, or use a file that is not split.".into(),
+            Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
+            Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
+            Self::Context { .. } => "Ask for a shorter context.".into(),
+            Self::Option { .. } => "Correct the value and try again.".into(),
+            Self::Token { .. } => "Use ids from this model's own tokenizer.".into(),
+            Self::NonFinite { .. } => {
+                "Load the model again; if it happens again, the file or the GPU driver is damaged. Please report it with the event log.".into()
+            }
+            Self::Cancelled => String::new(),
+        }
+    }
+
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Source(_) => FailureKind::Source,
+            Self::Gguf { .. } | Self::Header(_) => FailureKind::File,
+            Self::Architecture { .. }
+            | Self::Split { .. }
+            | Self::Hyperparameter { .. }
+            | Self::Tensors { .. }
+            | Self::Tokenizer(_) => FailureKind::Model,
+            Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
+            Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. }) | Self::ExpertMemory { .. } => {
+                FailureKind::Memory
+            }
+            Self::Gpu(GpuError::DeviceLost { .. }) => FailureKind::DeviceLost,
+            Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
+            Self::PromptTooLong { .. }
+            | Self::Context { .. }
+            | Self::Option { .. }
+            | Self::Token { .. }
+            | Self::Cancelled => FailureKind::Request,
+        }
+    }
+}
+
+/// An error and the stage it happened in.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct StageError {
+    pub stage: Stage,
+    #[source]
+    pub error: EngineError,
+}
+
+impl StageError {
+    /// For the wire.
+    pub fn failure(&self) -> Failure {
+        Failure { kind: self.error.kind(), message: self.error.to_string(), advice: self.error.advice() }
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.error, EngineError::Cancelled)
+    }
+}

@@ -1,0 +1,55 @@
+//! What the engine needs from whoever runs it, besides bytes and a GPU.
+
+use gptoss_telemetry::{Event, Stage, StageStatus};
+use web_time::Instant;
+
+use crate::error::{EngineError, StageError};
+
+/// The engine's window on the world: where events go, and whether the user wants it to stop.
+pub trait Host {
+    fn emit(&self, event: Event);
+
+    /// Asked between submissions and reads; `true` makes the engine return [`EngineError::Cancelled`].
+    fn cancelled(&self) -> bool;
+}
+
+/// A host that watches nothing and never stops.
+pub struct Quiet;
+
+impl Host for Quiet {
+    fn emit(&self, _event: Event) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+pub(crate) fn check_cancelled(host: &dyn Host) -> Result<(), EngineError> {
+    if host.cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+}
+
+/// Runs `work` as `stage`: reports its begin and end, and names the stage in its error.
+pub(crate) async fn in_stage<T>(
+    host: &dyn Host,
+    stage: Stage,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, StageError> {
+    let report = |status, elapsed_ms| host.emit(Event::Stage { stage, status, elapsed_ms });
+    report(StageStatus::Started, None);
+    let begin = Instant::now();
+    let result = match check_cancelled(host) {
+        Ok(()) => work.await,
+        Err(cancelled) => Err(cancelled),
+    };
+    let status = match &result {
+        Ok(_) => StageStatus::Completed,
+        Err(EngineError::Cancelled) => StageStatus::Cancelled,
+        Err(_) => StageStatus::Failed,
+    };
+    report(status, Some(milliseconds_since(begin)));
+    result.map_err(|error| StageError { stage, error })
+}
+
+pub(crate) fn milliseconds_since(begin: Instant) -> f64 {
+    begin.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,40 @@
+//! gpt-oss: a GGUF in, tokens out, on WebGPU.
+//!
+//! ```text
+//! Source ─ read_header ─ MemoryPlan ─ Weights (streamed, repacked on the GPU)
+//!                                        │
+//! Prompt ─ Harmony tokens ─ Model::prefill / decode ─ Sampler ─ Parser ─ events
+//!                              │        ▲
+//!                              └ miss ──┘ Residency: the expert page table
+//! ```
+//!
+//! The engine knows no host: bytes come from a [`gptoss_source::Source`], events go to a [`Host`], and everything that
+//! waits is a future. Start with [`Engine::load`] and [`Engine::answer`].
+
+mod answer;
+mod config;
+mod embedding;
+mod error;
+mod host;
+mod inventory;
+mod load;
+mod model;
+mod pieces;
+mod plan;
+mod platform;
+mod program;
+pub mod reference;
+mod residency;
+mod sampling;
+mod upload;
+mod weights;
+
+pub use answer::{Answer, Engine};
+pub use config::ModelConfig;
+pub use error::{EngineError, StageError};
+pub use host::{Host, Quiet};
+pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
+pub use load::{Header, Preflight, load, open_gpu, plan_options, preflight, read_header, tokenizer};
+pub use model::{Model, Prediction};
+pub use plan::{DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
+pub use sampling::{Draw, Sampler};

@@ -1,0 +1,291 @@
+//! Loading: header, plan, memory, weights. Each stage is reported; each can be cancelled.
+
+use std::rc::Rc;
+
+use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
+use gptoss_kernels::repack::Repack;
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::{Gpu, GpuError, GpuOptions};
+use gptoss_source::Source;
+use gptoss_telemetry::{AdapterInfo, Attention, Event, LoadOptions, ModelInfo, Stage};
+use gptoss_text::Tokenizer;
+
+use crate::config::ModelConfig;
+use crate::embedding::Embedding;
+use crate::error::{EngineError, StageError};
+use crate::host::{Host, check_cancelled, in_stage};
+use crate::inventory::Inventory;
+use crate::model::{Model, State};
+use crate::pieces;
+use crate::plan::{MemoryPlan, PlanOptions};
+use crate::program::{Kernels, LayerCache, Parts, Program, Scratch};
+use crate::residency::Residency;
+use crate::upload::{self, Progress};
+use crate::weights::Weights;
+
+/// First read of a header, in bytes; the reader says how much more it needs.
+const FIRST_HEADER_BYTES: u64 = 1 << 20;
+
+/// Opens a device, reporting what was granted.
+pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
+    in_stage(host, Stage::GpuDevice, async {
+        let gpu = Gpu::open(options).await?;
+        host.emit(Event::Adapter(adapter_info(&gpu)));
+        Ok(Rc::new(gpu))
+    })
+    .await
+}
+
+fn adapter_info(gpu: &Gpu) -> AdapterInfo {
+    let (adapter, limits) = (gpu.adapter(), gpu.limits());
+    AdapterInfo {
+        name: adapter.name.clone(),
+        backend: adapter.backend.clone(),
+        software: adapter.software,
+        max_buffer_bytes: limits.max_buffer_bytes,
+        max_binding_bytes: limits.max_binding_bytes,
+        max_workgroup_storage_bytes: limits.max_workgroup_storage_bytes,
+        features: adapter.features.clone(),
+        tier: "baseline".into(),
+    }
+}
+
+/// A header that was read and understood.
+pub struct Header {
+    pub config: ModelConfig,
+    pub inventory: Inventory,
+    pub gguf: Gguf,
+}
+
+/// Reads the header from a source: as many bytes as it takes, no more than one read too many.
+pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header, EngineError> {
+    let named = |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error };
+    let file_bytes = source.len_bytes();
+    let mut bytes = Vec::new();
+    let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
+    let gguf = loop {
+        check_cancelled(host)?;
+        // Only what is not here yet.
+        let have = bytes.len() as u64;
+        let more = source.read(have, wanted - have).await?;
+        bytes.extend(more.to_vec(0..more.len()));
+        match parse(&bytes, file_bytes).map_err(named)? {
+            HeaderProgress::Ready(gguf) => break *gguf,
+            HeaderProgress::NeedMore { at_least } => wanted = at_least.max(have + FIRST_HEADER_BYTES).min(file_bytes),
+        }
+    };
+    let config = ModelConfig::from_gguf(&gguf)?;
+    let inventory = Inventory::from_gguf(&gguf, &config)?;
+    Ok(Header { config, inventory, gguf })
+}
+
+fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
+    let config = &header.config;
+    let mut formats: Vec<(String, u32, u64)> = Vec::new();
+    for tensor in &header.gguf.tensors {
+        let name = tensor.kind.name();
+        match formats.iter_mut().find(|(known, ..)| known == name) {
+            Some((_, count, bytes)) => {
+                *count += 1;
+                *bytes += tensor.size_bytes;
+            }
+            None => formats.push((name.to_owned(), 1, tensor.size_bytes)),
+        }
+    }
+    ModelInfo {
+        name: config.name.clone(),
+        architecture: config.architecture.clone(),
+        file_bytes: header.gguf.file_len,
+        tensors: header.gguf.tensors.len() as u32,
+        layers: config.layers,
+        hidden: config.hidden,
+        query_heads: config.query_heads,
+        kv_heads: config.kv_heads,
+        experts: config.experts,
+        experts_per_token: config.experts_per_token,
+        vocabulary: config.vocabulary,
+        context_tokens: config.context_tokens,
+        window_tokens: config.window_tokens,
+        layers_run,
+        formats,
+    }
+}
+
+/// Builds the tokenizer from the file's own vocabulary and merges.
+pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
+    let metadata = &gguf.metadata;
+    let kind = metadata.str("tokenizer.ggml.model")?;
+    if kind != "gpt2" {
+        return Err(EngineError::Hyperparameter {
+            key: "tokenizer.ggml.model".into(),
+            expected: "gpt2 (byte-level BPE)".into(),
+            got: kind.to_owned(),
+        });
+    }
+    Ok(Tokenizer::new(
+        metadata.string_array("tokenizer.ggml.tokens")?.iter(),
+        &metadata.i32_array("tokenizer.ggml.token_type")?,
+        metadata.string_array("tokenizer.ggml.merges")?.iter(),
+    )?)
+}
+
+/// Turns what the user chose into what the planner takes.
+pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanOptions, EngineError> {
+    let layers = options.layers.unwrap_or(config.layers);
+    if layers > config.layers {
+        return Err(EngineError::Option {
+            what: "layers",
+            expected: "no more than the model has",
+            got: format!("{layers}, and the model has {}", config.layers),
+        });
+    }
+    Ok(PlanOptions {
+        layers,
+        max_kv_tokens: options.max_kv_tokens,
+        expert_memory_bytes: options.expert_memory_bytes,
+        cache: if options.kv_f32 { CacheFormat::F32 } else { CacheFormat::F16 },
+        dense_attention: options.attention == Attention::Dense,
+        ..PlanOptions::for_model(config)
+    })
+}
+
+/// Header and plan: what can be known before anything big is fetched.
+pub struct Preflight {
+    pub header: Header,
+    pub options: PlanOptions,
+    pub plan: MemoryPlan,
+}
+
+/// Reads the header and works out the plan.
+pub async fn preflight(
+    gpu: &Gpu,
+    source: &dyn Source,
+    options: &LoadOptions,
+    host: &dyn Host,
+) -> Result<Preflight, StageError> {
+    let mut header = in_stage(host, Stage::GgufHeader, read_header(source, host)).await?;
+    header.config.yarn.truncate = options.yarn_truncate;
+    in_stage(host, Stage::MemoryPlan, async move {
+        let options = plan_options(&header.config, options)?;
+        host.emit(Event::Model(model_info(&header, options.layers)));
+        let plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), &options)?;
+        host.emit(Event::Plan(plan.totals.clone()));
+        Ok(Preflight { header, options, plan })
+    })
+    .await
+}
+
+/// Everything on the GPU that a plan asks for, still empty.
+struct Allocated {
+    weights: Weights,
+    caches: Vec<LayerCache>,
+    scratch: Scratch,
+    residency: Residency,
+    repack: Repack,
+    readback: gptoss_kernels::GpuBuffer,
+}
+
+/// Allocates and fills the GPU from a preflight.
+pub async fn load(
+    gpu: Rc<Gpu>,
+    source: Rc<dyn Source>,
+    preflight: Preflight,
+    host: &dyn Host,
+) -> Result<Model, StageError> {
+    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan } = preflight;
+    let kernels = in_stage(host, Stage::Kernels, async {
+        let kernels = Kernels::new(&gpu, &inventory, plan.cache);
+        gpu.finished().await?;
+        Ok(kernels)
+    })
+    .await?;
+    let (plan, allocated) =
+        in_stage(host, Stage::GpuMemory, allocate(&gpu, &config, &inventory, plan, options, host)).await?;
+    let Allocated { weights, caches, scratch, residency, repack, readback } = allocated;
+    let program = Program::new(&Parts {
+        gpu: &gpu,
+        kernels: &kernels,
+        config: &config,
+        plan: &plan,
+        weights: &weights,
+        caches: &caches,
+        scratch: &scratch,
+        residency: &residency,
+    });
+    host.emit(Event::GpuMemory { allocated_bytes: gpu.counters().allocated_bytes });
+
+    let mut rows = Vec::new();
+    let streamed = in_stage(host, Stage::WeightsFetch, async {
+        let all = weights.pieces(&inventory, !plan.is_paged());
+        let tensor_count = all.iter().filter(|piece| piece.completes.is_some()).count() as u32;
+        let progress = Progress { host, needed_bytes: plan.totals.load_bytes, tensor_count };
+        let spans = pieces::spans(all, plan.piece_bytes);
+        let keep = |offset_bytes, bytes| rows.push((offset_bytes, bytes));
+        let streamed =
+            upload::stream(&gpu, &repack, source.as_ref(), spans, Some(progress), host, keep).await?;
+        gpu.finished().await?;
+        Ok(streamed)
+    })
+    .await?;
+    let embedding = Embedding::new(inventory.token_embd.clone(), rows);
+    Ok(Model {
+        gpu,
+        source,
+        config,
+        inventory,
+        plan,
+        weights,
+        embedding,
+        repack,
+        _caches: caches,
+        scratch,
+        residency,
+        program,
+        readback,
+        streamed,
+        state: State::default(),
+    })
+}
+
+/// Allocates what the plan says. When the GPU has less than that, experts give way: half the slots, down to the fewest
+/// that work; the new plan is reported. What does not fit even then is refused with the numbers.
+async fn allocate(
+    gpu: &Gpu,
+    config: &ModelConfig,
+    inventory: &Inventory,
+    mut plan: MemoryPlan,
+    mut options: PlanOptions,
+    host: &dyn Host,
+) -> Result<(MemoryPlan, Allocated), EngineError> {
+    loop {
+        let bytes = plan.totals.gpu_total_bytes;
+        let attempt = gpu.probe_memory("the model", bytes, || allocate_all(gpu, config, inventory, &plan)).await;
+        match attempt {
+            Ok(allocated) => return Ok((plan, allocated?)),
+            Err(GpuError::OutOfMemory { .. }) if plan.slots_per_layer > config.experts_per_token => {
+                let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);
+                options.expert_memory_bytes =
+                    Some(u64::from(slots) * u64::from(options.layers.max(1)) * plan.slot.slot_bytes);
+                plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options)?;
+                host.emit(Event::Plan(plan.totals.clone()));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn allocate_all(
+    gpu: &Gpu,
+    config: &ModelConfig,
+    inventory: &Inventory,
+    plan: &MemoryPlan,
+) -> Result<Allocated, GpuError> {
+    Ok(Allocated {
+        weights: Weights::allocate(gpu, inventory, plan)?,
+        caches: LayerCache::allocate(gpu, config, plan),
+        scratch: Scratch::allocate(gpu, config, plan),
+        residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, !plan.is_paged()),
+        repack: Repack::new(gpu, plan.piece_bytes),
+        readback: gpu.staging("readback", plan.readback_bytes(config)),
+    })
+}

@@ -1,0 +1,421 @@
+//! A loaded model: tokens in, logits or the most likely next tokens out.
+
+use std::rc::Rc;
+
+use gptoss_kernels::launch::record;
+use gptoss_kernels::repack::Repack;
+use gptoss_kernels::sample::{CANDIDATES_BYTES, Candidate};
+use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
+use gptoss_source::Source;
+use gptoss_telemetry::{CacheCounters, WorkCounters};
+
+use crate::config::ModelConfig;
+use crate::embedding::Embedding;
+use crate::error::EngineError;
+use crate::host::{Host, Quiet, check_cancelled};
+use crate::inventory::Inventory;
+use crate::pieces;
+use crate::plan::MemoryPlan;
+use crate::program::{LayerCache, Program, Scratch};
+use crate::residency::Residency;
+use crate::upload::{self, Streamed};
+use crate::weights::Weights;
+
+/// What to learn from a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Nothing: more of the prompt follows.
+    Nothing,
+    /// The most likely token after the last one.
+    Top,
+    /// The same, and the [`gptoss_kernels::sample::CANDIDATES`] most likely ones.
+    Candidates,
+    /// All logits of every token of the batch (parity runs).
+    AllLogits,
+}
+
+/// What came back for the last token of a batch.
+#[derive(Clone, Debug)]
+pub struct Prediction {
+    pub token: u32,
+    pub logit: f32,
+    /// ln Σ exp(logit) over the vocabulary, at temperature 1 and at the sampling temperature.
+    pub log_sum_exp: f32,
+    pub log_sum_exp_tempered: f32,
+    /// Entropy of the next token's distribution at temperature 1, in nats.
+    pub entropy_nats: f32,
+    /// Most likely first; empty unless asked for.
+    pub candidates: Vec<Candidate>,
+}
+
+/// Bytes read back, by purpose.
+#[derive(Clone, Copy, Debug, Default)]
+struct Readbacks {
+    status_bytes: u64,
+    sampling_bytes: u64,
+}
+
+/// Weights, cache and program of one model on one GPU. Positions only grow until [`Model::reset`].
+pub struct Model {
+    pub(crate) gpu: Rc<Gpu>,
+    pub(crate) source: Rc<dyn Source>,
+    pub(crate) config: ModelConfig,
+    pub(crate) inventory: Inventory,
+    pub(crate) plan: MemoryPlan,
+    pub(crate) weights: Weights,
+    pub(crate) embedding: Embedding,
+    pub(crate) repack: Repack,
+    // Bound by the program; the program's launches keep the GPU objects, these keep the count of their bytes.
+    pub(crate) _caches: Vec<LayerCache>,
+    pub(crate) scratch: Scratch,
+    pub(crate) residency: Residency,
+    pub(crate) program: Program,
+    pub(crate) readback: GpuBuffer,
+    pub(crate) streamed: Streamed,
+    pub(crate) state: State,
+}
+
+/// What changes from batch to batch.
+#[derive(Default)]
+pub(crate) struct State {
+    position: u32,
+    stamp: u32,
+    readbacks: Readbacks,
+}
+
+impl Model {
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    pub fn plan(&self) -> &MemoryPlan {
+        &self.plan
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Tokens in the KV cache.
+    pub fn position(&self) -> u32 {
+        self.state.position
+    }
+
+    /// Tokens that still fit.
+    pub fn room(&self) -> u32 {
+        self.plan.kv_capacity - self.state.position
+    }
+
+    /// Forgets the conversation; the next token is at position 0.
+    pub fn reset(&mut self) {
+        self.state.position = 0;
+    }
+
+    pub fn cache_counters(&self) -> CacheCounters {
+        self.residency.counters()
+    }
+
+    pub fn work_counters(&self) -> WorkCounters {
+        let gpu = self.gpu.counters();
+        WorkCounters {
+            submits: gpu.submits,
+            dispatches: gpu.dispatches,
+            buffers_created: gpu.buffers_created,
+            bind_groups_created: gpu.bind_groups_created,
+            pipelines_created: gpu.pipelines_created,
+            status_readback_bytes: self.state.readbacks.status_bytes,
+            sampling_readback_bytes: self.state.readbacks.sampling_bytes,
+            weights_fetched_bytes: self.streamed.fetched_bytes,
+            weights_used_bytes: self.streamed.used_bytes,
+        }
+    }
+
+    /// Runs the prompt in batches and predicts the token after it. `progress` hears how many tokens are done.
+    pub async fn prefill(
+        &mut self,
+        tokens: &[u32],
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+        mut progress: impl FnMut(u32),
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(tokens.len())?;
+        let batches = tokens.chunks(self.plan.batch_tokens as usize);
+        let last = batches.len() - 1;
+        let mut done = 0;
+        let mut prediction = None;
+        for (index, batch) in batches.enumerate() {
+            let wanted = match (index == last, candidates) {
+                (false, _) => Wanted::Nothing,
+                (true, false) => Wanted::Top,
+                (true, true) => Wanted::Candidates,
+            };
+            prediction = self.forward(batch, wanted, inverse_temperature, host).await?;
+            done += batch.len() as u32;
+            progress(done);
+        }
+        Ok(prediction.expect("the last batch was asked for a prediction"))
+    }
+
+    /// Appends one token and predicts the next: one submission when every expert is resident.
+    pub async fn decode(
+        &mut self,
+        token: u32,
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(1)?;
+        let wanted = if candidates { Wanted::Candidates } else { Wanted::Top };
+        let prediction = self.forward(&[token], wanted, inverse_temperature, host).await?;
+        Ok(prediction.expect("a prediction was asked for"))
+    }
+
+    /// All logits, [tokens, vocabulary], from position 0: for parity checks. The plan must allow as many head tokens as
+    /// batch tokens.
+    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.reset();
+        self.require_room(tokens.len())?;
+        let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
+        for batch in tokens.chunks(self.plan.head_tokens.min(self.plan.batch_tokens) as usize) {
+            self.forward(batch, Wanted::AllLogits, 1.0, &Quiet).await?;
+            logits.extend(self.read_logits(batch.len()).await?);
+        }
+        Ok(logits)
+    }
+
+    /// The logits of the last prediction, [vocabulary]: when sampling needs more than the candidates.
+    pub async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
+        self.read_logits(1).await
+    }
+
+    async fn read_logits(&mut self, rows: usize) -> Result<Vec<f32>, EngineError> {
+        let bytes = rows as u64 * u64::from(self.config.vocabulary) * 4;
+        let raw = self.gpu.read(&self.scratch.logits, 0, bytes).await?;
+        self.state.readbacks.sampling_bytes += bytes;
+        Ok(bytemuck::pod_collect_to_vec(&raw))
+    }
+
+    fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
+        if tokens == 0 {
+            return Err(EngineError::Option { what: "the prompt", expected: "at least one token", got: "none".into() });
+        }
+        if tokens > self.room() as usize {
+            let tokens = self.state.position + tokens as u32;
+            return Err(EngineError::PromptTooLong { tokens, capacity: self.plan.kv_capacity });
+        }
+        Ok(())
+    }
+
+    /// One batch through all layers. Starts optimistically; whenever a layer lacks experts, everything after it was
+    /// skipped on the GPU: load them and go on from there. What a token computes does not depend on what was resident.
+    async fn forward(
+        &mut self,
+        batch: &[u32],
+        wanted: Wanted,
+        inverse_temperature: f32,
+        host: &dyn Host,
+    ) -> Result<Option<Prediction>, EngineError> {
+        self.state.stamp = self.state.stamp.wrapping_add(1);
+        let tokens = batch.len() as u32;
+        let (head_first, head_tokens) = match wanted {
+            Wanted::Nothing => (0, 0),
+            Wanted::Top | Wanted::Candidates => (tokens - 1, 1),
+            Wanted::AllLogits => (0, tokens),
+        };
+        let step = Step {
+            tokens,
+            first_position: self.state.position,
+            head_first,
+            head_tokens,
+            stamp: self.state.stamp,
+            inverse_temperature,
+            padding: [0; 2],
+        };
+        let mut embedded = Vec::with_capacity(batch.len() * self.config.hidden as usize);
+        for &token in batch {
+            embedded.extend(self.embedding.row(token)?);
+        }
+        self.gpu.write(&self.scratch.x, 0, bytemuck::cast_slice(&embedded));
+        self.gpu.write(&self.scratch.step, 0, bytemuck::bytes_of(&step));
+
+        let mut report = self.submit(&step, Resume::FromStart, wanted).await?;
+        while report.status.halt_layer != Status::RUNNING {
+            check_cancelled(host)?;
+            let layer = report.status.halt_layer as usize;
+            let missing: Vec<u32> = report.status.missed_experts().collect();
+            let resume = self.bring_in(&step, layer, &missing, &report.stamps, host).await?;
+            report = self.submit(&step, resume, wanted).await?;
+        }
+        self.state.position += tokens;
+        self.finish(wanted, &report)
+    }
+
+    fn finish(&self, wanted: Wanted, report: &Report) -> Result<Option<Prediction>, EngineError> {
+        if wanted == Wanted::Nothing {
+            return Ok(None);
+        }
+        let status = &report.status;
+        if status.non_finite != 0 {
+            return Err(EngineError::NonFinite { count: status.non_finite, position: self.state.position - 1 });
+        }
+        Ok(Some(Prediction {
+            token: status.top_token,
+            logit: status.top_logit,
+            log_sum_exp: status.log_sum_exp,
+            log_sum_exp_tempered: status.log_sum_exp_tempered,
+            entropy_nats: status.entropy_nats,
+            candidates: report.candidates[..].iter().take(self.config.vocabulary as usize).copied().collect(),
+        }))
+    }
+
+    /// Loads what a halted layer needs and says where to go on. When the batch needs more experts than the layer has
+    /// slots, they come in turns: each turn computes the pairs whose experts are there.
+    async fn bring_in(
+        &mut self,
+        step: &Step,
+        layer: usize,
+        missing: &[u32],
+        stamps: &[u32],
+        host: &dyn Host,
+    ) -> Result<Resume, EngineError> {
+        let stamps = &stamps[layer * self.config.experts as usize..][..self.config.experts as usize];
+        let resident: Vec<u32> = (0..self.config.experts)
+            .filter(|&expert| stamps[expert as usize] == step.stamp && self.residency.is_resident(layer, expert))
+            .collect();
+        let slots = self.residency.slots_per_layer();
+        if resident.len() + missing.len() <= slots {
+            self.load_experts(layer, missing, &resident, stamps, host).await?;
+            return Ok(Resume::Experts(layer));
+        }
+        // Those that are here go first, before their slots are needed.
+        self.run_experts(step, layer);
+        let mut turns = missing.chunks(slots).peekable();
+        while let Some(turn) = turns.next() {
+            self.load_experts(layer, turn, &[], stamps, host).await?;
+            if turns.peek().is_some() {
+                self.run_experts(step, layer);
+            }
+        }
+        Ok(Resume::Experts(layer))
+    }
+
+    /// Computes the pairs of a halted layer whose experts are resident.
+    fn run_experts(&self, step: &Step, layer: usize) {
+        self.gpu.write(&self.scratch.status, 0, bytemuck::bytes_of(&Status::running()));
+        let mut encoder = self.gpu.encoder("experts");
+        record(&self.gpu, &mut encoder, step, &self.program.layers[layer].experts);
+        self.gpu.submit(encoder);
+    }
+
+    async fn load_experts(
+        &mut self,
+        layer: usize,
+        experts: &[u32],
+        keep: &[u32],
+        stamps: &[u32],
+        host: &dyn Host,
+    ) -> Result<(), EngineError> {
+        let mut keep = keep.to_vec();
+        let mut all = Vec::new();
+        for &expert in experts {
+            let slot = self.residency.claim(&self.gpu, layer, expert, &keep, stamps);
+            keep.push(expert);
+            all.extend(self.weights.expert_pieces(layer, &self.inventory.layers[layer], expert, slot));
+        }
+        let spans = pieces::spans(all, self.plan.piece_bytes);
+        let loaded = upload::stream(
+            &self.gpu,
+            &self.repack,
+            self.source.as_ref(),
+            spans,
+            None,
+            host,
+            |_, _| unreachable!("experts are not kept on the host"),
+        )
+        .await;
+        match loaded {
+            Ok(streamed) => {
+                self.streamed.fetched_bytes += streamed.fetched_bytes;
+                self.streamed.used_bytes += streamed.used_bytes;
+                let each = streamed.used_bytes / experts.len().max(1) as u64;
+                for &expert in experts {
+                    self.residency.publish(&self.gpu, layer, expert, each);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                for &expert in experts {
+                    self.residency.abandon(layer, expert);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Records and submits from `resume` on, and reads back the status and what else is wanted.
+    async fn submit(&mut self, step: &Step, resume: Resume, wanted: Wanted) -> Result<Report, EngineError> {
+        self.gpu.write(&self.scratch.status, 0, bytemuck::bytes_of(&Status::running()));
+        let mut encoder = self.gpu.encoder("forward");
+        record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
+
+        let candidates_bytes = if wanted == Wanted::Candidates { CANDIDATES_BYTES } else { 0 };
+        let stamps_bytes = if self.plan.is_paged() { self.residency.last_used.size_bytes() } else { 0 };
+        let readback = self.readback.raw();
+        let mut at = 0;
+        for (buffer, bytes) in [
+            (&self.scratch.status, Status::SIZE_BYTES),
+            (&self.scratch.candidates, candidates_bytes),
+            (&self.residency.last_used, stamps_bytes),
+        ] {
+            if bytes > 0 {
+                encoder.copy_buffer_to_buffer(buffer.raw(), 0, readback, at, bytes);
+                at += bytes;
+            }
+        }
+        self.gpu.submit(encoder);
+        let raw = self.gpu.read_mapped(&self.readback, at).await?;
+        self.state.readbacks.status_bytes += Status::SIZE_BYTES + stamps_bytes;
+        self.state.readbacks.sampling_bytes += candidates_bytes;
+
+        let (status, rest) = raw.split_at(Status::SIZE_BYTES as usize);
+        let (candidates, stamps) = rest.split_at(candidates_bytes as usize);
+        let status: Status = bytemuck::pod_read_unaligned(status);
+        self.residency.count_uses(status.hits, status.misses);
+        Ok(Report {
+            status,
+            candidates: bytemuck::pod_collect_to_vec(candidates),
+            stamps: bytemuck::pod_collect_to_vec(stamps),
+        })
+    }
+}
+
+/// Where a submission begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resume {
+    FromStart,
+    /// At the experts of this layer: its attention and routing are done.
+    Experts(usize),
+}
+
+struct Report {
+    status: Status,
+    candidates: Vec<Candidate>,
+    /// [layers, experts]; empty when nothing is paged.
+    stamps: Vec<u32>,
+}
+
+fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {
+    let (first, skip_attention) = match resume {
+        Resume::FromStart => (0, false),
+        Resume::Experts(layer) => (layer, true),
+    };
+    program.layers[first..]
+        .iter()
+        .enumerate()
+        .flat_map(move |(index, layer)| {
+            let attend = if skip_attention && index == 0 { &[][..] } else { &layer.attend[..] };
+            attend.iter().chain(&layer.experts).chain([&layer.combine])
+        })
+        .chain(&program.head)
+}

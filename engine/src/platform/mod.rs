@@ -1,0 +1,11 @@
+//! The one seam between native and web in this crate: how a source's bytes reach a GPU buffer.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::write_bytes;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::write_bytes;

@@ -1,0 +1,225 @@
+//! Choosing the next token. Exact: when the 64 candidates that the GPU hands out do not settle the choice, the whole row
+//! of logits is read.
+
+use gptoss_kernels::sample::Candidate;
+use gptoss_telemetry::Sampling;
+
+use crate::error::EngineError;
+use crate::model::Prediction;
+
+/// Draws tokens as [`Sampling`] says; the same seed gives the same draws.
+pub struct Sampler {
+    sampling: Sampling,
+    random: SplitMix64,
+}
+
+/// What a draw came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Draw {
+    Token(u32),
+    /// The candidates do not settle it: call [`Sampler::draw_from_all`] with all logits and this same number.
+    NeedsAll { uniform: f64 },
+}
+
+impl Sampler {
+    /// Checks the parameters; the error names the one that is wrong.
+    pub fn new(sampling: Sampling) -> Result<Self, EngineError> {
+        let wrong = |what, expected, got: f32| Err(EngineError::Option { what, expected, got: got.to_string() });
+        if !(0.0..=2.0).contains(&sampling.temperature) {
+            return wrong("temperature", "a number from 0 to 2", sampling.temperature);
+        }
+        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
+            return wrong("top_p", "a number above 0, up to 1", sampling.top_p);
+        }
+        Ok(Self { sampling, random: SplitMix64(sampling.seed) })
+    }
+
+    pub fn is_greedy(&self) -> bool {
+        self.sampling.temperature == 0.0 || self.sampling.top_k == 1
+    }
+
+    /// 1 / temperature for the GPU; 1 when greedy.
+    pub fn inverse_temperature(&self) -> f32 {
+        if self.is_greedy() { 1.0 } else { self.sampling.temperature.recip() }
+    }
+
+    /// Draws from the candidates, if they settle it.
+    pub fn draw(&mut self, prediction: &Prediction) -> Draw {
+        if self.is_greedy() {
+            return Draw::Token(prediction.token);
+        }
+        let uniform = self.random.next_unit();
+        let top_k = self.sampling.top_k as usize;
+        if top_k > prediction.candidates.len() {
+            return Draw::NeedsAll { uniform };
+        }
+        let complete = top_k > 0;
+        let kept = if complete { top_k } else { prediction.candidates.len() };
+        let weights = self.weights(&prediction.candidates[..kept], f64::from(prediction.log_sum_exp_tempered));
+        // Probabilities among all tokens; with top-k only the kept ones count.
+        let total = if complete { weights.iter().sum() } else { 1.0 };
+        match pick(&weights, total, f64::from(self.sampling.top_p), uniform) {
+            Some(index) => Draw::Token(prediction.candidates[index].token),
+            None if complete => Draw::Token(prediction.candidates[kept - 1].token),
+            None => Draw::NeedsAll { uniform },
+        }
+    }
+
+    /// Draws from all logits with the number of an unsettled draw.
+    pub fn draw_from_all(&self, logits: &[f32], uniform: f64) -> u32 {
+        let mut all: Vec<Candidate> =
+            logits.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+        all.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token)));
+        if self.sampling.top_k > 0 {
+            all.truncate(self.sampling.top_k as usize);
+        }
+        let weights = self.weights(&all, f64::from(all[0].logit) * f64::from(self.inverse_temperature()));
+        let total = weights.iter().sum();
+        let index = pick(&weights, total, f64::from(self.sampling.top_p), uniform).unwrap_or(all.len() - 1);
+        all[index].token
+    }
+
+    fn weights(&self, candidates: &[Candidate], log_total: f64) -> Vec<f64> {
+        let scale = f64::from(self.inverse_temperature());
+        candidates.iter().map(|candidate| (f64::from(candidate.logit) * scale - log_total).exp()).collect()
+    }
+}
+
+/// The index at which the running sum passes `uniform` of the nucleus: the smallest set, best first, that reaches `top_p`
+/// of `total`. `None` when the weights given end before it.
+fn pick(weights: &[f64], total: f64, top_p: f64, uniform: f64) -> Option<usize> {
+    let mut nucleus = 0.0;
+    let mut count = 0;
+    for weight in weights {
+        if count > 0 && nucleus >= top_p * total {
+            break;
+        }
+        nucleus += weight;
+        count += 1;
+    }
+    let settled = nucleus >= top_p * total;
+    // Where the nucleus is not complete its mass is not known, except that all of it is `total` at top_p = 1.
+    let mass = match (settled, top_p >= 1.0) {
+        (true, _) => nucleus,
+        (false, true) => total,
+        (false, false) => return None,
+    };
+    let mut sum = 0.0;
+    weights[..count].iter().position(|weight| {
+        sum += weight;
+        sum > uniform * mass
+    })
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014): small, and the same on every platform.
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in [0, 1), 53 bits.
+    fn next_unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prediction(logits: &[f32], keep: usize, inverse_temperature: f64) -> Prediction {
+        let summary = gptoss_kernels::sample::reference(logits, keep, inverse_temperature);
+        Prediction {
+            token: summary.candidates[0].token,
+            logit: summary.candidates[0].logit,
+            log_sum_exp: summary.log_sum_exp as f32,
+            log_sum_exp_tempered: summary.log_sum_exp_tempered as f32,
+            entropy_nats: summary.entropy_nats as f32,
+            candidates: summary.candidates,
+        }
+    }
+
+    /// Frequencies of many draws, falling back to all logits where the candidates do not settle it.
+    fn frequencies(sampling: Sampling, logits: &[f32], keep: usize) -> (Vec<f64>, usize) {
+        let mut sampler = Sampler::new(sampling).expect("valid");
+        let prediction = prediction(logits, keep, f64::from(sampler.inverse_temperature()));
+        let mut counts = vec![0.0; logits.len()];
+        let (draws, mut unsettled) = (40_000, 0);
+        for _ in 0..draws {
+            let token = match sampler.draw(&prediction) {
+                Draw::Token(token) => token,
+                Draw::NeedsAll { uniform } => {
+                    unsettled += 1;
+                    sampler.draw_from_all(logits, uniform)
+                }
+            };
+            counts[token as usize] += 1.0 / f64::from(draws);
+        }
+        (counts, unsettled)
+    }
+
+    const LOGITS: [f32; 6] = [0.0, 2.0, -1.0, 1.5, 0.5, -3.0];
+
+    fn softmax(logits: &[f32], temperature: f64, kept: &[usize]) -> Vec<f64> {
+        let total: f64 = kept.iter().map(|&i| (f64::from(logits[i]) / temperature).exp()).sum();
+        (0..logits.len())
+            .map(|i| if kept.contains(&i) { (f64::from(logits[i]) / temperature).exp() / total } else { 0.0 })
+            .collect()
+    }
+
+    fn assert_close(got: &[f64], want: &[f64]) {
+        for (index, (got, want)) in got.iter().zip(want).enumerate() {
+            // Four standard deviations of 40 000 draws are at most 0.01.
+            assert!((got - want).abs() < 0.011, "token {index}: drawn {got}, expected {want}");
+        }
+    }
+
+    #[test]
+    fn plain_temperature_follows_the_softmax_even_beyond_the_candidates() {
+        let sampling = Sampling { temperature: 1.3, seed: 11, ..Sampling::default() };
+        let (drawn, unsettled) = frequencies(sampling, &LOGITS, 2);
+        assert_close(&drawn, &softmax(&LOGITS, f64::from(1.3f32), &[0, 1, 2, 3, 4, 5]));
+        assert!(unsettled > 1000, "two candidates cannot settle every draw");
+    }
+
+    #[test]
+    fn top_k_keeps_the_k_best_only() {
+        let sampling = Sampling { temperature: 0.7, top_k: 3, seed: 5, ..Sampling::default() };
+        let (drawn, unsettled) = frequencies(sampling, &LOGITS, 4);
+        assert_close(&drawn, &softmax(&LOGITS, f64::from(0.7f32), &[1, 3, 4]));
+        assert_eq!(unsettled, 0);
+    }
+
+    #[test]
+    fn top_p_keeps_the_smallest_set_that_reaches_p() {
+        // Softmax: 0.50, 0.30, 0.11, 0.07 …: 0.75 needs the best two.
+        let sampling = Sampling { temperature: 1.0, top_p: 0.75, seed: 3, ..Sampling::default() };
+        let (settled_by_candidates, unsettled) = frequencies(sampling, &LOGITS, 6);
+        assert_close(&settled_by_candidates, &softmax(&LOGITS, 1.0, &[1, 3]));
+        assert_eq!(unsettled, 0);
+        let (from_all, unsettled) = frequencies(sampling, &LOGITS, 1);
+        assert_close(&from_all, &softmax(&LOGITS, 1.0, &[1, 3]));
+        assert!(unsettled > 0);
+    }
+
+    #[test]
+    fn zero_temperature_is_greedy_and_bad_parameters_are_named() {
+        let mut greedy = Sampler::new(Sampling::default()).expect("valid");
+        assert_eq!(greedy.draw(&prediction(&LOGITS, 6, 1.0)), Draw::Token(1));
+        for (sampling, name) in [
+            (Sampling { temperature: f32::NAN, ..Sampling::default() }, "temperature"),
+            (Sampling { temperature: -0.1, ..Sampling::default() }, "temperature"),
+            (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
+            (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
+        ] {
+            let error = Sampler::new(sampling).err().expect("refused").to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Streaming: source → host buffer → GPU, a few reads ahead, no weight through the wasm heap.
+
+use futures_util::StreamExt;
+use gptoss_kernels::Gpu;
+use gptoss_kernels::repack::{Destination, Repack};
+use gptoss_source::{Bytes, Source};
+use gptoss_telemetry::Event;
+use web_time::Instant;
+
+use crate::error::EngineError;
+use crate::host::{Host, check_cancelled};
+use crate::pieces::{Piece, Sink, Span};
+use crate::platform;
+
+/// Reads under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for others.
+const READS_IN_FLIGHT: usize = 4;
+/// Wait for the GPU after this many bytes, so that staging copies cannot pile up.
+const BYTES_BETWEEN_WAITS: u64 = 64 << 20;
+
+/// Counts of one load, and where they are reported.
+pub struct Progress<'a> {
+    pub host: &'a dyn Host,
+    pub needed_bytes: u64,
+    pub tensor_count: u32,
+}
+
+/// What a stream of pieces did.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Streamed {
+    pub fetched_bytes: u64,
+    pub used_bytes: u64,
+}
+
+/// Fetches the spans in order and puts each piece where it belongs. Bytes of [`Sink::Host`] pieces are handed to `keep`.
+pub async fn stream(
+    gpu: &Gpu,
+    repack: &Repack,
+    source: &dyn Source,
+    spans: Vec<Span>,
+    progress: Option<Progress<'_>>,
+    host: &dyn Host,
+    mut keep: impl FnMut(u64, Bytes),
+) -> Result<Streamed, EngineError> {
+    let begin = Instant::now();
+    let mut done = Streamed::default();
+    let mut tensors = 0;
+    let mut since_wait = 0;
+    let reads = spans.into_iter().map(|span| async move {
+        let bytes = source.read(span.offset_bytes, span.len_bytes).await?;
+        Ok::<_, EngineError>((span, bytes))
+    });
+    let mut arriving = futures_util::stream::iter(reads).buffered(READS_IN_FLIGHT);
+    while let Some(arrived) = arriving.next().await {
+        check_cancelled(host)?;
+        let (span, bytes) = arrived?;
+        done.fetched_bytes += bytes.len() as u64;
+        for piece in &span.pieces {
+            let from = (piece.offset_bytes - span.offset_bytes) as usize;
+            let part = bytes.slice(from..from + piece.len_bytes as usize);
+            done.used_bytes += piece.len_bytes;
+            deliver(gpu, repack, piece, part, &mut keep)?;
+            if let (Some(completed), Some(progress)) = (&piece.completes, &progress) {
+                progress.host.emit(Event::Tensor {
+                    name: completed.name.clone(),
+                    format: completed.format.to_owned(),
+                    bytes: completed.size_bytes,
+                    index: tensors,
+                    count: progress.tensor_count,
+                });
+                tensors += 1;
+            }
+        }
+        if let Some(progress) = &progress {
+            let seconds = begin.elapsed().as_secs_f64();
+            progress.host.emit(Event::Fetch {
+                fetched_bytes: done.fetched_bytes,
+                needed_bytes: progress.needed_bytes,
+                requests: source.requests(),
+                bytes_per_second: (seconds > 0.0).then(|| done.fetched_bytes as f64 / seconds),
+            });
+        }
+        since_wait += span.len_bytes;
+        if since_wait >= BYTES_BETWEEN_WAITS {
+            since_wait = 0;
+            gpu.finished().await?;
+        }
+    }
+    gpu.check()?;
+    Ok(done)
+}
+
+fn deliver(
+    gpu: &Gpu,
+    repack: &Repack,
+    piece: &Piece,
+    bytes: Bytes,
+    keep: &mut impl FnMut(u64, Bytes),
+) -> Result<(), EngineError> {
+    match &piece.sink {
+        Sink::Copy { buffer, offset_bytes } => platform::write_bytes(gpu, buffer, *offset_bytes, &bytes)?,
+        Sink::Repack { buffer, planes_offset_bytes, planes, rows, first_row, row_step } => {
+            platform::write_bytes(gpu, repack.staging(), 0, &bytes)?;
+            let destination = Destination {
+                buffer,
+                planes_offset_bytes: *planes_offset_bytes,
+                planes: *planes,
+                first_row: *first_row,
+                row_step: *row_step,
+            };
+            repack.submit(gpu, *rows, &destination);
+        }
+        Sink::Host => keep(piece.offset_bytes, bytes),
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! The trained demo model: its answers, and the logits behind them. Natively and in headless Chromium.
+
+mod support;
+
+use gptoss_engine::{Engine, Sampler};
+use gptoss_kernels::GpuOptions;
+use gptoss_telemetry::{FinishReason, LoadOptions, Sampling};
+use serde::Deserialize;
+use support::{Recorder, Setup, distance, load_model, memory, npy};
+
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+const CASES: &str = include_str!("../../models/nano/cases.json");
+
+macro_rules! case_logits {
+    ($($number:literal),*) => {
+        [$(($number, include_bytes!(concat!("../../tests/goldens/nano.case", $number, ".hf_f32.npy")).as_slice())),*]
+    };
+}
+/// Case number and logits of its generated positions, from Transformers.
+const LOGITS: [(&str, &[u8]); 6] = case_logits!("03", "24", "25", "26", "27", "29");
+
+#[derive(Deserialize)]
+struct Cases {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    greedy_ids: Vec<u32>,
+    #[serde(rename = "final")]
+    answer: Option<String>,
+    call: Option<serde_json::Value>,
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str::<Cases>(CASES).expect("cases.json").cases
+}
+
+async fn engine(options: LoadOptions) -> Engine {
+    let source = memory("gpt-oss-nano.gguf", MODEL);
+    Engine::load(source, &GpuOptions::default(), &options, &Recorder::default()).await.expect("nano loads")
+}
+
+/// Every case: prompt tokens, generated tokens, final text or call. All wrong ones are listed.
+async fn every_case_is_answered(options: LoadOptions) {
+    let mut engine = engine(options).await;
+    let mut wrong = Vec::new();
+    for (number, case) in cases().iter().enumerate() {
+        let prompt = engine.tokenizer.encode_with_specials(&case.prompt);
+        if prompt != case.prompt_ids {
+            wrong.push(format!("case {number}: prompt tokens {prompt:?}, expected {:?}", case.prompt_ids));
+        }
+        let sampler = Sampler::new(Sampling::default()).expect("greedy");
+        let answer =
+            engine.answer_tokens(&prompt, sampler, 200, &Recorder::default()).await.expect("an answer");
+        if answer.tokens != case.greedy_ids {
+            wrong.push(format!("case {number}: generated {:?}, expected {:?}", answer.tokens, case.greedy_ids));
+        }
+        let reason = if case.call.is_some() { FinishReason::Call } else { FinishReason::Return };
+        if answer.reason != reason {
+            wrong.push(format!("case {number}: finished by {:?}, expected {reason:?}", answer.reason));
+        }
+        if let Some(expected) = case.answer.as_ref().filter(|&expected| *expected != answer.final_text()) {
+            wrong.push(format!("case {number}: final {:?}, expected {expected:?}", answer.final_text()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Teacher-forced logits of the generated positions: texts forgive what these do not.
+async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64) {
+    let setup = Setup {
+        options: LoadOptions { kv_f32, max_kv_tokens: Some(512), ..LoadOptions::default() },
+        all_logits: true,
+        ..Setup::default()
+    };
+    let mut model = load_model("gpt-oss-nano.gguf", MODEL, &setup).await;
+    let cases = cases();
+    for (number, golden) in LOGITS {
+        let case = &cases[number.parse::<usize>().expect("a number")];
+        let (want, columns) = npy(golden);
+        let tokens: Vec<u32> = case.prompt_ids.iter().chain(&case.greedy_ids).copied().collect();
+        let all = model.logits(&tokens).await.expect("logits");
+        let first = (case.prompt_ids.len() - 1) * columns;
+        let got = distance(&all[first..first + want.len()], &want, columns);
+        assert!(
+            got.nmse <= allowed_nmse && got.top1 == 1.0,
+            "case {number}: {got:?}; allowed nmse {allowed_nmse:e}, the same top token everywhere"
+        );
+    }
+}
+
+everywhere!(every_case_with_all_experts, every_case_is_answered(LoadOptions::default()));
+everywhere!(logits_f32, logits_match_transformers(true, 1e-8));
+everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6));
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use super::*;
+
+    /// Four slots for eight experts in each of six layers: the smallest pool that can work.
+    #[test]
+    fn every_case_with_the_smallest_pool() {
+        support::run(async {
+            let whole = engine(LoadOptions::default()).await;
+            let slot = whole.model.plan().slot.slot_bytes;
+            let options = LoadOptions { expert_memory_bytes: Some(4 * 6 * slot), ..LoadOptions::default() };
+            assert!(engine(options.clone()).await.model.plan().is_paged());
+            every_case_is_answered(options).await;
+        });
+    }
+}
