@@ -118,6 +118,9 @@ pub struct Distance {
     pub nmse: f64,
     /// Share of positions whose most likely token agrees.
     pub top1: f64,
+    /// Positions whose most likely token differs although the golden's leads by more than twice [`F32_MAX_ABS`]: such a
+    /// lead cannot be lost to rounding.
+    pub overturned: usize,
     /// Position of the largest difference.
     pub worst_position: usize,
 }
@@ -133,17 +136,24 @@ pub fn distance(got: &[f32], want: &[f32], columns: usize) -> Distance {
         error += difference * difference;
         power += f64::from(want) * f64::from(want);
     }
-    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(index, _)| index);
+    let best = |row: &[f32]| row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(index, _)| index);
     let rows = got.len() / columns;
-    let same = got.chunks(columns).zip(want.chunks(columns)).filter(|(a, b)| best(a) == best(b)).count();
-    Distance { max_abs, nmse: error / power, top1: same as f64 / rows as f64, worst_position: worst }
+    let (mut same, mut overturned) = (0, 0);
+    for (got, want) in got.chunks(columns).zip(want.chunks(columns)) {
+        let (chosen, golden) = (best(got), best(want));
+        same += usize::from(chosen == golden);
+        overturned += usize::from(f64::from(want[golden] - want[chosen]) > 2.0 * F32_MAX_ABS);
+    }
+    Distance { max_abs, nmse: error / power, top1: same as f64 / rows as f64, overturned, worst_position: worst }
 }
 
-/// The F32 path: research measured 6e-4 and 4e-10 between independent F32 engines at 700 tokens.
+/// Largest difference allowed on the F32 path: independent F32 engines differ by 6e-4 (NMSE 4e-10) at 700 tokens.
+pub const F32_MAX_ABS: f64 = 2e-3;
+
 pub fn assert_f32_parity(what: &str, distance: Distance) {
     assert!(
-        distance.max_abs <= 2e-3 && distance.nmse <= 1e-8 && distance.top1 == 1.0,
-        "{what}: {distance:?}; allowed max_abs 2e-3, nmse 1e-8, the same top token everywhere"
+        distance.max_abs <= F32_MAX_ABS && distance.nmse <= 1e-8 && distance.overturned == 0,
+        "{what}: {distance:?}; allowed max_abs {F32_MAX_ABS}, nmse 1e-8, no clear top token overturned"
     );
 }
 

@@ -1,0 +1,217 @@
+//! Bad input and bad luck: each stops with an error that names the thing, and nothing hangs or goes on silently.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod support;
+
+use std::cell::Cell;
+
+use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
+use gptoss_kernels::{GpuError, GpuOptions};
+use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, Sampling, Stage};
+use support::{memory, run};
+
+const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+
+fn prompt(user: &str) -> Prompt {
+    Prompt {
+        user: user.into(),
+        instructions: String::new(),
+        effort: Default::default(),
+        date: None,
+        max_new_tokens: 60,
+        sampling: Sampling::default(),
+    }
+}
+
+async fn try_load(file: &[u8], options: &LoadOptions) -> Result<Engine, StageError> {
+    Engine::load(memory("test.gguf", file), &GpuOptions::default(), options, &Quiet).await
+}
+
+/// The error of a load that must fail; its text must contain every word given.
+fn refused(file: &[u8], options: &LoadOptions, stage: Stage, kind: FailureKind, words: &[&str]) {
+    run(async {
+        let error = try_load(file, options).await.err().expect("the load must be refused");
+        let failure = error.failure();
+        assert_eq!((error.stage, failure.kind), (stage, kind), "{}", failure.message);
+        for word in words {
+            assert!(failure.message.contains(word), "{word:?} is missing in: {}", failure.message);
+        }
+        assert!(!failure.advice.is_empty(), "no advice for: {}", failure.message);
+    });
+}
+
+/// Replaces the only occurrence of `from` by `to`, of the same length.
+fn patched(from: &[u8], to: &[u8]) -> Vec<u8> {
+    assert_eq!(from.len(), to.len());
+    let mut file = MODEL.to_vec();
+    let places: Vec<usize> = (0..file.len() - from.len()).filter(|&at| &file[at..at + from.len()] == from).collect();
+    assert_eq!(places.len(), 1, "{:?} occurs {} times", String::from_utf8_lossy(from), places.len());
+    file[places[0]..places[0] + to.len()].copy_from_slice(to);
+    file
+}
+
+fn header(file: &[u8], kind: FailureKind, words: &[&str]) {
+    refused(file, &LoadOptions::default(), Stage::GgufHeader, kind, words);
+}
+
+#[test]
+fn not_a_gguf() {
+    header(b"<!doctype html><title>404</title> and some more text, long enough", FailureKind::File, &["test.gguf", "GGUF"]);
+}
+
+#[test]
+fn an_empty_file() {
+    header(b"", FailureKind::File, &["test.gguf"]);
+}
+
+#[test]
+fn a_truncated_file() {
+    header(&MODEL[..MODEL.len() - 1000], FailureKind::File, &["output.weight"]);
+}
+
+#[test]
+fn another_architecture() {
+    // The length-prefixed value of general.architecture.
+    let file = patched(b"\x07\0\0\0\0\0\0\0gpt-oss\x0c\0\0\0\0\0\0\0general.type", b"\x07\0\0\0\0\0\0\0mistral\x0c\0\0\0\0\0\0\0general.type");
+    header(&file, FailureKind::Model, &["mistral", "gpt-oss"]);
+}
+
+#[test]
+fn all_missing_tensors_are_named_at_once() {
+    let mut file = patched(b"blk.2.attn_sinks.weight", b"blk.2.attn_sinkz.weight");
+    let other = patched(b"blk.4.ffn_down_exps.bias", b"blk.4.ffn_dawn_exps.bias");
+    for (to, from) in file.iter_mut().zip(&other) {
+        if *from == b'a' && *to == b'o' {
+            *to = *from;
+        }
+    }
+    header(&file, FailureKind::Model, &["blk.2.attn_sinks.weight", "blk.4.ffn_down_exps.bias"]);
+}
+
+#[test]
+fn an_unsupported_type_is_named() {
+    // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes Q4_0 (2), which is smaller and so still fits.
+    let info = |kind: u8| [b"blk.3.attn_q.weight".as_slice(), &[2, 0, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, kind]].concat();
+    header(&patched(&info(8), &info(2)), FailureKind::Model, &["blk.3.attn_q.weight", "Q4_0"]);
+}
+
+#[test]
+fn a_missing_special_token_is_named() {
+    let file = patched(b"<|channel|>\x09\0\0", b"<|chunnel|>\x09\0\0");
+    refused(&file, &LoadOptions::default(), Stage::Tokenizer, FailureKind::Model, &["<|channel|>"]);
+}
+
+#[test]
+fn too_little_expert_memory_says_what_would_do() {
+    let options = LoadOptions { expert_memory_bytes: Some(100_000), ..LoadOptions::default() };
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["100000", "4"]);
+}
+
+#[test]
+fn too_long_a_context() {
+    let options = LoadOptions { max_kv_tokens: Some(200_000), ..LoadOptions::default() };
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Request, &["200000", "131072"]);
+}
+
+#[test]
+fn more_layers_than_there_are() {
+    let options = LoadOptions { layers: Some(7), ..LoadOptions::default() };
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Request, &["layers", "7", "6"]);
+}
+
+#[test]
+fn a_prompt_longer_than_the_context_is_refused_and_the_model_still_answers() {
+    run(async {
+        let options = LoadOptions { max_kv_tokens: Some(160), ..LoadOptions::default() };
+        let mut engine = try_load(MODEL, &options).await.expect("nano loads");
+        let error = engine.answer(&prompt(&"word ".repeat(400)), &Quiet).await.expect_err("too long");
+        assert_eq!(error.stage, Stage::Prefill);
+        assert!(matches!(error.error, EngineError::PromptTooLong { capacity: 160, .. }), "{error}");
+        let answer = engine.answer(&prompt("What is 12 + 30?"), &Quiet).await.expect("an answer");
+        assert!(answer.final_text().contains("42"), "{:?}", answer.final_text());
+    });
+}
+
+#[test]
+fn a_full_context_ends_the_answer_and_says_so() {
+    run(async {
+        let mut engine = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
+        let prompt = prompt("What is 12 + 30?");
+        let tokens = engine.encode(&prompt).len() as u32;
+        let options = LoadOptions { max_kv_tokens: Some(tokens + 3), ..LoadOptions::default() };
+        engine = try_load(MODEL, &options).await.expect("nano loads");
+        let answer = engine.answer(&prompt, &Quiet).await.expect("a short answer");
+        assert_eq!(answer.reason, gptoss_telemetry::FinishReason::ContextFull);
+        assert_eq!(answer.tokens.len(), 4, "three more in the context, and one predicted from the last");
+    });
+}
+
+#[test]
+fn a_lost_device_is_an_error_not_an_answer() {
+    /// Destroys the device when the first token appears.
+    struct Saboteur<'a>(&'a dyn Fn());
+    impl Host for Saboteur<'_> {
+        fn emit(&self, event: Event) {
+            if matches!(event, Event::Token(_)) {
+                (self.0)();
+            }
+        }
+        fn cancelled(&self) -> bool {
+            false
+        }
+    }
+    run(async {
+        let mut engine = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
+        let gpu = engine.model.gpu().device().clone();
+        let error =
+            engine.answer(&prompt("What is 12 + 30?"), &Saboteur(&|| gpu.destroy())).await.expect_err("no GPU");
+        assert_eq!(error.stage, Stage::Decode);
+        assert!(
+            matches!(error.error, EngineError::Gpu(GpuError::DeviceLost { .. } | GpuError::Validation { .. } | GpuError::ReadBack { .. })),
+            "{error}"
+        );
+    });
+}
+
+/// STOP at any moment of load and answer: the engine returns `Cancelled`, never something half done.
+#[test]
+fn cancelling_works_at_every_point() {
+    struct StopAfter {
+        left: Cell<u32>,
+    }
+    impl Host for StopAfter {
+        fn emit(&self, _event: Event) {}
+        fn cancelled(&self) -> bool {
+            let left = self.left.get();
+            self.left.set(left.saturating_sub(1));
+            left == 0
+        }
+    }
+    run(async {
+        let mut stages = Vec::new();
+        for checks in 0.. {
+            let host = StopAfter { left: Cell::new(checks) };
+            let source = memory("nano", MODEL);
+            let outcome = match Engine::load(source, &GpuOptions::default(), &LoadOptions::default(), &host).await {
+                Ok(mut engine) => engine.answer(&prompt("What is 12 + 30?"), &host).await.map(drop),
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => break,
+                Err(error) => {
+                    assert!(error.is_cancelled(), "after {checks} checks: {error}");
+                    if stages.last() != Some(&error.stage) {
+                        stages.push(error.stage);
+                    }
+                }
+            }
+            // Each token is one check; a few of them show what all would.
+            if stages.last() == Some(&Stage::Decode) && checks > 40 {
+                break;
+            }
+        }
+        let expected = [Stage::GpuDevice, Stage::GgufHeader, Stage::MemoryPlan, Stage::Tokenizer, Stage::Kernels];
+        assert!(stages.starts_with(&expected), "{stages:?}");
+        assert!(stages.contains(&Stage::WeightsFetch) && stages.contains(&Stage::Decode), "{stages:?}");
+    });
+}
