@@ -6,6 +6,8 @@
 // The sink joins maximum and denominator only: it has no value, and the 1/8 does not apply to it.
 // Keys come in tiles of 64 with a running maximum (flash attention): lane = key for the scores, lane = dimension for the
 // values. Two barriers a tile. Query head h reads KV head h / (query_heads / kv_heads).
+// The error is that of the scores, F32 sums of 64 products: measured 2.3e-6 for scores of standard deviation 1.7 and values
+// of 1, 1.3e-5 for 16; tested to 6e-6 · max(1, deviation / 2) + 1e-5 · |out|. An F16 cache is read exactly.
 // Bindings 6 and 7 and load_key / load_value come from the cache file prepended to this one.
 
 struct Params {

@@ -17,7 +17,6 @@ use crate::launch::{Extent, Kernel, Launch};
 use crate::sources;
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout};
 
-const ROWS_PER_GROUP: u32 = 8;
 /// SwiGLU of gpt-oss: gate clamped from above, up on both sides.
 pub const SWIGLU_LIMIT: f64 = 7.0;
 pub const SWIGLU_ALPHA: f64 = 1.702;
@@ -142,8 +141,8 @@ pub struct Buffers<'a> {
 impl Experts {
     pub fn new(gpu: &Gpu, gate_up: Format, down: Format) -> Self {
         Self {
-            gate_up: Kernel::new(gpu, "experts_gate_up", &sources::experts_gate_up(gate_up), &ACCESSES),
-            down: Kernel::new(gpu, "experts_down", &sources::experts_down(down), &ACCESSES),
+            gate_up: Kernel::by_rows(gpu, "experts_gate_up", &sources::experts_gate_up(gate_up), &ACCESSES),
+            down: Kernel::by_rows(gpu, "experts_down", &sources::experts_down(down), &ACCESSES),
             combine: Kernel::new(gpu, "experts_combine", &sources::experts_combine(), &COMBINE_ACCESSES),
         }
     }
@@ -256,7 +255,7 @@ fn launch(
                 buffers.page_table.whole(),
                 buffers.status.whole(),
             ],
-            Extent::Fixed(params.rows.div_ceil(ROWS_PER_GROUP)),
+            Extent::Fixed(params.rows.div_ceil(gpu.rows_per_group())),
             Extent::Tokens { per_group: 1, times: params.experts_per_token },
         )
         .keep(uniform)
@@ -282,17 +281,13 @@ pub struct ExpertWeights<'a> {
 
 /// The specification of one expert for one token, without the routing weight: `x` [hidden] → [hidden].
 pub fn reference(x: &[f32], expert: &ExpertWeights<'_>) -> Vec<f64> {
-    let dot = |row: &[f32], x: &mut dyn Iterator<Item = f64>| row.iter().zip(x).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
-    let row_of = |matrix: &'_ [f32], row: usize, columns: usize| matrix[row * columns..][..columns].to_vec();
-    let h: Vec<f64> = (0..expert.gate_bias.len())
-        .map(|r| {
-            let project = |matrix: &[f32], bias: &[f32]| {
-                dot(&row_of(matrix, r, x.len()), &mut x.iter().map(|&x| f64::from(x))) + f64::from(bias[r])
-            };
-            swiglu_reference(project(expert.gate, expert.gate_bias), project(expert.up, expert.up_bias))
-        })
-        .collect();
-    (0..expert.down_bias.len())
-        .map(|r| dot(&row_of(expert.down, r, h.len()), &mut h.iter().copied()) + f64::from(expert.down_bias[r]))
-        .collect()
+    let project = |matrix: &[f32], bias: &[f32], input: &[f64]| -> Vec<f64> {
+        let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
+        matrix.chunks_exact(input.len()).zip(bias).map(|(row, &bias)| dot(row) + f64::from(bias)).collect()
+    };
+    let x: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let gate = project(expert.gate, expert.gate_bias, &x);
+    let up = project(expert.up, expert.up_bias, &x);
+    let h: Vec<f64> = gate.iter().zip(&up).map(|(&gate, &up)| swiglu_reference(gate, up)).collect();
+    project(expert.down, expert.down_bias, &h)
 }

@@ -1,6 +1,7 @@
 // y[p, r] = W_down[e, r] · h[p] + b_down[e, r]   for pair p = (token t, choice k); the routing weight comes later.
 //
 // h [tokens · k, 32 · blocks_per_row] F32, y [tokens · k, rows] F32. Slots, arenas and pairs as in experts_gate_up.wgsl.
+// Measured over both products, with h up to 56 and y about 10: at most 1.6e-5; tested to 3e-5 + 2e-6 · |y|.
 // load_block comes from the weights file prepended to this one.
 
 struct Params {
@@ -36,8 +37,7 @@ struct Route {
 @group(0) @binding(9) var<storage, read> status: array<u32>;
 
 const LANES = 64u;
-const ROWS = 8u;
-const LANES_PER_ROW = 8u;
+override LANES_PER_ROW: u32 = 8u;
 var<workgroup> partial: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
@@ -51,7 +51,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (slot >= params.slots) {
         return;
     }
-    let row = group.x * ROWS + lane / LANES_PER_ROW;
+    let rows_here = LANES / LANES_PER_ROW;
+    let row = group.x * rows_here + lane / LANES_PER_ROW;
     var sum = 0.0;
     if (row < params.rows) {
         for (var block = lane % LANES_PER_ROW; block < params.blocks_per_row; block += LANES_PER_ROW) {
@@ -67,15 +68,24 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 + dot(w[4], h[at + 4u]) + dot(w[5], h[at + 5u]) + dot(w[6], h[at + 6u]) + dot(w[7], h[at + 7u]);
         }
     }
+    if (LANES_PER_ROW == 1u) {
+        write(pair, expert, row, sum);
+        return;
+    }
     partial[lane] = sum;
     workgroupBarrier();
 
-    let out_row = group.x * ROWS + lane;
-    if (lane < ROWS && out_row < params.rows) {
-        var total = biases[params.bias_base + expert * params.rows + out_row];
+    if (lane < rows_here) {
+        var total = 0.0;
         for (var i = 0u; i < LANES_PER_ROW; i++) {
             total += partial[lane * LANES_PER_ROW + i];
         }
-        y[pair * params.rows + out_row] = total;
+        write(pair, expert, group.x * rows_here + lane, total);
+    }
+}
+
+fn write(pair: u32, expert: u32, row: u32, product: f32) {
+    if (row < params.rows) {
+        y[pair * params.rows + row] = product + biases[params.bias_base + expert * params.rows + row];
     }
 }

@@ -5,6 +5,7 @@
 // x [tokens, columns] F32, h [tokens · k, rows] F32; e is the pair's expert, found in a slot of this arena through the
 // page table. Gate and up rows are interleaved in the slot: row 2r is gate r, row 2r + 1 is up r. Pairs whose expert is
 // missing or in another arena are left alone. Sums in F32; geometry as in matmul.wgsl.
+// Error as in matmul.wgsl, times the slope of SwiGLU, up to 8; see experts_down.wgsl for the bound of both together.
 // load_block comes from the weights file prepended to this one.
 
 struct Params {
@@ -43,8 +44,7 @@ struct Route {
 @group(0) @binding(9) var<storage, read> status: array<u32>;
 
 const LANES = 64u;
-const ROWS = 8u;
-const LANES_PER_ROW = 8u;
+override LANES_PER_ROW: u32 = 8u;
 const LIMIT = 7.0;
 const ALPHA = 1.702;
 var<workgroup> partial: array<vec2<f32>, LANES>;
@@ -74,7 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let token = pair / params.experts_per_token;
-    let row = group.x * ROWS + lane / LANES_PER_ROW;
+    let rows_here = LANES / LANES_PER_ROW;
+    let row = group.x * rows_here + lane / LANES_PER_ROW;
     var sums = vec2<f32>(0.0);
     if (row < params.rows) {
         for (var block = lane % LANES_PER_ROW; block < params.blocks_per_row; block += LANES_PER_ROW) {
@@ -83,18 +84,29 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
             sums.y += dot_block(2u * row + 1u, block, slot, x_at);
         }
     }
+    if (LANES_PER_ROW == 1u) {
+        write(pair, expert, row, sums);
+        return;
+    }
     partial[lane] = sums;
     workgroupBarrier();
 
-    let out_row = group.x * ROWS + lane;
-    if (lane < ROWS && out_row < params.rows) {
-        let bias_at = expert * params.rows + out_row;
-        var both = vec2<f32>(biases[bias_at], biases[params.experts * params.rows + bias_at]);
+    if (lane < rows_here) {
+        var both = vec2<f32>(0.0);
         for (var i = 0u; i < LANES_PER_ROW; i++) {
             both += partial[lane * LANES_PER_ROW + i];
         }
-        let gate = min(both.x, LIMIT);
-        let up = clamp(both.y, -LIMIT, LIMIT);
-        h[pair * params.rows + out_row] = gate / (1.0 + exp(-ALPHA * gate)) * (up + 1.0);
+        write(pair, expert, group.x * rows_here + lane, both);
     }
+}
+
+fn write(pair: u32, expert: u32, row: u32, products: vec2<f32>) {
+    if (row >= params.rows) {
+        return;
+    }
+    let bias_at = expert * params.rows + row;
+    let both = products + vec2<f32>(biases[bias_at], biases[params.experts * params.rows + bias_at]);
+    let gate = min(both.x, LIMIT);
+    let up = clamp(both.y, -LIMIT, LIMIT);
+    h[pair * params.rows + row] = gate / (1.0 + exp(-ALPHA * gate)) * (up + 1.0);
 }

@@ -14,7 +14,12 @@ pub struct GpuOptions {
     pub default_limits: bool,
     /// Shard as if no binding could be larger than this, in bytes. For tests of sharding with small models.
     pub max_binding_bytes: Option<u64>,
+    /// Lanes that share a row of a matrix product: 8 or 1. `None` takes what suits the adapter.
+    pub lanes_per_row: Option<u32>,
 }
+
+/// Lanes of a workgroup of the kernels that multiply rows.
+const ROW_KERNEL_LANES: u32 = 64;
 
 /// The limits that decide how tensors are laid out, as granted by the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +118,7 @@ pub struct Gpu {
     queue: wgpu::Queue,
     adapter: Adapter,
     limits: Limits,
+    lanes_per_row: u32,
     counts: Rc<Counts>,
     fault: Arc<Mutex<Option<GpuError>>>,
 }
@@ -170,6 +176,8 @@ impl Gpu {
             device,
             queue,
             limits,
+            // Software adapters pay for barriers, GPUs for reads that are not together.
+            lanes_per_row: options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 }),
             counts: Rc::new(Counts::default()),
             fault,
         })
@@ -181,6 +189,16 @@ impl Gpu {
 
     pub fn limits(&self) -> Limits {
         self.limits
+    }
+
+    /// How many lanes share a row in the kernels that multiply rows.
+    pub fn lanes_per_row(&self) -> u32 {
+        self.lanes_per_row
+    }
+
+    /// Rows that a workgroup of those kernels computes.
+    pub fn rows_per_group(&self) -> u32 {
+        ROW_KERNEL_LANES / self.lanes_per_row
     }
 
     pub fn device(&self) -> &wgpu::Device {
@@ -233,8 +251,7 @@ impl Gpu {
     /// A uniform buffer holding `value`.
     pub fn uniform<T: bytemuck::NoUninit>(&self, label: &str, value: &T) -> GpuBuffer {
         let bytes = bytemuck::bytes_of(value);
-        let buffer =
-            self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let buffer = self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         self.write(&buffer, 0, bytes);
         buffer
     }
@@ -381,12 +398,7 @@ impl Gpu {
     }
 
     /// Runs `allocate` under out-of-memory and validation scopes and reports what it could not get.
-    pub async fn probe_memory<T>(
-        &self,
-        what: &str,
-        bytes: u64,
-        allocate: impl FnOnce() -> T,
-    ) -> Result<T, GpuError> {
+    pub async fn probe_memory<T>(&self, what: &str, bytes: u64, allocate: impl FnOnce() -> T) -> Result<T, GpuError> {
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let allocated = allocate();
@@ -400,7 +412,8 @@ impl Gpu {
         }
     }
 
-    /// The first fault the device reported outside of any scope, if any. It stays: a device with a fault is done.
+    /// The first fault the device reported outside of any scope, or its loss, if any. It stays: a device with a fault is
+    /// done.
     pub fn check(&self) -> Result<(), GpuError> {
         match self.fault.lock().expect("nothing panics while holding this lock").as_ref() {
             Some(fault) => Err(fault.clone()),
@@ -424,9 +437,7 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
         note(
             &slot,
             match error {
-                wgpu::Error::OutOfMemory { .. } => {
-                    GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, detail }
-                }
+                wgpu::Error::OutOfMemory { .. } => GpuError::OutOfMemory { what: "a buffer".into(), bytes: 0, detail },
                 wgpu::Error::Validation { .. } => GpuError::Validation { detail },
                 wgpu::Error::Internal { .. } => GpuError::Internal { detail },
             },
@@ -434,7 +445,9 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
     }));
     let slot = Arc::clone(fault);
     device.set_device_lost_callback(move |reason, detail| {
-        note(&slot, GpuError::DeviceLost { reason: format!("{reason:?}"), detail });
+        // Natively the first call on a lost device may be rejected before this is called: the loss is the cause.
+        let lost = GpuError::DeviceLost { reason: format!("{reason:?}"), detail };
+        *slot.lock().expect("nothing panics while holding this lock") = Some(lost);
     });
 }
 

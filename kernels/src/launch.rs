@@ -23,11 +23,21 @@ impl Kernel {
         Self { name, layout, one_token: Rc::clone(&pipeline), many_tokens: pipeline }
     }
 
-    /// A kernel whose `TOKENS_PER_GROUP` is 1 for decode and `tokens_per_group` for prefill.
+    /// A kernel that multiplies rows: `LANES_PER_ROW` lanes to a row, as suits the adapter ([`Gpu::lanes_per_row`]).
+    pub fn by_rows(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access]) -> Self {
+        let layout = gpu.bind_group_layout(name, accesses);
+        let lanes = [("LANES_PER_ROW", f64::from(gpu.lanes_per_row()))];
+        let pipeline = Rc::new(gpu.pipeline(name, source, &layout, &lanes));
+        Self { name, layout, one_token: Rc::clone(&pipeline), many_tokens: pipeline }
+    }
+
+    /// The same with a `TOKENS_PER_GROUP` of 1 for decode and of `tokens_per_group` for prefill.
     pub fn batched(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access], tokens_per_group: u32) -> Self {
         let layout = gpu.bind_group_layout(name, accesses);
+        let lanes = f64::from(gpu.lanes_per_row());
         let pipeline = |tokens: u32| {
-            Rc::new(gpu.pipeline(name, source, &layout, &[("TOKENS_PER_GROUP", f64::from(tokens))]))
+            let constants = [("TOKENS_PER_GROUP", f64::from(tokens)), ("LANES_PER_ROW", lanes)];
+            Rc::new(gpu.pipeline(name, source, &layout, &constants))
         };
         let (one_token, many_tokens) = (pipeline(1), pipeline(tokens_per_group));
         Self { name, layout, one_token, many_tokens }
@@ -52,11 +62,19 @@ impl Kernel {
 pub enum Extent {
     Fixed(u32),
     /// One for each `per_group` tokens of the batch (1 when there is one token), times `times`.
-    Tokens { per_group: u32, times: u32 },
+    Tokens {
+        per_group: u32,
+        times: u32,
+    },
     /// As `Tokens`, over the tokens whose logits are wanted.
-    HeadTokens { per_group: u32 },
+    HeadTokens {
+        per_group: u32,
+    },
     /// Enough for one thread per item, `items` for each token of the batch, in workgroups of `threads`.
-    Threads { items: u32, threads: u32 },
+    Threads {
+        items: u32,
+        threads: u32,
+    },
 }
 
 impl Extent {

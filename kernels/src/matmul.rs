@@ -8,8 +8,6 @@ use crate::launch::{Extent, Kernel, Launch};
 use crate::sources;
 use crate::weights::Shard;
 
-/// Rows that one workgroup computes.
-const ROWS_PER_GROUP: u32 = 8;
 /// Tokens that one workgroup computes in prefill, so that a block is decoded once for all of them.
 const TOKENS_PER_GROUP: u32 = 8;
 
@@ -119,7 +117,7 @@ impl Matmul {
                     buffers.y.whole(),
                     buffers.status.whole(),
                 ],
-                Extent::Fixed(rows.div_ceil(ROWS_PER_GROUP)),
+                Extent::Fixed(rows.div_ceil(gpu.rows_per_group())),
                 tokens,
             )
             .keep(uniform)

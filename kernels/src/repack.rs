@@ -23,7 +23,9 @@ pub struct Params {
 
 pub const ACCESSES: [Access; 3] = [Access::Uniform, Access::Read, Access::ReadWrite];
 
-const MAX_GROUPS: u32 = 65535;
+/// The largest piece: one dispatch takes it, even with a single block to a row (a thread for every 17 bytes, 64 threads
+/// to a workgroup, 65535 workgroups).
+pub const MAX_PIECE_BYTES: u64 = 64 << 20;
 
 /// Where the rows of one piece go.
 #[derive(Clone, Copy)]
@@ -47,8 +49,9 @@ pub struct Repack {
 }
 
 impl Repack {
-    /// `piece_bytes`: the largest piece that will be passed through.
+    /// `piece_bytes`: the largest piece that will be passed through, at most [`MAX_PIECE_BYTES`].
     pub fn new(gpu: &Gpu, piece_bytes: u64) -> Self {
+        assert!(piece_bytes <= MAX_PIECE_BYTES, "pieces of {piece_bytes} bytes do not fit one dispatch");
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
         let pipeline = |format: Format| {
             let source = sources::repack(format).expect("only formats that are repacked come here");
@@ -103,13 +106,12 @@ impl Repack {
             &[self.params.whole(), self.staging.whole(), destination.buffer.whole()],
         );
         let threads = rows * planes.format.scale_words(planes.blocks_per_row);
-        let groups = threads.div_ceil(64) as u32;
         let mut encoder = gpu.encoder("repack");
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(groups.min(MAX_GROUPS), groups.div_ceil(MAX_GROUPS), 1);
+            pass.dispatch_workgroups(threads.div_ceil(64) as u32, 1, 1);
         }
         gpu.count_dispatches(1);
         gpu.submit(encoder);

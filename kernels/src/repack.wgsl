@@ -28,14 +28,13 @@ fn raw_word(offset_bytes: u32) -> u32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let words_per_row = (params.blocks_per_row + BLOCKS_PER_SCALE_WORD - 1u) / BLOCKS_PER_SCALE_WORD;
-    let thread = (group.y * 65535u + group.x) * 64u + lane;
-    let row = thread / words_per_row;
+    let row = id.x / words_per_row;
     if (row >= params.rows) {
         return;
     }
-    let word = thread % words_per_row;
+    let word = id.x % words_per_row;
     let target_row = params.first_row + row * params.row_step;
     var packed_scales = 0u;
     for (var i = 0u; i < BLOCKS_PER_SCALE_WORD; i++) {

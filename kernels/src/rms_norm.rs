@@ -39,20 +39,21 @@ impl RmsNorm {
 
     pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, params: Params) -> Launch {
         let uniform = gpu.uniform("rms_norm", &params);
-        self.0.launch(
-            gpu,
-            &[
-                buffers.step.whole(),
-                uniform.whole(),
-                buffers.x.whole(),
-                buffers.weight.whole(),
-                buffers.y.whole(),
-                buffers.status.whole(),
-            ],
-            if params.head == 1 { Extent::EACH_HEAD_TOKEN } else { Extent::EACH_TOKEN },
-            Extent::ONE,
-        )
-        .keep(uniform)
+        self.0
+            .launch(
+                gpu,
+                &[
+                    buffers.step.whole(),
+                    uniform.whole(),
+                    buffers.x.whole(),
+                    buffers.weight.whole(),
+                    buffers.y.whole(),
+                    buffers.status.whole(),
+                ],
+                if params.head == 1 { Extent::EACH_HEAD_TOKEN } else { Extent::EACH_TOKEN },
+                Extent::ONE,
+            )
+            .keep(uniform)
     }
 }
 

@@ -5,6 +5,8 @@
 //
 // qkv [tokens, (query_heads + 2 · kv_heads) · 64] F32; the table holds cos and sin (YaRN, concentration included) for
 // each position and i < 32; caches [capacity, kv_heads, 64], written at position mod capacity (a ring on sliding layers).
+// The table is rounded once; two products and a sum follow: measured 4.8e-7 for values of 6, tested to 1e-6 + 3e-7 · |q'|.
+// An F16 cache rounds keys and values to 11 bits; WGSL leaves the direction to the device: tested to 2^-10 of the value.
 // Bindings 5 and 6 and store_key / store_value come from the cache file prepended to this one.
 
 struct Params {

@@ -3,6 +3,9 @@
 // x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k].
 // One workgroup per token; logits in F32. A use of an expert that is not resident halts the layers after this one: the
 // first such layer and its missing experts go into the status.
+//
+// Logits of a few units are good to about 1e-6: measured 1.2e-6 relative in the weights, tested to 1e-5. Logits that are
+// nearer than that may be chosen in another order than exact arithmetic would; equal rows are equal here too.
 
 struct Params {
     columns: u32,

@@ -87,17 +87,9 @@ pub fn reference(logits: &[f32], count: usize, inverse_temperature: f64) -> Summ
     };
     let log_sum_exp = log_sum_exp_of(1.0);
     Summary {
-        candidates: order
-            .iter()
-            .take(count)
-            .map(|&token| Candidate { token, logit: logits[token as usize] })
-            .collect(),
+        candidates: order.iter().take(count).map(|&token| Candidate { token, logit: logits[token as usize] }).collect(),
         log_sum_exp,
         log_sum_exp_tempered: log_sum_exp_of(inverse_temperature),
-        entropy_nats: logits
-            .iter()
-            .map(|&l| f64::from(l) - log_sum_exp)
-            .map(|log_p| -log_p.exp() * log_p)
-            .sum(),
+        entropy_nats: logits.iter().map(|&l| f64::from(l) - log_sum_exp).map(|log_p| -log_p.exp() * log_p).sum(),
     }
 }

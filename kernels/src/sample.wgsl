@@ -4,6 +4,9 @@
 //
 // logits [head_tokens, vocabulary] F32; the last row is used. One workgroup. Selection is exact: a radix search finds the
 // smallest key that makes it, 8 bits a pass.
+//
+// The sums are F32 over vocabulary / 256 terms a lane: measured 2.9e-6 in log-sum-exp and entropy at 201088; tested to
+// 5e-6 + 1e-6 · |value|.
 
 struct Params {
     vocabulary: u32,

@@ -10,7 +10,11 @@ pub enum Event {
     /// The engine host is up and takes commands. What is sent before this may be lost.
     HostReady,
     /// A stage began or ended; `elapsed_ms` is its own duration, known when it ends.
-    Stage { stage: Stage, status: StageStatus, elapsed_ms: Option<f64> },
+    Stage {
+        stage: Stage,
+        status: StageStatus,
+        elapsed_ms: Option<f64>,
+    },
     /// The GPU that was granted.
     Adapter(AdapterInfo),
     /// What the header says the file is.
@@ -28,16 +32,37 @@ pub enum Event {
         bytes_per_second: Option<f64>,
     },
     /// A tensor is complete on the GPU (or in host memory, for the embedding).
-    Tensor { name: String, format: String, bytes: u64, index: u32, count: u32 },
+    Tensor {
+        name: String,
+        format: String,
+        bytes: u64,
+        index: u32,
+        count: u32,
+    },
     /// Bytes of GPU buffers that this engine holds right now.
-    GpuMemory { allocated_bytes: u64 },
+    GpuMemory {
+        allocated_bytes: u64,
+    },
     /// The model is loaded and can answer.
-    Ready { load_ms: f64 },
-    PromptEncoded { tokens: u32, context_tokens: u32 },
-    Prefill { done_tokens: u32, total_tokens: u32, elapsed_ms: f64 },
+    Ready {
+        load_ms: f64,
+    },
+    PromptEncoded {
+        tokens: u32,
+        context_tokens: u32,
+    },
+    Prefill {
+        done_tokens: u32,
+        total_tokens: u32,
+        elapsed_ms: f64,
+    },
     Token(TokenInfo),
     /// KV cache fill.
-    Kv { used_tokens: u32, capacity_tokens: u32, bytes: u64 },
+    Kv {
+        used_tokens: u32,
+        capacity_tokens: u32,
+        bytes: u64,
+    },
     Experts(CacheCounters),
     Work(WorkCounters),
     /// The answer is complete.
@@ -54,9 +79,14 @@ pub enum Event {
         time_to_first_token_ms: Option<f64>,
     },
     /// STOP took effect; the model stays loaded if it was.
-    Stopped { model_loaded: bool },
+    Stopped {
+        model_loaded: bool,
+    },
     /// The run stopped with an error. Nothing after this belongs to the failed work.
-    Failed { stage: Stage, failure: Failure },
+    Failed {
+        stage: Stage,
+        failure: Failure,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ mod stage;
 
 pub use command::{Attention, Command, Effort, LoadOptions, ModelLocation, Prompt, Sampling};
 pub use event::{
-    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, TokenInfo, TopToken,
-    ToolCall, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, TokenInfo,
+    ToolCall, TopToken, WorkCounters,
 };
 pub use stage::{Stage, StageStatus};
 
@@ -103,10 +103,8 @@ mod tests {
     fn envelopes_survive_the_wire_and_count_up() {
         let mut sequencer = Sequencer::new(7);
         for sequence in 0..3 {
-            let sent = sequencer.wrap(
-                1.5,
-                Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, elapsed_ms: 2.25 },
-            );
+            let sent =
+                sequencer.wrap(1.5, Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, elapsed_ms: 2.25 });
             let got = Envelope::from_json(&sent.to_json()).expect("round trip");
             assert_eq!(got, sent);
             assert_eq!(got.sequence, sequence);

@@ -1,5 +1,7 @@
 //! Rendering against what OpenAI's renderer produced, and where the two differ on purpose.
 
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
 mod common;
 
 use common::{ids, o200k, rows, string};

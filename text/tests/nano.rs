@@ -1,5 +1,7 @@
 //! The demo model's own vocabulary, read from its GGUF file: other ids, fewer merges, the same format.
 
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
 mod common;
 
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! The tokenizer with the real o200k_harmony vocabulary: recorded vectors, and a second implementation as oracle.
 
+#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -162,7 +164,9 @@ fn split_of_every_character_against_a_regex_engine() {
     ];
     for context in contexts {
         // Batches, each character in a line of its own, keep it quick.
-        let characters: Vec<char> = (0..=0x10_FFFF).filter_map(char::from_u32).collect();
+        // Planes 4 to 13 have no characters, the last two are for private use.
+        let codes = (0..0x4_0000).chain(0xE_0000..0xE_1000).chain(0xF_0000..0xF_0100).chain(0x10_FF00..0x11_0000);
+        let characters: Vec<char> = codes.filter_map(char::from_u32).collect();
         for batch in characters.chunks(1024) {
             let text: String = batch.iter().map(|&c| context(c) + "\n").collect();
             let expected: Vec<&str> = regex.find_iter(&text).map(|found| found.unwrap().as_str()).collect();

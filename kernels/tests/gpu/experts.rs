@@ -1,11 +1,11 @@
-//! The chosen experts, from slots in one or several arenas. Two matrix products in F32 with SwiGLU between; results are
-//! about 1, and the bound is absolute for the reason given in matmul.rs.
+//! The chosen experts, from slots in one or several arenas. Two matrix products in F32 with SwiGLU between, which takes
+//! values to 56 (7 · 8); results are about 10, and the bound is absolute for the reason given in matmul.rs.
 
 use std::rc::Rc;
 
 use gptoss_kernels::experts::{self, Arena, Buffers, ExpertWeights, Experts, Shape, SlotLayout};
 use gptoss_kernels::format::Format;
-use gptoss_kernels::repack::{Destination, Repack};
+use gptoss_kernels::repack::Destination;
 use gptoss_kernels::router::{MISS, Route};
 use gptoss_kernels::{Gpu, GpuOptions, Launch};
 
@@ -14,9 +14,9 @@ use crate::support::compare::{Difference, Tolerance, compare};
 use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test, sized};
-use crate::support::weights::{file_bytes, upload_rows};
+use crate::support::weights::{Uploader, file_bytes};
 
-const TOLERANCE: Tolerance = Tolerance::new(1e-5, 2e-6);
+const TOLERANCE: Tolerance = Tolerance::new(3e-5, 2e-6);
 const LAYERS: usize = 3;
 const LAYER: usize = 2;
 
@@ -132,8 +132,9 @@ impl Layer {
                 continue;
             }
             let expert = &self.experts[index];
-            let [gate, up, down] = decoded[index]
-                .get_or_insert_with(|| [gate_up.decode(&expert.gate), gate_up.decode(&expert.up), down.decode(&expert.down)]);
+            let [gate, up, down] = decoded[index].get_or_insert_with(|| {
+                [gate_up.decode(&expert.gate), gate_up.decode(&expert.up), down.decode(&expert.down)]
+            });
             let weights = ExpertWeights {
                 gate,
                 up,
@@ -150,9 +151,7 @@ impl Layer {
 }
 
 /// The arenas, filled as the loader would: gate and up rows interleave.
-fn upload_arenas(gpu: &Gpu, layer: &Layer, row: &Row, slot: &SlotLayout) -> Vec<Arena> {
-    let matrix_bytes = layer.experts.iter().map(|expert| expert.gate.len().max(expert.down.len())).max();
-    let repack = Repack::new(gpu, matrix_bytes.unwrap_or(0) as u64);
+fn upload_arenas(gpu: &Gpu, uploader: &Uploader<'_>, layer: &Layer, row: &Row, slot: &SlotLayout) -> Vec<Arena> {
     let mut first_slot = 0;
     let mut arenas = Vec::new();
     for &slots in row.arenas {
@@ -167,9 +166,9 @@ fn upload_arenas(gpu: &Gpu, layer: &Layer, row: &Row, slot: &SlotLayout) -> Vec<
                 row_step,
             };
             let expert = &layer.experts[expert];
-            upload_rows(gpu, &repack, &expert.gate, &place(0, slot.gate_up, 0, 2));
-            upload_rows(gpu, &repack, &expert.up, &place(0, slot.gate_up, 1, 2));
-            upload_rows(gpu, &repack, &expert.down, &place(slot.down_offset_bytes, slot.down, 0, 1));
+            uploader.rows(&expert.gate, &place(0, slot.gate_up, 0, 2));
+            uploader.rows(&expert.up, &place(0, slot.gate_up, 1, 2));
+            uploader.rows(&expert.down, &place(slot.down_offset_bytes, slot.down, 0, 1));
         }
         arenas.push(Arena { buffer: Rc::new(buffer), first_slot: first_slot as u32, slots: slots as u32 });
         first_slot += slots;
@@ -177,11 +176,11 @@ fn upload_arenas(gpu: &Gpu, layer: &Layer, row: &Row, slot: &SlotLayout) -> Vec<
     arenas
 }
 
-async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
+async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
     let layer = Layer::random(&mut random, row);
     let slot = SlotLayout::new(row.formats.0, row.formats.1, row.hidden as u64, row.ff as u64);
-    let arenas = upload_arenas(gpu, &layer, row, &slot);
+    let arenas = upload_arenas(gpu, uploader, &layer, row, &slot);
     let x = random.normals(row.tokens * row.hidden, 1.0);
     let before = random.normals(row.tokens * row.hidden, 1.0);
     let pairs = layer.routes.len();
@@ -243,10 +242,14 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
 
 gpu_test! {
     async fn experts_are_the_reference() {
-        let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("experts");
-        for (seed, row) in (800..).zip(&TABLE) {
-            report.row(&format!("{row:?}, seed {seed}"), check(&gpu, row, seed).await);
+        for lanes in seam::GEOMETRIES {
+            let gpu = seam::open(&GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() }).await;
+            let uploader = Uploader::new(&gpu);
+            for (seed, row) in (800..).zip(&TABLE) {
+                let outcome = check(&gpu, &uploader, row, seed).await;
+                report.row(&format!("{row:?}, {lanes} lanes to a row, seed {seed}"), outcome);
+            }
         }
         report.finish();
     }

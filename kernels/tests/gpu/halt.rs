@@ -26,9 +26,33 @@ const EXPERTS: usize = 4;
 const TOKENS: usize = 2;
 const STAMP_BEFORE: u32 = 99;
 
+/// Compiled once for all rows.
+struct Kernels {
+    rms_norm: RmsNorm,
+    matmul: Matmul,
+    rope: Rope,
+    attention: Attention,
+    router: Router,
+    experts: Experts,
+}
+
+impl Kernels {
+    fn new(gpu: &Gpu) -> Self {
+        Self {
+            rms_norm: RmsNorm::new(gpu),
+            matmul: Matmul::new(gpu, Format::F32),
+            rope: Rope::new(gpu, CacheFormat::F32),
+            attention: Attention::new(gpu, CacheFormat::F32),
+            router: Router::new(gpu),
+            experts: Experts::new(gpu, Format::Mxfp4, Format::Mxfp4),
+        }
+    }
+}
+
 /// The buffers that all kernels of one layer work on; those that are written start as sentinels.
 struct Layer<'a> {
     bench: Bench<'a>,
+    kernels: &'a Kernels,
     input: GpuBuffer,
     output: GpuBuffer,
     second_output: GpuBuffer,
@@ -43,7 +67,7 @@ struct Layer<'a> {
 }
 
 impl<'a> Layer<'a> {
-    fn new(gpu: &'a Gpu, halt_layer: u32) -> Self {
+    fn new(gpu: &'a Gpu, kernels: &'a Kernels, halt_layer: u32) -> Self {
         let bench = Bench::halted_at(gpu, batch(TOKENS, 0), halt_layer);
         let output = || bench.output(4096);
         let route = |expert| Route { expert, weight: 0.25 };
@@ -63,6 +87,7 @@ impl<'a> Layer<'a> {
             page_table: gpu.storage_from("page table", &table),
             last_used: gpu.storage_from("last used", &vec![STAMP_BEFORE; table.len()]),
             bench,
+            kernels,
             weights,
             slot,
             arena,
@@ -96,7 +121,7 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let params = rms_norm::Params { columns: COLUMNS as u32, layer: LAYER, head: 0, epsilon: 1e-5 };
-        RmsNorm::new(self.bench.gpu).launch(self.bench.gpu, &buffers, params)
+        self.kernels.rms_norm.launch(self.bench.gpu, &buffers, params)
     }
 
     fn matmul(&self) -> Launch {
@@ -109,7 +134,7 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let target = matmul::Target { y_first: 0, y_stride: 9, layer: LAYER, residual: false, head: false };
-        Matmul::new(gpu, Format::F32).launch(gpu, &self.weights.shards[0], &buffers, target)
+        self.kernels.matmul.launch(gpu, &self.weights.shards[0], &buffers, target)
     }
 
     fn rope(&self) -> Launch {
@@ -122,7 +147,7 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
-        Rope::new(self.bench.gpu, CacheFormat::F32).launch(self.bench.gpu, &buffers, params)
+        self.kernels.rope.launch(self.bench.gpu, &buffers, params)
     }
 
     fn attention(&self) -> Launch {
@@ -137,7 +162,7 @@ impl<'a> Layer<'a> {
         };
         let params =
             attention::Params { query_heads: 2, kv_heads: 1, capacity: 4, window: 0, layer: LAYER, padding: [0; 3] };
-        Attention::new(self.bench.gpu, CacheFormat::F32).launch(self.bench.gpu, &buffers, params)
+        self.kernels.attention.launch(self.bench.gpu, &buffers, params)
     }
 
     fn router(&self) -> Launch {
@@ -151,13 +176,9 @@ impl<'a> Layer<'a> {
             last_used: &self.last_used,
             status: &self.bench.status_buffer,
         };
-        let params = router::Params {
-            columns: COLUMNS as u32,
-            experts: EXPERTS as u32,
-            experts_per_token: 4,
-            layer: LAYER,
-        };
-        Router::new(self.bench.gpu).launch(self.bench.gpu, &buffers, params)
+        let params =
+            router::Params { columns: COLUMNS as u32, experts: EXPERTS as u32, experts_per_token: 4, layer: LAYER };
+        self.kernels.router.launch(self.bench.gpu, &buffers, params)
     }
 
     /// Gate and up, down, and the sum.
@@ -182,7 +203,7 @@ impl<'a> Layer<'a> {
             experts: EXPERTS as u32,
             experts_per_token: 4,
         };
-        let kernels = Experts::new(gpu, Format::Mxfp4, Format::Mxfp4);
+        let kernels = &self.kernels.experts;
         [
             kernels.launch_gate_up(gpu, arena, slot, &buffers, shape),
             kernels.launch_down(gpu, arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
@@ -201,8 +222,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-async fn check(gpu: &Gpu, index: usize, halt_layer: u32) -> Result<(), String> {
-    let layer = Layer::new(gpu, halt_layer);
+async fn check(gpu: &Gpu, kernels: &Kernels, index: usize, halt_layer: u32) -> Result<(), String> {
+    let layer = Layer::new(gpu, kernels, halt_layer);
     let before = layer.state().await?;
     let (launch, of_experts) = layer.launches().swap_remove(index);
     layer.bench.run(&[launch]);
@@ -218,12 +239,13 @@ async fn check(gpu: &Gpu, index: usize, halt_layer: u32) -> Result<(), String> {
 gpu_test! {
     async fn kernels_after_a_miss_change_nothing_and_those_before_work() {
         let gpu = seam::open(&GpuOptions::default()).await;
+        let kernels = Kernels::new(&gpu);
         let mut report = Report::new("halt");
         let names: Vec<_> =
-            Layer::new(&gpu, 0).launches().iter().map(|(launch, _)| launch.name()).collect();
+            Layer::new(&gpu, &kernels, 0).launches().iter().map(|(launch, _)| launch.name()).collect();
         for (index, name) in names.iter().enumerate() {
             for halt_layer in [LAYER - 1, LAYER, LAYER + 1, Status::RUNNING] {
-                let outcome = check(&gpu, index, halt_layer).await.map(|()| Difference::default());
+                let outcome = check(&gpu, &kernels, index, halt_layer).await.map(|()| Difference::default());
                 report.row(&format!("{name} of layer {LAYER} after a halt at {halt_layer}"), outcome);
             }
         }
@@ -235,7 +257,8 @@ gpu_test! {
     /// Both tokens use the missing expert of the same layer: both count, and the first layer that missed stays noted.
     async fn a_miss_halts_its_layer_once_and_counts_every_use() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let layer = Layer::new(&gpu, Status::RUNNING);
+        let kernels = Kernels::new(&gpu);
+        let layer = Layer::new(&gpu, &kernels, Status::RUNNING);
         let (router, again) = (layer.router(), layer.router());
         let experts = layer.experts();
         layer.bench.run(&[router]);

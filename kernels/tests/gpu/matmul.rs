@@ -3,15 +3,14 @@
 
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
-use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuOptions, Step};
 
-use crate::support::bench::{Bench, SENTINEL, batch};
+use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, bits, compare, equal};
 use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test, sized};
-use crate::support::weights::{file_bytes, upload};
+use crate::support::weights::{Uploader, file_bytes};
 
 const TOLERANCE: Tolerance = Tolerance::new(3e-6, 1e-6);
 
@@ -40,6 +39,20 @@ const fn row(rows: usize, columns: usize, tokens: usize, into: Into) -> Row {
     Row { rows, columns, tokens, into }
 }
 
+/// What the rows of one format share.
+struct Device<'a> {
+    gpu: &'a Gpu,
+    format: Format,
+    kernel: Matmul,
+    uploader: Uploader<'a>,
+}
+
+impl<'a> Device<'a> {
+    fn new(gpu: &'a Gpu, format: Format) -> Self {
+        Self { gpu, format, kernel: Matmul::new(gpu, format), uploader: Uploader::new(gpu) }
+    }
+}
+
 /// For every format: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
 const EVERY_FORMAT: [Row; 9] = [
     row(5, 96, 1, Into::Plain),
@@ -61,10 +74,11 @@ const REAL_Q8_0: [Row; 4] = [
     row(sized(5120, 512), 2880, 1, Into::Head),
 ];
 
-async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64, shards: usize) -> Result<Difference, String> {
+async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Result<Difference, String> {
+    let &Device { gpu, format, ref kernel, ref uploader } = device;
     let mut random = Random::new(seed);
     let bytes = file_bytes(&mut random, format, row.rows, row.columns);
-    let matrix = upload(gpu, format, row.rows, row.columns, &bytes)?;
+    let matrix = uploader.matrix(format, row.rows, row.columns, &bytes)?;
     if matrix.shards.len() < shards {
         return Err(format!("{} shards, but this row is there to test at least {shards}", matrix.shards.len()));
     }
@@ -93,9 +107,7 @@ async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64, shards: usize) -
         residual: row.into == Into::Residual,
         head: row.into == Into::Head,
     };
-    let kernel = Matmul::new(gpu, format);
-    let launches: Vec<_> =
-        matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
+    let launches: Vec<_> = matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
     bench.run(&launches);
 
     let products = matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
@@ -110,16 +122,23 @@ async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64, shards: usize) -
 
 gpu_test! {
     async fn matmul_of_every_format_is_the_reference() {
-        let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("matmul");
-        for format in Format::ALL {
-            for (seed, row) in (1..).zip(&EVERY_FORMAT) {
-                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed, 1).await);
+        for lanes in seam::GEOMETRIES {
+            let gpu = seam::open(&GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() }).await;
+            let mut run = async |device: &Device<'_>, row: &Row, seed: u64| {
+                let outcome = check(device, row, seed, 1).await;
+                report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, seed {seed}", device.format), outcome);
+            };
+            for format in Format::ALL {
+                let device = Device::new(&gpu, format);
+                for (seed, row) in (1..).zip(&EVERY_FORMAT) {
+                    run(&device, row, seed).await;
+                }
             }
-        }
-        for (seed, row) in (100..).zip(&REAL_Q8_0) {
-            let outcome = check(&gpu, Format::Q8_0, row, seed, 1).await;
-            report.row(&format!("Q8_0 {row:?}, seed {seed}"), outcome);
+            let device = Device::new(&gpu, Format::Q8_0);
+            for (seed, row) in (100..).zip(&REAL_Q8_0) {
+                run(&device, row, seed).await;
+            }
         }
         report.finish();
     }
@@ -132,8 +151,9 @@ gpu_test! {
         let gpu = seam::open(&options).await;
         let mut report = Report::new("sharded matmul");
         for format in Format::ALL {
+            let device = Device::new(&gpu, format);
             for (seed, row) in (200..).zip(&[row(171, 96, 1, Into::Residual), row(97, 192, 9, Into::Part)]) {
-                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed, 3).await);
+                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&device, row, seed, 3).await);
             }
         }
         report.finish();
@@ -145,19 +165,23 @@ gpu_test! {
     async fn unusual_scales_are_decoded_exactly() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("scales");
+        let device = Device::new(&gpu, Format::Q8_0);
         for scale in [0u16, 1, 0x3ff, 0x400, 0x7bff, 0x8001, 0xac00, 0xfbff] {
-            report.row(&format!("Q8_0 scale bits {scale:#06x}"), identity(&gpu, Format::Q8_0, &scale.to_le_bytes()).await);
+            let outcome = identity(&device, &scale.to_le_bytes()).await;
+            report.row(&format!("Q8_0 scale bits {scale:#06x}"), outcome);
         }
+        let device = Device::new(&gpu, Format::Mxfp4);
         // Exponents below 2 are subnormal F32 values, which GPUs may take for zero.
         for exponent in [2u8, 3, 126, 127, 128, 200, 252] {
-            report.row(&format!("MXFP4 exponent {exponent}"), identity(&gpu, Format::Mxfp4, &[exponent]).await);
+            report.row(&format!("MXFP4 exponent {exponent}"), identity(&device, &[exponent]).await);
         }
         report.finish();
     }
 }
 
 /// Multiplies one-hot vectors with blocks of this scale and every code: each result is one weight, to the bit.
-async fn identity(gpu: &Gpu, format: Format, scale: &[u8]) -> Result<Difference, String> {
+async fn identity(device: &Device<'_>, scale: &[u8]) -> Result<Difference, String> {
+    let &Device { gpu, format, ref kernel, ref uploader } = device;
     let codes: Vec<u8> = match format {
         Format::Q8_0 => (0..=255).collect(),
         // Byte j holds code j and its complement, then the other way round.
@@ -166,24 +190,19 @@ async fn identity(gpu: &Gpu, format: Format, scale: &[u8]) -> Result<Difference,
     let code_bytes = format.code_bytes() as usize;
     let bytes: Vec<u8> = codes.chunks_exact(code_bytes).flat_map(|codes| [scale, codes].concat()).collect();
     let columns = bytes.len() / format.block_bytes() as usize * 32;
-    let matrix = upload(gpu, format, 1, columns, &bytes)?;
+    let matrix = uploader.matrix(format, 1, columns, &bytes)?;
     let mut x = vec![0.0f32; columns * columns];
     for column in 0..columns {
         x[column * columns + column] = 1.0;
     }
-    let y = one_row(gpu, &matrix, format, &x, columns).await?;
+    let bench = Bench::new(gpu, batch(columns, 0));
+    let (x, y) = (gpu.storage_from("x", &x), bench.output(columns));
+    let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
+    let target = Target { y_first: 0, y_stride: 1, layer: 0, residual: false, head: false };
+    bench.run(&[kernel.launch(gpu, &matrix.shards[0], &buffers, target)]);
+    let y: Vec<f32> = bench.read(&y).await?;
     // A sum of products with 0 turns −0 into +0.
     let want: Vec<f32> = format.decode(&bytes).iter().map(|w| w + 0.0).collect();
     equal("weights", &bits(&y), &bits(&want))?;
     Ok(Difference::default())
-}
-
-async fn one_row(gpu: &Gpu, matrix: &Matrix, format: Format, x: &[f32], tokens: usize) -> Result<Vec<f32>, String> {
-    let bench = Bench::new(gpu, batch(tokens, 0));
-    let (x_buffer, y) = (gpu.storage_from("x", x), gpu.storage_from("y", &vec![SENTINEL; tokens]));
-    let buffers =
-        Buffers { step: &bench.step_buffer, x: &x_buffer, bias: None, y: &y, status: &bench.status_buffer };
-    let target = Target { y_first: 0, y_stride: 1, layer: 0, residual: false, head: false };
-    bench.run(&[Matmul::new(gpu, format).launch(gpu, &matrix.shards[0], &buffers, target)]);
-    bench.read(&y).await
 }

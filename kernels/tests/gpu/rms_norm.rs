@@ -9,7 +9,7 @@ use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test};
 
-const TOLERANCE: Tolerance = Tolerance::new(0.0, 1.5e-6);
+const TOLERANCE: Tolerance = Tolerance::new(0.0, 1e-6);
 
 #[derive(Debug)]
 struct Row {
@@ -43,21 +43,14 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let x = random.normals(row.tokens * row.columns, row.deviation);
     let weight: Vec<f32> = random.normals(row.columns, 0.3).iter().map(|w| 1.0 + w).collect();
     let (head_first, head_tokens) = row.head;
-    let step =
-        Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens, 100) };
+    let step = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens, 100) };
     let bench = Bench::new(gpu, step);
     let (x_buffer, weight_buffer) = (gpu.storage_from("x", &x), gpu.storage_from("weight", &weight));
     let (first, count) = if head_tokens == 0 { (0, row.tokens) } else { row.head };
     let y = bench.output(count * row.columns);
-    let buffers = Buffers {
-        step: &bench.step_buffer,
-        x: &x_buffer,
-        weight: &weight_buffer,
-        y: &y,
-        status: &bench.status_buffer,
-    };
-    let params =
-        Params { columns: row.columns as u32, layer: 3, head: u32::from(head_tokens != 0), epsilon: 1e-5 };
+    let buffers =
+        Buffers { step: &bench.step_buffer, x: &x_buffer, weight: &weight_buffer, y: &y, status: &bench.status_buffer };
+    let params = Params { columns: row.columns as u32, layer: 3, head: u32::from(head_tokens != 0), epsilon: 1e-5 };
     bench.run(&[RmsNorm::new(gpu).launch(gpu, &buffers, params)]);
     let want = rms_norm::reference(&x[first * row.columns..][..count * row.columns], &weight, 1e-5);
     compare("y", &bench.read(&y).await?, &want, TOLERANCE)

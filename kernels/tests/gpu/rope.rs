@@ -30,12 +30,7 @@ struct Row {
     capacity: usize,
 }
 
-const fn row(
-    (query_heads, kv_heads): (usize, usize),
-    tokens: usize,
-    first_position: usize,
-    capacity: usize,
-) -> Row {
+const fn row((query_heads, kv_heads): (usize, usize), tokens: usize, first_position: usize, capacity: usize) -> Row {
     Row { query_heads, kv_heads, tokens, first_position, capacity }
 }
 

@@ -83,20 +83,15 @@ async fn run(gpu: &Gpu, row: &Row, all: &[f32]) -> Result<(Vec<Candidate>, Statu
     let bench = Bench::new(gpu, step);
     let logits = gpu.storage_from("logits", all);
     let candidates = gpu.storage("candidates", CANDIDATES_BYTES);
-    let buffers = Buffers {
-        step: &bench.step_buffer,
-        logits: &logits,
-        candidates: &candidates,
-        status: &bench.status_buffer,
-    };
+    let buffers =
+        Buffers { step: &bench.step_buffer, logits: &logits, candidates: &candidates, status: &bench.status_buffer };
     bench.run(&[Sample::new(gpu).launch(gpu, &buffers, row.vocabulary as u32)]);
     Ok((bench.read(&candidates).await?, bench.status().await?))
 }
 
 async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
-    let all: Vec<f32> =
-        (0..row.head_tokens).flat_map(|_| logits(&mut random, row.logits, row.vocabulary)).collect();
+    let all: Vec<f32> = (0..row.head_tokens).flat_map(|_| logits(&mut random, row.logits, row.vocabulary)).collect();
     let (candidates, status) = run(gpu, row, &all).await?;
 
     let last = &all[all.len() - row.vocabulary..];

@@ -58,8 +58,9 @@ pub fn compare(what: &str, got: &[f32], want: &[f32], tolerance: Tolerance) -> R
         let (got, want) = (f64::from(got), f64::from(want));
         let difference = (got - want).abs();
         let allowed = tolerance.absolute + tolerance.relative * want.abs();
-        // Not `difference > allowed`: that would let NaN pass.
-        if !(difference <= allowed) {
+        // NaN is not within.
+        let within = difference <= allowed;
+        if !within {
             bad.push(index);
         }
         largest = largest.max(Difference {

@@ -1,8 +1,13 @@
 //! The one place where native and browser tests differ.
 
-/// Opens a device for tests; a missing adapter is a failure, never a skip.
+/// Lanes to a row: as on a GPU, and as on a software adapter.
+pub const GEOMETRIES: [u32; 2] = [8, 1];
+
+/// Opens a device for tests; a missing adapter is a failure, never a skip. Where the test does not say, kernels run as they do
+/// on a GPU, although the adapter here is most likely a software one.
 pub async fn open(options: &gptoss_kernels::GpuOptions) -> gptoss_kernels::Gpu {
-    match gptoss_kernels::Gpu::open(options).await {
+    let lanes_per_row = options.lanes_per_row.or(Some(GEOMETRIES[0]));
+    match gptoss_kernels::Gpu::open(&gptoss_kernels::GpuOptions { lanes_per_row, ..options.clone() }).await {
         Ok(gpu) => gpu,
         Err(error) => panic!(
             "{error}\nThese tests need a WebGPU adapter, a software one will do. Natively install a Vulkan driver, for example \

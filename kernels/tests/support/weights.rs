@@ -1,9 +1,9 @@
 //! Random weights as they are in a file, and their way to the GPU.
 
+use gptoss_kernels::Gpu;
 use gptoss_kernels::format::Format;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer};
 use half::{bf16, f16};
 
 use super::random::Random;
@@ -15,16 +15,12 @@ pub fn file_bytes(random: &mut Random, format: Format, rows: usize, columns: usi
     let blocks = rows * columns / 32;
     match format {
         Format::F32 => random.normals(blocks * 32, deviation).iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Format::F16 => random
-            .normals(blocks * 32, deviation)
-            .iter()
-            .flat_map(|&v| f16::from_f32(v).to_le_bytes())
-            .collect(),
-        Format::Bf16 => random
-            .normals(blocks * 32, deviation)
-            .iter()
-            .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
-            .collect(),
+        Format::F16 => {
+            random.normals(blocks * 32, deviation).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
+        }
+        Format::Bf16 => {
+            random.normals(blocks * 32, deviation).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect()
+        }
         Format::Q8_0 => (0..blocks)
             .flat_map(|_| {
                 // Codes have a standard deviation of 74.
@@ -42,35 +38,57 @@ pub fn file_bytes(random: &mut Random, format: Format, rows: usize, columns: usi
     }
 }
 
-/// Writes file rows where `destination` says, repacking them as the loader would.
-pub fn upload_rows(gpu: &Gpu, repack: &Repack, bytes: &[u8], destination: &Destination<'_>) {
-    let row_bytes = destination.planes.file_row_bytes() as usize;
-    if destination.planes.format.is_repacked() {
-        gpu.write(repack.staging(), 0, bytes);
-        repack.submit(gpu, (bytes.len() / row_bytes) as u64, destination);
-        return;
-    }
-    for (row, bytes) in (0u64..).zip(bytes.chunks_exact(row_bytes)) {
-        let target = destination.first_row + row * destination.row_step;
-        gpu.write(destination.buffer, destination.planes_offset_bytes + target * row_bytes as u64, bytes);
-    }
+/// Puts file rows on the GPU as the loader would: in pieces, through a staging buffer.
+pub struct Uploader<'a> {
+    gpu: &'a Gpu,
+    repack: Repack,
 }
 
-/// A whole matrix on the GPU, in its shards.
-pub fn upload(gpu: &Gpu, format: Format, rows: usize, columns: usize, bytes: &[u8]) -> Result<Matrix, String> {
-    let matrix =
-        Matrix::allocate(gpu, "weights", format, rows as u64, columns as u64).map_err(|error| error.to_string())?;
-    let repack = Repack::new(gpu, bytes.len() as u64);
-    let mut rest = bytes;
-    for shard in &matrix.shards {
-        let (here, later) = rest.split_at((shard.layout.rows * shard.layout.file_row_bytes()) as usize);
-        upload_rows(gpu, &repack, here, &whole(&shard.buffer, shard.layout));
-        rest = later;
+impl<'a> Uploader<'a> {
+    pub fn new(gpu: &'a Gpu) -> Self {
+        Self { gpu, repack: Repack::new(gpu, 1 << 20) }
     }
-    Ok(matrix)
-}
 
-/// All rows of `planes`, from the start of `buffer`.
-pub fn whole(buffer: &GpuBuffer, planes: gptoss_kernels::weights::PlaneLayout) -> Destination<'_> {
-    Destination { buffer, planes_offset_bytes: 0, planes, first_row: 0, row_step: 1 }
+    /// Writes rows where `destination` says, repacking formats that are repacked.
+    pub fn rows(&self, bytes: &[u8], destination: &Destination<'_>) {
+        let row_bytes = destination.planes.file_row_bytes() as usize;
+        let mut first_row = destination.first_row;
+        if destination.planes.format.is_repacked() {
+            let rows_per_piece = self.repack.piece_bytes() as usize / row_bytes;
+            for piece in bytes.chunks(rows_per_piece * row_bytes) {
+                let rows = (piece.len() / row_bytes) as u64;
+                self.gpu.write(self.repack.staging(), 0, piece);
+                self.repack.submit(self.gpu, rows, &Destination { first_row, ..*destination });
+                first_row += rows * destination.row_step;
+            }
+            return;
+        }
+        for row in bytes.chunks_exact(row_bytes) {
+            let at = destination.planes_offset_bytes + first_row * row_bytes as u64;
+            self.gpu.write(destination.buffer, at, row);
+            first_row += destination.row_step;
+        }
+    }
+
+    /// A whole matrix, in its shards.
+    pub fn matrix(&self, format: Format, rows: usize, columns: usize, bytes: &[u8]) -> Result<Matrix, String> {
+        let matrix = Matrix::allocate(self.gpu, "weights", format, rows as u64, columns as u64)
+            .map_err(|error| error.to_string())?;
+        let mut rest = bytes;
+        for shard in &matrix.shards {
+            let (here, later) = rest.split_at((shard.layout.rows * shard.layout.file_row_bytes()) as usize);
+            self.rows(
+                here,
+                &Destination {
+                    buffer: &shard.buffer,
+                    planes_offset_bytes: 0,
+                    planes: shard.layout,
+                    first_row: 0,
+                    row_step: 1,
+                },
+            );
+            rest = later;
+        }
+        Ok(matrix)
+    }
 }

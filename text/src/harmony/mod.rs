@@ -8,6 +8,17 @@
 //! - [`Renderer`]: a conversation to token ids. Names and text are encoded as ordinary text, so nothing that a user or
 //!   a tool writes becomes a special token.
 //! - [`Parser`]: the model's tokens, one at a time, to [`Event`]s and a [`Turn`].
+//!
+//! # Where this differs from OpenAI's library
+//!
+//! On purpose; recorded vectors of that library pin everything else.
+//! - A call is rendered as the model writes it, recipient behind the channel ([`RecipientPlace`]).
+//! - The reasoning of *every* completed turn is dropped, also while a later turn waits for a tool; the library stops
+//!   at the first answer. Calls and tool results on the analysis channel stay.
+//! - `<|constrain|>` is the special token wherever a content type is [`ContentType::constrained`].
+//! - The parser never fails: the library's strict and lenient modes both refuse output that models do produce.
+//!   `final <|constrain|>json` is an answer with a content type, not a call of a tool by that name.
+//! - Comments in tool descriptions: see the module `typescript`.
 
 mod header;
 mod message;

@@ -48,6 +48,25 @@ enum State {
 
 /// Reads what the model generates after a prompt that ends in `<|start|>assistant`, or a transcript that begins with
 /// `<|start|>`. Any token of the vocabulary may come at any place; see [`Event`] for what becomes of the odd ones.
+///
+/// ```no_run
+/// # fn example(tokenizer: &gptoss_text::Tokenizer, generated: Vec<u32>) -> Result<(), gptoss_text::UnknownToken> {
+/// use gptoss_text::harmony::{Event, Parser};
+/// let mut parser = Parser::new(tokenizer);
+/// for id in generated {
+///     for event in parser.push(tokenizer, id)? {
+///         match event {
+///             Event::Header(header) => println!("[{:?}]", header.channel),
+///             Event::Text(text) => print!("{text}"),
+///             _ => {}
+///         }
+///     }
+/// }
+/// let (_, turn) = parser.finish();
+/// println!("answer: {:?}, calls: {:?}", turn.content(), turn.tool_calls().collect::<Vec<_>>());
+/// # Ok(())
+/// # }
+/// ```
 pub struct Parser {
     state: State,
     utf8: Utf8Stream,
@@ -162,6 +181,11 @@ impl Parser {
                 self.flush_utf8(events);
                 self.tokens.push(id);
                 let (header, _) = header::read(&self.raw_header, self.role_implied, Ended::Properly);
+                if self.role_implied {
+                    // Behind the role that the tokens then begin with, the header may read otherwise.
+                    let whole = format!("{}{}", Role::Assistant.name(), self.raw_header);
+                    self.is_well_formed &= header::read(&whole, false, Ended::Properly).0 == header;
+                }
                 self.begin_body(header, events);
             }
             Special::End => self.end_message(MessageEnd::End, events),
@@ -228,9 +252,11 @@ impl Parser {
     fn recover_body(&mut self, end: MessageEnd, events: &mut Vec<Event>) {
         let (header, text) = header::read(&self.raw_header, self.role_implied, Ended::WithoutMessage);
         let text = text.to_owned();
-        let is_call = header.called_tool().is_some();
-        let was_ended = !matches!(end, MessageEnd::Unfinished | MessageEnd::Interrupted);
-        if if is_call { was_ended } else { !text.is_empty() } {
+        let is_message = match header.called_tool() {
+            Some(_) => !matches!(end, MessageEnd::Unfinished | MessageEnd::Interrupted),
+            None => !text.is_empty(),
+        };
+        if is_message {
             self.is_well_formed = false;
             self.begin_body(header, events);
             self.append(text, events);

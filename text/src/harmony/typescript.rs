@@ -87,7 +87,7 @@ fn object_of(schema: &Value, indent: &str) -> String {
 }
 
 fn push_property(out: &mut String, name: &str, property: &Value, is_required: bool, indent: &str) {
-    if let Some(title) = text_at(property, "title") {
+    if let Some(title) = text_at(property, "title").filter(|title| !title.is_empty()) {
         out.push_str(&format!("{indent}// {title}\n{indent}//\n"));
     }
     let description = text_at(property, "description").unwrap_or_default();
@@ -137,4 +137,25 @@ fn default_text(value: &Value, schema: &Value) -> String {
 
 fn text_at<'a>(schema: &'a Value, key: &str) -> Option<&'a str> {
     schema.get(key).and_then(Value::as_str)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// Where the recorded notation would be broken or repeat itself.
+    #[test]
+    fn every_line_of_a_text_is_a_comment_and_stands_once() {
+        let schema = json!({"type": "object", "description": "one\ntwo", "properties": {
+            "a": {"type": "string", "description": "three\n\nfour", "title": "", "examples": [1, "x"]},
+            "b": {"type": "number", "description": ""},
+            "c": {"oneOf": [{"type": "object", "description": "five", "properties": {}}, {"type": "string"}]},
+        }});
+        let expected = "_: // one\n// two\n{\n\
+            // three\n// \n// four\n// Examples:\n// - \"x\"\na?: string,\n\
+            b?: number,\n\
+            c?:\n |    // five\n{\n   }\n | string\n,\n}";
+        assert_eq!(parameters(&schema), expected);
+    }
 }

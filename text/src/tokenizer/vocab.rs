@@ -51,12 +51,15 @@ impl Vocab {
         let mut bytes = Vec::new();
         let mut starts = vec![0];
         let mut kinds = Vec::with_capacity(token_types.len());
-        for token in tokens {
+        let mut tokens = tokens.into_iter();
+        while let Some(token) = tokens.next() {
             let (token, id) = (token.as_ref(), kinds.len());
             // Ids go to the model as 32-bit numbers; so do the offsets here.
             let overflow = || TokenizerError::TooLarge { tokens: id + 1, bytes: bytes.len() };
             let id32 = u32::try_from(id).map_err(|_| overflow())?;
-            let &token_type = token_types.get(id).ok_or(TokenizerError::TypeCount { tokens: id + 1, types: id })?;
+            let Some(&token_type) = token_types.get(id) else {
+                return Err(TokenizerError::TypeCount { tokens: id + 1 + tokens.count(), types: id });
+            };
             let kind = match token_type {
                 token_type::NORMAL => Kind::Normal,
                 token_type::CONTROL | token_type::USER_DEFINED => Kind::Special,
@@ -143,8 +146,8 @@ impl Vocab {
 /// FNV-1a, with its better high bits folded onto the low ones. The keys are the vocabulary's, so nobody can choose
 /// them to collide, and a lookup of chosen text only meets the few tokens around its slot.
 fn hash(bytes: &[u8]) -> u64 {
-    let hash = bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
+    let hash = bytes
+        .iter()
+        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
     hash ^ hash >> 32
 }
