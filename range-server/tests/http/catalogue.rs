@@ -1,0 +1,238 @@
+//! Which files are there, and under which names.
+
+use std::fs;
+
+use gguf_serve::{CatalogueError, Options, ServeError};
+use serde_json::json;
+
+use crate::support::{folder, pattern, serving, start, write};
+
+const NANO: &[u8] = include_bytes!("../../../models/nano/gpt-oss-nano.gguf");
+
+#[test]
+fn without_paths_the_demo_model_is_served() {
+    let server = serving(&[]);
+    let expected = json!({
+        "version": 1,
+        "models": [{
+            "id": "gpt-oss-nano",
+            "name": "gpt-oss-nano.gguf",
+            "url": "/gpt-oss-nano.gguf",
+            "file_url": "/api/models/gpt-oss-nano/file",
+            "size_bytes": 3_054_208,
+            "architecture": "gpt-oss",
+            "supported": true,
+            "reason": null,
+        }],
+    });
+    let response = server.get("/api/models", &[]);
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(response.json(), expected);
+    assert!(server.get("/gpt-oss-nano.gguf", &[]).body == NANO);
+    assert!(server.get("/api/models/gpt-oss-nano/file", &[]).body == NANO);
+    let range = [("Range", "bytes=-100")];
+    assert!(server.get("/gpt-oss-nano.gguf", &range).body == NANO[NANO.len() - 100..]);
+    assert!(server.server().notes().iter().any(|note| note.contains("demo model")));
+}
+
+#[test]
+fn health() {
+    let health = serving(&[]).get("/api/health", &[]).json();
+    assert_eq!((&health["version"], &health["status"], &health["models"]), (&json!(1), &json!("ok"), &json!(1)));
+}
+
+#[test]
+fn files_below_a_folder_keep_their_relative_path() {
+    let folder = folder();
+    write(&folder, "a.gguf", &pattern(10));
+    write(&folder, "deep/er/b é.GGUF", &pattern(20));
+    write(&folder, "notes.txt", b"GGUF, but by its name something else");
+    write(&folder, "fake.gguf", b"<html>");
+    write(&folder, "short.gguf", b"GG");
+    write(&folder, ".hidden/c.gguf", &pattern(30));
+    let server = serving(&[folder.path()]);
+    let models = server.get("/api/models", &[]).json();
+    let names: Vec<_> =
+        models["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["url"], &m["id"])).collect();
+    let expected = [
+        (&json!("a.gguf"), &json!("/a.gguf"), &json!("a")),
+        (&json!("deep/er/b é.GGUF"), &json!("/deep/er/b%20%C3%A9.GGUF"), &json!("deep-er-b--.GGUF")),
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(server.get("/a.gguf", &[]).body, pattern(10));
+    assert_eq!(server.get("/deep/er/b%20%C3%A9.GGUF", &[]).body, pattern(20));
+    assert_eq!(server.get("/api/models/deep-er-b--.GGUF/file", &[]).body, pattern(20));
+    let notes = server.server().notes().join("\n");
+    assert!(notes.contains("/fake.gguf") && notes.contains("/short.gguf") && !notes.contains("hidden"), "{notes}");
+}
+
+#[test]
+fn nothing_else_can_be_reached() {
+    let folder = folder();
+    let secret = write(&folder, "secret.gguf", &pattern(10));
+    write(&folder, "pub/a.gguf", &pattern(20));
+    write(&folder, "pub/.env", b"GGUF");
+    let server = serving(&[&folder.path().join("pub")]);
+    let absolute = format!("/{}", secret.display());
+    for target in [
+        "/secret.gguf",
+        "/../secret.gguf",
+        "/%2e%2e/secret.gguf",
+        "/..%2fsecret.gguf",
+        "/x/../a.gguf",
+        "/./a.gguf",
+        "//a.gguf",
+        "/a.gguf/",
+        "/a.gguf%00",
+        "/a%2egguf%2f",
+        "/%61.gguf%",
+        "/.env",
+        "/pub/a.gguf",
+        "/%252e%252e/secret.gguf",
+        "/..%5csecret.gguf",
+        "/%ff",
+        "/api",
+        "/api/",
+        "/api/models/",
+        "/api/models/a",
+        "/api/models/b/file",
+        "/api/models/../models",
+        "/api/models/a/file/",
+        "/api/models//file",
+        &absolute,
+    ] {
+        assert_eq!(server.get(target, &[]).status, 404, "{target}");
+    }
+    assert_eq!(server.get("/%61.gguf", &[]).status, 200, "escapes are decoded, once");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_are_followed_inside_the_folder_only() {
+    use std::os::unix::fs::symlink;
+    let folder = folder();
+    let secret = write(&folder, "secret.gguf", &pattern(10));
+    let blob = write(&folder, "hub/blobs/abc", &pattern(20));
+    fs::create_dir_all(folder.path().join("hub/snapshots/1")).unwrap();
+    symlink(&blob, folder.path().join("hub/snapshots/1/model.gguf")).unwrap();
+    symlink(&secret, folder.path().join("hub/out.gguf")).unwrap();
+    symlink("/nowhere", folder.path().join("hub/dangling.gguf")).unwrap();
+    symlink(folder.path(), folder.path().join("hub/circle")).unwrap();
+    let server = serving(&[&folder.path().join("hub")]);
+    assert_eq!(server.get("/snapshots/1/model.gguf", &[]).body, pattern(20));
+    assert_eq!(server.get("/api/health", &[]).json()["models"], 1);
+    assert_eq!(server.get("/out.gguf", &[]).status, 404);
+    assert!(server.server().notes().iter().any(|note| note.contains("/out.gguf") && note.contains("leads out")));
+    // Named by the person who starts the server, a link may lead anywhere; its own name counts.
+    let server = serving(&[&folder.path().join("hub/out.gguf")]);
+    assert_eq!(server.get("/out.gguf", &[]).body, pattern(10));
+}
+
+#[test]
+fn names_that_are_taken_lead_to_the_page_or_the_first_file() {
+    let (one, two, web) = (folder(), folder(), folder());
+    write(&web, "index.html", b"<p>page");
+    write(&web, "asset.gguf", b"an asset");
+    write(&one, "m.gguf", &pattern(10));
+    write(&one, "gptoss/asset.gguf", &pattern(20));
+    write(&one, "api/health.gguf", &pattern(30));
+    let bare = write(&two, "files/gptoss", &pattern(40));
+    write(&two, "m.gguf", &pattern(50));
+    let paths = vec![one.path().into(), bare, two.path().into(), one.path().join("m.gguf")];
+    let server = start(Options { paths, web: Some(web.path().into()), ..Options::default() }).unwrap();
+    assert_eq!(server.get("/m.gguf", &[]).body, pattern(10));
+    assert_eq!(server.get("/gptoss/asset.gguf", &[]).text(), "an asset");
+    assert_eq!(server.get("/gptoss", &[]).text(), "<p>page");
+    assert_eq!(server.get("/api/health.gguf", &[]).status, 404);
+    let models = server.get("/api/models", &[]).json();
+    let urls: Vec<_> = models["models"].as_array().unwrap().iter().map(|m| m["url"].as_str().unwrap()).collect();
+    let file = |id: &str| format!("/api/models/{id}/file");
+    assert_eq!(urls, [&file("api-health"), &file("gptoss-asset"), "/m.gguf", &file("gptoss"), &file("m-2")]);
+    // Whatever the name, every model can be had, at the address the list gives.
+    for (url, len) in urls.iter().zip([30, 20, 10, 40, 50]) {
+        assert_eq!(server.get(url, &[]).body, pattern(len), "{url}");
+    }
+    assert_eq!(server.server().notes().len(), 4, "{:?}", server.server().notes());
+}
+
+#[test]
+fn paths_that_cannot_be_served() {
+    let folder = folder();
+    let fault = |paths: &[&str]| {
+        let paths = paths.iter().map(|name| folder.path().join(name)).collect();
+        match start(Options { paths, ..Options::default() }).err() {
+            Some(ServeError::Catalogue(error)) => error,
+            other => panic!("{other:?}"),
+        }
+    };
+    write(&folder, "page.html", b"<html>");
+    write(&folder, "empty/notes.txt", b"");
+    write(&folder, "nothing.gguf", b"");
+    assert!(matches!(fault(&["none.gguf"]), CatalogueError::Open { .. }));
+    assert!(matches!(fault(&["page.html"]), CatalogueError::NotGguf { .. }));
+    assert!(matches!(fault(&["nothing.gguf"]), CatalogueError::NotGguf { .. }));
+    assert!(matches!(fault(&["empty"]), CatalogueError::Empty));
+    assert!(fault(&["none.gguf"]).to_string().contains("none.gguf"));
+}
+
+/// A header with one key and one tensor of 32 weights.
+fn small_gguf(architecture: &str, tensor_type: u32, data_len: usize) -> Vec<u8> {
+    let string = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
+    let mut file = b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
+    file.extend([string("general.architecture"), 8u32.to_le_bytes().to_vec(), string(architecture)].concat());
+    file.extend([string("t"), 1u32.to_le_bytes().to_vec(), 32u64.to_le_bytes().to_vec()].concat());
+    file.extend([&tensor_type.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
+    file.resize(file.len().next_multiple_of(32) + data_len, 0);
+    file
+}
+
+#[test]
+fn what_the_page_can_run_and_why_not() {
+    let folder = folder();
+    write(&folder, "1.gguf", &small_gguf("gpt-oss", 39, 17));
+    write(&folder, "2.gguf", &small_gguf("gptoss", 8, 34));
+    write(&folder, "3.gguf", &small_gguf("llama", 39, 17));
+    write(&folder, "4.gguf", &small_gguf("gpt-oss", 2, 18));
+    write(&folder, "5.gguf", &small_gguf("gpt-oss", 777, 17));
+    write(&folder, "6.gguf", &small_gguf("gpt-oss", 39, 16));
+    write(&folder, "7.gguf", &pattern(100));
+    let models = serving(&[folder.path()]).get("/api/models", &[]).json();
+    let expected = [
+        (Some("gpt-oss"), None),
+        (Some("gptoss"), None),
+        (Some("llama"), Some("\"llama\"")),
+        (Some("gpt-oss"), Some("Q4_0")),
+        (Some("gpt-oss"), Some("unknown type 777")),
+        (None, Some("truncated")),
+        (None, Some("version")),
+    ];
+    for (model, (architecture, reason)) in models["models"].as_array().unwrap().iter().zip(expected) {
+        assert_eq!(model["architecture"].as_str(), architecture, "{model}");
+        assert_eq!(model["supported"].as_bool(), Some(reason.is_none()), "{model}");
+        match reason {
+            Some(part) => assert!(model["reason"].as_str().is_some_and(|text| text.contains(part)), "{model}"),
+            None => assert!(model["reason"].is_null(), "{model}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_changed_in_place_is_described_anew() {
+    let folder = folder();
+    let path = write(&folder, "m.gguf", &small_gguf("llama", 39, 17));
+    let server = serving(&[&path]);
+    let listed = || server.get("/api/models", &[]).json()["models"][0]["architecture"].clone();
+    assert_eq!(listed(), "llama");
+    let etag = |response: crate::client::Response| response.header("etag").unwrap().to_owned();
+    let before = etag(server.get("/m.gguf", &[]));
+    assert_eq!(etag(server.get("/m.gguf", &[])), before);
+    // File times move in steps of a few milliseconds.
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    fs::write(&path, small_gguf("gpt-oss", 39, 17)).unwrap();
+    assert_eq!(listed(), "gpt-oss");
+    assert_ne!(etag(server.get("/m.gguf", &[])), before);
+    // What was read of the old version must not be continued with bytes of the new one.
+    let response = server.get("/m.gguf", &[("Range", "bytes=5-6"), ("If-Range", &before)]);
+    assert_eq!(response.status, 200);
+}
