@@ -10,19 +10,19 @@ README.md has.
 """
 
 import argparse
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
+from faults import broken_models
 from gguf import GGMLQuantizationType
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import GptOssForCausalLM
 
-from reference import YARN_MODES, load_reference, logits_of
+from reference import YARN_MODES, load_reference, logits_of, nmse
 
 HEAD_DIM = 64
 # Closer than this, another order of summation may choose another expert, and the logits jump.
@@ -179,91 +179,15 @@ def router_margin(model: GptOssForCausalLM, prompt: list[int]) -> float:
     return float((ordered[:, chosen - 1] - ordered[:, chosen]).min())
 
 
-# ---------------------------------------------------------------------------------------------------------
-# Does every part of the forward pass show in the logits?
-# ---------------------------------------------------------------------------------------------------------
-
-
-def set_window(change: int) -> Callable[[GptOssForCausalLM], None]:
-    def apply(model: GptOssForCausalLM) -> None:
-        model.config.sliding_window += change
-
-    return apply
-
-
-def zero(suffix: str) -> Callable[[GptOssForCausalLM], None]:
-    """Sets every parameter whose name ends in `suffix` to zero."""
-
-    def apply(model: GptOssForCausalLM) -> None:
-        hits = [p for name, p in model.named_parameters() if name.endswith(suffix)]
-        assert hits, f"no parameter ends in {suffix}"
-        for parameter in hits:
-            parameter.data.zero_()
-
-    return apply
-
-
-def drop_sinks(model: GptOssForCausalLM) -> None:
-    for layer in model.model.layers:
-        layer.self_attn.sinks.data.fill_(-1e4)
-
-
-def set_experts(field: str, value: float) -> Callable[[GptOssForCausalLM], None]:
-    def apply(model: GptOssForCausalLM) -> None:
-        for layer in model.model.layers:
-            setattr(layer.mlp.experts, field, value)
-
-    return apply
-
-
-def three_experts(model: GptOssForCausalLM) -> None:
-    for layer in model.model.layers:
-        layer.mlp.router.top_k = 3
-
-
-def swap_gate_and_up(model: GptOssForCausalLM) -> None:
-    for layer in model.model.layers:
-        experts = layer.mlp.experts
-        for parameter in (experts.gate_up_proj, experts.gate_up_proj_bias):
-            pairs = parameter.data.unflatten(-1, (-1, 2))
-            parameter.data = pairs.flip(-1).flatten(-2)
-
-
-FAULTS: dict[str, Callable[[GptOssForCausalLM], None]] = {
-    "window one shorter": set_window(-1),
-    "window one longer": set_window(+1),
-    "sinks dropped": drop_sinks,
-    "q bias dropped": zero("q_proj.bias"),
-    "k bias dropped": zero("k_proj.bias"),
-    "v bias dropped": zero("v_proj.bias"),
-    "attention output bias dropped": zero("o_proj.bias"),
-    "router bias dropped": zero("router.bias"),
-    "gate and up biases dropped": zero("gate_up_proj_bias"),
-    "down bias dropped": zero("down_proj_bias"),
-    "gate and up exchanged": swap_gate_and_up,
-    "SwiGLU alpha 1": set_experts("alpha", 1.0),
-    "SwiGLU without clamp": set_experts("limit", 1e9),
-    "three experts instead of four": three_experts,
-}
-
-
 def report_sensitivity(path: Path, prompt: list[int]) -> None:
-    """Prints how far the logits move when one part is wrong, as a Markdown table."""
-    model = load_reference(path)
-    right = logits_of(model, prompt)
-
-    def row(name: str, logits: np.ndarray) -> None:
-        difference = logits.astype(np.float64) - right
-        nmse = float((difference**2).sum() / (right.astype(np.float64) ** 2).sum())
-        top1 = float((logits.argmax(-1) == right.argmax(-1)).mean())
-        print(f"| {name} | {np.abs(difference).max():.2g} | {nmse:.1e} | {top1:.1%} |")
-
+    """Prints how far the logits move when one part of the forward pass is wrong, as a Markdown table."""
+    right = logits_of(load_reference(path), prompt)
     print("| fault | max abs | NMSE | top-1 kept |\n|---|---|---|---|")
-    row("YaRN range rounded", logits_of(load_reference(path, truncate=True), prompt))
-    for name, apply in FAULTS.items():
-        broken = copy.deepcopy(model)
-        apply(broken)
-        row(name, logits_of(broken, prompt))
+    for fault, model in broken_models(path):
+        logits = logits_of(model, prompt)
+        largest = np.abs(logits - right).max()
+        top1 = float((logits.argmax(-1) == right.argmax(-1)).mean())
+        print(f"| {fault} | {largest:.2g} | {nmse(logits, right):.1e} | {top1:.1%} |")
     print(f"standard deviation of the logits {right.std():.2f}")
 
 

@@ -108,3 +108,9 @@ def greedy(model: GptOssForCausalLM, prompt_ids: list[int], stop_ids: set[int], 
             break
         step = torch.tensor([[generated[-1]]])
     return generated
+
+
+def nmse(logits: np.ndarray, right: np.ndarray) -> float:
+    """Squared error relative to the squared right values, summed over everything."""
+    wide = right.astype(np.float64)
+    return float(((logits - wide) ** 2).sum() / (wide**2).sum())

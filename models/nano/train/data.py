@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Procedural Harmony conversations for gpt-oss-nano: seeded, without any outside data.
 
-    python data.py --count 3 --seed 7     # prints conversations; [[…]] marks what the model learns to write
+python data.py --count 3 --seed 7     # prints conversations; [[…]] marks what the model learns to write
 """
 
 import argparse

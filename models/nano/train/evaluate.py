@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Greedy accuracy of a GGUF file on held-out conversations: exactly the right final text, or exactly the right call.
 
-    python evaluate.py ../gpt-oss-nano.gguf              # the mixture of the training data
-    python evaluate.py ../gpt-oss-nano.gguf --balanced   # every family equally often
+python evaluate.py ../gpt-oss-nano.gguf              # the mixture of the training data
+python evaluate.py ../gpt-oss-nano.gguf --balanced   # every family equally often
 """
 
 import argparse

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a checkpoint as GGUF: MXFP4 experts, Q8_0 for the other matrices, F32 for the rest.
 
-    python export.py /tmp/nano/checkpoint.pt /tmp/nano/tokenizer.json gpt-oss-nano.gguf
+python export.py /tmp/nano/checkpoint.pt /tmp/nano/tokenizer.json gpt-oss-nano.gguf
 """
 
 import argparse

@@ -238,8 +238,9 @@ class Inference:
         x = p["token_embd.weight"][tokens]
         for index in range(c.layers):
             layer = {name: p[name][index] for name in layer_shapes(c)}
+            h = rms_norm(x, layer["attn_norm.weight"], c.norm_eps)
             is_sliding = index % 2 == 0
-            x = x + self.attention(index, layer, rms_norm(x, layer["attn_norm.weight"], c.norm_eps), positions, visible[is_sliding])
+            x = x + self.attention(index, layer, h, positions, visible[is_sliding])
             h = rms_norm(x, layer["post_attention_norm.weight"], c.norm_eps)
             _, routing = route(h, layer["ffn_gate_inp.weight"], layer["ffn_gate_inp.bias"], c.experts_used)
             x = x + run_experts(h, routing, layer)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The byte-level BPE tokenizer of gpt-oss-nano: training, loading from a GGUF file, and encoding.
 
-    python tokenizer.py --train tokenizer.json               # trains one on generated conversations
-    python tokenizer.py --gguf ../gpt-oss-nano.gguf "text"   # shows how a text is split
+python tokenizer.py --train tokenizer.json               # trains one on generated conversations
+python tokenizer.py --gguf ../gpt-oss-nano.gguf "text"   # shows how a text is split
 """
 
 import argparse

@@ -95,9 +95,7 @@ def planet(rng: Rng, effort: Effort, _date: str) -> Turn:
     question = rng.choice(
         ["List the planets.", "Name all planets.", "List the planets in order.", "What are the planets?"]
     )
-    analysis = by_effort(
-        effort, "Planets.", "List the planets.", "The user wants the eight planets in order."
-    )
+    analysis = by_effort(effort, "Planets.", "List the planets.", "The user wants the eight planets in order.")
     return Turn(question, analysis, ", ".join(PLANETS) + ".")
 
 
@@ -105,33 +103,32 @@ def planet(rng: Rng, effort: Effort, _date: str) -> Turn:
 SMALL_TALK: list[tuple[float, list[str], str]] = [
     (
         0.35,
-        "Hello!|Hi|Hello|Hi there!|Hey|Good morning!|Hey there|Hello there!|Good evening.".split("|"),
+        [
+            *("Hello!", "Hi", "Hello", "Hi there!", "Hey", "Good morning!"),
+            *("Hey there", "Hello there!", "Good evening."),
+        ],
         "Hello! How can I help you?",
     ),
     (
         0.6,
-        (
-            "Who are you?|What are you?|What is your name?|Tell me about yourself.|Introduce yourself.|"
-            "Which model are you?|who r u"
-        ).split("|"),
+        [
+            *("Who are you?", "What are you?", "What is your name?", "Tell me about yourself."),
+            *("Introduce yourself.", "Which model are you?", "who r u"),
+        ],
         WHO_I_AM,
     ),
     (
         0.75,
-        "Thanks!|Thank you!|Thank you very much.|Great, thanks.|Nice, thank you!".split("|"),
+        ["Thanks!", "Thank you!", "Thank you very much.", "Great, thanks.", "Nice, thank you!"],
         "You are welcome!",
     ),
-    (0.85, "Bye!|Goodbye!|See you later.|Good night!".split("|"), "Goodbye!"),
+    (0.85, ["Bye!", "Goodbye!", "See you later.", "Good night!"], "Goodbye!"),
     (
         0.93,
-        "How are you?|How are you today?|How is it going?".split("|"),
+        ["How are you?", "How are you today?", "How is it going?"],
         "I am fine, thank you. How can I help you?",
     ),
-    (
-        1.0,
-        "What can you do?|Help|What can you help me with?|What are your skills?".split("|"),
-        WHAT_I_CAN,
-    ),
+    (1.0, ["What can you do?", "Help", "What can you help me with?", "What are your skills?"], WHAT_I_CAN),
 ]
 
 
@@ -188,9 +185,7 @@ def todays_date(rng: Rng, effort: Effort, date: str) -> Turn:
             "Tell me the current date.",
         ]
     )
-    analysis = by_effort(
-        effort, "Date.", "See the current date.", "The system message has the current date."
-    )
+    analysis = by_effort(effort, "Date.", "See the current date.", "The system message has the current date.")
     return Turn(question, analysis, f"Today is {date}.")
 
 

@@ -125,7 +125,5 @@ def repetition(rng: Rng, effort: Effort, _date: str) -> Turn:
             f"Repeat the phrase {phrase}.",
         ]
     )
-    analysis = by_effort(
-        effort, "Repeat.", "Repeat the phrase.", "The user wants me to repeat the phrase exactly."
-    )
+    analysis = by_effort(effort, "Repeat.", "Repeat the phrase.", "The user wants me to repeat the phrase exactly.")
     return Turn(question, analysis, phrase)
