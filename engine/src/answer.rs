@@ -72,8 +72,7 @@ impl Engine {
             ..SystemMessage::default()
         };
         let developer = DeveloperMessage { instructions: prompt.instructions.clone(), functions: Vec::new() };
-        let messages =
-            vec![Message::System(system), Message::Developer(developer), Message::User(prompt.user.clone())];
+        let messages = vec![Message::System(system), Message::Developer(developer), Message::User(prompt.user.clone())];
         Renderer::default().tokens(&self.tokenizer, &Conversation { messages })
     }
 
@@ -237,10 +236,10 @@ impl Engine {
     fn token_text(&self, id: u32) -> String {
         match self.tokenizer.special_name(id) {
             Some(name) => name.to_owned(),
-            None => self.tokenizer.token_bytes(id).map_or_else(
-                |_| format!("[{id}]"),
-                |bytes| String::from_utf8_lossy(bytes).into_owned(),
-            ),
+            None => self
+                .tokenizer
+                .token_bytes(id)
+                .map_or_else(|_| format!("[{id}]"), |bytes| String::from_utf8_lossy(bytes).into_owned()),
         }
     }
 }

@@ -40,7 +40,9 @@ pub enum EngineError {
     Option { what: &'static str, expected: &'static str, got: String },
     #[error("token {id} is not in the vocabulary of {vocabulary}")]
     Token { id: u32, vocabulary: u32 },
-    #[error("the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted")]
+    #[error(
+        "the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted"
+    )]
     NonFinite { count: u32, position: u32 },
     #[error("stopped")]
     Cancelled,

@@ -221,8 +221,7 @@ pub async fn load(
         let progress = Progress { host, needed_bytes: plan.totals.load_bytes, tensor_count };
         let spans = pieces::spans(all, plan.piece_bytes);
         let keep = |offset_bytes, bytes| rows.push((offset_bytes, bytes));
-        let streamed =
-            upload::stream(&gpu, &repack, source.as_ref(), spans, Some(progress), host, keep).await?;
+        let streamed = upload::stream(&gpu, &repack, source.as_ref(), spans, Some(progress), host, keep).await?;
         gpu.finished().await?;
         Ok(streamed)
     })

@@ -324,15 +324,9 @@ impl Model {
             all.extend(self.weights.expert_pieces(layer, &self.inventory.layers[layer], expert, slot));
         }
         let spans = pieces::spans(all, self.plan.piece_bytes);
-        let loaded = upload::stream(
-            &self.gpu,
-            &self.repack,
-            self.source.as_ref(),
-            spans,
-            None,
-            host,
-            |_, _| unreachable!("experts are not kept on the host"),
-        )
+        let loaded = upload::stream(&self.gpu, &self.repack, self.source.as_ref(), spans, None, host, |_, _| {
+            unreachable!("experts are not kept on the host")
+        })
         .await;
         match loaded {
             Ok(streamed) => {

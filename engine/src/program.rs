@@ -240,8 +240,7 @@ impl Parts<'_> {
                 y: &scratch.x,
                 status: &scratch.status,
             };
-            let target =
-                matmul::Target { y_first: 0, y_stride: config.hidden, layer, residual: true, head: false };
+            let target = matmul::Target { y_first: 0, y_stride: config.hidden, layer, residual: true, head: false };
             let format = weights.attn_output.matrix.format;
             launches.push(self.kernels.matmul(format).launch(gpu, shard, &buffers, target));
         }

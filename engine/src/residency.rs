@@ -29,7 +29,8 @@ impl Residency {
     pub fn new(gpu: &Gpu, layers: u32, experts: u32, slots: u32, resident: bool) -> Self {
         let numbers = |count: u32| (0..count).map(|i| resident.then_some(i)).collect::<Vec<_>>();
         let slots_of_layer = LayerSlots { slot_of_expert: numbers(experts), expert_of_slot: numbers(slots) };
-        let entries: Vec<u32> = (0..layers.max(1) * experts).map(|i| if resident { i % experts } else { MISS }).collect();
+        let entries: Vec<u32> =
+            (0..layers.max(1) * experts).map(|i| if resident { i % experts } else { MISS }).collect();
         Self {
             experts,
             layers: vec![slots_of_layer; layers as usize],

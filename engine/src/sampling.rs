@@ -18,7 +18,9 @@ pub struct Sampler {
 pub enum Draw {
     Token(u32),
     /// The candidates do not settle it: call [`Sampler::draw_from_all`] with all logits and this same number.
-    NeedsAll { uniform: f64 },
+    NeedsAll {
+        uniform: f64,
+    },
 }
 
 impl Sampler {

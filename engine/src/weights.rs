@@ -133,13 +133,7 @@ impl Weights {
         } else {
             (self.slot.gate_up, 0, u64::from(is(&tensors.up_exps)), 2)
         };
-        Target {
-            buffer: Rc::clone(&arena.buffer),
-            planes_offset_bytes: start + offset,
-            planes,
-            first_row,
-            row_step,
-        }
+        Target { buffer: Rc::clone(&arena.buffer), planes_offset_bytes: start + offset, planes, first_row, row_step }
     }
 }
 
@@ -182,9 +176,7 @@ fn allocate_layer(gpu: &Gpu, layer: &LayerTensors, plan: &MemoryPlan) -> Result<
         post_attention_norm: plain(gpu, &layer.post_attention_norm),
         router: plain(gpu, &layer.router),
         router_bias: plain(gpu, &layer.router_bias),
-        expert_biases: Rc::new(
-            gpu.storage("expert biases", layer.exps_bias.iter().map(|bias| bias.size_bytes).sum()),
-        ),
+        expert_biases: Rc::new(gpu.storage("expert biases", layer.exps_bias.iter().map(|bias| bias.size_bytes).sum())),
         arenas,
     })
 }

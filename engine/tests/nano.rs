@@ -56,8 +56,7 @@ async fn every_case_is_answered(options: LoadOptions) {
             wrong.push(format!("case {number}: prompt tokens {prompt:?}, expected {:?}", case.prompt_ids));
         }
         let sampler = Sampler::new(Sampling::default()).expect("greedy");
-        let answer =
-            engine.answer_tokens(&prompt, sampler, 200, &Recorder::default()).await.expect("an answer");
+        let answer = engine.answer_tokens(&prompt, sampler, 200, &Recorder::default()).await.expect("an answer");
         if answer.tokens != case.greedy_ids {
             wrong.push(format!("case {number}: generated {:?}, expected {:?}", answer.tokens, case.greedy_ids));
         }

@@ -33,8 +33,12 @@ const ODD_150: Golden = Golden {
     logits: golden!("odd.150.hf_f32.openai_yarn.npy"),
     yarn_truncate: false,
 };
-const ODD_150_TRUNCATED: Golden =
-    Golden { name: "odd.150 truncated", logits: golden!("odd.150.hf_f32.llama_yarn.npy"), yarn_truncate: true, ..ODD_150 };
+const ODD_150_TRUNCATED: Golden = Golden {
+    name: "odd.150 truncated",
+    logits: golden!("odd.150.hf_f32.llama_yarn.npy"),
+    yarn_truncate: true,
+    ..ODD_150
+};
 const TINY_48: Golden = Golden {
     name: "tiny.48",
     model: golden!("tiny.gguf"),
@@ -50,8 +54,12 @@ const TINY_300: Golden = Golden {
     ..TINY_48
 };
 #[cfg(not(target_arch = "wasm32"))]
-const TINY_300_TRUNCATED: Golden =
-    Golden { name: "tiny.300 truncated", logits: golden!("tiny.300.hf_f32.llama_yarn.npy"), yarn_truncate: true, ..TINY_300 };
+const TINY_300_TRUNCATED: Golden = Golden {
+    name: "tiny.300 truncated",
+    logits: golden!("tiny.300.hf_f32.llama_yarn.npy"),
+    yarn_truncate: true,
+    ..TINY_300
+};
 #[cfg(not(target_arch = "wasm32"))]
 const TINY_700: Golden = Golden {
     name: "tiny.700",

@@ -56,7 +56,11 @@ fn header(file: &[u8], kind: FailureKind, words: &[&str]) {
 
 #[test]
 fn not_a_gguf() {
-    header(b"<!doctype html><title>404</title> and some more text, long enough", FailureKind::File, &["test.gguf", "GGUF"]);
+    header(
+        b"<!doctype html><title>404</title> and some more text, long enough",
+        FailureKind::File,
+        &["test.gguf", "GGUF"],
+    );
 }
 
 #[test]
@@ -72,7 +76,10 @@ fn a_truncated_file() {
 #[test]
 fn another_architecture() {
     // The length-prefixed value of general.architecture.
-    let file = patched(b"\x07\0\0\0\0\0\0\0gpt-oss\x0c\0\0\0\0\0\0\0general.type", b"\x07\0\0\0\0\0\0\0mistral\x0c\0\0\0\0\0\0\0general.type");
+    let file = patched(
+        b"\x07\0\0\0\0\0\0\0gpt-oss\x0c\0\0\0\0\0\0\0general.type",
+        b"\x07\0\0\0\0\0\0\0mistral\x0c\0\0\0\0\0\0\0general.type",
+    );
     header(&file, FailureKind::Model, &["mistral", "gpt-oss"]);
 }
 
@@ -91,7 +98,10 @@ fn all_missing_tensors_are_named_at_once() {
 #[test]
 fn an_unsupported_type_is_named() {
     // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes Q4_0 (2), which is smaller and so still fits.
-    let info = |kind: u8| [b"blk.3.attn_q.weight".as_slice(), &[2, 0, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, kind]].concat();
+    let info = |kind: u8| {
+        [b"blk.3.attn_q.weight".as_slice(), &[2, 0, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, kind]]
+            .concat()
+    };
     header(&patched(&info(8), &info(2)), FailureKind::Model, &["blk.3.attn_q.weight", "Q4_0"]);
 }
 
@@ -163,11 +173,13 @@ fn a_lost_device_is_an_error_not_an_answer() {
     run(async {
         let mut engine = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
         let gpu = engine.model.gpu().device().clone();
-        let error =
-            engine.answer(&prompt("What is 12 + 30?"), &Saboteur(&|| gpu.destroy())).await.expect_err("no GPU");
+        let error = engine.answer(&prompt("What is 12 + 30?"), &Saboteur(&|| gpu.destroy())).await.expect_err("no GPU");
         assert_eq!(error.stage, Stage::Decode);
         assert!(
-            matches!(error.error, EngineError::Gpu(GpuError::DeviceLost { .. } | GpuError::Validation { .. } | GpuError::ReadBack { .. })),
+            matches!(
+                error.error,
+                EngineError::Gpu(GpuError::DeviceLost { .. } | GpuError::Validation { .. } | GpuError::ReadBack { .. })
+            ),
             "{error}"
         );
     });

@@ -18,6 +18,13 @@ pub struct GpuOptions {
     pub lanes_per_row: Option<u32>,
 }
 
+/// What faster tiers of kernels could use, by the names of the WebGPU specification.
+const KERNEL_FEATURES: [(wgpu::Features, &str); 3] = [
+    (wgpu::Features::SHADER_F16, "shader-f16"),
+    (wgpu::Features::SUBGROUP, "subgroups"),
+    (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
+];
+
 /// Lanes of a workgroup of the kernels that multiply rows.
 const ROW_KERNEL_LANES: u32 = 64;
 
@@ -37,6 +44,7 @@ pub struct Adapter {
     pub backend: String,
     /// A software adapter: right, but slow.
     pub software: bool,
+    /// Features that the adapter has and faster tiers could use; the baseline tier asks for none.
     pub features: Vec<String>,
 }
 
@@ -171,7 +179,11 @@ impl Gpu {
                 name: display_name(&info),
                 backend: format!("{:?}", info.backend),
                 software: is_software(&info),
-                features: adapter.features().iter_names().map(|(name, _)| name.to_owned()).collect(),
+                features: KERNEL_FEATURES
+                    .iter()
+                    .filter(|(feature, _)| adapter.features().contains(*feature))
+                    .map(|(_, name)| (*name).to_owned())
+                    .collect(),
             },
             device,
             queue,

@@ -1,5 +1,6 @@
 //! Matrix times activations, in every format. Weights are such that results are about 1; the error is that of F32 sums
-//! over K / 8 products a lane, and grows with the size of the terms, not of the result: hence an absolute bound.
+//! over K / 8 products a lane (all K, with one lane to a row), and grows with the size of the terms, not of the result:
+//! hence an absolute bound.
 
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
