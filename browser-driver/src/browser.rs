@@ -1,0 +1,201 @@
+//! One headless Chromium with one tab.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::driver_process::DriverProcess;
+use crate::error::Error;
+use crate::launch::{LaunchOptions, capabilities};
+use crate::locate::Installation;
+
+const POLL_PERIOD: Duration = Duration::from_millis(100);
+
+/// A running headless Chromium. Dropping it ends Chrome and chromedriver and removes the profile.
+#[derive(Debug)]
+pub struct Browser {
+    client: Client,
+    // Fields drop in this order: first the processes, then the folder they write to.
+    _driver: DriverProcess,
+    profile: tempfile::TempDir,
+}
+
+/// One line of the browser's console, the page's and its workers', uncaught errors included.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct ConsoleEntry {
+    pub level: ConsoleLevel,
+    /// Script address and position, then the text.
+    pub message: String,
+    /// Milliseconds since the Unix epoch.
+    pub timestamp: u64,
+}
+
+/// WebDriver's names for console levels; `console.error` is `Severe`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ConsoleLevel {
+    All,
+    Debug,
+    Info,
+    Warning,
+    Severe,
+    /// A level that is none of the above.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Browser {
+    /// Starts chromedriver and Chrome with a fresh profile.
+    ///
+    /// # Errors
+    /// When either program is missing, does not start, or the two do not go together.
+    pub async fn open(options: &LaunchOptions) -> Result<Self, Error> {
+        Self::open_with(&Installation::find()?, options).await
+    }
+
+    /// As [`Browser::open`], with programs that were found before.
+    pub async fn open_with(installation: &Installation, options: &LaunchOptions) -> Result<Self, Error> {
+        let profile = tempfile::Builder::new()
+            .prefix("browser-driver-")
+            .tempdir()
+            .map_err(Error::io("create a folder for the browser's profile"))?;
+        let driver = DriverProcess::start(&installation.chromedriver)?;
+        let session_error = |detail: String| Error::Session { chrome: installation.chrome.clone(), detail };
+        let Value::Object(capabilities) = capabilities(options, &installation.chrome, profile.path()) else {
+            return Err(session_error("capabilities are not a JSON object".to_owned()));
+        };
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&driver.url())
+            .await
+            .map_err(|error| session_error(error.to_string()))?;
+        Ok(Self { client, _driver: driver, profile })
+    }
+
+    /// The profile's folder: a place for files that should vanish with the browser.
+    pub fn profile_folder(&self) -> &Path {
+        self.profile.path()
+    }
+
+    /// Opens `url` and waits for its load event.
+    pub async fn goto(&self, url: &str) -> Result<(), Error> {
+        self.client.goto(url).await.map_err(Error::command(format!("open {url}")))
+    }
+
+    /// Runs `script` as a function body in the page and gives back what it returns. `arguments` holds `args`.
+    pub async fn eval(&self, script: &str, args: Vec<Value>) -> Result<Value, Error> {
+        self.client.execute(script, args).await.map_err(Error::command(format!("run script {script:?}")))
+    }
+
+    /// As [`Browser::eval`], for a script that ends by calling its last argument with the result.
+    pub async fn eval_async(&self, script: &str, args: Vec<Value>) -> Result<Value, Error> {
+        self.client.execute_async(script, args).await.map_err(Error::command(format!("run script {script:?}")))
+    }
+
+    /// Clicks the first element that matches `css`, as a user would: it must be visible and not covered.
+    pub async fn click(&self, css: &str) -> Result<(), Error> {
+        let doing = || Error::command(format!("click {css}"));
+        let element = self.client.find(Locator::Css(css)).await.map_err(doing())?;
+        element.click().await.map_err(doing())
+    }
+
+    /// Replaces what is in the input that matches `css` by typing `text`.
+    pub async fn fill(&self, css: &str, text: &str) -> Result<(), Error> {
+        let doing = || Error::command(format!("type into {css}"));
+        let element = self.client.find(Locator::Css(css)).await.map_err(doing())?;
+        element.clear().await.map_err(doing())?;
+        element.send_keys(text).await.map_err(doing())
+    }
+
+    /// Sets the input or select that matches `css`, visible or not, and tells the page as a user's change would.
+    pub async fn set_value(&self, css: &str, value: &str) -> Result<(), Error> {
+        let script = "const element = document.querySelector(arguments[0]); \
+             if (element === null) { return false; } \
+             element.value = arguments[1]; \
+             for (const name of ['input', 'change']) { element.dispatchEvent(new Event(name, { bubbles: true })); } \
+             return element.value === arguments[1];";
+        match self.eval(script, vec![json!(css), json!(value)]).await? {
+            Value::Bool(true) => Ok(()),
+            _ => Err(Error::Answer {
+                doing: format!("set {css} to {value:?}"),
+                got: "no such element, or it does not take that value".to_owned(),
+            }),
+        }
+    }
+
+    /// Picks `file` in the file input that matches `css`. Works on hidden inputs, too.
+    pub async fn pick_file(&self, css: &str, file: &Path) -> Result<(), Error> {
+        let doing = || Error::command(format!("pick {} in {css}", file.display()));
+        let element = self.client.find(Locator::Css(css)).await.map_err(doing())?;
+        element.send_keys(&file.display().to_string()).await.map_err(doing())
+    }
+
+    /// Text content of the first element that matches `css`, whether it is visible or not.
+    pub async fn text(&self, css: &str) -> Result<String, Error> {
+        let script = "const element = document.querySelector(arguments[0]); return element && element.textContent;";
+        match self.eval(script, vec![json!(css)]).await? {
+            Value::String(text) => Ok(text),
+            _ => Err(Error::Answer { doing: format!("read {css}"), got: "no such element".to_owned() }),
+        }
+    }
+
+    /// Console lines since the last call.
+    pub async fn console(&self) -> Result<Vec<ConsoleEntry>, Error> {
+        let doing = "read the browser's console";
+        let entries = self.client.issue_cmd(ConsoleLog).await.map_err(Error::command(doing))?;
+        serde_json::from_value(entries.clone())
+            .map_err(|error| Error::Answer { doing: doing.to_owned(), got: format!("{entries} ({error})") })
+    }
+
+    /// Saves what the window shows as a PNG, making folders as needed.
+    pub async fn screenshot(&self, file: &Path) -> Result<(), Error> {
+        let png = self.client.screenshot().await.map_err(Error::command("take a screenshot"))?;
+        let doing = || Error::io(format!("write {}", file.display()));
+        if let Some(folder) = file.parent() {
+            std::fs::create_dir_all(folder).map_err(doing())?;
+        }
+        std::fs::write(file, png).map_err(doing())
+    }
+
+    /// Looks again and again until `look` finds what it wants; `Err(seen)` means not yet, with what was seen instead.
+    ///
+    /// # Errors
+    /// Whatever `look` fails with, or [`Error::Timeout`] with what was seen last.
+    pub async fn wait_for<T>(
+        &self,
+        what: &str,
+        timeout: Duration,
+        mut look: impl AsyncFnMut(&Self) -> Result<Result<T, String>, Error>,
+    ) -> Result<T, Error> {
+        let start = Instant::now();
+        loop {
+            let last = match look(self).await? {
+                Ok(found) => return Ok(found),
+                Err(seen) => seen,
+            };
+            if start.elapsed() >= timeout {
+                return Err(Error::Timeout { what: what.to_owned(), seconds: timeout.as_secs_f64(), last });
+            }
+            tokio::time::sleep(POLL_PERIOD).await;
+        }
+    }
+}
+
+/// Chromedriver's own endpoint for `goog:loggingPrefs`; WebDriver proper has none.
+#[derive(Debug)]
+struct ConsoleLog;
+
+impl WebDriverCompatibleCommand for ConsoleLog {
+    fn endpoint(&self, base_url: &url::Url, session_id: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/se/log", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _request_url: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
+}

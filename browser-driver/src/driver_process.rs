@@ -1,0 +1,127 @@
+//! The chromedriver process: started on a port of its own choice, always taken down.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A running chromedriver. Dropping it closes every session, with its Chrome, and ends the process.
+#[derive(Debug)]
+pub(crate) struct DriverProcess {
+    child: Child,
+    port: u16,
+}
+
+impl DriverProcess {
+    /// Starts chromedriver and waits until it says which port it got.
+    pub(crate) fn start(chromedriver: &Path) -> Result<Self, Error> {
+        let start_error = |source| Error::DriverStart { path: chromedriver.to_path_buf(), source };
+        let (reader, writer) = std::io::pipe().map_err(start_error)?;
+        let mut command = Command::new(chromedriver);
+        // Port 0: the system picks a free one, so that two runs never meet.
+        command.arg("--port=0").stdin(Stdio::null());
+        command.stdout(writer.try_clone().map_err(start_error)?).stderr(writer);
+        // A group of its own, so that Chrome's many processes can be ended together.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let child = command.spawn().map_err(start_error)?;
+        // `command` still holds this process's copies of the pipe's writing end.
+        drop(command);
+        let mut driver = Self { child, port: 0 };
+
+        let output = Arc::new(Mutex::new(String::new()));
+        let (port_sender, port_receiver) = mpsc::channel();
+        let thread_output = Arc::clone(&output);
+        // Reads to the end, so that chromedriver never blocks on a full pipe.
+        std::thread::spawn(move || {
+            for line in BufReader::new(reader).lines().map_while(Result::ok) {
+                if let Some(port) = announced_port(&line) {
+                    // The receiver is gone once a port has arrived.
+                    let _ = port_sender.send(port);
+                }
+                let mut output = thread_output.lock().unwrap_or_else(PoisonError::into_inner);
+                output.push_str(&line);
+                output.push('\n');
+            }
+        });
+        driver.port = port_receiver.recv_timeout(START_TIMEOUT).map_err(|_| Error::DriverSilent {
+            path: chromedriver.to_path_buf(),
+            seconds: START_TIMEOUT.as_secs(),
+            output: output.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        })?;
+        Ok(driver)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Chromedriver's own way out: it quits every browser it started, then itself.
+    fn ask_to_shut_down(&self) -> std::io::Result<()> {
+        let address = (Ipv4Addr::LOCALHOST, self.port).into();
+        let mut stream = TcpStream::connect_timeout(&address, SHUTDOWN_TIMEOUT)?;
+        stream.set_read_timeout(Some(SHUTDOWN_TIMEOUT))?;
+        stream.set_write_timeout(Some(SHUTDOWN_TIMEOUT))?;
+        let port = self.port;
+        write!(stream, "GET /shutdown HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n")?;
+        stream.read_to_end(&mut Vec::new())?;
+        Ok(())
+    }
+
+    fn exited_within(&mut self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// The hard way, for a driver that does not react: its whole process group, browser included.
+    fn kill(&mut self) {
+        #[cfg(unix)]
+        {
+            let group = format!("-{}", self.child.id());
+            // Best effort in a destructor: nothing is left to do if it fails.
+            let _ = Command::new("kill").args(["-KILL", "--", &group]).stderr(Stdio::null()).status();
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for DriverProcess {
+    fn drop(&mut self) {
+        let asked = self.port != 0 && self.ask_to_shut_down().is_ok();
+        if !(asked && self.exited_within(SHUTDOWN_TIMEOUT)) {
+            self.kill();
+        }
+    }
+}
+
+/// `ChromeDriver was started successfully on port 33979.` → 33979.
+fn announced_port(line: &str) -> Option<u16> {
+    let (_, rest) = line.split_once("started successfully on port ")?;
+    rest.trim_end_matches('.').parse().ok().filter(|port| *port != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_read_from_the_line_that_announces_it() {
+        assert_eq!(announced_port("ChromeDriver was started successfully on port 33979."), Some(33979));
+        assert_eq!(announced_port("Starting ChromeDriver 156.0.8078.79 (a21c) on port 0"), None);
+        assert_eq!(announced_port("Only local connections are allowed."), None);
+    }
+}

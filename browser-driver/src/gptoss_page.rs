@@ -1,0 +1,192 @@
+//! The page at `/gptoss`, as a test or a demo sees it.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::error::Error;
+
+/// The page in a browser that has it open.
+#[derive(Debug)]
+pub struct GptossPage<'a> {
+    browser: &'a Browser,
+}
+
+/// `data-state` of the page's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PageState {
+    /// Nothing asked for yet.
+    Idle,
+    Loading,
+    /// A model is loaded and nothing is going on.
+    Ready,
+    Generating,
+    /// The answer is complete.
+    Done,
+    /// `#error` says what happened, `#error-advice` what to do.
+    Error,
+    /// STOP took effect.
+    Stopped,
+}
+
+/// What the page shows at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Snapshot {
+    pub state: PageState,
+    pub stages: Vec<StageLine>,
+    pub analysis_text: String,
+    pub final_text: String,
+    pub error: String,
+    pub error_advice: String,
+}
+
+/// One line of the stage list.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StageLine {
+    /// The stage in the user's words.
+    pub name: String,
+    /// `waiting`, `running`, `done`, `failed` or `stopped`.
+    pub status: String,
+    /// How long it took, with its unit; what is shown instead while that is not known.
+    pub time: String,
+}
+
+impl StageLine {
+    /// Status of a stage that was not begun.
+    pub const WAITING: &str = "waiting";
+    /// Status of a stage that is under way.
+    pub const RUNNING: &str = "running";
+    /// Status of a stage that went well.
+    pub const DONE: &str = "done";
+}
+
+impl Snapshot {
+    fn summary(&self) -> String {
+        let stages: Vec<_> = self
+            .stages
+            .iter()
+            .filter(|line| line.status != StageLine::WAITING)
+            .map(|line| format!("{} {}", line.name, line.status))
+            .collect();
+        let mut summary = format!("state {:?}, stages [{}]", self.state, stages.join(", "));
+        for (name, text) in [
+            ("analysis", &self.analysis_text),
+            ("final", &self.final_text),
+            ("error", &self.error),
+            ("advice", &self.error_advice),
+        ] {
+            if !text.is_empty() {
+                summary.push_str(&format!(", {name} {text:?}"));
+            }
+        }
+        summary
+    }
+}
+
+/// Read in one go, so that the parts of a snapshot belong together.
+const SNAPSHOT_SCRIPT: &str = include_str!("snapshot.js");
+
+impl<'a> GptossPage<'a> {
+    /// Opens `url` (the page's address with whatever query) and waits until the page's code runs.
+    pub async fn open(browser: &'a Browser, url: &str) -> Result<Self, Error> {
+        browser.goto(url).await?;
+        let page = Self { browser };
+        let what = format!("the page at {url} to start (body[data-state])");
+        browser
+            .wait_for(&what, Duration::from_secs(60), async |browser| {
+                let state = browser.eval("return document.body?.dataset.state ?? null;", vec![]).await?;
+                Ok(if state.is_string() { Ok(()) } else { Err(format!("data-state {state}")) })
+            })
+            .await?;
+        Ok(page)
+    }
+
+    /// Everything the page shows right now.
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        let value = self.browser.eval(SNAPSHOT_SCRIPT, vec![]).await?;
+        Snapshot::deserialize(&value)
+            .map_err(|error| Error::Answer { doing: "read the page".to_owned(), got: format!("{value} ({error})") })
+    }
+
+    /// Presses LOAD MODEL, and returns once the page has reacted.
+    pub async fn load(&self) -> Result<(), Error> {
+        self.press("#load").await
+    }
+
+    /// Presses ASK (another prompt to the loaded model), and returns once the page has reacted.
+    pub async fn ask(&self) -> Result<(), Error> {
+        self.press("#ask").await
+    }
+
+    /// Clicks, and waits until the page's state changes: what was shown before then is no longer mistaken for the outcome.
+    /// Changes are counted in the page, because a fast GPU may be done between two looks.
+    async fn press(&self, css: &str) -> Result<(), Error> {
+        let count_changes = "window.driverStateChanges = 0; \
+             window.driverStateObserver ??= new MutationObserver(() => { window.driverStateChanges += 1; }); \
+             window.driverStateObserver.observe(document.body, { attributes: true, attributeFilter: ['data-state'] });";
+        self.browser.eval(count_changes, vec![]).await?;
+        self.browser.click(css).await?;
+        self.browser
+            .wait_for(&format!("the page to react to {css}"), Duration::from_secs(30), async |browser| {
+                let changes = browser.eval("return window.driverStateChanges;", vec![]).await?;
+                Ok(if changes.as_u64() > Some(0) { Ok(()) } else { Err(self.snapshot().await?.summary()) })
+            })
+            .await
+    }
+
+    /// Presses STOP.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.browser.click("#stop").await
+    }
+
+    /// Types `prompt` into the prompt field, replacing what was there.
+    pub async fn set_prompt(&self, prompt: &str) -> Result<(), Error> {
+        self.browser.fill("#prompt", prompt).await
+    }
+
+    /// Types a model address, replacing what was there.
+    pub async fn set_gguf_url(&self, url: &str) -> Result<(), Error> {
+        self.browser.fill("#gguf-url", url).await
+    }
+
+    /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one before.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], or [`Error::Answer`] with the page's own message when it shows an error that was not waited for.
+    pub async fn follow(
+        &self,
+        states: &[PageState],
+        timeout: Duration,
+        mut on_change: impl FnMut(&Snapshot),
+    ) -> Result<Snapshot, Error> {
+        let what = format!("the page to be in one of the states {states:?}");
+        let mut previous = None;
+        self.browser
+            .wait_for(&what, timeout, async |_| {
+                let snapshot = self.snapshot().await?;
+                if previous.as_ref() != Some(&snapshot) {
+                    on_change(&snapshot);
+                    previous = Some(snapshot.clone());
+                }
+                if states.contains(&snapshot.state) {
+                    return Ok(Ok(snapshot));
+                }
+                if snapshot.state == PageState::Error {
+                    return Err(Error::Answer { doing: what.clone(), got: snapshot.summary() });
+                }
+                Ok(Err(snapshot.summary()))
+            })
+            .await
+    }
+
+    /// True when the browser offers the page a WebGPU adapter.
+    pub async fn has_webgpu_adapter(&self) -> Result<bool, Error> {
+        let script = "const done = arguments[arguments.length - 1]; \
+             if (!navigator.gpu) { done(false); } \
+             else { navigator.gpu.requestAdapter().then((adapter) => done(adapter !== null), () => done(false)); }";
+        Ok(self.browser.eval_async(script, vec![]).await? == json!(true))
+    }
+}

@@ -1,0 +1,120 @@
+//! The driver on a page of its own making. Needs Chrome and chromedriver, and fails without them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use browser_driver::{
+    Browser, ConsoleLevel, Error, GptossPage, Gpu, Installation, LaunchOptions, PageState, StageLine,
+};
+
+const PAGE: &str = r#"<!doctype html>
+<body data-state="idle">
+<button id="load" onclick="document.body.dataset.state = 'loading'; setTimeout(() => {
+    document.querySelector('#final-text').textContent = document.querySelector('#prompt').value.toUpperCase();
+    document.body.dataset.state = 'done';
+}, 300);">LOAD MODEL</button>
+<input id="prompt" value="something else">
+<input id="file" type="file">
+<ol id="stages"><li data-status="done"><i>x</i><b class="name">GPU</b><b class="time">12 ms</b></li></ol>
+<p id="final-text"></p>
+<script>
+    console.warn("page warning");
+    const code = new Blob(['console.error("worker error")'], { type: "text/javascript" });
+    new Worker(URL.createObjectURL(code));
+</script>"#;
+
+/// Serves [`PAGE`] from a file in the browser's own profile, which goes away with it.
+async fn open_page(browser: &Browser) -> GptossPage<'_> {
+    let file = browser.profile_folder().join("page.html");
+    std::fs::write(&file, PAGE).expect("write the page");
+    GptossPage::open(browser, &format!("file://{}", file.display())).await.expect("open the page")
+}
+
+fn software() -> LaunchOptions {
+    LaunchOptions { gpu: Gpu::Software, ..LaunchOptions::default() }
+}
+
+#[tokio::test]
+async fn a_page_is_clicked_filled_followed_and_read() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let page = open_page(&browser).await;
+    page.set_prompt("typed text").await.expect("type");
+    page.load().await.expect("click");
+    let mut states = Vec::new();
+    let done = page
+        .follow(&[PageState::Done], Duration::from_secs(20), |snapshot| states.push(snapshot.state))
+        .await
+        .expect("done");
+    assert_eq!(done.final_text, "TYPED TEXT");
+    let stage = StageLine { name: "GPU".to_owned(), status: StageLine::DONE.to_owned(), time: "12 ms".to_owned() };
+    assert_eq!(done.stages, [stage]);
+    assert_eq!(states, [PageState::Loading, PageState::Done]);
+
+    let picked = browser.profile_folder().join("page.html");
+    browser.pick_file("#file", &picked).await.expect("pick");
+    let name = browser.eval("return document.querySelector('#file').files[0].name;", vec![]).await.expect("eval");
+    assert_eq!(name, "page.html");
+
+    let screenshot = browser.profile_folder().join("shots/page.png");
+    browser.screenshot(&screenshot).await.expect("screenshot");
+    let png = std::fs::read(&screenshot).expect("read the screenshot");
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "not a PNG: {:?}", &png[..8]);
+}
+
+#[tokio::test]
+async fn the_console_reports_page_and_workers() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let _page = open_page(&browser).await;
+    let mut entries = Vec::new();
+    browser
+        .wait_for("a warning of the page and an error of its worker", Duration::from_secs(20), async |browser| {
+            entries.extend(browser.console().await?);
+            let has = |level, text| entries.iter().any(|entry| entry.level == level && entry.message.contains(text));
+            let both = has(ConsoleLevel::Warning, "page warning") && has(ConsoleLevel::Severe, "worker error");
+            Ok(if both { Ok(()) } else { Err(format!("{entries:?}")) })
+        })
+        .await
+        .expect("both lines");
+}
+
+#[tokio::test]
+async fn software_mode_offers_a_webgpu_adapter() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let page = open_page(&browser).await;
+    assert!(page.has_webgpu_adapter().await.expect("ask"), "SwiftShader gave no adapter");
+}
+
+#[tokio::test]
+async fn waiting_in_vain_says_for_what_and_what_was_seen() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let page = open_page(&browser).await;
+    let error = page.follow(&[PageState::Done], Duration::from_millis(300), |_| {}).await.expect_err("nobody clicked");
+    assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("Done") && message.contains("state Idle"), "{message}");
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_chromedriver_is_named() {
+    let found = Installation::find().expect("Chrome and chromedriver");
+    let wrong = Installation { chromedriver: Path::new("/nonexistent/chromedriver").into(), ..found };
+    let error = Browser::open_with(&wrong, &software()).await.expect_err("no such file");
+    assert!(error.to_string().contains("/nonexistent/chromedriver"), "{error}");
+}
+
+#[tokio::test]
+async fn dropping_the_browser_leaves_nothing_behind() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let profile = browser.profile_folder().to_path_buf();
+    assert!(processes_with(&profile) > 0, "no process mentions the profile: this check would prove nothing");
+    drop(browser);
+    assert!(!profile.exists(), "{} is still there", profile.display());
+    assert_eq!(processes_with(&profile), 0);
+}
+
+/// How many processes were started with `profile` in their arguments.
+fn processes_with(profile: &Path) -> usize {
+    let output = std::process::Command::new("ps").args(["-A", "-o", "args="]).output().expect("ps");
+    let profile = profile.display().to_string();
+    String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(&profile)).count()
+}

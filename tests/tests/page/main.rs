@@ -1,0 +1,277 @@
+//! The page in headless Chromium, end to end: gguf-serve, the page it embeds, the worker, the GPU (a software one), and
+//! the nano model, whose answers are recorded. Run by `cargo xtask test`, or after `cargo xtask page` with
+//! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
+
+mod event_log;
+mod session;
+mod tiny_host;
+
+use std::time::Duration;
+
+use browser_driver::{NanoCase, PageState, StageLine, nano_cases};
+use gptoss_telemetry::Event;
+use serde_json::json;
+
+use session::{Session, assert_answer, case, follow, load_and_answer};
+use tiny_host::{Behaviour, TinyHost};
+
+/// Slow enough that a press on STOP comes in time, fast enough that waiting is bearable.
+const SLOW: Behaviour = Behaviour { delay: Duration::from_millis(400), ..Behaviour::GOOD };
+
+/// Every `data-state` that the page goes through, also those between two looks.
+const RECORD_STATES: &str = "window.seenStates = []; \
+     new MutationObserver(() => window.seenStates.push(document.body.dataset.state)) \
+         .observe(document.body, { attributes: true, attributeFilter: ['data-state'] });";
+
+fn nano_bytes() -> Vec<u8> {
+    std::fs::read(gptoss_tests::nano_model()).expect("the nano model")
+}
+
+/// `gguf=<url>` and the question.
+fn query_with(url: &str, case: &NanoCase) -> String {
+    format!("gguf={url}&{}", case.query())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_click_loads_the_model_and_answers() {
+    let session = Session::start().await;
+    let case = case("add");
+    let page = session.open(&case.query()).await;
+    assert_eq!(page.snapshot().await.expect("snapshot").state, PageState::Idle);
+    session.screenshot("idle").await;
+    session.browser.eval(RECORD_STATES, vec![]).await.expect("script");
+
+    page.load().await.expect("LOAD MODEL can be pressed");
+    follow(&page, &[PageState::Generating]).await;
+    session.screenshot("generating").await;
+    let done = follow(&page, &[PageState::Done]).await;
+    session.screenshot("done").await;
+
+    assert_answer(&done, &case);
+    for line in &done.stages {
+        assert_eq!(line.status, StageLine::DONE, "stage {} after an answer", line.name);
+    }
+    let states = session.browser.eval("return [...new Set(window.seenStates)];", vec![]).await.expect("script");
+    let ready = json!(["loading", "ready", "generating", "done"]);
+    assert!(states == ready || states == json!(["loading", "generating", "done"]), "states in turn: {states}");
+    session.assert_quiet_console().await;
+    let preflights: Vec<_> = session.requests().into_iter().filter(|request| request.method == "OPTIONS").collect();
+    assert!(preflights.is_empty(), "{preflights:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_recorded_question_gets_its_recorded_answer() {
+    let session = Session::start().await;
+    let cases = nano_cases(&gptoss_tests::nano_cases()).expect("recorded cases");
+    let page = session.open(&cases[0].query()).await;
+    let mut done = load_and_answer(&page).await;
+    for (index, case) in cases.iter().enumerate() {
+        if index > 0 {
+            page.set_prompt(&case.user).await.expect("type");
+            for (css, value) in [("#effort", &case.effort), ("#date", &case.date)] {
+                session.browser.set_value(css, value).await.expect("choose");
+            }
+            page.ask().await.expect("ASK can be pressed");
+            done = follow(&page, &[PageState::Done]).await;
+        }
+        assert_answer(&done, case);
+    }
+    session.assert_quiet_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counters_say_that_nothing_was_wasted() {
+    let session = Session::start().await;
+    let case = case("capitals");
+    let page = session.open(&case.query()).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    let events = event_log::export(&session.browser).await;
+
+    let fetches = event_log::all(&events, |event| match event {
+        Event::Fetch { fetched_bytes, needed_bytes, .. } => Some((*fetched_bytes, *needed_bytes)),
+        _ => None,
+    });
+    let (fetched_bytes, needed_bytes) = *fetches.last().expect("fetching was reported");
+    assert_eq!(fetched_bytes, needed_bytes, "bytes fetched, of those the load needed");
+
+    // The first report is that of the load, the second comes after prefill, then one for each decoded token.
+    let work = event_log::all(&events, event_log::work);
+    assert!(work.len() > 5, "{} reports of work show little", work.len());
+    for pair in work[1..].windows(2) {
+        let (before, after) = (pair[0], pair[1]);
+        assert_eq!(after.submits - before.submits, 1, "submits per token");
+        assert_eq!(after.buffers_created, before.buffers_created);
+        assert_eq!(after.bind_groups_created, before.bind_groups_created);
+        assert_eq!(after.pipelines_created, before.pipelines_created);
+        assert!(after.status_readback_bytes - before.status_readback_bytes <= 64, "{before:?} {after:?}");
+    }
+    let last = work[work.len() - 1];
+    assert!(last.weights_used_bytes > 0);
+    assert_eq!(last.weights_fetched_bytes, last.weights_used_bytes, "weight bytes fetched and used");
+
+    let long_tasks = session.browser.text("#long-tasks-busy").await.expect("long tasks are shown");
+    // How many there are depends on what else the machine does; that they are counted does not.
+    assert!(long_tasks.parse::<u32>().is_ok(), "long tasks while busy: {long_tasks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paged_experts_give_the_same_answer() {
+    let session = Session::start().await;
+    let case = case("capitals");
+    // Five of eight experts per layer; four are the least that can work.
+    let page = session.open(&format!("expert_memory=1M&{}", case.query())).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    let events = event_log::export(&session.browser).await;
+    let paged = event_log::all(&events, |event| match event {
+        Event::Plan(plan) => Some(plan.paged && plan.expert_slots_per_layer < plan.experts_per_layer),
+        _ => None,
+    });
+    assert_eq!(paged, [true], "the plan is to page");
+    let experts = event_log::all(&events, |event| match event {
+        Event::Experts(counters) => Some(*counters),
+        _ => None,
+    });
+    let last = experts.last().expect("the expert cache was reported");
+    assert!(last.misses > 0 && last.evictions > 0, "{last:?}");
+    session.assert_quiet_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_origin_needs_no_preflight_and_sends_nothing_twice() {
+    let session = Session::start().await;
+    let file = nano_bytes();
+    let file_bytes = file.len() as u64;
+    let host = TinyHost::start(file, Behaviour::GOOD).expect("host");
+    let case = case("reverse");
+    let page = session.open(&query_with(&host.url(), &case)).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    session.assert_quiet_console().await;
+
+    let requests = host.requests();
+    let methods: std::collections::BTreeSet<_> = requests.iter().map(|request| request.method.as_str()).collect();
+    assert!(methods.contains("GET") && !methods.contains("OPTIONS"), "{requests:?}");
+    let mut ranges: Vec<_> =
+        requests.iter().filter(|request| request.method == "GET").map(|request| request.range).collect();
+    ranges.sort_unstable();
+    let asked: u64 = ranges.iter().map(|range| range.map_or(file_bytes, |(first, last)| last - first + 1)).sum();
+    // The probe and the first look at the header may overlap with what follows; weights may not.
+    let slack_bytes = 2 * 64 * 1024;
+    assert!(asked <= file_bytes + slack_bytes, "asked for {asked} of {file_bytes} bytes: {ranges:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_ends_loading_and_the_page_can_load_again() {
+    let session = Session::start().await;
+    let host = TinyHost::start(nano_bytes(), SLOW).expect("host");
+    let case = case("sort");
+    let page = session.open(&query_with(&host.url(), &case)).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    follow(&page, &[PageState::Loading]).await;
+    session.screenshot("loading").await;
+    page.stop().await.expect("STOP can be pressed");
+    let stopped = follow(&page, &[PageState::Stopped]).await;
+    assert_eq!(stopped.error, "", "stopping is not an error");
+    let before = host.requests().len();
+    tokio::time::sleep(SLOW.delay * 4).await;
+    assert_eq!(host.requests().len(), before, "requests went on after STOP");
+
+    host.behave(Behaviour::GOOD);
+    session.wait_until_enabled("#load").await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    session.assert_quiet_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stop_ends_an_answer_and_the_model_stays() {
+    let session = Session::start().await;
+    let case = case("planets");
+    let page = session.open(&case.query()).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    follow(&page, &[PageState::Generating]).await;
+    page.stop().await.expect("STOP can be pressed");
+    let stopped = follow(&page, &[PageState::Stopped]).await;
+    assert_ne!(stopped.final_text, case.final_text, "the answer was complete before STOP: nothing was tested");
+    let before = session.requests().len();
+
+    session.wait_until_enabled("#ask").await;
+    page.ask().await.expect("ASK can be pressed");
+    assert_answer(&follow(&page, &[PageState::Done]).await, &case);
+    assert_eq!(session.requests().len(), before, "the model was fetched again");
+    session.assert_quiet_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_ranges_is_named_and_the_next_one_works() {
+    let session = Session::start().await;
+    let host = TinyHost::start(nano_bytes(), Behaviour { ranges: false, ..Behaviour::GOOD }).expect("host");
+    let case = case("occurrences");
+    let page = session.open(&query_with(&host.url(), &case)).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    session.screenshot("error-no-ranges").await;
+    assert!(failed.error.to_lowercase().contains("range"), "{failed:?}");
+    assert_ne!(failed.error_advice, "", "an error comes with advice");
+    assert_eq!(failed.final_text, "");
+
+    host.behave(Behaviour::GOOD);
+    session.wait_until_enabled("#load").await;
+    assert_answer(&load_and_answer(&page).await, &case);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_cors_is_named() {
+    let session = Session::start().await;
+    let host = TinyHost::start(nano_bytes(), Behaviour { cors: false, ..Behaviour::GOOD }).expect("host");
+    let page = session.open(&query_with(&host.url(), &case("add"))).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    let words = format!("{} {}", failed.error, failed.error_advice);
+    assert!(words.contains("CORS") || words.contains("origin"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_are_cut_or_foreign_are_refused_by_name() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let cut = folder.path().join("cut.gguf");
+    let whole = nano_bytes();
+    std::fs::write(&cut, &whole[..whole.len() - 1000]).expect("write");
+    let session = Session::serving(vec![gptoss_tests::nano_model(), cut]).await;
+    let page = session.open(&query_with(&session.model_url("cut.gguf").await, &case("add"))).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    session.screenshot("error-truncated").await;
+    assert!(failed.error.contains("truncated"), "{failed:?}");
+    assert_ne!(failed.error_advice, "", "an error comes with advice");
+    session.assert_quiet_console().await;
+
+    let foreign =
+        TinyHost::start(b"<!doctype html><title>Not found</title>".repeat(100), Behaviour::GOOD).expect("host");
+    page.set_gguf_url(&foreign.url()).await.expect("type");
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    assert!(failed.error.contains("GGUF"), "{failed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picked_file_is_read_in_place() {
+    let session = Session::start().await;
+    let case = case("number_words");
+    let page = session.open(&case.query()).await;
+    session.browser.pick_file("#file", &gptoss_tests::nano_model()).await.expect("pick");
+    let before = session.requests().len();
+    assert_answer(&load_and_answer(&page).await, &case);
+    let fetched: Vec<_> =
+        session.requests().into_iter().skip(before).filter(|request| request.target.contains("gguf")).collect();
+    assert!(fetched.is_empty(), "the server was asked for a model: {fetched:?}");
+    session.assert_quiet_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parameter_that_cannot_be_used_is_an_error_on_the_page() {
+    let session = Session::start().await;
+    for (query, word) in [("max_new=lots", "max_new"), ("colour=blue", "colour"), ("temp=-1", "temp")] {
+        let page = session.open_as_it_is(query).await;
+        let error = page.snapshot().await.expect("snapshot").error;
+        assert!(error.contains(word) || error.to_lowercase().contains("temperature"), "{query}: {error:?}");
+    }
+}

@@ -1,0 +1,130 @@
+//! A browser with the page, served by gguf-serve with the nano model.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use browser_driver::{
+    Browser, ConsoleLevel, GptossPage, Gpu, LaunchOptions, NanoCase, PageState, Snapshot, nano_cases,
+};
+use gguf_serve::{AccessRecord, Options, PageSource, RunningServer, serve};
+use gptoss_tests::workspace_root;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+
+/// Loading and answering with the nano model takes seconds; a slow machine with a software adapter gets minutes.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// One browser at a time: the software adapter uses every core there is, and the page's own timing is looked at.
+static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
+
+/// Fields drop in this order.
+pub struct Session {
+    pub browser: Browser,
+    pub server: RunningServer,
+    records: Arc<Mutex<Vec<AccessRecord>>>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl Session {
+    /// Serves the nano model.
+    pub async fn start() -> Self {
+        Self::serving(vec![gptoss_tests::nano_model()]).await
+    }
+
+    /// Serves `models`, the first of which the page offers by itself.
+    pub async fn serving(models: Vec<PathBuf>) -> Self {
+        let turn = TURN.lock().await;
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&records);
+        let options = Options {
+            paths: models,
+            port: 0,
+            log: Some(Arc::new(move |record: &AccessRecord| {
+                log.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone());
+            })),
+            ..Options::default()
+        };
+        let server = serve(options).await.expect("gguf-serve starts");
+        assert_eq!(
+            *server.page_source(),
+            PageSource::Embedded,
+            "gguf-serve was built without the page: run `cargo xtask page` first, or `cargo xtask test`"
+        );
+        let options = LaunchOptions { gpu: Gpu::Software, ..LaunchOptions::default() };
+        let browser = Browser::open(&options).await.expect("headless Chromium");
+        Self { browser, server, records, _turn: turn }
+    }
+
+    /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed.
+    pub async fn open(&self, query: &str) -> GptossPage<'_> {
+        let page = self.open_as_it_is(query).await;
+        self.wait_until_enabled("#load").await;
+        page
+    }
+
+    /// Opens the page with `query`, whatever comes of it.
+    pub async fn open_as_it_is(&self, query: &str) -> GptossPage<'_> {
+        let separator = if query.is_empty() { "" } else { "?" };
+        let url = format!("{}{separator}{query}", self.server.page_url());
+        GptossPage::open(&self.browser, &url).await.expect("the page opens")
+    }
+
+    pub async fn wait_until_enabled(&self, css: &str) {
+        let script = "const button = document.querySelector(arguments[0]); return button !== null && !button.disabled;";
+        self.browser
+            .wait_for(&format!("{css} to be enabled"), Duration::from_secs(60), async |browser| {
+                let enabled = browser.eval(script, vec![css.into()]).await?;
+                Ok(if enabled == true { Ok(()) } else { Err("disabled".to_owned()) })
+            })
+            .await
+            .expect("the button is enabled");
+    }
+
+    /// Address of the served model with this file name.
+    pub async fn model_url(&self, file_name: &str) -> String {
+        let models = self.server.models().await.expect("models");
+        let model = models.iter().find(|model| model.name == file_name).expect("the model is served");
+        format!("http://{}{}", self.server.addr(), model.file_url)
+    }
+
+    /// Requests that the server has answered in full so far.
+    pub fn requests(&self) -> Vec<AccessRecord> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Saves what the page shows as `target/screenshots/<name>.png`.
+    pub async fn screenshot(&self, name: &str) {
+        let file = workspace_root().join("target/screenshots").join(format!("{name}.png"));
+        self.browser.screenshot(&file).await.expect("screenshot");
+    }
+
+    /// Fails if anything worse than information was written to the console since the last look, workers included.
+    pub async fn assert_quiet_console(&self) {
+        let entries = self.browser.console().await.expect("console");
+        let loud: Vec<_> = entries.into_iter().filter(|entry| entry.level >= ConsoleLevel::Warning).collect();
+        assert!(loud.is_empty(), "the console is not quiet: {loud:#?}");
+    }
+}
+
+/// Follows the page to one of `states`.
+pub async fn follow(page: &GptossPage<'_>, states: &[PageState]) -> Snapshot {
+    page.follow(states, PATIENCE, |_| {}).await.expect("the page gets there")
+}
+
+/// Presses LOAD MODEL and follows the page until it has answered.
+pub async fn load_and_answer(page: &GptossPage<'_>) -> Snapshot {
+    page.load().await.expect("LOAD MODEL can be pressed");
+    follow(page, &[PageState::Done]).await
+}
+
+/// The recorded question of this family.
+pub fn case(family: &str) -> NanoCase {
+    let cases = nano_cases(&gptoss_tests::nano_cases()).expect("recorded cases");
+    cases.into_iter().find(|case| case.family == family).expect("a case of this family")
+}
+
+#[track_caller]
+pub fn assert_answer(snapshot: &Snapshot, case: &NanoCase) {
+    assert_eq!(snapshot.final_text, case.final_text, "final channel, asked {:?}", case.user);
+    assert_eq!(snapshot.analysis_text, case.analysis_text, "analysis channel, asked {:?}", case.user);
+}

@@ -1,0 +1,80 @@
+//! `cargo xtask demo | test | …`: the single entry for people and for CI.
+//!
+//! Whatever a command needs and the machine lacks is installed first, into the project's target folder where that is
+//! possible, and always said aloud.
+
+mod cargo_tests;
+mod demo;
+mod page;
+mod process;
+mod setup;
+mod test;
+mod workspace;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::process::Toolbox;
+use crate::workspace::Workspace;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Builds, tests and shows the project", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build everything, serve page and model on loopback and open it in Chrome.
+    Demo(DemoArguments),
+    /// Run every test, native and in headless Chromium. This is what CI runs.
+    Test(TestArguments),
+    /// Install what is missing for the other commands and stop.
+    Setup,
+    /// Build the page into web/dist.
+    Page,
+    /// Run clippy as `test` does, for this machine and for wasm.
+    Lint,
+}
+
+#[derive(Debug, clap::Args)]
+struct DemoArguments {
+    /// Drive the page in headless Chromium instead of opening a window: print what happens, save a screenshot, check the answer.
+    #[arg(long)]
+    headless: bool,
+    /// Another GGUF file than the nano model of this repository. Its answer is shown but cannot be checked.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Port to serve on; any free one by default.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+}
+
+#[derive(Debug, clap::Args)]
+struct TestArguments {
+    /// Run only these steps.
+    #[arg(long, value_name = "STEP", value_enum)]
+    only: Vec<test::Step>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::find()?;
+    let toolbox = Toolbox::new(&workspace);
+    match arguments.command {
+        Command::Demo(arguments) => demo::run(&workspace, &toolbox, &arguments),
+        Command::Test(arguments) => test::run(&workspace, &toolbox, &arguments.only),
+        Command::Setup => setup::everything(&workspace, &toolbox).map(drop),
+        Command::Page => {
+            setup::page_tools(&workspace, &toolbox)?;
+            page::build(&workspace, &toolbox)
+        }
+        Command::Lint => {
+            setup::rust(&toolbox)?;
+            test::lint(&toolbox)
+        }
+    }
+}
