@@ -1,0 +1,11 @@
+//! The page's program; trunk builds it and index.html starts it.
+
+#[cfg(target_arch = "wasm32")]
+fn main() {
+    gptoss_web::page::run();
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() {
+    eprintln!("this program runs in a browser: build it with trunk");
+}

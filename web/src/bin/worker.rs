@@ -1,0 +1,11 @@
+//! The worker's program; trunk builds it and the page starts it.
+
+#[cfg(target_arch = "wasm32")]
+fn main() {
+    gptoss_web::worker::run();
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn main() {
+    eprintln!("this program runs in a browser: build it with trunk");
+}

@@ -1,0 +1,10 @@
+//! gpt-oss in a browser tab. Two programs share this crate: the page (`bin/page.rs`), which shows and asks, and the worker
+//! (`bin/worker.rs`), which owns engine, GPU and sources. Between them travel only the types of `gptoss-telemetry`.
+
+pub mod page;
+
+#[cfg(target_arch = "wasm32")]
+pub mod worker;
+
+#[cfg(target_arch = "wasm32")]
+mod panic;

@@ -1,0 +1,62 @@
+//! Model and device as lists of facts, each with its name.
+
+use gptoss_telemetry::{AdapterInfo, ModelInfo};
+
+use super::format::{bytes, count};
+
+/// What the header says, for the model card.
+pub fn model_facts(model: &ModelInfo) -> Vec<(String, String)> {
+    let number = |value: u32| count(u64::from(value));
+    let layers = if model.layers_run == model.layers {
+        number(model.layers)
+    } else {
+        format!("{} of {} run", number(model.layers_run), number(model.layers))
+    };
+    let mut facts = vec![
+        fact("Name", model.name.clone()),
+        fact("Architecture", model.architecture.clone()),
+        fact("File", bytes(model.file_bytes)),
+        fact("Layers", layers),
+        fact("Hidden size", number(model.hidden)),
+        fact("Heads", format!("{} query, {} key/value", number(model.query_heads), number(model.kv_heads))),
+        fact("Experts", format!("{}, {} per token", number(model.experts), number(model.experts_per_token))),
+        fact("Vocabulary", format!("{} tokens", number(model.vocabulary))),
+        fact("Context", format!("{} tokens", number(model.context_tokens))),
+        fact("Sliding window", format!("{} tokens", number(model.window_tokens))),
+    ];
+    facts.extend(
+        model
+            .formats
+            .iter()
+            .map(|(name, tensors, size)| fact(name, format!("{} tensors, {}", number(*tensors), bytes(*size)))),
+    );
+    facts
+}
+
+/// What the browser granted, for the device panel.
+pub fn device_facts(adapter: &AdapterInfo) -> Vec<(String, String)> {
+    let mut facts = vec![
+        fact("GPU", adapter.name.clone()),
+        fact("Backend", adapter.backend.clone()),
+        fact("Kernel tier", adapter.tier.clone()),
+        fact("Largest buffer", bytes(adapter.max_buffer_bytes)),
+        fact("Largest binding", bytes(adapter.max_binding_bytes)),
+        fact("Workgroup memory", bytes(u64::from(adapter.max_workgroup_storage_bytes))),
+    ];
+    if adapter.software {
+        facts.insert(1, fact("Kind", "software: it works, slowly".to_owned()));
+    }
+    facts.extend(TELLING_FEATURES.map(|(feature, name)| {
+        let offered = adapter.features.iter().any(|offered| offered == feature);
+        fact(name, if offered { "offered" } else { "not offered" }.to_owned())
+    }));
+    facts
+}
+
+/// The optional features that decide about speed or measuring; the event log holds them all.
+const TELLING_FEATURES: [(&str, &str); 3] =
+    [("SHADER_F16", "shader-f16"), ("SUBGROUP", "subgroups"), ("TIMESTAMP_QUERY", "timestamp-query")];
+
+fn fact(name: &str, value: String) -> (String, String) {
+    (name.to_owned(), value)
+}

@@ -1,0 +1,203 @@
+//! Plain sentences for people, made from typed state. Nothing ever reads them back.
+
+use gptoss_telemetry::{Channel, Event, FinishReason, Stage, StageStatus, TokenInfo};
+
+use super::format;
+use super::state::{Phase, State};
+
+pub fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::GpuDevice => "GPU device",
+        Stage::RangeCheck => "Range check",
+        Stage::GgufHeader => "GGUF header",
+        Stage::Tokenizer => "Tokenizer",
+        Stage::MemoryPlan => "Memory plan",
+        Stage::Kernels => "Kernels",
+        Stage::GpuMemory => "GPU memory",
+        Stage::WeightsFetch => "Weights",
+        Stage::PromptEncode => "Prompt",
+        Stage::Prefill => "Prefill",
+        Stage::Decode => "Decode",
+    }
+}
+
+pub fn channel_name(channel: Channel) -> &'static str {
+    match channel {
+        Channel::Analysis => "analysis",
+        Channel::Commentary => "commentary",
+        Channel::Final => "final",
+        Channel::ToolCall => "tool call",
+    }
+}
+
+pub fn status_word(status: Option<StageStatus>) -> &'static str {
+    match status {
+        None => "waiting",
+        Some(StageStatus::Started) => "running",
+        Some(StageStatus::Completed) => "done",
+        Some(StageStatus::Failed) => "failed",
+        Some(StageStatus::Cancelled) => "stopped",
+    }
+}
+
+/// What is going on, in one sentence.
+pub fn sentence(state: &State) -> String {
+    if state.stopping() {
+        return "Stopping at the next safe point.".to_owned();
+    }
+    match state.phase {
+        Phase::Idle => "No model is loaded.".to_owned(),
+        Phase::Loading => loading_sentence(state),
+        Phase::Ready => "The model is loaded and waits for a question.".to_owned(),
+        Phase::Generating => generating_sentence(state),
+        Phase::Done => done_sentence(state),
+        Phase::Stopped if state.model_loaded => "Stopped. The model is still loaded.".to_owned(),
+        Phase::Stopped => "Stopped. No model is loaded.".to_owned(),
+        Phase::Error if state.model_loaded => {
+            "That failed; the message says why. The model is still loaded.".to_owned()
+        }
+        Phase::Error => "That failed; the message says why.".to_owned(),
+    }
+}
+
+fn loading_sentence(state: &State) -> String {
+    match (state.running_stage(), state.fetch) {
+        (Some(Stage::WeightsFetch), Some(fetch)) => {
+            format!("Loading weights: {} of {}.", format::bytes(fetch.fetched_bytes), format::bytes(fetch.needed_bytes))
+        }
+        (Some(Stage::GpuDevice), _) => "Asking the browser for a GPU.".to_owned(),
+        (Some(Stage::RangeCheck), _) => "Checking that the host serves byte ranges.".to_owned(),
+        (Some(Stage::GgufHeader), _) => "Reading the file's header.".to_owned(),
+        (Some(Stage::Tokenizer), _) => "Building the tokenizer.".to_owned(),
+        (Some(Stage::MemoryPlan), _) => "Working out what goes where in GPU memory.".to_owned(),
+        (Some(Stage::Kernels), _) => "Compiling the GPU kernels.".to_owned(),
+        (Some(Stage::GpuMemory), _) => "Allocating GPU memory.".to_owned(),
+        _ => "Loading the model.".to_owned(),
+    }
+}
+
+fn generating_sentence(state: &State) -> String {
+    let answer = &state.answer;
+    match (&answer.prefill, answer.generated) {
+        (_, generated) if generated > 0 => format!("Answering: {}.", format::plural(u64::from(generated), "token")),
+        (Some(prefill), _) => format!(
+            "Reading the prompt: {} of {} tokens.",
+            format::count(u64::from(prefill.done_tokens)),
+            format::count(u64::from(prefill.total_tokens))
+        ),
+        _ => "Preparing the prompt.".to_owned(),
+    }
+}
+
+fn done_sentence(state: &State) -> String {
+    let Some(finished) = &state.answer.finished else { return "The answer is complete.".to_owned() };
+    let tokens = format::plural(u64::from(finished.new_tokens), "token");
+    match finished.reason {
+        FinishReason::Return => format!("The answer is complete: {tokens}."),
+        FinishReason::Call => format!("The model calls a tool, which this page does not run: {tokens}."),
+        FinishReason::MaxTokens => format!("Cut off after {tokens}, the most that was allowed."),
+        FinishReason::ContextFull => format!("Cut off after {tokens}: the KV cache is full."),
+        FinishReason::Stopped => format!("Stopped after {tokens}."),
+    }
+}
+
+/// One line of the event log.
+pub fn event_line(event: &Event) -> (&'static str, String) {
+    let bytes = format::bytes;
+    match event {
+        Event::HostReady => ("worker", "takes commands".to_owned()),
+        Event::Stage { stage, status, elapsed_ms } => {
+            let elapsed = elapsed_ms.map(|ms| format!(" after {}", format::milliseconds(Some(ms)))).unwrap_or_default();
+            ("stage", format!("{}: {}{elapsed}", stage_name(*stage), status_word(Some(*status))))
+        }
+        Event::Adapter(adapter) => ("gpu", format!("{} · {} · {} tier", adapter.name, adapter.backend, adapter.tier)),
+        Event::Model(model) => ("model", format!("{} · {} · {} layers", model.name, model.architecture, model.layers)),
+        Event::Plan(plan) => {
+            ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
+        }
+        Event::Fetch { fetched_bytes, needed_bytes, requests, .. } => {
+            ("fetch", format!("{} of {} in {requests} requests", bytes(*fetched_bytes), bytes(*needed_bytes)))
+        }
+        Event::Tensor { name, format, bytes: size, index, count } => {
+            ("tensor", format!("{name} · {format} · {} · {} of {count}", bytes(*size), index + 1))
+        }
+        Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
+        Event::Ready { load_ms } => ("ready", format!("loaded in {}", format::milliseconds(Some(*load_ms)))),
+        Event::PromptEncoded { tokens, context_tokens } => ("prompt", format!("{tokens} tokens of {context_tokens}")),
+        Event::Prefill { done_tokens, total_tokens, elapsed_ms } => (
+            "prefill",
+            format!("{done_tokens} of {total_tokens} tokens after {}", format::milliseconds(Some(*elapsed_ms))),
+        ),
+        Event::Token(token) => ("token", token_line(token)),
+        Event::Kv { used_tokens, capacity_tokens, bytes: size } => {
+            ("kv", format!("{used_tokens} of {capacity_tokens} tokens · {}", bytes(*size)))
+        }
+        Event::Experts(counters) => (
+            "experts",
+            format!("{} hits · {} misses · {} evictions", counters.hits, counters.misses, counters.evictions),
+        ),
+        Event::Work(work) => ("work", format!("{} submits · {} dispatches", work.submits, work.dispatches)),
+        Event::Finished { reason, new_tokens, .. } => ("finished", format!("{reason:?} after {new_tokens} tokens")),
+        Event::Stopped { model_loaded } => {
+            ("stopped", if *model_loaded { "the model stays loaded" } else { "no model is loaded" }.to_owned())
+        }
+        Event::Failed { stage, failure } => ("failed", format!("{}: {}", stage_name(*stage), failure.message)),
+    }
+}
+
+/// Format tokens complete no text; their names stand among the most likely ones.
+fn token_line(token: &TokenInfo) -> String {
+    let channel = token.channel.map_or("format", channel_name);
+    let text = match token.top.iter().find(|top| top.id == token.id) {
+        Some(top) if token.text.is_empty() => &top.text,
+        _ => &token.text,
+    };
+    let probability = token.probability.map_or(format::NOT_MEASURED.to_owned(), |p| format::percent(f64::from(p)));
+    format!("{} · {channel} \"{}\" · id {} · p {probability}", token.index, format::visible_token(text), token.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_telemetry::Sequencer;
+
+    use super::*;
+
+    #[test]
+    fn the_sentence_follows_the_run() {
+        let mut sequencer = Sequencer::new(0);
+        let mut state = State::default();
+        assert_eq!(sentence(&state), "No model is loaded.");
+        state.load_requested();
+        assert_eq!(sentence(&state), "Loading the model.");
+        let mut event = |state: &mut State, event| {
+            state.apply(sequencer.wrap(0.0, event));
+            sentence(state)
+        };
+        let started = Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None };
+        event(&mut state, started);
+        let fetch =
+            Event::Fetch { fetched_bytes: 1_500_000, needed_bytes: 3_000_000, requests: 4, bytes_per_second: None };
+        assert_eq!(event(&mut state, fetch), "Loading weights: 1.50 MB of 3.00 MB.");
+        state.stop_requested();
+        assert_eq!(sentence(&state), "Stopping at the next safe point.");
+        assert_eq!(event(&mut state, Event::Stopped { model_loaded: false }), "Stopped. No model is loaded.");
+        state.answer_requested();
+        assert_eq!(sentence(&state), "Preparing the prompt.");
+        let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, elapsed_ms: 3.0 };
+        assert_eq!(event(&mut state, prefill), "Reading the prompt: 64 of 80 tokens.");
+    }
+
+    #[test]
+    fn log_lines_name_kind_and_numbers() {
+        let tensor = Event::Tensor {
+            name: "blk.0.attn_q.weight".into(),
+            format: "Q8_0".into(),
+            bytes: 52_224,
+            index: 3,
+            count: 117,
+        };
+        assert_eq!(event_line(&tensor), ("tensor", "blk.0.attn_q.weight · Q8_0 · 52.2 kB · 4 of 117".to_owned()));
+        let failed = Event::Stage { stage: Stage::Kernels, status: StageStatus::Failed, elapsed_ms: Some(1234.0) };
+        assert_eq!(event_line(&failed).1, "Kernels: failed after 1.23 s");
+    }
+}

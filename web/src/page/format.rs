@@ -1,0 +1,174 @@
+//! Numbers as text, with their units. One place, so that the same quantity looks the same in every panel.
+
+/// Shown wherever a number was not measured; never a zero.
+pub const NOT_MEASURED: &str = "not measured";
+
+/// Decimal units, three significant digits: `3.05 MB`. Below 1000 the exact count.
+pub fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    // 999.5 would be rounded to four digits.
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{} {}", three_digits(value), UNITS[unit])
+}
+
+/// `12.3 MB/s`.
+pub fn bytes_per_second(rate: Option<f64>) -> String {
+    match rate {
+        Some(rate) if rate.is_finite() && rate >= 0.0 => format!("{}/s", bytes(rate.round() as u64)),
+        _ => NOT_MEASURED.to_owned(),
+    }
+}
+
+/// Tokens per second, without the unit (the panel names it).
+pub fn rate(rate: Option<f64>) -> String {
+    match rate {
+        Some(rate) if rate.is_finite() => three_digits(rate),
+        _ => NOT_MEASURED.to_owned(),
+    }
+}
+
+/// `0.4 ms`, `123 ms`, `1.23 s`, `2 min 05 s`.
+pub fn milliseconds(ms: Option<f64>) -> String {
+    let Some(ms) = ms.filter(|ms| ms.is_finite() && *ms >= 0.0) else { return NOT_MEASURED.to_owned() };
+    if ms < 10.0 {
+        format!("{ms:.1} ms")
+    } else if ms < 999.5 {
+        format!("{ms:.0} ms")
+    } else if ms < 99_950.0 {
+        format!("{} s", three_digits(ms / 1000.0))
+    } else {
+        let seconds = (ms / 1000.0).round() as u64;
+        format!("{} min {:02} s", seconds / 60, seconds % 60)
+    }
+}
+
+/// Thin spaces between groups of three digits: `201 088`.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 * 3);
+    for (index, digit) in digits.char_indices() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push('\u{202f}');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `93.2 %`, and never a rounded `100 %` or `0 %` for what is neither.
+pub fn percent(fraction: f64) -> String {
+    let percent = fraction * 100.0;
+    match percent {
+        p if !p.is_finite() => NOT_MEASURED.to_owned(),
+        p if p > 99.9 && p < 100.0 => "> 99.9 %".to_owned(),
+        p if p > 0.0 && p < 0.1 => "< 0.1 %".to_owned(),
+        p => format!("{p:.1} %"),
+    }
+}
+
+/// `part` of `whole` as a fraction of one; `None` when there is no whole.
+pub fn fraction(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64)
+}
+
+/// A token's text on one line, with spaces and control characters made visible.
+pub fn visible_token(text: &str) -> String {
+    text.chars()
+        .map(|c| match c {
+            ' ' => '␣',
+            '\n' => '⏎',
+            '\t' => '⇥',
+            c if c.is_control() => '·',
+            c => c,
+        })
+        .collect()
+}
+
+/// `1 request`, `2 requests`.
+pub fn plural(value: u64, unit: &str) -> String {
+    format!("{} {unit}{}", count(value), if value == 1 { "" } else { "s" })
+}
+
+fn three_digits(value: f64) -> String {
+    match value {
+        v if v < 9.995 => format!("{v:.2}"),
+        v if v < 99.95 => format!("{v:.1}"),
+        v => format!("{v:.0}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_keep_three_digits_and_change_unit_before_four() {
+        let cases = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.00 kB"),
+            (9_994, "9.99 kB"),
+            (9_996, "10.0 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (3_054_208, "3.05 MB"),
+            (12_100_000_000, "12.1 GB"),
+            (63_400_000_000, "63.4 GB"),
+        ];
+        for (count, text) in cases {
+            assert_eq!(bytes(count), text, "{count}");
+        }
+        assert_eq!(bytes_per_second(Some(1.25e8)), "125 MB/s");
+        assert_eq!(bytes_per_second(Some(f64::INFINITY)), NOT_MEASURED);
+    }
+
+    #[test]
+    fn what_was_not_measured_says_so() {
+        assert_eq!(rate(None), NOT_MEASURED);
+        assert_eq!(milliseconds(None), NOT_MEASURED);
+        assert_eq!(bytes_per_second(None), NOT_MEASURED);
+        assert_eq!(milliseconds(Some(0.0)), "0.0 ms");
+        assert_eq!(rate(Some(0.0)), "0.00");
+    }
+
+    #[test]
+    fn durations_change_unit() {
+        for (ms, text) in [
+            (0.44, "0.4 ms"),
+            (9.96, "10.0 ms"),
+            (123.4, "123 ms"),
+            (999.6, "1.00 s"),
+            (12_340.0, "12.3 s"),
+            (125_000.0, "2 min 05 s"),
+        ] {
+            assert_eq!(milliseconds(Some(ms)), text);
+        }
+    }
+
+    #[test]
+    fn counts_are_grouped_and_percentages_do_not_round_to_the_ends() {
+        assert_eq!(count(7), "7");
+        assert_eq!(count(1234), "1\u{202f}234");
+        assert_eq!(count(201_088_000), "201\u{202f}088\u{202f}000");
+        assert_eq!(percent(0.5), "50.0 %");
+        assert_eq!(percent(0.99999), "> 99.9 %");
+        assert_eq!(percent(0.00001), "< 0.1 %");
+        assert_eq!((percent(0.0), percent(1.0)), ("0.0 %".to_owned(), "100.0 %".to_owned()));
+        assert_eq!(fraction(1, 0), None);
+    }
+
+    #[test]
+    fn tokens_show_their_spaces() {
+        assert_eq!(visible_token(" a\n\u{7}"), "␣a⏎·");
+        assert_eq!(plural(1, "request"), "1 request");
+        assert_eq!(plural(0, "request"), "0 requests");
+    }
+}

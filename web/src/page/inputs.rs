@@ -1,0 +1,503 @@
+//! What the user can choose, as text: one parser for what is typed and for what stands in the page's address.
+
+use std::collections::BTreeMap;
+
+use gptoss_telemetry::{Attention, Effort, LoadOptions, Prompt, Sampling};
+
+/// One choice. Each is an input element and a query parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    Gguf,
+    Prompt,
+    Instructions,
+    Effort,
+    Date,
+    MaxNew,
+    MaxKv,
+    Temperature,
+    TopK,
+    TopP,
+    Seed,
+    ExpertMemory,
+    Layers,
+    Attention,
+    Kv,
+    Yarn,
+}
+
+impl Field {
+    pub const ALL: [Field; 16] = [
+        Field::Gguf,
+        Field::Prompt,
+        Field::Instructions,
+        Field::Effort,
+        Field::Date,
+        Field::MaxNew,
+        Field::MaxKv,
+        Field::Temperature,
+        Field::TopK,
+        Field::TopP,
+        Field::Seed,
+        Field::ExpertMemory,
+        Field::Layers,
+        Field::Attention,
+        Field::Kv,
+        Field::Yarn,
+    ];
+
+    /// Name of the query parameter.
+    pub fn key(self) -> &'static str {
+        match self {
+            Field::Gguf => "gguf",
+            Field::Prompt => "prompt",
+            Field::Instructions => "instructions",
+            Field::Effort => "effort",
+            Field::Date => "date",
+            Field::MaxNew => "max_new",
+            Field::MaxKv => "max_kv",
+            Field::Temperature => "temp",
+            Field::TopK => "top_k",
+            Field::TopP => "top_p",
+            Field::Seed => "seed",
+            Field::ExpertMemory => "expert_memory",
+            Field::Layers => "layers",
+            Field::Attention => "attn",
+            Field::Kv => "kv",
+            Field::Yarn => "yarn",
+        }
+    }
+
+    /// Id of the input element.
+    pub fn element_id(self) -> &'static str {
+        match self {
+            Field::Gguf => "gguf-url",
+            Field::Prompt => "prompt",
+            Field::Instructions => "instructions",
+            Field::Effort => "effort",
+            Field::Date => "date",
+            Field::MaxNew => "max-new",
+            Field::MaxKv => "max-kv",
+            Field::Temperature => "temperature",
+            Field::TopK => "top-k",
+            Field::TopP => "top-p",
+            Field::Seed => "seed",
+            Field::ExpertMemory => "expert-memory",
+            Field::Layers => "layers",
+            Field::Attention => "attention",
+            Field::Kv => "kv",
+            Field::Yarn => "yarn",
+        }
+    }
+
+    /// What the user sees beside the input.
+    pub fn label(self) -> &'static str {
+        match self {
+            Field::Gguf => "GGUF address",
+            Field::Prompt => "Prompt",
+            Field::Instructions => "Instructions",
+            Field::Effort => "Effort",
+            Field::Date => "Date",
+            Field::MaxNew => "Max new tokens",
+            Field::MaxKv => "KV capacity",
+            Field::Temperature => "Temperature",
+            Field::TopK => "Top-k",
+            Field::TopP => "Top-p",
+            Field::Seed => "Seed",
+            Field::ExpertMemory => "Expert memory",
+            Field::Layers => "Layers",
+            Field::Attention => "Attention",
+            Field::Kv => "KV format",
+            Field::Yarn => "YaRN range",
+        }
+    }
+}
+
+/// A choice that cannot be used, in words for the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InputError {
+    /// The input it came from; `None` for a query parameter that has none.
+    pub field: Option<Field>,
+    pub message: String,
+}
+
+/// The text of every input. A blank one means the default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inputs {
+    texts: BTreeMap<Field, String>,
+}
+
+/// Used when `max_new` is blank.
+pub const DEFAULT_MAX_NEW_TOKENS: u32 = 512;
+
+impl Inputs {
+    pub fn set(&mut self, field: Field, text: impl Into<String>) {
+        self.texts.insert(field, text.into());
+    }
+
+    pub fn get(&self, field: Field) -> &str {
+        self.texts.get(&field).map_or("", |text| text.trim())
+    }
+
+    /// What the model is to be loaded with, or everything that is wrong with it.
+    pub fn load_options(&self) -> Result<LoadOptions, Vec<InputError>> {
+        let mut reader = Reader { inputs: self, errors: Vec::new() };
+        let options = LoadOptions {
+            layers: reader.optional(Field::Layers, parse_layers).flatten(),
+            max_kv_tokens: reader.optional(Field::MaxKv, |text| parse_u32(text, 1)),
+            expert_memory_bytes: reader.optional(Field::ExpertMemory, parse_bytes),
+            attention: reader.or_default(Field::Attention, parse_attention),
+            kv_f32: reader.or_default(Field::Kv, parse_kv),
+            yarn_truncate: reader.or_default(Field::Yarn, parse_yarn),
+        };
+        reader.finish(options)
+    }
+
+    /// What the model is to be asked, or everything that is wrong with it.
+    pub fn prompt(&self) -> Result<Prompt, Vec<InputError>> {
+        let mut reader = Reader { inputs: self, errors: Vec::new() };
+        let user = self.get(Field::Prompt).to_owned();
+        if user.is_empty() {
+            reader.errors.push(InputError { field: Some(Field::Prompt), message: "The prompt is empty.".to_owned() });
+        }
+        let greedy = Sampling::default();
+        let prompt = Prompt {
+            user,
+            instructions: self.get(Field::Instructions).to_owned(),
+            effort: reader.or_default(Field::Effort, parse_effort),
+            date: reader.optional(Field::Date, parse_date).flatten(),
+            max_new_tokens: reader.optional(Field::MaxNew, |text| parse_u32(text, 1)).unwrap_or(DEFAULT_MAX_NEW_TOKENS),
+            sampling: Sampling {
+                temperature: reader.optional(Field::Temperature, parse_temperature).unwrap_or(greedy.temperature),
+                top_k: reader.optional(Field::TopK, |text| parse_u32(text, 0)).unwrap_or(greedy.top_k),
+                top_p: reader.optional(Field::TopP, parse_top_p).unwrap_or(greedy.top_p),
+                seed: reader.optional(Field::Seed, parse_seed).unwrap_or(greedy.seed),
+            },
+        };
+        reader.finish(prompt)
+    }
+}
+
+/// Says whether `text` could be used for `field`, by the parser that will be used.
+pub fn check(field: Field, text: &str) -> Result<(), InputError> {
+    let text = text.trim();
+    let result = match field {
+        Field::Prompt | Field::Instructions => Ok(()),
+        Field::Gguf => check_gguf(text),
+        Field::Effort => parse_effort(text).map(drop),
+        Field::Date => parse_date(text).map(drop),
+        Field::MaxNew | Field::MaxKv => parse_u32(text, 1).map(drop),
+        Field::Temperature => parse_temperature(text).map(drop),
+        Field::TopK => parse_u32(text, 0).map(drop),
+        Field::TopP => parse_top_p(text).map(drop),
+        Field::Seed => parse_seed(text).map(drop),
+        Field::ExpertMemory => parse_bytes(text).map(drop),
+        Field::Layers => parse_layers(text).map(drop),
+        Field::Attention => parse_attention(text).map(drop),
+        Field::Kv => parse_kv(text).map(drop),
+        Field::Yarn => parse_yarn(text).map(drop),
+    };
+    result.map_err(|expected| field_error(field, text, &expected))
+}
+
+/// Reads fields one after another and keeps every error, so that the user sees all of them at once.
+struct Reader<'a> {
+    inputs: &'a Inputs,
+    errors: Vec<InputError>,
+}
+
+impl Reader<'_> {
+    fn optional<T>(&mut self, field: Field, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        let text = self.inputs.get(field);
+        if text.is_empty() {
+            return None;
+        }
+        parse(text).map_err(|expected| self.errors.push(field_error(field, text, &expected))).ok()
+    }
+
+    fn or_default<T: Default>(&mut self, field: Field, parse: impl FnOnce(&str) -> Result<T, String>) -> T {
+        self.optional(field, parse).unwrap_or_default()
+    }
+
+    fn finish<T>(self, value: T) -> Result<T, Vec<InputError>> {
+        if self.errors.is_empty() { Ok(value) } else { Err(self.errors) }
+    }
+}
+
+fn field_error(field: Field, text: &str, expected: &str) -> InputError {
+    let message = format!("{} ({}) is \"{text}\", expected {expected}.", field.label(), field.key());
+    InputError { field: Some(field), message }
+}
+
+/// An absolute http(s) URL, or a path that the page resolves against its own address.
+fn check_gguf(text: &str) -> Result<(), String> {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("http" | "https") if text.contains("://") => Ok(()),
+        Some("pylon") => {
+            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
+        }
+        Some("file") => {
+            Err("an http(s) address: a page cannot open file: addresses, use Pick file or drop the file here"
+                .to_owned())
+        }
+        _ if text.eq_ignore_ascii_case("pylon") => {
+            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
+        }
+        _ if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") => Ok(()),
+        _ => Err("an http(s) address, or a path on this host that begins with \"/\"".to_owned()),
+    }
+}
+
+fn parse_u32(text: &str, at_least: u32) -> Result<u32, String> {
+    let expected = || format!("a whole number from {at_least} to {}", u32::MAX);
+    match parse_digits(text) {
+        Some(value) => u32::try_from(value).ok().filter(|value| *value >= at_least).ok_or_else(expected),
+        None => Err(expected()),
+    }
+}
+
+fn parse_seed(text: &str) -> Result<u64, String> {
+    parse_digits(text).ok_or_else(|| format!("a whole number from 0 to {}", u64::MAX))
+}
+
+/// Like `str::parse`, without the leading `+` that it accepts.
+fn parse_digits(text: &str) -> Option<u64> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+fn parse_number(text: &str) -> Option<f32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse::<f32>().ok().filter(|value| plain && value.is_finite())
+}
+
+fn parse_temperature(text: &str) -> Result<f32, String> {
+    parse_number(text).filter(|value| *value <= 5.0).ok_or_else(|| "a number from 0 (greedy) to 5".to_owned())
+}
+
+fn parse_top_p(text: &str) -> Result<f32, String> {
+    parse_number(text)
+        .filter(|value| *value > 0.0 && *value <= 1.0)
+        .ok_or_else(|| "a number above 0 and at most 1".to_owned())
+}
+
+/// `all`, or how many of the first layers run.
+fn parse_layers(text: &str) -> Result<Option<u32>, String> {
+    if text.eq_ignore_ascii_case("all") {
+        return Ok(None);
+    }
+    parse_u32(text, 0)
+        .map(Some)
+        .map_err(|_| "\"all\" or a whole number (0 runs embedding and output head only)".to_owned())
+}
+
+fn parse_attention(text: &str) -> Result<Attention, String> {
+    match text {
+        "full" | "model" => Ok(Attention::Model),
+        "dense" => Ok(Attention::Dense),
+        "0" | "off" => Err("full or dense: running without attention is not supported".to_owned()),
+        _ => Err("full (the model's own) or dense (no sliding window)".to_owned()),
+    }
+}
+
+fn parse_kv(text: &str) -> Result<bool, String> {
+    match text {
+        "f16" => Ok(false),
+        "f32" => Ok(true),
+        _ => Err("f16 or f32".to_owned()),
+    }
+}
+
+fn parse_yarn(text: &str) -> Result<bool, String> {
+    match text {
+        "exact" => Ok(false),
+        "truncate" => Ok(true),
+        _ => Err("exact (the model's own) or truncate (as llama.cpp does)".to_owned()),
+    }
+}
+
+fn parse_effort(text: &str) -> Result<Effort, String> {
+    match text {
+        "low" => Ok(Effort::Low),
+        "medium" => Ok(Effort::Medium),
+        "high" => Ok(Effort::High),
+        _ => Err("low, medium or high".to_owned()),
+    }
+}
+
+/// `YYYY-MM-DD`, or `none` to leave the date out of the system message.
+fn parse_date(text: &str) -> Result<Option<String>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let expected = || "a date as YYYY-MM-DD, or none".to_owned();
+    let parts: Vec<&str> = text.split('-').collect();
+    let [year, month, day] = parts[..] else { return Err(expected()) };
+    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
+        return Err(expected());
+    }
+    let numbers = (parse_digits(year), parse_digits(month), parse_digits(day));
+    let (Some(year), Some(month), Some(day)) = numbers else { return Err(expected()) };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if leap => 29,
+        2 => 28,
+        1..=12 => 31,
+        _ => return Err(expected()),
+    };
+    if (1..=days).contains(&day) { Ok(Some(text.to_owned())) } else { Err(expected()) }
+}
+
+/// Bytes: a number, alone or with K, M, G (powers of 1000) or Ki, Mi, Gi (powers of 1024), with or without a B.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let expected = || "bytes, as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)".to_owned();
+    let number_len = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
+    let (number, unit) = text.split_at(number_len);
+    let scale: u64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b') {
+        "" => 1,
+        "k" => 1000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        "ki" => 1 << 10,
+        "mi" => 1 << 20,
+        "gi" => 1 << 30,
+        _ => return Err(expected()),
+    };
+    let value: f64 = number.parse().map_err(|_| expected())?;
+    let bytes = value * scale as f64;
+    // Beyond 2^53 not every byte count is exact; no GPU comes near.
+    if bytes < 1.0 || bytes > (1_u64 << 53) as f64 { Err(expected()) } else { Ok(bytes.round() as u64) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(values: &[(Field, &str)]) -> Inputs {
+        let mut inputs = Inputs::default();
+        for (field, text) in values {
+            inputs.set(*field, *text);
+        }
+        inputs
+    }
+
+    #[test]
+    fn blank_inputs_are_the_defaults() {
+        let inputs = inputs(&[(Field::Prompt, " Hi \n"), (Field::MaxKv, "  ")]);
+        assert_eq!(inputs.load_options().expect("defaults"), LoadOptions::default());
+        let prompt = inputs.prompt().expect("defaults");
+        assert_eq!(prompt.user, "Hi");
+        assert_eq!((prompt.effort, prompt.date, prompt.max_new_tokens), (Effort::Medium, None, DEFAULT_MAX_NEW_TOKENS));
+        assert_eq!(prompt.sampling, Sampling::default());
+    }
+
+    #[test]
+    fn every_choice_arrives() {
+        let inputs = inputs(&[
+            (Field::Prompt, "Hi"),
+            (Field::Instructions, "Be brief"),
+            (Field::Effort, "high"),
+            (Field::Date, "2024-02-29"),
+            (Field::MaxNew, "64"),
+            (Field::MaxKv, "4096"),
+            (Field::Temperature, "0.7"),
+            (Field::TopK, "40"),
+            (Field::TopP, "0.9"),
+            (Field::Seed, "18446744073709551615"),
+            (Field::ExpertMemory, "1.5G"),
+            (Field::Layers, "0"),
+            (Field::Attention, "dense"),
+            (Field::Kv, "f32"),
+            (Field::Yarn, "truncate"),
+        ]);
+        let options = LoadOptions {
+            layers: Some(0),
+            max_kv_tokens: Some(4096),
+            expert_memory_bytes: Some(1_500_000_000),
+            attention: Attention::Dense,
+            kv_f32: true,
+            yarn_truncate: true,
+        };
+        assert_eq!(inputs.load_options().expect("good"), options);
+        let prompt = Prompt {
+            user: "Hi".into(),
+            instructions: "Be brief".into(),
+            effort: Effort::High,
+            date: Some("2024-02-29".into()),
+            max_new_tokens: 64,
+            sampling: Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, seed: u64::MAX },
+        };
+        assert_eq!(inputs.prompt().expect("good"), prompt);
+    }
+
+    #[test]
+    fn all_errors_come_at_once_and_name_the_field() {
+        let bad = inputs(&[(Field::MaxNew, "0"), (Field::TopP, "0"), (Field::Temperature, "-1")]);
+        let errors = bad.prompt().expect_err("three bad, one missing");
+        let fields: Vec<_> = errors.iter().filter_map(|error| error.field).collect();
+        assert_eq!(fields, [Field::Prompt, Field::MaxNew, Field::Temperature, Field::TopP]);
+        assert_eq!(errors[3].message, "Top-p (top_p) is \"0\", expected a number above 0 and at most 1.");
+    }
+
+    #[test]
+    fn each_field_accepts_and_refuses_what_it_says() {
+        type Row = (Field, &'static [&'static str], &'static [&'static str]);
+        let rows: [Row; 14] = [
+            (
+                Field::Gguf,
+                &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
+                &["", "m.gguf", "pylon://h:1", "pylon", "file:///m.gguf", "ftp://h/m", "http:m"],
+            ),
+            (Field::Effort, &["low", "medium", "high"], &["", "LOW", "max"]),
+            (
+                Field::Date,
+                &["2025-06-28", "none", "2000-02-29"],
+                &["", "28.06.2025", "2025-13-01", "1900-02-29", "2025-6-28", "2025-00-10"],
+            ),
+            (Field::MaxNew, &["1", "131072"], &["", "0", "-1", "+5", "1.5", "4294967296", "ten"]),
+            (Field::MaxKv, &["32"], &["0", ""]),
+            (Field::Temperature, &["0", "0.7", "1", "5"], &["", "5.1", "-0.1", "NaN", "inf", "1e0"]),
+            (Field::TopK, &["0", "40"], &["", "-1", "a"]),
+            (Field::TopP, &["1", "0.01"], &["", "0", "1.01"]),
+            (Field::Seed, &["0", "18446744073709551615"], &["", "18446744073709551616", "x"]),
+            (
+                Field::ExpertMemory,
+                &["1", "4G", "4gb", "2 Gi", "1.5M", "512KiB"],
+                &["", "0", "4T", "G", "1.2.3M", "-4G", "99999999G"],
+            ),
+            (Field::Layers, &["all", "ALL", "0", "24"], &["", "-1", "half"]),
+            (Field::Attention, &["full", "model", "dense"], &["", "0", "off", "sparse"]),
+            (Field::Kv, &["f16", "f32"], &["", "f8", "16"]),
+            (Field::Yarn, &["exact", "truncate"], &["", "on"]),
+        ];
+        let mut failures = Vec::new();
+        for (field, good, bad) in rows {
+            failures.extend(good.iter().filter_map(|text| check(field, text).err()).map(|error| error.message));
+            failures.extend(
+                bad.iter().filter(|text| check(field, text).is_ok()).map(|text| format!("{field:?} took \"{text}\"")),
+            );
+        }
+        assert!(failures.is_empty(), "{}", failures.join("\n"));
+    }
+
+    #[test]
+    fn byte_suffixes_scale() {
+        for (text, bytes) in
+            [("4G", 4_000_000_000), ("4Gi", 4 << 30), ("1.5k", 1500), ("7", 7), ("3 MB", 3_000_000), ("2KiB", 2048)]
+        {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_and_elements_are_distinct() {
+        for (index, a) in Field::ALL.iter().enumerate() {
+            for b in &Field::ALL[index + 1..] {
+                assert!(a.key() != b.key() && a.element_id() != b.element_id(), "{a:?} {b:?}");
+            }
+        }
+    }
+}

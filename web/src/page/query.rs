@@ -1,0 +1,192 @@
+//! The part of the page's address after `?`: what it chooses, and everything in it that cannot be used.
+
+use super::inputs::{Field, InputError, Inputs, check};
+
+/// A query string, read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Query {
+    /// Values for inputs, checked by the input's own parser; `errors` names those that were refused.
+    pub inputs: Inputs,
+    /// Which inputs were named.
+    pub named: Vec<Field>,
+    /// Start loading without waiting for a click.
+    pub autostart: bool,
+    /// What could not be used. With any of these the page starts nothing by itself.
+    pub errors: Vec<InputError>,
+}
+
+/// Reads `?a=b&c=d` (the question mark may be missing). Nothing is ignored: an unknown name, a value that does not parse, a
+/// name that occurs twice and a broken escape are all errors.
+pub fn parse(query: &str) -> Query {
+    let mut reader = QueryReader::default();
+    for part in query.strip_prefix('?').unwrap_or(query).split('&').filter(|part| !part.is_empty()) {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        match (decode(key), decode(value)) {
+            (Some(key), Some(value)) => reader.pair(&key, &value),
+            _ => reader.error(None, format!("\"{part}\" in the address is not valid percent-encoded UTF-8.")),
+        }
+    }
+    reader.finish()
+}
+
+#[derive(Default)]
+struct QueryReader {
+    query: Query,
+    seen: Vec<String>,
+    sample: Option<bool>,
+}
+
+impl QueryReader {
+    fn pair(&mut self, key: &str, value: &str) {
+        if self.seen.iter().any(|seen| seen == key) {
+            return self.error(None, format!("{key} stands in the address more than once."));
+        }
+        self.seen.push(key.to_owned());
+        if let Some(field) = Field::ALL.into_iter().find(|field| field.key() == key) {
+            // A bad value goes into its input too, where it is marked and can be corrected.
+            self.query.inputs.set(field, value);
+            self.query.named.push(field);
+            return self.query.errors.extend(check(field, value).err());
+        }
+        match key {
+            "autostart" => self.query.autostart = self.switch(key, value).unwrap_or(false),
+            "sample" => self.sample = self.switch(key, value),
+            "moe" => self.moe(value),
+            "model" => self.error(None, "model in the address is not supported: name the file with gguf.".to_owned()),
+            "data" => self.error(None, "data in the address (replaying a recording) is not supported.".to_owned()),
+            _ => self.error(None, format!("The address has a parameter \"{key}\" that this page does not know.")),
+        }
+    }
+
+    /// Only the model's own routing exists here.
+    fn moe(&mut self, value: &str) {
+        match value {
+            "full" | "on" | "1" | "model" => {}
+            "fallback" | "off" | "0" => self.error(
+                None,
+                format!("moe is \"{value}\": running without the model's own expert routing is not supported, leave it out or write full."),
+            ),
+            _ => self.error(None, format!("moe is \"{value}\", expected full.")),
+        }
+    }
+
+    fn switch(&mut self, key: &str, value: &str) -> Option<bool> {
+        match value {
+            "yes" | "true" | "on" | "1" => Some(true),
+            "no" | "false" | "off" | "0" => Some(false),
+            _ => {
+                self.error(None, format!("{key} is \"{value}\", expected yes or no."));
+                None
+            }
+        }
+    }
+
+    /// `sample` says the same as a temperature of zero or above zero, so the two must agree.
+    fn finish(mut self) -> Query {
+        let temperature = self.query.inputs.get(Field::Temperature).parse::<f32>().ok();
+        match (self.sample, temperature) {
+            (Some(false), Some(value)) if value > 0.0 => {
+                self.error(Some(Field::Temperature), format!("sample=no (greedy) contradicts temp={value}."));
+            }
+            (Some(true), Some(0.0)) => {
+                self.error(Some(Field::Temperature), "sample=yes contradicts temp=0 (greedy).".to_owned());
+            }
+            (Some(sample), None) if !self.seen.iter().any(|seen| seen == Field::Temperature.key()) => {
+                self.query.inputs.set(Field::Temperature, if sample { "1" } else { "0" });
+                self.query.named.push(Field::Temperature);
+            }
+            _ => {}
+        }
+        self.query
+    }
+
+    fn error(&mut self, field: Option<Field>, message: String) {
+        self.query.errors.push(InputError { field, message });
+    }
+}
+
+/// Form decoding: `+` is a space, `%41` a byte; `None` for a broken escape or bytes that are not UTF-8.
+fn decode(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'+' => b' ',
+            b'%' => hex(rest.next()?)? << 4 | hex(rest.next()?)?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).map(|value| value as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn messages(query: &str) -> Vec<String> {
+        parse(query).errors.into_iter().map(|error| error.message).collect()
+    }
+
+    #[test]
+    fn an_empty_query_chooses_nothing() {
+        for query in ["", "?", "?&&"] {
+            assert_eq!(parse(query), Query::default(), "{query}");
+        }
+    }
+
+    #[test]
+    fn values_reach_their_inputs_decoded() {
+        let query = parse(
+            "?gguf=http%3A%2F%2Fh%3A1%2Fm.gguf&prompt=Add+2+and+%C3%A9%2B1.&max_new=64&layers=all&autostart=yes&moe=full",
+        );
+        assert_eq!(query.errors, []);
+        assert!(query.autostart);
+        assert_eq!(query.inputs.get(Field::Gguf), "http://h:1/m.gguf");
+        assert_eq!(query.inputs.get(Field::Prompt), "Add 2 and é+1.");
+        assert_eq!(query.inputs.get(Field::MaxNew), "64");
+        assert_eq!(query.named, [Field::Gguf, Field::Prompt, Field::MaxNew, Field::Layers]);
+    }
+
+    #[test]
+    fn nothing_is_ignored() {
+        let cases = [
+            ("?max_new=zero", "Max new tokens (max_new) is \"zero\""),
+            ("?temp=", "Temperature (temp) is \"\""),
+            ("?tmep=1", "a parameter \"tmep\" that this page does not know"),
+            ("?seed=1&seed=2", "seed stands in the address more than once"),
+            ("?prompt=%4", "not valid percent-encoded UTF-8"),
+            ("?prompt=%ff", "not valid percent-encoded UTF-8"),
+            ("?prompt=%zz", "not valid percent-encoded UTF-8"),
+            ("?gguf=pylon://h:9899", "pylon node is not supported"),
+            ("?gguf=file:///m.gguf", "cannot open file: addresses"),
+            ("?moe=fallback", "expert routing is not supported"),
+            ("?moe=maybe", "moe is \"maybe\", expected full"),
+            ("?attn=0", "without attention is not supported"),
+            ("?autostart=perhaps", "autostart is \"perhaps\", expected yes or no"),
+            ("?autostart", "autostart is \"\", expected yes or no"),
+            ("?data=x.json", "not supported"),
+            ("?model=x", "not supported"),
+            ("?sample=no&temp=0.7", "sample=no (greedy) contradicts temp=0.7"),
+            ("?temp=0&sample=yes", "sample=yes contradicts temp=0"),
+        ];
+        for (query, words) in cases {
+            let messages = messages(query);
+            assert!(messages.len() == 1 && messages[0].contains(words), "{query}: {messages:?}");
+        }
+        assert_eq!(messages("?max_new=a&top_k=b&x=c").len(), 3);
+        let query = parse("?max_new=a");
+        assert_eq!((query.inputs.get(Field::MaxNew), &query.named[..]), ("a", &[Field::MaxNew][..]), "to be corrected");
+    }
+
+    #[test]
+    fn sample_sets_the_temperature_when_there_is_none() {
+        assert_eq!(parse("sample=yes").inputs.get(Field::Temperature), "1");
+        assert_eq!(parse("sample=0").inputs.get(Field::Temperature), "0");
+        assert_eq!(parse("sample=yes&temp=0.4").inputs.get(Field::Temperature), "0.4");
+        assert_eq!(messages("sample=yes&temp=x").len(), 1);
+    }
+}

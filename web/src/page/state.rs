@@ -1,0 +1,408 @@
+//! Everything the page knows, worked out from the events of the worker and the user's own actions. Pure: no browser in here,
+//! so recorded runs can be played into it in native tests.
+
+use std::collections::VecDeque;
+
+use gptoss_telemetry::{
+    AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
+    Stage, StageStatus, TokenInfo, TopToken, WorkCounters,
+};
+
+/// What the page as a whole is doing; `data-state` on the body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Phase {
+    #[default]
+    Idle,
+    Loading,
+    Ready,
+    Generating,
+    Done,
+    Error,
+    Stopped,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Loading => "loading",
+            Phase::Ready => "ready",
+            Phase::Generating => "generating",
+            Phase::Done => "done",
+            Phase::Error => "error",
+            Phase::Stopped => "stopped",
+        }
+    }
+
+    /// Something is going on that STOP can end.
+    pub fn busy(self) -> bool {
+        matches!(self, Phase::Loading | Phase::Generating)
+    }
+}
+
+/// Fetching, as last reported.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FetchProgress {
+    pub fetched_bytes: u64,
+    pub needed_bytes: u64,
+    pub requests: u32,
+    pub bytes_per_second: Option<f64>,
+}
+
+/// A tensor that is where it belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ArrivedTensor {
+    pub name: String,
+    pub format: String,
+    pub bytes: u64,
+    pub index: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StageState {
+    pub status: Option<StageStatus>,
+    pub elapsed_ms: Option<f64>,
+}
+
+/// One token of the answer, as the stream shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamToken {
+    pub text: String,
+    pub channel: Channel,
+    pub recipient: Option<String>,
+    /// A new message begins with this token, though the one before was on the same channel.
+    pub starts_message: bool,
+    /// `None` when it was drawn from beyond the candidates that were read back.
+    pub probability: Option<f32>,
+    pub entropy_nats: f32,
+    pub elapsed_ms: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prefill {
+    pub done_tokens: u32,
+    pub total_tokens: u32,
+    pub elapsed_ms: f64,
+}
+
+/// How an answer ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    pub reason: FinishReason,
+    pub new_tokens: u32,
+    pub prefill_tokens_per_second: Option<f64>,
+    pub decode_tokens_per_second: Option<f64>,
+}
+
+/// The answer in progress or just given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Answer {
+    /// Counts answers, so that whoever draws them sees that a new one began.
+    pub number: u32,
+    pub prompt_tokens: Option<u32>,
+    pub prefill: Option<Prefill>,
+    pub tokens: Vec<StreamToken>,
+    /// Tokens of any kind, format tokens included.
+    pub generated: u32,
+    pub final_text: String,
+    pub analysis_text: String,
+    pub top: Vec<TopToken>,
+    /// The token that was chosen from `top`.
+    pub chosen_id: Option<u32>,
+    /// Entropy of every token, in nats.
+    pub entropies: Vec<f32>,
+    pub decode_tokens_per_second: Option<f64>,
+    /// On the worker's clock, from the question to the first token; replaced by the engine's own number at the end.
+    pub time_to_first_token_ms: Option<f64>,
+    pub last_token_ms: Option<f64>,
+    pub finished: Option<Finished>,
+    begun_at_ms: Option<f64>,
+    in_message: bool,
+}
+
+impl Answer {
+    /// Prompt tokens per second: the engine's own number, or what its progress so far amounts to.
+    pub fn prefill_tokens_per_second(&self) -> Option<f64> {
+        if let Some(finished) = &self.finished {
+            return finished.prefill_tokens_per_second;
+        }
+        let prefill = self.prefill.as_ref()?;
+        (prefill.done_tokens > 0 && prefill.elapsed_ms > 0.0)
+            .then(|| f64::from(prefill.done_tokens) / prefill.elapsed_ms * 1000.0)
+    }
+
+    /// New tokens per second: the engine's own number, or its latest while tokens still come.
+    pub fn decode_rate(&self) -> Option<f64> {
+        match &self.finished {
+            Some(finished) => finished.decode_tokens_per_second,
+            None => self.decode_tokens_per_second,
+        }
+    }
+}
+
+/// KV cache fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvUse {
+    pub used_tokens: u32,
+    pub capacity_tokens: u32,
+    pub bytes: u64,
+}
+
+/// How many envelopes the event log keeps.
+pub const LOG_CAPACITY: usize = 4096;
+
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    pub phase: Phase,
+    pub host_ready: bool,
+    pub model_loaded: bool,
+    pub adapter: Option<AdapterInfo>,
+    pub model: Option<ModelInfo>,
+    pub plan: Option<MemoryPlan>,
+    pub fetch: Option<FetchProgress>,
+    pub tensors: Vec<ArrivedTensor>,
+    pub tensor_count: Option<u32>,
+    pub gpu_allocated_bytes: Option<u64>,
+    pub load_ms: Option<f64>,
+    pub answer: Answer,
+    pub kv: Option<KvUse>,
+    pub experts: Option<CacheCounters>,
+    pub work: Option<WorkCounters>,
+    pub failure: Option<Failure>,
+    /// Events that were sent but never arrived, by the gaps in their numbers.
+    pub missing_events: u64,
+    /// The last events, oldest first.
+    pub log: VecDeque<Envelope>,
+    /// Events that the log no longer holds because it is bounded.
+    pub log_dropped: u64,
+    stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
+    next_sequence: u64,
+    stopping: bool,
+}
+
+impl State {
+    pub fn stage(&self, stage: Stage) -> StageState {
+        self.stages[stage_index(stage)]
+    }
+
+    /// The stage that is under way.
+    pub fn running_stage(&self) -> Option<Stage> {
+        all_stages().find(|stage| self.stage(*stage).status == Some(StageStatus::Started))
+    }
+
+    /// STOP was pressed and has not taken effect yet.
+    pub fn stopping(&self) -> bool {
+        self.stopping
+    }
+
+    /// The user asked for a model: whatever was known about another one is over.
+    pub fn load_requested(&mut self) {
+        let kept = std::mem::take(self);
+        *self = Self {
+            phase: Phase::Loading,
+            host_ready: kept.host_ready,
+            answer: Answer { number: kept.answer.number + 1, ..Answer::default() },
+            missing_events: kept.missing_events,
+            log: kept.log,
+            log_dropped: kept.log_dropped,
+            next_sequence: kept.next_sequence,
+            ..Self::default()
+        };
+    }
+
+    /// The user asked a question of the model that is loaded.
+    pub fn answer_requested(&mut self) {
+        self.phase = Phase::Generating;
+        self.begin_answer();
+    }
+
+    pub fn stop_requested(&mut self) {
+        self.stopping = self.phase.busy();
+    }
+
+    /// Something failed on the page itself, or the worker died.
+    pub fn fail(&mut self, failure: Failure) {
+        self.phase = Phase::Error;
+        self.stopping = false;
+        self.failure = Some(failure);
+    }
+
+    /// A new worker begins to number its events at zero.
+    pub fn worker_started(&mut self) {
+        self.next_sequence = 0;
+        self.host_ready = false;
+    }
+
+    /// The worker is gone, and the model with it.
+    pub fn worker_died(&mut self, failure: Failure) {
+        self.model_loaded = false;
+        self.host_ready = false;
+        // A worker that panics sends its own words first; they say more than that it is gone.
+        let own_words = self.failure.take().filter(|earlier| earlier.kind == FailureKind::Internal);
+        self.fail(own_words.unwrap_or(failure));
+    }
+
+    /// Takes one event in. Events of the worker come in order; a gap is counted.
+    pub fn apply(&mut self, envelope: Envelope) {
+        self.missing_events += envelope.sequence.saturating_sub(self.next_sequence);
+        self.next_sequence = self.next_sequence.max(envelope.sequence + 1);
+        self.apply_event(&envelope.event, envelope.at_ms);
+        if self.log.len() == LOG_CAPACITY {
+            self.log.pop_front();
+            self.log_dropped += 1;
+        }
+        self.log.push_back(envelope);
+    }
+
+    fn apply_event(&mut self, event: &Event, at_ms: f64) {
+        match event {
+            Event::HostReady => self.host_ready = true,
+            Event::Stage { stage, status, elapsed_ms } => self.apply_stage(*stage, *status, *elapsed_ms, at_ms),
+            Event::Adapter(adapter) => self.adapter = Some(adapter.clone()),
+            Event::Model(model) => self.model = Some(model.clone()),
+            Event::Plan(plan) => self.plan = Some(plan.clone()),
+            Event::Fetch { fetched_bytes, needed_bytes, requests, bytes_per_second } => {
+                self.fetch = Some(FetchProgress {
+                    fetched_bytes: *fetched_bytes,
+                    needed_bytes: *needed_bytes,
+                    requests: *requests,
+                    bytes_per_second: *bytes_per_second,
+                });
+            }
+            Event::Tensor { name, format, bytes, index, count } => {
+                self.tensor_count = Some(*count);
+                let (name, format) = (name.clone(), format.clone());
+                self.tensors.push(ArrivedTensor { name, format, bytes: *bytes, index: *index });
+            }
+            Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
+            Event::Ready { load_ms } => {
+                self.load_ms = Some(*load_ms);
+                self.model_loaded = true;
+                self.phase = Phase::Ready;
+            }
+            Event::PromptEncoded { tokens, .. } => self.answer.prompt_tokens = Some(*tokens),
+            Event::Prefill { done_tokens, total_tokens, elapsed_ms } => {
+                let (done_tokens, total_tokens, elapsed_ms) = (*done_tokens, *total_tokens, *elapsed_ms);
+                self.answer.prefill = Some(Prefill { done_tokens, total_tokens, elapsed_ms });
+            }
+            Event::Token(token) => self.apply_token(token, at_ms),
+            Event::Kv { used_tokens, capacity_tokens, bytes } => {
+                self.kv = Some(KvUse { used_tokens: *used_tokens, capacity_tokens: *capacity_tokens, bytes: *bytes });
+            }
+            Event::Experts(counters) => self.experts = Some(*counters),
+            Event::Work(counters) => self.work = Some(*counters),
+            Event::Finished { .. } => self.apply_finished(event),
+            Event::Stopped { model_loaded } => {
+                self.model_loaded = *model_loaded;
+                self.stopping = false;
+                self.phase = Phase::Stopped;
+            }
+            Event::Failed { failure, .. } => {
+                if failure.kind == FailureKind::DeviceLost {
+                    self.model_loaded = false;
+                }
+                self.fail(failure.clone());
+            }
+        }
+    }
+
+    fn apply_stage(&mut self, stage: Stage, status: StageStatus, elapsed_ms: Option<f64>, at_ms: f64) {
+        self.stages[stage_index(stage)] = StageState { status: Some(status), elapsed_ms };
+        // The worker goes on to the answer by itself when the load command carried a prompt.
+        if stage == Stage::PromptEncode && status == StageStatus::Started {
+            self.phase = Phase::Generating;
+            self.answer.begun_at_ms = Some(at_ms);
+            self.begin_answer_stages();
+        }
+    }
+
+    fn begin_answer(&mut self) {
+        self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
+        self.failure = None;
+        self.stopping = false;
+        for stage in Stage::ANSWER {
+            self.stages[stage_index(stage)] = StageState::default();
+        }
+    }
+
+    fn begin_answer_stages(&mut self) {
+        for stage in [Stage::Prefill, Stage::Decode] {
+            self.stages[stage_index(stage)] = StageState::default();
+        }
+    }
+
+    fn apply_token(&mut self, token: &TokenInfo, at_ms: f64) {
+        let answer = &mut self.answer;
+        if answer.generated == 0 {
+            answer.time_to_first_token_ms = answer.begun_at_ms.map(|begun_at_ms| at_ms - begun_at_ms);
+        }
+        answer.last_token_ms = Some(token.elapsed_ms);
+        answer.generated = token.index + 1;
+        answer.top.clone_from(&token.top);
+        answer.chosen_id = Some(token.id);
+        answer.entropies.push(token.entropy_nats);
+        answer.decode_tokens_per_second = token.decode_tokens_per_second.or(answer.decode_tokens_per_second);
+        let Some(channel) = token.channel else {
+            answer.in_message = false;
+            return;
+        };
+        if token.text.is_empty() {
+            return;
+        }
+        match channel {
+            Channel::Final => answer.final_text.push_str(&token.text),
+            Channel::Analysis => answer.analysis_text.push_str(&token.text),
+            Channel::Commentary | Channel::ToolCall => {}
+        }
+        answer.tokens.push(StreamToken {
+            text: token.text.clone(),
+            channel,
+            recipient: token.recipient.clone(),
+            starts_message: !answer.in_message,
+            probability: token.probability,
+            entropy_nats: token.entropy_nats,
+            elapsed_ms: token.elapsed_ms,
+        });
+        answer.in_message = true;
+    }
+
+    fn apply_finished(&mut self, event: &Event) {
+        let Event::Finished {
+            reason,
+            new_tokens,
+            final_text,
+            analysis_text,
+            prefill_tokens_per_second,
+            decode_tokens_per_second,
+            time_to_first_token_ms,
+            ..
+        } = event
+        else {
+            return;
+        };
+        self.answer.final_text.clone_from(final_text);
+        self.answer.analysis_text.clone_from(analysis_text);
+        self.answer.finished = Some(Finished {
+            reason: *reason,
+            new_tokens: *new_tokens,
+            prefill_tokens_per_second: *prefill_tokens_per_second,
+            decode_tokens_per_second: *decode_tokens_per_second,
+        });
+        self.answer.time_to_first_token_ms = time_to_first_token_ms.or(self.answer.time_to_first_token_ms);
+        self.stopping = false;
+        self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
+    }
+}
+
+/// Every stage, in the order in which they happen.
+pub fn all_stages() -> impl Iterator<Item = Stage> {
+    Stage::LOAD.into_iter().chain(Stage::ANSWER)
+}
+
+/// Stages are declared in the order of [`all_stages`]; a test holds the two together.
+fn stage_index(stage: Stage) -> usize {
+    stage as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+use gptoss_telemetry::{FailureKind, Sequencer};
+
+use super::*;
+
+/// Plays events into a state, numbered as a worker numbers them.
+struct Run {
+    sequencer: Sequencer,
+    state: State,
+}
+
+impl Run {
+    fn new() -> Self {
+        let mut run = Self { sequencer: Sequencer::new(1), state: State::default() };
+        run.event(Event::HostReady);
+        run
+    }
+
+    fn event(&mut self, event: Event) -> &State {
+        let sent = self.sequencer.wrap(0.0, event);
+        // Through the wire, as it happens on the page.
+        self.state.apply(Envelope::from_json(&sent.to_json()).expect("round trip"));
+        &self.state
+    }
+
+    fn stage(&mut self, stage: Stage, status: StageStatus) -> &State {
+        let elapsed_ms = (status != StageStatus::Started).then_some(2.5);
+        self.event(Event::Stage { stage, status, elapsed_ms })
+    }
+
+    fn loaded() -> Self {
+        let mut run = Self::new();
+        run.state.load_requested();
+        for stage in Stage::LOAD {
+            run.stage(stage, StageStatus::Started);
+            run.stage(stage, StageStatus::Completed);
+        }
+        run.event(Event::Ready { load_ms: 12.0 });
+        run
+    }
+}
+
+fn token(index: u32, text: &str, channel: Option<Channel>) -> Event {
+    Event::Token(TokenInfo {
+        index,
+        id: 100 + index,
+        text: text.to_owned(),
+        channel,
+        recipient: None,
+        probability: Some(0.75),
+        entropy_nats: 0.5,
+        top: vec![TopToken { id: 100 + index, text: text.to_owned(), probability: 0.75 }],
+        elapsed_ms: 30.0,
+        decode_tokens_per_second: (index > 0).then_some(33.0),
+    })
+}
+
+fn finished(reason: FinishReason, final_text: &str) -> Event {
+    Event::Finished {
+        reason,
+        new_tokens: 3,
+        final_text: final_text.to_owned(),
+        analysis_text: "think".to_owned(),
+        tool_calls: Vec::new(),
+        prefill_tokens_per_second: Some(100.0),
+        decode_tokens_per_second: Some(33.0),
+        time_to_first_token_ms: Some(250.0),
+    }
+}
+
+#[test]
+fn stage_order_is_the_declared_one() {
+    for (index, stage) in all_stages().enumerate() {
+        assert_eq!(stage_index(stage), index, "{stage:?}");
+    }
+}
+
+#[test]
+fn a_load_with_a_prompt_goes_from_idle_to_done() {
+    let mut run = Run::new();
+    assert_eq!(run.state.phase, Phase::Idle);
+    assert!(run.state.host_ready);
+    run.state.load_requested();
+    assert_eq!(run.state.phase, Phase::Loading);
+    assert_eq!(run.stage(Stage::WeightsFetch, StageStatus::Started).running_stage(), Some(Stage::WeightsFetch));
+    run.stage(Stage::WeightsFetch, StageStatus::Completed);
+    let state = run.event(Event::Ready { load_ms: 12.0 });
+    assert_eq!((state.phase, state.model_loaded, state.load_ms), (Phase::Ready, true, Some(12.0)));
+    assert_eq!(run.stage(Stage::PromptEncode, StageStatus::Started).phase, Phase::Generating);
+    run.event(token(0, "", None));
+    run.event(token(1, "thi", Some(Channel::Analysis)));
+    run.event(token(2, "nk", Some(Channel::Analysis)));
+    run.event(token(3, "", None));
+    let state = run.event(token(4, "7", Some(Channel::Final)));
+    assert_eq!((state.answer.analysis_text.as_str(), state.answer.final_text.as_str()), ("think", "7"));
+    assert_eq!(state.answer.generated, 5);
+    assert_eq!(state.answer.entropies.len(), 5, "format tokens count too");
+    let starts: Vec<bool> = state.answer.tokens.iter().map(|token| token.starts_message).collect();
+    assert_eq!(starts, [true, false, true]);
+    let state = run.event(finished(FinishReason::Return, "7"));
+    assert_eq!(state.phase, Phase::Done);
+    assert_eq!(state.answer.time_to_first_token_ms, Some(250.0), "the engine's own number");
+    assert_eq!(state.missing_events, 0);
+}
+
+#[test]
+fn a_second_question_starts_from_nothing_but_keeps_the_model() {
+    let mut run = Run::loaded();
+    run.state.answer_requested();
+    run.stage(Stage::PromptEncode, StageStatus::Started);
+    run.event(token(0, "old", Some(Channel::Final)));
+    run.event(finished(FinishReason::Return, "old"));
+    let number = run.state.answer.number;
+    run.state.answer_requested();
+    assert_eq!(run.state.phase, Phase::Generating);
+    assert_eq!(run.state.answer, Answer { number: number + 1, ..Answer::default() });
+    assert!(run.state.model_loaded);
+    assert_eq!(run.state.stage(Stage::Decode), StageState::default());
+    assert_eq!(run.state.stage(Stage::WeightsFetch).status, Some(StageStatus::Completed));
+}
+
+#[test]
+fn the_engines_own_final_text_wins() {
+    let mut run = Run::loaded();
+    run.event(token(0, "partial", Some(Channel::Final)));
+    assert_eq!(run.event(finished(FinishReason::Return, "whole")).answer.final_text, "whole");
+}
+
+#[test]
+fn stop_takes_effect_only_when_the_worker_says_so() {
+    let mut run = Run::new();
+    run.state.stop_requested();
+    assert!(!run.state.stopping(), "nothing to stop");
+    run.state.load_requested();
+    run.state.stop_requested();
+    assert!(run.state.stopping());
+    assert_eq!(run.state.phase, Phase::Loading);
+    let state = run.event(Event::Stopped { model_loaded: false });
+    assert_eq!((state.phase, state.stopping(), state.model_loaded), (Phase::Stopped, false, false));
+
+    let mut run = Run::loaded();
+    run.state.answer_requested();
+    run.state.stop_requested();
+    let state = run.event(finished(FinishReason::Stopped, ""));
+    assert_eq!((state.phase, state.stopping(), state.model_loaded), (Phase::Stopped, false, true));
+}
+
+#[test]
+fn a_failure_is_kept_until_the_next_attempt() {
+    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into() };
+    let mut run = Run::new();
+    run.state.load_requested();
+    run.stage(Stage::RangeCheck, StageStatus::Failed);
+    let state = run.event(Event::Failed { stage: Stage::RangeCheck, failure: failure.clone() });
+    assert_eq!((state.phase, state.failure.as_ref()), (Phase::Error, Some(&failure)));
+    run.state.load_requested();
+    assert_eq!((run.state.phase, &run.state.failure), (Phase::Loading, &None));
+    assert_eq!(run.state.stage(Stage::RangeCheck), StageState::default());
+    assert!(run.state.host_ready, "the worker is still the same");
+    run.state.worker_died(failure.clone());
+    assert!(!run.state.host_ready && !run.state.model_loaded);
+    assert_eq!(run.state.failure, Some(failure));
+}
+
+#[test]
+fn a_dying_workers_own_words_are_kept_and_a_new_one_counts_from_zero() {
+    let failure = |message: &str| Failure { kind: FailureKind::Internal, message: message.into(), advice: "".into() };
+    let mut run = Run::loaded();
+    run.event(Event::Failed { stage: Stage::Decode, failure: failure("index out of bounds") });
+    run.state.worker_died(failure("unreachable"));
+    assert_eq!(run.state.failure, Some(failure("index out of bounds")));
+    run.state.worker_started();
+    run.sequencer = Sequencer::new(2);
+    assert_eq!(run.event(Event::HostReady).missing_events, 0);
+    assert!(run.state.host_ready);
+}
+
+#[test]
+fn a_lost_device_takes_the_model_with_it() {
+    let failure = Failure { kind: FailureKind::DeviceLost, message: "gone".into(), advice: "again".into() };
+    let state = Run::loaded().event(Event::Failed { stage: Stage::Decode, failure }).clone();
+    assert_eq!((state.phase, state.model_loaded), (Phase::Error, false));
+}
+
+#[test]
+fn gaps_are_counted_and_the_log_is_bounded() {
+    let mut run = Run::new();
+    run.sequencer.wrap(0.0, Event::HostReady);
+    run.sequencer.wrap(0.0, Event::HostReady);
+    assert_eq!(run.event(Event::GpuMemory { allocated_bytes: 5 }).missing_events, 2);
+    for _ in 0..LOG_CAPACITY {
+        run.event(Event::GpuMemory { allocated_bytes: 6 });
+    }
+    assert_eq!((run.state.log.len(), run.state.log_dropped), (LOG_CAPACITY, 2));
+    assert_eq!(run.state.missing_events, 2);
+}
+
+#[test]
+fn measurements_that_never_came_are_none() {
+    let state = Run::loaded().state;
+    assert_eq!((state.gpu_allocated_bytes, state.kv, state.experts, state.work), (None, None, None, None));
+    assert_eq!((state.answer.decode_tokens_per_second, state.fetch), (None, None));
+}

@@ -1,0 +1,220 @@
+//! What the user does: clicks, keys, files.
+
+use std::rc::Rc;
+
+use gptoss_telemetry::{Command, Failure, FailureKind, ModelLocation};
+use js_sys::Reflect;
+use wasm_bindgen::JsValue;
+use web_sys::{DragEvent, Event, File, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
+
+use super::dom::{document, element, listen, report, show, window};
+use super::worker_link::WorkerLink;
+use super::{App, catalog, log, stream};
+use crate::page::inputs::{Field, InputError};
+use crate::page::{inputs, query};
+
+impl App {
+    /// Wires everything up, takes the address in, and looks at what the host has to offer.
+    pub(super) fn start(self: &Rc<Self>) {
+        self.listen_to_buttons();
+        self.listen_to_keys();
+        self.listen_to_files();
+        let query = query::parse(&window().location().search().unwrap_or_default());
+        self.controls.set(Field::Date, &today());
+        self.controls.fill(&query);
+        WorkerLink::start(self);
+        if !query.errors.is_empty() {
+            self.refuse(&query.errors);
+        } else if !has_webgpu() {
+            self.change(|state| state.fail(no_webgpu()));
+        }
+        let autostart = query.autostart && query.errors.is_empty();
+        if query.named.contains(&Field::Gguf) {
+            if autostart {
+                self.load();
+            }
+        } else {
+            catalog::offer(self, autostart);
+        }
+        report(element::<HtmlElement>("load").remove_attribute("disabled"));
+        self.request_frame();
+    }
+
+    /// LOAD MODEL: loads, and then answers the prompt if there is one.
+    pub(super) fn load(self: &Rc<Self>) {
+        if self.state.borrow().phase.busy() {
+            return;
+        }
+        let inputs = self.controls.read();
+        let file = self.controls.file();
+        let mut errors = Vec::new();
+        let model = match &file {
+            Some(file) => Some(ModelLocation::PickedFile { name: file.name() }),
+            None => location(inputs.get(Field::Gguf)).map_err(|error| errors.push(error)).ok(),
+        };
+        let options = inputs.load_options().map_err(|wrong| errors.extend(wrong)).ok();
+        let prompt = if inputs.get(Field::Prompt).is_empty() {
+            Some(None)
+        } else {
+            inputs.prompt().map(Some).map_err(|wrong| errors.extend(wrong)).ok()
+        };
+        match (model, options, prompt) {
+            (Some(model), Some(options), Some(prompt)) if errors.is_empty() => {
+                self.change(|state| state.load_requested());
+                WorkerLink::send(self, &Command::Load { model, options, prompt }, file.as_ref());
+            }
+            _ => self.refuse(&errors),
+        }
+    }
+
+    /// ASK: another question to the model that is loaded.
+    pub(super) fn ask(self: &Rc<Self>) {
+        {
+            let state = self.state.borrow();
+            if state.phase.busy() || !state.model_loaded {
+                return;
+            }
+        }
+        match self.controls.read().prompt() {
+            Ok(prompt) => {
+                self.change(|state| state.answer_requested());
+                WorkerLink::send(self, &Command::Generate { prompt }, None);
+            }
+            Err(errors) => self.refuse(&errors),
+        }
+    }
+
+    pub(super) fn stop(self: &Rc<Self>) {
+        if self.state.borrow().phase.busy() && !self.state.borrow().stopping() {
+            self.change(|state| state.stop_requested());
+            WorkerLink::send(self, &Command::Stop, None);
+        }
+    }
+
+    fn on_click(self: &Rc<Self>, id: &str, action: fn(&Rc<Self>)) {
+        let app = Rc::clone(self);
+        listen(&element::<HtmlElement>(id), "click", move |_: Event| action(&app));
+    }
+
+    fn listen_to_buttons(self: &Rc<Self>) {
+        self.on_click("load", Self::load);
+        self.on_click("ask", Self::ask);
+        self.on_click("stop", Self::stop);
+        self.on_click("pick", |_| element::<HtmlElement>("file").click());
+        self.on_click("unpick", |app| {
+            app.controls.pick(None);
+            report(element::<HtmlElement>("gguf-url").focus());
+        });
+        self.on_click("copy-answer", |app| stream::copy_final(&app.state.borrow()));
+        self.on_click("log-copy", |app| log::copy(&app.state.borrow()));
+        self.on_click("log-export", |app| log::export(&app.state.borrow()));
+        let app = Rc::clone(self);
+        listen(&window(), "resize", move |_: Event| {
+            app.view.borrow_mut().resized();
+            app.request_frame();
+        });
+        let app = Rc::clone(self);
+        listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
+            app.controls.pick(None);
+            app.controls.set(Field::Gguf, &element::<HtmlSelectElement>("model-select").value());
+        });
+    }
+
+    /// Escape stops, Ctrl+Enter asks (or loads, before there is a model), Enter in the address loads.
+    fn listen_to_keys(self: &Rc<Self>) {
+        let app = Rc::clone(self);
+        listen(&document(), "keydown", move |event: KeyboardEvent| match event.key().as_str() {
+            "Escape" => app.stop(),
+            "Enter" if event.ctrl_key() || event.meta_key() => {
+                event.prevent_default();
+                if app.state.borrow().model_loaded { app.ask() } else { app.load() }
+            }
+            _ => {}
+        });
+        let app = Rc::clone(self);
+        listen(&element::<HtmlElement>(Field::Gguf.element_id()), "keydown", move |event: KeyboardEvent| {
+            if event.key() == "Enter" && !event.ctrl_key() && !event.meta_key() {
+                app.load();
+            }
+        });
+    }
+
+    fn listen_to_files(self: &Rc<Self>) {
+        let app = Rc::clone(self);
+        listen(&element::<HtmlElement>("file"), "change", move |_: Event| {
+            let picked = element::<HtmlInputElement>("file").files().and_then(|files| files.get(0));
+            if picked.is_some() {
+                app.controls.pick(picked);
+            }
+        });
+        listen(&document(), "dragover", |event: DragEvent| {
+            if carries_files(&event) {
+                event.prevent_default();
+                show("drop", true);
+            }
+        });
+        listen(&document(), "dragleave", |event: DragEvent| {
+            // Leaving one element for another of the page is not leaving the page.
+            if event.related_target().is_none() {
+                show("drop", false);
+            }
+        });
+        let app = Rc::clone(self);
+        listen(&document(), "drop", move |event: DragEvent| {
+            show("drop", false);
+            if carries_files(&event) {
+                event.prevent_default();
+                app.controls.pick(dropped_file(&event));
+            }
+        });
+    }
+}
+
+/// The address as the worker takes it: absolute, a path being one on this page's host.
+fn location(text: &str) -> Result<ModelLocation, InputError> {
+    let field = Some(Field::Gguf);
+    if text.is_empty() {
+        let message =
+            "There is no model to load: give the address of a GGUF file, pick one, or drop one here.".to_owned();
+        return Err(InputError { field, message });
+    }
+    inputs::check(Field::Gguf, text)?;
+    let page = window().location().href().unwrap_or_default();
+    match web_sys::Url::new_with_base(text, &page) {
+        Ok(url) => Ok(ModelLocation::Url { url: url.href() }),
+        Err(_) => Err(InputError { field, message: format!("The address \"{text}\" is not a valid URL.") }),
+    }
+}
+
+fn carries_files(event: &DragEvent) -> bool {
+    event.data_transfer().is_some_and(|data| data.types().includes(&JsValue::from_str("Files"), 0))
+}
+
+fn dropped_file(event: &DragEvent) -> Option<File> {
+    event.data_transfer()?.files()?.get(0)
+}
+
+/// Today where the user is, as the system message writes it.
+fn today() -> String {
+    let now = js_sys::Date::new_0();
+    format!("{:04}-{:02}-{:02}", now.get_full_year(), now.get_month() + 1, now.get_date())
+}
+
+fn has_webgpu() -> bool {
+    Reflect::get(&window().navigator(), &JsValue::from_str("gpu")).is_ok_and(|gpu| gpu.is_object())
+}
+
+fn no_webgpu() -> Failure {
+    let (message, advice) = if window().is_secure_context() {
+        (
+            "This browser offers no WebGPU, which the model runs on.",
+            "Use Chrome or Edge 113 or newer, Safari 26, or Firefox where WebGPU is on; hardware acceleration has to be enabled in the settings.",
+        )
+    } else {
+        (
+            "Browsers offer WebGPU only to secure pages, and this one came over plain http from another machine.",
+            "Open it over https, or as http://127.0.0.1 or http://localhost on the machine that serves it.",
+        )
+    };
+    Failure { kind: FailureKind::NoGpu, message: message.to_owned(), advice: advice.to_owned() }
+}

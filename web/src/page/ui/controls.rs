@@ -1,0 +1,120 @@
+//! The inputs: read into commands, filled from the address, marked when they cannot be used.
+
+use std::cell::RefCell;
+
+use gptoss_telemetry::{Failure, FailureKind};
+use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
+
+use super::dom::{element, report, show};
+use crate::page::format;
+use crate::page::inputs::{Field, InputError, Inputs};
+use crate::page::query::Query;
+
+/// What the user picked besides the inputs themselves.
+#[derive(Default)]
+pub struct Controls {
+    file: RefCell<Option<File>>,
+}
+
+impl Controls {
+    /// What stands in every input, and removes earlier marks.
+    pub fn read(&self) -> Inputs {
+        self.mark_invalid(&[]);
+        let mut inputs = Inputs::default();
+        for field in Field::ALL {
+            inputs.set(field, value(field));
+        }
+        inputs
+    }
+
+    /// Puts the address's values into the inputs, and opens the folded groups that hold one of them.
+    pub fn fill(&self, query: &Query) {
+        for &field in &query.named {
+            set_value(field, query.inputs.get(field));
+            let input: HtmlElement = element(field.element_id());
+            if let Ok(Some(group)) = input.closest("details") {
+                report(group.set_attribute("open", ""));
+            }
+        }
+    }
+
+    pub fn set(&self, field: Field, text: &str) {
+        set_value(field, text);
+    }
+
+    pub fn is_blank(&self, field: Field) -> bool {
+        value(field).trim().is_empty()
+    }
+
+    /// Marks the inputs that `errors` name and no others; opens the group of each and puts the cursor into the first.
+    pub fn mark_invalid(&self, errors: &[InputError]) {
+        for field in Field::ALL {
+            let input: HtmlElement = element(field.element_id());
+            if errors.iter().any(|error| error.field == Some(field)) {
+                report(input.set_attribute("aria-invalid", "true"));
+                if let Ok(Some(group)) = input.closest("details") {
+                    report(group.set_attribute("open", ""));
+                }
+            } else {
+                report(input.remove_attribute("aria-invalid"));
+            }
+        }
+        if let Some(field) = errors.iter().find_map(|error| error.field) {
+            report(element::<HtmlElement>(field.element_id()).focus());
+        }
+    }
+
+    pub fn file(&self) -> Option<File> {
+        self.file.borrow().clone()
+    }
+
+    /// Uses a picked file instead of the address; `None` goes back to the address.
+    pub fn pick(&self, file: Option<File>) {
+        show("picked", file.is_some());
+        if let Some(file) = &file {
+            let text = format!("{} · {}", file.name(), format::bytes(file.size() as u64));
+            element::<HtmlElement>("picked-name").set_text_content(Some(&text));
+        }
+        // Otherwise picking the same file again would not be noticed.
+        element::<HtmlInputElement>("file").set_value("");
+        *self.file.borrow_mut() = file;
+    }
+}
+
+/// All of them at once, one per line.
+pub fn request_failure(errors: &[InputError]) -> Failure {
+    let message: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+    let advice = if errors.iter().any(|error| error.field.is_some()) {
+        "Correct the marked inputs and try again."
+    } else {
+        "Correct the page's address and reload."
+    };
+    Failure { kind: FailureKind::Request, message: message.join("\n"), advice: advice.to_owned() }
+}
+
+fn value(field: Field) -> String {
+    let id = field.element_id();
+    match field {
+        Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
+        Field::Effort | Field::Attention | Field::Kv | Field::Yarn => element::<HtmlSelectElement>(id).value(),
+        _ => element::<HtmlInputElement>(id).value(),
+    }
+}
+
+fn set_value(field: Field, text: &str) {
+    let id = field.element_id();
+    match field {
+        Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
+        Field::Effort | Field::Attention | Field::Kv | Field::Yarn => {
+            let select: HtmlSelectElement = element(id);
+            let before = select.value();
+            // The one alias that is not an option of its own.
+            select.set_value(if (field, text) == (Field::Attention, "model") { "full" } else { text });
+            // A value that is no option leaves a list with nothing chosen.
+            if select.selected_index() < 0 {
+                select.set_value(&before);
+            }
+        }
+        _ => element::<HtmlInputElement>(id).set_value(text),
+    }
+}

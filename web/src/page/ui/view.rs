@@ -1,0 +1,456 @@
+//! One drawing: the state into the document. Everything is compared with what is there before it is written.
+
+use gptoss_telemetry::{FailureKind, Stage, StageStatus};
+use web_sys::{Element, HtmlElement, HtmlProgressElement, HtmlTextAreaElement};
+
+use super::charts::{EntropyLine, WeightCells, set_share};
+use super::controls::Controls;
+use super::dom::{Texts, append, document, element, report, show};
+use super::log::LogView;
+use super::long_tasks::LongTasks;
+use super::stream::StreamView;
+use crate::page::cards::{device_facts, model_facts};
+use crate::page::describe::{sentence, stage_name, status_word};
+use crate::page::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
+use crate::page::state::{Phase, StageState, State, all_stages};
+
+const NOT_PLANNED: &str = "not planned";
+/// Names of the latest tensors on the page.
+const LATEST_TENSORS: usize = 4;
+
+/// One line of the stage list.
+struct StageRow {
+    stage: Stage,
+    item: Element,
+    mark: Element,
+    time: Element,
+    drawn: Option<StageState>,
+}
+
+/// One line of the most likely tokens.
+struct TopRow {
+    item: Element,
+    mark: Element,
+    token: Element,
+    bar: Element,
+    probability: Element,
+}
+
+pub struct View {
+    texts: Texts,
+    stages: Vec<StageRow>,
+    top: Vec<TopRow>,
+    cells: WeightCells,
+    entropy: EntropyLine,
+    stream: StreamView,
+    log: LogView,
+    facts: [Vec<(String, String)>; 2],
+    phase: Option<Phase>,
+    tensors: usize,
+    top_drawn: (u32, u32),
+    memory_parts: [u64; 4],
+    load_share: f64,
+    announced_final_bytes: usize,
+}
+
+impl View {
+    pub fn new() -> Self {
+        Self {
+            texts: Texts::default(),
+            stages: stage_list(),
+            top: Vec::new(),
+            cells: WeightCells::new(),
+            entropy: EntropyLine::new(),
+            stream: StreamView::default(),
+            log: LogView::new(),
+            facts: [Vec::new(), Vec::new()],
+            phase: None,
+            tensors: 0,
+            top_drawn: (0, 0),
+            memory_parts: [0; 4],
+            load_share: 0.0,
+            announced_final_bytes: 0,
+        }
+    }
+
+    /// The canvases have another width: they have to be drawn again though nothing else changed.
+    pub fn resized(&mut self) {
+        self.cells.resized();
+        self.entropy.resized();
+    }
+
+    pub fn draw(&mut self, state: &State, controls: &Controls, long_tasks: &LongTasks) {
+        self.draw_status(state);
+        self.draw_buttons(state, controls);
+        self.draw_failure(state);
+        self.draw_stages(state);
+        self.draw_weights(state);
+        self.draw_memory(state);
+        self.draw_cards(state);
+        self.draw_next_token(state);
+        self.draw_caches(state);
+        self.draw_work(state);
+        self.draw_page(state, long_tasks);
+        self.stream.draw(&state.answer);
+        self.log.draw(state);
+        self.announce(state);
+    }
+
+    fn measured(&mut self, id: &'static str, value: Option<String>) {
+        self.texts.value(id, value, NOT_MEASURED);
+    }
+
+    fn draw_status(&mut self, state: &State) {
+        if self.phase != Some(state.phase)
+            && let Some(body) = document().body()
+        {
+            report(body.set_attribute("data-state", state.phase.name()));
+        }
+        self.texts.set("status", &sentence(state));
+        let answer = &state.answer;
+        self.measured("prefill-rate", answer.prefill_tokens_per_second().map(|rate| format::rate(Some(rate))));
+        self.measured("decode-rate", answer.decode_rate().map(|rate| format::rate(Some(rate))));
+        self.measured("ttft", answer.time_to_first_token_ms.map(|ms| milliseconds(Some(ms))));
+        self.measured("gpu-allocated", state.gpu_allocated_bytes.map(bytes));
+        self.texts.set("chip-model", state.model.as_ref().map_or("no model", |model| &model.name));
+        let device = match &state.adapter {
+            Some(adapter) => format!("{} · {} tier", adapter.name, adapter.tier),
+            None => "no GPU asked for yet".to_owned(),
+        };
+        self.texts.set("chip-device", &device);
+    }
+
+    fn draw_buttons(&mut self, state: &State, controls: &Controls) {
+        let busy = state.phase.busy();
+        let share = state.fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes));
+        let (label, note) = match state.phase {
+            Phase::Loading => ("LOADING", loading_note(state, share)),
+            _ if state.model_loaded => ("MODEL LOADED", if busy { "answering" } else { "load again" }.to_owned()),
+            Phase::Error => ("LOAD MODEL", "try again".to_owned()),
+            _ => ("LOAD MODEL", "then answer the prompt".to_owned()),
+        };
+        self.texts.set("load-label", label);
+        self.texts.set("load-note", &note);
+        let load: HtmlElement = element("load");
+        if self.load_share != share.unwrap_or(0.0) {
+            self.load_share = share.unwrap_or(0.0);
+            set_share(&load, "--loaded", self.load_share);
+        }
+        let attribute = |name: &str, value: bool| {
+            let value = if value { "true" } else { "false" };
+            if load.get_attribute(name).as_deref() != Some(value) {
+                report(load.set_attribute(name, value));
+            }
+        };
+        // Not `disabled`: that would take the focus away from whoever pressed it.
+        attribute("aria-disabled", busy);
+        attribute("aria-busy", state.phase == Phase::Loading);
+        attribute("data-loaded", state.model_loaded);
+        let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
+        enable("ask", state.model_loaded && !busy && !prompt_is_empty);
+        enable("stop", busy && !state.stopping());
+        enable("copy-answer", !state.answer.final_text.is_empty());
+        enable("pick", !busy);
+        enable("unpick", !busy && controls.file().is_some());
+    }
+
+    fn draw_failure(&mut self, state: &State) {
+        let failure = state.failure.as_ref();
+        self.texts.set("error-title", failure.map_or("", |failure| failure_title(failure.kind)));
+        self.texts.set("error", failure.map_or("", |failure| &failure.message));
+        self.texts.set("error-advice", failure.map_or("", |failure| &failure.advice));
+        show("error-panel", state.failure.is_some());
+    }
+
+    fn draw_stages(&mut self, state: &State) {
+        for row in &mut self.stages {
+            let stage = state.stage(row.stage);
+            if row.drawn == Some(stage) {
+                continue;
+            }
+            row.drawn = Some(stage);
+            let word = status_word(stage.status);
+            report(row.item.set_attribute("data-status", word));
+            row.mark.set_text_content(Some(stage_mark(stage.status)));
+            row.time.set_text_content(Some(&match stage.status {
+                None => String::new(),
+                Some(StageStatus::Started) => "running".to_owned(),
+                Some(StageStatus::Completed) => milliseconds(stage.elapsed_ms),
+                Some(StageStatus::Failed | StageStatus::Cancelled) => {
+                    format!("{word}, {}", milliseconds(stage.elapsed_ms))
+                }
+            }));
+        }
+    }
+
+    fn draw_weights(&mut self, state: &State) {
+        let fetch = state.fetch;
+        let summary = fetch.map(|fetch| format!("{} of {}", bytes(fetch.fetched_bytes), bytes(fetch.needed_bytes)));
+        self.measured("weights-summary", summary);
+        let share = fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes)).unwrap_or(0.0);
+        let progress: HtmlProgressElement = element("weights-progress");
+        if progress.value() != share {
+            progress.set_value(share);
+        }
+        let rate = fetch.and_then(|fetch| fetch.bytes_per_second);
+        self.measured("weights-rate", rate.map(|rate| format::bytes_per_second(Some(rate))));
+        self.measured("weights-requests", fetch.map(|fetch| count(u64::from(fetch.requests))));
+        let tensors = state.tensor_count.map(|all| format!("{} of {}", state.tensors.len(), count(u64::from(all))));
+        self.measured("weights-tensors", tensors);
+        self.measured("load-time", state.load_ms.map(|ms| milliseconds(Some(ms))));
+        self.cells.draw(state);
+        if self.tensors != state.tensors.len() {
+            self.tensors = state.tensors.len();
+            let list: Element = element("weights-latest");
+            list.set_text_content(None);
+            for tensor in state.tensors.iter().rev().take(LATEST_TENSORS) {
+                let Some(line) = append(&list, "li", "", "") else { continue };
+                append(&line, "span", "", &tensor.name);
+                append(&line, "span", "", &tensor.format);
+                append(&line, "span", "", &bytes(tensor.bytes));
+            }
+        }
+    }
+
+    fn draw_memory(&mut self, state: &State) {
+        let plan = state.plan.as_ref();
+        let mut planned = |id: &'static str, value: Option<String>| self.texts.value(id, value, NOT_PLANNED);
+        planned("memory-summary", plan.map(|plan| format!("{} planned on the GPU", bytes(plan.gpu_total_bytes))));
+        planned("plan-dense", plan.map(|plan| bytes(plan.dense_bytes)));
+        planned(
+            "plan-experts",
+            plan.map(|plan| {
+                let (slots, experts) = (plan.expert_slots_per_layer, plan.experts_per_layer);
+                format!("{} · {slots} of {experts} per layer", bytes(plan.expert_bytes))
+            }),
+        );
+        planned(
+            "plan-kv",
+            plan.map(|plan| format!("{} · {} tokens", bytes(plan.kv_bytes), count(u64::from(plan.kv_capacity_tokens)))),
+        );
+        planned("plan-scratch", plan.map(|plan| bytes(plan.scratch_bytes)));
+        planned("plan-host", plan.map(|plan| bytes(plan.host_bytes)));
+        planned("plan-load", plan.map(|plan| bytes(plan.load_bytes)));
+        self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
+        let parts =
+            plan.map_or([0; 4], |plan| [plan.dense_bytes, plan.expert_bytes, plan.kv_bytes, plan.scratch_bytes]);
+        if self.memory_parts != parts {
+            self.memory_parts = parts;
+            let total = parts.iter().sum();
+            let bar = element::<Element>("memory-bar").children();
+            for (index, part) in parts.into_iter().enumerate() {
+                if let Some(part_of_bar) = bar.item(index as u32) {
+                    set_share(&part_of_bar, "flex-basis", fraction(part, total).unwrap_or(0.0));
+                }
+            }
+        }
+    }
+
+    fn draw_cards(&mut self, state: &State) {
+        let cards =
+            [("model", state.model.as_ref().map(model_facts)), ("device", state.adapter.as_ref().map(device_facts))];
+        for ((name, facts), drawn) in cards.into_iter().zip(&mut self.facts) {
+            let facts = facts.unwrap_or_default();
+            if *drawn != facts {
+                fill_facts(&element(&format!("{name}-facts")), &facts);
+                show(&format!("{name}-empty"), facts.is_empty());
+                *drawn = facts;
+            }
+        }
+    }
+
+    fn draw_next_token(&mut self, state: &State) {
+        let answer = &state.answer;
+        self.draw_top(state);
+        let entropies = &answer.entropies;
+        let nats = |value: f32| format!("{value:.2} nats");
+        self.measured("entropy-last", entropies.last().map(|&value| nats(value)));
+        let mean = (!entropies.is_empty()).then(|| entropies.iter().sum::<f32>() / entropies.len() as f32);
+        self.measured("entropy-mean", mean.map(nats));
+        self.measured("token-time", answer.last_token_ms.map(|ms| milliseconds(Some(ms))));
+        self.entropy.draw(answer);
+        let summary = match (answer.prompt_tokens, answer.generated) {
+            (None, _) => String::new(),
+            (Some(prompt), 0) => format!("{} in the prompt", format::plural(u64::from(prompt), "token")),
+            (Some(prompt), new) => format!("{prompt} prompt + {}", format::plural(u64::from(new), "new token")),
+        };
+        self.texts.set("answer-summary", &summary);
+    }
+
+    /// Drawn once per token: the number of tokens tells whether there is a new one.
+    fn draw_top(&mut self, state: &State) {
+        let answer = &state.answer;
+        let drawn = (answer.number, answer.generated);
+        if self.top_drawn == drawn {
+            return;
+        }
+        self.top_drawn = drawn;
+        show("top-empty", answer.top.is_empty());
+        let list: Element = element("top-tokens");
+        while self.top.len() < answer.top.len() {
+            let Some(row) = top_row(&list) else { return };
+            self.top.push(row);
+        }
+        for row in self.top.drain(answer.top.len()..) {
+            row.item.remove();
+        }
+        for (row, token) in self.top.iter().zip(&answer.top) {
+            let chosen = answer.chosen_id == Some(token.id);
+            row.item.set_class_name(if chosen { "chosen" } else { "" });
+            row.mark.set_text_content(Some(if chosen { "▸" } else { "" }));
+            row.token.set_text_content(Some(&format::visible_token(&token.text)));
+            row.probability.set_text_content(Some(&percent(f64::from(token.probability))));
+            set_share(&row.bar, "--p", f64::from(token.probability));
+        }
+    }
+
+    fn draw_caches(&mut self, state: &State) {
+        let experts = state.experts;
+        let rate = experts.and_then(|experts| fraction(experts.hits, experts.hits + experts.misses));
+        self.measured("experts-summary", rate.map(|rate| format!("{} hits", percent(rate))));
+        set_meter("experts-meter", rate);
+        self.measured("experts-hits", experts.map(|experts| count(experts.hits)));
+        self.measured("experts-misses", experts.map(|experts| count(experts.misses)));
+        self.measured("experts-evictions", experts.map(|experts| count(experts.evictions)));
+        let resident = experts.map(|experts| format!("{} of {}", experts.resident, experts.slots));
+        self.measured("experts-resident", resident);
+        self.measured("experts-loaded", experts.map(|experts| bytes(experts.loaded_bytes)));
+        let kv = state.kv;
+        let summary = kv.map(|kv| {
+            let (used, capacity) = (u64::from(kv.used_tokens), u64::from(kv.capacity_tokens));
+            format!("{} of {} tokens · {}", count(used), count(capacity), bytes(kv.bytes))
+        });
+        self.measured("kv-summary", summary);
+        set_meter("kv-meter", kv.and_then(|kv| fraction(u64::from(kv.used_tokens), u64::from(kv.capacity_tokens))));
+    }
+
+    fn draw_work(&mut self, state: &State) {
+        let work = state.work;
+        self.measured("work-submits", work.map(|work| count(work.submits)));
+        self.measured("work-dispatches", work.map(|work| count(work.dispatches)));
+        self.measured("work-buffers", work.map(|work| count(work.buffers_created)));
+        self.measured("work-bind-groups", work.map(|work| count(work.bind_groups_created)));
+        self.measured("work-pipelines", work.map(|work| count(work.pipelines_created)));
+        self.measured("work-status", work.map(|work| bytes(work.status_readback_bytes)));
+        self.measured("work-sampling", work.map(|work| bytes(work.sampling_readback_bytes)));
+        self.measured("work-fetched", work.map(|work| bytes(work.weights_fetched_bytes)));
+        self.measured("work-used", work.map(|work| bytes(work.weights_used_bytes)));
+    }
+
+    fn draw_page(&mut self, state: &State, long_tasks: &LongTasks) {
+        let counts = long_tasks.counts();
+        self.measured("long-tasks-busy", counts.map(|counts| count(u64::from(counts.busy))));
+        self.measured("long-tasks-all", counts.map(|counts| count(u64::from(counts.all))));
+        let longest = counts
+            .map(|counts| if counts.all == 0 { "none".to_owned() } else { milliseconds(Some(counts.longest_ms)) });
+        self.measured("long-tasks-longest", longest);
+        let received = state.log_dropped + state.log.len() as u64;
+        self.texts.set("events-received", &count(received));
+        self.texts.set("events-missing", &count(state.missing_events));
+        let summary = match received {
+            0 => "no events".to_owned(),
+            received => format::plural(received, "event"),
+        };
+        self.texts.set("log-summary", &summary);
+    }
+
+    /// For those who listen: every change of phase, and the answer sentence by sentence.
+    fn announce(&mut self, state: &State) {
+        let text = &state.answer.final_text;
+        if self.phase != Some(state.phase) {
+            // The page just opened: nothing happened yet.
+            if self.phase.is_some() {
+                self.texts.set("announce", &sentence(state));
+            }
+            self.phase = Some(state.phase);
+        }
+        if text.len() < self.announced_final_bytes {
+            self.announced_final_bytes = 0;
+        }
+        let rest = text.get(self.announced_final_bytes..).unwrap_or_default();
+        let complete = match state.phase {
+            Phase::Done => rest.len(),
+            _ => rest.rfind(['.', '!', '?', '\n']).map_or(0, |end| end + 1),
+        };
+        if complete > 0 {
+            self.texts.set("announce", &rest[..complete]);
+            self.announced_final_bytes += complete;
+        }
+    }
+}
+
+fn stage_list() -> Vec<StageRow> {
+    let list: Element = element("stages");
+    let add = |stage| {
+        let class = if stage == Stage::ANSWER[0] { "answer-begins" } else { "" };
+        let item = append(&list, "li", class, "")?;
+        let mark = append(&item, "span", "mark", "")?;
+        append(&item, "span", "name", stage_name(stage))?;
+        let time = append(&item, "span", "time", "")?;
+        Some(StageRow { stage, item, mark, time, drawn: None })
+    };
+    all_stages().filter_map(add).collect()
+}
+
+fn top_row(list: &Element) -> Option<TopRow> {
+    let item = append(list, "li", "", "")?;
+    let part = |class| append(&item, "span", class, "");
+    let (mark, token, bar, probability) = (part("mark")?, part("token")?, part("bar")?, part("p")?);
+    Some(TopRow { item, mark, token, bar, probability })
+}
+
+/// How far the weights are, or the stage before them.
+fn loading_note(state: &State, share: Option<f64>) -> String {
+    match (share, state.running_stage()) {
+        (Some(share), _) => percent(share),
+        (None, Some(stage)) => stage_name(stage).to_owned(),
+        (None, None) => "starting".to_owned(),
+    }
+}
+
+fn stage_mark(status: Option<StageStatus>) -> &'static str {
+    match status {
+        None => "·",
+        Some(StageStatus::Started) => "▸",
+        Some(StageStatus::Completed) => "✓",
+        Some(StageStatus::Failed) => "✕",
+        Some(StageStatus::Cancelled) => "■",
+    }
+}
+
+fn failure_title(kind: FailureKind) -> &'static str {
+    match kind {
+        FailureKind::NoGpu => "No usable GPU",
+        FailureKind::Source => "The file cannot be reached",
+        FailureKind::File => "The file is damaged",
+        FailureKind::Model => "This model does not run here",
+        FailureKind::Memory => "Not enough GPU memory",
+        FailureKind::Request => "This cannot be done as asked",
+        FailureKind::DeviceLost => "The GPU went away",
+        FailureKind::Internal => "A fault of this program",
+    }
+}
+
+fn fill_facts(list: &Element, facts: &[(String, String)]) {
+    list.set_text_content(None);
+    for (name, value) in facts {
+        let Some(row) = append(list, "div", "", "") else { continue };
+        append(&row, "dt", "", name);
+        append(&row, "dd", "", value);
+    }
+}
+
+fn set_meter(id: &str, share: Option<f64>) {
+    let meter: web_sys::HtmlMeterElement = element(id);
+    let share = share.unwrap_or(0.0);
+    if meter.value() != share {
+        meter.set_value(share);
+    }
+}
+
+fn enable(id: &str, enabled: bool) {
+    let button: web_sys::HtmlButtonElement = element(id);
+    if button.disabled() == enabled {
+        button.set_disabled(!enabled);
+    }
+}

@@ -1,0 +1,125 @@
+//! The worker at the other end: commands out, events in.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use gptoss_telemetry::{Command, Envelope, Failure, FailureKind};
+use js_sys::Array;
+use wasm_bindgen::JsValue;
+use web_sys::{ErrorEvent, File, MessageEvent, Worker, WorkerOptions, WorkerType};
+
+use super::App;
+use super::dom::{document, listen};
+
+/// What trunk calls the worker's loader; it lies beside the page's own files.
+const WORKER_SCRIPT: &str = "worker_loader.js";
+
+/// A worker and the commands that wait for it to be up.
+#[derive(Default)]
+pub struct WorkerLink {
+    worker: Option<Worker>,
+    ready: bool,
+    waiting: Vec<Array>,
+}
+
+impl WorkerLink {
+    /// Sends a command, with the picked file beside it where there is one. Kept back until the worker says that it
+    /// takes commands.
+    pub fn send(app: &Rc<App>, command: &Command, file: Option<&File>) {
+        let json = match serde_json::to_string(command) {
+            Ok(json) => json,
+            Err(error) => {
+                return app.change(|state| state.fail(internal(format!("a command cannot be sent: {error}"))));
+            }
+        };
+        let message = Array::of2(&json.into(), &file.map_or(JsValue::NULL, |file| file.clone().into()));
+        Self::start(app);
+        let mut link = app.worker.borrow_mut();
+        link.waiting.push(message);
+        link.flush();
+    }
+
+    /// Starts the worker if there is none.
+    pub fn start(app: &Rc<App>) {
+        if app.worker.borrow().worker.is_some() {
+            return;
+        }
+        let options = WorkerOptions::new();
+        options.set_type(WorkerType::Module);
+        let base = document().base_uri().ok().flatten().unwrap_or_default();
+        let started = web_sys::Url::new_with_base(WORKER_SCRIPT, &base)
+            .and_then(|url| Worker::new_with_options(&url.href(), &options));
+        match started {
+            Ok(worker) => {
+                Self::listen(app, &worker);
+                *app.worker.borrow_mut() = Self { worker: Some(worker), ready: false, waiting: Vec::new() };
+                app.change(|state| state.worker_started());
+            }
+            Err(error) => app.change(|state| state.fail(internal(format!("the worker cannot be started: {error:?}")))),
+        }
+    }
+
+    fn listen(app: &Rc<App>, worker: &Worker) {
+        let events = Rc::clone(app);
+        listen(worker, "message", move |message: MessageEvent| receive(&events, &message));
+        let died = Rc::clone(app);
+        listen(worker, "error", move |error: ErrorEvent| {
+            let place = match error.filename() {
+                file if file.is_empty() => String::new(),
+                file => format!(" ({file}, line {})", error.lineno()),
+            };
+            let message = match error.message() {
+                message if message.is_empty() => "the engine's worker could not be loaded".to_owned(),
+                message => format!("the engine's worker stopped: {message}{place}"),
+            };
+            end(&died, message);
+        });
+        let unreadable = Rc::clone(app);
+        listen(worker, "messageerror", move |_: MessageEvent| {
+            end(&unreadable, "the engine's worker sent something that cannot be read".to_owned());
+        });
+    }
+
+    fn flush(&mut self) {
+        let Some(worker) = self.worker.as_ref().filter(|_| self.ready) else { return };
+        for message in self.waiting.drain(..) {
+            super::dom::report(worker.post_message(&message));
+        }
+    }
+
+    fn set_ready(link: &RefCell<Self>) {
+        let mut link = link.borrow_mut();
+        link.ready = true;
+        link.flush();
+    }
+}
+
+fn receive(app: &Rc<App>, message: &MessageEvent) {
+    let parsed = match message.data().as_string() {
+        Some(text) => Envelope::from_json(&text).map_err(|error| error.to_string()),
+        None => Err("the engine's worker sent something other than text".to_owned()),
+    };
+    match parsed {
+        Ok(envelope) => {
+            app.change(|state| state.apply(envelope));
+            if app.state.borrow().host_ready && !app.worker.borrow().ready {
+                WorkerLink::set_ready(&app.worker);
+            }
+        }
+        Err(message) => end(app, message),
+    }
+}
+
+/// A worker that failed in a way of its own is not to be trusted: the next load starts a new one.
+fn end(app: &Rc<App>, message: String) {
+    let link = std::mem::take(&mut *app.worker.borrow_mut());
+    if let Some(worker) = link.worker {
+        worker.terminate();
+    }
+    app.change(|state| state.worker_died(internal(message)));
+}
+
+pub fn internal(message: String) -> Failure {
+    let advice = "Reload the page and try again. If it happens again, please report it with the event log (copy or export below).";
+    Failure { kind: FailureKind::Internal, message, advice: advice.to_owned() }
+}

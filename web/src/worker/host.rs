@@ -1,0 +1,82 @@
+//! What the engine sees of the worker: somewhere to send events, and whether to stop.
+
+use std::cell::{Cell, RefCell};
+
+use gptoss_engine::Host;
+use gptoss_telemetry::{Event, Failure, FailureKind, Sequencer, Stage, StageStatus};
+use wasm_bindgen::JsValue;
+use web_sys::DedicatedWorkerGlobalScope;
+use web_time::Instant;
+
+use super::stop::StopSignal;
+
+pub struct WorkerHost {
+    scope: DedicatedWorkerGlobalScope,
+    begin: Instant,
+    sequencer: RefCell<Sequencer>,
+    stop: StopSignal,
+    running: Cell<Option<(Stage, Instant)>>,
+}
+
+impl WorkerHost {
+    pub fn new(scope: DedicatedWorkerGlobalScope) -> Self {
+        Self {
+            scope,
+            begin: Instant::now(),
+            // Milliseconds since 1970 tell one worker from another on any one page.
+            sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
+            stop: StopSignal::default(),
+            running: Cell::new(None),
+        }
+    }
+
+    pub fn stop(&self) -> &StopSignal {
+        &self.stop
+    }
+
+    pub fn post(&self, event: Event) {
+        if let Event::Stage { stage, status, .. } = &event {
+            self.running.set((*status == StageStatus::Started).then(|| (*stage, Instant::now())));
+        }
+        let at_ms = self.begin.elapsed().as_secs_f64() * 1000.0;
+        let envelope = self.sequencer.borrow_mut().wrap(at_ms, event);
+        post_text(&self.scope, &envelope.to_json());
+    }
+
+    /// For a stage whose future was dropped: it cannot report its own end any more.
+    pub fn cancel_running_stage(&self) -> Stage {
+        let Some((stage, begin)) = self.running.get() else { return Stage::LOAD[0] };
+        let elapsed_ms = Some(begin.elapsed().as_secs_f64() * 1000.0);
+        self.post(Event::Stage { stage, status: StageStatus::Cancelled, elapsed_ms });
+        stage
+    }
+}
+
+impl Host for WorkerHost {
+    fn emit(&self, event: Event) {
+        self.post(event);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.stop.is_requested()
+    }
+}
+
+/// A text always can be posted; should a browser refuse, the page sees the gap in the numbers.
+fn post_text(scope: &DedicatedWorkerGlobalScope, text: &str) {
+    if let Err(error) = scope.post_message(&JsValue::from_str(text)) {
+        web_sys::console::error_1(&error);
+    }
+}
+
+/// Words for the page before a panic ends the worker. Nothing of the worker's own state can be trusted then, so the
+/// message is numbered beyond any that were sent.
+pub fn post_failure_of_panic(scope: &DedicatedWorkerGlobalScope, message: &str) {
+    let failure = Failure {
+        kind: FailureKind::Internal,
+        message: format!("the engine's worker stopped: {message}"),
+        advice: "Load the model again. If it happens again, please report it with the event log.".to_owned(),
+    };
+    let envelope = Sequencer::new(0).wrap(0.0, Event::Failed { stage: Stage::GpuDevice, failure });
+    post_text(scope, &envelope.to_json());
+}

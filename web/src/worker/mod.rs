@@ -1,0 +1,142 @@
+//! The worker: owns engine, GPU and source. Takes [`Command`]s, one task at a time, and posts events.
+
+mod host;
+mod open;
+mod stop;
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+
+use futures_util::future::{Either, select};
+use gptoss_engine::{Engine, EngineError, StageError};
+use gptoss_telemetry::{Command, Event, Failure, FailureKind, LoadOptions, ModelLocation, Prompt, Stage};
+use js_sys::Array;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
+
+use self::host::WorkerHost;
+
+/// One per worker, for as long as it lives.
+struct Worker {
+    host: WorkerHost,
+    /// Taken out while it answers.
+    engine: RefCell<Option<Engine>>,
+}
+
+/// What a message asks for: a command, and the picked file where there is one.
+type Order = (Command, Option<File>);
+
+/// Starts the worker. Called once, by `bin/worker.rs`.
+pub fn run() {
+    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
+    let worker = Rc::new(Worker { host: WorkerHost::new(scope.clone()), engine: RefCell::new(None) });
+    let failing = scope.clone();
+    crate::panic::report(move |message| host::post_failure_of_panic(&failing, message));
+    let orders = Rc::clone(&worker);
+    let receive = Closure::<dyn FnMut(MessageEvent)>::new(move |message: MessageEvent| match read(&message.data()) {
+        Ok(order) => orders.obey(order),
+        Err(detail) => {
+            orders.fail(Stage::GpuDevice, internal(format!("the page sent a command that cannot be read: {detail}")))
+        }
+    });
+    scope.set_onmessage(Some(receive.as_ref().unchecked_ref()));
+    receive.forget();
+    worker.host.post(Event::HostReady);
+}
+
+fn read(data: &JsValue) -> Result<Order, String> {
+    let parts: &Array = data.dyn_ref().ok_or("it is not a list")?;
+    let json = parts.get(0).as_string().ok_or("it has no text")?;
+    let command = serde_json::from_str(&json).map_err(|error| error.to_string())?;
+    Ok((command, parts.get(1).dyn_into().ok()))
+}
+
+impl Worker {
+    fn obey(self: &Rc<Self>, (command, file): Order) {
+        let work = match command {
+            Command::Stop => return self.host.stop().request(),
+            Command::Load { .. } | Command::Generate { .. } if self.host.stop().is_armed() => {
+                let failure = internal("the page sent a command while another was under way".to_owned());
+                return self.fail(Stage::GpuDevice, failure);
+            }
+            Command::Load { model, options, prompt } => Either::Left((model, options, prompt)),
+            Command::Generate { prompt } => Either::Right(prompt),
+        };
+        self.host.stop().arm();
+        let worker = Rc::clone(self);
+        spawn_local(async move {
+            let done = match work {
+                Either::Left((model, options, prompt)) => worker.load(model, file, &options, prompt).await,
+                Either::Right(prompt) => worker.answer(&prompt).await,
+            };
+            worker.host.stop().disarm();
+            worker.settle(done);
+        });
+    }
+
+    /// Tells how a task that did not end well ended.
+    fn settle(&self, done: Result<(), StageError>) {
+        match done {
+            Ok(()) => {}
+            Err(error) if error.is_cancelled() => {
+                self.host.post(Event::Stopped { model_loaded: self.engine.borrow().is_some() });
+            }
+            Err(error) => {
+                let failure = error.failure();
+                if failure.kind == FailureKind::DeviceLost {
+                    self.engine.take();
+                }
+                self.fail(error.stage, failure);
+            }
+        }
+    }
+
+    /// Loads a model in place of the one before, and answers the prompt if there is one.
+    ///
+    /// STOP drops the loading future wherever it waits: requests are aborted and GPU memory is freed with it.
+    async fn load(
+        &self,
+        model: ModelLocation,
+        file: Option<File>,
+        options: &LoadOptions,
+        prompt: Option<Prompt>,
+    ) -> Result<(), StageError> {
+        // Before anything is allocated: two models need not fit side by side.
+        self.engine.take();
+        let loading = pin!(open::load(&self.host, &model, file, options));
+        let engine = match select(loading, pin!(self.host.stop().requested())).await {
+            Either::Left((loaded, _)) => loaded?,
+            Either::Right(_) => {
+                let stage = self.host.cancel_running_stage();
+                return Err(StageError { stage, error: EngineError::Cancelled });
+            }
+        };
+        self.engine.replace(Some(engine));
+        match prompt {
+            Some(prompt) => self.answer(&prompt).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn answer(&self, prompt: &Prompt) -> Result<(), StageError> {
+        let Some(mut engine) = self.engine.take() else {
+            let error = EngineError::Option { what: "model", expected: "one that is loaded", got: "none".to_owned() };
+            return Err(StageError { stage: Stage::PromptEncode, error });
+        };
+        let answered = engine.answer(prompt, &self.host).await;
+        self.engine.replace(Some(engine));
+        answered.map(drop)
+    }
+
+    fn fail(&self, stage: Stage, failure: Failure) {
+        self.host.post(Event::Failed { stage, failure });
+    }
+}
+
+fn internal(message: String) -> Failure {
+    let advice = "Reload the page so that both sides are of the same build.".to_owned();
+    Failure { kind: FailureKind::Internal, message, advice }
+}
