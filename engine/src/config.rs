@@ -76,11 +76,21 @@ impl ModelConfig {
             if good { Ok(()) } else { Err(keys.wrong(key, expected, got)) }
         };
         require(self.layers > 0, "block_count", "at least 1".into(), self.layers)?;
-        require(self.hidden > 0 && self.hidden % 32 == 0, "embedding_length", "a multiple of 32".into(), self.hidden)?;
-        require(self.ff > 0 && self.ff % 32 == 0, "expert_feed_forward_length", "a multiple of 32".into(), self.ff)?;
+        require(
+            self.hidden > 0 && self.hidden.is_multiple_of(32),
+            "embedding_length",
+            "a multiple of 32".into(),
+            self.hidden,
+        )?;
+        require(
+            self.ff > 0 && self.ff.is_multiple_of(32),
+            "expert_feed_forward_length",
+            "a multiple of 32".into(),
+            self.ff,
+        )?;
         require(self.kv_heads > 0, "attention.head_count_kv", "at least 1".into(), self.kv_heads)?;
         require(
-            self.query_heads >= self.kv_heads && self.query_heads % self.kv_heads == 0,
+            self.query_heads >= self.kv_heads && self.query_heads.is_multiple_of(self.kv_heads),
             "attention.head_count",
             format!("a multiple of head_count_kv ({})", self.kv_heads),
             self.query_heads,
@@ -116,7 +126,7 @@ impl ModelConfig {
 
     /// The window of a layer: even layers slide, odd ones see everything (0).
     pub fn window_of(&self, layer: u32) -> u32 {
-        if layer % 2 == 0 { self.window_tokens } else { 0 }
+        if layer.is_multiple_of(2) { self.window_tokens } else { 0 }
     }
 }
 

@@ -20,7 +20,10 @@ macro_rules! case_logits {
     };
 }
 /// Case number and logits of its generated positions, from Transformers.
-const LOGITS: [(&str, &[u8]); 6] = case_logits!("03", "24", "25", "26", "27", "29");
+const LOGITS: [(&str, &[u8]); 6] = case_logits!("24", "25", "03", "26", "27", "29");
+
+/// How many of them are compared: in Chromium, where the software adapter is slow, the longest prompt and the longest answer.
+const GOLDENS: usize = if cfg!(target_arch = "wasm32") { 2 } else { LOGITS.len() };
 
 #[derive(Deserialize)]
 struct Cases {
@@ -46,11 +49,11 @@ async fn engine(options: LoadOptions) -> Engine {
     Engine::load(source, &GpuOptions::default(), &options, &Recorder::default()).await.expect("nano loads")
 }
 
-/// Every case: prompt tokens, generated tokens, final text or call. All wrong ones are listed.
-async fn every_case_is_answered(options: LoadOptions) {
+/// The chosen cases: prompt tokens, generated tokens, final text or call. All wrong ones are listed.
+async fn cases_are_answered(options: LoadOptions, chosen: impl Fn(usize) -> bool) {
     let mut engine = engine(options).await;
     let mut wrong = Vec::new();
-    for (number, case) in cases().iter().enumerate() {
+    for (number, case) in cases().iter().enumerate().filter(|(number, _)| chosen(*number)) {
         let prompt = engine.tokenizer.encode_with_specials(&case.prompt);
         if prompt != case.prompt_ids {
             wrong.push(format!("case {number}: prompt tokens {prompt:?}, expected {:?}", case.prompt_ids));
@@ -72,7 +75,7 @@ async fn every_case_is_answered(options: LoadOptions) {
 }
 
 /// Teacher-forced logits of the generated positions: texts forgive what these do not.
-async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64) {
+async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64, goldens: usize) {
     let setup = Setup {
         options: LoadOptions { kv_f32, max_kv_tokens: Some(512), ..LoadOptions::default() },
         all_logits: true,
@@ -80,7 +83,7 @@ async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64) {
     };
     let mut model = load_model("gpt-oss-nano.gguf", MODEL, &setup).await;
     let cases = cases();
-    for (number, golden) in LOGITS {
+    for (number, golden) in LOGITS.into_iter().take(goldens) {
         let case = &cases[number.parse::<usize>().expect("a number")];
         let (want, columns) = npy(golden);
         let tokens: Vec<u32> = case.prompt_ids.iter().chain(&case.greedy_ids).copied().collect();
@@ -94,23 +97,26 @@ async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64) {
     }
 }
 
-everywhere!(every_case_with_all_experts, every_case_is_answered(LoadOptions::default()));
-everywhere!(logits_f32, logits_match_transformers(true, 1e-8));
-everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6));
+everywhere!(every_case_with_all_experts, cases_are_answered(LoadOptions::default(), |_| true));
+everywhere!(logits_f32, logits_match_transformers(true, 1e-8, GOLDENS));
+everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, GOLDENS));
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
     use super::*;
 
-    /// Four slots for eight experts in each of six layers: the smallest pool that can work.
+    /// Four slots for eight experts in each of six layers: the smallest pool that can work. The cases whose logits are
+    /// goldens, which have the longest prompt and the longest answer; that every pool gives the same bits is shown in
+    /// parity.rs.
     #[test]
-    fn every_case_with_the_smallest_pool() {
+    fn cases_with_the_smallest_pool() {
         support::run(async {
             let whole = engine(LoadOptions::default()).await;
             let slot = whole.model.plan().slot.slot_bytes;
             let options = LoadOptions { expert_memory_bytes: Some(4 * 6 * slot), ..LoadOptions::default() };
             assert!(engine(options.clone()).await.model.plan().is_paged());
-            every_case_is_answered(options).await;
+            let numbers: Vec<usize> = LOGITS.iter().map(|(number, _)| number.parse().expect("a number")).collect();
+            cases_are_answered(options, |number| numbers.contains(&number)).await;
         });
     }
 }

@@ -3,10 +3,8 @@
 
 mod support;
 
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_kernels::GpuOptions;
 use gptoss_telemetry::LoadOptions;
-use support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, memory, npy, token_ids};
+use support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
 
 #[cfg(target_arch = "wasm32")]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -98,14 +96,6 @@ async fn any_pool_gives_the_same(golden: &Golden, pools: &[u32]) {
     }
 }
 
-async fn scalar_reference_parity(golden: &Golden) {
-    let source = memory(golden.name, golden.model);
-    let mut model = ReferenceModel::load(source.as_ref(), golden.yarn_truncate).await.expect("a valid file");
-    let (want, columns) = npy(golden.logits);
-    let got: Vec<f32> = token_ids(golden.tokens).into_iter().flat_map(|token| model.forward(token)).collect();
-    assert_f32_parity(&format!("scalar {}", golden.name), distance(&got, &want, columns));
-}
-
 everywhere!(odd_150_full_and_paged, any_pool_gives_the_same(&ODD_150, &[4]));
 everywhere!(odd_150_with_rounded_yarn, async {
     f32_parity(&ODD_150_TRUNCATED, &f32_cache(&ODD_150_TRUNCATED)).await;
@@ -124,8 +114,19 @@ async fn f16_cache_parity(golden: &Golden) {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
+    use gptoss_engine::reference::ReferenceModel;
+    use gptoss_kernels::GpuOptions;
+
     use super::*;
-    use support::run;
+    use support::{memory, run};
+
+    async fn scalar_reference_parity(golden: &Golden) {
+        let source = memory(golden.name, golden.model);
+        let mut model = ReferenceModel::load(source.as_ref(), golden.yarn_truncate).await.expect("a valid file");
+        let (want, columns) = npy(golden.logits);
+        let got: Vec<f32> = token_ids(golden.tokens).into_iter().flat_map(|token| model.forward(token)).collect();
+        assert_f32_parity(&format!("scalar {}", golden.name), distance(&got, &want, columns));
+    }
 
     #[test]
     fn tiny_300_full_and_paged() {

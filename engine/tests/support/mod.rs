@@ -130,8 +130,10 @@ pub fn distance(got: &[f32], want: &[f32], columns: usize) -> Distance {
     let (mut max_abs, mut worst, mut error, mut power) = (0.0f64, 0, 0.0, 0.0);
     for (index, (&got, &want)) in got.iter().zip(want).enumerate() {
         let difference = f64::from(got) - f64::from(want);
-        if !(difference.abs() <= max_abs) {
-            (max_abs, worst) = (difference.abs(), index / columns);
+        // What is not a number is as far away as can be.
+        let apart = if difference.is_nan() { f64::INFINITY } else { difference.abs() };
+        if apart > max_abs {
+            (max_abs, worst) = (apart, index / columns);
         }
         error += difference * difference;
         power += f64::from(want) * f64::from(want);
