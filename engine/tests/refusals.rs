@@ -4,9 +4,11 @@
 mod support;
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
 use gptoss_kernels::{GpuError, GpuOptions};
+use gptoss_source::{MemorySource, ReadFuture, Source};
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, Sampling, Stage};
 use support::{memory, run};
 
@@ -182,6 +184,49 @@ fn a_lost_device_is_an_error_not_an_answer() {
             ),
             "{error}"
         );
+    });
+}
+
+/// Expert weights that cannot be fetched end the answer with the source's own error. No expert is skipped, and once the source
+/// is back the same question gets the same answer.
+#[test]
+fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
+    struct Flaky {
+        inner: MemorySource,
+        broken: Cell<bool>,
+    }
+    impl Source for Flaky {
+        fn name(&self) -> &str {
+            self.inner.name()
+        }
+        fn len_bytes(&self) -> u64 {
+            self.inner.len_bytes()
+        }
+        fn identity(&self) -> &str {
+            self.inner.identity()
+        }
+        fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_> {
+            // Out of bounds is a real error of the real source.
+            self.inner.read(if self.broken.get() { u64::MAX } else { offset_bytes }, len_bytes)
+        }
+        fn requests(&self) -> u32 {
+            self.inner.requests()
+        }
+    }
+    run(async {
+        let slot = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads").model.plan().slot.slot_bytes;
+        let options = LoadOptions { expert_memory_bytes: Some(4 * 6 * slot), ..LoadOptions::default() };
+        let source = Rc::new(Flaky { inner: MemorySource::new("nano", MODEL.to_vec()), broken: Cell::new(false) });
+        let mut engine =
+            Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
+        let question = prompt("What is 12 + 30?");
+        let right = engine.answer(&question, &Quiet).await.expect("an answer").tokens;
+
+        source.broken.set(true);
+        let error = engine.answer(&question, &Quiet).await.expect_err("experts are missing");
+        assert_eq!((error.stage, error.failure().kind), (Stage::Prefill, FailureKind::Source), "{error}");
+        source.broken.set(false);
+        assert_eq!(engine.answer(&question, &Quiet).await.expect("an answer").tokens, right);
     });
 }
 

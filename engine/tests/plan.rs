@@ -1,0 +1,88 @@
+//! The memory plan: pure, from header and limits alone.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod support;
+
+use gptoss_engine::{EngineError, Header, MemoryPlan, PlanOptions, Quiet, read_header};
+use gptoss_kernels::gpu::Limits;
+use support::{memory, run};
+
+const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+const TINY: &[u8] = include_bytes!("../../tests/goldens/tiny.gguf");
+
+const DEFAULT_LIMITS: Limits = Limits {
+    max_buffer_bytes: 256 << 20,
+    max_binding_bytes: 128 << 20,
+    max_workgroup_storage_bytes: 16 << 10,
+    max_workgroups_per_dimension: 65535,
+};
+
+fn header(file: &[u8]) -> Header {
+    let mut header = None;
+    run(async { header = Some(read_header(memory("model", file).as_ref(), &Quiet).await.expect("a valid file")) });
+    header.expect("read")
+}
+
+fn plan(header: &Header, limits: &Limits, options: &PlanOptions) -> Result<MemoryPlan, EngineError> {
+    MemoryPlan::new(&header.config, &header.inventory, limits, options)
+}
+
+#[test]
+fn sliding_layers_are_rings_and_full_layers_hold_the_context() {
+    let header = header(NANO);
+    let options = PlanOptions { max_kv_tokens: Some(4000), ..PlanOptions::for_model(&header.config) };
+    let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("fits");
+    let capacities: Vec<u32> = (0..6).map(|layer| plan.cache_capacity(&header.config, layer)).collect();
+    // Window 64 and a batch of 64 tokens on even layers.
+    assert_eq!(capacities, [128, 4000, 128, 4000, 128, 4000]);
+    // Two KV heads of 64, keys and values, two bytes each.
+    assert_eq!(plan.totals.kv_bytes, 3 * (128 + 4000) * 2 * 64 * 2 * 2);
+}
+
+/// The predecessor sized its cache by hidden / heads, which is 32 here.
+#[test]
+fn the_cache_is_sized_by_the_head_dimension() {
+    let header = header(TINY);
+    assert_eq!(header.config.hidden / header.config.query_heads, 32);
+    let options = PlanOptions { max_kv_tokens: Some(500), ..PlanOptions::for_model(&header.config) };
+    let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("fits");
+    assert_eq!(plan.cache_bytes(&header.config, 1), 500 * 2 * 64 * 2);
+}
+
+#[test]
+fn expert_memory_decides_the_slots_and_never_exceeds_what_was_given() {
+    let header = header(NANO);
+    let everything = plan(&header, &DEFAULT_LIMITS, &PlanOptions::for_model(&header.config)).expect("fits");
+    assert!(!everything.is_paged() && everything.slots_per_layer == 8);
+    for given in (4..=9).map(|slots| slots * 6 * everything.slot.slot_bytes + 17) {
+        let options = PlanOptions { expert_memory_bytes: Some(given), ..PlanOptions::for_model(&header.config) };
+        let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("at least four slots");
+        assert!(plan.totals.expert_bytes <= given);
+        assert_eq!(plan.is_paged(), plan.slots_per_layer < 8);
+        // Paged experts are not part of the load.
+        assert_eq!(plan.is_paged(), plan.totals.load_bytes < everything.totals.load_bytes);
+    }
+    let options = PlanOptions {
+        expert_memory_bytes: Some(4 * 6 * everything.slot.slot_bytes - 1),
+        ..PlanOptions::for_model(&header.config)
+    };
+    let minimum = 4 * 6 * everything.slot.slot_bytes;
+    match plan(&header, &DEFAULT_LIMITS, &options) {
+        Err(EngineError::ExpertMemory { minimum: told, slots: 3, needed: 4, .. }) => assert_eq!(told, minimum),
+        other => panic!("expected a refusal that names {minimum} bytes, got {other:?}"),
+    }
+}
+
+#[test]
+fn arenas_and_context_respect_the_binding_limit() {
+    let header = header(NANO);
+    let whole = plan(&header, &DEFAULT_LIMITS, &PlanOptions::for_model(&header.config)).expect("fits");
+    assert_eq!(whole.arenas, [8]);
+    let limits = Limits { max_binding_bytes: 3 * whole.slot.slot_bytes + 100, ..DEFAULT_LIMITS };
+    let options = PlanOptions { max_kv_tokens: Some(200), ..PlanOptions::for_model(&header.config) };
+    let sharded = plan(&header, &limits, &options).expect("fits");
+    assert_eq!(sharded.arenas, [3, 3, 2]);
+    let too_long = PlanOptions { max_kv_tokens: Some(131_072), ..options };
+    let error = plan(&header, &limits, &too_long).expect_err("a cache of 131072 tokens does not fit a small binding");
+    assert!(error.to_string().contains("131072"), "{error}");
+}
