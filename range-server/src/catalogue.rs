@@ -172,8 +172,9 @@ impl Catalogue {
     }
 }
 
+/// Ends in a file name, because that is what a client calls the file when it talks to its user.
 fn file_url(id: &str) -> String {
-    format!("/api/models/{id}/file")
+    format!("/api/models/{id}/file/{id}.gguf")
 }
 
 impl Model {

@@ -151,11 +151,18 @@ impl Service {
                 Ok(models) => json_message(method, &json!({ "version": API_VERSION, "models": models })),
                 Err(error) => server_error(method, &error),
             },
-            ["models", id, "file"] => match self.catalogue.by_id(id) {
-                Some(model) => serve(method, headers, model_resource(&model.content)).await,
-                None => not_found(method, "no model has that id; /api/models lists what there is\n"),
-            },
+            ["models", id, "file"] => self.model_file(method, id, headers).await,
+            ["models", id, "file", name] if name.strip_suffix(".gguf") == Some(id) => {
+                self.model_file(method, id, headers).await
+            }
             _ => not_found(method, "the API has /api/health, /api/models and /api/models/{id}/file\n"),
+        }
+    }
+
+    async fn model_file(&self, method: &Method, id: &str, headers: &HeaderMap) -> Reply {
+        match self.catalogue.by_id(id) {
+            Some(model) => serve(method, headers, model_resource(&model.content)).await,
+            None => not_found(method, "no model has that id; /api/models lists what there is\n"),
         }
     }
 

@@ -18,7 +18,7 @@ fn without_paths_the_demo_model_is_served() {
             "id": "gpt-oss-nano",
             "name": "gpt-oss-nano.gguf",
             "url": "/gpt-oss-nano.gguf",
-            "file_url": "/api/models/gpt-oss-nano/file",
+            "file_url": "/api/models/gpt-oss-nano/file/gpt-oss-nano.gguf",
             "size_bytes": 3_054_208,
             "architecture": "gpt-oss",
             "supported": true,
@@ -31,6 +31,8 @@ fn without_paths_the_demo_model_is_served() {
     assert_eq!(response.json(), expected);
     assert!(server.get("/gpt-oss-nano.gguf", &[]).body == NANO);
     assert!(server.get("/api/models/gpt-oss-nano/file", &[]).body == NANO);
+    assert!(server.get("/api/models/gpt-oss-nano/file/gpt-oss-nano.gguf", &[]).body == NANO);
+    assert_eq!(server.get("/api/models/gpt-oss-nano/file/other.gguf", &[]).status, 404);
     let range = [("Range", "bytes=-100")];
     assert!(server.get("/gpt-oss-nano.gguf", &range).body == NANO[NANO.len() - 100..]);
     assert!(server.server().notes().iter().any(|note| note.contains("demo model")));
@@ -147,7 +149,7 @@ fn names_that_are_taken_lead_to_the_page_or_the_first_file() {
     assert_eq!(server.get("/api/health.gguf", &[]).status, 404);
     let models = server.get("/api/models", &[]).json();
     let urls: Vec<_> = models["models"].as_array().unwrap().iter().map(|m| m["url"].as_str().unwrap()).collect();
-    let file = |id: &str| format!("/api/models/{id}/file");
+    let file = |id: &str| format!("/api/models/{id}/file/{id}.gguf");
     assert_eq!(urls, [&file("api-health"), &file("gptoss-asset"), "/m.gguf", &file("gptoss"), &file("m-2")]);
     // Whatever the name, every model can be had, at the address the list gives.
     for (url, len) in urls.iter().zip([30, 20, 10, 40, 50]) {
