@@ -8,3 +8,7 @@ pub mod worker;
 
 #[cfg(target_arch = "wasm32")]
 mod panic;
+
+// Knows no browser, so its tests run natively.
+#[cfg(any(target_arch = "wasm32", test))]
+mod stop;

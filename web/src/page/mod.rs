@@ -1,6 +1,12 @@
 //! The page: what is shown and what can be chosen.
 //!
-//! `format`, `inputs`, `query`, `catalog`, `state` and `describe` are pure and tested natively; `ui` puts them into the document.
+//! For programs that drive the page (tests, `cargo xtask demo`): `data-state` on the body is the phase
+//! ([`state::Phase::name`]); `#load`, `#ask` and `#stop` are the buttons (`#load` is disabled until the page's program is up);
+//! [`inputs::Field::element_id`] names the inputs, `#file` the file input; `#status` is the sentence, `#error` and
+//! `#error-advice` the failure, empty when there is none; `#final-text` and `#analysis-text` hold the answer; `#stages li`
+//! carry `data-status`; `#long-tasks-busy` counts main-thread tasks over 50 ms while the page was busy.
+//!
+//! `cards`, `format`, `inputs`, `query`, `catalog`, `state` and `describe` are pure and tested natively; `ui` puts them into the document.
 
 pub mod cards;
 pub mod catalog;

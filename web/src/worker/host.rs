@@ -8,7 +8,7 @@ use wasm_bindgen::JsValue;
 use web_sys::DedicatedWorkerGlobalScope;
 use web_time::Instant;
 
-use super::stop::StopSignal;
+use crate::stop::StopSignal;
 
 pub struct WorkerHost {
     scope: DedicatedWorkerGlobalScope,

@@ -2,7 +2,6 @@
 
 mod host;
 mod open;
-mod stop;
 
 use std::cell::RefCell;
 use std::pin::pin;

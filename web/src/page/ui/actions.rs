@@ -9,7 +9,7 @@ use web_sys::{DragEvent, Event, File, HtmlElement, HtmlInputElement, HtmlSelectE
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, log, stream};
+use super::{App, catalog, clipboard, log};
 use crate::page::inputs::{Field, InputError};
 use crate::page::{inputs, query};
 
@@ -105,8 +105,10 @@ impl App {
             app.controls.pick(None);
             report(element::<HtmlElement>("gguf-url").focus());
         });
-        self.on_click("copy-answer", |app| stream::copy_final(&app.state.borrow()));
-        self.on_click("log-copy", |app| log::copy(&app.state.borrow()));
+        self.on_click("copy-answer", |app| {
+            clipboard::copy("copy-answer", "copy final", app.state.borrow().answer.final_text.clone());
+        });
+        self.on_click("log-copy", |app| clipboard::copy("log-copy", "copy", log::as_text(&app.state.borrow())));
         self.on_click("log-export", |app| log::export(&app.state.borrow()));
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {

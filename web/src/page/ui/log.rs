@@ -5,31 +5,40 @@ use js_sys::Array;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, BlobPropertyBag, Element, HtmlAnchorElement, Url};
 
-use super::dom::{append, document, element, report, window};
+use super::dom::{append, document, element, report};
+use super::now_ms;
 use crate::page::describe::event_line;
 use crate::page::state::State;
 
 /// Lines on the page.
-const SHOWN: usize = 200;
+const SHOWN: usize = 120;
+/// Every line moves when one is added, which makes the log the dearest part of the page to draw.
+const LEAST_MS_BETWEEN_DRAWINGS: f64 = 250.0;
 
 pub struct LogView {
     list: Element,
     /// Events of the whole run that were taken into account so far.
     taken: u64,
+    drawn_at_ms: f64,
 }
 
 impl LogView {
     pub fn new() -> Self {
-        Self { list: element("log"), taken: 0 }
+        Self { list: element("log"), taken: 0, drawn_at_ms: f64::NEG_INFINITY }
     }
 
-    /// Adds the lines of events that came since the last drawing.
-    pub fn draw(&mut self, state: &State) {
+    /// Adds the lines of events that came since the last drawing; `false` when it is too early for that.
+    pub fn draw(&mut self, state: &State) -> bool {
         let total = state.log_dropped + state.log.len() as u64;
         let new = (total - self.taken).min(SHOWN as u64) as usize;
         if new == 0 {
-            return;
+            return true;
         }
+        let now_ms = now_ms();
+        if now_ms - self.drawn_at_ms < LEAST_MS_BETWEEN_DRAWINGS {
+            return false;
+        }
+        self.drawn_at_ms = now_ms;
         self.taken = total;
         for envelope in state.log.iter().skip(state.log.len().saturating_sub(new)) {
             self.add_line(envelope);
@@ -39,6 +48,7 @@ impl LogView {
                 first.remove();
             }
         }
+        true
     }
 
     fn add_line(&self, envelope: &Envelope) {
@@ -50,21 +60,14 @@ impl LogView {
     }
 }
 
-pub fn copy(state: &State) {
+/// All kept events as lines of text.
+pub fn as_text(state: &State) -> String {
     let mut text = String::new();
     for envelope in &state.log {
         let (kind, line) = event_line(&envelope.event);
         text.push_str(&format!("{:>12} {kind:<9} {line}\n", clock(envelope.at_ms)));
     }
-    copy_text(&text);
-}
-
-/// Browsers give the clipboard to secure pages only, as they do WebGPU.
-pub fn copy_text(text: &str) {
-    if window().is_secure_context() {
-        // Whether the user grants it is the user's business.
-        let _ = window().navigator().clipboard().write_text(text);
-    }
+    text
 }
 
 /// Saves all kept envelopes as one JSON file.

@@ -9,6 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{PerformanceEntry, PerformanceObserver, PerformanceObserverEntryList, PerformanceObserverInit};
 
 use super::dom::{report, window};
+use super::now_ms;
 
 const ENTRY_TYPE: &str = "longtask";
 
@@ -57,7 +58,7 @@ impl LongTasks {
         if busy == was_busy {
             return;
         }
-        let now = window().performance().map_or(0.0, |performance| performance.now());
+        let now = now_ms();
         if busy {
             self.busy_from_ms.set(now);
             self.busy_to_ms.set(f64::INFINITY);

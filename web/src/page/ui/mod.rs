@@ -3,6 +3,7 @@
 mod actions;
 mod catalog;
 mod charts;
+mod clipboard;
 mod controls;
 mod dom;
 mod log;
@@ -32,8 +33,13 @@ pub struct App {
     worker: RefCell<WorkerLink>,
     long_tasks: Rc<LongTasks>,
     frame_requested: Cell<bool>,
+    drawn_at_ms: Cell<f64>,
     frame: OnceCell<Closure<dyn FnMut(f64)>>,
+    later: OnceCell<Closure<dyn FnMut()>>,
 }
+
+/// About 15 drawings per second: as fast as numbers can be read, and the rest of the machine is for the model.
+const LEAST_MS_BETWEEN_DRAWINGS: f64 = 66.0;
 
 /// Starts the page. Called once, by `bin/page.rs`.
 pub fn run() {
@@ -45,13 +51,15 @@ pub fn run() {
         worker: RefCell::new(WorkerLink::default()),
         long_tasks: LongTasks::observe(),
         frame_requested: Cell::new(false),
+        drawn_at_ms: Cell::new(f64::NEG_INFINITY),
         frame: OnceCell::new(),
+        later: OnceCell::new(),
     });
     app.start();
 }
 
 impl App {
-    /// Changes the state and has it drawn in the next frame. At most one drawing per frame, however many events come.
+    /// Changes the state and has it drawn soon: in an animation frame, once for however many events came until then.
     fn change(self: &Rc<Self>, change: impl FnOnce(&mut State)) {
         change(&mut self.state.borrow_mut());
         self.request_frame();
@@ -61,6 +69,21 @@ impl App {
         if self.frame_requested.replace(true) {
             return;
         }
+        let wait_ms = self.drawn_at_ms.get() + LEAST_MS_BETWEEN_DRAWINGS - now_ms();
+        if wait_ms <= 0.0 {
+            return self.next_frame();
+        }
+        let later = self.later.get_or_init(|| {
+            let app = Rc::clone(self);
+            Closure::new(move || app.next_frame())
+        });
+        let callback = later.as_ref().unchecked_ref();
+        dom::report(
+            dom::window().set_timeout_with_callback_and_timeout_and_arguments_0(callback, wait_ms.ceil() as i32),
+        );
+    }
+
+    fn next_frame(self: &Rc<Self>) {
         let frame = self.frame.get_or_init(|| {
             let app = Rc::clone(self);
             Closure::new(move |_| app.draw())
@@ -68,11 +91,15 @@ impl App {
         dom::report(dom::window().request_animation_frame(frame.as_ref().unchecked_ref()));
     }
 
-    fn draw(&self) {
+    fn draw(self: &Rc<Self>) {
         self.frame_requested.set(false);
+        self.drawn_at_ms.set(now_ms());
         let state = self.state.borrow();
         self.long_tasks.set_busy(state.phase.busy());
-        self.view.borrow_mut().draw(&state, &self.controls, &self.long_tasks);
+        let complete = self.view.borrow_mut().draw(&state, &self.controls, &self.long_tasks);
+        if !complete {
+            self.request_frame();
+        }
     }
 
     /// Shows what is wrong with inputs or address, at the inputs themselves and in words.
@@ -80,4 +107,9 @@ impl App {
         self.controls.mark_invalid(errors);
         self.change(|state| state.fail(controls::request_failure(errors)));
     }
+}
+
+/// Milliseconds since the page was opened.
+fn now_ms() -> f64 {
+    dom::window().performance().map_or(0.0, |performance| performance.now())
 }

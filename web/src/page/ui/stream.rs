@@ -4,9 +4,8 @@ use gptoss_telemetry::Channel;
 use web_sys::Element;
 
 use super::dom::{append, element, report, show};
-use super::log::copy_text;
 use crate::page::format;
-use crate::page::state::{Answer, State, StreamToken};
+use crate::page::state::{Answer, StreamToken};
 
 /// Below this probability a token is marked as unsure.
 const UNSURE_BELOW: f32 = 0.5;
@@ -50,10 +49,6 @@ impl StreamView {
         show("stream-empty", true);
         *self = Self { answer, ..Self::default() };
     }
-}
-
-pub fn copy_final(state: &State) {
-    copy_text(&state.answer.final_text);
 }
 
 fn ids(channel: Channel) -> (&'static str, &'static str) {

@@ -79,7 +79,8 @@ impl View {
         self.entropy.resized();
     }
 
-    pub fn draw(&mut self, state: &State, controls: &Controls, long_tasks: &LongTasks) {
+    /// Draws the state; `false` when there is more to draw later though nothing changes any more.
+    pub fn draw(&mut self, state: &State, controls: &Controls, long_tasks: &LongTasks) -> bool {
         self.draw_status(state);
         self.draw_buttons(state, controls);
         self.draw_failure(state);
@@ -92,8 +93,8 @@ impl View {
         self.draw_work(state);
         self.draw_page(state, long_tasks);
         self.stream.draw(&state.answer);
-        self.log.draw(state);
         self.announce(state);
+        self.log.draw(state)
     }
 
     fn measured(&mut self, id: &'static str, value: Option<String>) {

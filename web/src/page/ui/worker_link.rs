@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use gptoss_telemetry::{Command, Envelope, Failure, FailureKind};
 use js_sys::Array;
-use wasm_bindgen::JsValue;
-use web_sys::{ErrorEvent, File, MessageEvent, Worker, WorkerOptions, WorkerType};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{ErrorEvent, Event, File, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 use super::App;
 use super::dom::{document, listen};
@@ -63,16 +63,9 @@ impl WorkerLink {
         let events = Rc::clone(app);
         listen(worker, "message", move |message: MessageEvent| receive(&events, &message));
         let died = Rc::clone(app);
-        listen(worker, "error", move |error: ErrorEvent| {
-            let place = match error.filename() {
-                file if file.is_empty() => String::new(),
-                file => format!(" ({file}, line {})", error.lineno()),
-            };
-            let message = match error.message() {
-                message if message.is_empty() => "the engine's worker could not be loaded".to_owned(),
-                message => format!("the engine's worker stopped: {message}{place}"),
-            };
-            end(&died, message);
+        listen(worker, "error", move |event: Event| {
+            event.prevent_default();
+            end(&died, worker_error(&event));
         });
         let unreadable = Rc::clone(app);
         listen(worker, "messageerror", move |_: MessageEvent| {
@@ -107,6 +100,16 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
             }
         }
         Err(message) => end(app, message),
+    }
+}
+
+/// A script that throws gives an `ErrorEvent`; one that cannot be loaded only a bare `Event`.
+fn worker_error(event: &Event) -> String {
+    match event.dyn_ref::<ErrorEvent>() {
+        Some(error) => {
+            format!("the engine's worker stopped: {} ({}, line {})", error.message(), error.filename(), error.lineno())
+        }
+        None => "the engine's worker could not be loaded".to_owned(),
     }
 }
 
