@@ -98,6 +98,13 @@ fn all_missing_tensors_are_named_at_once() {
 }
 
 #[test]
+fn a_misshapen_tensor_is_named_with_both_shapes() {
+    // One sink for each of four heads becomes three.
+    let info = |heads: u8| [b"blk.1.attn_sinks.weight".as_slice(), &[1, 0, 0, 0, heads, 0, 0, 0, 0, 0, 0, 0]].concat();
+    header(&patched(&info(4), &info(3)), FailureKind::Model, &["blk.1.attn_sinks.weight", "[3]", "[4]"]);
+}
+
+#[test]
 fn an_unsupported_type_is_named() {
     // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes Q4_0 (2), which is smaller and so still fits.
     let info = |kind: u8| {
