@@ -86,6 +86,9 @@ impl Snapshot {
     }
 }
 
+/// How long the page may take, on a busy machine, to let a button be pressed and to react to it.
+const REACTION_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Read in one go, so that the parts of a snapshot belong together.
 const SNAPSHOT_SCRIPT: &str = include_str!("snapshot.js");
 
@@ -121,18 +124,31 @@ impl<'a> GptossPage<'a> {
         self.press("#ask").await
     }
 
-    /// Clicks, and waits until the page's state changes: what was shown before then is no longer mistaken for the outcome.
-    /// Changes are counted in the page, because a fast GPU may be done between two looks.
+    /// Clicks once the button can be clicked, and waits until the page's state changes: what was shown before then is no
+    /// longer mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks.
     async fn press(&self, css: &str) -> Result<(), Error> {
+        self.wait_until_enabled(css).await?;
         let count_changes = "window.driverStateChanges = 0; \
              window.driverStateObserver ??= new MutationObserver(() => { window.driverStateChanges += 1; }); \
              window.driverStateObserver.observe(document.body, { attributes: true, attributeFilter: ['data-state'] });";
         self.browser.eval(count_changes, vec![]).await?;
         self.browser.click(css).await?;
         self.browser
-            .wait_for(&format!("the page to react to {css}"), Duration::from_secs(30), async |browser| {
+            .wait_for(&format!("the page to react to {css}"), REACTION_TIMEOUT, async |browser| {
                 let changes = browser.eval("return window.driverStateChanges;", vec![]).await?;
                 Ok(if changes.as_u64() > Some(0) { Ok(()) } else { Err(self.snapshot().await?.summary()) })
+            })
+            .await
+    }
+
+    /// Waits until the button that matches `css` can be pressed: a disabled one swallows clicks without a word.
+    pub async fn wait_until_enabled(&self, css: &str) -> Result<(), Error> {
+        let script = "const button = document.querySelector(arguments[0]); \
+             return button !== null && !button.disabled && button.getAttribute('aria-disabled') !== 'true';";
+        self.browser
+            .wait_for(&format!("{css} to be enabled"), REACTION_TIMEOUT, async |browser| {
+                let enabled = browser.eval(script, vec![json!(css)]).await?;
+                Ok(if enabled == true { Ok(()) } else { Err(self.snapshot().await?.summary()) })
             })
             .await
     }

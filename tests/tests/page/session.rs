@@ -58,7 +58,7 @@ impl Session {
     /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed.
     pub async fn open(&self, query: &str) -> GptossPage<'_> {
         let page = self.open_as_it_is(query).await;
-        self.wait_until_enabled("#load").await;
+        page.wait_until_enabled("#load").await.expect("LOAD MODEL can be pressed");
         page
     }
 
@@ -67,17 +67,6 @@ impl Session {
         let separator = if query.is_empty() { "" } else { "?" };
         let url = format!("{}{separator}{query}", self.server.page_url());
         GptossPage::open(&self.browser, &url).await.expect("the page opens")
-    }
-
-    pub async fn wait_until_enabled(&self, css: &str) {
-        let script = "const button = document.querySelector(arguments[0]); return button !== null && !button.disabled;";
-        self.browser
-            .wait_for(&format!("{css} to be enabled"), Duration::from_secs(60), async |browser| {
-                let enabled = browser.eval(script, vec![css.into()]).await?;
-                Ok(if enabled == true { Ok(()) } else { Err("disabled".to_owned()) })
-            })
-            .await
-            .expect("the button is enabled");
     }
 
     /// Address of the served model with this file name.

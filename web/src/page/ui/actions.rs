@@ -116,6 +116,9 @@ impl App {
             app.request_frame();
         });
         let app = Rc::clone(self);
+        // ASK can be pressed only while there is a prompt.
+        listen(&element::<HtmlElement>("prompt"), "input", move |_: Event| app.request_frame());
+        let app = Rc::clone(self);
         listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
             app.controls.pick(None);
             app.controls.set(Field::Gguf, &element::<HtmlSelectElement>("model-select").value());
