@@ -6,22 +6,36 @@ use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Event, FinishReason, LoadOptions, Prompt, Stage, TokenInfo, TopToken};
 use gptoss_text::harmony::{self, Conversation, DeveloperMessage, Message, Parser, Renderer, SystemMessage, Turn};
-use gptoss_text::{Special, Tokenizer};
+use gptoss_text::{Special, Tokenizer, UnknownToken};
 use web_time::Instant;
 
+use crate::backend::{Backend, Prediction};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
 use crate::load::{load, open_gpu, preflight, tokenizer};
-use crate::model::{Model, Prediction};
+use crate::model::Model;
 use crate::sampling::{Draw, Sampler};
+use crate::stop::StopFilter;
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
 
 /// A loaded model and its tokenizer: ready to answer.
-pub struct Engine {
-    pub model: Model,
+pub struct Engine<B = Model> {
+    pub model: B,
     pub tokenizer: Tokenizer,
+    /// The tokens in the model's KV cache.
+    held: Vec<u32>,
+}
+
+/// When an answer ends, besides by the model's own word.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AnswerLimits {
+    pub max_new_tokens: u32,
+    /// Text that ends the answer when it appears on the final channel; it is not part of the answer.
+    pub stop: Vec<String>,
+    /// Keep the KV cache of the longest common beginning with the last conversation.
+    pub reuse_prefix: bool,
 }
 
 /// A finished answer.
@@ -30,18 +44,21 @@ pub struct Answer {
     pub reason: FinishReason,
     /// The generated tokens, the one that ended the answer included.
     pub tokens: Vec<u32>,
-    /// What was said, by channel.
+    /// Tokens of the prompt that were in the KV cache already.
+    pub reused_tokens: u32,
+    /// What was said, by channel; whole, also when a stop sequence ended it.
     pub turn: Turn,
+    final_text: String,
 }
 
 impl Answer {
-    /// Text of the final channel.
-    pub fn final_text(&self) -> String {
-        self.turn.answers().collect()
+    /// Text of the final channel, up to a stop sequence.
+    pub fn final_text(&self) -> &str {
+        &self.final_text
     }
 }
 
-impl Engine {
+impl Engine<Model> {
     /// Opens a GPU, reads the model from `source` and puts it on the GPU.
     pub async fn load(
         source: Rc<dyn Source>,
@@ -57,7 +74,15 @@ impl Engine {
         host.emit(Event::Experts(model.cache_counters()));
         host.emit(Event::Work(model.work_counters()));
         host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
-        Ok(Self { model, tokenizer })
+        Ok(Self::new(model, tokenizer))
+    }
+}
+
+impl<B: Backend> Engine<B> {
+    /// A model that is loaded already; its conversation is forgotten.
+    pub fn new(mut model: B, tokenizer: Tokenizer) -> Self {
+        model.rewind(0);
+        Self { model, tokenizer, held: Vec::new() }
     }
 
     /// Renders a prompt as Harmony tokens, ending where the assistant begins.
@@ -81,14 +106,13 @@ impl Engine {
         let (tokens, sampler) = in_stage(host, Stage::PromptEncode, async {
             let sampler = Sampler::new(prompt.sampling)?;
             let tokens = self.encode(prompt);
-            host.emit(Event::PromptEncoded {
-                tokens: tokens.len() as u32,
-                context_tokens: self.model.plan().kv_capacity,
-            });
+            host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens: self.model.kv_capacity() });
             Ok((tokens, sampler))
         })
         .await?;
-        self.answer_tokens(&tokens, sampler, prompt.max_new_tokens, host).await
+        let limits =
+            AnswerLimits { max_new_tokens: prompt.max_new_tokens, stop: prompt.stop.clone(), reuse_prefix: false };
+        self.answer_tokens(&tokens, sampler, &limits, host).await
     }
 
     /// Continues token ids that end where the assistant begins.
@@ -96,96 +120,116 @@ impl Engine {
         &mut self,
         prompt: &[u32],
         mut sampler: Sampler,
-        max_new_tokens: u32,
+        limits: &AnswerLimits,
         host: &dyn Host,
     ) -> Result<Answer, StageError> {
-        self.model.reset();
-        let inverse_temperature = sampler.inverse_temperature();
-        let capacity = self.model.plan().kv_capacity;
         let begin = Instant::now();
-        let prediction = in_stage(host, Stage::Prefill, async {
-            if prompt.len() >= capacity as usize {
-                return Err(EngineError::PromptTooLong { tokens: prompt.len() as u32, capacity });
-            }
-            let total_tokens = prompt.len() as u32;
-            self.model
-                .prefill(prompt, inverse_temperature, true, host, |done_tokens| {
-                    host.emit(Event::Prefill { done_tokens, total_tokens, elapsed_ms: milliseconds_since(begin) });
-                })
-                .await
-        })
-        .await?;
-        let prefill_seconds = begin.elapsed().as_secs_f64();
+        let (prediction, reused_tokens) =
+            in_stage(host, Stage::Prefill, self.prefill(prompt, &sampler, limits.reuse_prefix, begin, host)).await?;
+        let prefill = Prefill {
+            begin,
+            reused_tokens,
+            new_tokens: prompt.len() - reused_tokens as usize,
+            seconds: begin.elapsed().as_secs_f64(),
+        };
         self.report_state(host);
+        in_stage(host, Stage::Decode, self.decode(prediction, &mut sampler, limits, prefill, host)).await
+    }
 
-        let timing = Timing { begin, prefill_tokens: prompt.len(), prefill_seconds };
-        in_stage(host, Stage::Decode, self.decode(prediction, &mut sampler, max_new_tokens, timing, host)).await
+    /// Brings the KV cache to the end of the prompt. Returns the prediction and how many tokens were there already.
+    async fn prefill(
+        &mut self,
+        prompt: &[u32],
+        sampler: &Sampler,
+        reuse_prefix: bool,
+        begin: Instant,
+        host: &dyn Host,
+    ) -> Result<(Prediction, u32), EngineError> {
+        let (total_tokens, capacity) = (prompt.len() as u32, self.model.kv_capacity());
+        if total_tokens >= capacity {
+            return Err(EngineError::PromptTooLong { tokens: total_tokens, capacity });
+        }
+        let common = self.held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
+        // The last token is always run: its logits are wanted.
+        let keep = if reuse_prefix { common.min(prompt.len().saturating_sub(1)) } else { 0 };
+        let reused = self.model.rewind(keep as u32);
+        let prediction = self
+            .model
+            .prefill(&prompt[reused as usize..], sampler.inverse_temperature(), true, host, |done_tokens| {
+                let done_tokens = reused + done_tokens;
+                host.emit(Event::Prefill { done_tokens, total_tokens, elapsed_ms: milliseconds_since(begin) });
+            })
+            .await;
+        // Also after an error: the batches before it are in the cache.
+        self.held = prompt[..self.model.position() as usize].to_vec();
+        Ok((prediction?, reused))
     }
 
     async fn decode(
         &mut self,
         mut prediction: Prediction,
         sampler: &mut Sampler,
-        max_new_tokens: u32,
-        timing: Timing,
+        limits: &AnswerLimits,
+        prefill: Prefill,
         host: &dyn Host,
     ) -> Result<Answer, EngineError> {
         let begin = Instant::now();
         let mut last = begin;
         let mut first_token_ms = None;
         let mut tokens = Vec::new();
-        let mut parser = Parser::new(&self.tokenizer);
-        let mut place = Place::default();
+        let mut speech = Speech::new(&self.tokenizer, &limits.stop);
         let reason = loop {
-            if tokens.len() as u32 >= max_new_tokens {
+            if tokens.len() as u32 >= limits.max_new_tokens {
                 break FinishReason::MaxTokens;
             }
             let token = self.draw(sampler, &prediction).await?;
-            let heard = parser.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
+            let text = speech.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
             tokens.push(token);
-            first_token_ms.get_or_insert_with(|| milliseconds_since(timing.begin));
-            let text = place.follow(heard);
+            first_token_ms.get_or_insert_with(|| milliseconds_since(prefill.begin));
             let elapsed_ms = milliseconds_since(std::mem::replace(&mut last, Instant::now()));
             let decoded = tokens.len() - 1;
-            let decode_seconds = begin.elapsed().as_secs_f64();
             host.emit(Event::Token(TokenInfo {
                 index: decoded as u32,
                 id: token,
                 text,
-                channel: place.channel,
-                recipient: place.recipient.clone(),
+                channel: speech.heard.channel,
+                recipient: speech.heard.recipient.clone(),
                 probability: self.probability(&prediction, token),
                 entropy_nats: prediction.entropy_nats,
                 top: self.top_tokens(&prediction),
                 elapsed_ms,
-                decode_tokens_per_second: rate(decoded, decode_seconds),
+                decode_tokens_per_second: rate(decoded, begin.elapsed().as_secs_f64()),
             }));
             match self.tokenizer.special(token) {
                 Some(Special::Return | Special::EndOfText) => break FinishReason::Return,
                 Some(Special::Call) => break FinishReason::Call,
                 _ => {}
             }
+            if speech.heard.stopped {
+                break FinishReason::StopSequence;
+            }
             if self.model.room() == 0 {
                 break FinishReason::ContextFull;
             }
             check_cancelled(host)?;
             prediction = self.model.decode(token, sampler.inverse_temperature(), true, host).await?;
+            self.held.push(token);
             self.report_state(host);
         };
         let decode_seconds = begin.elapsed().as_secs_f64();
-        let (_, turn) = parser.finish();
-        let answer = Answer { reason, tokens, turn };
+        let (turn, final_text) = speech.finish();
+        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, final_text };
         host.emit(Event::Finished {
             reason,
             new_tokens: answer.tokens.len() as u32,
-            final_text: answer.final_text(),
+            final_text: answer.final_text.clone(),
             analysis_text: answer.turn.reasoning().unwrap_or_default(),
             tool_calls: answer
                 .turn
                 .tool_calls()
                 .map(|call| telemetry::ToolCall { name: call.name, arguments: call.arguments })
                 .collect(),
-            prefill_tokens_per_second: rate(timing.prefill_tokens, timing.prefill_seconds),
+            prefill_tokens_per_second: rate(prefill.new_tokens, prefill.seconds),
             decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),
             time_to_first_token_ms: first_token_ms,
         });
@@ -204,11 +248,10 @@ impl Engine {
     }
 
     fn report_state(&self, host: &dyn Host) {
-        let plan = self.model.plan();
         host.emit(Event::Kv {
             used_tokens: self.model.position(),
-            capacity_tokens: plan.kv_capacity,
-            bytes: plan.totals.kv_bytes,
+            capacity_tokens: self.model.kv_capacity(),
+            bytes: self.model.kv_bytes(),
         });
         host.emit(Event::Experts(self.model.cache_counters()));
         host.emit(Event::Work(self.model.work_counters()));
@@ -244,29 +287,58 @@ impl Engine {
     }
 }
 
-/// When the answer began, and how the prefill went.
-struct Timing {
+/// How the prefill went.
+struct Prefill {
+    /// When the answer began.
     begin: Instant,
-    prefill_tokens: usize,
-    prefill_seconds: f64,
+    reused_tokens: u32,
+    new_tokens: usize,
+    seconds: f64,
 }
 
 fn rate(count: usize, seconds: f64) -> Option<f64> {
     (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
 }
 
-/// Which channel the stream is on.
-#[derive(Default)]
-struct Place {
-    channel: Option<telemetry::Channel>,
-    recipient: Option<String>,
+/// What the model says, followed token by token.
+struct Speech {
+    parser: Parser,
+    heard: Heard,
 }
 
-impl Place {
-    /// Follows what a token made known; returns the text it completed.
-    fn follow(&mut self, heard: Vec<harmony::Event>) -> String {
-        let mut text = String::new();
-        for event in heard {
+/// Where the speech is, and what of it can be seen.
+#[derive(Default)]
+struct Heard {
+    stop: StopFilter,
+    final_text: String,
+    channel: Option<telemetry::Channel>,
+    recipient: Option<String>,
+    /// A stop sequence was completed on the final channel.
+    stopped: bool,
+}
+
+impl Speech {
+    fn new(tokenizer: &Tokenizer, stop: &[String]) -> Self {
+        Self { parser: Parser::new(tokenizer), heard: Heard { stop: StopFilter::new(stop), ..Heard::default() } }
+    }
+
+    /// Returns the visible text that the token completed.
+    fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String, UnknownToken> {
+        let events = self.parser.push(tokenizer, token)?;
+        Ok(self.heard.follow(events))
+    }
+
+    fn finish(mut self) -> (Turn, String) {
+        let (events, turn) = self.parser.finish();
+        self.heard.follow(events);
+        (turn, self.heard.final_text)
+    }
+}
+
+impl Heard {
+    fn follow(&mut self, events: Vec<harmony::Event>) -> String {
+        let mut visible = String::new();
+        for event in events {
             match event {
                 harmony::Event::Header(header) => {
                     self.recipient = header.called_tool().map(str::to_owned);
@@ -278,11 +350,31 @@ impl Place {
                         (None, _) => telemetry::Channel::Final,
                     });
                 }
-                harmony::Event::Text(more) => text.push_str(&more),
-                harmony::Event::MessageEnd(_) => *self = Self::default(),
+                harmony::Event::Text(text) => self.hear(&text, &mut visible),
+                harmony::Event::MessageEnd(_) => {
+                    // What was held back was no stop sequence.
+                    let rest = self.stop.finish();
+                    self.show(&rest, &mut visible);
+                    (self.channel, self.recipient) = (None, None);
+                }
                 harmony::Event::Stop(_) | harmony::Event::Ignored(_) => {}
             }
         }
-        text
+        visible
+    }
+
+    fn hear(&mut self, text: &str, visible: &mut String) {
+        if self.channel != Some(telemetry::Channel::Final) {
+            visible.push_str(text);
+        } else if !self.stopped {
+            let (shown, stopped) = self.stop.push(text);
+            self.show(&shown, visible);
+            self.stopped = stopped;
+        }
+    }
+
+    fn show(&mut self, text: &str, visible: &mut String) {
+        self.final_text.push_str(text);
+        visible.push_str(text);
     }
 }

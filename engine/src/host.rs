@@ -29,7 +29,7 @@ pub(crate) fn check_cancelled(host: &dyn Host) -> Result<(), EngineError> {
 }
 
 /// Runs `work` as `stage`: reports its begin and end, and names the stage in its error.
-pub(crate) async fn in_stage<T>(
+pub async fn in_stage<T>(
     host: &dyn Host,
     stage: Stage,
     work: impl Future<Output = Result<T, EngineError>>,

@@ -12,6 +12,7 @@
 //! waits is a future. Start with [`Engine::load`] and [`Engine::answer`].
 
 mod answer;
+mod backend;
 mod config;
 mod embedding;
 mod error;
@@ -26,15 +27,17 @@ mod program;
 pub mod reference;
 mod residency;
 mod sampling;
+mod stop;
 mod upload;
 mod weights;
 
-pub use answer::{Answer, Engine};
+pub use answer::{Answer, AnswerLimits, Engine};
+pub use backend::{Backend, Prediction, ring_holds};
 pub use config::ModelConfig;
 pub use error::{EngineError, StageError};
-pub use host::{Host, Quiet};
+pub use host::{Host, Quiet, in_stage};
 pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
-pub use load::{Header, Preflight, load, open_gpu, plan_options, preflight, read_header, tokenizer};
-pub use model::{Model, Prediction};
+pub use load::{Header, Preflight, load, model_info, open_gpu, plan_options, preflight, read_header, tokenizer};
+pub use model::Model;
 pub use plan::{DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 pub use sampling::{Draw, Sampler};

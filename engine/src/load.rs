@@ -83,7 +83,8 @@ pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header,
     Ok(Header { config, inventory, gguf })
 }
 
-fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
+/// What the header says about the model, of which `layers_run` layers are run.
+pub fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
     let config = &header.config;
     let mut formats: Vec<(String, u32, u64)> = Vec::new();
     for tensor in &header.gguf.tensors {
@@ -267,8 +268,7 @@ async fn allocate(
             Ok(allocated) => return Ok((plan, allocated?)),
             Err(GpuError::OutOfMemory { .. }) if plan.slots_per_layer > config.experts_per_token => {
                 let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);
-                options.expert_memory_bytes =
-                    Some(u64::from(slots) * u64::from(options.layers.max(1)) * plan.slot.slot_bytes);
+                options.expert_memory_bytes = Some(plan.expert_bytes(slots));
                 plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options)?;
                 host.emit(Event::Plan(plan.totals.clone()));
             }
@@ -288,7 +288,7 @@ fn allocate_all(
         caches: LayerCache::allocate(gpu, config, plan),
         scratch: Scratch::allocate(gpu, config, plan),
         residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, !plan.is_paged()),
-        repack: Repack::new(gpu, plan.piece_bytes),
+        repack: Repack::new(gpu, &inventory.gpu_formats(), plan.piece_bytes),
         readback: gpu.staging("readback", plan.readback_bytes(config)),
     })
 }

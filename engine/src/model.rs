@@ -5,10 +5,12 @@ use std::rc::Rc;
 use gptoss_kernels::launch::record;
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::sample::{CANDIDATES_BYTES, Candidate};
+use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, WorkCounters};
 
+use crate::backend::{Backend, Prediction, ring_holds};
 use crate::config::ModelConfig;
 use crate::embedding::Embedding;
 use crate::error::EngineError;
@@ -34,20 +36,6 @@ pub(crate) enum Wanted {
     AllLogits,
 }
 
-/// What came back for the last token of a batch.
-#[derive(Clone, Debug)]
-pub struct Prediction {
-    pub token: u32,
-    pub logit: f32,
-    /// ln Σ exp(logit) over the vocabulary, at temperature 1 and at the sampling temperature.
-    pub log_sum_exp: f32,
-    pub log_sum_exp_tempered: f32,
-    /// Entropy of the next token's distribution at temperature 1, in nats.
-    pub entropy_nats: f32,
-    /// Most likely first; empty unless asked for.
-    pub candidates: Vec<Candidate>,
-}
-
 /// Bytes read back, by purpose.
 #[derive(Clone, Copy, Debug, Default)]
 struct Readbacks {
@@ -55,7 +43,7 @@ struct Readbacks {
     sampling_bytes: u64,
 }
 
-/// Weights, cache and program of one model on one GPU. Positions only grow until [`Model::reset`].
+/// Weights, cache and program of one model on one GPU.
 pub struct Model {
     pub(crate) gpu: Rc<Gpu>,
     pub(crate) source: Rc<dyn Source>,
@@ -79,114 +67,19 @@ pub struct Model {
 #[derive(Default)]
 pub(crate) struct State {
     position: u32,
+    /// One past the last position that was ever written to the cache: rings have lost what lies a capacity before it.
+    written: u32,
     stamp: u32,
     readbacks: Readbacks,
 }
 
 impl Model {
-    pub fn config(&self) -> &ModelConfig {
-        &self.config
-    }
-
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
 
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
-    }
-
-    /// Tokens in the KV cache.
-    pub fn position(&self) -> u32 {
-        self.state.position
-    }
-
-    /// Tokens that still fit.
-    pub fn room(&self) -> u32 {
-        self.plan.kv_capacity - self.state.position
-    }
-
-    /// Forgets the conversation; the next token is at position 0.
-    pub fn reset(&mut self) {
-        self.state.position = 0;
-    }
-
-    pub fn cache_counters(&self) -> CacheCounters {
-        self.residency.counters()
-    }
-
-    pub fn work_counters(&self) -> WorkCounters {
-        let gpu = self.gpu.counters();
-        WorkCounters {
-            submits: gpu.submits,
-            dispatches: gpu.dispatches,
-            buffers_created: gpu.buffers_created,
-            bind_groups_created: gpu.bind_groups_created,
-            pipelines_created: gpu.pipelines_created,
-            status_readback_bytes: self.state.readbacks.status_bytes,
-            sampling_readback_bytes: self.state.readbacks.sampling_bytes,
-            weights_fetched_bytes: self.streamed.fetched_bytes,
-            weights_used_bytes: self.streamed.used_bytes,
-        }
-    }
-
-    /// Runs the prompt in batches and predicts the token after it. `progress` hears how many tokens are done.
-    pub async fn prefill(
-        &mut self,
-        tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        mut progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        self.require_room(tokens.len())?;
-        let batches = tokens.chunks(self.plan.batch_tokens as usize);
-        let last = batches.len() - 1;
-        let mut done = 0;
-        let mut prediction = None;
-        for (index, batch) in batches.enumerate() {
-            let wanted = match (index == last, candidates) {
-                (false, _) => Wanted::Nothing,
-                (true, false) => Wanted::Top,
-                (true, true) => Wanted::Candidates,
-            };
-            prediction = self.forward(batch, wanted, inverse_temperature, host).await?;
-            done += batch.len() as u32;
-            progress(done);
-        }
-        Ok(prediction.expect("the last batch was asked for a prediction"))
-    }
-
-    /// Appends one token and predicts the next: one submission when every expert is resident.
-    pub async fn decode(
-        &mut self,
-        token: u32,
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-    ) -> Result<Prediction, EngineError> {
-        self.require_room(1)?;
-        let wanted = if candidates { Wanted::Candidates } else { Wanted::Top };
-        let prediction = self.forward(&[token], wanted, inverse_temperature, host).await?;
-        Ok(prediction.expect("a prediction was asked for"))
-    }
-
-    /// All logits, [tokens, vocabulary], from position 0: for parity checks. The plan must allow as many head tokens as
-    /// batch tokens.
-    pub async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.reset();
-        self.require_room(tokens.len())?;
-        let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
-        for batch in tokens.chunks(self.plan.head_tokens.min(self.plan.batch_tokens) as usize) {
-            self.forward(batch, Wanted::AllLogits, 1.0, &Quiet).await?;
-            logits.extend(self.read_logits(batch.len()).await?);
-        }
-        Ok(logits)
-    }
-
-    /// The logits of the last prediction, [vocabulary]: when sampling needs more than the candidates.
-    pub async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
-        self.read_logits(1).await
     }
 
     async fn read_logits(&mut self, rows: usize) -> Result<Vec<f32>, EngineError> {
@@ -218,6 +111,7 @@ impl Model {
     ) -> Result<Option<Prediction>, EngineError> {
         self.state.stamp = self.state.stamp.wrapping_add(1);
         let tokens = batch.len() as u32;
+        self.state.written = self.state.written.max(self.state.position + tokens);
         let (head_first, head_tokens) = match wanted {
             Wanted::Nothing => (0, 0),
             Wanted::Top | Wanted::Candidates => (tokens - 1, 1),
@@ -381,6 +275,123 @@ impl Model {
             candidates: bytemuck::pod_collect_to_vec(candidates),
             stamps: bytemuck::pod_collect_to_vec(stamps),
         })
+    }
+}
+
+impl Backend for Model {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn description(&self) -> String {
+        let adapter = self.gpu.adapter();
+        let cache = match self.plan.cache {
+            CacheFormat::F16 => "F16",
+            CacheFormat::F32 => "F32",
+        };
+        let name = if adapter.name.is_empty() { "unnamed adapter" } else { &adapter.name };
+        format!("GPU: {name} ({}), F32 activations, {cache} cache", adapter.backend)
+    }
+
+    fn kv_capacity(&self) -> u32 {
+        self.plan.kv_capacity
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        self.plan.totals.kv_bytes
+    }
+
+    fn position(&self) -> u32 {
+        self.state.position
+    }
+
+    fn rewind(&mut self, position: u32) -> u32 {
+        let position = position.min(self.state.position);
+        let whole = (0..self.plan.layers).all(|layer| {
+            let window = self.plan.window_of(&self.config, layer);
+            window == 0
+                || ring_holds(position, window, self.plan.cache_capacity(&self.config, layer), self.state.written)
+        });
+        self.state.position = if whole { position } else { 0 };
+        if self.state.position == 0 {
+            self.state.written = 0;
+        }
+        self.state.position
+    }
+
+    async fn prefill(
+        &mut self,
+        tokens: &[u32],
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+        mut progress: impl FnMut(u32),
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(tokens.len())?;
+        let batches = tokens.chunks(self.plan.batch_tokens as usize);
+        let last = batches.len() - 1;
+        let mut done = 0;
+        let mut prediction = None;
+        for (index, batch) in batches.enumerate() {
+            let wanted = match (index == last, candidates) {
+                (false, _) => Wanted::Nothing,
+                (true, false) => Wanted::Top,
+                (true, true) => Wanted::Candidates,
+            };
+            prediction = self.forward(batch, wanted, inverse_temperature, host).await?;
+            done += batch.len() as u32;
+            progress(done);
+        }
+        Ok(prediction.expect("the last batch was asked for a prediction"))
+    }
+
+    /// One submission when every expert is resident.
+    async fn decode(
+        &mut self,
+        token: u32,
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(1)?;
+        let wanted = if candidates { Wanted::Candidates } else { Wanted::Top };
+        let prediction = self.forward(&[token], wanted, inverse_temperature, host).await?;
+        Ok(prediction.expect("a prediction was asked for"))
+    }
+
+    /// In batches of at most as many tokens as the plan has head tokens.
+    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.rewind(0);
+        self.require_room(tokens.len())?;
+        let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
+        for batch in tokens.chunks(self.plan.head_tokens.min(self.plan.batch_tokens) as usize) {
+            self.forward(batch, Wanted::AllLogits, 1.0, &Quiet).await?;
+            logits.extend(self.read_logits(batch.len()).await?);
+        }
+        Ok(logits)
+    }
+
+    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
+        self.read_logits(1).await
+    }
+
+    fn cache_counters(&self) -> CacheCounters {
+        self.residency.counters()
+    }
+
+    fn work_counters(&self) -> WorkCounters {
+        let gpu = self.gpu.counters();
+        WorkCounters {
+            submits: gpu.submits,
+            dispatches: gpu.dispatches,
+            buffers_created: gpu.buffers_created,
+            bind_groups_created: gpu.bind_groups_created,
+            pipelines_created: gpu.pipelines_created,
+            status_readback_bytes: self.state.readbacks.status_bytes,
+            sampling_readback_bytes: self.state.readbacks.sampling_bytes,
+            weights_fetched_bytes: self.streamed.fetched_bytes,
+            weights_used_bytes: self.streamed.used_bytes,
+        }
     }
 }
 

@@ -4,8 +4,8 @@
 use gptoss_kernels::sample::Candidate;
 use gptoss_telemetry::Sampling;
 
+use crate::backend::Prediction;
 use crate::error::EngineError;
-use crate::model::Prediction;
 
 /// Draws tokens as [`Sampling`] says; the same seed gives the same draws.
 pub struct Sampler {
@@ -33,6 +33,9 @@ impl Sampler {
         if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
             return wrong("top_p", "a number above 0, up to 1", sampling.top_p);
         }
+        if !(0.0..=1.0).contains(&sampling.min_p) {
+            return wrong("min_p", "a number from 0 to 1", sampling.min_p);
+        }
         Ok(Self { sampling, random: SplitMix64(sampling.seed) })
     }
 
@@ -55,8 +58,14 @@ impl Sampler {
         if top_k > prediction.candidates.len() {
             return Draw::NeedsAll { uniform };
         }
-        let complete = top_k > 0;
-        let kept = if complete { top_k } else { prediction.candidates.len() };
+        let most = if top_k > 0 { top_k } else { prediction.candidates.len() };
+        let kept = self.likely_enough(&prediction.candidates[..most]);
+        // Nothing beyond the kept ones can be drawn: top-k cut there, or they are too unlikely.
+        let complete = top_k > 0 || kept < most;
+        if !complete && self.sampling.min_p > 0.0 {
+            // More tokens may pass; what they weigh together is not known.
+            return Draw::NeedsAll { uniform };
+        }
         let weights = self.weights(&prediction.candidates[..kept], f64::from(prediction.log_sum_exp_tempered));
         // Probabilities among all tokens; with top-k only the kept ones count.
         let total = if complete { weights.iter().sum() } else { 1.0 };
@@ -75,10 +84,19 @@ impl Sampler {
         if self.sampling.top_k > 0 {
             all.truncate(self.sampling.top_k as usize);
         }
+        all.truncate(self.likely_enough(&all));
         let weights = self.weights(&all, f64::from(all[0].logit) * f64::from(self.inverse_temperature()));
         let total = weights.iter().sum();
         let index = pick(&weights, total, f64::from(self.sampling.top_p), uniform).unwrap_or(all.len() - 1);
         all[index].token
+    }
+
+    /// How many of the candidates, best first, pass min-p: at least one.
+    fn likely_enough(&self, candidates: &[Candidate]) -> usize {
+        let scale = f64::from(self.inverse_temperature());
+        let best = f64::from(candidates[0].logit) * scale;
+        let least = best + f64::from(self.sampling.min_p).ln();
+        candidates.partition_point(|candidate| f64::from(candidate.logit) * scale >= least).max(1)
     }
 
     fn weights(&self, candidates: &[Candidate], log_total: f64) -> Vec<f64> {
@@ -211,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn min_p_keeps_what_is_likely_enough_beside_the_best() {
+        // At temperature 2 the probabilities are e^((logit − 2) / 2) of the best one's: 1, 0.78, 0.47, 0.37, 0.22, 0.08.
+        let sampling = Sampling { temperature: 2.0, min_p: 0.4, seed: 9, ..Sampling::default() };
+        let (drawn, unsettled) = frequencies(sampling, &LOGITS, 4);
+        assert_close(&drawn, &softmax(&LOGITS, 2.0, &[1, 3, 4]));
+        assert_eq!(unsettled, 0, "the fourth candidate is too unlikely: all after it are");
+        let (drawn, unsettled) = frequencies(sampling, &LOGITS, 2);
+        assert_close(&drawn, &softmax(&LOGITS, 2.0, &[1, 3, 4]));
+        assert!(unsettled > 0, "two candidates leave open which others pass");
+    }
+
+    #[test]
     fn zero_temperature_is_greedy_and_bad_parameters_are_named() {
         let mut greedy = Sampler::new(Sampling::default()).expect("valid");
         assert_eq!(greedy.draw(&prediction(&LOGITS, 6, 1.0)), Draw::Token(1));
@@ -219,6 +249,8 @@ mod tests {
             (Sampling { temperature: -0.1, ..Sampling::default() }, "temperature"),
             (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
             (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
+            (Sampling { min_p: 1.5, ..Sampling::default() }, "min_p"),
+            (Sampling { min_p: f32::NAN, ..Sampling::default() }, "min_p"),
         ] {
             let error = Sampler::new(sampling).err().expect("refused").to_string();
             assert!(error.contains(name), "{error}");

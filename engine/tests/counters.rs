@@ -4,7 +4,7 @@ mod support;
 
 use std::rc::Rc;
 
-use gptoss_engine::{Engine, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{Backend, Engine, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
 use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, Sampling, WorkCounters};
@@ -23,6 +23,7 @@ fn prompt(user: &str) -> Prompt {
         date: Some("2026-01-31".into()),
         max_new_tokens: 40,
         sampling: Sampling::default(),
+        stop: Vec::new(),
     }
 }
 
@@ -93,12 +94,12 @@ async fn a_load_fetches_what_it_needs_once_and_fills_what_it_planned() {
 async fn paging_counts_hits_misses_and_evictions() {
     let host = Recorder::default();
     let source = memory("nano", MODEL);
-    let slot = {
+    let five_slots = {
         let gpu = open_gpu(&GpuOptions::default(), &Quiet).await.expect("a GPU");
         let prepared = preflight(&gpu, source.as_ref(), &LoadOptions::default(), &Quiet).await.expect("a plan");
-        prepared.plan.slot.slot_bytes
+        prepared.plan.expert_bytes(5)
     };
-    let options = LoadOptions { expert_memory_bytes: Some(5 * 6 * slot), ..LoadOptions::default() };
+    let options = LoadOptions { expert_memory_bytes: Some(five_slots), ..LoadOptions::default() };
     let mut engine = Engine::load(source, &GpuOptions::default(), &options, &host).await.expect("nano loads");
     let loaded = engine.model.work_counters();
     assert_eq!(engine.model.cache_counters().resident, 0, "experts come when they are needed");

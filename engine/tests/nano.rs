@@ -2,7 +2,7 @@
 
 mod support;
 
-use gptoss_engine::{Engine, Sampler};
+use gptoss_engine::{AnswerLimits, Backend, Engine, Sampler};
 use gptoss_kernels::GpuOptions;
 use gptoss_telemetry::{FinishReason, LoadOptions, Sampling};
 use serde::Deserialize;
@@ -59,7 +59,8 @@ async fn cases_are_answered(options: LoadOptions, chosen: impl Fn(usize) -> bool
             wrong.push(format!("case {number}: prompt tokens {prompt:?}, expected {:?}", case.prompt_ids));
         }
         let sampler = Sampler::new(Sampling::default()).expect("greedy");
-        let answer = engine.answer_tokens(&prompt, sampler, 200, &Recorder::default()).await.expect("an answer");
+        let limits = AnswerLimits { max_new_tokens: 200, ..AnswerLimits::default() };
+        let answer = engine.answer_tokens(&prompt, sampler, &limits, &Recorder::default()).await.expect("an answer");
         if answer.tokens != case.greedy_ids {
             wrong.push(format!("case {number}: generated {:?}, expected {:?}", answer.tokens, case.greedy_ids));
         }
@@ -67,7 +68,7 @@ async fn cases_are_answered(options: LoadOptions, chosen: impl Fn(usize) -> bool
         if answer.reason != reason {
             wrong.push(format!("case {number}: finished by {:?}, expected {reason:?}", answer.reason));
         }
-        if let Some(expected) = case.answer.as_ref().filter(|&expected| *expected != answer.final_text()) {
+        if let Some(expected) = case.answer.as_ref().filter(|expected| *expected != answer.final_text()) {
             wrong.push(format!("case {number}: final {:?}, expected {expected:?}", answer.final_text()));
         }
     }
@@ -112,8 +113,8 @@ mod native {
     fn cases_with_the_smallest_pool() {
         support::run(async {
             let whole = engine(LoadOptions::default()).await;
-            let slot = whole.model.plan().slot.slot_bytes;
-            let options = LoadOptions { expert_memory_bytes: Some(4 * 6 * slot), ..LoadOptions::default() };
+            let four_slots = whole.model.plan().expert_bytes(4);
+            let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
             assert!(engine(options.clone()).await.model.plan().is_paged());
             let numbers: Vec<usize> = LOGITS.iter().map(|(number, _)| number.parse().expect("a number")).collect();
             cases_are_answered(options, |number| numbers.contains(&number)).await;

@@ -3,6 +3,7 @@
 
 mod support;
 
+use gptoss_engine::Backend;
 use gptoss_telemetry::LoadOptions;
 use support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
 

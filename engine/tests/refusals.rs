@@ -22,6 +22,7 @@ fn prompt(user: &str) -> Prompt {
         date: None,
         max_new_tokens: 60,
         sampling: Sampling::default(),
+        stop: Vec::new(),
     }
 }
 
@@ -106,12 +107,13 @@ fn a_misshapen_tensor_is_named_with_both_shapes() {
 
 #[test]
 fn an_unsupported_type_is_named() {
-    // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes Q4_0 (2), which is smaller and so still fits.
+    // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes NVFP4 (40), which is smaller and so still fits.
     let info = |kind: u8| {
         [b"blk.3.attn_q.weight".as_slice(), &[2, 0, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, kind]]
             .concat()
     };
-    header(&patched(&info(8), &info(2)), FailureKind::Model, &["blk.3.attn_q.weight", "Q4_0"]);
+    let words = ["blk.3.attn_q.weight", "NVFP4", "MXFP4, Q4_0", "IQ4_NL"];
+    header(&patched(&info(8), &info(40)), FailureKind::Model, &words);
 }
 
 #[test]
@@ -221,8 +223,9 @@ fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
         }
     }
     run(async {
-        let slot = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads").model.plan().slot.slot_bytes;
-        let options = LoadOptions { expert_memory_bytes: Some(4 * 6 * slot), ..LoadOptions::default() };
+        let whole = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
+        let four_slots = whole.model.plan().expert_bytes(4);
+        let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
         let source = Rc::new(Flaky { inner: MemorySource::new("nano", MODEL.to_vec()), broken: Cell::new(false) });
         let mut engine =
             Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");

@@ -61,6 +61,9 @@ pub struct Prompt {
     /// At most this many new tokens.
     pub max_new_tokens: u32,
     pub sampling: Sampling,
+    /// Texts that end the answer when they appear on the final channel; they are not part of it.
+    #[serde(default)]
+    pub stop: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,11 +84,15 @@ pub struct Sampling {
     pub top_k: u32,
     /// Keep the smallest set whose probabilities reach p; 1 keeps all.
     pub top_p: f32,
+    /// Keep only tokens at least this many times as probable as the most likely one (at the sampling temperature); 0 keeps
+    /// all.
+    #[serde(default)]
+    pub min_p: f32,
     pub seed: u64,
 }
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, seed: 0 }
+        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
     }
 }

@@ -203,6 +203,8 @@ pub enum FinishReason {
     Call,
     MaxTokens,
     ContextFull,
+    /// A stop sequence that the user gave.
+    StopSequence,
     Stopped,
 }
 

@@ -97,6 +97,7 @@ fn done_sentence(state: &State) -> String {
         FinishReason::Call => format!("The model calls a tool, which this page does not run: {tokens}."),
         FinishReason::MaxTokens => format!("Cut off after {tokens}, the most that was allowed."),
         FinishReason::ContextFull => format!("Cut off after {tokens}: the KV cache is full."),
+        FinishReason::StopSequence => format!("Ended by a stop sequence after {tokens}."),
         FinishReason::Stopped => format!("Stopped after {tokens}."),
     }
 }

@@ -171,7 +171,9 @@ impl Inputs {
                 top_k: reader.optional(Field::TopK, |text| parse_u32(text, 0)).unwrap_or(greedy.top_k),
                 top_p: reader.optional(Field::TopP, parse_top_p).unwrap_or(greedy.top_p),
                 seed: reader.optional(Field::Seed, parse_seed).unwrap_or(greedy.seed),
+                ..greedy
             },
+            stop: Vec::new(),
         };
         reader.finish(prompt)
     }
@@ -428,7 +430,8 @@ mod tests {
             effort: Effort::High,
             date: Some("2024-02-29".into()),
             max_new_tokens: 64,
-            sampling: Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, seed: u64::MAX },
+            sampling: Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, seed: u64::MAX, ..Sampling::default() },
+            stop: Vec::new(),
         };
         assert_eq!(inputs.prompt().expect("good"), prompt);
     }
