@@ -1,0 +1,108 @@
+//! Activations as the kernels take them: F32, or 8 bits with a scale per block of 32.
+
+use crate::isa::{Isa, Level, by_isa};
+
+/// Activations of one block.
+pub(crate) const BLOCK: usize = 32;
+
+/// Precision of activations in products with quantised weights. Everything between the products is F32 in both cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// For parity: only the order of sums differs from the scalar reference.
+    F32,
+    /// For speed: rounded to 8 bits per block of 32.
+    #[default]
+    Int8,
+}
+
+/// Rows of activations, ready for products with weights of any format.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rows {
+    pub columns: usize,
+    pub values: Vec<f32>,
+    /// `values / scale`, rounded; empty when not wanted.
+    pub codes: Vec<i8>,
+    /// [rows, columns / 32].
+    pub scales: Vec<f32>,
+    /// Sum of the codes of each block.
+    pub sums: Vec<i32>,
+}
+
+impl Rows {
+    /// Room for `rows` rows of `columns`; contents are left over or zero.
+    pub fn resize(&mut self, rows: usize, columns: usize) {
+        self.columns = columns;
+        self.values.resize(rows * columns, 0.0);
+    }
+
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.columns..][..self.columns]
+    }
+
+    pub fn count(&self) -> usize {
+        self.values.len() / self.columns
+    }
+
+    /// Brings the 8-bit form up to date, when the products will use it.
+    pub fn quantise(&mut self, isa: Isa, activations: Activations) {
+        if activations == Activations::F32 {
+            return;
+        }
+        let blocks = self.values.len() / BLOCK;
+        self.codes.resize(self.values.len(), 0);
+        self.scales.resize(blocks, 0.0);
+        self.sums.resize(blocks, 0);
+        quantise(isa, &self.values, &mut self.codes, &mut self.scales, &mut self.sums);
+    }
+}
+
+by_isa!(
+    /// `values` in blocks of 32 → codes from −127 to 127, scales and sums of codes.
+    quantise(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]), quantise_body);
+
+#[inline(always)]
+fn quantise_body<L: Level>(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+    let blocks = values.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
+    for ((values, codes), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
+        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        *scale = largest / 127.0;
+        let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+        *sum = 0;
+        for (code, value) in codes.iter_mut().zip(values) {
+            // Never out of range, and the cast saturates; NaN becomes 0 here and is found in the scale, which is NaN too.
+            *code = (value * inverse).round_ties_even() as i8;
+            *sum += i32::from(*code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_within_half_a_step_and_all_levels_agree() {
+        let values: Vec<f32> =
+            (0..160).map(|i| ((i * 37 % 101) as f32 - 50.0) * if i < 64 { 0.03 } else { 2.5 }).collect();
+        let mut first: Option<Rows> = None;
+        for isa in Isa::available() {
+            let mut rows = Rows { columns: 160, values: values.clone(), ..Rows::default() };
+            rows.quantise(isa, Activations::Int8);
+            for (block, (values, codes)) in values.chunks(BLOCK).zip(rows.codes.chunks(BLOCK)).enumerate() {
+                let scale = rows.scales[block];
+                assert!(values.iter().zip(codes).all(|(v, &c)| (v - f32::from(c) * scale).abs() <= 0.5001 * scale));
+                assert_eq!(rows.sums[block], codes.iter().map(|&c| i32::from(c)).sum::<i32>());
+            }
+            let first = first.get_or_insert_with(|| rows.clone());
+            assert_eq!((&first.codes, &first.scales), (&rows.codes, &rows.scales), "{isa}");
+        }
+    }
+
+    #[test]
+    fn a_block_of_zeros_has_scale_zero() {
+        let mut rows = Rows { columns: 32, values: vec![0.0; 32], ..Rows::default() };
+        rows.quantise(Isa::detect(), Activations::Int8);
+        assert_eq!((rows.scales[0], rows.sums[0]), (0.0, 0));
+        assert!(rows.codes.iter().all(|&code| code == 0));
+    }
+}

@@ -1,0 +1,275 @@
+//! Attention with sinks over the cache, one token and one key-value head at a time, for all query heads that share it.
+
+use gptoss_kernels::rope::HEAD_DIM;
+
+use crate::cache::{LayerCache, Store, TILE, Value};
+use crate::isa::{Isa, Level, by_isa};
+use crate::vector::exp_of_differences_body;
+
+/// One token's attention under one key-value head.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'a> {
+    /// [group, 64], rotated; the heads that share the key-value head.
+    pub heads: &'a [f32],
+    /// One per head of the group.
+    pub sinks: &'a [f32],
+    pub kv_head: usize,
+    pub position: usize,
+    /// Keys that are seen, the token's own included; 0: all.
+    pub window: usize,
+}
+
+/// `out` [group, 64]. `scores` is scratch.
+pub(crate) fn attend(isa: Isa, cache: &LayerCache, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    match cache {
+        LayerCache::F16(store) => attend_f16(isa, store, query, scores, out),
+        LayerCache::F32(store) => attend_f32(isa, store, query, scores, out),
+    }
+}
+
+by_isa!(
+    attend_f16(store: &Store<u16>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]), attend_f16_body);
+by_isa!(
+    attend_f32(store: &Store<f32>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]), attend_f32_body);
+
+#[inline(always)]
+fn attend_f16_body<L: Level>(store: &Store<u16>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_body::<L, u16>(store, query, scores, out);
+}
+
+#[inline(always)]
+fn attend_f32_body<L: Level>(store: &Store<f32>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_body::<L, f32>(store, query, scores, out);
+}
+
+/// Eight heads at a time, as in 20b and 120b; other groups in parts.
+#[inline(always)]
+fn attend_body<L: Level, V: Value>(store: &Store<V>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    let heads = query.sinks.len();
+    let mut first = 0;
+    while first < heads {
+        let taken = match heads - first {
+            8.. => 8,
+            4.. => 4,
+            2.. => 2,
+            _ => 1,
+        };
+        let part = Query {
+            heads: &query.heads[first * HEAD_DIM..][..taken * HEAD_DIM],
+            sinks: &query.sinks[first..][..taken],
+            ..query
+        };
+        let out = &mut out[first * HEAD_DIM..][..taken * HEAD_DIM];
+        match taken {
+            8 => attend_heads::<L, V, 8>(store, part, scores, out),
+            4 => attend_heads::<L, V, 4>(store, part, scores, out),
+            2 => attend_heads::<L, V, 2>(store, part, scores, out),
+            _ => attend_heads::<L, V, 1>(store, part, scores, out),
+        }
+        first += taken;
+    }
+}
+
+/// The tiles of the cache that a query sees.
+struct Seen {
+    /// Oldest position.
+    first: usize,
+    last: usize,
+    first_tile: usize,
+    tiles: usize,
+}
+
+impl Seen {
+    #[inline(always)]
+    fn by(query: Query<'_>) -> Self {
+        let first = if query.window == 0 { 0 } else { (query.position + 1).saturating_sub(query.window) };
+        let first_tile = first / TILE;
+        Self { first, last: query.position, first_tile, tiles: query.position / TILE + 1 - first_tile }
+    }
+
+    /// Scores of one head: all lanes of all tiles.
+    #[inline(always)]
+    fn columns(&self) -> usize {
+        self.tiles * TILE
+    }
+
+    #[inline(always)]
+    fn position(&self, tile: usize) -> usize {
+        (self.first_tile + tile) * TILE
+    }
+
+    /// The lanes of a tile whose positions are seen.
+    #[inline(always)]
+    fn lanes(&self, tile: usize) -> std::ops::Range<usize> {
+        let position = self.position(tile);
+        self.first.saturating_sub(position)..TILE.min(self.last + 1 - position)
+    }
+}
+
+#[inline(always)]
+fn attend_heads<L: Level, V: Value, const G: usize>(
+    store: &Store<V>,
+    query: Query<'_>,
+    scores: &mut Vec<f32>,
+    out: &mut [f32],
+) {
+    let seen = Seen::by(query);
+    let columns = seen.columns();
+    scores.resize(G * columns, 0.0);
+    score::<L, V, G>(store, query, &seen, scores);
+
+    let mut inverse_totals = [0.0f32; G];
+    for g in 0..G {
+        let scores = &mut scores[g * columns..][..columns];
+        let maximum = scores.iter().fold(query.sinks[g], |maximum, &score| maximum.max(score));
+        let total = exp_of_differences_body::<L>(scores, maximum) + (query.sinks[g] - maximum).exp();
+        inverse_totals[g] = 1.0 / total;
+    }
+    weigh::<L, V, G>(store, query.kv_head, &seen, scores, &inverse_totals, out);
+}
+
+/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen.
+#[inline(always)]
+fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
+    let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
+    for tile in 0..seen.tiles {
+        let slot = seen.position(tile) % store.capacity;
+        let keys = keys[slot * HEAD_DIM..][..TILE * HEAD_DIM].as_chunks::<TILE>().0;
+        let mut sums = [[0.0f32; TILE]; G];
+        for (d, keys) in keys.iter().enumerate() {
+            let keys = V::load::<L>(keys);
+            for g in 0..G {
+                let q = query.heads[g * HEAD_DIM + d];
+                for lane in 0..TILE {
+                    sums[g][lane] = L::mul_add(q, keys[lane], sums[g][lane]);
+                }
+            }
+        }
+        let lanes = seen.lanes(tile);
+        for g in 0..G {
+            let scores = &mut scores[g * seen.columns() + tile * TILE..][..TILE];
+            for lane in 0..TILE {
+                // Slots that are not seen may hold anything, also NaN: they are replaced, not added to.
+                scores[lane] = if lanes.contains(&lane) { sums[g][lane] * 0.125 } else { f32::NEG_INFINITY };
+            }
+        }
+    }
+}
+
+/// `out` [G, 64] = Σ weight · v, over what is seen; `weights` [G, columns].
+#[inline(always)]
+fn weigh<L: Level, V: Value, const G: usize>(
+    store: &Store<V>,
+    kv_head: usize,
+    seen: &Seen,
+    weights: &[f32],
+    inverse_totals: &[f32; G],
+    out: &mut [f32],
+) {
+    let values = &store.values[kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
+    // A quarter of the head at a time: the sums of eight heads then stay in registers.
+    for part in 0..HEAD_DIM / TILE {
+        let mut sums = [[0.0f32; TILE]; G];
+        for tile in 0..seen.tiles {
+            let slot = seen.position(tile) % store.capacity;
+            let values = &values[slot * HEAD_DIM..][..TILE * HEAD_DIM];
+            for lane in seen.lanes(tile) {
+                let values = &values[lane * HEAD_DIM + part * TILE..][..TILE];
+                let values = V::load::<L>(values.try_into().expect("a slice of that length"));
+                for g in 0..G {
+                    let weight = weights[g * seen.columns() + tile * TILE + lane];
+                    for i in 0..TILE {
+                        sums[g][i] = L::mul_add(weight, values[i], sums[g][i]);
+                    }
+                }
+            }
+        }
+        for g in 0..G {
+            let out = &mut out[g * HEAD_DIM + part * TILE..][..TILE];
+            for i in 0..TILE {
+                out[i] = sums[g][i] * inverse_totals[g];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_kernels::attention::{Shape, reference};
+    use gptoss_kernels::sources::CacheFormat;
+
+    use super::*;
+
+    fn numbers(count: usize, salt: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 * 0.002 - 2.0).collect()
+    }
+
+    /// Every position in turn, through a cache of `capacity`, against the scalar reference over all keys.
+    fn check(query_heads: usize, kv_heads: usize, window: usize, positions: usize, capacity: usize) {
+        let (q_columns, kv_columns) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
+        let keys = numbers(positions * kv_columns, 1);
+        let values = numbers(positions * kv_columns, 2);
+        let sinks = numbers(query_heads, 3);
+        let shape = Shape { query_heads, kv_heads, window };
+        let group = query_heads / kv_heads;
+        for isa in Isa::available() {
+            let mut cache = LayerCache::new(CacheFormat::F32, kv_heads, capacity);
+            for position in 0..positions {
+                let row = position * kv_columns;
+                cache.put(position, &keys[row..][..kv_columns], &values[row..][..kv_columns]);
+                let q = numbers(q_columns, position + 5);
+                let seen = (position + 1) * kv_columns;
+                let want = reference(&q, &keys[..seen], &values[..seen], &sinks, position, shape);
+                let mut scores = vec![f32::NAN; 7];
+                for kv_head in 0..kv_heads {
+                    let heads = kv_head * group * HEAD_DIM..(kv_head + 1) * group * HEAD_DIM;
+                    let mut out = vec![0.0; group * HEAD_DIM];
+                    let query = Query {
+                        heads: &q[heads.clone()],
+                        sinks: &sinks[kv_head * group..][..group],
+                        kv_head,
+                        position,
+                        window,
+                    };
+                    attend(isa, &cache, query, &mut scores, &mut out);
+                    for (got, want) in out.iter().zip(&want[heads]) {
+                        assert!(
+                            (got - want).abs() < 2e-5,
+                            "{isa}, {query_heads}/{kv_heads} heads, window {window}, position {position}: {got}, expected {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn full_attention_with_every_group_size() {
+        for group in [1, 2, 3, 4, 8, 11] {
+            check(2 * group, 2, 0, 37, 40);
+        }
+    }
+
+    #[test]
+    fn a_sliding_window_over_a_ring_that_wraps() {
+        check(6, 2, 20, 150, 20 + 5);
+        check(8, 1, 128, 300, 128 + 1);
+    }
+
+    #[test]
+    fn an_f16_cache_is_close() {
+        let mut caches = [CacheFormat::F32, CacheFormat::F16].map(|format| LayerCache::new(format, 1, 64));
+        let (keys, values, q) = (numbers(50 * 64, 1), numbers(50 * 64, 2), numbers(8 * 64, 9));
+        let mut out = [vec![0.0; 8 * 64], vec![0.0; 8 * 64]];
+        for (cache, out) in caches.iter_mut().zip(&mut out) {
+            for position in 0..50 {
+                cache.put(position, &keys[position * 64..][..64], &values[position * 64..][..64]);
+            }
+            let query = Query { heads: &q, sinks: &[0.1; 8], kv_head: 0, position: 49, window: 0 };
+            attend(Isa::detect(), cache, query, &mut Vec::new(), out);
+        }
+        let worst = out[0].iter().zip(&out[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst > 0.0 && worst < 0.02, "{worst}");
+        assert_eq!(caches[0].size_bytes(), 2 * caches[1].size_bytes());
+    }
+}

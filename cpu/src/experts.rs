@@ -1,0 +1,193 @@
+//! The mixture: router, then the chosen experts, each once for all tokens that chose it.
+
+use gptoss_kernels::router::Route;
+
+use crate::activations::Rows;
+use crate::matmul::{Compute, Matrix, rows_per_task};
+use crate::shared::SharedMut;
+use crate::vector::{dot, swiglu};
+
+/// Router weights [experts, hidden] and bias, in F32.
+pub(crate) struct RouterWeights {
+    pub weight: Vec<f32>,
+    pub bias: Vec<f32>,
+}
+
+/// All experts of a layer: gate and up [experts · ff, hidden], down [experts · hidden, ff]; biases [experts, rows].
+pub(crate) struct ExpertWeights<'a> {
+    pub hidden: usize,
+    pub ff: usize,
+    pub gate: Matrix<'a>,
+    pub up: Matrix<'a>,
+    pub down: Matrix<'a>,
+    pub gate_bias: &'a [f32],
+    pub up_bias: &'a [f32],
+    pub down_bias: &'a [f32],
+}
+
+/// Scratch of the mixture.
+#[derive(Default)]
+pub(crate) struct Mixture {
+    /// [tokens, experts_per_token].
+    pub routes: Vec<Route>,
+    /// Pairs (token · experts_per_token + choice) of each expert that was chosen at all.
+    groups: Vec<(usize, Vec<u32>)>,
+    /// Activations between gate-up and down, [pairs, ff].
+    hidden: Rows,
+    /// Results of down, [pairs, hidden].
+    out: Vec<f32>,
+}
+
+/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax.
+pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, routes: &mut [Route]) {
+    let mut logits: Vec<f32> =
+        router.weight.chunks_exact(x.len()).zip(&router.bias).map(|(row, bias)| dot(isa, row, x) + bias).collect();
+    let mut maximum = f32::NEG_INFINITY;
+    for route in routes.iter_mut() {
+        let (expert, logit) =
+            logits.iter().copied().enumerate().fold((0, f32::NEG_INFINITY), |best, (expert, logit)| {
+                if logit > best.1 { (expert, logit) } else { best }
+            });
+        logits[expert] = f32::NEG_INFINITY;
+        maximum = maximum.max(logit);
+        *route = Route { expert: expert as u32, weight: logit };
+    }
+    let mut total = 0.0;
+    for route in routes.iter_mut() {
+        route.weight = (route.weight - maximum).exp();
+        total += route.weight;
+    }
+    routes.iter_mut().for_each(|route| route.weight /= total);
+}
+
+impl Mixture {
+    /// `y[t] += Σ weight · expert(x[t])` for all rows of `x`.
+    pub fn add(
+        &mut self,
+        compute: &mut Compute,
+        x: &Rows,
+        router: &RouterWeights,
+        experts: &ExpertWeights<'_>,
+        per_token: usize,
+        y: &mut [f32],
+    ) {
+        self.choose(compute, x, router, per_token);
+        self.gate_up(compute, x, experts, per_token);
+        self.hidden.quantise(compute.isa, compute.activations);
+        self.down(compute, experts);
+        self.combine(compute, x.columns, per_token, y);
+    }
+
+    fn choose(&mut self, compute: &mut Compute, x: &Rows, router: &RouterWeights, per_token: usize) {
+        let none = Route { expert: 0, weight: 0.0 };
+        self.routes.resize(x.count() * per_token, none);
+        let routes = SharedMut::new(&mut self.routes);
+        let (pool, kernels) = compute.split();
+        pool.for_each(x.count(), &|token, _| {
+            // SAFETY: each token's routes belong to one task.
+            #[allow(unsafe_code)]
+            let routes = unsafe { routes.slice(token * per_token, per_token) };
+            route(kernels.isa, x.row(token), router, routes);
+        });
+        let experts = router.bias.len();
+        let mut pairs = vec![Vec::new(); experts];
+        for (pair, route) in (0..).zip(&self.routes) {
+            pairs[route.expert as usize].push(pair);
+        }
+        self.groups.clear();
+        self.groups.extend(pairs.into_iter().enumerate().filter(|(_, pairs)| !pairs.is_empty()));
+    }
+
+    /// Tasks (group, first row, rows) over a matrix of every chosen expert.
+    fn tasks(&self, one_expert: &Matrix<'_>, threads: usize) -> Vec<(usize, usize, usize)> {
+        let total = self.groups.len() * one_expert.rows;
+        let mut tasks = Vec::new();
+        for (index, (_, pairs)) in self.groups.iter().enumerate() {
+            let rows = rows_per_task(one_expert, total, pairs.len(), threads);
+            tasks.extend((0..one_expert.rows).step_by(rows).map(|first| (index, first, rows)));
+        }
+        tasks
+    }
+
+    fn gate_up(&mut self, compute: &mut Compute, x: &Rows, experts: &ExpertWeights<'_>, per_token: usize) {
+        let ff = experts.ff;
+        self.hidden.resize(self.routes.len(), ff);
+        let tasks = self.tasks(&expert_of(&experts.gate, 0, ff), compute.pool.threads());
+        let tokens: Vec<Vec<u32>> =
+            self.groups.iter().map(|(_, pairs)| pairs.iter().map(|pair| pair / per_token as u32).collect()).collect();
+        let hidden = SharedMut::new(&mut self.hidden.values);
+        let groups = &self.groups;
+        let (pool, kernels) = compute.split();
+        pool.for_each(tasks.len(), &|task, worker| {
+            let (index, first, rows) = tasks[task];
+            let (expert, pairs) = &groups[index];
+            let rows = first..(first + rows).min(ff);
+            let scratch = &mut *kernels.scratch(worker);
+            for (set, (matrix, bias)) in
+                [(&experts.gate, experts.gate_bias), (&experts.up, experts.up_bias)].into_iter().enumerate()
+            {
+                kernels.product_of(scratch, set, &expert_of(matrix, *expert, ff), rows.clone(), x, &tokens[index]);
+                let bias = &bias[expert * ff..][rows.clone()];
+                for results in scratch.results[set].chunks_exact_mut(rows.len()) {
+                    results.iter_mut().zip(bias).for_each(|(result, bias)| *result += bias);
+                }
+            }
+            let [gate, up] = &scratch.results;
+            for ((gate, up), &pair) in gate.chunks_exact(rows.len()).zip(up.chunks_exact(rows.len())).zip(pairs) {
+                // SAFETY: a pair has one expert, and rows of an expert belong to one task.
+                #[allow(unsafe_code)]
+                let out = unsafe { hidden.slice(pair as usize * ff + rows.start, rows.len()) };
+                swiglu(kernels.isa, gate, up, out);
+            }
+        });
+    }
+
+    fn down(&mut self, compute: &mut Compute, experts: &ExpertWeights<'_>) {
+        let columns = experts.hidden;
+        self.out.resize(self.routes.len() * columns, 0.0);
+        let tasks = self.tasks(&expert_of(&experts.down, 0, columns), compute.pool.threads());
+        let out = SharedMut::new(&mut self.out);
+        let (groups, hidden) = (&self.groups, &self.hidden);
+        let (pool, kernels) = compute.split();
+        pool.for_each(tasks.len(), &|task, worker| {
+            let (index, first, rows) = tasks[task];
+            let (expert, pairs) = &groups[index];
+            let rows = first..(first + rows).min(columns);
+            let scratch = &mut *kernels.scratch(worker);
+            kernels.product_of(scratch, 0, &expert_of(&experts.down, *expert, columns), rows.clone(), hidden, pairs);
+            let bias = &experts.down_bias[expert * columns..][rows.clone()];
+            for (results, &pair) in scratch.results[0].chunks_exact(rows.len()).zip(pairs) {
+                // SAFETY: a pair has one expert, and rows of an expert belong to one task.
+                #[allow(unsafe_code)]
+                let out = unsafe { out.slice(pair as usize * columns + rows.start, rows.len()) };
+                for (out, (result, bias)) in out.iter_mut().zip(results.iter().zip(bias)) {
+                    *out = result + bias;
+                }
+            }
+        });
+    }
+
+    /// Adds the results in the order of the choices: the same sum whatever was computed first.
+    fn combine(&self, compute: &mut Compute, columns: usize, per_token: usize, y: &mut [f32]) {
+        let tokens = y.len() / columns;
+        let y = SharedMut::new(y);
+        let (routes, out) = (&self.routes, &self.out);
+        compute.pool.for_each(tokens, &|token, _| {
+            // SAFETY: each token's row belongs to one task.
+            #[allow(unsafe_code)]
+            let y = unsafe { y.slice(token * columns, columns) };
+            let pairs = token * per_token..(token + 1) * per_token;
+            let mut sum = vec![0.0f32; columns];
+            for (route, out) in routes[pairs.clone()].iter().zip(out[pairs.start * columns..].chunks_exact(columns)) {
+                sum.iter_mut().zip(out).for_each(|(sum, out)| *sum += route.weight * out);
+            }
+            y.iter_mut().zip(sum).for_each(|(y, sum)| *y += sum);
+        });
+    }
+}
+
+/// The rows of one expert of a stack of matrices, `rows` each.
+fn expert_of<'a>(all: &Matrix<'a>, expert: usize, rows: usize) -> Matrix<'a> {
+    let bytes = all.row_bytes() * rows;
+    Matrix { bytes: &all.bytes[expert * bytes..][..bytes], rows, ..*all }
+}

@@ -1,0 +1,212 @@
+//! The forward pass: a batch of tokens through all layers.
+
+use gptoss_engine::{Inventory, LayerTensors, MatrixTensor, ModelConfig};
+use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
+
+use crate::activations::Rows;
+use crate::attention::{Query, attend};
+use crate::cache::LayerCache;
+use crate::experts::{ExpertWeights, Mixture, RouterWeights};
+use crate::mapped::Mapped;
+use crate::matmul::{Compute, Matrix, Part};
+use crate::shared::SharedMut;
+use crate::vector::{rms_norm, rotate};
+
+/// The small tensors of a layer, copied out of the file.
+pub(crate) struct LayerVectors {
+    attn_norm: Vec<f32>,
+    /// Query, key, value.
+    qkv_bias: [Vec<f32>; 3],
+    attn_output_bias: Vec<f32>,
+    attn_sinks: Vec<f32>,
+    post_attention_norm: Vec<f32>,
+    router: RouterWeights,
+    /// Gate, up, down.
+    exps_bias: [Vec<f32>; 3],
+}
+
+impl LayerVectors {
+    pub fn new(mapped: &Mapped, tensors: &LayerTensors) -> Self {
+        let vectors = |three: &[gptoss_engine::PlainTensor; 3]| three.each_ref().map(|tensor| mapped.plain(tensor));
+        Self {
+            attn_norm: mapped.plain(&tensors.attn_norm),
+            qkv_bias: vectors(&tensors.qkv_bias),
+            attn_output_bias: mapped.plain(&tensors.attn_output_bias),
+            attn_sinks: mapped.plain(&tensors.attn_sinks),
+            post_attention_norm: mapped.plain(&tensors.post_attention_norm),
+            router: RouterWeights { weight: mapped.plain(&tensors.router), bias: mapped.plain(&tensors.router_bias) },
+            exps_bias: vectors(&tensors.exps_bias),
+        }
+    }
+}
+
+/// Activations of a batch; grown to the largest batch that was run.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    /// Residual stream [tokens, hidden].
+    pub x: Vec<f32>,
+    normed: Rows,
+    qkv: Vec<f32>,
+    attended: Rows,
+    mixture: Mixture,
+}
+
+/// Everything that a pass reads.
+pub(crate) struct Weights<'a> {
+    pub config: &'a ModelConfig,
+    pub inventory: &'a Inventory,
+    pub mapped: &'a Mapped,
+    pub layers: &'a [LayerVectors],
+    /// [positions, 32] pairs of cos and sin.
+    pub rope_table: &'a [[f32; 2]],
+    pub dense_attention: bool,
+}
+
+impl<'a> Weights<'a> {
+    pub fn matrix(&self, tensor: &MatrixTensor) -> Matrix<'a> {
+        Matrix {
+            format: tensor.format,
+            bytes: self.mapped.matrix(tensor),
+            rows: (tensor.rows * tensor.experts) as usize,
+            columns: tensor.columns as usize,
+        }
+    }
+
+    /// Reads the embeddings of `tokens` into the residual stream. They are in the vocabulary.
+    pub fn embed(&self, tokens: &[u32], scratch: &mut Scratch) {
+        let table = self.matrix(&self.inventory.token_embd);
+        scratch.x.clear();
+        for &token in tokens {
+            let row = &table.bytes[token as usize * table.row_bytes()..][..table.row_bytes()];
+            scratch.x.extend(table.format.decode(row));
+        }
+    }
+
+    /// One layer over the residual stream of tokens at `first_position ..`.
+    pub fn layer(
+        &self,
+        index: usize,
+        first_position: usize,
+        cache: &mut LayerCache,
+        compute: &mut Compute,
+        scratch: &mut Scratch,
+    ) {
+        let (config, tensors, vectors) = (self.config, &self.inventory.layers[index], &self.layers[index]);
+        let hidden = config.hidden as usize;
+        let Scratch { x, normed, qkv, attended, mixture } = scratch;
+
+        norm(compute, x, &vectors.attn_norm, config.epsilon, normed);
+        let columns = config.qkv_columns() as usize;
+        qkv.resize(normed.count() * columns, 0.0);
+        let firsts = [0, config.query_columns(), config.query_columns() + config.kv_columns()];
+        let parts: Vec<Part<'_>> = tensors
+            .qkv
+            .iter()
+            .zip(&vectors.qkv_bias)
+            .zip(firsts)
+            .map(|((tensor, bias), first)| Part {
+                matrix: self.matrix(tensor),
+                bias: Some(bias),
+                y_first: first as usize,
+            })
+            .collect();
+        compute.matmul(normed, &parts, qkv, columns, false);
+
+        self.cache_keys(first_position, qkv, cache);
+        attended.resize(normed.count(), config.query_columns() as usize);
+        self.attend(index, first_position, qkv, cache, compute, &mut attended.values);
+        attended.quantise(compute.isa, compute.activations);
+        let output =
+            Part { matrix: self.matrix(&tensors.attn_output), bias: Some(&vectors.attn_output_bias), y_first: 0 };
+        compute.matmul(attended, &[output], x, hidden, true);
+
+        norm(compute, x, &vectors.post_attention_norm, config.epsilon, normed);
+        let [gate_bias, up_bias, down_bias] = &vectors.exps_bias;
+        let experts = ExpertWeights {
+            hidden,
+            ff: config.ff as usize,
+            gate: self.matrix(&tensors.gate_exps),
+            up: self.matrix(&tensors.up_exps),
+            down: self.matrix(&tensors.down_exps),
+            gate_bias,
+            up_bias,
+            down_bias,
+        };
+        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x);
+    }
+
+    /// Turns queries and keys for their positions, and keeps keys and values.
+    fn cache_keys(&self, first_position: usize, qkv: &mut [f32], cache: &mut LayerCache) {
+        let (query, kv) = (self.config.query_columns() as usize, self.config.kv_columns() as usize);
+        for (position, row) in (first_position..).zip(qkv.chunks_exact_mut(query + 2 * kv)) {
+            let (rotated, value) = row.split_at_mut(query + kv);
+            rotate(rotated, &self.rope_table[position * HALF_DIM..][..HALF_DIM]);
+            cache.put(position, &rotated[query..], value);
+        }
+    }
+
+    fn attend(
+        &self,
+        index: usize,
+        first_position: usize,
+        qkv: &[f32],
+        cache: &LayerCache,
+        compute: &mut Compute,
+        out: &mut [f32],
+    ) {
+        let config = self.config;
+        let (query_columns, kv_heads) = (config.query_columns() as usize, config.kv_heads as usize);
+        let group = config.query_heads as usize / kv_heads;
+        let columns = config.qkv_columns() as usize;
+        let sinks = &self.layers[index].attn_sinks;
+        let window = if self.dense_attention { 0 } else { config.window_of(index as u32) as usize };
+        let tokens = qkv.len() / columns;
+        let out = SharedMut::new(out);
+        let (pool, kernels) = compute.split();
+        // Tokens first: later tokens see more keys, so that tasks of all sizes mix.
+        pool.for_each(tokens * kv_heads, &|task, worker| {
+            let (kv_head, token) = (task / tokens, task % tokens);
+            let heads = kv_head * group * HEAD_DIM;
+            let query = Query {
+                heads: &qkv[token * columns + heads..][..group * HEAD_DIM],
+                sinks: &sinks[kv_head * group..][..group],
+                kv_head,
+                position: first_position + token,
+                window,
+            };
+            // SAFETY: the heads of a token that share a key-value head belong to one task.
+            #[allow(unsafe_code)]
+            let out = unsafe { out.slice(token * query_columns + heads, group * HEAD_DIM) };
+            attend(kernels.isa, cache, query, &mut kernels.scratch(worker).scores, out);
+        });
+    }
+
+    /// Logits [rows, vocabulary] of the last `rows` tokens of the batch.
+    pub fn head(
+        &self,
+        output_norm: &[f32],
+        rows: usize,
+        compute: &mut Compute,
+        scratch: &mut Scratch,
+        logits: &mut Vec<f32>,
+    ) {
+        let hidden = self.config.hidden as usize;
+        let first = scratch.x.len() - rows * hidden;
+        norm(compute, &scratch.x[first..], output_norm, self.config.epsilon, &mut scratch.normed);
+        let vocabulary = self.config.vocabulary as usize;
+        logits.resize(rows * vocabulary, 0.0);
+        let output = Part { matrix: self.matrix(&self.inventory.output), bias: None, y_first: 0 };
+        compute.matmul(&scratch.normed, &[output], logits, vocabulary, false);
+    }
+}
+
+/// Normalises every row of `x`, and makes the result ready for products.
+fn norm(compute: &mut Compute, x: &[f32], weight: &[f32], epsilon: f32, normed: &mut Rows) {
+    let columns = weight.len();
+    let rows = x.len() / columns;
+    normed.resize(rows, columns);
+    for (x, y) in x.chunks_exact(columns).zip(normed.values.chunks_exact_mut(columns)) {
+        rms_norm(compute.isa, x, weight, epsilon, y);
+    }
+    normed.quantise(compute.isa, compute.activations);
+}

@@ -1,0 +1,167 @@
+//! Products of quantised weights with 8-bit activations, without expanding the weights.
+//!
+//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers, the
+//! rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows times
+//! several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod panel;
+mod portable;
+mod runs;
+
+use gptoss_kernels::format::Format;
+
+use crate::activations::{BLOCK, Rows};
+use crate::isa::Isa;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use panel::Panel;
+
+/// One row of 8-bit activations.
+#[derive(Clone, Copy)]
+pub(crate) struct CodedRow<'a> {
+    pub codes: &'a [i8],
+    /// One per block of 32 codes.
+    pub scales: &'a [f32],
+    /// Sum of the codes of each block.
+    pub sums: &'a [i32],
+}
+
+impl<'a> CodedRow<'a> {
+    pub fn of(rows: &'a Rows, row: usize) -> Self {
+        let blocks = rows.columns / BLOCK;
+        Self {
+            codes: &rows.codes[row * rows.columns..][..rows.columns],
+            scales: &rows.scales[row * blocks..][..blocks],
+            sums: &rows.sums[row * blocks..][..blocks],
+        }
+    }
+}
+
+/// Formats whose rows meet 8-bit activations: all quantised ones. The others are multiplied in F32.
+pub(crate) fn in_rows(format: Format) -> bool {
+    format.is_repacked()
+}
+
+/// Formats that panels take.
+pub(crate) fn in_panels(format: Format) -> bool {
+    matches!(format, Format::Q8_0 | Format::Mxfp4)
+}
+
+/// `out[r] = weights[r] · x`: as many rows as `out` has places, each of `x.scales.len()` blocks.
+pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
+    let row_bytes = x.codes.len() / format.block_weights() as usize * format.block_bytes() as usize;
+    assert_eq!(weights.len(), out.len() * row_bytes, "{format:?}: rows of {row_bytes} bytes");
+    assert_eq!(x.codes.len(), x.scales.len() * BLOCK);
+    let dot: fn(&[u8], CodedRow<'_>) -> f32 = match (isa, format) {
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Vnni, Format::Q8_0) => return avx512::dot_rows_q8_0(weights, x, out),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx512Vnni, Format::Mxfp4) => return avx512::dot_rows_mxfp4(weights, x, out),
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Format::Q8_0) => avx2::dot_q8_0,
+        #[cfg(target_arch = "x86_64")]
+        (Isa::Avx2, Format::Mxfp4) => avx2::dot_mxfp4,
+        (_, Format::Q8_0) => portable::dot_q8_0,
+        (_, Format::Mxfp4) => portable::dot_mxfp4,
+        (_, other) => {
+            for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes)) {
+                *out = runs::dot(isa, other, row, x);
+            }
+            return;
+        }
+    };
+    for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes)) {
+        *out = dot(row, x);
+    }
+}
+
+/// Twice the value of each E2M1 code.
+const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Half of 2^(exponent − 127), as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
+#[inline(always)]
+fn e8m0_half(exponent: u8) -> f32 {
+    f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::activations::Activations;
+
+    /// Bytes with every value, and scales and minima of ordinary size; `columns` in whole blocks.
+    pub(crate) fn weights(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+        let mut state = 0x2545_f491_4f6c_dd1du64;
+        let mut next = move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u32
+        };
+        let blocks = rows * columns / format.block_weights() as usize;
+        let mut bytes = Vec::new();
+        for _ in 0..blocks {
+            let first = bytes.len();
+            bytes.extend((0..format.block_bytes()).map(|_| next() as u8));
+            let halves: &[usize] = match format {
+                Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
+                Format::Q6K => &[208],
+                Format::Mxfp4 => &[],
+                _ => &[0],
+            };
+            for at in halves {
+                let scale = half::f16::from_f32((next() % 1000) as f32 * 1e-4 - 0.03);
+                bytes[first + at..][..2].copy_from_slice(&scale.to_le_bytes());
+            }
+            if format == Format::Mxfp4 {
+                bytes[first] = (118 + next() % 10) as u8;
+            }
+        }
+        bytes
+    }
+
+    pub(crate) fn activations(rows: usize, columns: usize, isa: Isa) -> Rows {
+        let values = (0..rows * columns).map(|i| ((i * 7919 % 1009) as f32 - 504.0) * 0.013).collect();
+        let mut rows = Rows { columns, values, ..Rows::default() };
+        rows.quantise(isa, Activations::Int8);
+        rows
+    }
+
+    /// The product of what the codes stand for, in F64, and the sum of its terms' magnitudes.
+    pub(crate) fn expected(format: Format, row: &[u8], x: CodedRow<'_>) -> (f64, f64) {
+        let values = x.codes.iter().enumerate().map(|(i, &code)| f64::from(code) * f64::from(x.scales[i / BLOCK]));
+        let products = format.decode(row).into_iter().zip(values).map(|(w, x)| f64::from(w) * x);
+        products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
+    }
+
+    #[test]
+    fn rows_times_codes_in_every_format_on_every_level() {
+        for format in Format::ALL.into_iter().filter(|&format| in_rows(format)) {
+            // Odd and even numbers of blocks, and fewer than a vector's worth.
+            for blocks in [1, 2, 3, 5, 8, 90, 91] {
+                let columns = blocks * format.block_weights() as usize;
+                // Six rows: four at once, and two.
+                let weights = weights(format, 6, columns);
+                let row_bytes = weights.len() / 6;
+                for isa in Isa::available() {
+                    let x = activations(1, columns, isa);
+                    let x = CodedRow::of(&x, 0);
+                    let mut out = [0.0; 6];
+                    dot_rows(isa, format, &weights, x, &mut out);
+                    for (row, got) in weights.chunks(row_bytes).zip(out) {
+                        let (want, size) = expected(format, row, x);
+                        assert!(
+                            (f64::from(got) - want).abs() <= 1e-6 * (1.0 + size),
+                            "{format:?} on {isa}, {blocks} blocks: {got}, expected {want}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
