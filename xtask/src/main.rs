@@ -8,6 +8,7 @@ mod demo;
 mod page;
 mod process;
 mod setup;
+mod synth;
 mod test;
 mod workspace;
 
@@ -38,6 +39,8 @@ enum Command {
     Page,
     /// Run clippy as `test` does, for this machine and for wasm.
     Lint,
+    /// Write a synthetic gpt-oss GGUF of any shape; `cargo xtask synth --help` lists its arguments.
+    Synth(synth::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -76,5 +79,6 @@ fn main() -> Result<()> {
             setup::rust(&toolbox)?;
             test::lint(&toolbox)
         }
+        Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
     }
 }

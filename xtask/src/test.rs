@@ -43,6 +43,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-web",
     "gguf-serve",
     "browser-driver",
+    "gptoss-synth",
     "gptoss-tests",
     "xtask",
 ];
