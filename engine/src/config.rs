@@ -36,9 +36,6 @@ impl ModelConfig {
         if architecture != "gpt-oss" && architecture != "gptoss" {
             return Err(EngineError::Architecture { got: architecture });
         }
-        if let Some(split) = gguf.split().filter(|split| split.count > 1) {
-            return Err(EngineError::Split { part: split.no + 1, parts: split.count });
-        }
         let keys = Keys { metadata, prefix: &architecture };
         let ff = match keys.optional_u32("expert_feed_forward_length")? {
             Some(ff) => ff,

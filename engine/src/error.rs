@@ -1,6 +1,6 @@
 //! Everything that can stop the engine, in words a user can act on.
 
-use gptoss_gguf::GgufError;
+use gptoss_gguf::{GgufError, SplitError};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
 use gptoss_telemetry::{Failure, FailureKind, Stage};
@@ -18,8 +18,8 @@ pub enum EngineError {
     Header(#[from] GgufError),
     #[error("the model's architecture is {got:?}; this engine runs gpt-oss")]
     Architecture { got: String },
-    #[error("the file is part {part} of {parts} of a split model; this engine needs a single file for now")]
-    Split { part: u32, parts: u32 },
+    #[error(transparent)]
+    Split(#[from] SplitError),
     #[error("{key} is {got}; this engine needs {expected}")]
     Hyperparameter { key: String, expected: String, got: String },
     #[error("the file does not hold a complete gpt-oss model:\n{}", .problems.join("\n"))]
@@ -60,7 +60,9 @@ impl EngineError {
             Self::Architecture { .. } | Self::Tensors { .. } | Self::Hyperparameter { .. } | Self::Tokenizer(_) => {
                 "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
             }
-            Self::Split { .. } => "Join the parts with llama-gguf-split --merge, or use a file that is not split.".into(),
+            Self::Split(_) => {
+                "Put all files of the model into one place, with the names they were published under, or pick all of them at once.".into()
+            }
             Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
             Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
             Self::Context { .. } => "Ask for a shorter context.".into(),
@@ -76,12 +78,10 @@ impl EngineError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Source(_) => FailureKind::Source,
-            Self::Gguf { .. } | Self::Header(_) => FailureKind::File,
-            Self::Architecture { .. }
-            | Self::Split { .. }
-            | Self::Hyperparameter { .. }
-            | Self::Tensors { .. }
-            | Self::Tokenizer(_) => FailureKind::Model,
+            Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
+            Self::Architecture { .. } | Self::Hyperparameter { .. } | Self::Tensors { .. } | Self::Tokenizer(_) => {
+                FailureKind::Model
+            }
             Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. }) | Self::ExpertMemory { .. } => {
                 FailureKind::Memory

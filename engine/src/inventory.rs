@@ -25,6 +25,12 @@ impl MatrixTensor {
         self.size_bytes / (self.rows * self.experts)
     }
 
+    /// Some rows of a dense matrix as a matrix of its own.
+    fn slice(&self, first_row: u64, rows: u64) -> Self {
+        let offset_bytes = self.offset_bytes + first_row * self.row_bytes();
+        Self { offset_bytes, size_bytes: rows * self.row_bytes(), rows, ..self.clone() }
+    }
+
     /// First byte of an expert's rows in the file.
     pub fn expert_offset_bytes(&self, expert: u32) -> u64 {
         self.offset_bytes + u64::from(expert) * self.rows * self.row_bytes()
@@ -80,10 +86,31 @@ impl Inventory {
             output_norm: finder.plain("output_norm.weight", &[hidden]),
             output: finder.matrix("output.weight", hidden, vocabulary, None),
         };
-        finder.require_uniform_experts(&found.layers);
+        finder.require_alike_gate_and_up(&found.layers);
         if finder.problems.is_empty() { Ok(found) } else { Err(EngineError::Tensors { problems: finder.problems }) }
     }
+
+    /// Every matrix that goes to the GPU: all but the embedding.
+    pub fn gpu_matrices(&self) -> impl Iterator<Item = &MatrixTensor> {
+        let of_layers = self.layers.iter().flat_map(|layer| {
+            layer.qkv.iter().chain([&layer.attn_output, &layer.gate_exps, &layer.up_exps, &layer.down_exps])
+        });
+        std::iter::once(&self.output).chain(of_layers)
+    }
+
+    /// The formats of [`Inventory::gpu_matrices`].
+    pub fn gpu_formats(&self) -> Vec<Format> {
+        Format::ALL.into_iter().filter(|&format| self.gpu_matrices().any(|matrix| matrix.format == format)).collect()
+    }
 }
+
+/// Names that Ollama's converter gives to tensors of a layer, after llama.cpp's.
+const OTHER_NAMES: [(&str, &str); 4] = [
+    ("attn_output.weight", "attn_out.weight"),
+    ("attn_output.bias", "attn_out.bias"),
+    ("attn_sinks.weight", "attn_sinks"),
+    ("post_attention_norm.weight", "ffn_norm.weight"),
+];
 
 struct Finder<'a> {
     gguf: &'a Gguf,
@@ -92,24 +119,25 @@ struct Finder<'a> {
 
 impl Finder<'_> {
     fn layer(&mut self, layer: u32, config: &ModelConfig) -> LayerTensors {
-        let name = |suffix: &str| format!("blk.{layer}.{suffix}");
+        let gguf = self.gguf;
+        let name = |suffix: &str| {
+            let named = |suffix: &str| format!("blk.{layer}.{suffix}");
+            let other = OTHER_NAMES.iter().find(|(usual, _)| *usual == suffix).map(|(_, other)| named(other));
+            match other.filter(|other| gguf.tensor(other).is_some()) {
+                Some(other) if gguf.tensor(&named(suffix)).is_none() => other,
+                _ => named(suffix),
+            }
+        };
         let hidden = u64::from(config.hidden);
         let ff = u64::from(config.ff);
         let experts = u64::from(config.experts);
         let query = u64::from(config.query_columns());
         let kv = u64::from(config.kv_columns());
+        let (qkv, qkv_bias) = self.qkv(layer, hidden, [query, kv, kv]);
         LayerTensors {
             attn_norm: self.plain(&name("attn_norm.weight"), &[hidden]),
-            qkv: [
-                self.matrix(&name("attn_q.weight"), hidden, query, None),
-                self.matrix(&name("attn_k.weight"), hidden, kv, None),
-                self.matrix(&name("attn_v.weight"), hidden, kv, None),
-            ],
-            qkv_bias: [
-                self.plain(&name("attn_q.bias"), &[query]),
-                self.plain(&name("attn_k.bias"), &[kv]),
-                self.plain(&name("attn_v.bias"), &[kv]),
-            ],
+            qkv,
+            qkv_bias,
             attn_output: self.matrix(&name("attn_output.weight"), query, hidden, None),
             attn_output_bias: self.plain(&name("attn_output.bias"), &[hidden]),
             attn_sinks: self.plain(&name("attn_sinks.weight"), &[u64::from(config.query_heads)]),
@@ -127,21 +155,41 @@ impl Finder<'_> {
         }
     }
 
-    /// Expert slots are laid out alike in all layers, with gate and up rows interleaved: their formats must agree.
-    fn require_uniform_experts(&mut self, layers: &[LayerTensors]) {
-        let Some(first) = layers.first() else { return };
-        for layer in layers {
-            for (tensor, expected) in [
-                (&layer.gate_exps, first.gate_exps.format),
-                (&layer.up_exps, first.gate_exps.format),
-                (&layer.down_exps, first.down_exps.format),
-            ] {
-                if tensor.format != expected {
-                    self.problems.push(format!(
-                        "{} has type {:?}; expected {expected:?} as in the first layer",
-                        tensor.name, tensor.format
-                    ));
-                }
+    /// Query, key and value with their biases: three tensors each, or one with the rows of all three (Ollama).
+    fn qkv(&mut self, layer: u32, hidden: u64, rows: [u64; 3]) -> ([MatrixTensor; 3], [PlainTensor; 3]) {
+        let fused = format!("blk.{layer}.attn_qkv");
+        if self.gguf.tensor(&format!("{fused}.weight")).is_none() {
+            let names = ["q", "k", "v"].map(|which| format!("blk.{layer}.attn_{which}"));
+            let [matrices, biases] = [".weight", ".bias"].map(|suffix| names.clone().map(|name| name + suffix));
+            return (
+                std::array::from_fn(|i| self.matrix(&matrices[i], hidden, rows[i], None)),
+                std::array::from_fn(|i| self.plain(&biases[i], &[rows[i]])),
+            );
+        }
+        let all_rows = rows.iter().sum();
+        let matrix = self.matrix(&format!("{fused}.weight"), hidden, all_rows, None);
+        let bias = self.plain(&format!("{fused}.bias"), &[all_rows]);
+        let first = [0, rows[0], rows[0] + rows[1]];
+        (
+            std::array::from_fn(|i| matrix.slice(first[i], rows[i])),
+            std::array::from_fn(|i| PlainTensor {
+                name: bias.name.clone(),
+                offset_bytes: bias.offset_bytes + first[i] * 4,
+                size_bytes: rows[i] * 4,
+            }),
+        )
+    }
+
+    /// Gate and up rows of an expert interleave in its slot, and one kernel multiplies both: their formats must agree,
+    /// as they do in every file that llama.cpp's quantiser writes. Down may differ, and so may layers.
+    fn require_alike_gate_and_up(&mut self, layers: &[LayerTensors]) {
+        for LayerTensors { gate_exps: gate, up_exps: up, .. } in layers {
+            let kind = |tensor: &MatrixTensor| self.gguf.tensor(&tensor.name).map(|found| found.kind);
+            if let (Some(gate_kind), Some(up_kind)) = (kind(gate), kind(up))
+                && gate_kind != up_kind
+            {
+                self.problems
+                    .push(format!("{} has type {up_kind}; expected {gate_kind} as {} has", up.name, gate.name));
             }
         }
     }
@@ -165,7 +213,7 @@ impl Finder<'_> {
     fn plain(&mut self, name: &str, shape: &[u64]) -> PlainTensor {
         let found = self.find(name, shape).cloned();
         if let Some(tensor) = found.as_ref().filter(|tensor| tensor.kind != TensorType::F32) {
-            self.problems.push(format!("{name} has type {}; expected F32", tensor.kind.name()));
+            self.problems.push(format!("{name} has type {}; expected F32", tensor.kind));
         }
         // After a problem the value is never used: `from_gguf` returns the problems instead.
         let (offset_bytes, size_bytes) = found.map_or((0, 4), |tensor| (tensor.offset, tensor.size_bytes));
@@ -176,12 +224,10 @@ impl Finder<'_> {
         let shape: Vec<u64> = [columns, rows].into_iter().chain(experts).collect();
         let found = self.find(name, &shape).cloned();
         let format = found.as_ref().and_then(|tensor| {
-            let format = format_of(tensor.kind);
+            let format = Format::from_name(tensor.kind.name());
             if format.is_none() {
-                self.problems.push(format!(
-                    "{name} has type {}; supported are Q8_0, MXFP4, F32, F16 and BF16",
-                    tensor.kind.name()
-                ));
+                let supported = Format::supported_names();
+                self.problems.push(format!("{name} has type {}; supported are {supported}", tensor.kind));
             }
             format
         });
@@ -201,15 +247,4 @@ impl Finder<'_> {
 fn trimmed(shape: &[u64]) -> &[u64] {
     let significant = shape.iter().rposition(|&dimension| dimension != 1).map_or(1, |last| last + 1);
     &shape[..significant.min(shape.len())]
-}
-
-fn format_of(kind: TensorType) -> Option<Format> {
-    match kind {
-        TensorType::F32 => Some(Format::F32),
-        TensorType::F16 => Some(Format::F16),
-        TensorType::BF16 => Some(Format::Bf16),
-        TensorType::Q8_0 => Some(Format::Q8_0),
-        TensorType::Mxfp4 => Some(Format::Mxfp4),
-        _ => None,
-    }
 }

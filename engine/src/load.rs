@@ -59,28 +59,42 @@ pub struct Header {
     pub gguf: Gguf,
 }
 
-/// Reads the header from a source: as many bytes as it takes, no more than one read too many.
+/// Reads the header of a model from a source: of one file, or of all parts that the source joins.
 pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header, EngineError> {
+    let mut headers = Vec::new();
+    match source.parts() {
+        [] => headers.push((source.name().to_owned(), read_file_header(source, host).await?)),
+        parts => {
+            for part in parts {
+                headers.push((part.name().to_owned(), read_file_header(part.as_ref(), host).await?));
+            }
+        }
+    }
+    let gguf = Gguf::join(headers)?;
+    let config = ModelConfig::from_gguf(&gguf)?;
+    let inventory = Inventory::from_gguf(&gguf, &config)?;
+    Ok(Header { config, inventory, gguf })
+}
+
+/// Reads the header of one file: as many bytes as it takes, no more than one read too many.
+async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
     let named = |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error };
     let file_bytes = source.len_bytes();
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
-    let gguf = loop {
+    loop {
         check_cancelled(host)?;
         // Only what is not here yet.
         let have = bytes.len() as u64;
         let more = source.read(have, wanted - have).await?;
         bytes.extend(more.to_vec(0..more.len()));
         match parse(&bytes, file_bytes).map_err(named)? {
-            HeaderProgress::Ready(gguf) => break *gguf,
+            HeaderProgress::Ready(gguf) => return Ok(*gguf),
             HeaderProgress::NeedMore { at_least } => {
                 wanted = at_least.max(HEADER_GROWTH * bytes.len() as u64).min(file_bytes)
             }
         }
-    };
-    let config = ModelConfig::from_gguf(&gguf)?;
-    let inventory = Inventory::from_gguf(&gguf, &config)?;
-    Ok(Header { config, inventory, gguf })
+    }
 }
 
 /// What the header says about the model, of which `layers_run` layers are run.

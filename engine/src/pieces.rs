@@ -54,24 +54,17 @@ pub struct Target {
     pub row_step: u64,
 }
 
-/// The name a format goes by in GGUF.
-pub fn format_name(format: Format) -> &'static str {
-    match format {
-        Format::F32 => "F32",
-        Format::F16 => "F16",
-        Format::Bf16 => "BF16",
-        Format::Q8_0 => "Q8_0",
-        Format::Mxfp4 => "MXFP4",
-    }
-}
-
 /// A plain tensor into a buffer.
 pub fn plain(tensor: &PlainTensor, buffer: &Rc<GpuBuffer>, offset_bytes: u64) -> Piece {
     Piece {
         offset_bytes: tensor.offset_bytes,
         len_bytes: tensor.size_bytes,
         sink: Sink::Copy { buffer: Rc::clone(buffer), offset_bytes },
-        completes: Some(Completed { name: tensor.name.clone(), format: "F32", size_bytes: tensor.size_bytes }),
+        completes: Some(Completed {
+            name: tensor.name.clone(),
+            format: Format::F32.name(),
+            size_bytes: tensor.size_bytes,
+        }),
     }
 }
 
@@ -122,11 +115,8 @@ pub fn host(tensor: &MatrixTensor, piece_bytes: u64) -> Vec<Piece> {
 /// Marks the last piece of a tensor.
 pub fn complete(pieces: &mut [Piece], tensor: &MatrixTensor) {
     if let Some(last) = pieces.last_mut() {
-        last.completes = Some(Completed {
-            name: tensor.name.clone(),
-            format: format_name(tensor.format),
-            size_bytes: tensor.size_bytes,
-        });
+        last.completes =
+            Some(Completed { name: tensor.name.clone(), format: tensor.format.name(), size_bytes: tensor.size_bytes });
     }
 }
 

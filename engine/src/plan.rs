@@ -11,7 +11,7 @@ use gptoss_telemetry as telemetry;
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
-use crate::inventory::{Inventory, MatrixTensor};
+use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
 
 /// Tokens of one prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
@@ -67,11 +67,12 @@ pub struct ScratchSizes {
 /// The plan: everything that allocation needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
-    pub slot: SlotLayout,
+    /// By layer that is run: where an expert's weights lie in a slot. Layers may differ in their formats.
+    pub slot_layouts: Vec<SlotLayout>,
     /// Expert slots of each layer.
     pub slots_per_layer: u32,
-    /// Slots of each arena of a layer.
-    pub arenas: Vec<u32>,
+    /// By layer that is run: slots of each arena.
+    pub arenas: Vec<Vec<u32>>,
     /// Context, in tokens.
     pub kv_capacity: u32,
     pub cache: CacheFormat,
@@ -92,13 +93,18 @@ impl MemoryPlan {
         limits: &Limits,
         options: &PlanOptions,
     ) -> Result<Self, EngineError> {
-        let slot = slot_layout(config, inventory);
-        let slots_per_layer = slots_per_layer(config, &slot, options)?;
-        let arenas = arenas(slots_per_layer, slot.slots_per_arena(limits)?);
+        let layers = &inventory.layers[..options.layers as usize];
+        let slot_layouts: Vec<SlotLayout> = layers.iter().map(|layer| slot_layout(config, layer)).collect();
+        let slots_per_layer = slots_per_layer(config, &slot_layouts, options)?;
+        let arenas = slot_layouts
+            .iter()
+            .map(|slot| Ok(arenas(slots_per_layer, slot.slots_per_arena(limits)?)))
+            .collect::<Result<_, EngineError>>()?;
         let kv_capacity = kv_capacity(config, limits, options)?;
         let scratch = scratch_sizes(config, options);
+        let expert_slot_bytes = slot_layouts.iter().map(|slot| slot.slot_bytes).max().unwrap_or(0);
         let mut plan = Self {
-            slot,
+            slot_layouts,
             slots_per_layer,
             arenas,
             kv_capacity,
@@ -111,7 +117,7 @@ impl MemoryPlan {
             piece_bytes: piece_bytes(config, inventory),
             totals: telemetry::MemoryPlan {
                 dense_bytes: 0,
-                expert_slot_bytes: slot.slot_bytes,
+                expert_slot_bytes,
                 expert_slots_per_layer: slots_per_layer,
                 experts_per_layer: config.experts,
                 expert_bytes: 0,
@@ -144,6 +150,11 @@ impl MemoryPlan {
     /// Bytes of the keys (or of the values) of a layer.
     pub fn cache_bytes(&self, config: &ModelConfig, layer: u32) -> u64 {
         u64::from(self.cache_capacity(config, layer)) * u64::from(config.kv_columns()) * self.cache.size_bytes()
+    }
+
+    /// Bytes of so many expert slots in every layer.
+    pub fn expert_bytes(&self, slots_per_layer: u32) -> u64 {
+        u64::from(slots_per_layer) * bytes_of_one_each(&self.slot_layouts)
     }
 
     /// True when experts come and go.
@@ -193,7 +204,7 @@ impl MemoryPlan {
             }
         }
         let totals = &self.totals;
-        let expert_bytes = u64::from(self.layers) * u64::from(totals.expert_slots_per_layer) * self.slot.slot_bytes;
+        let expert_bytes = self.expert_bytes(totals.expert_slots_per_layer);
         let kv_bytes = (0..self.layers).map(|layer| 2 * self.cache_bytes(config, layer)).sum::<u64>();
         let rope_bytes = u64::from(self.kv_capacity) * HALF_DIM as u64 * 8;
         let scratch = &self.scratch;
@@ -226,14 +237,25 @@ impl MemoryPlan {
     }
 }
 
-fn slot_layout(config: &ModelConfig, inventory: &Inventory) -> SlotLayout {
-    let first = &inventory.layers[0];
-    SlotLayout::new(first.gate_exps.format, first.down_exps.format, u64::from(config.hidden), u64::from(config.ff))
+fn slot_layout(config: &ModelConfig, layer: &LayerTensors) -> SlotLayout {
+    SlotLayout::new(layer.gate_exps.format, layer.down_exps.format, u64::from(config.hidden), u64::from(config.ff))
 }
 
-fn slots_per_layer(config: &ModelConfig, slot: &SlotLayout, options: &PlanOptions) -> Result<u32, EngineError> {
-    let Some(given) = options.expert_memory_bytes else { return Ok(config.experts) };
-    let per_slot = u64::from(options.layers.max(1)) * slot.slot_bytes;
+/// Bytes of one slot in every layer.
+fn bytes_of_one_each(slot_layouts: &[SlotLayout]) -> u64 {
+    slot_layouts.iter().map(|slot| slot.slot_bytes).sum()
+}
+
+/// Every layer gets the same number of slots.
+fn slots_per_layer(
+    config: &ModelConfig,
+    slot_layouts: &[SlotLayout],
+    options: &PlanOptions,
+) -> Result<u32, EngineError> {
+    let Some(given) = options.expert_memory_bytes.filter(|_| !slot_layouts.is_empty()) else {
+        return Ok(config.experts);
+    };
+    let per_slot = bytes_of_one_each(slot_layouts);
     let slots = (given / per_slot).min(u64::from(config.experts)) as u32;
     if slots < config.experts_per_token {
         return Err(EngineError::ExpertMemory {
@@ -286,13 +308,7 @@ fn scratch_sizes(config: &ModelConfig, options: &PlanOptions) -> ScratchSizes {
 /// Rows of any matrix must fit the staging buffer whole.
 fn piece_bytes(config: &ModelConfig, inventory: &Inventory) -> u64 {
     let widest_row = u64::from(config.hidden.max(config.query_columns()).max(config.ff)) * 4;
-    let largest = std::iter::once(&inventory.output)
-        .chain(inventory.layers.iter().flat_map(|layer| {
-            layer.qkv.iter().chain([&layer.attn_output, &layer.gate_exps, &layer.up_exps, &layer.down_exps])
-        }))
-        .map(|matrix| matrix.rows * matrix.row_bytes())
-        .max()
-        .unwrap_or(0);
+    let largest = inventory.gpu_matrices().map(|matrix| matrix.rows * matrix.row_bytes()).max().unwrap_or(0);
     // Small models do not need a large staging buffer.
     largest.min(PIECE_BYTES).max(widest_row).next_multiple_of(4)
 }

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 
 use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Experts};
+use gptoss_kernels::experts::{self, Experts, SlotLayout};
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
@@ -21,7 +21,7 @@ use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
 
 use crate::config::ModelConfig;
-use crate::inventory::Inventory;
+use crate::inventory::{Inventory, LayerTensors};
 use crate::plan::MemoryPlan;
 use crate::residency::Residency;
 use crate::weights::{LayerWeights, Weights};
@@ -33,7 +33,8 @@ pub struct Kernels {
     rope: Rope,
     attention: Attention,
     router: Router,
-    experts: Experts,
+    /// By the formats of gate and up, and of down.
+    experts: Vec<((Format, Format), Experts)>,
     sample: Sample,
 }
 
@@ -47,14 +48,20 @@ impl Kernels {
                 matmuls.push((tensor.format, Matmul::new(gpu, tensor.format)));
             }
         }
-        let first = &inventory.layers[0];
+        let mut experts: Vec<((Format, Format), Experts)> = Vec::new();
+        for layer in &inventory.layers {
+            let formats @ (gate_up, down) = expert_formats(layer);
+            if !experts.iter().any(|(known, _)| *known == formats) {
+                experts.push((formats, Experts::new(gpu, gate_up, down)));
+            }
+        }
         Self {
             rms_norm: RmsNorm::new(gpu),
             matmuls,
             rope: Rope::new(gpu, cache),
             attention: Attention::new(gpu, cache),
             router: Router::new(gpu),
-            experts: Experts::new(gpu, first.gate_exps.format, first.down_exps.format),
+            experts,
             sample: Sample::new(gpu),
         }
     }
@@ -66,6 +73,19 @@ impl Kernels {
             .map(|(_, matmul)| matmul)
             .expect("compiled for every format of the file")
     }
+
+    fn experts(&self, slot: &SlotLayout) -> &Experts {
+        self.experts
+            .iter()
+            .find(|(known, _)| *known == (slot.gate_up.format, slot.down.format))
+            .map(|(_, experts)| experts)
+            .expect("compiled for every pair of formats of the file")
+    }
+}
+
+/// Of gate and up, and of down.
+fn expert_formats(layer: &LayerTensors) -> (Format, Format) {
+    (layer.gate_exps.format, layer.down_exps.format)
 }
 
 /// Activations and state, shared by all layers.
@@ -313,15 +333,17 @@ impl Parts<'_> {
     }
 
     fn experts(&self, layer: u32, weights: &LayerWeights) -> Vec<Launch> {
-        let (kernel, buffers, shape) = (&self.kernels.experts, self.expert_buffers(weights), self.expert_shape(layer));
-        let slot = &self.plan.slot;
+        let slot = &weights.slot;
+        let kernel = self.kernels.experts(slot);
+        let (buffers, shape) = (self.expert_buffers(weights), self.expert_shape(layer));
         let gate_up = weights.arenas.iter().map(|arena| kernel.launch_gate_up(self.gpu, arena, slot, &buffers, shape));
         let down = weights.arenas.iter().map(|arena| kernel.launch_down(self.gpu, arena, slot, &buffers, shape));
         gate_up.chain(down).collect()
     }
 
     fn combine(&self, layer: u32, weights: &LayerWeights) -> Launch {
-        self.kernels.experts.launch_combine(self.gpu, &self.expert_buffers(weights), self.expert_shape(layer))
+        let kernel = self.kernels.experts(&weights.slot);
+        kernel.launch_combine(self.gpu, &self.expert_buffers(weights), self.expert_shape(layer))
     }
 
     fn head(&self) -> Vec<Launch> {

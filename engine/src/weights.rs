@@ -29,6 +29,7 @@ pub struct LayerWeights {
     pub router_bias: Rc<GpuBuffer>,
     /// Gate, up and down biases of all experts, one after the other.
     pub expert_biases: Rc<GpuBuffer>,
+    pub slot: SlotLayout,
     pub arenas: Vec<Arena>,
 }
 
@@ -37,22 +38,22 @@ pub struct Weights {
     pub layers: Vec<LayerWeights>,
     pub output_norm: Rc<GpuBuffer>,
     pub output: Matrix,
-    slot: SlotLayout,
     piece_bytes: u64,
 }
 
 impl Weights {
     /// Makes every buffer, empty.
     pub fn allocate(gpu: &Gpu, inventory: &Inventory, plan: &MemoryPlan) -> Result<Self, GpuError> {
-        let layers = inventory.layers[..plan.layers as usize]
+        let layers = inventory
+            .layers
             .iter()
-            .map(|layer| allocate_layer(gpu, layer, plan))
+            .zip(plan.slot_layouts.iter().zip(&plan.arenas))
+            .map(|(layer, (slot, arenas))| allocate_layer(gpu, layer, slot, arenas))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             layers,
             output_norm: plain(gpu, &inventory.output_norm),
             output: matrix(gpu, &inventory.output)?,
-            slot: plan.slot,
             piece_bytes: plan.piece_bytes,
         })
     }
@@ -98,7 +99,7 @@ impl Weights {
             for tensor in [&tensors.gate_exps, &tensors.up_exps, &tensors.down_exps] {
                 let mut tensor_pieces: Vec<Piece> = (0..tensor.experts as u32)
                     .flat_map(|expert| {
-                        let target = self.target(weights, tensors, tensor, expert);
+                        let target = Self::target(weights, tensors, tensor, expert);
                         pieces::expert(tensor, expert, &target, piece_bytes)
                     })
                     .collect();
@@ -113,31 +114,38 @@ impl Weights {
         [&tensors.gate_exps, &tensors.up_exps, &tensors.down_exps]
             .into_iter()
             .flat_map(|tensor| {
-                let target = self.target(&self.layers[layer], tensors, tensor, slot);
+                let target = Self::target(&self.layers[layer], tensors, tensor, slot);
                 pieces::expert(tensor, expert, &target, self.piece_bytes)
             })
             .collect()
     }
 
     /// Where one of the three tensors of an expert goes in a slot.
-    fn target(&self, weights: &LayerWeights, tensors: &LayerTensors, tensor: &MatrixTensor, slot: u32) -> Target {
+    fn target(weights: &LayerWeights, tensors: &LayerTensors, tensor: &MatrixTensor, slot: u32) -> Target {
         let arena = weights
             .arenas
             .iter()
             .find(|arena| (arena.first_slot..arena.first_slot + arena.slots).contains(&slot))
             .expect("arenas cover all slots of their layer");
-        let start = u64::from(slot - arena.first_slot) * self.slot.slot_bytes;
+        let layout = &weights.slot;
+        let start = u64::from(slot - arena.first_slot) * layout.slot_bytes;
         let is = |other: &MatrixTensor| std::ptr::eq(tensor, other);
         let (planes, offset, first_row, row_step) = if is(&tensors.down_exps) {
-            (self.slot.down, self.slot.down_offset_bytes, 0, 1)
+            (layout.down, layout.down_offset_bytes, 0, 1)
         } else {
-            (self.slot.gate_up, 0, u64::from(is(&tensors.up_exps)), 2)
+            (layout.gate_up, 0, u64::from(is(&tensors.up_exps)), 2)
         };
         Target { buffer: Rc::clone(&arena.buffer), planes_offset_bytes: start + offset, planes, first_row, row_step }
     }
 }
 
-fn allocate_layer(gpu: &Gpu, layer: &LayerTensors, plan: &MemoryPlan) -> Result<LayerWeights, GpuError> {
+/// `arenas`: slots of each.
+fn allocate_layer(
+    gpu: &Gpu,
+    layer: &LayerTensors,
+    slot: &SlotLayout,
+    arenas: &[u32],
+) -> Result<LayerWeights, GpuError> {
     let merged = merge_same_format(&layer.qkv);
     let one = merged.len() == 1;
     let mut y_first = 0;
@@ -154,11 +162,10 @@ fn allocate_layer(gpu: &Gpu, layer: &LayerTensors, plan: &MemoryPlan) -> Result<
         })
         .collect::<Result<_, GpuError>>()?;
     let mut first_slot = 0;
-    let arenas = plan
-        .arenas
+    let arenas = arenas
         .iter()
         .map(|&slots| {
-            let buffer = Rc::new(gpu.storage("expert arena", u64::from(slots) * plan.slot.slot_bytes));
+            let buffer = Rc::new(gpu.storage("expert arena", u64::from(slots) * slot.slot_bytes));
             let arena = Arena { buffer, first_slot, slots };
             first_slot += slots;
             arena
@@ -177,6 +184,7 @@ fn allocate_layer(gpu: &Gpu, layer: &LayerTensors, plan: &MemoryPlan) -> Result<
         router: plain(gpu, &layer.router),
         router_bias: plain(gpu, &layer.router_bias),
         expert_biases: Rc::new(gpu.storage("expert biases", layer.exps_bias.iter().map(|bias| bias.size_bytes).sum())),
+        slot: *slot,
         arenas,
     })
 }

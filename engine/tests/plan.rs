@@ -54,7 +54,7 @@ fn expert_memory_decides_the_slots_and_never_exceeds_what_was_given() {
     let header = header(NANO);
     let everything = plan(&header, &DEFAULT_LIMITS, &PlanOptions::for_model(&header.config)).expect("fits");
     assert!(!everything.is_paged() && everything.slots_per_layer == 8);
-    for given in (4..=9).map(|slots| slots * 6 * everything.slot.slot_bytes + 17) {
+    for given in (4..=9).map(|slots| everything.expert_bytes(slots) + 17) {
         let options = PlanOptions { expert_memory_bytes: Some(given), ..PlanOptions::for_model(&header.config) };
         let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("at least four slots");
         assert!(plan.totals.expert_bytes <= given);
@@ -63,10 +63,10 @@ fn expert_memory_decides_the_slots_and_never_exceeds_what_was_given() {
         assert_eq!(plan.is_paged(), plan.totals.load_bytes < everything.totals.load_bytes);
     }
     let options = PlanOptions {
-        expert_memory_bytes: Some(4 * 6 * everything.slot.slot_bytes - 1),
+        expert_memory_bytes: Some(everything.expert_bytes(4) - 1),
         ..PlanOptions::for_model(&header.config)
     };
-    let minimum = 4 * 6 * everything.slot.slot_bytes;
+    let minimum = everything.expert_bytes(4);
     match plan(&header, &DEFAULT_LIMITS, &options) {
         Err(EngineError::ExpertMemory { minimum: told, slots: 3, needed: 4, .. }) => assert_eq!(told, minimum),
         other => panic!("expected a refusal that names {minimum} bytes, got {other:?}"),
@@ -77,11 +77,11 @@ fn expert_memory_decides_the_slots_and_never_exceeds_what_was_given() {
 fn arenas_and_context_respect_the_binding_limit() {
     let header = header(NANO);
     let whole = plan(&header, &DEFAULT_LIMITS, &PlanOptions::for_model(&header.config)).expect("fits");
-    assert_eq!(whole.arenas, [8]);
-    let limits = Limits { max_binding_bytes: 3 * whole.slot.slot_bytes + 100, ..DEFAULT_LIMITS };
+    assert_eq!(whole.arenas, vec![vec![8]; 6]);
+    let limits = Limits { max_binding_bytes: 3 * whole.slot_layouts[0].slot_bytes + 100, ..DEFAULT_LIMITS };
     let options = PlanOptions { max_kv_tokens: Some(200), ..PlanOptions::for_model(&header.config) };
     let sharded = plan(&header, &limits, &options).expect("fits");
-    assert_eq!(sharded.arenas, [3, 3, 2]);
+    assert_eq!(sharded.arenas, vec![vec![3, 3, 2]; 6]);
     let too_long = PlanOptions { max_kv_tokens: Some(131_072), ..options };
     let error = plan(&header, &limits, &too_long).expect_err("a cache of 131072 tokens does not fit a small binding");
     assert!(error.to_string().contains("131072"), "{error}");

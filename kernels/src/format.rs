@@ -1,8 +1,14 @@
 //! Block formats of weights, as they are in GGUF files, and their exact decoding.
 //!
-//! Layouts: ggml's `block_q8_0` and `block_mxfp4`; the OCP Microscaling (MX) specification for E2M1 and E8M0.
+//! Layouts: ggml's `block_*` structures; the OCP Microscaling (MX) specification for E2M1 and E8M0. All numbers are
+//! little endian. A block is stored as scales (and, for some, minima and high bits) and codes; this file knows their
+//! sizes and places, [`Format::decode`] what they mean.
 
-/// Weights per block in every format here; a row is a whole number of blocks.
+mod decode;
+
+pub use decode::{E2M1_DOUBLED, e8m0_half};
+
+/// Weights that the kernels decode at a time. A row is a whole number of such runs, and so is a block of any format.
 pub const BLOCK_WEIGHTS: u32 = 32;
 
 /// A weight format that the kernels can multiply with.
@@ -11,93 +17,140 @@ pub enum Format {
     F32,
     F16,
     Bf16,
-    /// 34 bytes for 32 weights: f16 scale, then 32 signed bytes.
+    /// f16 scale, then 32 signed bytes.
     Q8_0,
-    /// 17 bytes for 32 weights: E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and
-    /// weight j + 16 in its high one.
+    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its
+    /// high one.
     Mxfp4,
+    /// f16 scale d, then 16 bytes of nibbles as in MXFP4: d · (nibble − 8).
+    Q4_0,
+    /// f16 scale d, f16 minimum m, then nibbles: d · nibble + m.
+    Q4_1,
+    /// f16 scale d, 32 high bits (bit j is weight j's), then nibbles: d · (5-bit code − 16).
+    Q5_0,
+    /// f16 scale d, f16 minimum m, 32 high bits, then nibbles: d · (5-bit code) + m.
+    Q5_1,
+    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32
+    /// bytes hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
+    Q4K,
+    /// As Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
+    Q5K,
+    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the
+    /// f16 d: d · scale · (6-bit code − 32).
+    Q6K,
+    /// As Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
+    Iq4Nl,
+}
+
+/// What the sizes of a format follow from.
+struct Block {
+    /// The name of the format in GGUF.
+    name: &'static str,
+    /// Weights in one block; of formats that have none, [`BLOCK_WEIGHTS`].
+    weights: u32,
+    bytes: u64,
+    /// First and number of the bytes that are not codes: scales, minima, and what is too short for a plane of its own.
+    scale_at: u64,
+    scale_bytes: u64,
 }
 
 impl Format {
-    pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Mxfp4];
+    pub const ALL: [Self; 13] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Mxfp4,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+        Self::Iq4Nl,
+    ];
 
-    /// Bytes of one block of 32 weights in the file.
+    const fn block(self) -> Block {
+        let (name, weights, bytes, scale_at, scale_bytes) = match self {
+            Self::F32 => ("F32", BLOCK_WEIGHTS, 128, 0, 0),
+            Self::F16 => ("F16", BLOCK_WEIGHTS, 64, 0, 0),
+            Self::Bf16 => ("BF16", BLOCK_WEIGHTS, 64, 0, 0),
+            Self::Q8_0 => ("Q8_0", 32, 34, 0, 2),
+            Self::Mxfp4 => ("MXFP4", 32, 17, 0, 1),
+            Self::Q4_0 => ("Q4_0", 32, 18, 0, 2),
+            Self::Q4_1 => ("Q4_1", 32, 20, 0, 4),
+            Self::Q5_0 => ("Q5_0", 32, 22, 0, 6),
+            Self::Q5_1 => ("Q5_1", 32, 24, 0, 8),
+            Self::Q4K => ("Q4_K", 256, 144, 0, 16),
+            Self::Q5K => ("Q5_K", 256, 176, 0, 16),
+            Self::Q6K => ("Q6_K", 256, 210, 208, 2),
+            Self::Iq4Nl => ("IQ4_NL", 32, 18, 0, 2),
+        };
+        Block { name, weights, bytes, scale_at, scale_bytes }
+    }
+
+    /// The name of the format in GGUF, e.g. `Q4_K`.
+    pub const fn name(self) -> &'static str {
+        self.block().name
+    }
+
+    /// The format with this GGUF name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// Every name, for messages: `F32, F16, …`.
+    pub fn supported_names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// Weights in one block of the file: a row has a whole number of blocks. 32 also for the unquantised formats, which
+    /// have no blocks: the kernels take 32 weights at a time.
+    pub const fn block_weights(self) -> u64 {
+        self.block().weights as u64
+    }
+
+    /// Bytes of one block in the file.
     pub const fn block_bytes(self) -> u64 {
-        match self {
-            Self::F32 => 128,
-            Self::F16 | Self::Bf16 => 64,
-            Self::Q8_0 => 34,
-            Self::Mxfp4 => 17,
-        }
+        self.block().bytes
     }
 
-    /// Bytes of the codes of one block on the GPU (everything but the scale).
+    /// Bytes of one block's codes: everything but the scales.
     pub const fn code_bytes(self) -> u64 {
-        match self {
-            Self::F32 => 128,
-            Self::F16 | Self::Bf16 => 64,
-            Self::Q8_0 => 32,
-            Self::Mxfp4 => 16,
+        self.block().bytes - self.block().scale_bytes
+    }
+
+    /// Where the codes of a block start, in bytes from the block's start. They are contiguous in every format.
+    pub const fn codes_at(self) -> u64 {
+        match self.block().scale_at {
+            0 => self.block().scale_bytes,
+            _ => 0,
         }
     }
 
-    /// Scale words (u32) of a row of `blocks` on the GPU; rows are padded to whole words.
+    /// Bytes of one block's scales, with minima and, for Q5_0 and Q5_1, high bits; 0 for the unquantised formats.
+    pub const fn scale_bytes(self) -> u64 {
+        self.block().scale_bytes
+    }
+
+    /// Where the scales of a block start, in bytes from the block's start.
+    pub const fn scales_at(self) -> u64 {
+        self.block().scale_at
+    }
+
+    /// Scale words (u32) of a row of `blocks` file blocks on the GPU; rows are padded to whole words.
     pub const fn scale_words(self, blocks: u64) -> u64 {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 0,
-            Self::Q8_0 => blocks.div_ceil(2),
-            Self::Mxfp4 => blocks.div_ceil(4),
-        }
+        (blocks * self.block().scale_bytes).div_ceil(4)
     }
 
     /// True when the file's bytes are split into planes on the way to the GPU.
     pub const fn is_repacked(self) -> bool {
-        matches!(self, Self::Q8_0 | Self::Mxfp4)
+        self.block().scale_bytes != 0
     }
 
     /// Decodes a run of blocks (of the unquantised formats: of any number of weights).
     pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
-        let unit = match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Q8_0 | Self::Mxfp4 => self.block_bytes() as usize,
-        };
-        assert_eq!(bytes.len() % unit, 0, "{self:?}: {} bytes are not a whole number of units", bytes.len());
-        let units = bytes.chunks_exact(unit);
-        match self {
-            Self::F32 => units.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-            Self::F16 => units.map(|b| f16_value(b[0], b[1])).collect(),
-            Self::Bf16 => units.map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-            Self::Q8_0 => units
-                .flat_map(|block| {
-                    let scale = f16_value(block[0], block[1]);
-                    block[2..].iter().map(move |&code| f32::from(code as i8) * scale)
-                })
-                .collect(),
-            Self::Mxfp4 => units
-                .flat_map(|block| {
-                    let half_scale = e8m0_half(block[0]);
-                    let low = block[1..].iter().map(|&byte| byte & 15);
-                    let high = block[1..].iter().map(|&byte| byte >> 4);
-                    low.chain(high).map(move |code| E2M1_DOUBLED[usize::from(code)] * half_scale)
-                })
-                .collect(),
-        }
-    }
-}
-
-/// Twice the value of each E2M1 code: all are whole numbers.
-pub const E2M1_DOUBLED: [f32; 16] =
-    [0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, -0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0];
-
-fn f16_value(low: u8, high: u8) -> f32 {
-    half::f16::from_le_bytes([low, high]).to_f32()
-}
-
-/// Half of 2^(exponent − 127), which makes up for the doubled codes.
-pub fn e8m0_half(exponent: u8) -> f32 {
-    match exponent {
-        0 | 1 => f32::from_bits(0x0020_0000 << exponent),
-        _ => f32::from_bits((u32::from(exponent) - 1) << 23),
+        decode::decode(self, bytes)
     }
 }

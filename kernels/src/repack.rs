@@ -13,7 +13,7 @@ use crate::weights::PlaneLayout;
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
     pub rows: u32,
-    pub blocks_per_row: u32,
+    pub file_blocks_per_row: u32,
     pub first_row: u32,
     pub row_step: u32,
     pub codes_base: u32,
@@ -39,27 +39,48 @@ pub struct Destination<'a> {
     pub row_step: u64,
 }
 
-/// The compiled kernels and the staging buffer that pieces pass through.
+/// The kernels compiled for some formats, and the staging buffer that pieces pass through.
 pub struct Repack {
     layout: wgpu::BindGroupLayout,
-    q8_0: wgpu::ComputePipeline,
-    mxfp4: wgpu::ComputePipeline,
+    pipelines: Vec<(Format, wgpu::ComputePipeline)>,
     staging: GpuBuffer,
     params: GpuBuffer,
 }
 
+/// Blocks of which one thread writes all words: the fewest whose scales are whole words.
+fn blocks_per_thread(format: Format) -> u64 {
+    match format.scale_bytes() % 4 {
+        0 => 1,
+        2 => 2,
+        _ => 4,
+    }
+}
+
 impl Repack {
+    /// `formats`: those of the pieces that will come; the ones used as they are in the file need no kernel and are ignored.
     /// `piece_bytes`: the largest piece that will be passed through, at most [`MAX_PIECE_BYTES`].
-    pub fn new(gpu: &Gpu, piece_bytes: u64) -> Self {
+    pub fn new(gpu: &Gpu, formats: &[Format], piece_bytes: u64) -> Self {
         assert!(piece_bytes <= MAX_PIECE_BYTES, "pieces of {piece_bytes} bytes do not fit one dispatch");
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
+        let source = sources::repack();
         let pipeline = |format: Format| {
-            let source = sources::repack(format).expect("only formats that are repacked come here");
-            gpu.pipeline("repack", &source, &layout, &[])
+            let constants = [
+                ("BLOCK_BYTES", format.block_bytes()),
+                ("CODES_AT", format.codes_at()),
+                ("SCALES_AT", format.scales_at()),
+                ("SCALE_BYTES", format.scale_bytes()),
+                ("BLOCKS_PER_THREAD", blocks_per_thread(format)),
+            ];
+            gpu.pipeline("repack", &source, &layout, &constants.map(|(name, value)| (name, value as f64)))
         };
+        let mut pipelines: Vec<(Format, wgpu::ComputePipeline)> = Vec::new();
+        for &format in formats.iter().filter(|format| format.is_repacked()) {
+            if !pipelines.iter().any(|(known, _)| *known == format) {
+                pipelines.push((format, pipeline(format)));
+            }
+        }
         Self {
-            q8_0: pipeline(Format::Q8_0),
-            mxfp4: pipeline(Format::Mxfp4),
+            pipelines,
             // Reading the last word of a piece may look one word further.
             staging: gpu.storage("staging", piece_bytes + 8),
             params: gpu.uniform("repack", &Params::zeroed()),
@@ -81,18 +102,18 @@ impl Repack {
     /// buffer are ordered after it by the queue.
     pub fn submit(&self, gpu: &Gpu, rows: u64, destination: &Destination<'_>) {
         let planes = &destination.planes;
-        let pipeline = match planes.format {
-            Format::Q8_0 => &self.q8_0,
-            Format::Mxfp4 => &self.mxfp4,
-            Format::F32 | Format::F16 | Format::Bf16 => unreachable!("used as they are in the file"),
-        };
+        let (_, pipeline) = self
+            .pipelines
+            .iter()
+            .find(|(format, _)| *format == planes.format)
+            .expect("compiled for every format of the file that is repacked");
         let base = destination.planes_offset_bytes;
         gpu.write(
             &self.params,
             0,
             bytemuck::bytes_of(&Params {
                 rows: rows as u32,
-                blocks_per_row: planes.blocks_per_row as u32,
+                file_blocks_per_row: planes.file_blocks_per_row() as u32,
                 first_row: destination.first_row as u32,
                 row_step: destination.row_step as u32,
                 codes_base: (base / 4) as u32,
@@ -105,7 +126,7 @@ impl Repack {
             &self.layout,
             &[self.params.whole(), self.staging.whole(), destination.buffer.whole()],
         );
-        let threads = rows * planes.format.scale_words(planes.blocks_per_row);
+        let threads = rows * planes.file_blocks_per_row().div_ceil(blocks_per_thread(planes.format));
         let mut encoder = gpu.encoder("repack");
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
@@ -120,19 +141,17 @@ impl Repack {
 
 /// The specification: file rows → (codes, scale words), as they lie on the GPU.
 pub fn reference(bytes: &[u8], planes: &PlaneLayout) -> (Vec<u8>, Vec<u32>) {
-    let scale_bytes = match planes.format {
-        Format::Q8_0 => 2,
-        Format::Mxfp4 => 1,
-        Format::F32 | Format::F16 | Format::Bf16 => 0,
-    };
-    let block_bytes = planes.format.block_bytes() as usize;
+    let format = planes.format;
+    let scales_at = format.scales_at() as usize;
+    let scales_end = scales_at + format.scale_bytes() as usize;
     let mut codes = Vec::new();
     let mut scales = Vec::new();
     for row in bytes.chunks_exact(planes.file_row_bytes() as usize) {
         let mut row_scales = Vec::new();
-        for block in row.chunks_exact(block_bytes) {
-            row_scales.extend_from_slice(&block[..scale_bytes]);
-            codes.extend_from_slice(&block[scale_bytes..]);
+        for block in row.chunks_exact(format.block_bytes() as usize) {
+            row_scales.extend_from_slice(&block[scales_at..scales_end]);
+            codes.extend_from_slice(&block[..scales_at]);
+            codes.extend_from_slice(&block[scales_end..]);
         }
         row_scales.resize(row_scales.len().next_multiple_of(4), 0);
         scales.extend(row_scales.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])));

@@ -1,9 +1,15 @@
-// Body of the repack kernels; the format's file is prepended. Rows may be spread out on the way (gate and up rows of an
-// expert interleave: first_row 0 or 1, row_step 2).
+// Splits blocks as they are in the file into aligned planes: codes, and scales (weights.rs says why). Both keep their
+// bytes and their order; only their places change. What differs from format to format are the constants below.
+//
+// One thread per BLOCKS_PER_THREAD blocks of a row, whose scales are whole words: every word has one writer. Rows may
+// be spread out on the way (gate and up rows of an expert interleave: first_row 0 or 1, row_step 2).
+//
+// raw: the file's bytes from the start of a row; planes: see the files in weights/.
 
 struct Params {
     rows: u32,
-    blocks_per_row: u32,
+    // As the file counts blocks.
+    file_blocks_per_row: u32,
     first_row: u32,
     row_step: u32,
     // First word of the codes and of the scales in `planes`.
@@ -13,39 +19,63 @@ struct Params {
     padding_1: u32,
 }
 
+// In bytes, of one block of the file.
+override BLOCK_BYTES: u32;
+override CODES_AT: u32;
+override SCALES_AT: u32;
+override SCALE_BYTES: u32;
+override BLOCKS_PER_THREAD: u32;
+
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> raw: array<u32>;
 @group(0) @binding(2) var<storage, read_write> planes: array<u32>;
 
-// Four bytes from any byte offset.
-fn raw_word(offset_bytes: u32) -> u32 {
-    let word = offset_bytes / 4u;
-    let shift = (offset_bytes % 4u) * 8u;
-    if (shift == 0u) {
-        return raw[word];
+// Copies words from any byte offset. Reads one word beyond the last that is needed when the offset is aligned.
+fn copy_words(raw_at: u32, words: u32, to: u32) {
+    let first = raw_at / 4u;
+    let shift = (raw_at % 4u) * 8u;
+    var word = raw[first];
+    for (var i = 0u; i < words; i++) {
+        let next = raw[first + i + 1u];
+        // In two steps: a shift by 32 is not one by 0.
+        planes[to + i] = (word >> shift) | ((next << (31u - shift)) << 1u);
+        word = next;
     }
-    return (raw[word] >> shift) | (raw[word + 1u] << (32u - shift));
 }
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    let words_per_row = (params.blocks_per_row + BLOCKS_PER_SCALE_WORD - 1u) / BLOCKS_PER_SCALE_WORD;
-    let row = id.x / words_per_row;
+    let threads_per_row = (params.file_blocks_per_row + BLOCKS_PER_THREAD - 1u) / BLOCKS_PER_THREAD;
+    let row = id.x / threads_per_row;
     if (row >= params.rows) {
         return;
     }
-    let word = id.x % words_per_row;
+    let first_block = (id.x % threads_per_row) * BLOCKS_PER_THREAD;
+    let blocks = min(BLOCKS_PER_THREAD, params.file_blocks_per_row - first_block);
     let target_row = params.first_row + row * params.row_step;
-    var packed_scales = 0u;
-    for (var i = 0u; i < BLOCKS_PER_SCALE_WORD; i++) {
-        let block = word * BLOCKS_PER_SCALE_WORD + i;
-        if (block < params.blocks_per_row) {
-            let scale = repack_block(
-                (row * params.blocks_per_row + block) * BLOCK_BYTES,
-                params.codes_base + (target_row * params.blocks_per_row + block) * codes_words_per_block(),
-            );
-            packed_scales |= scale << scale_shift(i);
-        }
+    let raw_at = (row * params.file_blocks_per_row + first_block) * BLOCK_BYTES;
+
+    let code_words = (BLOCK_BYTES - SCALE_BYTES) / 4u;
+    let codes_to = params.codes_base + (target_row * params.file_blocks_per_row + first_block) * code_words;
+    for (var block = 0u; block < blocks; block++) {
+        copy_words(raw_at + block * BLOCK_BYTES + CODES_AT, code_words, codes_to + block * code_words);
     }
-    planes[params.scales_base + target_row * words_per_row + word] = packed_scales;
+
+    // Scales are gathered in steps of one byte or, where all sizes are even, of two: neither crosses a word of `raw`.
+    let step = 2u - SCALE_BYTES % 2u;
+    let words_per_row = (params.file_blocks_per_row * SCALE_BYTES + 3u) / 4u;
+    let scales_to = params.scales_base + target_row * words_per_row + first_block * SCALE_BYTES / 4u;
+    for (var word = 0u; word < (blocks * SCALE_BYTES + 3u) / 4u; word++) {
+        var packed = 0u;
+        for (var byte = 0u; byte < 4u; byte += step) {
+            let at = word * 4u + byte;
+            let block = at / SCALE_BYTES;
+            if (block < blocks) {
+                let part_at = raw_at + block * BLOCK_BYTES + SCALES_AT + at % SCALE_BYTES;
+                let part = raw[part_at / 4u] >> (8u * (part_at % 4u));
+                packed |= (part & (0xffffu >> (16u - 8u * step))) << (8u * byte);
+            }
+        }
+        planes[scales_to + word] = packed;
+    }
 }

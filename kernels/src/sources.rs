@@ -3,13 +3,9 @@
 use crate::format::Format;
 
 const COMMON: &str = include_str!("common.wgsl");
-const BINDINGS_OF_WEIGHTS: [(Format, &str); 5] = [
-    (Format::Q8_0, include_str!("weights/q8_0.wgsl")),
-    (Format::Mxfp4, include_str!("weights/mxfp4.wgsl")),
-    (Format::F32, include_str!("weights/f32.wgsl")),
-    (Format::F16, include_str!("weights/f16.wgsl")),
-    (Format::Bf16, include_str!("weights/bf16.wgsl")),
-];
+const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
+const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
+const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
 
 /// How the KV cache is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,12 +26,24 @@ impl CacheFormat {
     }
 }
 
-fn weights(format: Format) -> &'static str {
-    BINDINGS_OF_WEIGHTS
-        .iter()
-        .find(|(known, _)| *known == format)
-        .map(|(_, text)| *text)
-        .expect("every format has a weights file")
+/// What `load_block` of a format is made of: shared parts first.
+fn weights(format: Format) -> String {
+    let parts: &[&str] = match format {
+        Format::F32 => &[include_str!("weights/f32.wgsl")],
+        Format::F16 => &[include_str!("weights/f16.wgsl")],
+        Format::Bf16 => &[include_str!("weights/bf16.wgsl")],
+        Format::Q8_0 => &[F16_VALUE, include_str!("weights/q8_0.wgsl")],
+        Format::Mxfp4 => &[include_str!("weights/mxfp4.wgsl")],
+        Format::Q4_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_0.wgsl")],
+        Format::Q4_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_1.wgsl")],
+        Format::Q5_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_0.wgsl")],
+        Format::Q5_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_1.wgsl")],
+        Format::Q4K => &[F16_VALUE, K_SCALES, include_str!("weights/q4_k.wgsl")],
+        Format::Q5K => &[F16_VALUE, K_SCALES, include_str!("weights/q5_k.wgsl")],
+        Format::Q6K => &[F16_VALUE, include_str!("weights/q6_k.wgsl")],
+        Format::Iq4Nl => &[F16_VALUE, NIBBLES, include_str!("weights/iq4_nl.wgsl")],
+    };
+    parts.concat()
 }
 
 pub fn rms_norm() -> String {
@@ -43,7 +51,7 @@ pub fn rms_norm() -> String {
 }
 
 pub fn matmul(format: Format) -> String {
-    [COMMON, weights(format), include_str!("matmul.wgsl")].concat()
+    [COMMON, &weights(format), include_str!("matmul.wgsl")].concat()
 }
 
 pub fn rope(cache: CacheFormat) -> String {
@@ -67,11 +75,11 @@ pub fn router() -> String {
 }
 
 pub fn experts_gate_up(format: Format) -> String {
-    [COMMON, weights(format), include_str!("experts_gate_up.wgsl")].concat()
+    [COMMON, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
 pub fn experts_down(format: Format) -> String {
-    [COMMON, weights(format), include_str!("experts_down.wgsl")].concat()
+    [COMMON, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
 pub fn experts_combine() -> String {
@@ -82,14 +90,9 @@ pub fn sample() -> String {
     [COMMON, include_str!("sample.wgsl")].concat()
 }
 
-/// `None` for formats that are used as they are in the file.
-pub fn repack(format: Format) -> Option<String> {
-    let unpack = match format {
-        Format::Q8_0 => include_str!("repack_q8_0.wgsl"),
-        Format::Mxfp4 => include_str!("repack_mxfp4.wgsl"),
-        Format::F32 | Format::F16 | Format::Bf16 => return None,
-    };
-    Some([unpack, include_str!("repack.wgsl")].concat())
+/// The same for every format: the sizes of its blocks are override constants.
+pub fn repack() -> String {
+    include_str!("repack.wgsl").to_owned()
 }
 
 /// Every kernel, by name: for validation.
@@ -99,16 +102,16 @@ pub fn all() -> Vec<(String, String)> {
         ("router".to_owned(), router()),
         ("experts_combine".to_owned(), experts_combine()),
         ("sample".to_owned(), sample()),
+        ("repack".to_owned(), repack()),
     ];
     for cache in [CacheFormat::F16, CacheFormat::F32] {
         kernels.push((format!("rope {cache:?}"), rope(cache)));
         kernels.push((format!("attention {cache:?}"), attention(cache)));
     }
-    for (format, _) in BINDINGS_OF_WEIGHTS {
+    for format in Format::ALL {
         kernels.push((format!("matmul {format:?}"), matmul(format)));
         kernels.push((format!("experts_gate_up {format:?}"), experts_gate_up(format)));
         kernels.push((format!("experts_down {format:?}"), experts_down(format)));
-        kernels.extend(repack(format).map(|source| (format!("repack {format:?}"), source)));
     }
     kernels
 }

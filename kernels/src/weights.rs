@@ -10,27 +10,49 @@ use crate::gpu::{Gpu, GpuBuffer, Limits};
 pub const BINDING_ALIGNMENT: u64 = 256;
 
 /// Where the planes of `rows × columns` weights lie: codes from 0, scales from a multiple of 256.
+///
+/// The codes of a block are 16, 32, 128, 160 or 208 bytes in the quantised formats: whole `vec4<u32>`, so that a kernel
+/// loads them aligned, which blocks of 17 to 210 bytes as they are in the file would not allow. What is left over, 1 to
+/// 16 bytes a block, is in a plane of its own, row by row, each row padded to whole words: a word belongs to one row.
+/// The bytes of both are those of the file, in the file's order. That costs at most three bytes a row, and nothing for
+/// most formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayout {
     pub format: Format,
     pub rows: u64,
+    /// Runs of [`BLOCK_WEIGHTS`] in a row: what the kernels count in. A block of the K formats is eight of them.
     pub blocks_per_row: u64,
 }
 
 impl PlaneLayout {
-    /// `columns` must be a multiple of 32; the loader checks that before.
+    /// `columns` must be a multiple of the format's block; the loader checks that before.
     pub fn new(format: Format, rows: u64, columns: u64) -> Self {
-        assert_eq!(columns % u64::from(BLOCK_WEIGHTS), 0, "{columns} columns are not whole blocks");
+        assert_eq!(columns % format.block_weights(), 0, "{columns} columns are not whole blocks of {}", format.name());
         Self { format, rows, blocks_per_row: columns / u64::from(BLOCK_WEIGHTS) }
+    }
+
+    /// Blocks in a row as the file counts them.
+    pub fn file_blocks_per_row(&self) -> u64 {
+        self.blocks_per_row * u64::from(BLOCK_WEIGHTS) / self.format.block_weights()
     }
 
     /// Bytes of one row in the file.
     pub fn file_row_bytes(&self) -> u64 {
-        self.blocks_per_row * self.format.block_bytes()
+        self.file_blocks_per_row() * self.format.block_bytes()
+    }
+
+    /// Bytes of one row of codes.
+    pub fn codes_row_bytes(&self) -> u64 {
+        self.file_blocks_per_row() * self.format.code_bytes()
+    }
+
+    /// Words of one row of scales.
+    pub fn scales_row_words(&self) -> u64 {
+        self.format.scale_words(self.file_blocks_per_row())
     }
 
     pub fn codes_bytes(&self) -> u64 {
-        self.rows * self.blocks_per_row * self.format.code_bytes()
+        self.rows * self.codes_row_bytes()
     }
 
     pub fn scales_offset_bytes(&self) -> u64 {
@@ -38,7 +60,7 @@ impl PlaneLayout {
     }
 
     pub fn scales_bytes(&self) -> u64 {
-        self.rows * self.format.scale_words(self.blocks_per_row) * 4
+        self.rows * self.scales_row_words() * 4
     }
 
     pub fn total_bytes(&self) -> u64 {
@@ -50,7 +72,7 @@ impl PlaneLayout {
 
     /// How many rows of this kind fit one binding.
     pub fn rows_that_fit(&self, limits: &Limits) -> u64 {
-        let row = self.blocks_per_row * self.format.code_bytes() + self.format.scale_words(self.blocks_per_row) * 4;
+        let row = self.codes_row_bytes() + self.scales_row_words() * 4;
         limits.max_binding_bytes.min(limits.max_buffer_bytes).saturating_sub(BINDING_ALIGNMENT) / row
     }
 }
@@ -146,6 +168,20 @@ mod tests {
         let expert = PlaneLayout::new(Format::Mxfp4, 2 * 2880, 2880);
         let growth = expert.total_bytes() as f64 / (5760 * expert.file_row_bytes()) as f64;
         assert!(growth < 1.0015, "padding a row's 90 scales to 92 costs at most 0.14 %, got {growth}");
+    }
+
+    /// Odd numbers of blocks are where rows are padded.
+    #[test]
+    fn no_format_grows_by_more_than_three_bytes_a_row() {
+        for format in Format::ALL {
+            for blocks in [1, 2, 3, 5, 90, 128] {
+                let planes = PlaneLayout::new(format, 7, blocks * format.block_weights());
+                let planes_bytes = planes.codes_bytes() + planes.scales_bytes();
+                let file_bytes = 7 * planes.file_row_bytes();
+                assert!((file_bytes..=file_bytes + 7 * 3).contains(&planes_bytes), "{format:?}, {blocks} blocks a row");
+                assert_eq!(format.code_bytes() % 16, 0, "{format:?}: codes are loaded by vec4");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use gptoss_kernels::format::Format;
 use gptoss_kernels::gpu::Access;
 use gptoss_kernels::{Status, Step, attention, experts, matmul, repack, rms_norm, rope, router, sample, sources};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
@@ -34,7 +35,7 @@ fn modules() -> Vec<(String, naga::Module)> {
 #[test]
 fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
     let sources = sources::all();
-    assert_eq!(sources.len(), 4 + 2 * 2 + 5 * 3 + 2, "one kernel per operation and format");
+    assert_eq!(sources.len(), 5 + 2 * 2 + Format::ALL.len() * 3, "one kernel per operation and format");
     for (name, source) in sources {
         for directive in ["enable ", "requires "] {
             assert!(!source.contains(directive), "{name} contains `{directive}`: the baseline needs no extension");
@@ -212,7 +213,7 @@ fn params(operation: &str) -> (u32, Fields) {
         "sample" => layout!(sample::Params { vocabulary: u32 }),
         "repack" => layout!(repack::Params {
             rows: u32,
-            blocks_per_row: u32,
+            file_blocks_per_row: u32,
             first_row: u32,
             row_step: u32,
             codes_base: u32,

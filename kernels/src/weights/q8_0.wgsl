@@ -6,17 +6,6 @@ fn scale_words_per_row(blocks_per_row: u32) -> u32 {
     return (blocks_per_row + 1u) / 2u;
 }
 
-// Exact for every f16, subnormals included, whatever the driver does with small floats.
-fn f16_value(bits: u32) -> f32 {
-    let sign = (bits & 0x8000u) << 16u;
-    let exponent = (bits >> 10u) & 31u;
-    let mantissa = bits & 0x3ffu;
-    if (exponent == 0u) {
-        return select(1.0, -1.0, sign != 0u) * f32(mantissa) * 5.9604644775390625e-8;
-    }
-    return bitcast<f32>(sign | ((exponent + 112u) << 23u) | (mantissa << 13u));
-}
-
 fn signed_bytes(word: u32) -> vec4<f32> {
     return vec4<f32>(vec4<i32>(vec4<u32>(word << 24u, word << 16u, word << 8u, word)) >> vec4<u32>(24u));
 }

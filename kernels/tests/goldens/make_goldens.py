@@ -17,7 +17,7 @@ import platform
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gguf
 import numpy as np
@@ -172,6 +172,97 @@ def mxfp4_cases(rng: np.random.Generator) -> list[Case]:
     row = np.concatenate([exponents, np.full((3, 16), 0x88, np.uint8)], 1).reshape(1, -1)
     cases.append(decode_case("negative_zero_code", row, kind))
     return cases
+
+
+class Scale(NamedTuple):
+    """One f16 of a block: a scale, or a minimum."""
+
+    values: np.ndarray  # [blocks], float16
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, blocks: int) -> "Scale":
+        """Of either sign, all different."""
+        return cls((rng.uniform(0.001, 0.02, blocks) * rng.choice((-1, 1), blocks)).astype(np.float16))
+
+    @classmethod
+    def extremes(cls) -> "Scale":
+        """Zeros, the largest, and subnormals, of either sign where it matters: EXTREMES of them."""
+        return cls(np.array([0.0, -0.0, 65504.0, -65504.0, 2.0**-24, -(2.0**-14) + 2.0**-24, 2.0**-14], np.float16))
+
+    def bytes(self) -> np.ndarray:
+        return self.values[:, None].view(np.uint8)
+
+
+EXTREMES = len(Scale.extremes().values)
+
+
+def nibble_codes(rng: np.random.Generator, blocks: int) -> np.ndarray:
+    """Bytes [blocks, 16]: every code in the low and in the high nibbles of each block, in an order of its own."""
+    return np.stack([rng.permutation(16) | rng.permutation(16) << 4 for _ in range(blocks)]).astype(np.uint8)
+
+
+def high_bits(rng: np.random.Generator, blocks: int) -> np.ndarray:
+    """Bytes [blocks, 4]: all, none, then random ones, each block's followed by its complement."""
+    random = rng.integers(0, 256, (blocks, 4), dtype=np.uint8)
+    random[0] = 0xFF
+    random[1::2] = ~random[: blocks // 2 * 2 : 2]
+    return random
+
+
+def small_block_cases(rng: np.random.Generator, kind: GGMLQuantizationType) -> list[Case]:
+    """Q4_0, Q4_1, Q5_0, Q5_1 and IQ4_NL: f16 scale, f16 minimum, high bits (as far as the type has them), nibbles."""
+    has_minimum = kind in (GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q5_1)
+    has_high_bits = kind in (GGMLQuantizationType.Q5_0, GGMLQuantizationType.Q5_1)
+
+    def case(name: str, rows: int, scale: Scale, minimum: Scale) -> Case:
+        blocks = len(scale.values)
+        parts = [scale.bytes()] + [minimum.bytes()] * has_minimum + [high_bits(rng, blocks)] * has_high_bits
+        return decode_case(name, np.concatenate(parts + [nibble_codes(rng, blocks)], 1).reshape(rows, -1), kind)
+
+    extremes = Scale.extremes()
+    return [
+        case("random", 2, Scale.random(rng, 10), Scale.random(rng, 10)),
+        case("extreme_scales", 1, extremes, Scale.random(rng, EXTREMES)),
+        case("extreme_minima", 1, Scale.random(rng, EXTREMES), extremes),
+    ][: 3 if has_minimum else 2]
+
+
+def six_bit_pairs(scales: np.ndarray, minima: np.ndarray) -> np.ndarray:
+    """Eight scales and eight minima of 0 to 63 per block, [blocks, 8] each, packed into 12 bytes as ggml does."""
+    low = [scales[:, :4] | (scales[:, 4:] >> 4) << 6, minima[:, :4] | (minima[:, 4:] >> 4) << 6]
+    return np.concatenate(low + [(scales[:, 4:] & 15) | (minima[:, 4:] & 15) << 4], 1).astype(np.uint8)
+
+
+def k_cases(rng: np.random.Generator, kind: GGMLQuantizationType) -> list[Case]:
+    """Q4_K and Q5_K: f16 d, f16 dmin, 6-bit scales and minima, high bits (Q5_K), nibbles."""
+
+    def case(name: str, d: Scale, dmin: Scale) -> Case:
+        blocks = len(d.values)
+        # Eight blocks have every scale and every minimum once.
+        scales, minima = (rng.permutation(64).reshape(8, 8)[:blocks] for _ in range(2))
+        codes = rng.integers(0, 256, (blocks, 160 if kind == GGMLQuantizationType.Q5_K else 128), dtype=np.uint8)
+        parts = [d.bytes(), dmin.bytes(), six_bit_pairs(scales, minima), codes]
+        return decode_case(name, np.concatenate(parts, 1).reshape(1, -1), kind)
+
+    return [
+        case("every_scale_and_minimum", Scale.random(rng, 8), Scale.random(rng, 8)),
+        case("extreme_scales", Scale.extremes(), Scale.random(rng, EXTREMES)),
+        case("extreme_minima", Scale.random(rng, EXTREMES), Scale.extremes()),
+    ]
+
+
+def q6_k_cases(rng: np.random.Generator) -> list[Case]:
+    """Low nibbles, high bit pairs, 16 signed scales, f16 d."""
+
+    def case(name: str, d: Scale) -> Case:
+        blocks = len(d.values)
+        codes = rng.integers(0, 256, (blocks, 192), dtype=np.uint8)
+        scales = rng.permutation(np.arange(-128, 128, dtype=np.int8))[: blocks * 16].reshape(blocks, 16)
+        scales[0, :4] = (-128, 127, 0, -1)
+        parts = [codes, scales.view(np.uint8), d.bytes()]
+        return decode_case(name, np.concatenate(parts, 1).reshape(1, -1), GGMLQuantizationType.Q6_K)
+
+    return [case("random", Scale.random(rng, 5)), case("extreme_scales", Scale.extremes())]
 
 
 def half_cases(rng: np.random.Generator, dtype: torch.dtype, edges: list[int]) -> list[Case]:
@@ -420,6 +511,11 @@ def main() -> None:
 
     write(folder, "q8_0", q8_0_cases(rng("q8_0")))
     write(folder, "mxfp4", mxfp4_cases(rng("mxfp4")))
+    for kind in ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL"):
+        write(folder, kind.lower(), small_block_cases(rng(kind.lower()), GGMLQuantizationType[kind]))
+    for kind in ("Q4_K", "Q5_K"):
+        write(folder, kind.lower(), k_cases(rng(kind.lower()), GGMLQuantizationType[kind]))
+    write(folder, "q6_k", q6_k_cases(rng("q6_k")))
     f16_edges = [0, 1, 2, 0x3FF, 0x400, 0x3C00, 0x3C01, 0x7BFF]
     write(folder, "f16", half_cases(rng("f16"), torch.float16, f16_edges))
     bf16_edges = [0, 1, 2, 0x7F, 0x80, 0x3F80, 0x3F81, 0x7F7F]

@@ -42,9 +42,9 @@ const fn row(
     Row { formats: (gate_up, down), hidden, ff, experts, tokens, arenas }
 }
 
-use Format::{Bf16, F16, F32, Mxfp4, Q8_0};
+use Format::{Bf16, F16, F32, Iq4Nl, Mxfp4, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
-const TABLE: [Row; 13] = [
+const TABLE: [Row; 18] = [
     row(Mxfp4, Mxfp4, (96, 160), 1, 6, &[6]),
     row(Mxfp4, Mxfp4, (96, 160), 9, 6, &[2, 3, 1]),
     row(Mxfp4, Mxfp4, (32, 288), 3, 5, &[1, 4]),
@@ -53,6 +53,11 @@ const TABLE: [Row; 13] = [
     row(F16, F16, (64, 96), 3, 5, &[2, 3]),
     row(Bf16, Bf16, (64, 96), 3, 5, &[4, 1]),
     row(Q8_0, Mxfp4, (160, 96), 3, 5, &[3, 2]),
+    row(Q4_0, Q4_1, (96, 160), 3, 5, &[3, 2]),
+    row(Q5_0, Q5_1, (96, 160), 3, 5, &[3, 2]),
+    row(Iq4Nl, Q5_0, (160, 96), 3, 5, &[3, 2]),
+    row(Q4K, Q6K, (256, 768), 3, 5, &[3, 2]),
+    row(Q5K, Iq4Nl, (768, 96), 3, 5, &[3, 2]),
     // Not resident: pairs that nobody computes.
     row(Mxfp4, Mxfp4, (96, 160), 9, 8, &[2, 3]),
     row(Mxfp4, Mxfp4, (64, 32), 64, 33, &[10, 1]),
@@ -245,7 +250,7 @@ gpu_test! {
         let mut report = Report::new("experts");
         for lanes in seam::GEOMETRIES {
             let gpu = seam::open(&GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() }).await;
-            let uploader = Uploader::new(&gpu);
+            let uploader = Uploader::new(&gpu, &Format::ALL);
             for (seed, row) in (800..).zip(&TABLE) {
                 let outcome = check(&gpu, &uploader, row, seed).await;
                 report.row(&format!("{row:?}, {lanes} lanes to a row, seed {seed}"), outcome);

@@ -50,12 +50,12 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     fn new(gpu: &'a Gpu, format: Format) -> Self {
-        Self { gpu, format, kernel: Matmul::new(gpu, format), uploader: Uploader::new(gpu) }
+        Self { gpu, format, kernel: Matmul::new(gpu, format), uploader: Uploader::new(gpu, &[format]) }
     }
 }
 
-/// For every format: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
-const EVERY_FORMAT: [Row; 9] = [
+/// For the formats of the original files: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
+const FULL: [Row; 9] = [
     row(5, 96, 1, Into::Plain),
     row(37, 64, 3, Into::Bias),
     row(130, 192, 8, Into::Part),
@@ -66,6 +66,28 @@ const EVERY_FORMAT: [Row; 9] = [
     row(sized(64, 16), 4096, 3, Into::Residual),
     row(sized(24, 8), 4096, 64, Into::Part),
 ];
+
+/// The same questions in short, for blocks of 32 weights and of 256.
+const SMALL_BLOCKS: [Row; 4] = [
+    row(5, 96, 1, Into::Plain),
+    row(37, 160, 9, Into::Bias),
+    row(17, 288, 5, Into::Head),
+    row(sized(64, 16), 2880, 3, Into::Residual),
+];
+const LARGE_BLOCKS: [Row; 4] = [
+    row(5, 256, 1, Into::Plain),
+    row(37, 768, 9, Into::Bias),
+    row(17, 1280, 5, Into::Head),
+    row(sized(64, 16), 4096, 3, Into::Residual),
+];
+
+fn table(format: Format) -> &'static [Row] {
+    match format {
+        Format::F32 | Format::F16 | Format::Bf16 | Format::Q8_0 | Format::Mxfp4 => &FULL,
+        Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Iq4Nl => &SMALL_BLOCKS,
+        Format::Q4K | Format::Q5K | Format::Q6K => &LARGE_BLOCKS,
+    }
+}
 
 /// gpt-oss-20b's dense matrices: K and V whole, a strip of the output matrix.
 const REAL_Q8_0: [Row; 4] = [
@@ -132,7 +154,7 @@ gpu_test! {
             };
             for format in Format::ALL {
                 let device = Device::new(&gpu, format);
-                for (seed, row) in (1..).zip(&EVERY_FORMAT) {
+                for (seed, row) in (1..).zip(table(format)) {
                     run(&device, row, seed).await;
                 }
             }
@@ -153,7 +175,9 @@ gpu_test! {
         let mut report = Report::new("sharded matmul");
         for format in Format::ALL {
             let device = Device::new(&gpu, format);
-            for (seed, row) in (200..).zip(&[row(171, 96, 1, Into::Residual), row(97, 192, 9, Into::Part)]) {
+            let columns = |columns: u64| columns.next_multiple_of(format.block_weights()) as usize;
+            let rows = [row(171, columns(96), 1, Into::Residual), row(97, columns(192), 9, Into::Part)];
+            for (seed, row) in (200..).zip(&rows) {
                 report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&device, row, seed, 3).await);
             }
         }
@@ -168,42 +192,57 @@ gpu_test! {
         let mut report = Report::new("scales");
         let device = Device::new(&gpu, Format::Q8_0);
         for scale in [0u16, 1, 0x3ff, 0x400, 0x7bff, 0x8001, 0xac00, 0xfbff] {
-            let outcome = identity(&device, &scale.to_le_bytes()).await;
-            report.row(&format!("Q8_0 scale bits {scale:#06x}"), outcome);
+            let codes: Vec<u8> = (0..=255).collect();
+            let bytes: Vec<u8> = codes.chunks(32).flat_map(|codes| [&scale.to_le_bytes(), codes].concat()).collect();
+            report.row(&format!("Q8_0 scale bits {scale:#06x}"), identity(&device, &bytes).await);
         }
         let device = Device::new(&gpu, Format::Mxfp4);
         // Exponents below 2 are subnormal F32 values, which GPUs may take for zero.
         for exponent in [2u8, 3, 126, 127, 128, 200, 252] {
-            report.row(&format!("MXFP4 exponent {exponent}"), identity(&device, &[exponent]).await);
+            // Byte j holds code j and its complement, then the other way round.
+            let codes = [0..16u8, 0..16].map(|codes| codes.map(|j| j | (15 - j) << 4));
+            let [up, down] = codes.map(|codes| codes.collect::<Vec<u8>>());
+            let down: Vec<u8> = down.into_iter().rev().collect();
+            let bytes = [&[exponent], up.as_slice(), &[exponent], &down].concat();
+            report.row(&format!("MXFP4 exponent {exponent}"), identity(&device, &bytes).await);
         }
         report.finish();
     }
 }
 
-/// Multiplies one-hot vectors with blocks of this scale and every code: each result is one weight, to the bit.
-async fn identity(device: &Device<'_>, scale: &[u8]) -> Result<Difference, String> {
+gpu_test! {
+    /// Every weight on its own, where a product with many would round it away.
+    async fn blocks_of_every_format_are_decoded_exactly() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let mut report = Report::new("decoding");
+        for format in Format::ALL {
+            let device = Device::new(&gpu, format);
+            let bytes = file_bytes(&mut Random::new(400), format, 8, format.block_weights() as usize);
+            report.row(&format!("{format:?}"), identity(&device, &bytes).await);
+        }
+        report.finish();
+    }
+}
+
+/// Multiplies one-hot vectors with these blocks, each a row: every result is one weight, to the bit.
+async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, String> {
     let &Device { gpu, format, ref kernel, ref uploader } = device;
-    let codes: Vec<u8> = match format {
-        Format::Q8_0 => (0..=255).collect(),
-        // Byte j holds code j and its complement, then the other way round.
-        _ => (0..16u8).map(|j| j | (15 - j) << 4).chain((0..16u8).map(|j| (15 - j) | j << 4)).collect(),
-    };
-    let code_bytes = format.code_bytes() as usize;
-    let bytes: Vec<u8> = codes.chunks_exact(code_bytes).flat_map(|codes| [scale, codes].concat()).collect();
-    let columns = bytes.len() / format.block_bytes() as usize * 32;
-    let matrix = uploader.matrix(format, 1, columns, &bytes)?;
+    let columns = format.block_weights() as usize;
+    let rows = bytes.len() / format.block_bytes() as usize;
+    let matrix = uploader.matrix(format, rows, columns, bytes)?;
     let mut x = vec![0.0f32; columns * columns];
     for column in 0..columns {
         x[column * columns + column] = 1.0;
     }
     let bench = Bench::new(gpu, batch(columns, 0));
-    let (x, y) = (gpu.storage_from("x", &x), bench.output(columns));
+    let (x, y) = (gpu.storage_from("x", &x), bench.output(columns * rows));
     let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
-    let target = Target { y_first: 0, y_stride: 1, layer: 0, residual: false, head: false };
+    let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, residual: false, head: false };
     bench.run(&[kernel.launch(gpu, &matrix.shards[0], &buffers, target)]);
     let y: Vec<f32> = bench.read(&y).await?;
-    // A sum of products with 0 turns −0 into +0.
-    let want: Vec<f32> = format.decode(&bytes).iter().map(|w| w + 0.0).collect();
+    let weights = format.decode(bytes);
+    // y is [column, row]. A sum of products with 0 turns −0 into +0.
+    let want: Vec<f32> = (0..y.len()).map(|at| weights[at % rows * columns + at / rows] + 0.0).collect();
     equal("weights", &bits(&y), &bits(&want))?;
     Ok(Difference::default())
 }

@@ -46,6 +46,51 @@ fn bf16_is_exact() {
     cases(include_str!("../goldens/bf16.json")).iter().for_each(|case| check_exact(case, Format::Bf16));
 }
 
+const OTHERS: [(Format, &str); 8] = [
+    (Format::Q4_0, include_str!("../goldens/q4_0.json")),
+    (Format::Q4_1, include_str!("../goldens/q4_1.json")),
+    (Format::Q5_0, include_str!("../goldens/q5_0.json")),
+    (Format::Q5_1, include_str!("../goldens/q5_1.json")),
+    (Format::Q4K, include_str!("../goldens/q4_k.json")),
+    (Format::Q5K, include_str!("../goldens/q5_k.json")),
+    (Format::Q6K, include_str!("../goldens/q6_k.json")),
+    (Format::Iq4Nl, include_str!("../goldens/iq4_nl.json")),
+];
+
+#[test]
+fn the_formats_of_requantised_files_are_exact() {
+    for (format, file) in OTHERS {
+        cases(file).iter().for_each(|case| check_exact(case, format));
+    }
+}
+
+/// Every bit of a block matters: with any one of them changed, the weights are other ones than the golden's.
+#[test]
+fn goldens_notice_every_bit() {
+    for (format, file) in OTHERS {
+        let case = &cases(file)[0];
+        let (bytes, want) = (case.bytes("bytes_hex"), case.floats("values"));
+        let block = format.block_bytes() as usize;
+        for bit in 0..8 * block {
+            // In all blocks at once: a zero six-bit scale hides the codes of its run.
+            let mut changed = bytes.clone();
+            changed.iter_mut().skip(bit / 8).step_by(block).for_each(|byte| *byte ^= 1 << (bit % 8));
+            assert_ne!(format.decode(&changed), want, "{format:?}: bit {bit} of a block changes nothing");
+        }
+    }
+}
+
+/// Names and sizes are looked up by the loader; a name leads back to its format.
+#[test]
+fn names_are_those_of_gguf() {
+    let want = "F32, F16, BF16, Q8_0, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL";
+    assert_eq!(Format::supported_names(), want);
+    for format in Format::ALL {
+        assert_eq!(Format::from_name(format.name()), Some(format));
+    }
+    assert_eq!(Format::from_name("Q2_K"), None);
+}
+
 #[test]
 fn f32_is_the_bytes() {
     let values = [0.0f32, -0.0, 1.5, f32::MIN_POSITIVE / 3.0, f32::MAX, -3.25];

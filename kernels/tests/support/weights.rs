@@ -9,33 +9,55 @@ use half::{bf16, f16};
 use super::random::Random;
 
 /// `rows × columns` weights in `format`, of a size that makes a dot product with normal values about 1. Scales differ
-/// from block to block, and every code appears, also −128 and the negative zero.
+/// from block to block and are of either sign where the format has a sign, and every code appears, also −128 and the
+/// negative zero.
 pub fn file_bytes(random: &mut Random, format: Format, rows: usize, columns: usize) -> Vec<u8> {
     let deviation = 1.0 / (columns as f64).sqrt();
-    let blocks = rows * columns / 32;
+    let count = rows * columns;
     match format {
-        Format::F32 => random.normals(blocks * 32, deviation).iter().flat_map(|v| v.to_le_bytes()).collect(),
-        Format::F16 => {
-            random.normals(blocks * 32, deviation).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect()
-        }
+        Format::F32 => random.normals(count, deviation).iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Format::F16 => random.normals(count, deviation).iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
         Format::Bf16 => {
-            random.normals(blocks * 32, deviation).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect()
+            random.normals(count, deviation).iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect()
         }
-        Format::Q8_0 => (0..blocks)
-            .flat_map(|_| {
-                // Codes have a standard deviation of 74.
-                let scale = f16::from_f64((0.5 + random.unit()) * deviation / 74.0);
-                [scale.to_le_bytes().to_vec(), random.bytes(32)].concat()
-            })
-            .collect(),
-        Format::Mxfp4 => (0..blocks)
-            .flat_map(|_| {
-                // Codes have a standard deviation of about 2.7.
-                let exponent = 126.0 + (deviation / 2.7).log2().round() + random.below(3) as f64;
-                [vec![exponent as u8], random.bytes(16)].concat()
-            })
-            .collect(),
+        _ => {
+            let blocks = count / format.block_weights() as usize;
+            (0..blocks).flat_map(|_| block(random, format, deviation)).collect()
+        }
     }
+}
+
+/// One block of a quantised format: random bytes, with scales of the right size put in.
+fn block(random: &mut Random, format: Format, deviation: f64) -> Vec<u8> {
+    let mut bytes = random.bytes(format.block_bytes() as usize);
+    // Standard deviation of a weight when the scale is 1; where the minimum is; and the minimum that is the codes' mean.
+    let (of_codes, scale_at, minimum) = match format {
+        Format::F32 | Format::F16 | Format::Bf16 => unreachable!("has no blocks"),
+        Format::Mxfp4 => {
+            // Codes have a standard deviation of about 2.7.
+            let exponent = 126.0 + (deviation / 2.7).log2().round() + random.below(3) as f64;
+            bytes[0] = exponent as u8;
+            return bytes;
+        }
+        Format::Q8_0 => (74.0, 0, None),
+        Format::Q4_0 => (4.6, 0, None),
+        Format::Q4_1 => (4.6, 0, Some(-7.5)),
+        Format::Q5_0 => (9.2, 0, None),
+        Format::Q5_1 => (9.2, 0, Some(-15.5)),
+        Format::Iq4Nl => (70.0, 0, None),
+        // Scales and minima of 0 to 63, apart from each other.
+        Format::Q4K => (250.0, 0, Some(7.5)),
+        Format::Q5K => (500.0, 0, Some(15.5)),
+        Format::Q6K => (74.0 * 18.5, 208, None),
+    };
+    let sign = if random.below(2) == 0 { 1.0 } else { -1.0 };
+    let scale = sign * (0.5 + random.unit()) * deviation / of_codes;
+    let mut put = |at: usize, value: f64| bytes[at..at + 2].copy_from_slice(&f16::from_f64(value).to_le_bytes());
+    put(scale_at, scale);
+    if let Some(mean) = minimum {
+        put(2, scale * mean * (0.8 + 0.4 * random.unit()));
+    }
+    bytes
 }
 
 /// Puts file rows on the GPU as the loader would: in pieces, through a staging buffer.
@@ -45,8 +67,8 @@ pub struct Uploader<'a> {
 }
 
 impl<'a> Uploader<'a> {
-    pub fn new(gpu: &'a Gpu) -> Self {
-        Self { gpu, repack: Repack::new(gpu, 1 << 20) }
+    pub fn new(gpu: &'a Gpu, formats: &[Format]) -> Self {
+        Self { gpu, repack: Repack::new(gpu, formats, 1 << 20) }
     }
 
     /// Writes rows where `destination` says, repacking formats that are repacked.

@@ -1,0 +1,11 @@
+// Exact for every f16, subnormals included, whatever the driver does with small floats.
+fn f16_value(bits: u32) -> f32 {
+    let sign = (bits & 0x8000u) << 16u;
+    let exponent = (bits >> 10u) & 31u;
+    let mantissa = bits & 0x3ffu;
+    if (exponent == 0u) {
+        return select(1.0, -1.0, sign != 0u) * f32(mantissa) * 5.9604644775390625e-8;
+    }
+    return bitcast<f32>(sign | ((exponent + 112u) << 23u) | (mantissa << 13u));
+}
+
