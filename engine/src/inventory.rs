@@ -248,3 +248,14 @@ fn trimmed(shape: &[u64]) -> &[u64] {
     let significant = shape.iter().rposition(|&dimension| dimension != 1).map_or(1, |last| last + 1);
     &shape[..significant.min(shape.len())]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_types_that_files_may_have_are_those_that_kernels_exist_for() {
+        let formats = gptoss_gguf::GPT_OSS_TYPES.map(|kind| Format::from_name(kind.name()));
+        assert_eq!(formats, Format::ALL.map(Some));
+    }
+}

@@ -1,5 +1,23 @@
 use std::fmt;
 
+/// The types that matrices of a gpt-oss file may have in this project: what the engine computes with, what the server calls
+/// supported, what synthetic models are made in.
+pub const GPT_OSS_TYPES: [TensorType; 13] = [
+    TensorType::F32,
+    TensorType::F16,
+    TensorType::BF16,
+    TensorType::Q8_0,
+    TensorType::Mxfp4,
+    TensorType::Q4_0,
+    TensorType::Q4_1,
+    TensorType::Q5_0,
+    TensorType::Q5_1,
+    TensorType::Q4K,
+    TensorType::Q5K,
+    TensorType::Q6K,
+    TensorType::Iq4Nl,
+];
+
 /// Writes the enum and its lookups from one table, so that a type cannot be in one and missing in another.
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $block_len:literal, $block_bytes:literal;)*) => {

@@ -2,16 +2,12 @@
 
 use std::io;
 
-use gptoss_gguf::{Gguf, GgufError, Progress, TensorType};
+use gptoss_gguf::{GPT_OSS_TYPES, Gguf, GgufError, Progress, TensorType};
 
 use crate::content::{Content, Version};
 
 /// Architecture names of gpt-oss: llama.cpp's, and the one Ollama writes.
 const ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
-
-/// Tensor types the engine of this project computes with.
-const ENGINE_TYPES: [TensorType; 5] =
-    [TensorType::F32, TensorType::F16, TensorType::BF16, TensorType::Q8_0, TensorType::Mxfp4];
 
 /// The part of a header that helps to choose a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,17 +56,17 @@ fn read_header(content: &Content, file_len: u64) -> Result<Gguf, HeaderError> {
 }
 
 fn obstacle(gguf: &Gguf) -> Option<String> {
+    // Of a split model the first part has the metadata, and the page finds the others by their names.
+    if let Some(split) = gguf.split().filter(|split| split.no > 0) {
+        return Some(format!("part {} of {} of a split model; load part 1", split.no + 1, split.count));
+    }
     match gguf.metadata.str("general.architecture") {
         Ok(architecture) if ARCHITECTURES.contains(&architecture) => {}
         Ok(architecture) => return Some(format!("architecture {architecture:?}, expected \"gpt-oss\"")),
         Err(error) => return Some(error.to_string()),
     }
-    if let Some(split) = gguf.split().filter(|split| split.count > 1) {
-        let part = split.no + 1;
-        return Some(format!("part {part} of {} of a split model; merge the parts into one file", split.count));
-    }
-    let foreign = gguf.tensors.iter().find(|tensor| !ENGINE_TYPES.contains(&tensor.kind))?;
-    let others = gguf.tensors.iter().filter(|tensor| !ENGINE_TYPES.contains(&tensor.kind)).count() - 1;
-    let known = ENGINE_TYPES.map(TensorType::name).join(", ");
+    let foreign = gguf.tensors.iter().find(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind))?;
+    let others = gguf.tensors.iter().filter(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind)).count() - 1;
+    let known = GPT_OSS_TYPES.map(TensorType::name).join(", ");
     Some(format!("tensor {:?} and {others} more are {}, expected one of {known}", foreign.name, foreign.kind))
 }

@@ -5,22 +5,8 @@ use std::str::FromStr;
 use crate::tensors::Role;
 use crate::{SynthError, TensorType};
 
-/// The types that weights can be made in.
-pub const SUPPORTED_TYPES: [TensorType; 13] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::BF16,
-    TensorType::Q8_0,
-    TensorType::Mxfp4,
-    TensorType::Q4_0,
-    TensorType::Q4_1,
-    TensorType::Q5_0,
-    TensorType::Q5_1,
-    TensorType::Q4K,
-    TensorType::Q5K,
-    TensorType::Q6K,
-    TensorType::Iq4Nl,
-];
+/// The types that weights can be made in: all that the engine takes.
+pub const SUPPORTED_TYPES: [TensorType; 13] = gptoss_gguf::GPT_OSS_TYPES;
 
 /// The types of a model's matrices. Norms, biases, sinks and the router are F32 in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

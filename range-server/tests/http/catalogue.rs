@@ -195,7 +195,7 @@ fn what_the_page_can_run_and_why_not() {
     write(&folder, "1.gguf", &small_gguf("gpt-oss", 39, 17));
     write(&folder, "2.gguf", &small_gguf("gptoss", 8, 34));
     write(&folder, "3.gguf", &small_gguf("llama", 39, 17));
-    write(&folder, "4.gguf", &small_gguf("gpt-oss", 2, 18));
+    write(&folder, "4.gguf", &small_gguf("gpt-oss", 9, 40));
     write(&folder, "5.gguf", &small_gguf("gpt-oss", 777, 17));
     write(&folder, "6.gguf", &small_gguf("gpt-oss", 39, 16));
     write(&folder, "7.gguf", &pattern(100));
@@ -204,7 +204,7 @@ fn what_the_page_can_run_and_why_not() {
         (Some("gpt-oss"), None),
         (Some("gptoss"), None),
         (Some("llama"), Some("\"llama\"")),
-        (Some("gpt-oss"), Some("Q4_0")),
+        (Some("gpt-oss"), Some("Q8_1")),
         (Some("gpt-oss"), Some("unknown type 777")),
         (None, Some("truncated")),
         (None, Some("version")),
@@ -216,6 +216,50 @@ fn what_the_page_can_run_and_why_not() {
             Some(part) => assert!(model["reason"].as_str().is_some_and(|text| text.contains(part)), "{model}"),
             None => assert!(model["reason"].is_null(), "{model}"),
         }
+    }
+}
+
+/// A part without tensors. Only the first has an architecture.
+fn small_part(no: u16, count: u16) -> Vec<u8> {
+    let key =
+        |text: &str, kind: u32| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &kind.to_le_bytes()].concat();
+    let mut pairs = vec![
+        [key("split.no", 2), no.to_le_bytes().to_vec()].concat(),
+        [key("split.count", 2), count.to_le_bytes().to_vec()].concat(),
+        [key("split.tensors.count", 5), 0i32.to_le_bytes().to_vec()].concat(),
+    ];
+    if no == 0 {
+        pairs.push([&key("general.architecture", 8)[..], &7u64.to_le_bytes(), b"gpt-oss"].concat());
+    }
+    let mut file = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0".to_vec();
+    file.extend((pairs.len() as u64).to_le_bytes());
+    file.extend(pairs.concat());
+    file.resize(file.len().next_multiple_of(32), 0);
+    file
+}
+
+#[test]
+fn parts_of_a_split_model_lie_in_one_folder() {
+    let folder = folder();
+    let [one, two] = ["d/m é-00001-of-00002.gguf", "d/m é-00002-of-00002.gguf"];
+    write(&folder, one, &small_part(0, 2));
+    write(&folder, two, &small_part(1, 2));
+    write(&folder, "d/other.gguf", &pattern(30));
+    let server = serving(&[folder.path()]);
+    let models = server.get("/api/models", &[]).json();
+    let [first, second] = [0, 1].map(|index| models["models"][index].clone());
+    assert_eq!((&first["name"], &first["supported"]), (&json!(one), &json!(true)), "{first}");
+    assert_eq!((&second["name"], &second["supported"]), (&json!(two), &json!(false)), "{second}");
+    assert_eq!(second["reason"], "part 2 of 2 of a split model; load part 1");
+    // Whoever has the address of one part changes its file name to reach the other, on both ways to a file.
+    for address in ["file_url", "url"] {
+        let first = first[address].as_str().unwrap();
+        let file = server.get(&first.replacen("-00001-of-00002.gguf", "-00002-of-00002.gguf", 1), &[]);
+        assert_eq!((file.status, file.body), (200, small_part(1, 2)), "{address}");
+    }
+    let folder = first["file_url"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned();
+    for other in ["d-other.gguf", "d-m---00002-of-00003.gguf", "d-m---00003-of-00002.gguf"] {
+        assert_eq!(server.get(&format!("{folder}/{other}"), &[]).status, 404, "{other}");
     }
 }
 
