@@ -128,11 +128,14 @@ impl Browser {
         }
     }
 
-    /// Picks `file` in the file input that matches `css`. Works on hidden inputs, too.
-    pub async fn pick_file(&self, css: &str, file: &Path) -> Result<(), Error> {
-        let doing = || Error::command(format!("pick {} in {css}", file.display()));
+    /// Picks `files`, all at once, in the file input that matches `css`. Works on hidden inputs, too.
+    pub async fn pick_files(&self, css: &str, files: &[impl AsRef<Path>]) -> Result<(), Error> {
+        // One path to a line, says the WebDriver standard of inputs that take several.
+        let paths: Vec<String> = files.iter().map(|file| file.as_ref().display().to_string()).collect();
+        let paths = paths.join("\n");
+        let doing = || Error::command(format!("pick {paths} in {css}"));
         let element = self.client.find(Locator::Css(css)).await.map_err(doing())?;
-        element.send_keys(&file.display().to_string()).await.map_err(doing())
+        element.send_keys(&paths).await.map_err(doing())
     }
 
     /// Text content of the first element that matches `css`, whether it is visible or not.

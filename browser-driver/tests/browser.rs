@@ -51,7 +51,7 @@ async fn a_page_is_clicked_filled_followed_and_read() {
     assert_eq!(states, [PageState::Loading, PageState::Done]);
 
     let picked = browser.profile_folder().join("page.html");
-    browser.pick_file("#file", &picked).await.expect("pick");
+    browser.pick_files("#file", &[picked]).await.expect("pick");
     let name = browser.eval("return document.querySelector('#file').files[0].name;", vec![]).await.expect("eval");
     assert_eq!(name, "page.html");
 

@@ -1,28 +1,42 @@
-//! The model file in memory, by the page.
+//! The model's files in memory, by the page.
 #![allow(unsafe_code)] // memory maps are
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gptoss_engine::{EngineError, MatrixTensor, PlainTensor};
 use gptoss_source::SourceError;
 use memmap2::Mmap;
 
-/// A read-only map of a whole file. The file must not be cut short while it is used: the operating system then ends the
-/// process (the same holds for every engine that maps its weights).
+/// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system then
+/// ends the process (the same holds for every engine that maps its weights).
 pub(crate) struct Mapped {
+    parts: Vec<Part>,
+}
+
+/// One file.
+struct Part {
+    /// Where it begins when the files are laid one after the other, as the joined header has them.
+    first_byte: u64,
     map: Mmap,
 }
 
 impl Mapped {
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let name = path.display().to_string();
-        let failed = |source| EngineError::Source(SourceError::Io { name: name.clone(), action: "map", source });
-        let file = File::open(path).map_err(failed)?;
-        // SAFETY: the map is read-only. Bytes that another process changes meanwhile give wrong numbers, not undefined
-        // values: they are only ever read as integers and floats, of which every bit pattern is valid.
-        let map = unsafe { Mmap::map(&file) }.map_err(failed)?;
-        Ok(Self { map })
+    /// Maps files whose header, read before, says that they have `file_bytes` together.
+    pub fn open(paths: &[PathBuf], file_bytes: u64) -> Result<Self, EngineError> {
+        let (mut parts, mut end) = (Vec::with_capacity(paths.len()), 0);
+        for path in paths {
+            let map = map(path)?;
+            let first_byte = end;
+            end += map.len() as u64;
+            parts.push(Part { first_byte, map });
+        }
+        if end != file_bytes {
+            let name = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+            let detail = format!("the header was read from {file_bytes} bytes, now there are {end}");
+            return Err(SourceError::FileChanged { name, detail }.into());
+        }
+        Ok(Self { parts })
     }
 
     pub fn matrix(&self, tensor: &MatrixTensor) -> &[u8] {
@@ -34,8 +48,18 @@ impl Mapped {
         bytemuck::pod_collect_to_vec(self.bytes(tensor.offset_bytes, tensor.size_bytes))
     }
 
-    /// The header was checked against the file's length before.
+    /// The header was checked against the files' lengths before, and no tensor reaches from one file into the next.
     fn bytes(&self, offset_bytes: u64, len_bytes: u64) -> &[u8] {
-        &self.map[offset_bytes as usize..][..len_bytes as usize]
+        let part = &self.parts[self.parts.partition_point(|part| part.first_byte <= offset_bytes) - 1];
+        &part.map[(offset_bytes - part.first_byte) as usize..][..len_bytes as usize]
     }
+}
+
+fn map(path: &Path) -> Result<Mmap, EngineError> {
+    let name = path.display().to_string();
+    let failed = |source| EngineError::Source(SourceError::Io { name: name.clone(), action: "map", source });
+    let file = File::open(path).map_err(failed)?;
+    // SAFETY: the map is read-only. Bytes that another process changes meanwhile give wrong numbers, not undefined
+    // values: they are only ever read as integers and floats, of which every bit pattern is valid.
+    unsafe { Mmap::map(&file) }.map_err(failed)
 }

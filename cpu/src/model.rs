@@ -1,13 +1,13 @@
 //! A model on the CPU, as the engine sees it.
 
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gptoss_engine::{
     Backend, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, Prediction, StageError,
     in_stage, model_info, read_header, ring_holds,
 };
-use gptoss_gguf::Gguf;
+use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_source::FileSource;
 use gptoss_telemetry::{CacheCounters, Event, Stage, WorkCounters};
@@ -66,11 +66,13 @@ pub struct CpuModel {
 }
 
 impl CpuModel {
-    /// Maps the file and checks it; reports the stages and the model to `host`.
+    /// Maps the file and checks it; reports the stages and the model to `host`. Of a split model `path` names any part, and
+    /// the others lie beside it.
     pub async fn open(path: &Path, options: &CpuOptions, host: &dyn Host) -> Result<Self, StageError> {
+        let paths = part_paths(path);
         let Header { mut config, inventory, gguf } = in_stage(host, Stage::GgufHeader, async {
-            let source = FileSource::open(path)?;
-            read_header(&source, host).await
+            let source = FileSource::open_all(&paths)?;
+            read_header(source.as_ref(), host).await
         })
         .await?;
         config.yarn.truncate = options.yarn_truncate;
@@ -85,12 +87,12 @@ impl CpuModel {
                 });
             }
             host.emit(Event::Model(model_info(&header, layers)));
-            Self::new(path, header, layers as usize, options)
+            Self::new(&paths, header, layers as usize, options)
         })
         .await
     }
 
-    fn new(path: &Path, header: Header, layers: usize, options: &CpuOptions) -> Result<Self, EngineError> {
+    fn new(paths: &[PathBuf], header: Header, layers: usize, options: &CpuOptions) -> Result<Self, EngineError> {
         let Header { config, inventory, gguf } = header;
         let kv_capacity = kv_capacity(&config, options)?;
         let cache_format = if options.kv_f32 { CacheFormat::F32 } else { CacheFormat::F16 };
@@ -101,7 +103,7 @@ impl CpuModel {
                 LayerCache::new(cache_format, config.kv_heads as usize, ring.min(kv_capacity as usize))
             })
             .collect();
-        let mapped = Mapped::open(path)?;
+        let mapped = Mapped::open(paths, gguf.file_len)?;
         Ok(Self {
             layers: inventory.layers[..layers].iter().map(|tensors| LayerVectors::new(&mapped, tensors)).collect(),
             output_norm: mapped.plain(&inventory.output_norm),

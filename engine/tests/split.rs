@@ -15,6 +15,9 @@ use support::run;
 
 const PARTS: usize = 3;
 
+/// Names and contents.
+type Files = Vec<(String, Vec<u8>)>;
+
 fn model(seed: u64) -> Model {
     Spec::tiny().layers(2).types(TypeMix::Uniform(TensorType::Q8_0)).seed(seed).build().expect("a model")
 }
@@ -26,7 +29,7 @@ fn one_file(model: &Model) -> Vec<u8> {
 }
 
 /// The files of a split model with their names.
-fn files(model: &Model, count: usize) -> Vec<(String, Vec<u8>)> {
+fn files(model: &Model, count: usize) -> Files {
     let parts = model.split(count).expect("as many tensors at least").into_iter().enumerate();
     parts
         .map(|(index, part)| {
@@ -41,7 +44,7 @@ fn source(name: &str, file: &[u8]) -> Rc<dyn Source> {
     Rc::new(MemorySource::new(name, file.to_vec()))
 }
 
-fn joined(files: &[(String, Vec<u8>)]) -> Rc<dyn Source> {
+fn joined(files: &Files) -> Rc<dyn Source> {
     Rc::new(JoinedSource::new(files.iter().map(|(name, file)| source(name, file)).collect()))
 }
 
@@ -133,12 +136,12 @@ fn a_part_alone_is_refused_before_anything_is_allocated() {
 fn files_that_are_not_one_model_are_refused_by_name() {
     let good = files(&model(1), PARTS);
     let [one, two, three] = ["m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"];
-    let change = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let change = |change: &dyn Fn(&mut Files)| {
         let mut files = good.clone();
         change(&mut files);
         joined(&files)
     };
-    let swap = |files: &mut Vec<(String, Vec<u8>)>| {
+    let swap = |files: &mut Files| {
         let second = files[1].1.clone();
         files[1].1 = std::mem::replace(&mut files[2].1, second);
     };
@@ -148,11 +151,11 @@ fn files_that_are_not_one_model_are_refused_by_name() {
     refused(change(&|files| files[1].1 = one_file(&model(1))), &[two, "not a part of a split model"]);
     let foreign = files(&Spec::tiny().layers(3).build().expect("a model"), PARTS);
     refused(change(&|files| files[1] = foreign[1].clone()), &[two, "another model than", one]);
-    let cut = |files: &mut Vec<(String, Vec<u8>)>| {
+    let cut = |files: &mut Files| {
         let len = files[2].1.len();
         files[2].1.truncate(len - 100);
     };
     refused(change(&cut), &[three, "truncated"]);
-    refused(change(&|files| files[1].1.truncate(20)), &[two, "ends inside its header"]);
+    refused(change(&|files| files[1].1.truncate(20)), &[two, "truncated or damaged"]);
     refused(change(&|files| files[1].1 = b"<!doctype html> and so on".to_vec()), &[two, "GGUF"]);
 }

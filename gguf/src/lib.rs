@@ -22,25 +22,30 @@
 //! # Ok::<(), gptoss_gguf::GgufError>(())
 //! ```
 //!
+//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs.
+//!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
 mod cursor;
 mod error;
+mod join;
 mod layout;
 mod metadata;
 mod parse;
 mod split;
+mod split_error;
 mod tensor_type;
 mod value;
 
 pub use error::GgufError;
 pub use metadata::Metadata;
 pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
-pub use split::{SplitInfo, split_name};
-pub use tensor_type::TensorType;
+pub use split::{SplitInfo, arrange_parts, part_names, part_paths, split_name};
+pub use split_error::SplitError;
+pub use tensor_type::{GPT_OSS_TYPES, TensorType};
 pub use value::{Array, FromValue, StringArray, Value};
 
-/// The header of one GGUF file, fully read and checked.
+/// The header of one GGUF file, or of all parts of a split model ([`Gguf::join`]), fully read and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gguf {
     /// Version of the format: 2 or 3.

@@ -1,4 +1,7 @@
-use crate::{GgufError, Metadata};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::{GgufError, Metadata, SplitError};
 
 /// Which part of a split model a file is: the keys `split.no`, `split.count`, `split.tensors.count`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +13,10 @@ pub struct SplitInfo {
     /// Tensors in all parts together.
     pub tensors_count: u64,
 }
+
+/// Most parts that a name is believed to speak of: `split.count` is a u16 where splitters write it. A longer list of
+/// names is not worth making.
+const MAX_PARTS: u32 = u16::MAX as u32;
 
 /// Reads the `split.*` keys. No such key, or a count of zero, means a model in one file.
 pub(crate) fn split_info(metadata: &Metadata) -> Result<Option<SplitInfo>, GgufError> {
@@ -43,4 +50,56 @@ fn padded_number(digits: &str) -> Option<u32> {
     let well_formed = digits.bytes().all(|b| b.is_ascii_digit())
         && (digits.len() == 5 || (digits.len() > 5 && !digits.starts_with('0')));
     if well_formed { digits.parse().ok() } else { None }
+}
+
+/// The name of part `number`, counted from 1, of `count`; the opposite of [`split_name`].
+fn part_name(stem: &str, number: u32, count: u32) -> String {
+    format!("{stem}-{number:05}-of-{count:05}.gguf")
+}
+
+/// The names of all files of the model that `file_name` is a file of, in order: of a part of a split model all parts, of
+/// any other file just that name.
+pub fn part_names(file_name: &str) -> Vec<String> {
+    match split_name(file_name) {
+        Some((stem, _, count)) if count <= MAX_PARTS => (1..=count).map(|no| part_name(stem, no, count)).collect(),
+        _ => vec![file_name.to_owned()],
+    }
+}
+
+/// The paths of all files of the model that `path` is a file of, in order, judged by its name alone: parts of a split
+/// model lie in one folder. Nothing is looked up.
+pub fn part_paths(path: &Path) -> Vec<PathBuf> {
+    match path.file_name().and_then(|name| name.to_str()).map(part_names) {
+        Some(names) if names.len() > 1 => names.iter().map(|name| path.with_file_name(name)).collect(),
+        _ => vec![path.to_owned()],
+    }
+}
+
+/// Finds the order of files that are to be one model: their indices in `names`, part 1 first. One file alone is a model
+/// or not, whatever it is called; several must be named as all parts of one split.
+///
+/// # Errors
+/// A [`SplitError`] that names the files that do not belong, or are missing.
+pub fn arrange_parts<S: AsRef<str>>(names: &[S]) -> Result<Vec<usize>, SplitError> {
+    let [first, _, ..] = names else { return Ok((0..names.len()).collect()) };
+    let mut model = None;
+    let mut by_number = BTreeMap::new();
+    for (index, name) in names.iter().map(AsRef::as_ref).enumerate() {
+        let not_a_part = || SplitError::NotAPartName { name: name.to_owned() };
+        let (stem, number, count) =
+            split_name(name).filter(|(.., count)| *count <= MAX_PARTS).ok_or_else(not_a_part)?;
+        if *model.get_or_insert((stem, count)) != (stem, count) {
+            return Err(SplitError::OtherModel { name: name.to_owned(), first: first.as_ref().to_owned() });
+        }
+        if by_number.insert(number, index).is_some() {
+            return Err(SplitError::Twice { name: name.to_owned() });
+        }
+    }
+    let all = part_names(first.as_ref());
+    let is_missing = |number: &u32| !by_number.contains_key(number);
+    let missing: Vec<String> = (1..).zip(all.iter()).filter(|(no, _)| is_missing(no)).map(|(_, n)| n.clone()).collect();
+    if !missing.is_empty() {
+        return Err(SplitError::Missing { name: first.as_ref().to_owned(), count: all.len() as u32, missing });
+    }
+    Ok(by_number.into_values().collect())
 }

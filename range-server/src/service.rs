@@ -3,6 +3,7 @@
 use std::io;
 use std::time::{Instant, SystemTime};
 
+use gptoss_gguf::split_name;
 use hyper::body::Bytes;
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName,
@@ -152,9 +153,10 @@ impl Service {
                 Err(error) => server_error(method, &error),
             },
             ["models", id, "file"] => self.model_file(method, id, headers).await,
-            ["models", id, "file", name] if name.strip_suffix(".gguf") == Some(id) => {
-                self.model_file(method, id, headers).await
-            }
+            ["models", id, "file", name] => match id_of_file(id, name) {
+                Some(id) => self.model_file(method, id, headers).await,
+                None => not_found(method, "the model has no such file; /api/models lists what there is\n"),
+            },
             _ => not_found(method, "the API has /api/health, /api/models and /api/models/{id}/file\n"),
         }
     }
@@ -186,6 +188,15 @@ impl Service {
         let models = self.catalogue.models().to_vec();
         blocking(move || models.iter().map(|model| model.info()).collect()).await
     }
+}
+
+/// The id of the file `name` below a model's id: the model's own, or that of another part of the same split model, because
+/// parts are found by their names in one folder.
+fn id_of_file<'a>(id: &str, name: &'a str) -> Option<&'a str> {
+    let file_id = name.strip_suffix(".gguf")?;
+    let model_of = |id: &str| split_name(&format!("{id}.gguf")).map(|(stem, _, count)| (stem.to_owned(), count));
+    let is_sibling = || model_of(id).is_some_and(|model| model_of(file_id) == Some(model));
+    (file_id == id || is_sibling()).then_some(file_id)
 }
 
 fn model_resource(content: &Content) -> Resource {

@@ -60,6 +60,10 @@ pub enum SourceError {
     #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
     BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
 
+    /// Files of a model in several files are not there.
+    #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
+    PartsMissing { name: String, count: usize, missing: Vec<String> },
+
     /// A file on disk is no longer the one that was opened.
     #[error("{name} changed on disk while it was being read: {detail}")]
     FileChanged { name: String, detail: String },
@@ -79,6 +83,15 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// Whether there is no such file, as against one that cannot be had.
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::NotFound { .. } => true,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, in a sentence or two.
     pub fn advice(&self) -> &'static str {
         match self {
@@ -117,6 +130,9 @@ impl SourceError {
             }
             Self::BodyLength { .. } => {
                 "The host, or a proxy or cache on the way, delivered the wrong number of bytes. Load again, or pick the file from disk."
+            }
+            Self::PartsMissing { .. } => {
+                "Put all files of the model into one place, with the names they were published under."
             }
             Self::FileShrank { .. } => "The file is incomplete now. Download or copy it again.",
             Self::NotAFile { .. } => "Give the path of a GGUF file.",

@@ -75,6 +75,26 @@ pub fn check_http_url(url: &str) -> Result<(), SourceError> {
     Ok(())
 }
 
+/// The last name in the path of a URL, percent-encoded as it stands there; empty if there is none.
+pub fn url_file_name(url: &str) -> &str {
+    let (begin, end) = file_name_bounds(url);
+    &url[begin..end]
+}
+
+/// The URL of the file `name` (percent-encoded) in the same folder, with the same query.
+pub fn sibling_url(url: &str, name: &str) -> String {
+    let (begin, end) = file_name_bounds(url);
+    [&url[..begin], name, &url[end..]].concat()
+}
+
+/// Where the last name in the path of a URL begins and ends.
+fn file_name_bounds(url: &str) -> (usize, usize) {
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let host = url[..end].find("://").map_or(0, |at| at + 3);
+    let begin = url[host..end].rfind('/').map_or(end, |at| host + at + 1);
+    (begin, end)
+}
+
 /// Decides whether `head` answers a request for `asked`.
 ///
 /// `known` is what the first answer (the probe) said; `None` makes this the probe, which may ask beyond the end and is
@@ -290,6 +310,21 @@ mod tests {
         assert_eq!(ByteRange::new(5, 0), None);
         assert_eq!(ByteRange::new(u64::MAX, 2), None);
         assert_eq!(ByteRange::new(u64::MAX, 1).map(|range| range.len_bytes()), Some(1));
+    }
+
+    #[test]
+    fn siblings_lie_in_the_same_folder() {
+        for (url, name, sibling) in [
+            ("http://h/a.gguf", "a.gguf", "http://h/b.gguf"),
+            (
+                "https://h:1/x/y/a%20b-1.gguf?download=true#a/b",
+                "a%20b-1.gguf",
+                "https://h:1/x/y/b.gguf?download=true#a/b",
+            ),
+            ("http://h/?file=/a.gguf", "", "http://h/b.gguf?file=/a.gguf"),
+        ] {
+            assert_eq!((url_file_name(url), sibling_url(url, "b.gguf").as_str()), (name, sibling));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! | `FileSource` | native | positional file reads |
 //! | `HttpSource` | web (page or worker) | HTTP range requests |
 //! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
+//! | [`JoinedSource`] | everywhere | several of them, as one |
 //!
 //! What a read returns is [`Bytes`]: host memory, which on the web means a JavaScript `Uint8Array` that the wasm heap
 //! never sees unless somebody copies out of it.
@@ -17,15 +18,20 @@
 mod bytes;
 mod error;
 mod http;
+mod joined;
 mod memory;
 mod platform;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 
 pub use bytes::Bytes;
 pub use error::SourceError;
-pub use http::{AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response};
+pub use http::{
+    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, sibling_url, url_file_name,
+};
+pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
@@ -58,6 +64,11 @@ pub trait Source {
 
     /// Requests made to whatever stands behind this source so far (HTTP requests, file reads).
     fn requests(&self) -> u32;
+
+    /// The files that this source lays one after the other; none for a source that is one file.
+    fn parts(&self) -> &[Rc<dyn Source>] {
+        &[]
+    }
 }
 
 /// Checks that `offset_bytes .. offset_bytes + len_bytes` lies inside a file of `file_bytes` and fits into memory.

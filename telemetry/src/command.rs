@@ -17,9 +17,11 @@ pub enum Command {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelLocation {
-    /// An absolute http(s) URL of a GGUF file on a host that honours byte ranges.
+    /// An absolute http(s) URL of a GGUF file on a host that honours byte ranges; of a split model any part, with the others in
+    /// the same folder.
     Url { url: String },
-    /// A file the user picked or dropped; the `File` object itself travels beside the command.
+    /// A file the user picked or dropped, or all of a split model, named by the first; the `File` objects themselves travel
+    /// beside the command.
     PickedFile { name: String },
 }
 

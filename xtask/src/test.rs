@@ -40,6 +40,8 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-telemetry",
     "gptoss-kernels",
     "gptoss-engine",
+    "gptoss-cpu",
+    "pylon",
     "gptoss-web",
     "gguf-serve",
     "browser-driver",

@@ -1,10 +1,11 @@
 use std::cell::Cell;
 use std::fs::{File, Metadata};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::{ReadFuture, Source, SourceError, check_bounds};
+use crate::{JoinedSource, OpenOutcome, ReadFuture, Source, SourceError, check_bounds};
 
 pub struct Bytes(Vec<u8>);
 
@@ -66,6 +67,18 @@ impl FileSource {
             None => format!("file {} bytes", metadata.len()),
         };
         Ok(Self { name, identity, file, len_bytes: metadata.len(), modified, requests: Cell::new(0) })
+    }
+
+    /// Opens all files of one model, given in order: one file as it is, several as a [`JoinedSource`].
+    ///
+    /// # Errors
+    /// [`SourceError::PartsMissing`] lists all of several files that are not there; else as [`FileSource::open`].
+    pub fn open_all(paths: &[PathBuf]) -> OpenOutcome {
+        let open = |path: &PathBuf| {
+            let source = Self::open(path).map(|source| Rc::new(source) as Rc<dyn Source>);
+            (path.display().to_string(), source)
+        };
+        JoinedSource::of_opened(paths.iter().map(open).collect())
     }
 
     fn check_unchanged(&self) -> Result<(), SourceError> {
@@ -154,7 +167,6 @@ fn read_at(file: &File, target: &mut [u8], offset_bytes: u64) -> std::io::Result
 mod tests {
     use std::fs::OpenOptions;
     use std::io::Write;
-    use std::path::PathBuf;
     use std::time::Duration;
 
     use super::*;
@@ -227,6 +239,22 @@ mod tests {
         let error = read(&source, 0, 10).expect_err("other modification time");
         assert!(error.to_string().contains("modification time"), "{error}");
         assert_ne!(FileSource::open(&file.0).expect("opens").identity(), identity);
+    }
+
+    #[test]
+    fn several_files_open_as_one_or_say_which_are_missing() {
+        let files = [TestFile::new("one", b"one "), TestFile::new("two", b"two")];
+        let mut paths: Vec<PathBuf> = files.iter().map(|file| file.0.clone()).collect();
+        let joined = FileSource::open_all(&paths).expect("both are there");
+        let bytes = pollster::block_on(joined.read(0, 7)).expect("inside");
+        assert_eq!(bytes.as_slice(), b"one two");
+        assert!(FileSource::open_all(&paths[..1]).expect("is there").parts().is_empty());
+        paths.extend(["no-such-file".into(), "nor-this-one".into()]);
+        let error = FileSource::open_all(&paths).err().expect("two are missing").to_string();
+        assert!(
+            error.contains("-one is one of the 4 files") && error.ends_with(": no-such-file, nor-this-one"),
+            "{error}"
+        );
     }
 
     #[test]

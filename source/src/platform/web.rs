@@ -9,7 +9,9 @@ use web_sys::{
     WorkerGlobalScope,
 };
 
-use crate::http::{AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response};
+use crate::http::{
+    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, url_file_name,
+};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
 /// How much the first request asks for: enough to prove ranges and to see what kind of file it is; kept, so that the
@@ -81,8 +83,7 @@ impl HttpSource {
     async fn probe(url: &str) -> Result<Self, SourceError> {
         let probe = ByteRange { first: 0, last: PROBE_BYTES - 1 };
         let (accepted, head) = fetch_range(url, probe, None).await?;
-        let path = url.split(['?', '#']).next().unwrap_or(url);
-        let name = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(url).to_owned();
+        let name = Some(url_file_name(url)).filter(|name| !name.is_empty()).unwrap_or(url).to_owned();
         let identity = accepted.file.identity();
         Ok(Self { name, url: url.to_owned(), file: accepted.file, identity, head, requests: Cell::new(1) })
     }

@@ -3,6 +3,7 @@
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
 mod event_log;
+mod parts;
 mod session;
 mod tiny_host;
 
@@ -281,12 +282,67 @@ async fn a_picked_file_is_read_in_place() {
     let session = Session::start().await;
     let case = case("number_words");
     let page = session.open(&case.query()).await;
-    session.browser.pick_file("#file", &gptoss_tests::nano_model()).await.expect("pick");
+    session.browser.pick_files("#file", &[gptoss_tests::nano_model()]).await.expect("pick");
     let before = session.requests().len();
     assert_answer(&load_and_answer(&page).await, &case);
     let fetched: Vec<_> =
         session.requests().into_iter().skip(before).filter(|request| request.target.contains("gguf")).collect();
     assert!(fetched.is_empty(), "the server was asked for a model: {fetched:?}");
+    session.assert_quiet_console().await;
+}
+
+/// The page offers the model by itself, and takes the address of any of its parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_in_several_files_is_loaded_from_the_address_of_one() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let parts = parts::write_parts(&nano_bytes(), 3, folder.path());
+    let session = Session::serving(vec![folder.path().to_owned()]).await;
+    let case = case("add");
+    let page = session.open(&case.query()).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    for (name, way) in [("nano-00002-of-00003.gguf", "file_url"), ("nano-00003-of-00003.gguf", "url")] {
+        let url = match way {
+            "url" => format!("http://{}/{name}", session.server.addr()),
+            _ => session.model_url(name).await,
+        };
+        let page = session.open(&query_with(&url, &case)).await;
+        assert_answer(&load_and_answer(&page).await, &case);
+    }
+    session.assert_quiet_console().await;
+
+    // Files beside each other on a host that does not have all of them.
+    std::fs::remove_file(&parts[1]).expect("it was there");
+    drop(session);
+    let session = Session::serving(vec![folder.path().to_owned()]).await;
+    let page = session.open(&case.query()).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    assert!(failed.error.contains("missing") && failed.error.contains("nano-00002-of-00003.gguf"), "{failed:?}");
+    assert_ne!(failed.error_advice, "", "an error comes with advice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn picked_parts_are_put_in_order_and_missing_ones_are_named() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let mut parts = parts::write_parts(&nano_bytes(), 3, folder.path());
+    parts.reverse();
+    let session = Session::start().await;
+    let case = case("capitals");
+    let page = session.open(&case.query()).await;
+    for (picked, words) in [
+        (&parts[..2], &["missing", "nano-00001-of-00003.gguf"][..]),
+        (&parts[2..], &["missing", "nano-00002-of-00003.gguf", "nano-00003-of-00003.gguf"]),
+        (&[parts[0].clone(), gptoss_tests::nano_model()], &["gpt-oss-nano.gguf", "not named like a part"]),
+    ] {
+        session.browser.pick_files("#file", picked).await.expect("pick");
+        page.load().await.expect("LOAD MODEL can be pressed");
+        let failed = follow(&page, &[PageState::Error]).await;
+        assert!(words.iter().all(|word| failed.error.contains(word)), "{words:?}: {failed:?}");
+    }
+    session.browser.pick_files("#file", &parts).await.expect("pick");
+    let picked = session.browser.text("#picked-name").await.expect("what was picked is shown");
+    assert!(picked.contains(" and 2 more · 3.0"), "{picked:?}");
+    assert_answer(&load_and_answer(&page).await, &case);
     session.assert_quiet_console().await;
 }
 

@@ -19,6 +19,12 @@ pub fn bytes(count: u64) -> String {
     format!("{} {}", three_digits(value), UNITS[unit])
 }
 
+/// Picked files: `model.gguf · 3.05 MB`, or `model-00001-of-00003.gguf and 2 more · 63.4 GB`.
+pub fn picked(first_name: &str, files: usize, total_bytes: u64) -> String {
+    let more = if files > 1 { format!(" and {} more", files - 1) } else { String::new() };
+    format!("{first_name}{more} · {}", bytes(total_bytes))
+}
+
 /// `12.3 MB/s`.
 pub fn bytes_per_second(rate: Option<f64>) -> String {
     match rate {
@@ -108,6 +114,12 @@ fn three_digits(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn picked_files_are_counted_and_added_up() {
+        assert_eq!(picked("m.gguf", 1, 3_054_208), "m.gguf · 3.05 MB");
+        assert_eq!(picked("m-00001-of-00003.gguf", 3, 5000), "m-00001-of-00003.gguf and 2 more · 5.00 kB");
+    }
 
     #[test]
     fn bytes_keep_three_digits_and_change_unit_before_four() {

@@ -25,8 +25,8 @@ struct Worker {
     engine: RefCell<Option<Engine>>,
 }
 
-/// What a message asks for: a command, and the picked file where there is one.
-type Order = (Command, Option<File>);
+/// What a message asks for: a command, and the picked files where there are any.
+type Order = (Command, Vec<File>);
 
 /// Starts the worker. Called once, by `bin/worker.rs`.
 pub fn run() {
@@ -50,11 +50,12 @@ fn read(data: &JsValue) -> Result<Order, String> {
     let parts: &Array = data.dyn_ref().ok_or("it is not a list")?;
     let json = parts.get(0).as_string().ok_or("it has no text")?;
     let command = serde_json::from_str(&json).map_err(|error| error.to_string())?;
-    Ok((command, parts.get(1).dyn_into().ok()))
+    let files = parts.iter().skip(1).map(|file| file.dyn_into().map_err(|_| "something beside it is not a file"));
+    Ok((command, files.collect::<Result<_, _>>()?))
 }
 
 impl Worker {
-    fn obey(self: &Rc<Self>, (command, file): Order) {
+    fn obey(self: &Rc<Self>, (command, files): Order) {
         let work = match command {
             Command::Stop => return self.host.stop().request(),
             Command::Load { .. } | Command::Generate { .. } if self.host.stop().is_armed() => {
@@ -68,7 +69,7 @@ impl Worker {
         let worker = Rc::clone(self);
         spawn_local(async move {
             let done = match work {
-                Either::Left((model, options, prompt)) => worker.load(model, file, &options, prompt).await,
+                Either::Left((model, options, prompt)) => worker.load(model, &files, &options, prompt).await,
                 Either::Right(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
@@ -99,13 +100,13 @@ impl Worker {
     async fn load(
         &self,
         model: ModelLocation,
-        file: Option<File>,
+        files: &[File],
         options: &LoadOptions,
         prompt: Option<Prompt>,
     ) -> Result<(), StageError> {
         // Before anything is allocated: two models need not fit side by side.
         self.engine.take();
-        let loading = pin!(open::load(&self.host, &model, file, options));
+        let loading = pin!(open::load(&self.host, &model, files, options));
         let engine = match select(loading, pin!(self.host.stop().requested())).await {
             Either::Left((loaded, _)) => loaded?,
             Either::Right(_) => {

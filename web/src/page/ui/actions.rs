@@ -5,7 +5,7 @@ use std::rc::Rc;
 use gptoss_telemetry::{Command, Failure, FailureKind, ModelLocation};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
-use web_sys::{DragEvent, Event, File, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
+use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
@@ -46,9 +46,9 @@ impl App {
             return;
         }
         let inputs = self.controls.read();
-        let file = self.controls.file();
+        let files = self.controls.files();
         let mut errors = Vec::new();
-        let model = match &file {
+        let model = match files.first() {
             Some(file) => Some(ModelLocation::PickedFile { name: file.name() }),
             None => location(inputs.get(Field::Gguf)).map_err(|error| errors.push(error)).ok(),
         };
@@ -61,7 +61,7 @@ impl App {
         match (model, options, prompt) {
             (Some(model), Some(options), Some(prompt)) if errors.is_empty() => {
                 self.change(|state| state.load_requested());
-                WorkerLink::send(self, &Command::Load { model, options, prompt }, file.as_ref());
+                WorkerLink::send(self, &Command::Load { model, options, prompt }, &files);
             }
             _ => self.refuse(&errors),
         }
@@ -78,7 +78,7 @@ impl App {
         match self.controls.read().prompt() {
             Ok(prompt) => {
                 self.change(|state| state.answer_requested());
-                WorkerLink::send(self, &Command::Generate { prompt }, None);
+                WorkerLink::send(self, &Command::Generate { prompt }, &[]);
             }
             Err(errors) => self.refuse(&errors),
         }
@@ -87,7 +87,7 @@ impl App {
     pub(super) fn stop(self: &Rc<Self>) {
         if self.state.borrow().phase.busy() && !self.state.borrow().stopping() {
             self.change(|state| state.stop_requested());
-            WorkerLink::send(self, &Command::Stop, None);
+            WorkerLink::send(self, &Command::Stop, &[]);
         }
     }
 
@@ -102,7 +102,7 @@ impl App {
         self.on_click("stop", Self::stop);
         self.on_click("pick", |_| element::<HtmlElement>("file").click());
         self.on_click("unpick", |app| {
-            app.controls.pick(None);
+            app.controls.pick(Vec::new());
             report(element::<HtmlElement>("gguf-url").focus());
         });
         self.on_click("copy-answer", |app| {
@@ -120,7 +120,7 @@ impl App {
         listen(&element::<HtmlElement>("prompt"), "input", move |_: Event| app.request_frame());
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
-            app.controls.pick(None);
+            app.controls.pick(Vec::new());
             app.controls.set(Field::Gguf, &element::<HtmlSelectElement>("model-select").value());
         });
     }
@@ -147,8 +147,8 @@ impl App {
     fn listen_to_files(self: &Rc<Self>) {
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("file"), "change", move |_: Event| {
-            let picked = element::<HtmlInputElement>("file").files().and_then(|files| files.get(0));
-            if picked.is_some() {
+            let picked = listed(element::<HtmlInputElement>("file").files());
+            if !picked.is_empty() {
                 app.controls.pick(picked);
             }
         });
@@ -169,7 +169,7 @@ impl App {
             show("drop", false);
             if carries_files(&event) {
                 event.prevent_default();
-                app.controls.pick(dropped_file(&event));
+                app.controls.pick(listed(event.data_transfer().and_then(|data| data.files())));
             }
         });
     }
@@ -195,8 +195,8 @@ fn carries_files(event: &DragEvent) -> bool {
     event.data_transfer().is_some_and(|data| data.types().includes(&JsValue::from_str("Files"), 0))
 }
 
-fn dropped_file(event: &DragEvent) -> Option<File> {
-    event.data_transfer()?.files()?.get(0)
+fn listed(files: Option<FileList>) -> Vec<File> {
+    files.map_or_else(Vec::new, |files| (0..files.length()).filter_map(|index| files.get(index)).collect())
 }
 
 /// Today where the user is, as the system message writes it.

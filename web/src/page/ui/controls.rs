@@ -13,7 +13,7 @@ use crate::page::query::Query;
 /// What the user picked besides the inputs themselves.
 #[derive(Default)]
 pub struct Controls {
-    file: RefCell<Option<File>>,
+    files: RefCell<Vec<File>>,
 }
 
 impl Controls {
@@ -64,20 +64,21 @@ impl Controls {
         }
     }
 
-    pub fn file(&self) -> Option<File> {
-        self.file.borrow().clone()
+    pub fn files(&self) -> Vec<File> {
+        self.files.borrow().clone()
     }
 
-    /// Uses a picked file instead of the address; `None` goes back to the address.
-    pub fn pick(&self, file: Option<File>) {
-        show("picked", file.is_some());
-        if let Some(file) = &file {
-            let text = format!("{} · {}", file.name(), format::bytes(file.size() as u64));
+    /// Uses picked files instead of the address: one, or all of a split model. None goes back to the address.
+    pub fn pick(&self, files: Vec<File>) {
+        show("picked", !files.is_empty());
+        if let Some(first) = files.first() {
+            let total_bytes = files.iter().map(|file| file.size() as u64).sum();
+            let text = format::picked(&first.name(), files.len(), total_bytes);
             element::<HtmlElement>("picked-name").set_text_content(Some(&text));
         }
         // Otherwise picking the same file again would not be noticed.
         element::<HtmlInputElement>("file").set_value("");
-        *self.file.borrow_mut() = file;
+        *self.files.borrow_mut() = files;
     }
 }
 

@@ -152,7 +152,7 @@ impl View {
         enable("stop", busy && !state.stopping());
         enable("copy-answer", !state.answer.final_text.is_empty());
         enable("pick", !busy);
-        enable("unpick", !busy && controls.file().is_some());
+        enable("unpick", !busy && !controls.files().is_empty());
     }
 
     fn draw_failure(&mut self, state: &State) {

@@ -23,16 +23,16 @@ pub struct WorkerLink {
 }
 
 impl WorkerLink {
-    /// Sends a command, with the picked file beside it where there is one. Kept back until the worker says that it
+    /// Sends a command, with the picked files beside it where there are any. Kept back until the worker says that it
     /// takes commands.
-    pub fn send(app: &Rc<App>, command: &Command, file: Option<&File>) {
+    pub fn send(app: &Rc<App>, command: &Command, files: &[File]) {
         let json = match serde_json::to_string(command) {
             Ok(json) => json,
             Err(error) => {
                 return app.change(|state| state.fail(internal(format!("a command cannot be sent: {error}"))));
             }
         };
-        let message = Array::of2(&json.into(), &file.map_or(JsValue::NULL, |file| file.clone().into()));
+        let message: Array = std::iter::once(JsValue::from(json)).chain(files.iter().map(JsValue::from)).collect();
         Self::start(app);
         let mut link = app.worker.borrow_mut();
         link.waiting.push(message);

@@ -1,0 +1,274 @@
+//! Where a model runs: on the GPU or on the CPU, chosen once when it is opened.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use gptoss_cpu::{Activations, CpuModel, CpuOptions};
+use gptoss_engine::{
+    Backend, Engine, EngineError, Host, MemoryPlan, Model, ModelConfig, Prediction, StageError, in_stage, load,
+    open_gpu, preflight, tokenizer,
+};
+use gptoss_gguf::{Gguf, part_paths};
+use gptoss_kernels::GpuOptions;
+use gptoss_source::{FileSource, Source, SourceError};
+use gptoss_telemetry::{Attention, CacheCounters, Event, FailureKind, LoadOptions, Stage, WorkCounters};
+use gptoss_text::Tokenizer;
+
+use crate::adapters;
+use crate::output::note;
+
+/// Where the user wants it to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum BackendChoice {
+    /// The GPU if there is a real one that the model fits, else the CPU.
+    #[default]
+    Auto,
+    /// The GPU, also a software one.
+    Gpu,
+    /// The CPU: threads and vector instructions, no GPU needed.
+    Cpu,
+}
+
+/// The bytes of a model: its file, or all files of a split model of which `path` is one.
+///
+/// # Errors
+/// A file cannot be opened, or parts are missing.
+pub fn open_source(path: &Path) -> Result<Rc<dyn Source>, SourceError> {
+    FileSource::open_all(&part_paths(path))
+}
+
+/// What to open, and how.
+#[derive(Clone, Debug)]
+pub struct LoadRequest {
+    pub path: PathBuf,
+    pub backend: BackendChoice,
+    pub load: LoadOptions,
+    /// Threads of the CPU backend; `None`: as many as the machine has.
+    pub threads: Option<usize>,
+    /// Activations of the CPU backend; the GPU's are F32.
+    pub activations: Activations,
+    /// [`Backend::logits`] will be asked for.
+    pub all_logits: bool,
+    /// Text will go in or out.
+    pub tokenizer: bool,
+}
+
+/// A model that is ready to run.
+pub struct Opened {
+    pub model: AnyModel,
+    /// There if the request asked for it.
+    pub tokenizer: Option<Tokenizer>,
+    /// Why it runs where it runs; empty when the user said where.
+    pub reason: String,
+}
+
+impl Opened {
+    /// Says on standard error what computes and why, and which wishes have no effect there.
+    pub fn announce(&self, request: &LoadRequest) {
+        note(format_args!("pylon: {self}"));
+        if self.model.is_on_gpu() && request.threads.is_some() {
+            note("pylon: the number of threads has no effect on the GPU");
+        }
+        if !self.model.is_on_gpu() && request.load.expert_memory_bytes.is_some() {
+            note("pylon: --expert-memory has no effect on the CPU, which reads experts from the mapped file");
+        }
+    }
+}
+
+impl fmt::Display for Opened {
+    /// One line for people: what computes, and why.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let description = self.model.description();
+        if self.reason.is_empty() { f.write_str(&description) } else { write!(f, "{description} ({})", self.reason) }
+    }
+}
+
+/// Opens a model where the request wants it.
+///
+/// # Errors
+/// What stopped it, with its stage. With [`BackendChoice::Auto`] a GPU that is absent or too small is no error.
+pub async fn open(request: &LoadRequest, host: &dyn Host) -> Result<Opened, StageError> {
+    let begin = Instant::now();
+    let opened = match request.backend {
+        BackendChoice::Gpu => on_gpu(request, String::new(), host).await,
+        BackendChoice::Cpu => on_cpu(request, String::new(), host).await,
+        BackendChoice::Auto => match gpu_obstacle().await {
+            Some(obstacle) => on_cpu(request, format!("chosen because {obstacle}"), host).await,
+            None => match on_gpu(request, "chosen because the model fits this GPU".into(), host).await {
+                Err(error) if is_about_the_gpu(&error.error) => {
+                    on_cpu(request, format!("chosen because the GPU cannot be used: {error}"), host).await
+                }
+                other => other,
+            },
+        },
+    }?;
+    host.emit(Event::Experts(opened.model.cache_counters()));
+    host.emit(Event::Work(opened.model.work_counters()));
+    host.emit(Event::Ready { load_ms: begin.elapsed().as_secs_f64() * 1e3 });
+    Ok(opened)
+}
+
+/// Opens a model with its tokenizer, and says on standard error what computes.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_engine(request: &LoadRequest, host: &dyn Host) -> Result<Engine<AnyModel>, StageError> {
+    let opened = open(&LoadRequest { tokenizer: true, ..request.clone() }, host).await?;
+    opened.announce(request);
+    let tokenizer = opened.tokenizer.expect("it was asked for");
+    Ok(Engine::new(opened.model, tokenizer))
+}
+
+/// Why no GPU is worth trying; `None` if one is.
+async fn gpu_obstacle() -> Option<String> {
+    let adapters = adapters::list().await;
+    if adapters.iter().any(|adapter| adapter.usable && !adapter.software) {
+        return None;
+    }
+    match adapters.iter().find(|adapter| !adapter.software).or(adapters.first()) {
+        None => Some("there is no GPU adapter".into()),
+        Some(adapter) if adapter.software => {
+            Some(format!("the only GPU adapter is software, {}; --backend gpu takes it", adapter.name))
+        }
+        Some(adapter) => {
+            Some(format!("{} cannot be used: {}", adapter.name, adapter.obstacle.as_deref().unwrap_or("unknown")))
+        }
+    }
+}
+
+/// Whether the CPU may do better: the device is missing, lost or too small. Memory for experts is what the user said.
+fn is_about_the_gpu(error: &EngineError) -> bool {
+    match error {
+        EngineError::ExpertMemory { .. } => false,
+        EngineError::Gpu(_) | EngineError::Context { .. } => true,
+        error => matches!(error.kind(), FailureKind::NoGpu | FailureKind::Memory),
+    }
+}
+
+async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
+    let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
+    let gpu = open_gpu(&GpuOptions::default(), host).await?;
+    let mut prepared = preflight(&gpu, source.as_ref(), &request.load, host).await?;
+    if request.all_logits {
+        let (header, options) = (&prepared.header, &mut prepared.options);
+        options.head_tokens = options.batch_tokens;
+        prepared.plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), options)
+            .map_err(|error| StageError { stage: Stage::MemoryPlan, error })?;
+    }
+    let tokenizer = tokenizer_of(&prepared.header.gguf, request, host).await?;
+    let model = AnyModel::Gpu(Box::new(load(gpu, source, prepared, host).await?));
+    Ok(Opened { model, tokenizer, reason })
+}
+
+async fn on_cpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
+    let model = CpuModel::open(&request.path, &cpu_options(request), host).await?;
+    let tokenizer = tokenizer_of(model.gguf(), request, host).await?;
+    Ok(Opened { model: AnyModel::Cpu(Box::new(model)), tokenizer, reason })
+}
+
+async fn tokenizer_of(gguf: &Gguf, request: &LoadRequest, host: &dyn Host) -> Result<Option<Tokenizer>, StageError> {
+    if !request.tokenizer {
+        return Ok(None);
+    }
+    in_stage(host, Stage::Tokenizer, async { tokenizer(gguf).map(Some) }).await
+}
+
+fn cpu_options(request: &LoadRequest) -> CpuOptions {
+    CpuOptions {
+        threads: request.threads,
+        max_kv_tokens: request.load.max_kv_tokens,
+        layers: request.load.layers,
+        kv_f32: request.load.kv_f32,
+        yarn_truncate: request.load.yarn_truncate,
+        dense_attention: request.load.attention == Attention::Dense,
+        activations: request.activations,
+        ..CpuOptions::default()
+    }
+}
+
+/// A model on either backend.
+pub enum AnyModel {
+    Gpu(Box<Model>),
+    Cpu(Box<CpuModel>),
+}
+
+impl AnyModel {
+    pub fn is_on_gpu(&self) -> bool {
+        matches!(self, Self::Gpu(_))
+    }
+}
+
+/// Calls the same method of whichever model it is.
+macro_rules! either {
+    ($any:expr, $model:ident => $call:expr) => {
+        match $any {
+            AnyModel::Gpu($model) => $call,
+            AnyModel::Cpu($model) => $call,
+        }
+    };
+}
+
+impl Backend for AnyModel {
+    fn config(&self) -> &ModelConfig {
+        either!(self, model => model.config())
+    }
+
+    fn description(&self) -> String {
+        either!(self, model => model.description())
+    }
+
+    fn kv_capacity(&self) -> u32 {
+        either!(self, model => model.kv_capacity())
+    }
+
+    fn kv_bytes(&self) -> u64 {
+        either!(self, model => model.kv_bytes())
+    }
+
+    fn position(&self) -> u32 {
+        either!(self, model => model.position())
+    }
+
+    fn rewind(&mut self, position: u32) -> u32 {
+        either!(self, model => model.rewind(position))
+    }
+
+    async fn prefill(
+        &mut self,
+        tokens: &[u32],
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+        progress: impl FnMut(u32),
+    ) -> Result<Prediction, EngineError> {
+        either!(self, model => model.prefill(tokens, inverse_temperature, candidates, host, progress).await)
+    }
+
+    async fn decode(
+        &mut self,
+        token: u32,
+        inverse_temperature: f32,
+        candidates: bool,
+        host: &dyn Host,
+    ) -> Result<Prediction, EngineError> {
+        either!(self, model => model.decode(token, inverse_temperature, candidates, host).await)
+    }
+
+    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        either!(self, model => model.logits(tokens).await)
+    }
+
+    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
+        either!(self, model => model.last_logits().await)
+    }
+
+    fn cache_counters(&self) -> CacheCounters {
+        either!(self, model => model.cache_counters())
+    }
+
+    fn work_counters(&self) -> WorkCounters {
+        either!(self, model => model.work_counters())
+    }
+}

@@ -1,0 +1,105 @@
+//! How many bytes a second this machine's memory delivers, and how many a token needs.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use gptoss_engine::{Inventory, LayerTensors, ModelConfig};
+
+/// More than any processor's cache.
+const BUFFER_BYTES: usize = 1 << 30;
+/// Of the memory that is free, at most this share is taken.
+const FREE_SHARE: u64 = 4;
+const PASSES: usize = 4;
+
+/// Bytes per second that `threads` threads read from memory one after the other: the best of a few passes over a buffer
+/// larger than the caches. `None` when there is not enough memory free for such a buffer.
+pub fn measure(threads: usize, available_bytes: u64) -> Option<f64> {
+    let bytes = BUFFER_BYTES.min((available_bytes / FREE_SHARE) as usize);
+    if bytes < BUFFER_BYTES / 4 {
+        return None;
+    }
+    // Every page is written once: pages that never were are one page of zeros.
+    let words: Vec<u64> = (0..(bytes / 8) as u64).collect();
+    let best = (0..PASSES).map(|_| seconds_of_a_pass(&words, threads)).min_by(f64::total_cmp)?;
+    Some(bytes as f64 / best)
+}
+
+fn seconds_of_a_pass(words: &[u64], threads: usize) -> f64 {
+    let begin = Instant::now();
+    std::thread::scope(|scope| {
+        for part in words.chunks(words.len().div_ceil(threads.max(1))) {
+            scope.spawn(move || black_box(sum(part)));
+        }
+    });
+    begin.elapsed().as_secs_f64()
+}
+
+/// Eight sums side by side: additions that do not wait for each other.
+fn sum(words: &[u64]) -> u64 {
+    let mut sums = [0u64; 8];
+    for eight in words.as_chunks::<8>().0 {
+        for (sum, word) in sums.iter_mut().zip(eight) {
+            *sum = sum.wrapping_add(*word);
+        }
+    }
+    sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
+}
+
+/// Bytes of weights that one decoded token reads, in the file's formats: everything dense, the chosen experts with their
+/// biases, and one row of the embedding.
+pub fn weight_bytes_per_token(config: &ModelConfig, inventory: &Inventory, layers: usize) -> u64 {
+    let head = inventory.output.size_bytes + inventory.output_norm.size_bytes + inventory.token_embd.row_bytes();
+    inventory.layers[..layers].iter().map(|layer| dense_bytes(layer) + chosen_bytes(config, layer)).sum::<u64>() + head
+}
+
+fn dense_bytes(layer: &LayerTensors) -> u64 {
+    let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
+    let plain = layer.qkv_bias.iter().chain([
+        &layer.attn_norm,
+        &layer.attn_output_bias,
+        &layer.attn_sinks,
+        &layer.post_attention_norm,
+        &layer.router,
+        &layer.router_bias,
+    ]);
+    matrices.chain(plain.map(|tensor| tensor.size_bytes)).sum()
+}
+
+fn chosen_bytes(config: &ModelConfig, layer: &LayerTensors) -> u64 {
+    let matrices = [&layer.gate_exps, &layer.up_exps, &layer.down_exps].map(|matrix| matrix.size_bytes);
+    let biases = layer.exps_bias.iter().map(|tensor| tensor.size_bytes);
+    let all: u64 = matrices.into_iter().chain(biases).sum();
+    all / u64::from(config.experts) * u64::from(config.experts_per_token)
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_gguf::{Progress, parse};
+    use gptoss_synth::Spec;
+
+    use super::*;
+
+    /// What the public files need, worked out from their tensor tables by hand: 2.57 GB and 3.59 GB.
+    #[test]
+    fn a_token_reads_the_dense_weights_and_four_experts_of_each_layer() {
+        for (spec, gigabytes) in [(Spec::gpt_oss_20b(), 2.57), (Spec::gpt_oss_120b(), 3.59)] {
+            let model = spec.build().expect("a public shape");
+            let Ok(Progress::Ready(gguf)) = parse(&model.header(), model.file_bytes()) else { panic!("a header") };
+            let config = ModelConfig::from_gguf(&gguf).expect("gpt-oss");
+            let inventory = Inventory::from_gguf(&gguf, &config).expect("complete");
+            let bytes = weight_bytes_per_token(&config, &inventory, config.layers as usize) as f64;
+            assert!((bytes / 1e9 - gigabytes).abs() < 0.005, "{bytes} bytes; expected {gigabytes} GB");
+        }
+    }
+
+    #[test]
+    fn the_sum_of_words_is_their_sum() {
+        let words: Vec<u64> = (0..800).collect();
+        assert_eq!(sum(&words), 800 * 799 / 2);
+    }
+
+    #[test]
+    fn a_buffer_that_does_not_fit_is_not_measured() {
+        assert_eq!(measure(1, 100 << 20), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Runs of a model with a clock beside it.
+
+use std::time::Instant;
+
+use gptoss_engine::{Backend, EngineError, Host, Prediction};
+
+use super::report::{PrefixHit, Run};
+use crate::backend::AnyModel;
+use crate::stats::{Percentiles, median};
+
+/// What is run: a prompt, and how many tokens after it.
+pub struct Bench {
+    prompt: Vec<u32>,
+    new_tokens: u32,
+}
+
+/// One run, as it was measured.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    prompt_tokens: usize,
+    prefill_seconds: f64,
+    /// From one new token to the next, in milliseconds.
+    steps_ms: Vec<f64>,
+}
+
+/// Tokens per second from an empty context.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub prefill: f64,
+    pub decode: f64,
+}
+
+impl Bench {
+    /// The prompt's tokens are arbitrary, and always the same.
+    pub fn new(vocabulary: u32, prompt_tokens: u32, new_tokens: u32) -> Self {
+        // Steps of a Weyl sequence: spread evenly, and never the same twice in a row.
+        let token = |index: u32| ((u64::from(index.wrapping_mul(0x9e37_79b9)) * u64::from(vocabulary)) >> 32) as u32;
+        Self { prompt: (1..=prompt_tokens).map(token).collect(), new_tokens }
+    }
+
+    /// The prompt from an empty context, then the new tokens after it.
+    pub async fn run(&self, model: &mut AnyModel, host: &dyn Host) -> Result<Sample, EngineError> {
+        model.rewind(0);
+        let begin = Instant::now();
+        let prediction = model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
+        let prefill_seconds = begin.elapsed().as_secs_f64();
+        // The first new token came with the prefill.
+        let steps_ms = decode(model, prediction, self.new_tokens - 1, host).await?;
+        Ok(Sample { prompt_tokens: self.prompt.len(), prefill_seconds, steps_ms })
+    }
+
+    /// The time to the first token when all of the prompt but its last token is in the cache.
+    pub async fn prefix_hit(&self, model: &mut AnyModel, host: &dyn Host) -> Result<PrefixHit, EngineError> {
+        model.rewind(0);
+        model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
+        let reused_tokens = model.rewind(self.prompt.len() as u32 - 1);
+        let begin = Instant::now();
+        model.prefill(&self.prompt[reused_tokens as usize..], 1.0, false, host, |_| {}).await?;
+        Ok(PrefixHit { reused_tokens, time_to_first_token_ms: begin.elapsed().as_secs_f64() * 1e3 })
+    }
+
+    /// Prefill and decode apart, each from an empty context, as llama-bench measures them: it runs each once before it
+    /// measures, and the model has run before this is called.
+    pub async fn rates_from_empty(&self, model: &mut AnyModel, host: &dyn Host) -> Result<Rates, EngineError> {
+        model.rewind(0);
+        let begin = Instant::now();
+        model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
+        let prefill_seconds = begin.elapsed().as_secs_f64();
+        model.rewind(0);
+        let begin = Instant::now();
+        let mut token = self.prompt[0];
+        for _ in 0..self.new_tokens {
+            token = model.decode(token, 1.0, false, host).await?.token;
+        }
+        let decode_seconds = begin.elapsed().as_secs_f64();
+        Ok(Rates {
+            prefill: self.prompt.len() as f64 / prefill_seconds,
+            decode: f64::from(self.new_tokens) / decode_seconds,
+        })
+    }
+}
+
+/// Follows the model's own choice; the milliseconds of each step.
+async fn decode(
+    model: &mut AnyModel,
+    mut prediction: Prediction,
+    steps: u32,
+    host: &dyn Host,
+) -> Result<Vec<f64>, EngineError> {
+    let mut steps_ms = Vec::new();
+    for _ in 0..steps {
+        let begin = Instant::now();
+        prediction = model.decode(prediction.token, 1.0, false, host).await?;
+        steps_ms.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(steps_ms)
+}
+
+impl Sample {
+    /// Several runs as one: medians of the rates, percentiles over all steps.
+    ///
+    /// # Panics
+    /// Without any run, or with runs without steps; arguments are checked before.
+    pub fn together(samples: &[Self]) -> Run {
+        let all_steps: Vec<f64> = samples.iter().flat_map(|sample| sample.steps_ms.iter().copied()).collect();
+        let median_by = |value: &dyn Fn(&Self) -> f64| median_of(&samples.iter().map(value).collect::<Vec<_>>());
+        Run {
+            time_to_first_token_ms: median_by(&|sample| sample.prefill_seconds * 1e3),
+            prefill_tokens_per_second: median_by(&|sample| sample.prompt_tokens as f64 / sample.prefill_seconds),
+            decode_tokens_per_second: median_by(&|sample| {
+                sample.steps_ms.len() as f64 * 1e3 / sample.steps_ms.iter().sum::<f64>()
+            }),
+            between_tokens_ms: Percentiles::of(&all_steps).expect("at least two new tokens are asked for"),
+        }
+    }
+}
+
+/// The median of measurements that there are.
+pub fn median_of(values: &[f64]) -> f64 {
+    median(values).expect("at least one run is asked for")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_is_within_the_vocabulary_and_varied() {
+        let bench = Bench::new(300, 512, 2);
+        let distinct: std::collections::HashSet<u32> = bench.prompt.iter().copied().collect();
+        assert!(bench.prompt.iter().all(|&token| token < 300));
+        assert!(distinct.len() > 250, "{} of 300 tokens occur", distinct.len());
+    }
+
+    #[test]
+    fn runs_together_are_medians_and_all_their_steps() {
+        let sample = |prefill_seconds, steps_ms: &[f64]| Sample {
+            prompt_tokens: 10,
+            prefill_seconds,
+            steps_ms: steps_ms.to_vec(),
+        };
+        let run =
+            Sample::together(&[sample(1.0, &[10.0, 10.0]), sample(2.0, &[20.0, 20.0]), sample(4.0, &[40.0, 40.0])]);
+        assert_eq!((run.time_to_first_token_ms, run.prefill_tokens_per_second), (2000.0, 5.0));
+        assert_eq!((run.decode_tokens_per_second, run.between_tokens_ms.samples), (50.0, 6));
+        assert_eq!(run.between_tokens_ms.p50, 20.0);
+    }
+}

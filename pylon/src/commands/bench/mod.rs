@@ -1,0 +1,202 @@
+//! `pylon bench`: how fast a model runs here.
+
+mod bandwidth;
+mod llama_bench;
+mod measure;
+mod report;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use gptoss_engine::{Backend, EngineError, Host, Quiet, read_header};
+use gptoss_telemetry::LoadOptions;
+
+use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
+use crate::environment::{self, Environment};
+use crate::error::CliError;
+use crate::exit;
+use crate::host::{ConsoleHost, Voice};
+use crate::interrupt::Interrupts;
+use crate::machine::{self, Machine};
+use crate::model_args::{ModelArgs, in_flags};
+use crate::output::{Output, note};
+use measure::{Bench, Sample};
+use report::{Comparison, Pair, Report};
+
+/// Measure how fast a model runs here
+///
+/// The prompt is made of arbitrary tokens, and generation never ends early. Measured are the first run (cold), those after
+/// it (warm), and the same prompt again with its KV cache (prefix hit).
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help())]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    prompt_tokens: u32,
+    /// Tokens to generate
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..))]
+    new_tokens: u32,
+    /// Warm runs, and rounds of a comparison
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Run only the first N layers
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+    /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
+    #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
+    compare: Option<String>,
+    /// Print one JSON object instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `pylon bench`.
+///
+/// # Errors
+/// The model cannot be run, or what it is to be compared with cannot.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let environment = Environment::read()?;
+    let request = request(&args, &environment)?;
+    // What is missing is said before minutes are spent.
+    let rival = args.compare.as_ref().map(|_| llama_bench::locate()).transpose()?;
+    let interrupts = Interrupts::catch();
+    let host = ConsoleHost::text(Voice::Silent, &interrupts);
+    let result = pollster::block_on(measure_all(&args, &request, rival.as_deref(), &host));
+    host.finish()?;
+    let report = result?;
+    let mut output = Output::new();
+    if args.json {
+        output.json(&report)?;
+    } else {
+        output.text(&report)?;
+    }
+    output.finish()?;
+    Ok(exit::SUCCESS)
+}
+
+fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliError> {
+    let load = LoadOptions {
+        layers: args.layers.or(environment.layers),
+        max_kv_tokens: Some(args.prompt_tokens.saturating_add(args.new_tokens)),
+        ..LoadOptions::default()
+    };
+    let mut request = args.model.request(environment, load)?;
+    request.backend = match (request.backend, &args.compare) {
+        (BackendChoice::Gpu, Some(_)) => {
+            return Err(CliError::Argument {
+                what: "--backend".into(),
+                got: "gpu".into(),
+                expected: "cpu with --compare: the comparison is one of CPU engines".into(),
+            });
+        }
+        (_, Some(_)) => BackendChoice::Cpu,
+        (backend, None) => backend,
+    };
+    Ok(request)
+}
+
+async fn measure_all(
+    args: &Args,
+    request: &LoadRequest,
+    rival: Option<&Path>,
+    host: &ConsoleHost,
+) -> Result<Report, CliError> {
+    let mut opened = backend::open(request, host).await.map_err(|error| in_flags(error.error))?;
+    opened.announce(request);
+    let on_cpu = !opened.model.is_on_gpu();
+    let threads = request.threads.unwrap_or_else(machine::threads);
+    let open_ms = host.account().load_ms().unwrap_or_default();
+    let bench = Bench::new(opened.model.config().vocabulary, args.prompt_tokens, args.new_tokens);
+
+    let cold = bench.run(&mut opened.model, host).await?;
+    let mut warm = Vec::new();
+    for _ in 0..args.repeat {
+        warm.push(bench.run(&mut opened.model, host).await?);
+    }
+    let prefix_hit = bench.prefix_hit(&mut opened.model, host).await?;
+    let compare = match rival {
+        Some(rival) => Some(compare(args, request, rival, threads, &bench, &mut opened.model, host).await?),
+        None => None,
+    };
+
+    let source = backend::open_source(&request.path)?;
+    let header = read_header(source.as_ref(), &Quiet).await?;
+    let layers = request.load.layers.unwrap_or(header.config.layers) as usize;
+    let weight_bytes = bandwidth::weight_bytes_per_token(&header.config, &header.inventory, layers);
+    let warm = Sample::together(&warm);
+    let weight_bytes_per_second = weight_bytes as f64 * warm.decode_tokens_per_second;
+    // Weights on a GPU do not come from this memory.
+    let available = Machine::look().memory.filter(|_| on_cpu).map(|memory| memory.available_bytes);
+    let memory = available.and_then(|available_bytes| bandwidth::measure(threads, available_bytes));
+    Ok(Report {
+        model: header.config.name.clone(),
+        file: request.path.display().to_string(),
+        file_bytes: source.len_bytes(),
+        backend: opened.model.description(),
+        threads: on_cpu.then_some(threads),
+        prompt_tokens: args.prompt_tokens,
+        new_tokens: args.new_tokens,
+        repeat: args.repeat,
+        open_ms,
+        cold: Sample::together(&[cold]),
+        warm,
+        prefix_hit,
+        weight_bytes_per_token: weight_bytes,
+        weight_bytes_per_second,
+        memory_bytes_per_second: memory,
+        memory_share: memory.map(|memory| weight_bytes_per_second / memory),
+        compare,
+    })
+}
+
+/// Takes turns, so that a machine that gets slower or faster meanwhile does so for both.
+async fn compare(
+    args: &Args,
+    request: &LoadRequest,
+    rival: &Path,
+    threads: usize,
+    bench: &Bench,
+    model: &mut AnyModel,
+    host: &ConsoleHost,
+) -> Result<Comparison, CliError> {
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 1..=args.repeat {
+        note(format_args!("pylon: round {round} of {} against {}", args.repeat, llama_bench::PROGRAM));
+        ours.push(bench.rates_from_empty(model, host).await?);
+        let measured = llama_bench::run(rival, &request.path, args.prompt_tokens, args.new_tokens, threads);
+        // Ctrl-C reaches both: that the other program died of it is no failure of its own.
+        if host.cancelled() {
+            return Err(EngineError::Cancelled.into());
+        }
+        theirs.push(measured?);
+    }
+    let build = theirs.first().map_or_else(String::new, |measured| measured.build.clone());
+    let pair = |ours: Vec<f64>, theirs: Vec<f64>| Pair::new(measure::median_of(&ours), measure::median_of(&theirs));
+    Ok(Comparison {
+        program: llama_bench::PROGRAM,
+        build,
+        rounds: args.repeat,
+        threads,
+        prefill: pair(
+            ours.iter().map(|rates| rates.prefill).collect(),
+            theirs.iter().map(|measured| measured.prefill_tokens_per_second).collect(),
+        ),
+        decode: pair(
+            ours.iter().map(|rates| rates.decode).collect(),
+            theirs.iter().map(|measured| measured.decode_tokens_per_second).collect(),
+        ),
+    })
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", environment::HELP)
+}
+
+const EXAMPLES: &str = "\
+Exit status: 0 measured, 1 failed, 2 could not run (arguments, file, GPU, llama-bench), 130 stopped
+
+Examples:
+  pylon bench --gguf models/nano/gpt-oss-nano.gguf --backend cpu --prompt-tokens 128
+  pylon bench --gguf gpt-oss-20b-mxfp4.gguf --compare llama-bench --json > bench.json";

@@ -1,0 +1,141 @@
+//! `pylon doctor`: what would run here, and why not.
+
+use std::process::ExitCode;
+
+use crate::adapters::Adapter;
+use crate::catalogue::FoundModel;
+use crate::environment::{self, Environment};
+use crate::error::CliError;
+use crate::exit;
+use crate::machine::Machine;
+use crate::output::Output;
+use crate::survey::Survey;
+
+/// Say what would run here, and why not
+///
+/// Looks at processor, memory, GPU adapters, and the models in the usual places: GPT_OSS_GGUF_PATH, the current folder and
+/// its folder models, the Hugging Face hub cache, llama.cpp's cache, and ~/models. Of models only headers are read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help())]
+pub struct Args {
+    /// Say more about adapters and models
+    #[arg(long)]
+    verbose: bool,
+    /// Print one JSON object with everything instead
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `pylon doctor`.
+///
+/// # Errors
+/// The environment cannot be used, or the output cannot be written.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let survey = Survey::take(&Environment::read()?);
+    let mut output = Output::new();
+    if args.json {
+        output.json(&survey)?;
+    } else {
+        write(&survey, args.verbose, &mut output)?;
+    }
+    output.finish()?;
+    Ok(if survey.can_run { exit::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn write(survey: &Survey, verbose: bool, output: &mut Output) -> Result<(), CliError> {
+    output.line(format_args!("pylon {}", survey.version))?;
+    write_machine(&survey.machine, output)?;
+    output.line("\nGPU adapters")?;
+    if survey.adapters.is_empty() {
+        output.line("  none")?;
+    }
+    for adapter in &survey.adapters {
+        write_adapter(adapter, verbose, output)?;
+    }
+    output.line("\nmodels")?;
+    if survey.models.is_empty() {
+        output.line("  none")?;
+    }
+    for model in &survey.models {
+        write_model(model, verbose, output)?;
+    }
+    output.line("")?;
+    for finding in &survey.findings {
+        output.line(finding)?;
+    }
+    if survey.can_run {
+        output.line(format_args!("Can run and serve: {}", survey.model_ids.join(", ")))
+    } else {
+        output.line("Nothing can run here yet.")
+    }
+}
+
+fn write_machine(machine: &Machine, output: &mut Output) -> Result<(), CliError> {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    output.line(format_args!("system     {}, {}", machine.system, machine.architecture))?;
+    output.line(format_args!("processor  {}", machine.processor))?;
+    output.line(format_args!("threads    {}", machine.threads))?;
+    let simd = machine.simd.join(", ");
+    output.line(format_args!("SIMD       {} (found: {simd})", machine.instruction_set))?;
+    match machine.memory {
+        Some(memory) => {
+            let (total, available) = (gigabytes(memory.total_bytes), gigabytes(memory.available_bytes));
+            output.line(format_args!("memory     {available:.1} GB available of {total:.1} GB"))
+        }
+        None => output.line("memory     unknown"),
+    }
+}
+
+fn write_adapter(adapter: &Adapter, verbose: bool, output: &mut Output) -> Result<(), CliError> {
+    let Adapter { name, api, kind, obstacle, .. } = adapter;
+    let state = match obstacle {
+        Some(obstacle) => format!("cannot be used: {obstacle}"),
+        None if adapter.software => "usable, but slower than the CPU backend".to_owned(),
+        None => "usable".to_owned(),
+    };
+    output.line(format_args!("  {name} ({api}, {kind}): {state}"))?;
+    if verbose {
+        let megabytes = |bytes: u64| bytes >> 20;
+        output.line(format_args!("      driver {}", adapter.driver))?;
+        output.line(format_args!(
+            "      buffers up to {} MiB, bindings up to {} MiB, workgroup memory {} KiB",
+            megabytes(adapter.max_buffer_bytes),
+            megabytes(adapter.max_binding_bytes),
+            adapter.max_workgroup_storage_bytes >> 10
+        ))?;
+        let features = if adapter.features.is_empty() { "none".to_owned() } else { adapter.features.join(", ") };
+        output.line(format_args!("      features of interest: {features}"))?;
+    }
+    Ok(())
+}
+
+fn write_model(model: &FoundModel, verbose: bool, output: &mut Output) -> Result<(), CliError> {
+    let FoundModel { id, path, place, file_bytes, details, .. } = model;
+    let reason = if verbose { model.reason.clone() } else { model.short_reason() };
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let state = reason.map_or_else(|| "supported".to_owned(), |reason| format!("not supported: {reason}"));
+    output.line(format_args!("  {id}  {:.1} MB  {state}", megabytes(*file_bytes)))?;
+    if let Some(details) = details.as_ref().filter(|_| verbose) {
+        output.line(format_args!(
+            "      {}: {} layers, {} experts, context {} tokens",
+            details.name, details.layers, details.experts, details.context_tokens
+        ))?;
+        output.line(format_args!(
+            "      on a GPU {:.1} MB with all experts, {:.1} MB with as few as can work",
+            megabytes(details.gpu_bytes),
+            megabytes(details.gpu_bytes_least)
+        ))?;
+    }
+    output.line(format_args!("      {} ({place})", path.display()))
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", environment::HELP)
+}
+
+const EXAMPLES: &str = "\
+Exit status: 0 a model can run here, 1 none can, 2 the environment holds a value that cannot be used
+
+Examples:
+  pylon doctor --verbose
+  pylon doctor --json | jq .findings";

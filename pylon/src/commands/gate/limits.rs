@@ -1,0 +1,162 @@
+//! Gate E: limits. What the adapter grants, and that every size follows from it.
+
+use gptoss_engine::{EngineError, Inventory, MatrixTensor, MemoryPlan, ModelConfig, PlanOptions};
+use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::weights::{Matrix, PlaneLayout, shard_rows};
+use serde_json::json;
+
+use super::Common;
+use super::report::Report;
+use super::subject::open_device;
+use crate::error::CliError;
+use crate::gguf_file::GgufFile;
+
+pub const TITLE: &str = "limits: every size follows from what the adapter grants";
+
+/// What WebGPU guarantees everywhere.
+const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
+const WEBGPU_BUFFER_BYTES: u64 = 256 << 20;
+
+/// Limits: every size follows from what the adapter grants
+///
+/// Plans the model's memory under the limits granted here and under those that WebGPU guarantees everywhere, checks that
+/// each buffer of the plan fits, that requests beyond the limits are refused, and allocates the largest matrix.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pylon gate e models/nano/gpt-oss-nano.gguf")]
+pub struct Args {
+    #[command(flatten)]
+    pub common: Common,
+}
+
+pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
+    let file = GgufFile::open_model(&args.common.path)?;
+    let config = ModelConfig::from_gguf(&file.gguf)?;
+    let inventory = Inventory::from_gguf(&file.gguf, &config)?;
+    let gpu = open_device(report)?;
+    let granted = gpu.limits();
+    report.fact("granted", described(&granted));
+    report.fact("features", json!(gpu.adapter().features));
+
+    let everywhere = Limits {
+        max_binding_bytes: WEBGPU_BINDING_BYTES.min(granted.max_binding_bytes),
+        max_buffer_bytes: WEBGPU_BUFFER_BYTES.min(granted.max_buffer_bytes),
+        ..granted
+    };
+    let mut totals = Vec::new();
+    for (name, limits) in [("granted", granted), ("guaranteed by WebGPU", everywhere)] {
+        check_plan(name, &config, &inventory, &limits, report, &mut totals)?;
+    }
+    report.fact("plans", json!(totals));
+    check_refusals(&config, &inventory, &granted, report);
+
+    let largest = matrices(&inventory).max_by_key(|matrix| matrix.size_bytes).expect("a model has matrices");
+    let MatrixTensor { name, format, rows, columns, size_bytes, experts, .. } = largest;
+    let allocated = pollster::block_on(
+        gpu.probe_memory(name, *size_bytes, || Matrix::allocate(&gpu, name, *format, rows * experts, *columns)),
+    );
+    let found = match &allocated {
+        Ok(Ok(matrix)) => format!("{name}, {size_bytes} bytes in {} buffers", matrix.shards.len()),
+        Ok(Err(error)) | Err(error) => error.to_string(),
+    };
+    report.check("the largest matrix is allocated", matches!(allocated, Ok(Ok(_))), found);
+    Ok(())
+}
+
+fn described(limits: &Limits) -> String {
+    format!(
+        "buffers up to {} bytes, bindings up to {}, {} bytes of workgroup memory, {} workgroups a dimension",
+        limits.max_buffer_bytes,
+        limits.max_binding_bytes,
+        limits.max_workgroup_storage_bytes,
+        limits.max_workgroups_per_dimension
+    )
+}
+
+fn matrices(inventory: &Inventory) -> impl Iterator<Item = &MatrixTensor> {
+    let of_layers = inventory.layers.iter().flat_map(|layer| {
+        layer.qkv.iter().chain([&layer.attn_output, &layer.gate_exps, &layer.up_exps, &layer.down_exps])
+    });
+    of_layers.chain([&inventory.output])
+}
+
+/// Plans for `limits` and looks at every buffer of the plan.
+fn check_plan(
+    name: &str,
+    config: &ModelConfig,
+    inventory: &Inventory,
+    limits: &Limits,
+    report: &mut Report,
+    totals: &mut Vec<String>,
+) -> Result<(), CliError> {
+    let plan = MemoryPlan::new(config, inventory, limits, &PlanOptions::for_model(config))?;
+    totals.push(format!(
+        "{name}: {} bytes on the GPU, of them {} for experts in {} buffers, {} for a cache of {} tokens",
+        plan.totals.gpu_total_bytes,
+        plan.totals.expert_bytes,
+        plan.arenas.iter().map(Vec::len).sum::<usize>(),
+        plan.totals.kv_bytes,
+        plan.kv_capacity
+    ));
+    let mut buffers: Vec<(String, u64)> = Vec::new();
+    for (layer, (arenas, slot)) in plan.arenas.iter().zip(&plan.slot_layouts).enumerate() {
+        let bytes = arenas.iter().map(|&slots| u64::from(slots) * slot.slot_bytes);
+        buffers.extend(bytes.map(|bytes| (format!("experts of layer {layer}"), bytes)));
+    }
+    for layer in 0..plan.layers {
+        buffers.push((format!("keys of layer {layer}"), plan.cache_bytes(config, layer)));
+    }
+    let scratch = &plan.scratch;
+    for (what, values) in [
+        ("hidden states", scratch.hidden),
+        ("queries, keys and values", scratch.qkv),
+        ("attention", scratch.attention),
+        ("hidden states of experts", scratch.expert_hidden),
+        ("outputs of experts", scratch.expert_out),
+        ("logits", scratch.logits),
+    ] {
+        buffers.push((what.to_owned(), values * 4));
+    }
+    let dense = inventory.layers.iter().flat_map(|layer| layer.qkv.iter().chain([&layer.attn_output]));
+    for matrix in dense.chain([&inventory.output]) {
+        let whole = PlaneLayout::new(matrix.format, matrix.rows, matrix.columns);
+        for rows in shard_rows(&whole, limits)? {
+            buffers.push((format!("a part of {}", matrix.name), PlaneLayout { rows, ..whole }.total_bytes()));
+        }
+    }
+    let most = limits.max_binding_bytes.min(limits.max_buffer_bytes);
+    let (largest, bytes) = buffers.iter().max_by_key(|(_, bytes)| *bytes).expect("a plan has buffers");
+    report.check(
+        format!("buffers fit, limits {name}"),
+        *bytes <= most,
+        format!("{} buffers of at most {bytes} bytes ({largest}); a binding holds {most}", buffers.len()),
+    );
+    let slots = plan.slots_per_layer;
+    let all_placed = plan.arenas.iter().all(|arenas| arenas.iter().sum::<u32>() == slots);
+    report.check(
+        format!("expert slots, limits {name}"),
+        all_placed && slots >= config.experts_per_token,
+        format!("{slots} a layer for {} experts; a token needs {}", config.experts, config.experts_per_token),
+    );
+    Ok(())
+}
+
+/// What cannot be must be refused with the reason.
+fn check_refusals(config: &ModelConfig, inventory: &Inventory, granted: &Limits, report: &mut Report) {
+    let whole = PlanOptions::for_model(config);
+    let beyond = PlanOptions { max_kv_tokens: Some(config.context_tokens.saturating_add(1)), ..whole.clone() };
+    let refused = MemoryPlan::new(config, inventory, granted, &beyond);
+    report.check(
+        "a context beyond the model's is refused",
+        matches!(refused, Err(EngineError::Context { .. })),
+        refused.map_or_else(|error| error.to_string(), |_| "it was planned".into()),
+    );
+    let starved = PlanOptions { expert_memory_bytes: Some(1), ..whole };
+    let refused = MemoryPlan::new(config, inventory, granted, &starved);
+    report.check(
+        "expert memory below one token's need is refused",
+        matches!(refused, Err(EngineError::ExpertMemory { .. })),
+        refused.map_or_else(|error| error.to_string(), |_| "it was planned".into()),
+    );
+}

@@ -1,0 +1,94 @@
+//! `pylon gate`: checks of a file and of the arithmetic, from the header to logits. A gate passes only when it looked at
+//! something and all of it held.
+
+mod determinism;
+mod gpu_matmul;
+mod index;
+mod layered;
+mod limits;
+mod logits;
+mod model;
+mod mxfp4;
+mod report;
+mod subject;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use crate::error::CliError;
+use crate::exit;
+use crate::output::note;
+use report::Report;
+
+/// Check a file and the arithmetic on it, gate by gate, from a (the index) to g (logits)
+///
+/// Every gate prints what was compared with what. Exit status 0: passed; 1: failed; 2: could not run (no GPU, no file).
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pylon gate c models/nano/gpt-oss-nano.gguf")]
+pub struct Args {
+    #[command(subcommand)]
+    gate: Gate,
+}
+
+#[derive(Debug, Subcommand)]
+enum Gate {
+    A(index::Args),
+    B(determinism::Args),
+    C(gpu_matmul::Args),
+    D(model::Args),
+    E(limits::Args),
+    F(mxfp4::Args),
+    G(logits::Args),
+}
+
+/// What every gate takes.
+#[derive(Debug, clap::Args)]
+pub struct Common {
+    /// GGUF file
+    path: PathBuf,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// The arguments do not fit the file, or nothing can be written. Everything else is the gate's verdict.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    match args.gate {
+        Gate::A(args) => run_gate('a', index::TITLE, &args.common, |report| index::check(&args, report)),
+        Gate::B(args) => run_gate('b', determinism::TITLE, &args.common, |report| determinism::check(&args, report)),
+        Gate::C(args) => run_gate('c', gpu_matmul::TITLE, &args.common, |report| gpu_matmul::check(&args, report)),
+        Gate::D(args) => run_gate('d', model::TITLE, &args.common, |report| model::check(&args, report)),
+        Gate::E(args) => run_gate('e', limits::TITLE, &args.common, |report| limits::check(&args, report)),
+        Gate::F(args) => run_gate('f', mxfp4::TITLE, &args.common, |report| mxfp4::check(&args, report)),
+        Gate::G(args) => run_gate('g', logits::TITLE, &args.common, |report| logits::check(&args, report)),
+    }
+}
+
+/// An error before the end is a verdict as well: what could not be had, or what is damaged.
+fn run_gate(
+    gate: char,
+    title: &'static str,
+    common: &Common,
+    check: impl FnOnce(&mut Report) -> Result<(), CliError>,
+) -> Result<ExitCode, CliError> {
+    let mut report = Report::new(gate, title, common.path.display().to_string());
+    match check(&mut report) {
+        Ok(()) => {}
+        Err(error @ (CliError::Argument { .. } | CliError::ReaderGone | CliError::Output(_))) => return Err(error),
+        Err(error) => {
+            note(format_args!("pylon: {error}"));
+            note(format_args!("  {}", error.advice()));
+            if error.exit_status() == exit::COULD_NOT_RUN {
+                report.could_not_run(error.to_string());
+            } else {
+                report.check("runs to its end", false, error.to_string());
+            }
+        }
+    }
+    report.print(common.json)
+}

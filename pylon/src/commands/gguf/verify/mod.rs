@@ -1,0 +1,236 @@
+//! `pylon gguf verify`: whether a file, or a whole set of parts, is sound.
+
+mod model;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gptoss_gguf::{Gguf, TensorInfo, part_paths};
+use gptoss_source::{FileSource, Source};
+use indicatif::ProgressBar;
+use serde::Serialize;
+
+use super::scales::{bad_blocks, numbers_of};
+use crate::error::CliError;
+use crate::exit;
+use crate::gguf_file::{CHUNK_BYTES, read_chunks, read_header};
+use crate::output::{Output, unless_reader_gone};
+use crate::progress;
+
+/// Problems of one kind that are listed one by one.
+const LISTED_PROBLEMS: usize = 20;
+
+/// Check everything about a file that can be checked without running the model
+///
+/// Header, sizes, offsets, overlaps and bytes behind the last tensor; that every scale in every block, and every weight
+/// that is stored as a plain number, is finite (reads the whole file); that it holds the tensors of a gpt-oss model in the
+/// right shapes and a usable tokenizer; of a split model all parts. Exit status 1 if anything is wrong.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  pylon gguf verify models/nano/gpt-oss-nano.gguf")]
+pub struct Args {
+    /// GGUF file; any part of a split model stands for all of them
+    path: PathBuf,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// What one check found.
+#[derive(Debug, Serialize)]
+struct Check {
+    check: &'static str,
+    ok: bool,
+    /// What was looked at.
+    detail: String,
+    problems: Vec<String>,
+}
+
+impl Check {
+    fn new(check: &'static str, detail: String, problems: Vec<String>) -> Self {
+        Self { check, ok: problems.is_empty(), detail, problems }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    path: String,
+    parts: usize,
+    ok: bool,
+    checks: Vec<Check>,
+}
+
+/// One file whose header could be read.
+struct Part {
+    name: String,
+    source: FileSource,
+    gguf: Gguf,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let (parts, checks) = check_all(&args.path)?;
+    let ok = checks.iter().all(|check| check.ok);
+    let report = Report { path: args.path.display().to_string(), parts, ok, checks };
+    unless_reader_gone(write(&report, args.json))?;
+    Ok(if ok { exit::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn write(report: &Report, as_json: bool) -> Result<(), CliError> {
+    let mut output = Output::new();
+    if as_json {
+        output.json(report)?;
+    } else {
+        print_report(&mut output, report)?;
+    }
+    output.finish()
+}
+
+fn print_report(output: &mut Output, report: &Report) -> Result<(), CliError> {
+    for check in &report.checks {
+        output.line(format_args!(
+            "{:4}  {:10}  {}",
+            if check.ok { "ok" } else { "FAIL" },
+            check.check,
+            check.detail
+        ))?;
+        for problem in check.problems.iter().take(LISTED_PROBLEMS) {
+            output.line(format_args!("      - {problem}"))?;
+        }
+        if check.problems.len() > LISTED_PROBLEMS {
+            output.line(format_args!("      and {} more; --json lists all", check.problems.len() - LISTED_PROBLEMS))?;
+        }
+    }
+    output.line(format_args!("{}: {}", report.path, if report.ok { "sound" } else { "not sound" }))
+}
+
+/// Number of files, and what every check found. What a check needs and a failed one did not find is left out.
+fn check_all(path: &Path) -> Result<(usize, Vec<Check>), CliError> {
+    // That the file that was named is not there is no finding about it.
+    FileSource::open(path)?;
+    let paths = part_paths(path);
+    let (mut parts, mut problems) = (Vec::new(), Vec::new());
+    for path in &paths {
+        match open(path) {
+            Ok(part) => parts.push(part),
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    let mut checks = vec![Check::new("header", described(&parts), problems)];
+    if parts.is_empty() {
+        return Ok((paths.len(), checks));
+    }
+    let joined = join(&parts, paths.len());
+    if paths.len() > 1 || joined.is_err() {
+        let detail = format!("{} of {} parts, {} tensors", parts.len(), paths.len(), tensors(&parts).count());
+        checks.push(Check::new("parts", detail, joined.as_ref().err().cloned().into_iter().collect()));
+    }
+    checks.push(check_layout(&parts));
+    checks.push(check_numbers(&parts)?);
+    if let Ok(joined) = &joined {
+        checks.push(model::check_model(joined));
+        checks.push(model::check_tokenizer(joined));
+    }
+    Ok((paths.len(), checks))
+}
+
+/// The header of one file: counts, lengths, shapes, offsets, overlaps and truncation are the reader's work.
+fn open(path: &Path) -> Result<Part, CliError> {
+    let source = FileSource::open(path)?;
+    let gguf = read_header(&source)?.map_err(|error| CliError::Gguf { path: path.to_owned(), error })?;
+    Ok(Part { name: source.name().to_owned(), source, gguf })
+}
+
+fn described(parts: &[Part]) -> String {
+    let describe = |Part { name, gguf, .. }: &Part| {
+        let (version, keys, tensors) = (gguf.version, gguf.metadata.len(), gguf.tensors.len());
+        format!("{name}: version {version}, {keys} keys, {tensors} tensors, {} bytes", gguf.file_len)
+    };
+    match parts {
+        [] => "cannot be read".to_owned(),
+        parts => parts.iter().map(describe).collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// One header of all parts, or why they are no whole model.
+fn join(parts: &[Part], count: usize) -> Result<Gguf, String> {
+    if parts.len() < count {
+        return Err(format!("{} of {count} parts cannot be read", count - parts.len()));
+    }
+    Gguf::join(parts.iter().map(|part| (part.name.clone(), part.gguf.clone())).collect())
+        .map_err(|error| error.to_string())
+}
+
+fn tensors(parts: &[Part]) -> impl Iterator<Item = &TensorInfo> {
+    parts.iter().flat_map(|part| &part.gguf.tensors)
+}
+
+/// That tensor data is laid out as ggml demands: one after the other, padded to the alignment, and nothing behind the last.
+fn check_layout(parts: &[Part]) -> Check {
+    let mut problems = Vec::new();
+    for part in parts {
+        let gguf = &part.gguf;
+        let mut by_offset: Vec<&TensorInfo> = gguf.tensors.iter().collect();
+        by_offset.sort_by_key(|tensor| tensor.offset);
+        let mut expected = gguf.data_offset;
+        for tensor in by_offset {
+            if tensor.offset != expected {
+                problems.push(format!(
+                    "{}: {} begins at byte {}; expected {expected}, where the one before it ends",
+                    part.name, tensor.name, tensor.offset
+                ));
+            }
+            expected = (tensor.offset + tensor.size_bytes).next_multiple_of(gguf.alignment);
+        }
+        if gguf.file_len > expected {
+            let surplus = gguf.file_len - expected;
+            problems.push(format!("{}: {surplus} bytes follow behind the last tensor; expected none", part.name));
+        }
+    }
+    let bytes: u64 = tensors(parts).map(|tensor| tensor.size_bytes).sum();
+    Check::new("layout", format!("{} tensors, {bytes} bytes of data", tensors(parts).count()), problems)
+}
+
+/// That every scale and every plain weight is finite. Reads everything.
+fn check_numbers(parts: &[Part]) -> Result<Check, CliError> {
+    let total = tensors(parts).map(|tensor| tensor.size_bytes).sum();
+    let bar = progress::bytes("reading", total);
+    let (mut problems, mut blocks) = (Vec::new(), 0);
+    for part in parts {
+        for tensor in &part.gguf.tensors {
+            match check_tensor(part, tensor, &bar)? {
+                Ok(checked) => blocks += checked,
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    bar.finish_and_clear();
+    Ok(Check::new("numbers", format!("{blocks} blocks, {total} bytes"), problems))
+}
+
+/// Blocks checked, or the problem.
+fn check_tensor(part: &Part, tensor: &TensorInfo, bar: &ProgressBar) -> Result<Result<u64, String>, CliError> {
+    let (Some(block_bytes), Some(numbers)) = (tensor.kind.block_bytes(), numbers_of(tensor.kind)) else {
+        return Ok(Err(format!("{} is of type {}, whose scales cannot be checked", tensor.name, tensor.kind)));
+    };
+    let (mut bad, mut first, mut blocks) = (0, None, 0);
+    let chunk_bytes = CHUNK_BYTES / block_bytes * block_bytes;
+    read_chunks(&part.source, tensor.offset, tensor.size_bytes, chunk_bytes, |_, bytes| {
+        let (count, at) = bad_blocks(bytes, block_bytes as usize, numbers);
+        bad += count;
+        first = first.or(at.map(|at| blocks + at));
+        blocks += bytes.len() as u64 / block_bytes;
+        bar.inc(bytes.len() as u64);
+        Ok(())
+    })?;
+    Ok(match first {
+        None => Ok(blocks),
+        Some(first) => Err(format!(
+            "{} ({}): {bad} of {blocks} blocks hold an infinite scale or none, the first is block {first}, at byte {} of {}",
+            tensor.name,
+            tensor.kind,
+            tensor.offset + first * block_bytes,
+            part.name
+        )),
+    })
+}

@@ -1,0 +1,179 @@
+//! `pylon logits`: everything a model thinks of a sequence of tokens, for comparing engines.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use gptoss_cpu::Activations;
+use gptoss_engine::Backend;
+use gptoss_telemetry::LoadOptions;
+
+use crate::backend::{self, BackendChoice, LoadRequest};
+use crate::environment::{self, Environment};
+use crate::error::CliError;
+use crate::exit;
+use crate::host::{ConsoleHost, Voice};
+use crate::interrupt::Interrupts;
+use crate::model_args::{ModelArgs, in_flags};
+use crate::npy;
+use crate::output::note;
+
+/// Write the logits of every position to a file
+///
+/// The file is an F32 NPY of [positions, vocabulary]: row i is what the model expects after token i. Without further flags
+/// the settings are those for parity: F32 activations and F32 KV cache.
+#[derive(Debug, clap::Args)]
+#[command(after_help = after_help())]
+pub struct Args {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Token ids separated by white space; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    tokens: PathBuf,
+    /// The NPY file to write
+    #[arg(long, value_name = "FILE.npy")]
+    out: PathBuf,
+    /// Precision of the KV cache
+    #[arg(long, value_enum, default_value_t)]
+    kv: Kv,
+    /// Round YaRN's correction range, as llama.cpp does
+    #[arg(long)]
+    yarn_truncate: bool,
+    /// Precision of activations in products with quantised weights; int8 is the CPU backend's fast path
+    #[arg(long, value_enum, default_value_t)]
+    activations: ActivationsArg,
+    /// Run only the first N layers
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+}
+
+/// Precision of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Kv {
+    #[default]
+    F32,
+    F16,
+}
+
+/// Precision of activations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum ActivationsArg {
+    #[default]
+    F32,
+    Int8,
+}
+
+/// Runs `pylon logits`.
+///
+/// # Errors
+/// The tokens or the model cannot be used, or the file cannot be written.
+pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    let environment = Environment::read()?;
+    let tokens = read_tokens(&args.tokens)?;
+    let request = request(&args, &environment, tokens.len())?;
+    // Whether it can be written is found out before anything is computed; what is there already stays until there is
+    // something to replace it with. A device or a pipe is written as it is.
+    let is_file = fs::metadata(&args.out).map_or(true, |metadata| metadata.is_file());
+    let target = if is_file { part_file(&args.out) } else { args.out.clone() };
+    let file = File::create(&target).map_err(cannot("write", &target))?;
+    let written = compute(&request, &tokens).and_then(|(logits, columns)| {
+        npy::write_f32(&mut BufWriter::new(file), &logits, columns).map_err(cannot("write", &target))?;
+        if is_file {
+            fs::rename(&target, &args.out).map_err(cannot("write", &args.out))?;
+        }
+        note(format_args!("pylon: wrote {} × {columns} logits to {}", tokens.len(), args.out.display()));
+        Ok(exit::SUCCESS)
+    });
+    if written.is_err() && is_file {
+        // The error that counts is the one before.
+        drop(fs::remove_file(&target));
+    }
+    written
+}
+
+/// The logits, and their number in each row.
+fn compute(request: &LoadRequest, tokens: &[u32]) -> Result<(Vec<f32>, usize), CliError> {
+    let interrupts = Interrupts::catch();
+    let host = ConsoleHost::text(Voice::Silent, &interrupts);
+    let result = pollster::block_on(async {
+        let mut opened = backend::open(request, &host).await.map_err(|error| in_flags(error.error))?;
+        opened.announce(request);
+        let logits = opened.model.logits(tokens).await?;
+        Ok((logits, opened.model.config().vocabulary as usize))
+    });
+    host.finish()?;
+    result
+}
+
+fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<LoadRequest, CliError> {
+    let load = LoadOptions {
+        layers: args.layers.or(environment.layers),
+        // The least that engines take is two.
+        max_kv_tokens: Some(u32::try_from(tokens.max(2)).unwrap_or(u32::MAX)),
+        kv_f32: args.kv == Kv::F32,
+        yarn_truncate: args.yarn_truncate,
+        ..LoadOptions::default()
+    };
+    let activations = match args.activations {
+        ActivationsArg::F32 => Activations::F32,
+        ActivationsArg::Int8 => Activations::Int8,
+    };
+    let backend = match (args.model.backend, activations) {
+        (BackendChoice::Gpu, Activations::Int8) => {
+            return Err(CliError::Argument {
+                what: "--activations".into(),
+                got: "int8".into(),
+                expected: "f32 on the GPU; 8-bit activations are of the CPU backend".into(),
+            });
+        }
+        // They say which backend is meant.
+        (BackendChoice::Auto, Activations::Int8) => BackendChoice::Cpu,
+        (backend, _) => backend,
+    };
+    Ok(LoadRequest { activations, backend, all_logits: true, ..args.model.request(environment, load)? })
+}
+
+fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
+    let text = if path == Path::new("-") {
+        let mut text = String::new();
+        io::stdin().read_to_string(&mut text).map_err(cannot("read", Path::new("standard input")))?;
+        text
+    } else {
+        fs::read_to_string(path).map_err(cannot("read", path))?
+    };
+    let ids: Result<Vec<u32>, _> =
+        text.split_whitespace().enumerate().map(|(index, word)| word.parse().map_err(|_| (index, word))).collect();
+    let refuse = |got: String| CliError::Argument {
+        what: format!("the list of tokens in {}", path.display()),
+        got,
+        expected: "token ids, numbers separated by white space".into(),
+    };
+    match ids {
+        Ok(ids) if ids.is_empty() => Err(refuse("empty".into())),
+        Ok(ids) => Ok(ids),
+        Err((index, word)) => Err(refuse(format!("{word:?} at place {}", index + 1))),
+    }
+}
+
+/// Beside the file, so that it can take its place.
+fn part_file(out: &Path) -> PathBuf {
+    let mut name = out.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    out.with_file_name(name)
+}
+
+fn cannot(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CliError {
+    let path = path.to_owned();
+    move |source| CliError::File { path, action, source }
+}
+
+fn after_help() -> String {
+    format!("{EXAMPLES}\n\n{}", environment::HELP)
+}
+
+const EXAMPLES: &str = "\
+Exit status: 0 written, 1 failed, 2 could not run (arguments, file, GPU), 130 stopped by Ctrl-C
+
+Example:
+  echo 1275 272 1277 | pylon logits --gguf models/nano/gpt-oss-nano.gguf --tokens - --out logits.npy";

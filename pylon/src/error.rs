@@ -1,0 +1,116 @@
+//! Everything that ends a command early, in words a user can act on.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use gptoss_engine::{EngineError, StageError};
+use gptoss_gguf::GgufError;
+use gptoss_kernels::GpuError;
+use gptoss_source::SourceError;
+use gptoss_telemetry::FailureKind;
+
+use crate::exit;
+use crate::output::note;
+
+/// Why a command stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Arguments that clap cannot judge alone.
+    #[error("{what} is {got}; expected {expected}")]
+    Argument { what: String, got: String, expected: String },
+    /// A file that cannot be opened, read or written.
+    #[error("cannot {action} {}: {source}", .path.display())]
+    File { path: PathBuf, action: &'static str, source: io::Error },
+    #[error("standard input cannot be read: {0}")]
+    Input(io::Error),
+    /// A line of the input that cannot be used. `line` counts from 1.
+    #[error("line {line} of the input: {problem}; expected {expected}")]
+    InputLine { line: usize, problem: String, expected: String },
+    #[error("{} is not a sound GGUF file: {error}", .path.display())]
+    Gguf { path: PathBuf, error: GgufError },
+    #[error("{} has no tensor {tensor}", .path.display())]
+    NoTensor { path: PathBuf, tensor: String },
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("standard output cannot be written: {0}")]
+    Output(io::Error),
+    /// Whoever read standard output has seen enough. Not reported, and not a failure.
+    #[error("nobody reads standard output any more")]
+    ReaderGone,
+}
+
+impl From<StageError> for CliError {
+    fn from(error: StageError) -> Self {
+        Self::Engine(error.error)
+    }
+}
+
+impl From<GpuError> for CliError {
+    fn from(error: GpuError) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
+impl CliError {
+    /// An error of writing to standard output.
+    pub fn from_output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            _ => Self::Output(error),
+        }
+    }
+
+    /// What the user can do about it; empty where the message says it all.
+    pub fn advice(&self) -> String {
+        match self {
+            Self::Argument { .. } | Self::ReaderGone => String::new(),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                "Check the path; `pylon doctor` lists the models it finds.".into()
+            }
+            Self::File { .. } => "Check the path and its permissions.".into(),
+            Self::Input(_) => "Give the rows on standard input, one JSON object to a line, in UTF-8.".into(),
+            Self::InputLine { .. } => "Correct that line; the lines before it were answered.".into(),
+            Self::Gguf { .. } => {
+                "Download the file again and compare its size with the one its publisher states; `pylon gguf verify` looks closer.".into()
+            }
+            Self::NoTensor { .. } => "`pylon gguf dump` lists the tensors of a file.".into(),
+            Self::Source(error) => error.advice().into(),
+            Self::Engine(error) => error.advice(),
+            Self::Output(_) => "Check that there is room where standard output goes.".into(),
+        }
+    }
+
+    /// The exit status it ends with; see [`exit`].
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::Argument { .. } | Self::File { .. } | Self::Input(_) | Self::NoTensor { .. } => exit::COULD_NOT_RUN,
+            Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
+            Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,
+            Self::Engine(error) if error.kind() == FailureKind::NoGpu => exit::COULD_NOT_RUN,
+            Self::InputLine { .. } | Self::Gguf { .. } | Self::Source(_) | Self::Engine(_) | Self::Output(_) => {
+                exit::FAILED
+            }
+            Self::ReaderGone => 0,
+        }
+    }
+
+    /// Says on standard error what happened and what to do, and gives the exit status.
+    pub fn report(&self) -> ExitCode {
+        if !matches!(self, Self::ReaderGone) {
+            note(format_args!("pylon: {self}"));
+            let advice = self.advice();
+            if !advice.is_empty() {
+                note(format_args!("  {advice}"));
+            }
+        }
+        ExitCode::from(self.exit_status())
+    }
+}
+
+/// Whether there is no such file here, as opposed to one with something wrong.
+fn is_absent(error: &SourceError) -> bool {
+    matches!(error, SourceError::Io { .. } | SourceError::NotAFile { .. } | SourceError::PartsMissing { .. })
+}

@@ -1,0 +1,164 @@
+//! Which model, where it runs, and how much of it: arguments that several commands share.
+
+use std::path::PathBuf;
+
+use gptoss_cpu::Activations;
+use gptoss_engine::EngineError;
+use gptoss_telemetry::LoadOptions;
+
+use crate::backend::{BackendChoice, LoadRequest};
+use crate::catalogue;
+use crate::environment::Environment;
+use crate::error::CliError;
+
+/// The model and where it runs.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct ModelArgs {
+    /// GGUF file of the model
+    #[arg(long, value_name = "P")]
+    pub gguf: Option<PathBuf>,
+    /// Instead of a path: the id of a model that `pylon doctor` finds
+    #[arg(long, value_name = "ID", conflicts_with = "gguf")]
+    pub model: Option<String>,
+    /// Where to compute; auto takes the GPU if there is a real one that the model fits, else the CPU
+    #[arg(long, value_enum, default_value_t)]
+    pub backend: BackendChoice,
+    /// Threads of the CPU backend; as many as the machine has unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub threads: Option<u32>,
+}
+
+impl ModelArgs {
+    /// The file that is meant: by `--gguf`, `--model`, or the environment.
+    ///
+    /// # Errors
+    /// Nothing says which, or there is no model of that id.
+    pub fn path(&self, environment: &Environment) -> Result<PathBuf, CliError> {
+        match (&self.gguf, &self.model, &environment.path, &environment.model_id) {
+            (Some(path), ..) | (None, None, Some(path), _) => Ok(path.clone()),
+            (None, Some(id), ..) | (None, None, None, Some(id)) => {
+                catalogue::find(id, environment).ok_or_else(|| CliError::Argument {
+                    what: "the model id".into(),
+                    got: format!("{id:?}"),
+                    expected: "one of those that `pylon doctor` lists".into(),
+                })
+            }
+            (None, None, None, None) => Err(CliError::Argument {
+                what: "--gguf".into(),
+                got: "missing".into(),
+                expected: "the path of a GGUF file, here or in GPT_OSS_GGUF_PATH".into(),
+            }),
+        }
+    }
+
+    /// What to load, with the environment's defaults; `load` is what the command adds.
+    ///
+    /// # Errors
+    /// As [`ModelArgs::path`].
+    pub fn request(&self, environment: &Environment, load: LoadOptions) -> Result<LoadRequest, CliError> {
+        Ok(LoadRequest {
+            path: self.path(environment)?,
+            backend: self.backend,
+            load,
+            threads: self.threads.map(|threads| threads as usize).or(environment.threads),
+            activations: Activations::Int8,
+            all_logits: false,
+            tokenizer: false,
+        })
+    }
+}
+
+/// How much of the model runs, and how much it remembers.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct LimitArgs {
+    /// Run only the first N layers, for experiments: the output is not the model's
+    #[arg(long, value_name = "N")]
+    pub layers: Option<u32>,
+    /// Tokens that the KV cache holds [default: 8192, or the model's context where that is less]
+    #[arg(long, value_name = "N")]
+    pub max_kv: Option<u32>,
+    /// GPU memory for experts, such as 4GiB; less than all of them means that they are paged. The CPU backend reads them
+    /// from the file and has no use for it
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub expert_memory: Option<u64>,
+}
+
+impl LimitArgs {
+    /// As load options, with the environment's defaults.
+    pub fn load_options(&self, environment: &Environment) -> LoadOptions {
+        LoadOptions {
+            layers: self.layers.or(environment.layers),
+            max_kv_tokens: self.max_kv.or(environment.max_kv),
+            expert_memory_bytes: self.expert_memory,
+            ..LoadOptions::default()
+        }
+    }
+}
+
+/// An error of the engine in the words of the command line: options become flags.
+pub fn in_flags(error: EngineError) -> CliError {
+    match error {
+        EngineError::Option { what, expected, got } => {
+            let flag = if what.contains(' ') { what.to_owned() } else { format!("--{}", what.replace('_', "-")) };
+            CliError::Argument { what: flag, got, expected: expected.into() }
+        }
+        other => other.into(),
+    }
+}
+
+/// A number of bytes: plain, or with K, M, G (powers of 1000) or Ki, Mi, Gi (powers of 1024), and an optional B.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let unit = text[digits..].trim_start().to_ascii_lowercase();
+    let factor: Option<u64> = match unit.strip_suffix('b').unwrap_or(&unit) {
+        "" => Some(1),
+        "k" => Some(1000),
+        "m" => Some(1_000_000),
+        "g" => Some(1_000_000_000),
+        "ki" => Some(1 << 10),
+        "mi" => Some(1 << 20),
+        "gi" => Some(1 << 30),
+        _ => None,
+    };
+    let number = text[..digits].parse::<u64>().ok();
+    number
+        .zip(factor)
+        .and_then(|(number, factor)| number.checked_mul(factor))
+        .ok_or_else(|| "expected a number of bytes such as 500000000, 500MB or 4GiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_read_with_their_unit() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("3k", 3000),
+            ("500MB", 500_000_000),
+            ("4GiB", 4 << 30),
+            ("2 Mi", 2 << 20),
+            ("7B", 7),
+        ] {
+            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "1.5G", "12x", "99999999999G"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_environment() {
+        let environment = Environment { path: Some("env.gguf".into()), max_kv: Some(7), ..Environment::default() };
+        let flag = ModelArgs { gguf: Some("flag.gguf".into()), ..ModelArgs::default() };
+        assert_eq!(flag.path(&environment).expect("given"), PathBuf::from("flag.gguf"));
+        assert_eq!(ModelArgs::default().path(&environment).expect("given"), PathBuf::from("env.gguf"));
+        let error = ModelArgs::default().path(&Environment::default()).expect_err("nothing says which");
+        assert!(error.to_string().contains("--gguf") && error.to_string().contains("GPT_OSS_GGUF_PATH"), "{error}");
+        let limits = LimitArgs { max_kv: Some(9), ..LimitArgs::default() };
+        assert_eq!(limits.load_options(&environment).max_kv_tokens, Some(9));
+        assert_eq!(LimitArgs::default().load_options(&environment).max_kv_tokens, Some(7));
+    }
+}

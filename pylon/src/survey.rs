@@ -1,0 +1,101 @@
+//! What this machine can compute with, and what there is to run: found by looking, without starting a model or a server.
+
+use serde::Serialize;
+
+use crate::adapters::{self, Adapter};
+use crate::catalogue::{self, FoundModel};
+use crate::environment::Environment;
+use crate::machine::Machine;
+
+/// Everything `pylon doctor` and `pylon compute` know.
+#[derive(Debug, Serialize)]
+pub struct Survey {
+    pub version: &'static str,
+    pub machine: Machine,
+    pub adapters: Vec<Adapter>,
+    pub backends: Vec<BackendState>,
+    pub models: Vec<FoundModel>,
+    /// Ids of the models that can be served.
+    pub model_ids: Vec<String>,
+    /// A model can run here.
+    pub can_run: bool,
+    /// What stands in the way, and what is worth knowing.
+    pub findings: Vec<String>,
+}
+
+/// One way to compute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BackendState {
+    /// As `--backend` has it: `cpu` or `gpu`.
+    pub backend: &'static str,
+    pub device: String,
+    pub ready: bool,
+    /// `--backend auto` takes it for a model that fits.
+    pub automatic: bool,
+    /// Why it is not ready, or what to expect of it.
+    pub remark: Option<String>,
+}
+
+impl Survey {
+    /// Looks at everything.
+    pub fn take(environment: &Environment) -> Self {
+        let machine = Machine::look();
+        let adapters = pollster::block_on(adapters::list());
+        let models = catalogue::search(environment);
+        let backends = backends(&machine, &adapters);
+        let model_ids: Vec<String> =
+            models.iter().filter(|model| model.supported).map(|model| model.id.clone()).collect();
+        let can_run = !model_ids.is_empty() && backends.iter().any(|backend| backend.ready);
+        let findings = findings(&machine, &adapters, &models);
+        Self { version: env!("CARGO_PKG_VERSION"), machine, adapters, backends, models, model_ids, can_run, findings }
+    }
+}
+
+fn backends(machine: &Machine, adapters: &[Adapter]) -> Vec<BackendState> {
+    let has_gpu = adapters.iter().any(|adapter| adapter.usable && !adapter.software);
+    let plural = if machine.threads == 1 { "" } else { "s" };
+    let cpu = BackendState {
+        backend: "cpu",
+        device: format!("{} thread{plural}, {}", machine.threads, machine.instruction_set),
+        ready: true,
+        automatic: !has_gpu,
+        remark: None,
+    };
+    let gpus = adapters.iter().map(|adapter| BackendState {
+        backend: "gpu",
+        device: format!("{} ({}, {})", adapter.name, adapter.api, adapter.kind),
+        ready: adapter.usable,
+        automatic: adapter.usable && !adapter.software,
+        remark: match (&adapter.obstacle, adapter.software) {
+            (Some(obstacle), _) => Some(obstacle.clone()),
+            (None, true) => Some("a software adapter: right, but slower than the cpu backend".to_owned()),
+            (None, false) => None,
+        },
+    });
+    std::iter::once(cpu).chain(gpus).collect()
+}
+
+fn findings(machine: &Machine, adapters: &[Adapter], models: &[FoundModel]) -> Vec<String> {
+    let mut findings = Vec::new();
+    if adapters.is_empty() {
+        findings.push("No GPU adapter was found: install a Vulkan driver, or use the CPU backend.".to_owned());
+    }
+    if models.is_empty() {
+        findings.push(
+            "No model was found: set GPT_OSS_GGUF_PATH to a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org."
+                .to_owned(),
+        );
+    } else if !models.iter().any(|model| model.supported) {
+        findings.push("None of the GGUF files that were found can be run; see the reasons.".to_owned());
+    }
+    let memory_bytes = machine.memory.map_or(u64::MAX, |memory| memory.total_bytes);
+    for model in models.iter().filter(|model| model.supported && model.file_bytes > memory_bytes) {
+        findings.push(format!(
+            "{} ({:.1} GB) is larger than this machine's memory ({:.1} GB): its experts will be read from disk again and again.",
+            model.id,
+            model.file_bytes as f64 / 1e9,
+            memory_bytes as f64 / 1e9
+        ));
+    }
+    findings
+}

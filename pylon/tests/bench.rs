@@ -1,0 +1,112 @@
+//! `pylon bench`: what it reports adds up, and what it cannot do it says.
+
+mod support;
+
+use serde_json::Value;
+use support::{finish, nano, pylon, run};
+
+const SMALL: [&str; 6] = ["--prompt-tokens", "96", "--new-tokens", "16", "--repeat", "2"];
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+#[track_caller]
+fn report(backend: &str, flags: &[&str]) -> Value {
+    let run = run(&[&["bench", "--gguf", nano(), "--backend", backend, "--json"], &SMALL[..], flags].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    run.json()
+}
+
+/// What holds on either backend.
+#[track_caller]
+fn adds_up(report: &Value) {
+    let cold = &report["cold"];
+    let tokens = number(&cold["time_to_first_token_ms"]) * number(&cold["prefill_tokens_per_second"]) / 1e3;
+    assert!((tokens - 96.0).abs() < 1e-6, "{tokens} tokens of a prompt of 96");
+    for (run, steps) in [("cold", 15), ("warm", 30)] {
+        let between = &report[run]["between_tokens_ms"];
+        assert_eq!(between["samples"], steps);
+        let percentiles = ["p50", "p90", "p99", "max"].map(|name| number(&between[name]));
+        assert!(percentiles[0] > 0.0 && percentiles.is_sorted(), "{percentiles:?}");
+        assert!(number(&report[run]["decode_tokens_per_second"]) > 0.0);
+    }
+    assert_eq!(report["prefix_hit"]["reused_tokens"], 95);
+    assert!(number(&report["prefix_hit"]["time_to_first_token_ms"]) > 0.0);
+    // models/nano: 6 layers, 4 of 8 experts. Everything is 3.05 MB, of which the chosen halves are read.
+    let weights = number(&report["weight_bytes_per_token"]);
+    assert!((1.5e6..2.5e6).contains(&weights), "{weights} bytes of weights per token");
+    let moved = number(&report["weight_bytes_per_second"]);
+    assert!((moved / (weights * number(&report["warm"]["decode_tokens_per_second"])) - 1.0).abs() < 1e-6);
+}
+
+#[test]
+fn the_cpu_is_measured_beside_its_memory() {
+    let report = report("cpu", &["--threads", "1"]);
+    adds_up(&report);
+    assert_eq!(report["threads"], 1);
+    assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("CPU: 1 thread,")), "{report}");
+    let memory = number(&report["memory_bytes_per_second"]);
+    assert!((1e8..1e13).contains(&memory), "{memory} bytes/s");
+    let share = number(&report["memory_share"]);
+    assert!((share / (number(&report["weight_bytes_per_second"]) / memory) - 1.0).abs() < 1e-6);
+    assert_eq!(report["compare"], Value::Null);
+}
+
+#[test]
+fn the_gpu_is_measured_without() {
+    let report = report("gpu", &[]);
+    adds_up(&report);
+    assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("GPU: ")), "{report}");
+    assert_eq!((&report["threads"], &report["memory_share"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn the_table_has_every_run() {
+    let run = run(&[&["bench", "--gguf", nano(), "--backend", "cpu"], &SMALL[..]].concat());
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    for word in ["cold", "warm", "prefix hit", "p99", "weights read per token", "tokens/s"] {
+        assert!(run.stdout.contains(word), "{word}: {}", run.stdout);
+    }
+}
+
+#[test]
+fn fewer_layers_read_less() {
+    let all = number(&report("cpu", &[])["weight_bytes_per_token"]);
+    let two = number(&report("cpu", &["--layers", "2"])["weight_bytes_per_token"]);
+    assert!(two < all / 2.0, "{two} of {all}");
+}
+
+#[test]
+fn a_comparison_needs_what_it_compares_with() {
+    let empty = tempfile::tempdir().expect("a folder");
+    let mut command = pylon();
+    command.args(["bench", "--gguf", nano(), "--compare", "llama-bench"]).env("PATH", empty.path());
+    let absent = finish(&mut command, b"");
+    assert_eq!(absent.code, 2);
+    assert!(absent.stderr.contains("not on the PATH") && absent.stderr.contains("cmake"), "{}", absent.stderr);
+    for flags in [&["--compare", "other"][..], &["--repeat", "0"], &["--new-tokens", "1"], &["--prompt-tokens", "0"]] {
+        let refused = run(&[&["bench", "--gguf", nano()], flags].concat());
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        assert!(refused.stderr.contains(flags[0]), "{}", refused.stderr);
+    }
+}
+
+/// The first Ctrl-C ends what is going on, between two tokens.
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_it() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    let mut command = pylon();
+    command.args(["bench", "--gguf", nano(), "--backend", "cpu", "--repeat", "1000000"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut errors = BufReader::new(child.stderr.take().expect("piped"));
+    let mut line = String::new();
+    errors.read_line(&mut line).expect("UTF-8");
+    assert!(line.contains("CPU"), "it measures now: {line}");
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(kill.success());
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+}

@@ -1,0 +1,170 @@
+//! `pylon doctor` and `pylon compute`: what they find in a home that the test furnishes.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Run, finish, nano, pylon};
+use tempfile::TempDir;
+
+/// A home and a current folder of the test's own.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let home = Self(tempfile::tempdir().expect("a folder"));
+        fs::create_dir(home.path().join("here")).expect("a folder");
+        home
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Puts the demo model at `place` below the home.
+    fn furnish(&self, place: &str) {
+        let file = self.path().join(place);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("folders");
+        fs::copy(nano(), file).expect("copied");
+    }
+
+    fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+        let mut command = pylon();
+        for name in ["HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE"] {
+            command.env_remove(name);
+        }
+        command.args(arguments).env("HOME", self.path()).env("USERPROFILE", self.path());
+        command.envs(variables.iter().copied()).current_dir(self.path().join("here"));
+        finish(&mut command, b"")
+    }
+
+    fn json(&self, command: &str, variables: &[(&str, &str)], code: i32) -> Value {
+        let run = self.run(&[command, "--json"], variables);
+        assert_eq!(run.code, code, "{}{}", run.stdout, run.stderr);
+        run.json()
+    }
+}
+
+fn strings(values: &Value, field: &str) -> Vec<String> {
+    let text = |value: &Value| value[field].as_str().expect("a string").to_owned();
+    values.as_array().expect("an array").iter().map(text).collect()
+}
+
+#[test]
+fn without_a_model_nothing_can_run() {
+    let home = Home::new();
+    let report = home.json("doctor", &[], 1);
+    assert_eq!(report["can_run"], false);
+    assert!(report["findings"][0].as_str().is_some_and(|finding| finding.contains("No model")), "{report}");
+    let run = home.run(&["doctor"], &[]);
+    assert!(run.code == 1 && run.stdout.contains("Nothing can run"), "{}", run.stdout);
+}
+
+#[test]
+fn models_are_found_where_people_keep_them() {
+    let home = Home::new();
+    home.furnish("here/current.gguf");
+    home.furnish("models/nested/deep.gguf");
+    home.furnish(".cache/llama.cpp/cached.gguf");
+    let hub = ".cache/huggingface/hub/models--ggml-org--gpt-oss";
+    home.furnish(&format!("{hub}/snapshots/abc/hub.gguf"));
+    #[cfg(unix)]
+    {
+        let snapshots = home.path().join(hub).join("snapshots");
+        fs::create_dir(snapshots.join("def")).expect("a folder");
+        std::os::unix::fs::symlink(snapshots.join("abc/hub.gguf"), snapshots.join("def/hub.gguf")).expect("a link");
+    }
+    let report = home.json("doctor", &[], 0);
+    let mut ids = strings(&report["models"], "id");
+    ids.sort();
+    if cfg!(target_os = "macos") {
+        ids.retain(|id| id != "cached");
+        assert_eq!(ids, ["current", "deep", "hub"]);
+    } else {
+        assert_eq!(ids, ["cached", "current", "deep", "hub"], "the linked file counts once");
+    }
+    for model in report["models"].as_array().expect("an array") {
+        assert_eq!(
+            (&model["supported"], &model["details"]["layers"]),
+            (&Value::from(true), &Value::from(6)),
+            "{model}"
+        );
+    }
+    assert_eq!(report["model_ids"].as_array().expect("an array").len(), ids.len());
+}
+
+#[test]
+fn what_cannot_run_says_why() {
+    let home = Home::new();
+    home.furnish("here/good.gguf");
+    let here = home.path().join("here");
+    fs::write(here.join("cut.gguf"), &support::nano_bytes()[..1_000_000]).expect("written");
+    fs::write(here.join("junk.gguf"), b"hello").expect("written");
+    let mut other = support::nano_bytes();
+    let at = other.windows(7).position(|bytes| bytes == b"gpt-oss").expect("the architecture's name");
+    other[at..at + 7].copy_from_slice(b"gpt-mop");
+    fs::write(here.join("other.gguf"), other).expect("written");
+
+    let report = home.json("doctor", &[], 0);
+    let reason = |id: &str| {
+        let models = report["models"].as_array().expect("an array");
+        models.iter().find(|model| model["id"] == id).expect("found")["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(reason("good"), "");
+    assert!(reason("other").contains("gpt-mop"), "{report}");
+    assert!(reason("cut").contains("cut.gguf") && reason("junk").contains("GGUF"), "{report}");
+    assert_eq!(report["model_ids"], serde_json::json!(["good"]));
+    let vocabulary = home.run(&["doctor"], &[("GPT_OSS_GGUF_PATH", support::o200k())]).stdout;
+    let line = vocabulary.lines().find(|line| line.contains("o200k")).expect("it is listed");
+    assert!(line.contains("token_embd.weight is missing") && line.contains("more like it"), "{line}");
+    let text = home.run(&["doctor", "--verbose"], &[]).stdout;
+    for word in ["not supported", "gpt-mop", "6 layers", "Can run and serve: good", "threads", "GPU adapters"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+}
+
+#[test]
+fn the_environment_s_model_comes_first_under_its_name() {
+    let home = Home::new();
+    home.furnish("here/current.gguf");
+    let variables = [("GPT_OSS_GGUF_PATH", nano()), ("GPT_OSS_GGUF_MODEL_ID", "demo")];
+    for command in ["doctor", "compute"] {
+        assert_eq!(home.json(command, &variables, 0)["model_ids"], serde_json::json!(["demo", "current"]));
+    }
+    let absent = home.json("doctor", &[("GPT_OSS_GGUF_PATH", "absent.gguf")], 0);
+    let reason = absent["models"][0]["reason"].as_str().expect("a reason");
+    assert!(reason.contains("absent.gguf"), "{reason}");
+}
+
+#[test]
+fn the_machine_is_described() {
+    let home = Home::new();
+    let report = home.json("doctor", &[], 1);
+    let machine = &report["machine"];
+    assert!(machine["threads"].as_u64().is_some_and(|threads| threads > 0), "{machine}");
+    let memory = |name: &str| machine["memory"][name].as_u64().expect("bytes");
+    assert!(memory("available_bytes") <= memory("total_bytes") && memory("total_bytes") > 1 << 28, "{machine}");
+    if cfg!(target_arch = "aarch64") {
+        assert!(machine["simd"].as_array().is_some_and(|simd| simd.contains(&"neon".into())), "{machine}");
+    }
+    for adapter in report["adapters"].as_array().expect("an array") {
+        let largest = adapter["max_buffer_bytes"].as_u64().expect("bytes");
+        assert!(adapter["usable"] != true || largest >= 256 << 20, "WebGPU's default is the least: {adapter}");
+    }
+}
+
+#[test]
+fn compute_lists_backends_in_both_spellings() {
+    let home = Home::new();
+    home.furnish("here/current.gguf");
+    let list = home.run(&["compute", "list"], &[]);
+    assert_eq!((list.code, &list.stdout), (0, &home.run(&["compute"], &[]).stdout), "{}", list.stderr);
+    assert!(list.stdout.starts_with("cpu  ") && list.stdout.contains("model  current: ready"), "{}", list.stdout);
+    let json = home.run(&["compute", "list", "--json"], &[]).json();
+    assert_eq!((&json["backends"][0]["backend"], &json["backends"][0]["ready"]), (&"cpu".into(), &true.into()));
+    let automatic =
+        json["backends"].as_array().expect("an array").iter().filter(|backend| backend["automatic"] == true);
+    assert!(automatic.count() >= 1, "{json}");
+}
