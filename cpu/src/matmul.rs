@@ -16,7 +16,7 @@ pub(crate) const TILE_ROWS: usize = 16;
 /// Tokens from which interleaving sixteen rows pays.
 const PANEL_TOKENS: usize = 4;
 /// Weights of one task when there are not: large enough to stream, small enough to share out evenly.
-const TASK_BYTES: usize = 32 << 10;
+const TASK_BYTES: usize = 64 << 10;
 /// Tasks that each thread gets at least, where there are rows enough.
 const TASKS_PER_THREAD: usize = 3;
 
@@ -204,5 +204,6 @@ pub(crate) fn rows_per_task(matrix: &Matrix<'_>, total_rows: usize, tokens: usiz
         return TILE_ROWS;
     }
     let share = total_rows.div_ceil(threads * TASKS_PER_THREAD);
-    (TASK_BYTES / matrix.row_bytes()).max(1).min(share.next_multiple_of(TILE_ROWS))
+    // Whole fours of rows, which the kernels take at once.
+    (TASK_BYTES / matrix.row_bytes()).next_multiple_of(4).max(4).min(share.next_multiple_of(TILE_ROWS))
 }

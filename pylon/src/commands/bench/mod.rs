@@ -103,6 +103,9 @@ async fn measure_all(
     rival: Option<&Path>,
     host: &ConsoleHost,
 ) -> Result<Report, CliError> {
+    if cfg!(debug_assertions) {
+        note("pylon: this is a development build; measure with `cargo build --release -p pylon`");
+    }
     let mut opened = backend::open(request, host).await.map_err(|error| in_flags(error.error))?;
     opened.announce(request);
     let on_cpu = !opened.model.is_on_gpu();
