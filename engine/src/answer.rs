@@ -5,8 +5,8 @@ use std::rc::Rc;
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Event, FinishReason, LoadOptions, Prompt, Stage, TokenInfo, TopToken};
-use gptoss_text::harmony::{self, Conversation, DeveloperMessage, Message, Parser, Renderer, SystemMessage, Turn};
-use gptoss_text::{Special, Tokenizer, UnknownToken};
+use gptoss_text::harmony::{self, Conversation, DeveloperMessage, Message, Renderer, SystemMessage, Turn};
+use gptoss_text::{Special, Tokenizer};
 use web_time::Instant;
 
 use crate::backend::{Backend, Prediction};
@@ -15,7 +15,7 @@ use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
 use crate::load::{load, open_gpu, preflight, tokenizer};
 use crate::model::Model;
 use crate::sampling::{Draw, Sampler};
-use crate::stop::StopFilter;
+use crate::speech::{Reading, Speech};
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
@@ -34,6 +34,7 @@ pub struct AnswerLimits {
     pub max_new_tokens: u32,
     /// Text that ends the answer when it appears on the final channel; it is not part of the answer.
     pub stop: Vec<String>,
+    pub reading: Reading,
     /// Keep the KV cache of the longest common beginning with the last conversation.
     pub reuse_prefix: bool,
 }
@@ -46,13 +47,13 @@ pub struct Answer {
     pub tokens: Vec<u32>,
     /// Tokens of the prompt that were in the KV cache already.
     pub reused_tokens: u32,
-    /// What was said, by channel; whole, also when a stop sequence ended it.
+    /// What was said, by channel; whole, also when a stop sequence ended it. Empty unless it was read as Harmony.
     pub turn: Turn,
     final_text: String,
 }
 
 impl Answer {
-    /// Text of the final channel, up to a stop sequence.
+    /// Text of the final channel, or all text that was not read as Harmony, up to a stop sequence.
     pub fn final_text(&self) -> &str {
         &self.final_text
     }
@@ -110,8 +111,11 @@ impl<B: Backend> Engine<B> {
             Ok((tokens, sampler))
         })
         .await?;
-        let limits =
-            AnswerLimits { max_new_tokens: prompt.max_new_tokens, stop: prompt.stop.clone(), reuse_prefix: false };
+        let limits = AnswerLimits {
+            max_new_tokens: prompt.max_new_tokens,
+            stop: prompt.stop.clone(),
+            ..AnswerLimits::default()
+        };
         self.answer_tokens(&tokens, sampler, &limits, host).await
     }
 
@@ -177,7 +181,7 @@ impl<B: Backend> Engine<B> {
         let mut last = begin;
         let mut first_token_ms = None;
         let mut tokens = Vec::new();
-        let mut speech = Speech::new(&self.tokenizer, &limits.stop);
+        let mut speech = Speech::new(&self.tokenizer, limits.reading, &limits.stop);
         let reason = loop {
             if tokens.len() as u32 >= limits.max_new_tokens {
                 break FinishReason::MaxTokens;
@@ -192,8 +196,8 @@ impl<B: Backend> Engine<B> {
                 index: decoded as u32,
                 id: token,
                 text,
-                channel: speech.heard.channel,
-                recipient: speech.heard.recipient.clone(),
+                channel: speech.channel,
+                recipient: speech.recipient.clone(),
                 probability: self.probability(&prediction, token),
                 entropy_nats: prediction.entropy_nats,
                 top: self.top_tokens(&prediction),
@@ -205,7 +209,7 @@ impl<B: Backend> Engine<B> {
                 Some(Special::Call) => break FinishReason::Call,
                 _ => {}
             }
-            if speech.heard.stopped {
+            if speech.stopped {
                 break FinishReason::StopSequence;
             }
             if self.model.room() == 0 {
@@ -298,83 +302,4 @@ struct Prefill {
 
 fn rate(count: usize, seconds: f64) -> Option<f64> {
     (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
-}
-
-/// What the model says, followed token by token.
-struct Speech {
-    parser: Parser,
-    heard: Heard,
-}
-
-/// Where the speech is, and what of it can be seen.
-#[derive(Default)]
-struct Heard {
-    stop: StopFilter,
-    final_text: String,
-    channel: Option<telemetry::Channel>,
-    recipient: Option<String>,
-    /// A stop sequence was completed on the final channel.
-    stopped: bool,
-}
-
-impl Speech {
-    fn new(tokenizer: &Tokenizer, stop: &[String]) -> Self {
-        Self { parser: Parser::new(tokenizer), heard: Heard { stop: StopFilter::new(stop), ..Heard::default() } }
-    }
-
-    /// Returns the visible text that the token completed.
-    fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String, UnknownToken> {
-        let events = self.parser.push(tokenizer, token)?;
-        Ok(self.heard.follow(events))
-    }
-
-    fn finish(mut self) -> (Turn, String) {
-        let (events, turn) = self.parser.finish();
-        self.heard.follow(events);
-        (turn, self.heard.final_text)
-    }
-}
-
-impl Heard {
-    fn follow(&mut self, events: Vec<harmony::Event>) -> String {
-        let mut visible = String::new();
-        for event in events {
-            match event {
-                harmony::Event::Header(header) => {
-                    self.recipient = header.called_tool().map(str::to_owned);
-                    self.channel = Some(match (&self.recipient, &header.channel) {
-                        (Some(_), _) => telemetry::Channel::ToolCall,
-                        (None, Some(harmony::Channel::Analysis)) => telemetry::Channel::Analysis,
-                        (None, Some(harmony::Channel::Commentary)) => telemetry::Channel::Commentary,
-                        // Text without a channel, or on one that is not known, is shown: nothing is lost.
-                        (None, _) => telemetry::Channel::Final,
-                    });
-                }
-                harmony::Event::Text(text) => self.hear(&text, &mut visible),
-                harmony::Event::MessageEnd(_) => {
-                    // What was held back was no stop sequence.
-                    let rest = self.stop.finish();
-                    self.show(&rest, &mut visible);
-                    (self.channel, self.recipient) = (None, None);
-                }
-                harmony::Event::Stop(_) | harmony::Event::Ignored(_) => {}
-            }
-        }
-        visible
-    }
-
-    fn hear(&mut self, text: &str, visible: &mut String) {
-        if self.channel != Some(telemetry::Channel::Final) {
-            visible.push_str(text);
-        } else if !self.stopped {
-            let (shown, stopped) = self.stop.push(text);
-            self.show(&shown, visible);
-            self.stopped = stopped;
-        }
-    }
-
-    fn show(&mut self, text: &str, visible: &mut String) {
-        self.final_text.push_str(text);
-        visible.push_str(text);
-    }
 }

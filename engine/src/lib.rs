@@ -27,6 +27,7 @@ mod program;
 pub mod reference;
 mod residency;
 mod sampling;
+mod speech;
 mod stop;
 mod upload;
 mod weights;
@@ -43,3 +44,4 @@ pub use load::{Header, Preflight, load, model_info, open_gpu, plan_options, pref
 pub use model::Model;
 pub use plan::{DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 pub use sampling::{Draw, Sampler};
+pub use speech::Reading;

@@ -472,7 +472,8 @@ fn display_name(info: &wgpu::AdapterInfo) -> String {
     }
 }
 
-fn is_software(info: &wgpu::AdapterInfo) -> bool {
+/// True for adapters that compute on the CPU: right, but slow.
+pub fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = format!("{} {}", info.name, info.driver).to_lowercase();
     info.device_type == wgpu::DeviceType::Cpu || name.contains("swiftshader") || name.contains("llvmpipe")
 }

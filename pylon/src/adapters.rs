@@ -1,5 +1,6 @@
 //! The GPU adapters of this machine, whether or not the engine would take them.
 
+use gptoss_kernels::gpu::is_software;
 use serde::Serialize;
 
 /// What faster tiers of kernels could use, by the names of the WebGPU specification.
@@ -40,10 +41,8 @@ pub async fn list() -> Vec<Adapter> {
 fn describe(adapter: &wgpu::Adapter) -> Adapter {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     let obstacle = obstacle(&limits);
-    let name = format!("{} {}", info.name, info.driver).to_lowercase();
     Adapter {
-        software: info.device_type == wgpu::DeviceType::Cpu
-            || ["llvmpipe", "swiftshader"].iter().any(|software| name.contains(software)),
+        software: is_software(&info),
         api: format!("{:?}", info.backend),
         kind: match info.device_type {
             wgpu::DeviceType::DiscreteGpu => "discrete GPU",

@@ -4,25 +4,14 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use gptoss_engine::Host;
-use gptoss_telemetry::{Channel, Event, FinishReason, Sequencer, Stage, StageStatus, TokenInfo};
+use gptoss_telemetry::{Event, Sequencer};
 
 use crate::account::Account;
-use crate::continuation::Continuation;
 use crate::error::CliError;
 use crate::interrupt::Interrupts;
 use crate::load_bars::LoadBars;
 use crate::output::Output;
 use crate::transcript::Transcript;
-
-/// What is made of the generated tokens.
-pub enum Voice {
-    /// Nothing: a benchmark, or only loading.
-    Silent,
-    /// The messages of a conversation.
-    Harmony(Transcript),
-    /// Text that is not read as Harmony.
-    Plain(Continuation),
-}
 
 /// How events reach standard output.
 enum Form {
@@ -43,7 +32,8 @@ pub struct ConsoleHost {
 struct State {
     output: Output,
     form: Form,
-    voice: Voice,
+    /// What is made of the generated tokens; `None`: nothing, for a benchmark or while loading.
+    transcript: Option<Transcript>,
     bars: LoadBars,
     account: Account,
     /// The first error of writing; the engine is asked to stop then.
@@ -52,20 +42,20 @@ struct State {
 
 impl ConsoleHost {
     /// Prints text.
-    pub fn text(voice: Voice, interrupts: &Interrupts) -> Self {
-        Self::new(Form::Text, voice, interrupts)
+    pub fn text(transcript: Option<Transcript>, interrupts: &Interrupts) -> Self {
+        Self::new(Form::Text, transcript, interrupts)
     }
 
     /// Prints events as JSON lines; `run_id` numbers this run.
-    pub fn json(voice: Voice, run_id: u64, interrupts: &Interrupts) -> Self {
-        Self::new(Form::Json { sequencer: Sequencer::new(run_id), begin: Instant::now() }, voice, interrupts)
+    pub fn json(run_id: u64, interrupts: &Interrupts) -> Self {
+        Self::new(Form::Json { sequencer: Sequencer::new(run_id), begin: Instant::now() }, None, interrupts)
     }
 
-    fn new(form: Form, voice: Voice, interrupts: &Interrupts) -> Self {
+    fn new(form: Form, transcript: Option<Transcript>, interrupts: &Interrupts) -> Self {
         let state = State {
             output: Output::new(),
             form,
-            voice,
+            transcript,
             bars: LoadBars::default(),
             account: Account::default(),
             failure: None,
@@ -74,13 +64,8 @@ impl ConsoleHost {
     }
 
     /// From now on tokens are shown this way.
-    pub fn set_voice(&self, voice: Voice) {
-        self.state.borrow_mut().voice = voice;
-    }
-
-    /// A stop sequence ended the text, and not the user.
-    pub fn is_stopped_by_text(&self) -> bool {
-        self.state.borrow().is_stopped_by_text()
+    pub fn set_transcript(&self, transcript: Transcript) {
+        self.state.borrow_mut().transcript = Some(transcript);
     }
 
     /// What was counted.
@@ -104,10 +89,9 @@ impl ConsoleHost {
             return Err(failure);
         }
         state.bars.clear();
-        let (rest, text) = match &mut state.voice {
-            Voice::Silent => (String::new(), String::new()),
-            Voice::Harmony(transcript) => (transcript.interrupt(), transcript.final_text().to_owned()),
-            Voice::Plain(continuation) => (continuation.close(), continuation.text().to_owned()),
+        let (rest, text) = match &mut state.transcript {
+            None => (String::new(), String::new()),
+            Some(transcript) => (transcript.interrupt(), transcript.final_text().to_owned()),
         };
         if matches!(state.form, Form::Text) {
             state.output.text(rest)?;
@@ -129,17 +113,13 @@ impl Host for ConsoleHost {
 
     fn cancelled(&self) -> bool {
         let state = self.state.borrow();
-        self.interrupts.is_pending() || state.failure.is_some() || state.is_stopped_by_text()
+        self.interrupts.is_pending() || state.failure.is_some()
     }
 }
 
 impl State {
-    fn is_stopped_by_text(&self) -> bool {
-        matches!(&self.voice, Voice::Plain(continuation) if continuation.is_stopped())
-    }
-
-    fn write(&mut self, mut event: Event) -> Result<(), CliError> {
-        let shown = self.voice_of(&mut event);
+    fn write(&mut self, event: Event) -> Result<(), CliError> {
+        let shown = self.text_of(&event);
         match &mut self.form {
             Form::Text if shown.is_empty() => Ok(()),
             Form::Text => {
@@ -153,50 +133,12 @@ impl State {
         }
     }
 
-    /// The text that an event makes visible. Where the text is no Harmony, the event is told what the text is.
-    fn voice_of(&mut self, event: &mut Event) -> String {
-        let stopped_by_text = self.is_stopped_by_text();
-        match (&mut self.voice, event) {
-            (Voice::Harmony(transcript), Event::Token(token)) => transcript.push(token),
-            (Voice::Harmony(transcript), Event::Finished { final_text, .. }) => transcript.finish(final_text),
-            (Voice::Plain(continuation), Event::Token(token)) => {
-                let shown = continuation.push(token.id);
-                *token =
-                    TokenInfo { text: shown.clone(), channel: Some(Channel::Final), recipient: None, ..token.clone() };
-                shown
-            }
-            (Voice::Plain(continuation), Event::Finished { final_text, analysis_text, tool_calls, .. }) => {
-                let shown = continuation.finish();
-                *final_text = continuation.text().to_owned();
-                analysis_text.clear();
-                tool_calls.clear();
-                shown
-            }
-            // The engine was told to stop because the text is complete.
-            (Voice::Plain(_), Event::Stage { stage: Stage::Decode, status, .. }) if stopped_by_text => {
-                if *status == StageStatus::Cancelled {
-                    *status = StageStatus::Completed;
-                }
-                String::new()
-            }
+    /// The text that an event makes visible.
+    fn text_of(&mut self, event: &Event) -> String {
+        match (&mut self.transcript, event) {
+            (Some(transcript), Event::Token(token)) => transcript.push(token),
+            (Some(transcript), Event::Finished { final_text, .. }) => transcript.finish(final_text),
             _ => String::new(),
         }
-    }
-}
-
-impl ConsoleHost {
-    /// Reports the end of a plain text that a stop sequence ended: the engine knows nothing of it.
-    pub fn emit_stop_sequence(&self) {
-        let account = self.account();
-        self.emit(Event::Finished {
-            reason: FinishReason::StopSequence,
-            new_tokens: account.new_tokens(),
-            final_text: String::new(),
-            analysis_text: String::new(),
-            tool_calls: Vec::new(),
-            prefill_tokens_per_second: account.prefill_tokens_per_second(),
-            decode_tokens_per_second: account.decode_tokens_per_second(),
-            time_to_first_token_ms: account.time_to_first_token_ms(),
-        });
     }
 }

@@ -10,7 +10,6 @@ mod backend;
 mod catalogue;
 mod cli;
 mod commands;
-mod continuation;
 mod date;
 mod environment;
 mod error;

@@ -1,4 +1,4 @@
-//! A Harmony answer as text for a terminal: the channels one below the other, as the tokens come.
+//! An answer as text for a terminal: the channels one below the other, as the tokens come.
 
 use gptoss_telemetry::{Channel, TokenInfo};
 
@@ -7,6 +7,8 @@ use gptoss_telemetry::{Channel, TokenInfo};
 pub struct Transcript {
     /// Print the reasoning too, and name the channels.
     show_analysis: bool,
+    /// Print the text as it is: no line break is added.
+    raw: bool,
     /// The message that is being printed.
     open: Option<Channel>,
     /// Nothing was printed since the last line break.
@@ -18,6 +20,11 @@ pub struct Transcript {
 impl Transcript {
     pub fn new(show_analysis: bool) -> Self {
         Self { show_analysis, at_line_start: true, ..Self::default() }
+    }
+
+    /// Text to be left as it is.
+    pub fn raw() -> Self {
+        Self { raw: true, ..Self::new(false) }
     }
 
     /// What a token adds.
@@ -46,7 +53,7 @@ impl Transcript {
     /// A line break, if the last line is not complete.
     pub fn interrupt(&mut self) -> String {
         self.open = None;
-        if std::mem::replace(&mut self.at_line_start, true) { String::new() } else { "\n".to_owned() }
+        if std::mem::replace(&mut self.at_line_start, true) || self.raw { String::new() } else { "\n".to_owned() }
     }
 
     /// Text of the final channel that was printed so far.

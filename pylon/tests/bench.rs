@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{finish, nano, pylon, run};
+use support::{Mortal, finish, nano, pylon, run};
 
 const SMALL: [&str; 6] = ["--prompt-tokens", "96", "--new-tokens", "16", "--repeat", "2"];
 
@@ -101,7 +101,8 @@ fn ctrl_c_ends_it() {
 
     let mut command = pylon();
     command.args(["bench", "--gguf", nano(), "--backend", "cpu", "--repeat", "1000000"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let Mortal(child) = &mut Mortal(child);
     let mut errors = BufReader::new(child.stderr.take().expect("piped"));
     let mut line = String::new();
     errors.read_line(&mut line).expect("UTF-8");

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use gptoss_telemetry::{Channel, Envelope, Event, FinishReason, Stage};
 use serde::Deserialize;
-use support::{Folder, Run, finish, nano, pylon, repository_file, run, run_with_input};
+use support::{Folder, Mortal, Run, finish, nano, pylon, repository_file, run, run_with_input};
 
 /// Case 14: no reasoning to speak of, and an answer long enough to be stopped.
 const PLANETS: [&str; 6] = ["--prompt", "List the planets in order.", "--reasoning", "low", "--date", "2025-07-04"];
@@ -368,7 +368,8 @@ fn ctrl_c_ends_an_answer() {
     let mut command = pylon();
     command.args(["infer", "--gguf", nano(), "--backend", "cpu", "--no-harmony", "--prompt", "x"]);
     command.args(["--layers", "0", "--max-kv", "131072", "--max-tokens", "131000"]);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let Mortal(child) = &mut Mortal(child);
     let mut output = child.stdout.take().expect("piped");
     let mut first = [0; 1];
     output.read_exact(&mut first).expect("it answers");

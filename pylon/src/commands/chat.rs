@@ -14,7 +14,7 @@ use crate::backend::AnyModel;
 use crate::commands::infer::{Settings, ended_early, sampler};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::{ConsoleHost, Voice};
+use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::output::note;
 use crate::transcript::Transcript;
@@ -75,11 +75,15 @@ fn answer(
     history: &History,
     interrupts: &Interrupts,
 ) -> Result<Option<Vec<AssistantMessage>>, CliError> {
-    let host = ConsoleHost::text(Voice::Harmony(Transcript::new(settings.show_analysis)), interrupts);
+    let host = ConsoleHost::text(Some(Transcript::new(settings.show_analysis)), interrupts);
     let tokens = Renderer::default().tokens(&engine.tokenizer, &history.conversation);
     let sampler = sampler(Sampling { seed: settings.sampling.seed.wrapping_add(history.turn), ..settings.sampling })?;
-    let limits =
-        AnswerLimits { max_new_tokens: settings.max_new_tokens, stop: settings.stop.clone(), reuse_prefix: true };
+    let limits = AnswerLimits {
+        max_new_tokens: settings.max_new_tokens,
+        stop: settings.stop.clone(),
+        reuse_prefix: true,
+        ..AnswerLimits::default()
+    };
     let result = pollster::block_on(engine.answer_tokens(&tokens, sampler, &limits, &host));
     if let Ok(answer) = &result {
         host.set_reused(answer.reused_tokens);

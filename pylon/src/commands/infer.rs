@@ -5,17 +5,16 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
-use gptoss_engine::{AnswerLimits, Backend, Engine, Host, Sampler, StageError, in_stage};
+use gptoss_engine::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
 use gptoss_telemetry::{Effort, Event, FinishReason, Prompt, Sampling, Stage};
 
 use crate::backend::{self, AnyModel, LoadRequest};
 use crate::commands::chat;
-use crate::continuation::Continuation;
 use crate::date;
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::{ConsoleHost, Voice};
+use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::model_args::{LimitArgs, ModelArgs, in_flags};
 use crate::output::note;
@@ -239,11 +238,7 @@ fn prompt_text(args: &Args) -> Result<Option<String>, CliError> {
 /// Loads the model and answers once.
 fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Request) -> Result<ExitCode, CliError> {
     let interrupts = Interrupts::catch();
-    let host = if args.json {
-        ConsoleHost::json(Voice::Silent, run_id(), &interrupts)
-    } else {
-        ConsoleHost::text(Voice::Silent, &interrupts)
-    };
+    let host = if args.json { ConsoleHost::json(run_id(), &interrupts) } else { ConsoleHost::text(None, &interrupts) };
     let result = pollster::block_on(async {
         let mut engine = backend::open_engine(load, &host).await?;
         respond(&mut engine, settings, request, &host).await
@@ -274,12 +269,12 @@ async fn respond(
 ) -> Result<(), StageError> {
     let (text, raw) = match request {
         Request::Harmony(prompt) => {
-            host.set_voice(Voice::Harmony(Transcript::new(settings.show_analysis)));
+            host.set_transcript(Transcript::new(settings.show_analysis));
             return engine.answer(prompt, host).await.map(drop);
         }
         Request::Text { text, raw } => (text, *raw),
     };
-    host.set_voice(Voice::Plain(Continuation::new(&engine.tokenizer, &settings.stop, raw)));
+    host.set_transcript(if raw { Transcript::raw() } else { Transcript::new(false) });
     let (tokens, sampler) = in_stage(host, Stage::PromptEncode, async {
         let tokenizer = &engine.tokenizer;
         let tokens = if raw { tokenizer.encode_with_specials(text) } else { tokenizer.encode_ordinary(text) };
@@ -288,14 +283,13 @@ async fn respond(
         Ok((tokens, Sampler::new(settings.sampling)?))
     })
     .await?;
-    let limits = AnswerLimits { max_new_tokens: settings.max_new_tokens, ..AnswerLimits::default() };
-    match engine.answer_tokens(&tokens, sampler, &limits, host).await {
-        Err(error) if error.is_cancelled() && host.is_stopped_by_text() => {
-            host.emit_stop_sequence();
-            Ok(())
-        }
-        other => other.map(drop),
-    }
+    let limits = AnswerLimits {
+        max_new_tokens: settings.max_new_tokens,
+        stop: settings.stop.clone(),
+        reading: if raw { Reading::Raw } else { Reading::Text },
+        ..AnswerLimits::default()
+    };
+    engine.answer_tokens(&tokens, sampler, &limits, host).await.map(drop)
 }
 
 /// What to say of an answer that the model did not end itself.
@@ -313,7 +307,7 @@ pub(super) fn ended_early(reason: Option<FinishReason>, max_new_tokens: u32) -> 
 
 fn converse(load: &LoadRequest, settings: &Settings) -> Result<ExitCode, CliError> {
     let interrupts = Interrupts::catch();
-    let host = ConsoleHost::text(Voice::Silent, &interrupts);
+    let host = ConsoleHost::text(None, &interrupts);
     let engine = pollster::block_on(backend::open_engine(load, &host)).map_err(|error| in_flags(error.error))?;
     host.finish()?;
     chat::run(engine, settings, &interrupts)

@@ -13,7 +13,7 @@ use crate::backend::{self, BackendChoice, LoadRequest};
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::{ConsoleHost, Voice};
+use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::model_args::{ModelArgs, in_flags};
 use crate::npy;
@@ -95,7 +95,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 /// The logits, and their number in each row.
 fn compute(request: &LoadRequest, tokens: &[u32]) -> Result<(Vec<f32>, usize), CliError> {
     let interrupts = Interrupts::catch();
-    let host = ConsoleHost::text(Voice::Silent, &interrupts);
+    let host = ConsoleHost::text(None, &interrupts);
     let result = pollster::block_on(async {
         let mut opened = backend::open(request, &host).await.map_err(|error| in_flags(error.error))?;
         opened.announce(request);

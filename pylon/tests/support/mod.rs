@@ -4,7 +4,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 use gptoss_synth::{Part, Spec, part_name};
@@ -51,6 +51,17 @@ pub fn pylon() -> Command {
     command
 }
 
+/// A process that does not outlive its test, also when that fails.
+pub struct Mortal(pub Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // It has ended already, if all went well.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 pub fn run(arguments: &[&str]) -> Run {
     finish(pylon().args(arguments), b"")
 }
@@ -61,6 +72,8 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Run {
 
 /// Feeds `input`, as far as it is read, and waits.
 pub fn finish(command: &mut Command, input: &[u8]) -> Run {
+    // Without it Mesa's drivers complain on standard error, in words that are not ours.
+    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().unwrap();

@@ -44,6 +44,14 @@ async fn one_click_loads_the_model_and_answers() {
 
     page.load().await.expect("LOAD MODEL can be pressed");
     follow(&page, &[PageState::Generating]).await;
+    session
+        .browser
+        .wait_for("the first words of the analysis", Duration::from_secs(120), async |_| {
+            let seen = page.snapshot().await?;
+            Ok(if seen.analysis_text.is_empty() { Err(format!("{:?}", seen.state)) } else { Ok(()) })
+        })
+        .await
+        .expect("the model thinks before it answers");
     session.screenshot("generating").await;
     let done = follow(&page, &[PageState::Done]).await;
     session.screenshot("done").await;

@@ -15,7 +15,7 @@ use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::{ConsoleHost, Voice};
+use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
 use crate::model_args::{ModelArgs, in_flags};
@@ -62,7 +62,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // What is missing is said before minutes are spent.
     let rival = args.compare.as_ref().map(|_| llama_bench::locate()).transpose()?;
     let interrupts = Interrupts::catch();
-    let host = ConsoleHost::text(Voice::Silent, &interrupts);
+    let host = ConsoleHost::text(None, &interrupts);
     let result = pollster::block_on(measure_all(&args, &request, rival.as_deref(), &host));
     host.finish()?;
     let report = result?;
@@ -103,11 +103,11 @@ async fn measure_all(
     rival: Option<&Path>,
     host: &ConsoleHost,
 ) -> Result<Report, CliError> {
+    let mut opened = backend::open(request, host).await.map_err(|error| in_flags(error.error))?;
+    opened.announce(request);
     if cfg!(debug_assertions) {
         note("pylon: this is a development build; measure with `cargo build --release -p pylon`");
     }
-    let mut opened = backend::open(request, host).await.map_err(|error| in_flags(error.error))?;
-    opened.announce(request);
     let on_cpu = !opened.model.is_on_gpu();
     let threads = request.threads.unwrap_or_else(machine::threads);
     let open_ms = host.account().load_ms().unwrap_or_default();

@@ -1,0 +1,197 @@
+//! What the generated tokens say, token by token: the messages of a turn, or plain text.
+
+use gptoss_telemetry::Channel;
+use gptoss_text::harmony::{self, Parser, Turn};
+use gptoss_text::{StreamDecoder, Tokenizer, UnknownToken};
+
+use crate::stop::StopFilter;
+
+/// How generated tokens are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reading {
+    /// As the messages of an assistant's turn.
+    #[default]
+    Harmony,
+    /// As text, without the special token that ends it. Other special tokens appear by name.
+    Text,
+    /// As text with everything in it: the token that ends it and a stop sequence included.
+    Raw,
+}
+
+/// Follows the tokens of one answer.
+pub(crate) struct Speech {
+    reader: Reader,
+    stop: StopFilter,
+    final_text: String,
+    /// Where the text of the last token belongs.
+    pub channel: Option<Channel>,
+    pub recipient: Option<String>,
+    /// A stop sequence was completed.
+    pub stopped: bool,
+}
+
+enum Reader {
+    Harmony(Box<Parser>),
+    Text { decoder: StreamDecoder, raw: bool },
+}
+
+impl Speech {
+    pub fn new(tokenizer: &Tokenizer, reading: Reading, stop: &[String]) -> Self {
+        let reader = match reading {
+            Reading::Harmony => Reader::Harmony(Box::new(Parser::new(tokenizer))),
+            Reading::Text | Reading::Raw => {
+                Reader::Text { decoder: StreamDecoder::new(), raw: reading == Reading::Raw }
+            }
+        };
+        Self {
+            reader,
+            stop: StopFilter::new(stop),
+            final_text: String::new(),
+            channel: None,
+            recipient: None,
+            stopped: false,
+        }
+    }
+
+    /// Returns the visible text that the token completed.
+    pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String, UnknownToken> {
+        let mut visible = String::new();
+        match &mut self.reader {
+            Reader::Harmony(parser) => {
+                let events = parser.push(tokenizer, token)?;
+                self.follow(events, &mut visible);
+            }
+            Reader::Text { raw: false, .. } if tokenizer.is_stop(token) => {}
+            Reader::Text { decoder, raw } => {
+                let (text, raw) = (decoder.push(tokenizer, token)?, *raw);
+                self.channel = Some(Channel::Final);
+                self.hear(&text, raw, &mut visible);
+            }
+        }
+        Ok(visible)
+    }
+
+    /// The turn, empty unless it was read as Harmony, and the text of the final channel.
+    pub fn finish(mut self) -> (Turn, String) {
+        let reader = std::mem::replace(&mut self.reader, Reader::Text { decoder: StreamDecoder::new(), raw: false });
+        let mut visible = String::new();
+        let turn = match reader {
+            Reader::Harmony(parser) => {
+                let (events, turn) = parser.finish();
+                self.follow(events, &mut visible);
+                turn
+            }
+            Reader::Text { decoder, raw } => {
+                self.hear(&decoder.finish(), raw, &mut visible);
+                if !raw {
+                    self.release(&mut visible);
+                }
+                Turn::default()
+            }
+        };
+        (turn, self.final_text)
+    }
+
+    fn follow(&mut self, events: Vec<harmony::Event>, visible: &mut String) {
+        for event in events {
+            match event {
+                harmony::Event::Header(header) => {
+                    self.recipient = header.called_tool().map(str::to_owned);
+                    self.channel = Some(match (&self.recipient, &header.channel) {
+                        (Some(_), _) => Channel::ToolCall,
+                        (None, Some(harmony::Channel::Analysis)) => Channel::Analysis,
+                        (None, Some(harmony::Channel::Commentary)) => Channel::Commentary,
+                        // Text without a channel, or on one that is not known, is shown: nothing is lost.
+                        (None, _) => Channel::Final,
+                    });
+                }
+                harmony::Event::Text(text) if self.channel == Some(Channel::Final) => self.hear(&text, false, visible),
+                harmony::Event::Text(text) => visible.push_str(&text),
+                harmony::Event::MessageEnd(_) => {
+                    self.release(visible);
+                    (self.channel, self.recipient) = (None, None);
+                }
+                harmony::Event::Stop(_) | harmony::Event::Ignored(_) => {}
+            }
+        }
+    }
+
+    /// More text that may hold a stop sequence; with `everything` the sequence is shown, too.
+    fn hear(&mut self, text: &str, everything: bool, visible: &mut String) {
+        if self.stopped {
+            return;
+        }
+        let (before, stopped) = self.stop.push(text);
+        self.stopped = stopped;
+        self.show(if everything { text } else { &before }, visible);
+    }
+
+    /// The text is over: what was held back was no stop sequence.
+    fn release(&mut self, visible: &mut String) {
+        let rest = self.stop.finish();
+        self.show(&rest, visible);
+    }
+
+    fn show(&mut self, text: &str, visible: &mut String) {
+        self.final_text.push_str(text);
+        visible.push_str(text);
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use gptoss_source::MemorySource;
+    use gptoss_text::Special;
+
+    use super::*;
+    use crate::{Quiet, read_header, tokenizer};
+
+    fn nano() -> Tokenizer {
+        let file = include_bytes!("../../models/nano/gpt-oss-nano.gguf").to_vec();
+        let header = pollster::block_on(read_header(&MemorySource::new("nano", file), &Quiet)).expect("a model");
+        tokenizer(&header.gguf).expect("a tokenizer")
+    }
+
+    /// What each token shows, until the text stops, and the final text.
+    fn said(tokenizer: &Tokenizer, reading: Reading, stop: &str, text: &str) -> (String, String, bool) {
+        let mut speech = Speech::new(tokenizer, reading, &[stop.to_owned()]);
+        let mut shown = String::new();
+        for token in tokenizer.encode_with_specials(text) {
+            shown += &speech.push(tokenizer, token).expect("a token");
+            if speech.stopped {
+                break;
+            }
+        }
+        let stopped = speech.stopped;
+        let (turn, final_text) = speech.finish();
+        assert_eq!(turn.messages.is_empty(), reading != Reading::Harmony);
+        (shown, final_text, stopped)
+    }
+
+    #[test]
+    fn the_same_tokens_read_in_three_ways() {
+        let tokenizer = nano();
+        let end = tokenizer.special_name(tokenizer.special_id(Special::End)).expect("named").to_owned();
+        let text = format!(
+            "<|channel|>analysis<|message|>Think.{end}<|start|>assistant<|channel|>final<|message|>It is é.<|return|>"
+        );
+        let whole = |reading| said(&tokenizer, reading, "", &text);
+        let (shown, final_text, _) = whole(Reading::Harmony);
+        assert_eq!((shown.as_str(), final_text.as_str()), ("Think.It is é.", "It is é."));
+        assert_eq!(whole(Reading::Raw).0, text);
+        assert_eq!(whole(Reading::Text).0, text.strip_suffix("<|return|>").expect("its end"));
+    }
+
+    #[test]
+    fn a_stop_sequence_is_shown_in_raw_text_only_and_not_looked_for_in_the_analysis() {
+        let tokenizer = nano();
+        let text = "<|channel|>analysis<|message|>a b c<|end|><|start|>assistant<|channel|>final<|message|>c b a";
+        let stopped = |reading| said(&tokenizer, reading, " b", text);
+        let (shown, final_text, stop) = stopped(Reading::Harmony);
+        assert_eq!((shown.as_str(), final_text.as_str(), stop), ("a b cc", "c", true));
+        let (shown, _, stop) = stopped(Reading::Text);
+        assert_eq!((shown.as_str(), stop), ("<|channel|>analysis<|message|>a", true));
+        let (shown, _, stop) = stopped(Reading::Raw);
+        assert_eq!((shown.as_str(), stop), ("<|channel|>analysis<|message|>a b", true));
+    }
+}
