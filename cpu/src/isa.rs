@@ -21,6 +21,7 @@ impl Isa {
 
     /// Every level of this processor, from slow to fast.
     pub fn available() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
         let mut levels = vec![Self::Portable];
         #[cfg(target_arch = "x86_64")]
         {
