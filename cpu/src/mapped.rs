@@ -32,7 +32,7 @@ impl Mapped {
             parts.push(Part { first_byte, map });
         }
         if end != file_bytes {
-            let name = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+            let name = paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
             let detail = format!("the header was read from {file_bytes} bytes, now there are {end}");
             return Err(SourceError::FileChanged { name, detail }.into());
         }

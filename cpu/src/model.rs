@@ -162,17 +162,6 @@ impl CpuModel {
         Ok(())
     }
 
-    fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
-        if tokens == 0 {
-            return Err(EngineError::Option { what: "the prompt", expected: "at least one token", got: "none".into() });
-        }
-        if tokens > self.room() as usize {
-            let tokens = self.position + tokens as u32;
-            return Err(EngineError::PromptTooLong { tokens, capacity: self.kv_capacity });
-        }
-        Ok(())
-    }
-
     fn predict(&self, inverse_temperature: f32, candidates: bool) -> Result<Prediction, EngineError> {
         Prediction::from_logits(&self.logits, inverse_temperature, candidates, self.position - 1)
     }

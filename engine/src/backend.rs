@@ -30,6 +30,18 @@ pub trait Backend {
         self.kv_capacity() - self.position()
     }
 
+    /// Refuses tokens that do not fit, and none at all.
+    fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
+        if tokens == 0 {
+            return Err(EngineError::Option { what: "the prompt", expected: "at least one token", got: "none".into() });
+        }
+        if tokens > self.room() as usize {
+            let tokens = self.position() + tokens as u32;
+            return Err(EngineError::PromptTooLong { tokens, capacity: self.kv_capacity() });
+        }
+        Ok(())
+    }
+
     /// Forgets everything from `position` on. Sliding layers keep a ring of recent positions only: when what the next
     /// token needs was overwritten, everything is forgotten. Returns the position reached.
     fn rewind(&mut self, position: u32) -> u32;

@@ -89,17 +89,6 @@ impl Model {
         Ok(bytemuck::pod_collect_to_vec(&raw))
     }
 
-    fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
-        if tokens == 0 {
-            return Err(EngineError::Option { what: "the prompt", expected: "at least one token", got: "none".into() });
-        }
-        if tokens > self.room() as usize {
-            let tokens = self.state.position + tokens as u32;
-            return Err(EngineError::PromptTooLong { tokens, capacity: self.plan.kv_capacity });
-        }
-        Ok(())
-    }
-
     /// One batch through all layers. Starts optimistically; whenever a layer lacks experts, everything after it was
     /// skipped on the GPU: load them and go on from there. What a token computes does not depend on what was resident.
     async fn forward(
