@@ -3,21 +3,26 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use hyper::{Method, StatusCode};
+use serde_json::json;
+
+use crate::range::ByteRange;
 
 /// What became of one request.
 #[derive(Debug, Clone)]
 pub struct AccessRecord {
     /// Method as sent.
     pub method: Method,
-    /// Path and query as sent.
+    /// Path and query as sent, without the value of a `token`.
     pub target: String,
+    /// Id of the model that the request is about.
+    pub model: Option<String>,
     /// Status of the answer.
     pub status: StatusCode,
-    /// First and last byte of a 206.
-    pub range: Option<(u64, u64)>,
+    /// First and last byte of a 206 with one range.
+    pub range: Option<ByteRange>,
     /// Body bytes handed to the connection.
     pub sent_bytes: u64,
     /// Body bytes that the headers promised.
@@ -33,15 +38,42 @@ impl AccessRecord {
     pub fn aborted(&self) -> bool {
         self.sent_bytes < self.promised_bytes
     }
+
+    fn milliseconds(&self) -> f64 {
+        // Microseconds are more than anybody reads.
+        (self.elapsed.as_secs_f64() * 1e6).round() / 1e3
+    }
+
+    /// As one JSON object; the line of text has the same facts.
+    pub fn to_json(&self) -> serde_json::Value {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        json!({
+            "event": "request",
+            "time_unix_ms": now.as_millis() as u64,
+            "method": self.method.as_str(),
+            "target": self.target,
+            "model": self.model,
+            "status": self.status.as_u16(),
+            "range": self.range.map(|range| [range.first, range.last]),
+            "sent_bytes": self.sent_bytes,
+            "promised_bytes": self.promised_bytes,
+            "ms": self.milliseconds(),
+            "aborted": self.aborted(),
+            "fault": self.fault,
+        })
+    }
 }
 
 impl fmt::Display for AccessRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.method, self.target, self.status.as_u16())?;
-        if let Some((first, last)) = self.range {
+        if let Some(ByteRange { first, last }) = self.range {
             write!(f, " bytes {first}-{last}")?;
         }
-        write!(f, " {} B {:.1} ms", self.sent_bytes, self.elapsed.as_secs_f64() * 1e3)?;
+        write!(f, " {} B {:.1} ms", self.sent_bytes, self.milliseconds())?;
+        if let Some(model) = &self.model {
+            write!(f, " model {model}")?;
+        }
         match &self.fault {
             Some(fault) => write!(f, " aborted: {fault}"),
             None if self.aborted() => write!(f, " aborted of {} B", self.promised_bytes),
@@ -61,10 +93,12 @@ pub(crate) struct PendingRecord {
 }
 
 impl PendingRecord {
-    pub(crate) fn new(method: Method, target: String, started: Instant, log: Option<AccessLog>) -> Self {
+    /// For a request that came in just now.
+    pub(crate) fn new(method: Method, target: String, log: Option<AccessLog>) -> Self {
         let record = AccessRecord {
             method,
             target,
+            model: None,
             status: StatusCode::OK,
             range: None,
             sent_bytes: 0,
@@ -72,12 +106,11 @@ impl PendingRecord {
             elapsed: Duration::ZERO,
             fault: None,
         };
-        Self { record, started, log }
+        Self { record, started: Instant::now(), log }
     }
 
-    pub(crate) fn answered(mut self, status: StatusCode, range: Option<(u64, u64)>) -> Self {
-        self.record.status = status;
-        self.record.range = range;
+    pub(crate) fn answered(mut self, status: StatusCode, range: Option<ByteRange>, model: Option<String>) -> Self {
+        (self.record.status, self.record.range, self.record.model) = (status, range, model);
         self
     }
 

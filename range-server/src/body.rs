@@ -1,6 +1,8 @@
-//! Response bodies: nothing, memory, or a stretch of a file read as the client takes it.
+//! Response bodies: nothing, or memory and stretches of a file in turn, read as the client takes them.
 
+use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -9,98 +11,150 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::access::PendingRecord;
-use crate::content::{Content, OpenFile, Version};
+use crate::activity::Answering;
+use crate::buffers::{BUFFER_BYTES, Buffer};
+use crate::content::{Content, OpenFile, Stamp, Version};
+use crate::multipart::Multipart;
+use crate::range::ByteRange;
 
-/// Large enough that system calls do not matter, small enough that a client that stopped reading costs about 1 MiB:
-/// one chunk being sent, one already read.
-const CHUNK_BYTES: u64 = 512 << 10;
+/// How far ahead of a client that reads from a slow disk the system is asked to read.
+const READ_AHEAD_BYTES: u64 = 4 << 20;
 
 /// The bytes of a response.
-pub(crate) enum Payload {
-    Empty,
-    Memory(Bytes),
-    File(FileStretch),
-}
-
-impl Payload {
-    /// `len` bytes of `content` from `offset` on; `version` is the one that the headers describe.
-    pub(crate) fn stretch(content: &Content, version: Version, offset: u64, len: u64) -> Self {
-        match content {
-            // The plan keeps ranges inside the content, and what is in memory has lengths that fit a usize.
-            Content::Memory { bytes, .. } => Self::Memory(bytes.slice(offset as usize..(offset + len) as usize)),
-            Content::File(file) => {
-                let file = Arc::clone(file);
-                Self::File(FileStretch { file, version, to_read: offset..offset + len, unsent: len, reading: None })
-            }
-        }
-    }
-
-    fn remaining(&self) -> u64 {
-        match self {
-            Self::Empty => 0,
-            Self::Memory(bytes) => bytes.len() as u64,
-            Self::File(stretch) => stretch.unsent,
-        }
-    }
-}
-
-/// Part of a file, read chunk by chunk on the blocking pool, one chunk ahead of the client.
-pub(crate) struct FileStretch {
-    file: Arc<OpenFile>,
-    version: Version,
-    to_read: std::ops::Range<u64>,
+#[derive(Default)]
+pub(crate) struct Payload {
+    pieces: VecDeque<Piece>,
+    /// Where the file's pieces are from, and in which state it has to be.
+    file: Option<(Arc<OpenFile>, Stamp)>,
     unsent: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
-impl FileStretch {
-    fn read_ahead(&mut self) {
-        let offset = self.to_read.start;
-        let len = CHUNK_BYTES.min(self.to_read.end - offset);
-        if self.reading.is_some() || len == 0 {
-            return;
+enum Piece {
+    Memory(Bytes),
+    File(Range<u64>),
+}
+
+impl Payload {
+    pub(crate) fn memory(bytes: Bytes) -> Self {
+        let mut payload = Self::default();
+        payload.push(Piece::Memory(bytes));
+        payload
+    }
+
+    /// `len` bytes of `content` from `offset` on; `version` is the one that the headers describe.
+    pub(crate) fn stretch(content: &Content, version: &Version, offset: u64, len: u64) -> Self {
+        let mut payload = Self { file: file_of(content, version), ..Self::default() };
+        payload.push(piece(content, offset..offset + len));
+        payload
+    }
+
+    /// Several ranges of `content`.
+    pub(crate) fn multipart(content: &Content, version: &Version, layout: Multipart) -> Self {
+        let mut payload = Self { file: file_of(content, version), ..Self::default() };
+        for (head, ByteRange { first, last }) in layout.parts {
+            payload.push(Piece::Memory(head));
+            payload.push(piece(content, first..last + 1));
         }
-        self.to_read.start += len;
-        let (file, version) = (Arc::clone(&self.file), self.version.clone());
-        self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&file, &version, offset, len)));
+        payload.push(Piece::Memory(layout.tail));
+        payload
+    }
+
+    fn push(&mut self, piece: Piece) {
+        let len = match &piece {
+            Piece::Memory(bytes) => bytes.len() as u64,
+            Piece::File(range) => range.end - range.start,
+        };
+        self.unsent += len;
+        if len > 0 {
+            self.pieces.push_back(piece);
+        }
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        self.read_ahead();
-        let Some(reading) = &mut self.reading else { return Poll::Ready(None) };
-        let chunk = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other).flatten();
-        self.reading = None;
-        match &chunk {
-            Ok(bytes) => {
-                self.unsent -= bytes.len() as u64;
-                self.read_ahead();
+        let chunk = match &mut self.reading {
+            Some(reading) => {
+                let chunk = ready!(Pin::new(reading).poll(cx)).map_err(io::Error::other).flatten();
+                self.reading = None;
+                chunk
             }
-            Err(_) => self.to_read = 0..0,
+            None => match self.pieces.pop_front() {
+                None => return Poll::Ready(None),
+                Some(Piece::Memory(bytes)) => Ok(bytes),
+                Some(Piece::File(range)) => match self.read_cached(range) {
+                    Some(chunk) => chunk,
+                    // Now there is something to wait for.
+                    None => return self.poll_chunk(cx),
+                },
+            },
+        };
+        match &chunk {
+            Ok(bytes) => self.unsent -= bytes.len() as u64,
+            Err(_) => self.pieces.clear(),
         }
         Poll::Ready(Some(chunk))
     }
-}
 
-fn read_chunk(file: &OpenFile, version: &Version, offset: u64, len: u64) -> io::Result<Bytes> {
-    let mut buffer = vec![0; len as usize];
-    file.read_exact_at(&mut buffer, offset)?;
-    // Asked after the read: then these bytes are of the version that the headers promised.
-    if file.version()? != *version {
-        return Err(io::Error::other("the file changed while it was being sent"));
+    /// Takes the next chunk of `range` from the page cache, on the spot: handing that to another thread would take
+    /// longer than doing it. What is not there is read where waiting disturbs nobody.
+    fn read_cached(&mut self, range: Range<u64>) -> Option<io::Result<Bytes>> {
+        let (file, stamp) = self.file.clone().expect("a piece of a file is from a file");
+        let len = (range.end - range.start).min(BUFFER_BYTES as u64) as usize;
+        let mut buffer = Buffer::take();
+        let read = file.read_cached_at(buffer.space(len), range.start);
+        let taken = if read == 0 { len } else { read };
+        let rest = range.start + taken as u64..range.end;
+        if !rest.is_empty() {
+            self.pieces.push_front(Piece::File(rest));
+        }
+        if read == 0 {
+            self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&file, stamp, buffer, range, len)));
+            return None;
+        }
+        Some(unchanged(&file, stamp).map(|()| buffer.into_bytes(read)))
     }
-    Ok(buffer.into())
 }
 
-/// A payload that reports what became of it when it is dropped.
+fn file_of(content: &Content, version: &Version) -> Option<(Arc<OpenFile>, Stamp)> {
+    match content {
+        Content::Memory { .. } => None,
+        Content::File(file) => Some((Arc::clone(file), version.stamp?)),
+    }
+}
+
+fn piece(content: &Content, range: Range<u64>) -> Piece {
+    match content {
+        // The plan keeps ranges inside the content, and what is in memory has lengths that fit a usize.
+        Content::Memory { bytes, .. } => Piece::Memory(bytes.slice(range.start as usize..range.end as usize)),
+        Content::File(_) => Piece::File(range),
+    }
+}
+
+/// Reads the first `len` bytes of `range` and asks for some of the rest.
+fn read_chunk(file: &OpenFile, stamp: Stamp, mut buffer: Buffer, range: Range<u64>, len: usize) -> io::Result<Bytes> {
+    file.read_exact_at(buffer.space(len), range.start)?;
+    unchanged(file, stamp)?;
+    let next = range.start + len as u64;
+    file.will_need(next, (range.end - next).min(READ_AHEAD_BYTES));
+    Ok(buffer.into_bytes(len))
+}
+
+/// Asked after a read: then what was read is of the version that the headers promised.
+fn unchanged(file: &OpenFile, stamp: Stamp) -> io::Result<()> {
+    if file.stamp()? == stamp { Ok(()) } else { Err(io::Error::other("the file changed while it was being sent")) }
+}
+
+/// A payload that reports what became of it when it is dropped, and until then keeps its connection from being idle.
 pub(crate) struct LoggedBody {
     payload: Payload,
     record: PendingRecord,
+    _answering: Answering,
 }
 
 impl LoggedBody {
-    pub(crate) fn new(payload: Payload, record: PendingRecord) -> Self {
-        let record = record.expecting(payload.remaining());
-        Self { payload, record }
+    pub(crate) fn new(payload: Payload, record: PendingRecord, answering: Answering) -> Self {
+        let record = record.expecting(payload.unsent);
+        Self { payload, record, _answering: answering }
     }
 }
 
@@ -110,13 +164,7 @@ impl Body for LoggedBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        let chunk = match &mut this.payload {
-            Payload::File(stretch) => ready!(stretch.poll_chunk(cx)),
-            rest => match std::mem::replace(rest, Payload::Empty) {
-                Payload::Memory(bytes) if !bytes.is_empty() => Some(Ok(bytes)),
-                _ => None,
-            },
-        };
+        let chunk = ready!(this.payload.poll_chunk(cx));
         match &chunk {
             Some(Ok(bytes)) => this.record.sent(bytes.len() as u64),
             // The connection is then cut, so that the client cannot take what it got for the whole.
@@ -127,10 +175,10 @@ impl Body for LoggedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.payload.remaining() == 0
+        self.payload.unsent == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.payload.remaining())
+        SizeHint::with_exact(self.payload.unsent)
     }
 }

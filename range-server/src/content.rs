@@ -10,35 +10,43 @@ use std::time::SystemTime;
 use hyper::body::Bytes;
 
 use crate::plan::{Facts, LastModified};
-use crate::platform;
+use crate::platform::{self, FileIndex};
 
 /// Something to serve. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
-    /// Bytes of the program itself, or read at start; with their entity tag.
+    /// Bytes of the program itself, or read at start.
     Memory {
         bytes: Bytes,
         etag: Arc<str>,
+        /// When they were last changed, as far as anybody knows, and since when they have been served.
+        times: Option<(SystemTime, SystemTime)>,
     },
     File(Arc<OpenFile>),
 }
 
 impl Content {
-    pub(crate) fn memory(bytes: Bytes) -> Self {
+    /// `modified`: of the file that the bytes were read from.
+    pub(crate) fn memory(bytes: Bytes, modified: Option<SystemTime>) -> Self {
         // A hash of the bytes is a strong validator; 64 bits are plenty against chance, and nobody gains by forging
         // a match against a file that he serves himself.
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
         let etag = format!("\"{:x}-{:016x}\"", bytes.len(), hasher.finish());
-        Self::Memory { bytes, etag: etag.into() }
+        let times = modified.map(|modified| (modified, SystemTime::now()));
+        Self::Memory { bytes, etag: etag.into(), times }
     }
 
     /// What the bytes are at this moment. May block on a file.
     pub(crate) fn version(&self) -> io::Result<Version> {
         match self {
-            Self::Memory { bytes, etag } => {
-                Ok(Version { len: bytes.len() as u64, etag: etag.to_string(), modified: None, served_since: None })
-            }
+            Self::Memory { bytes, etag, times } => Ok(Version {
+                len: bytes.len() as u64,
+                etag: etag.to_string(),
+                times: *times,
+                stamp: None,
+                content_name: None,
+            }),
             Self::File(file) => file.version(),
         }
     }
@@ -60,16 +68,45 @@ impl Content {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Version {
     pub(crate) len: u64,
-    etag: String,
-    modified: Option<SystemTime>,
-    served_since: Option<SystemTime>,
+    pub(crate) etag: String,
+    times: Option<(SystemTime, SystemTime)>,
+    /// Of a file.
+    pub(crate) stamp: Option<Stamp>,
+    /// What the bytes are known by: the hash that a hub cache calls them by.
+    pub(crate) content_name: Option<String>,
 }
 
 impl Version {
     pub(crate) fn facts(&self, now: SystemTime) -> Facts {
-        let modified = self.modified.zip(self.served_since);
-        let modified = modified.and_then(|(modified, since)| LastModified::new(modified, since, now));
+        let modified = self.times.and_then(|(modified, since)| LastModified::new(modified, since, now));
         Facts { len: self.len, etag: self.etag.clone(), modified }
+    }
+}
+
+/// What the file system says about a file: changes with its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp {
+    pub(crate) len: u64,
+    pub(crate) modified: Option<SystemTime>,
+    index: FileIndex,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let (len, modified) = (metadata.len(), metadata.modified().ok());
+        Self { len, modified, index: platform::file_index(metadata) }
+    }
+
+    /// Nanoseconds since 1970; 0 where there is no such time.
+    pub(crate) fn modified_ns(&self) -> u64 {
+        let since_epoch = self.modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+        // 64 bits last until the year 2554.
+        since_epoch.map_or(0, |since| since.as_nanos() as u64)
+    }
+
+    /// Length, modification time and file number, in hexadecimal.
+    fn etag(&self) -> String {
+        format!("\"{:x}-{:x}-{:x}\"", self.len, self.modified_ns(), self.index.file)
     }
 }
 
@@ -79,28 +116,43 @@ impl Version {
 pub(crate) struct OpenFile {
     file: File,
     opened: SystemTime,
+    stamp_at_open: Stamp,
+    /// A name that says what the bytes are, such as that of a blob in a hub cache, which is their hash.
+    content_name: Option<String>,
 }
 
 impl OpenFile {
-    /// Opens a regular file.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// Opens a regular file. `content_name`: what its bytes are known by, if by anything.
+    pub(crate) fn open(path: &Path, content_name: Option<String>) -> io::Result<Self> {
         // Asked before opening too, because opening a pipe would wait for its writer.
         if !std::fs::metadata(path)?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(not_regular());
         }
         let file = File::open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(not_regular());
         }
-        Ok(Self { file, opened: SystemTime::now() })
+        Ok(Self { file, opened: SystemTime::now(), stamp_at_open: Stamp::of(&metadata), content_name })
+    }
+
+    /// Whether `path` leads to this very file at this moment.
+    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
+        Ok(Stamp::of(&std::fs::metadata(path)?).index == self.stamp_at_open.index)
+    }
+
+    pub(crate) fn stamp(&self) -> io::Result<Stamp> {
+        Ok(Stamp::of(&self.file.metadata()?))
     }
 
     /// The version at this moment.
     pub(crate) fn version(&self) -> io::Result<Version> {
-        let metadata = self.file.metadata()?;
-        let modified = metadata.modified().ok();
-        let served_since = Some(self.opened);
-        Ok(Version { len: metadata.len(), etag: etag(&metadata, modified), modified, served_since })
+        let stamp = self.stamp()?;
+        // Somebody who writes into a file does not rename it after its new bytes.
+        let content_name = self.content_name.clone().filter(|_| stamp == self.stamp_at_open);
+        let etag = content_name.as_ref().map_or_else(|| stamp.etag(), |name| format!("\"{name}\""));
+        let times = stamp.modified.map(|modified| (modified, self.opened));
+        Ok(Version { len: stamp.len, etag, times, stamp: Some(stamp), content_name })
     }
 
     /// Fills `buffer` from `offset` on. Blocks.
@@ -118,11 +170,19 @@ impl OpenFile {
         }
         Ok(())
     }
+
+    /// As many bytes from `offset` on as are in the system's page cache, without waiting for a disk: 0 if none are,
+    /// or where the system cannot say.
+    pub(crate) fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
+        platform::read_cached_at(&self.file, buffer, offset)
+    }
+
+    /// Asks the system to have these bytes at hand soon. It may or may not.
+    pub(crate) fn will_need(&self, offset: u64, len: u64) {
+        platform::will_need(&self.file, offset, len);
+    }
 }
 
-/// Length, modification time in nanoseconds and file number, in hexadecimal.
-fn etag(metadata: &Metadata, modified: Option<SystemTime>) -> String {
-    let since_epoch = modified.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
-    let nanoseconds = since_epoch.map_or(0, |since| since.as_nanos());
-    format!("\"{:x}-{nanoseconds:x}-{:x}\"", metadata.len(), platform::file_index(metadata))
+fn not_regular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
 }

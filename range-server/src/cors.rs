@@ -12,19 +12,20 @@ use crate::plan::ALLOWED_METHODS;
 /// Headers a client needs to check that it got what it asked for; without this a browser hides all but
 /// `Content-Length` from it.
 const EXPOSED: &str = "Accept-Ranges, Content-Range, Content-Length, ETag, Last-Modified";
-const REQUEST_HEADERS: &str = "range, if-range, if-match, if-none-match, if-modified-since, if-unmodified-since";
+const REQUEST_HEADERS: &str =
+    "range, if-range, if-match, if-none-match, if-modified-since, if-unmodified-since, authorization";
 const PREFLIGHT_SECONDS: &str = "600";
 
 /// The origins whose pages may read: loopback ones on any port, and those the server was told.
 #[derive(Debug, Clone)]
-pub(crate) struct OriginList {
+pub struct OriginList {
     any: bool,
     also: Vec<String>,
 }
 
 impl OriginList {
     /// From `*` or `scheme://host[:port]` values; an unusable one is returned as the error.
-    pub(crate) fn new(origins: &[String]) -> Result<Self, String> {
+    pub fn new(origins: &[String]) -> Result<Self, String> {
         let any = origins.iter().any(|origin| origin == "*");
         let listed = origins.iter().filter(|origin| *origin != "*");
         let also = listed.map(|origin| match split(origin) {
@@ -41,7 +42,7 @@ impl OriginList {
     }
 
     /// Adds what a browser needs to see on any answer, good or bad, to a request with these headers.
-    pub(crate) fn annotate(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    pub fn annotate(&self, request: &HeaderMap, response: &mut HeaderMap) {
         let allowed =
             if self.any { Some(HeaderValue::from_static("*")) } else { self.allowed_origin(request).cloned() };
         if !self.any {
@@ -54,7 +55,7 @@ impl OriginList {
     }
 
     /// Adds the answer to a preflight, if the request is one and its origin may read.
-    pub(crate) fn preflight(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    pub fn preflight(&self, request: &HeaderMap, response: &mut HeaderMap) {
         const ASKS_PRIVATE: HeaderName = HeaderName::from_static("access-control-request-private-network");
         const ALLOWS_PRIVATE: HeaderName = HeaderName::from_static("access-control-allow-private-network");
         if !request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) || !(self.any || self.allowed_origin(request).is_some())

@@ -8,11 +8,12 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use hyper::header::{HOST, HeaderMap};
-use hyper::{StatusCode, Uri};
+use hyper::{StatusCode, Uri, Version};
 
 /// A host as it stands in a URL, without port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Host {
+pub enum Host {
+    /// `1.2.3.4` or `[::1]`.
     Address(IpAddr),
     /// Lower case.
     Name(String),
@@ -20,7 +21,7 @@ pub(crate) enum Host {
 
 impl Host {
     /// Parses `host`, `1.2.3.4` or `[::1]`, each with or without `:port`. `None` if malformed.
-    pub(crate) fn parse(authority: &str) -> Option<Self> {
+    pub fn parse(authority: &str) -> Option<Self> {
         if let Some(rest) = authority.strip_prefix('[') {
             let (address, port) = rest.split_once(']')?;
             let port_ok = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
@@ -36,7 +37,7 @@ impl Host {
     }
 
     /// Whether this names the machine itself, whatever DNS says.
-    pub(crate) fn is_loopback(&self) -> bool {
+    pub fn is_loopback(&self) -> bool {
         match self {
             Self::Address(address) => address.is_loopback(),
             Self::Name(name) => name == "localhost",
@@ -51,7 +52,7 @@ fn is_port(text: &str) -> bool {
 
 /// Why a request is refused for its `Host`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HostFault {
+pub enum HostFault {
     /// Missing, given twice, or malformed.
     Malformed,
     /// A name this server does not answer to.
@@ -59,7 +60,8 @@ pub(crate) enum HostFault {
 }
 
 impl HostFault {
-    pub(crate) fn status(self) -> StatusCode {
+    /// The status that says so.
+    pub fn status(self) -> StatusCode {
         match self {
             Self::Malformed => StatusCode::BAD_REQUEST,
             Self::Foreign => StatusCode::MISDIRECTED_REQUEST,
@@ -80,27 +82,30 @@ impl fmt::Display for HostFault {
 
 /// The hosts a server answers to: loopback, and those it was told.
 #[derive(Debug, Clone)]
-pub(crate) struct HostList {
+pub struct HostList {
     also: Vec<Host>,
 }
 
 impl HostList {
-    pub(crate) fn new(also: Vec<Host>) -> Self {
+    /// Loopback, and these.
+    pub fn new(also: Vec<Host>) -> Self {
         Self { also }
     }
 
-    /// Checks the `Host` header, and the target's authority where a client sent an absolute one, which then decides
-    /// (RFC 9112, 3.2.2).
-    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), HostFault> {
+    /// Checks what a request is addressed to: the authority of its target where that has one (always in HTTP/2, and in
+    /// HTTP/1.1 where a client sent an absolute target, which outranks `Host`: RFC 9112, 3.2.2), else its `Host`. A
+    /// browser never sends an absolute target to a server that is no proxy, so rebinding cannot use one.
+    pub fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), HostFault> {
         let mut values = headers.get_all(HOST).iter();
-        let (Some(host), None) = (values.next(), values.next()) else { return Err(HostFault::Malformed) };
-        self.check_one(host.to_str().map_err(|_| HostFault::Malformed)?)?;
-        uri.authority().map_or(Ok(()), |authority| self.check_one(authority.as_str()))
-    }
-
-    fn check_one(&self, authority: &str) -> Result<(), HostFault> {
-        let host = Host::parse(authority).ok_or(HostFault::Malformed)?;
-        if host.is_loopback() || self.also.contains(&host) { Ok(()) } else { Err(HostFault::Foreign) }
+        let host = match (values.next(), values.next()) {
+            (Some(host), None) => Some(host.to_str().ok().and_then(Host::parse).ok_or(HostFault::Malformed)?),
+            // HTTP/2 has the authority instead (RFC 9113, 8.3.1).
+            (None, _) if version == Version::HTTP_2 => None,
+            _ => return Err(HostFault::Malformed),
+        };
+        let target = uri.authority().map(|authority| Host::parse(authority.as_str()).ok_or(HostFault::Malformed));
+        let addressed = target.transpose()?.or(host).ok_or(HostFault::Malformed)?;
+        if addressed.is_loopback() || self.also.contains(&addressed) { Ok(()) } else { Err(HostFault::Foreign) }
     }
 }
 
@@ -114,7 +119,7 @@ mod tests {
         let also = ["models.lan", "192.168.1.5", "[fe80::1]"].map(|name| Host::parse(name).unwrap());
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-        HostList::new(also.to_vec()).check(&Uri::from_static("/"), &headers)
+        HostList::new(also.to_vec()).check(Version::HTTP_11, &Uri::from_static("/"), &headers)
     }
 
     #[test]
@@ -172,16 +177,31 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_header_and_the_absolute_target_counts() {
+    fn exactly_one_header_and_an_absolute_target_outranks_it() {
         let list = HostList::new(vec![]);
-        let path = Uri::from_static("/x");
+        let check =
+            |uri: &'static str, headers: &HeaderMap| list.check(Version::HTTP_11, &Uri::from_static(uri), headers);
         let mut headers = HeaderMap::new();
-        assert_eq!(list.check(&path, &headers), Err(HostFault::Malformed));
+        assert_eq!(check("/x", &headers), Err(HostFault::Malformed));
+        assert_eq!(check("http://localhost/x", &headers), Err(HostFault::Malformed), "even then");
         headers.append(HOST, HeaderValue::from_static("localhost"));
-        assert_eq!(list.check(&path, &headers), Ok(()));
-        assert_eq!(list.check(&Uri::from_static("http://127.0.0.1:80/x"), &headers), Ok(()));
-        assert_eq!(list.check(&Uri::from_static("http://example.com/x"), &headers), Err(HostFault::Foreign));
+        assert_eq!(check("/x", &headers), Ok(()));
+        assert_eq!(check("http://127.0.0.1:80/x", &headers), Ok(()));
+        assert_eq!(check("http://example.com/x", &headers), Err(HostFault::Foreign));
+        assert_eq!(check("http://user@localhost/x", &headers), Err(HostFault::Malformed));
         headers.append(HOST, HeaderValue::from_static("localhost"));
-        assert_eq!(list.check(&path, &headers), Err(HostFault::Malformed));
+        assert_eq!(check("/x", &headers), Err(HostFault::Malformed));
+        headers.insert(HOST, HeaderValue::from_static("example.com"));
+        assert_eq!(check("/x", &headers), Err(HostFault::Foreign));
+        assert_eq!(check("http://localhost/x", &headers), Ok(()));
+    }
+
+    #[test]
+    fn http_2_has_an_authority_instead() {
+        let list = HostList::new(vec![]);
+        let check = |uri: &'static str| list.check(Version::HTTP_2, &Uri::from_static(uri), &HeaderMap::new());
+        assert_eq!(check("https://localhost:8090/x"), Ok(()));
+        assert_eq!(check("https://example.com/x"), Err(HostFault::Foreign));
+        assert_eq!(check("/x"), Err(HostFault::Malformed));
     }
 }

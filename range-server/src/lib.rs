@@ -7,21 +7,34 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))] // in a test that is the assertion
 
 mod access;
+mod activity;
+mod api;
 mod body;
+mod buffers;
 mod catalogue;
+mod connection;
 mod content;
-mod cors;
-mod host;
-mod model;
+pub mod cors;
+pub mod hashes;
+pub mod host;
+mod listing;
+pub mod multipart;
+mod options;
 mod page;
 pub mod plan;
 mod platform;
 pub mod range;
+mod reply;
 mod server;
 mod service;
-mod stall;
+mod tls;
+pub mod token;
 
 pub use access::{AccessLog, AccessRecord};
-pub use catalogue::{CatalogueError, ModelInfo};
+pub use catalogue::{CatalogueError, FileInfo, GgufFiles, HubOrigin, ModelInfo, SplitState, gguf_files, hub_folder};
+pub use listing::size as size_text;
+pub use options::{DEFAULT_PORT, Limits, Options, ServeError};
 pub use page::PageSource;
-pub use server::{DEFAULT_PORT, Limits, Options, RunningServer, ServeError, Stopped, serve};
+pub use platform::allow_many_open_files;
+pub use server::{RunningServer, Stopped, serve};
+pub use tls::{TlsError, TlsIdentity};

@@ -1,49 +1,25 @@
 //! `gguf-serve`: the command line around the library.
 
-use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+mod arguments;
+mod hash;
+mod report;
+
+use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::Parser;
-use gguf_serve::{DEFAULT_PORT, ModelInfo, Options, PageSource, RunningServer, Stopped, serve};
+use gguf_serve::{Stopped, allow_many_open_files, serve};
 
-/// Prints a line. If nobody reads standard output any more, that is no reason to stop serving.
-macro_rules! say {
-    ($($line:tt)*) => {{
-        let _ = writeln!(io::stdout(), $($line)*);
-    }};
-}
+use arguments::{Arguments, Command};
+use report::Report;
 
-/// Serves GGUF files, and the page that runs them, to browsers.
-///
-/// Exit status: 0 after Ctrl-C or SIGTERM, 1 if it could not start, 2 for wrong arguments, 130 after a second Ctrl-C.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// GGUF files, and folders with GGUF files below them. Without any, a small demo model is served.
-    paths: Vec<PathBuf>,
-    /// Address to listen on.
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    bind: IpAddr,
-    /// Port to listen on; 0 takes a free one.
-    #[arg(long, default_value_t = DEFAULT_PORT)]
-    port: u16,
-    /// Serve the page built in this folder instead of the one compiled in.
-    #[arg(long, value_name = "DIR")]
-    web: Option<PathBuf>,
-    /// Let pages of this origin (scheme://host[:port], or *) read; loopback origins always may.
-    #[arg(long, value_name = "ORIGIN")]
-    allow_origin: Vec<String>,
-    /// Answer to this host name too; localhost and the bound address are always answered.
-    #[arg(long, value_name = "NAME")]
-    allow_host: Vec<String>,
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Some(Command::Hash(arguments)) => hash::run(&arguments),
+        None => run(arguments),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("gguf-serve: {error}");
@@ -52,67 +28,38 @@ async fn main() -> ExitCode {
     }
 }
 
+#[tokio::main]
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { paths, bind, port, web, allow_origin, allow_host } = arguments;
-    let told_hosts = !allow_host.is_empty();
-    let server = serve(Options {
-        paths,
-        bind,
-        port,
-        web,
-        allow_origins: allow_origin,
-        allow_hosts: allow_host,
-        log: Some(Arc::new(|record| say!("{record}"))),
-        ..Options::default()
-    })
-    .await?;
+    allow_many_open_files();
+    let report = Report::new(arguments.json);
+    let secret = arguments.token.clone();
+    let names = arguments.allow_host.clone();
+    let open_browser = arguments.open;
+    let server = serve(arguments.into_options(report.access_log())?).await?;
     let models = server.models().await?;
     // Before anybody can see that it serves: from then on a signal has to drain, not kill.
     let mut signals = Signals::new()?;
-    greet(&server, &models, told_hosts);
+    report.greet(&server, &models, &names, secret.as_deref());
+    if open_browser {
+        let url = report::with_token(&server.page_url(), secret.as_deref());
+        if let Err(error) = open::that_detached(url) {
+            report.note(&format!("cannot open a browser ({error}): open the address above yourself"));
+        }
+    }
 
     signals.next().await;
-    say!("stopping; finishing what is under way (once more to quit at once)");
-    tokio::select! {
+    report.note("stopping; finishing what is under way (once more to quit at once)");
+    let code = tokio::select! {
         stopped = server.shutdown() => {
             if stopped == Stopped::Cut {
-                say!("some answers took too long and were cut");
+                report.note("some answers took too long and were cut");
             }
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
-        () = signals.next() => Ok(ExitCode::from(130)),
-    }
-}
-
-/// What a person wants to know first: what is served, what is odd about it, and where to click.
-fn greet(server: &RunningServer, models: &[ModelInfo], told_hosts: bool) {
-    say!("gguf-serve {} on {}", env!("CARGO_PKG_VERSION"), server.addr());
-    for model in models {
-        say!("  {}", describe(model));
-    }
-    for note in server.notes() {
-        say!("note: {note}");
-    }
-    if !server.addr().ip().is_loopback() {
-        say!("warning: everyone who can reach {} can read these files", server.addr());
-        if !told_hosts && server.addr().ip().is_unspecified() {
-            say!("note: only requests to localhost are answered; give the name others use with --allow-host NAME");
-        }
-    }
-    match server.page_source() {
-        PageSource::Embedded => {}
-        PageSource::Folder(folder) => say!("page from {}", folder.display()),
-        PageSource::Missing => say!("note: built without the page; `cargo xtask demo` or `trunk build` makes it"),
-    }
-    say!("\nOpen {}\n", server.page_url());
-}
-
-fn describe(model: &ModelInfo) -> String {
-    let size = model.size_bytes as f64;
-    let size = if size >= 1e9 { format!("{:.2} GB", size / 1e9) } else { format!("{:.2} MB", size / 1e6) };
-    let architecture = model.architecture.as_deref().unwrap_or("unreadable");
-    let reason = model.reason.as_ref().map(|reason| format!("  not supported by the page: {reason}"));
-    format!("{}  {size}  {architecture}{}", model.url, reason.unwrap_or_default())
+        () = signals.next() => ExitCode::from(130),
+    };
+    report.summary();
+    Ok(code)
 }
 
 /// Ctrl-C, and SIGTERM where that exists; caught from `new` on, waited for or not.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use hyper::body::Bytes;
 
@@ -32,6 +33,9 @@ pub(crate) struct Asset {
     pub(crate) content_type: &'static str,
 }
 
+/// Name, bytes, and when they were last changed.
+type PageFile = (String, Bytes, Option<SystemTime>);
+
 /// All files of the page, by their name below the trunk output folder.
 pub(crate) struct Page {
     source: PageSource,
@@ -42,24 +46,26 @@ impl Page {
     /// The page that is compiled in.
     pub(crate) fn embedded() -> Self {
         let source = if EMBEDDED.is_empty() { PageSource::Missing } else { PageSource::Embedded };
-        let files = EMBEDDED.iter().map(|&(name, bytes)| (name.to_owned(), Bytes::from_static(bytes)));
-        Self::new(source, files)
+        // The files are as old as the program that holds them.
+        let program = std::env::current_exe().and_then(fs::metadata).and_then(|metadata| metadata.modified()).ok();
+        let file = |&(name, bytes): &(&str, &'static [u8])| (name.to_owned(), Bytes::from_static(bytes), program);
+        Self::new(source, EMBEDDED.iter().map(file))
     }
 
     /// A page built elsewhere. It is read once: a page of which half is older than the rest does not work.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         collect(folder, "", &mut files)?;
-        if !files.iter().any(|(name, _)| name == INDEX) {
+        if !files.iter().any(|(name, ..)| name == INDEX) {
             return Err(io::Error::new(io::ErrorKind::NotFound, "there is no index.html in it"));
         }
         Ok(Self::new(PageSource::Folder(folder.to_owned()), files.into_iter()))
     }
 
-    fn new(source: PageSource, files: impl Iterator<Item = (String, Bytes)>) -> Self {
-        let asset = |(name, bytes): (String, Bytes)| {
+    fn new(source: PageSource, files: impl Iterator<Item = PageFile>) -> Self {
+        let asset = |(name, bytes, modified): PageFile| {
             let content_type = content_type(&name);
-            (name, Asset { content: Content::memory(bytes), content_type })
+            (name, Asset { content: Content::memory(bytes, modified), content_type })
         };
         Self { source, assets: files.map(asset).collect() }
     }
@@ -84,7 +90,7 @@ impl Page {
 }
 
 /// Reads all files below `folder`, but hidden ones, which are trunk's own.
-fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, Bytes)>) -> io::Result<()> {
+fn collect(folder: &Path, prefix: &str, files: &mut Vec<PageFile>) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name =
@@ -95,7 +101,8 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<(String, Bytes)>) -> io:
         if entry.file_type()?.is_dir() {
             collect(&entry.path(), &format!("{prefix}{name}/"), files)?;
         } else {
-            files.push((format!("{prefix}{name}"), fs::read(entry.path())?.into()));
+            let modified = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            files.push((format!("{prefix}{name}"), fs::read(entry.path())?.into(), modified));
         }
     }
     Ok(())

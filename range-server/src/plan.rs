@@ -7,7 +7,7 @@ use hyper::header::{
     HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
-use crate::range::{RangeOutcome, resolve};
+use crate::range::{ByteRange, RangeOutcome, resolve};
 
 /// Methods the server answers, as an `Allow` value.
 pub const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -52,17 +52,14 @@ impl LastModified {
 }
 
 /// The answer to a request, decided before any byte is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Plan {
     /// 200 with everything.
     Whole,
-    /// 206 with these bytes, both ends included.
-    Range {
-        /// Offset of the first byte.
-        first: u64,
-        /// Offset of the last byte.
-        last: u64,
-    },
+    /// 206 with these bytes and `Content-Range`.
+    Range(ByteRange),
+    /// 206 as `multipart/byteranges` with these parts, in this order: at least two, apart from each other.
+    Parts(Vec<ByteRange>),
     /// 304.
     NotModified,
     /// 412.
@@ -101,7 +98,8 @@ pub fn plan(method: &Method, headers: &HeaderMap, facts: &Facts) -> Plan {
         Some(range) if *method == Method::GET && if_range_holds(headers, facts) => match resolve(range, facts.len) {
             RangeOutcome::Ignore => Plan::Whole,
             RangeOutcome::Unsatisfiable => Plan::Unsatisfiable,
-            RangeOutcome::Bytes { first, last } => Plan::Range { first, last },
+            RangeOutcome::One(range) => Plan::Range(range),
+            RangeOutcome::Several(parts) => Plan::Parts(parts),
         },
         _ => Plan::Whole,
     }

@@ -1,138 +1,30 @@
-//! Listening, connections, and stopping.
+//! Starting, listening, and stopping.
 
-use std::convert::Infallible;
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
-use crate::access::AccessLog;
-use crate::catalogue::{Catalogue, CatalogueError, ModelInfo};
+use crate::catalogue::{ModelInfo, Shelf};
+use crate::connection::serve_connection;
 use crate::cors::OriginList;
+use crate::hashes::{HashQueue, HashStore};
 use crate::host::{Host, HostList};
+use crate::options::{Limits, Options, ServeError};
 use crate::page::{Page, PageSource};
-use crate::service::Service;
-use crate::stall::StallGuard;
-
-/// Port of a server that was not told one.
-pub const DEFAULT_PORT: u16 = 8090;
-
-/// What to serve, and how.
-#[derive(Clone)]
-pub struct Options {
-    /// GGUF files, and folders with GGUF files below them. None: the bundled demo model.
-    pub paths: Vec<PathBuf>,
-    /// Address to listen on.
-    pub bind: IpAddr,
-    /// Port to listen on; 0 lets the system choose.
-    pub port: u16,
-    /// Folder of a built page, to be served instead of the one compiled in.
-    pub web: Option<PathBuf>,
-    /// Origins, besides loopback ones, whose pages may read the answers: `scheme://host[:port]` or `*`.
-    pub allow_origins: Vec<String>,
-    /// Host names, besides loopback and the bound address, that the server answers to.
-    pub allow_hosts: Vec<String>,
-    /// Time and connection limits.
-    pub limits: Limits,
-    /// Called once per request; `None` for no log.
-    pub log: Option<AccessLog>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            paths: Vec::new(),
-            bind: Ipv4Addr::LOCALHOST.into(),
-            port: DEFAULT_PORT,
-            web: None,
-            allow_origins: Vec::new(),
-            allow_hosts: Vec::new(),
-            limits: Limits::default(),
-            log: None,
-        }
-    }
-}
-
-/// How long and how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// A connection is closed if a request's headers are not whole this long after it was opened or last answered.
-    pub header_read: Duration,
-    /// A connection is closed if the client takes no byte of an answer for this long.
-    pub write_stall: Duration,
-    /// Answers under way have this long to finish when the server stops.
-    pub drain: Duration,
-    /// Connections at one time; others wait to be accepted.
-    pub connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_read: Duration::from_secs(10),
-            write_stall: Duration::from_secs(60),
-            drain: Duration::from_secs(10),
-            connections: 64,
-        }
-    }
-}
-
-/// Why a server did not start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum ServeError {
-    /// The models.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// The folder with the page.
-    #[error("cannot serve the page in {}: {source}", folder.display())]
-    Page {
-        /// The folder as given.
-        folder: PathBuf,
-        /// What is wrong with it.
-        source: io::Error,
-    },
-    /// An origin that is none.
-    #[error("{origin:?} is not an origin: expected scheme://host[:port] without a path or a slash at the end, or *")]
-    Origin {
-        /// The value as given.
-        origin: String,
-    },
-    /// A host that is none.
-    #[error("{host:?} is not a host: expected a name, an IPv4 address, or an IPv6 address in [brackets]")]
-    Host {
-        /// The value as given.
-        host: String,
-    },
-    /// The port is taken, the address is not this machine's, or the like.
-    #[error("cannot listen on {address}: {source}{}", bind_advice(source))]
-    Bind {
-        /// Address and port.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-fn bind_advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program uses that port, choose another with --port (0 takes a free one)",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for the administrator, choose another with --port",
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
-    }
-}
+use crate::service::{Service, is_taken};
+use crate::tls;
+use crate::token::{Token, random_secret};
 
 /// How a server stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,7 +37,7 @@ pub enum Stopped {
 
 /// A server that runs until it is shut down or dropped.
 pub struct RunningServer {
-    addr: SocketAddr,
+    addresses: Vec<SocketAddr>,
     service: Arc<Service>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Stopped>,
@@ -160,41 +52,117 @@ pub struct RunningServer {
 /// # Panics
 /// Outside a tokio runtime with I/O and time enabled.
 pub async fn serve(options: Options) -> Result<RunningServer, ServeError> {
-    let address = SocketAddr::new(options.bind, options.port);
+    check_exposure(&options)?;
+    let listeners = listen(options.bind, options.port).await?;
+    let addresses: Vec<SocketAddr> = listeners.iter().map(|(_, address)| *address).collect();
+    let encrypt = match &options.tls {
+        None => None,
+        Some(identity) => Some(tls::acceptor(identity, &certificate_hosts(&options))?),
+    };
     let limits = options.limits;
-    let service = Arc::new(build_service(options)?);
-    let bind_error = |source| ServeError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
-    let addr = listener.local_addr().map_err(bind_error)?;
+    let service = Arc::new(build_service(options, addresses[0].port())?);
     let (stop, stopped) = oneshot::channel();
-    let task = tokio::spawn(accept(listener, Arc::clone(&service), limits, stopped));
-    Ok(RunningServer { addr, service, stop, task })
+    let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
+    let accept =
+        Accept { listeners, door: Arc::new(Door::new(limits)), encrypt, service: Arc::clone(&service), limits };
+    let task = tokio::spawn(accept.run(stopped));
+    Ok(RunningServer { addresses, service, stop, task })
 }
 
-fn build_service(options: Options) -> Result<Service, ServeError> {
+/// A server that others can reach must say to which name it answers, or no browser but this machine's gets an answer;
+/// and must ask for a secret, or everybody does.
+fn check_exposure(options: &Options) -> Result<(), ServeError> {
+    if options.token.as_ref().is_some_and(String::is_empty) {
+        return Err(ServeError::EmptyToken);
+    }
+    match options.bind.filter(|address| !address.is_loopback()) {
+        Some(address) if options.allow_hosts.is_empty() || options.token.is_none() => {
+            Err(ServeError::Exposed { address, suggestion: random_secret() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Loopback means both of its addresses, because `localhost` does; one of them is enough.
+async fn listen(bind: Option<IpAddr>, port: u16) -> Result<Vec<(TcpListener, SocketAddr)>, ServeError> {
+    let first = bind.unwrap_or(Ipv4Addr::LOCALHOST.into());
+    let mut listeners = vec![listen_on(SocketAddr::new(first, port)).await?];
+    if bind.is_none() {
+        let port = listeners[0].1.port();
+        listeners.extend(listen_on(SocketAddr::new(Ipv6Addr::LOCALHOST.into(), port)).await);
+    }
+    Ok(listeners)
+}
+
+async fn listen_on(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let bind_error = |source| ServeError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(bind_error)?;
+    let address = listener.local_addr().map_err(bind_error)?;
+    Ok((listener, address))
+}
+
+/// Names and addresses that the server is reached by.
+fn certificate_hosts(options: &Options) -> Vec<String> {
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let bound = options.bind.filter(|address| !address.is_unspecified()).map(|address| address.to_string());
+    let told = options.allow_hosts.iter().map(|host| host.trim_matches(['[', ']']).to_owned());
+    let mut hosts: Vec<String> = loopback.into_iter().chain(bound).chain(told).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
+fn build_service(options: Options, port: u16) -> Result<Service, ServeError> {
     let origins = OriginList::new(&options.allow_origins).map_err(|origin| ServeError::Origin { origin })?;
     let hosts =
         options.allow_hosts.iter().map(|host| Host::parse(host).ok_or_else(|| ServeError::Host { host: host.clone() }));
     let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
-    hosts.push(Host::Address(options.bind));
-    let page = match &options.web {
+    // 0.0.0.0 is no name that anybody is reached by.
+    hosts.extend(options.bind.filter(|address| !address.is_unspecified()).map(Host::Address));
+    let page = Arc::new(match &options.web {
         None => Page::embedded(),
         Some(folder) => Page::read(folder).map_err(|source| ServeError::Page { folder: folder.clone(), source })?,
-    };
-    let catalogue = Catalogue::open(&options.paths)?;
-    Ok(Service { hosts: HostList::new(hosts), origins, page, catalogue, log: options.log })
+    });
+    let names = Arc::clone(&page);
+    let shelf = Shelf::open(options.paths, Box::new(move |name| is_taken(&names, name)))?;
+    Ok(Service {
+        hosts: HostList::new(hosts),
+        origins,
+        token: options.token.map(|secret| Token::new(&secret, port)),
+        isolate: options.isolate,
+        secure: options.tls.is_some(),
+        page,
+        shelf: Arc::new(shelf),
+        hashes: Arc::new(HashQueue::new(HashStore::new(options.hash_cache))),
+        log: options.log,
+    })
 }
 
 impl RunningServer {
     /// Address and port it listens on; the real port where 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
-        self.addr
+        self.addresses[0]
     }
 
-    /// What a person opens in a browser.
+    /// All of them: where this machine alone is served, that is ::1 too.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What a person on this machine opens in a browser, without the token.
     pub fn page_url(&self) -> String {
-        let host = if self.addr.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { self.addr.ip() };
-        format!("http://{}/gptoss", SocketAddr::new(host, self.addr.port()))
+        let address = self.addr();
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        self.url_at(&SocketAddr::new(host, address.port()).to_string())
+    }
+
+    /// The same for others, who reach it at `authority`.
+    pub fn url_at(&self, authority: &str) -> String {
+        let scheme = if self.service.secure { "https" } else { "http" };
+        format!("{scheme}://{authority}/gptoss")
     }
 
     /// The models, as `/api/models` lists them.
@@ -206,8 +174,8 @@ impl RunningServer {
     }
 
     /// What was skipped or renamed among the paths, one sentence each.
-    pub fn notes(&self) -> &[String] {
-        self.service.catalogue.notes()
+    pub fn notes(&self) -> Vec<String> {
+        self.service.shelf.current().notes().to_vec()
     }
 
     /// Where the page comes from.
@@ -223,69 +191,108 @@ impl RunningServer {
     }
 }
 
-/// Accepts until `stopped` fires, or its sender is dropped.
-async fn accept(
-    listener: TcpListener,
-    service: Arc<Service>,
+/// Who may come in.
+struct Door {
+    permits: Arc<Semaphore>,
     limits: Limits,
-    mut stopped: oneshot::Receiver<()>,
-) -> Stopped {
-    let graceful = GracefulShutdown::new();
-    let permits = Arc::new(Semaphore::new(limits.connections));
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            _ = &mut stopped => break,
-            accepted = next_connection(&listener, &permits) => accepted,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok((stream, permit)) => {
-                let connection = graceful.watch(connection(stream, Arc::clone(&service), limits));
-                connections.spawn(async move {
-                    // An error here is the client's doing, or the body's, and the access record has told of it.
-                    let _ = connection.await;
-                    drop(permit);
-                });
+    by_address: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection that was let in; dropping it makes room.
+struct Admission {
+    door: Arc<Door>,
+    address: IpAddr,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Door {
+    fn new(limits: Limits) -> Self {
+        Self { permits: Arc::new(Semaphore::new(limits.connections)), limits, by_address: Mutex::default() }
+    }
+
+    /// Waits for room, so that no more connections are accepted than are served.
+    async fn room(&self) -> io::Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    /// `None` if this address has all that it may have.
+    fn admit(self: &Arc<Self>, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Admission> {
+        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_address.entry(address).or_default();
+        if *count >= self.limits.connections_per_address {
+            return None;
+        }
+        *count += 1;
+        Some(Admission { door: Arc::clone(self), address, _permit: permit })
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut by_address = self.door.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&self.address);
             }
-            // Usually too many open files. Trying again at once would only burn the processor.
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
-    drop(listener);
-    match timeout(limits.drain, graceful.shutdown()).await {
-        Ok(()) => Stopped::Drained,
-        Err(_) => {
-            connections.shutdown().await;
-            Stopped::Cut
         }
     }
 }
 
-async fn next_connection(
-    listener: &TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let permit = Arc::clone(permits).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, permit))
-}
-
-fn connection(
-    stream: TcpStream,
+/// The loop that lets connections in.
+struct Accept {
+    listeners: Vec<TcpListener>,
+    door: Arc<Door>,
+    encrypt: Option<TlsAcceptor>,
     service: Arc<Service>,
     limits: Limits,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = hyper::Error> {
-    let answer = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(service.answer(request).await) }
-    });
-    http1::Builder::new()
-        // Without a timer hyper's header timeout does nothing.
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read)
-        .max_headers(64)
-        .max_buf_size(32 << 10)
-        .serve_connection(TokioIo::new(StallGuard::new(stream, limits.write_stall)), answer)
+}
+
+impl Accept {
+    /// Accepts until `stopped` fires, or its sender is dropped.
+    async fn run(self, mut stopped: oneshot::Receiver<()>) -> Stopped {
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                _ = &mut stopped => break,
+                accepted = self.next() => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, Some(admission))) => {
+                    let (service, encrypt) = (Arc::clone(&self.service), self.encrypt.clone());
+                    let (watcher, limits) = (graceful.watcher(), self.limits);
+                    connections.spawn(async move {
+                        serve_connection(stream, encrypt, service, limits, watcher).await;
+                        drop(admission);
+                    });
+                }
+                Ok((stream, None)) => drop(stream),
+                // Usually too many open files. Trying again at once would only burn the processor.
+                Err(_) => sleep(Duration::from_millis(100)).await,
+            }
+        }
+        drop(self.listeners);
+        match timeout(self.limits.drain, graceful.shutdown()).await {
+            Ok(()) => Stopped::Drained,
+            Err(_) => {
+                connections.shutdown().await;
+                Stopped::Cut
+            }
+        }
+    }
+
+    /// The next connection on any listener; without admission if its address has enough of them.
+    async fn next(&self) -> io::Result<(TcpStream, Option<Admission>)> {
+        let permit = self.door.room().await?;
+        let (stream, peer) = poll_fn(|cx| {
+            let mut accepted = self.listeners.iter().map(|listener| listener.poll_accept(cx));
+            accepted.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        })
+        .await?;
+        // Answers to small requests are not to wait for more. A connection that is gone already shows that soon.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, self.door.admit(peer.ip().to_canonical(), permit)))
+    }
 }

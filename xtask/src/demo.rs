@@ -1,19 +1,20 @@
 //! `cargo xtask demo`: from a checkout to an answer in Chrome.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use browser_driver::{
     Browser, ConsoleLevel, GptossPage, Gpu, Installation, LaunchOptions, NanoCase, PageState, Snapshot, StageLine,
     find_chrome, nano_cases,
 };
 
-use crate::process::{Toolbox, shown};
+use crate::process::Toolbox;
+use crate::server::{self, Server};
 use crate::workspace::Workspace;
-use crate::{DemoArguments, cargo_tests, page, setup};
+use crate::{DemoArguments, page, setup};
 
 /// A large model on a slow machine is allowed to take its time; a nano model needs seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -40,7 +41,10 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &DemoArguments) 
     let model = arguments.model.clone().unwrap_or_else(|| workspace.nano_model());
     // The recorded answers are the nano model's.
     let case = if arguments.model.is_none() { Some(demo_case(workspace)?) } else { None };
-    let mut server = Server::start(toolbox, &model, arguments.port)?;
+    let program = server::build(toolbox, &[])?;
+    let mut server = Server::start(toolbox, program, &model, arguments.port, |log| {
+        log.lines().map_while(Result::ok).for_each(|line| println!("{line}"));
+    })?;
     let address = page_address(&server.url, case.as_ref());
     match installation {
         Some(installation) => {
@@ -76,66 +80,6 @@ fn page_address(server_url: &str, case: Option<&NanoCase>) -> String {
         Some(case) => format!("{page}?{}", case.query()),
         None => page,
     }
-}
-
-/// A running gguf-serve; dropping it ends it.
-struct Server {
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    /// Builds gguf-serve with the page in it and starts it; returns when it says where it serves.
-    fn start(toolbox: &Toolbox, model: &Path, port: u16) -> Result<Self> {
-        let program = build_server(toolbox)?;
-        let mut command = toolbox.command(program);
-        command.arg(model).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::piped());
-        println!("$ {}", shown(&command));
-        let mut child = command.spawn().context("cannot start gguf-serve")?;
-        let stdout = child.stdout.take().context("gguf-serve has no output")?;
-        let mut server = Self { child, url: String::new() };
-        let mut lines = BufReader::new(stdout).lines();
-        for line in lines.by_ref().map_while(Result::ok) {
-            println!("{line}");
-            if let Some(url) = first_url(&line) {
-                server.url = url.to_owned();
-                break;
-            }
-        }
-        ensure!(!server.url.is_empty(), "gguf-serve ended without saying where it serves; its messages are above");
-        // Its log goes on; someone must read it, or the server blocks on a full pipe.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
-        Ok(server)
-    }
-
-    fn wait(&mut self) -> Result<()> {
-        let status = self.child.wait().context("cannot wait for gguf-serve")?;
-        ensure!(status.success(), "gguf-serve ended with {status}");
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Already ended when these fail.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn build_server(toolbox: &Toolbox) -> Result<PathBuf> {
-    let executables = cargo_tests::build(toolbox, "build", &["--package", "gguf-serve", "--bin", "gguf-serve"])?;
-    let built = executables.into_iter().find(|built| built.package == "gguf-serve");
-    Ok(built.context("cargo built no gguf-serve")?.path)
-}
-
-/// First http address in a line, such as `Serving on http://127.0.0.1:8090/gptoss` → `http://127.0.0.1:8090`.
-fn first_url(line: &str) -> Option<&str> {
-    const SCHEME: &str = "http://";
-    let start = line.find(SCHEME)?;
-    let rest = &line[start + SCHEME.len()..];
-    let length = rest.find(|character: char| character == '/' || character.is_whitespace()).unwrap_or(rest.len());
-    (length > 0).then(|| &line[start..start + SCHEME.len() + length])
 }
 
 /// Opens the page in Chrome, in a profile of the demo's own so that WebGPU is on where Chrome hides it behind a switch;
@@ -262,14 +206,6 @@ impl Printer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_servers_address_is_read_from_its_greeting() {
-        assert_eq!(first_url("Serving on http://127.0.0.1:8090/gptoss (Ctrl-C ends)"), Some("http://127.0.0.1:8090"));
-        assert_eq!(first_url("http://[::1]:9000"), Some("http://[::1]:9000"));
-        assert_eq!(first_url("listening"), None);
-        assert_eq!(first_url("http:// "), None);
-    }
 
     #[test]
     fn the_question_travels_in_the_pages_address() {

@@ -3,10 +3,12 @@
 //! Whatever a command needs and the machine lacks is installed first, into the project's target folder where that is
 //! possible, and always said aloud.
 
+mod bench_serve;
 mod cargo_tests;
 mod demo;
 mod page;
 mod process;
+mod server;
 mod setup;
 mod synth;
 mod test;
@@ -41,6 +43,8 @@ enum Command {
     Lint,
     /// Write a synthetic gpt-oss GGUF of any shape; `cargo xtask synth --help` lists its arguments.
     Synth(synth::Arguments),
+    /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
+    BenchServe(bench_serve::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -80,5 +84,6 @@ fn main() -> Result<()> {
             test::lint(&toolbox)
         }
         Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
+        Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }

@@ -25,7 +25,7 @@ fn get(pairs: &[(&str, &str)]) -> Plan {
     plan(&Method::GET, &headers(pairs), &facts())
 }
 
-const PART: Plan = Plan::Range { first: 2, last: 5 };
+const PART: Plan = Plan::Range(ByteRange { first: 2, last: 5 });
 const RANGE_2_5: (&str, &str) = ("range", "bytes=2-5");
 
 #[test]
@@ -50,7 +50,9 @@ fn head_ignores_range_but_not_preconditions() {
 fn ranges() {
     assert_eq!(get(&[RANGE_2_5]), PART);
     assert_eq!(get(&[("range", "bytes=1000-")]), Plan::Unsatisfiable);
-    assert_eq!(get(&[("range", "bytes=0-1, 8-9")]), Plan::Whole);
+    assert_eq!(get(&[("range", "bytes=0-1, 8-9")]), Plan::Range(ByteRange { first: 0, last: 9 }));
+    let parts = [(900, 909), (0, 9)].map(|(first, last)| ByteRange { first, last });
+    assert_eq!(get(&[("range", "bytes=900-909, 0-9")]), Plan::Parts(parts.to_vec()));
     assert_eq!(get(&[("range", "lines=2-5")]), Plan::Whole);
     assert_eq!(get(&[RANGE_2_5, ("range", "bytes=7-8")]), Plan::Whole, "two Range lines");
 }

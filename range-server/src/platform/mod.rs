@@ -1,11 +1,30 @@
-//! What differs between operating systems: reading at an offset, and telling files apart.
+//! What differs between operating systems: reading at an offset, telling files apart, limits on open files.
 
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(not(target_os = "linux"))]
+mod not_linux;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;
 
+#[cfg(target_os = "linux")]
+pub(crate) use linux::{read_cached_at, will_need};
+#[cfg(not(target_os = "linux"))]
+pub(crate) use not_linux::{read_cached_at, will_need};
 #[cfg(unix)]
-pub(crate) use unix::{file_index, read_at};
+pub use unix::allow_many_open_files;
+#[cfg(unix)]
+pub(crate) use unix::{file_index, read_at, write_private};
 #[cfg(windows)]
-pub(crate) use windows::{file_index, read_at};
+pub use windows::allow_many_open_files;
+#[cfg(windows)]
+pub(crate) use windows::{file_index, read_at, write_private};
+
+/// What tells a file from all others, whatever its name: device and number on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct FileIndex {
+    pub(crate) device: u64,
+    pub(crate) file: u64,
+}

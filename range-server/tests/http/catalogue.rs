@@ -1,6 +1,7 @@
 //! Which files are there, and under which names.
 
 use std::fs;
+use std::time::Duration;
 
 use gguf_serve::{CatalogueError, Options, ServeError};
 use serde_json::json;
@@ -20,9 +21,20 @@ fn without_paths_the_demo_model_is_served() {
             "url": "/gpt-oss-nano.gguf",
             "file_url": "/api/models/gpt-oss-nano/file/gpt-oss-nano.gguf",
             "size_bytes": 3_054_208,
+            "sha256": null,
             "architecture": "gpt-oss",
+            "quantisation": "MXFP4",
             "supported": true,
             "reason": null,
+            "files": [{
+                "name": "gpt-oss-nano.gguf",
+                "url": "/gpt-oss-nano.gguf",
+                "file_url": "/api/models/gpt-oss-nano/file/gpt-oss-nano.gguf",
+                "size_bytes": 3_054_208,
+                "sha256": null,
+            }],
+            "split": null,
+            "hub": null,
         }],
     });
     let response = server.get("/api/models", &[]);
@@ -52,21 +64,68 @@ fn files_below_a_folder_keep_their_relative_path() {
     write(&folder, "notes.txt", b"GGUF, but by its name something else");
     write(&folder, "fake.gguf", b"<html>");
     write(&folder, "short.gguf", b"GG");
+    write(&folder, "void.gguf", b"");
     write(&folder, ".hidden/c.gguf", &pattern(30));
+    write(&folder, ".hidden.gguf", &pattern(30));
     let server = serving(&[folder.path()]);
     let models = server.get("/api/models", &[]).json();
-    let names: Vec<_> =
-        models["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["url"], &m["id"])).collect();
+    let listed: Vec<_> = models["models"].as_array().unwrap().iter().collect();
+    let names: Vec<_> = listed.iter().map(|m| (&m["name"], &m["url"], &m["id"])).collect();
     let expected = [
         (&json!("a.gguf"), &json!("/a.gguf"), &json!("a")),
         (&json!("deep/er/b é.GGUF"), &json!("/deep/er/b%20%C3%A9.GGUF"), &json!("deep-er-b--.GGUF")),
+        (&json!("fake.gguf"), &json!("/fake.gguf"), &json!("fake")),
+        (&json!("short.gguf"), &json!("/short.gguf"), &json!("short")),
+        (&json!("void.gguf"), &json!("/void.gguf"), &json!("void")),
     ];
     assert_eq!(names, expected);
     assert_eq!(server.get("/a.gguf", &[]).body, pattern(10));
     assert_eq!(server.get("/deep/er/b%20%C3%A9.GGUF", &[]).body, pattern(20));
     assert_eq!(server.get("/api/models/deep-er-b--.GGUF/file", &[]).body, pattern(20));
-    let notes = server.server().notes().join("\n");
-    assert!(notes.contains("/fake.gguf") && notes.contains("/short.gguf") && !notes.contains("hidden"), "{notes}");
+    // What is no GGUF file says so, and is served all the same.
+    for (index, reason) in [(2, "not a GGUF file"), (3, "truncated"), (4, "empty")] {
+        assert_eq!(listed[index]["supported"], false);
+        assert!(listed[index]["reason"].as_str().unwrap().contains(reason), "{}", listed[index]);
+    }
+    assert_eq!(server.get("/fake.gguf", &[]).text(), "<html>");
+    let void = server.get("/void.gguf", &[]);
+    assert_eq!((void.status, void.body), (200, vec![]));
+    for hidden in ["/.hidden/c.gguf", "/.hidden.gguf", "/notes.txt"] {
+        assert_eq!(server.get(hidden, &[]).status, 404, "{hidden}");
+    }
+}
+
+#[test]
+fn files_come_go_and_change_while_it_runs() {
+    let folder = folder();
+    let path = write(&folder, "a.gguf", &pattern(10));
+    let server = serving(&[folder.path()]);
+    let before = server.get("/a.gguf", &[]);
+    // Put in its place as download tools do: written elsewhere, then renamed.
+    let fresh = write(&folder, "fresh.part", &pattern(20));
+    fs::rename(fresh, &path).unwrap();
+    let after = server.get("/a.gguf", &[("If-Range", before.header("etag").unwrap()), ("Range", "bytes=5-6")]);
+    assert_eq!((after.status, &after.body), (200, &pattern(20)), "the new file, whole");
+    assert_ne!(before.header("etag"), after.header("etag"));
+    // What is new is found, by its name or in the list.
+    write(&folder, "later/b.gguf", &pattern(30));
+    std::thread::sleep(Duration::from_millis(1100));
+    assert_eq!(server.get("/later/b.gguf", &[]).body, pattern(30));
+    assert_eq!(server.get("/api/models/later-b/file/b.gguf", &[]).body, pattern(30));
+    fs::remove_file(&path).unwrap();
+    assert_eq!(server.get("/a.gguf", &[]).status, 404);
+    std::thread::sleep(Duration::from_millis(1100));
+    let models = server.get("/api/models", &[]).json();
+    assert_eq!(models["models"].as_array().unwrap().len(), 1, "{models}");
+    // A link put in a file's place does not lead out.
+    #[cfg(unix)]
+    {
+        let outside = tempfile::tempdir().unwrap();
+        let secret = write(&outside, "secret.gguf", &pattern(40));
+        fs::remove_file(folder.path().join("later/b.gguf")).unwrap();
+        std::os::unix::fs::symlink(secret, folder.path().join("later/b.gguf")).unwrap();
+        assert_eq!(server.get("/later/b.gguf", &[]).status, 404);
+    }
 }
 
 #[test]
@@ -138,7 +197,10 @@ fn names_that_are_taken_lead_to_the_page_or_the_first_file() {
     write(&web, "asset.gguf", b"an asset");
     write(&one, "m.gguf", &pattern(10));
     write(&one, "gptoss/asset.gguf", &pattern(20));
+    write(&one, "gptoss/other.gguf", &pattern(60));
     write(&one, "api/health.gguf", &pattern(30));
+    write(&one, "api/models/m.gguf", &pattern(70));
+    write(&one, "models/m.gguf", &pattern(80));
     let bare = write(&two, "files/gptoss", &pattern(40));
     write(&two, "m.gguf", &pattern(50));
     let paths = vec![one.path().into(), bare, two.path().into(), one.path().join("m.gguf")];
@@ -146,16 +208,26 @@ fn names_that_are_taken_lead_to_the_page_or_the_first_file() {
     assert_eq!(server.get("/m.gguf", &[]).body, pattern(10));
     assert_eq!(server.get("/gptoss/asset.gguf", &[]).text(), "an asset");
     assert_eq!(server.get("/gptoss", &[]).text(), "<p>page");
-    assert_eq!(server.get("/api/health.gguf", &[]).status, 404);
+    assert_eq!(server.get("/api/models/m.gguf", &[]).status, 404);
     let models = server.get("/api/models", &[]).json();
     let urls: Vec<_> = models["models"].as_array().unwrap().iter().map(|m| m["url"].as_str().unwrap()).collect();
-    let file = |id: &str| format!("/api/models/{id}/file/{id}.gguf");
-    assert_eq!(urls, [&file("api-health"), &file("gptoss-asset"), "/m.gguf", &file("gptoss"), &file("m-2")]);
+    let expected = [
+        "/api/health.gguf",
+        "/api/models/api-models-m/file/m.gguf",
+        "/api/models/gptoss-asset/file/asset.gguf",
+        "/gptoss/other.gguf",
+        "/m.gguf",
+        "/models/m.gguf",
+        "/api/models/gptoss/file/gptoss",
+        "/api/models/m-2/file/m.gguf",
+    ];
+    assert_eq!(urls, expected);
     // Whatever the name, every model can be had, at the address the list gives.
-    for (url, len) in urls.iter().zip([30, 20, 10, 40, 50]) {
+    for (url, len) in urls.iter().zip([30, 70, 20, 60, 10, 80, 40, 50]) {
         assert_eq!(server.get(url, &[]).body, pattern(len), "{url}");
     }
-    assert_eq!(server.server().notes().len(), 4, "{:?}", server.server().notes());
+    let notes = server.server().notes();
+    assert_eq!(notes.len(), 4, "{notes:?}");
 }
 
 #[test]
@@ -170,11 +242,12 @@ fn paths_that_cannot_be_served() {
     };
     write(&folder, "page.html", b"<html>");
     write(&folder, "empty/notes.txt", b"");
-    write(&folder, "nothing.gguf", b"");
+    write(&folder, "nothing", b"");
     assert!(matches!(fault(&["none.gguf"]), CatalogueError::Open { .. }));
     assert!(matches!(fault(&["page.html"]), CatalogueError::NotGguf { .. }));
-    assert!(matches!(fault(&["nothing.gguf"]), CatalogueError::NotGguf { .. }));
-    assert!(matches!(fault(&["empty"]), CatalogueError::Empty));
+    assert!(matches!(fault(&["nothing"]), CatalogueError::NotGguf { .. }));
+    assert!(matches!(fault(&["empty"]), CatalogueError::Empty { .. }));
+    assert!(fault(&["empty"]).to_string().contains("empty"));
     assert!(fault(&["none.gguf"]).to_string().contains("none.gguf"));
 }
 
@@ -239,27 +312,52 @@ fn small_part(no: u16, count: u16) -> Vec<u8> {
 }
 
 #[test]
-fn parts_of_a_split_model_lie_in_one_folder() {
+fn files_of_a_split_model_are_one_model() {
     let folder = folder();
     let [one, two] = ["d/m é-00001-of-00002.gguf", "d/m é-00002-of-00002.gguf"];
     write(&folder, one, &small_part(0, 2));
     write(&folder, two, &small_part(1, 2));
-    write(&folder, "d/other.gguf", &pattern(30));
+    // Of the same name in another folder, of another number of parts, and incomplete.
+    write(&folder, "e/m é-00001-of-00002.gguf", &small_part(0, 2));
+    write(&folder, "d/m é-00003-of-00003.gguf", &small_part(2, 3));
+    // Whole, and not what its name says.
+    write(&folder, "f/x-00001-of-00002.gguf", &small_part(0, 2));
+    write(&folder, "f/x-00002-of-00002.gguf", &small_part(0, 2));
+    write(&folder, "g/renamed.gguf", &small_part(1, 2));
     let server = serving(&[folder.path()]);
     let models = server.get("/api/models", &[]).json();
-    let [first, second] = [0, 1].map(|index| models["models"][index].clone());
-    assert_eq!((&first["name"], &first["supported"]), (&json!(one), &json!(true)), "{first}");
-    assert_eq!((&second["name"], &second["supported"]), (&json!(two), &json!(false)), "{second}");
-    assert_eq!(second["reason"], "part 2 of 2 of a split model; load part 1");
+    let models: Vec<_> = models["models"].as_array().unwrap().iter().collect();
+    let ids: Vec<_> = models.iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["d-m--", "d-m---2", "e-m--", "f-x", "g-renamed"]);
+    let whole = models[0];
+    assert_eq!((&whole["name"], &whole["supported"]), (&json!(one), &json!(true)), "{whole}");
+    assert_eq!(whole["split"], json!({ "count": 2, "missing": [] }));
+    assert_eq!(whole["size_bytes"], small_part(0, 2).len() + small_part(1, 2).len());
+    for (index, (name, bytes)) in [(one, small_part(0, 2)), (two, small_part(1, 2))].into_iter().enumerate() {
+        let file = &whole["files"][index];
+        assert_eq!(file["name"], name);
+        for address in ["url", "file_url"] {
+            assert_eq!(server.get(file[address].as_str().unwrap(), &[]).body, bytes, "{name} at its {address}");
+        }
+    }
     // Whoever has the address of one part changes its file name to reach the other, on both ways to a file.
     for address in ["file_url", "url"] {
-        let first = first[address].as_str().unwrap();
+        let first = whole[address].as_str().unwrap();
         let file = server.get(&first.replacen("-00001-of-00002.gguf", "-00002-of-00002.gguf", 1), &[]);
         assert_eq!((file.status, file.body), (200, small_part(1, 2)), "{address}");
     }
-    let folder = first["file_url"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned();
-    for other in ["d-other.gguf", "d-m---00002-of-00003.gguf", "d-m---00003-of-00002.gguf"] {
-        assert_eq!(server.get(&format!("{folder}/{other}"), &[]).status, 404, "{other}");
+    for (index, missing, words) in [
+        (1, json!(["m é-00001-of-00003.gguf", "m é-00002-of-00003.gguf"]), "missing: m é-00001-of-00003.gguf"),
+        (2, json!(["m é-00002-of-00002.gguf"]), "missing: m é-00002-of-00002.gguf"),
+        (3, json!([]), "says that it is part 1 of 2, expected part 2 of 2"),
+    ] {
+        let model = models[index];
+        assert_eq!((&model["supported"], &model["split"]["missing"]), (&json!(false), &missing), "{model}");
+        assert!(model["reason"].as_str().unwrap().contains(words), "{model}");
+    }
+    assert!(models[4]["reason"].as_str().unwrap().contains("not named like one"), "{}", models[4]);
+    for target in ["/api/models/d-m--/file/other.gguf", "/api/models/d-m--/file/m%20%C3%A9-00003-of-00003.gguf"] {
+        assert_eq!(server.get(target, &[]).status, 404, "{target}");
     }
 }
 

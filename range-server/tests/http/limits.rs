@@ -72,7 +72,10 @@ fn a_file_that_changes_breaks_the_body_off() {
 #[test]
 fn slow_and_silent_clients_are_closed() {
     let (_folder, path) = big_file();
-    let server = limited(&path, Limits { header_read: Duration::from_millis(400), ..Limits::default() });
+    let server = limited(
+        &path,
+        Limits { header_read: Duration::from_millis(400), idle: Duration::from_millis(900), ..Limits::default() },
+    );
     let mut silent = server.connect();
     let mut slow = server.connect();
     slow.send("GET /big.gguf HTTP/1.1\r\nHost: localhost\r\nX-Slow: ");
@@ -81,6 +84,8 @@ fn slow_and_silent_clients_are_closed() {
     let started = Instant::now();
     assert!(silent.is_closed(), "said nothing");
     assert!(slow.is_closed(), "did not finish its headers");
+    assert!(started.elapsed() < Duration::from_millis(900), "took {:?}", started.elapsed());
+    assert_eq!(idle.request("HEAD", "/big.gguf", &[]).status, 200, "an idle connection may wait longer");
     assert!(idle.is_closed(), "said nothing more");
     assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
 }

@@ -61,7 +61,7 @@ fn greets_serves_and_logs() {
 #[test]
 fn without_paths_it_says_that_it_serves_the_demo_model() {
     let program = Program::start(&["--port", "0"]);
-    assert!(program.greeting.contains("/gpt-oss-nano.gguf  3.05 MB  gpt-oss\n"), "{}", program.greeting);
+    assert!(program.greeting.contains("/gpt-oss-nano.gguf  3.05 MB  gpt-oss MXFP4\n"), "{}", program.greeting);
     assert!(program.greeting.contains("demo model"), "{}", program.greeting);
     assert_eq!(Client::connect(program.addr).request("GET", "/api/health", &[]).status, 200);
 }

@@ -1,0 +1,262 @@
+//! What a connection is doing, and when it has been doing that for too long.
+//!
+//! hyper has a timer for headers, none for a client that takes nothing, and for HTTP/2 none for a client that asks
+//! nothing. Without them a client keeps its connection, and the memory behind it, for as long as it likes. Here every
+//! wait has a limit, whatever the protocol: [`Watched`] sees the bytes that pass, [`Answering`] the answers under way,
+//! and [`Activity::overdue`] ends when one of the limits has passed.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::options::Limits;
+
+/// The state of one connection, shared by its transport, its answers and its watchdog.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    /// Whether the protocol has frames of its own between requests, which then say nothing about the next one.
+    multiplexed: bool,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Answers under way: one at most in HTTP/1.1, several in HTTP/2.
+    answering: u32,
+    wait: Wait,
+    /// When `wait` began, or, while answering, when bytes last went out.
+    since: Instant,
+}
+
+/// What the connection waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The headers of the first request, or the rest of those that have begun.
+    Headers,
+    /// The next request.
+    Request,
+    /// That the client takes the answers.
+    Answers,
+}
+
+impl Activity {
+    /// For a connection that was made just now. `multiplexed`: it speaks HTTP/2.
+    pub(crate) fn new(multiplexed: bool) -> Arc<Self> {
+        let state = State { answering: 0, wait: Wait::Headers, since: Instant::now() };
+        Arc::new(Self { multiplexed, state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request has come in; its answer is under way until the guard is dropped.
+    pub(crate) fn answering(self: &Arc<Self>) -> Answering {
+        let mut state = self.state();
+        state.answering += 1;
+        state.wait = Wait::Answers;
+        state.since = Instant::now();
+        Answering(Arc::clone(self))
+    }
+
+    fn bytes_came(&self) {
+        let mut state = self.state();
+        if state.wait == Wait::Request && !self.multiplexed {
+            (state.wait, state.since) = (Wait::Headers, Instant::now());
+            // This limit is shorter than the one that is waited for.
+            self.changed.notify_one();
+        }
+    }
+
+    fn bytes_went(&self) {
+        let mut state = self.state();
+        if state.wait == Wait::Answers {
+            state.since = Instant::now();
+        }
+    }
+
+    /// Returns when the connection has waited for too long.
+    pub(crate) async fn overdue(&self, limits: &Limits) {
+        loop {
+            let deadline = self.deadline(limits);
+            if deadline <= Instant::now() {
+                return;
+            }
+            let sooner = self.changed.notified();
+            tokio::select! {
+                () = sleep_until(deadline) => {}
+                () = sooner => {}
+            }
+        }
+    }
+
+    fn deadline(&self, limits: &Limits) -> Instant {
+        let state = self.state();
+        state.since + state.wait.limit(limits)
+    }
+}
+
+impl Wait {
+    fn limit(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Headers => limits.header_read,
+            Self::Request => limits.idle,
+            Self::Answers => limits.write_stall,
+        }
+    }
+}
+
+/// An answer under way.
+#[derive(Debug)]
+pub(crate) struct Answering(Arc<Activity>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.answering -= 1;
+        if state.answering == 0 {
+            (state.wait, state.since) = (Wait::Request, Instant::now());
+            // The limit on idleness may be the shorter one.
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+/// A stream whose bytes count as activity.
+pub(crate) struct Watched<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    fn went(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let bytes = ready!(outcome)?;
+        self.activity.bytes_went();
+        Poll::Ready(Ok(bytes))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.went(outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.went(outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Runs `handshake` within the time that headers have.
+pub(crate) async fn in_time<T>(limits: &Limits, handshake: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(limits.header_read, handshake).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        header_read: Duration::from_secs(10),
+        idle: Duration::from_secs(60),
+        write_stall: Duration::from_secs(30),
+        drain: Duration::ZERO,
+        connections: 1,
+        connections_per_address: 1,
+    };
+
+    /// Seconds, on tokio's paused clock, until the connection is overdue.
+    async fn seconds_until_overdue(activity: &Activity) -> u64 {
+        let begin = Instant::now();
+        activity.overdue(&LIMITS).await;
+        begin.elapsed().as_secs()
+    }
+
+    async fn after(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_wait_has_its_limit() {
+        let activity = Activity::new(false);
+        assert_eq!(seconds_until_overdue(&activity).await, 10, "said nothing");
+
+        let activity = Activity::new(false);
+        after(5).await;
+        activity.bytes_came();
+        assert_eq!(seconds_until_overdue(&activity).await, 5, "drip-fed headers do not extend the time");
+
+        let activity = Activity::new(false);
+        let answer = activity.answering();
+        after(20).await;
+        activity.bytes_went();
+        assert_eq!(seconds_until_overdue(&activity).await, 30, "takes nothing any more");
+        drop(answer);
+        assert_eq!(seconds_until_overdue(&activity).await, 60, "asks nothing any more");
+        activity.bytes_came();
+        assert_eq!(seconds_until_overdue(&activity).await, 10, "began to ask and did not go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_several_answers_the_last_counts() {
+        let activity = Activity::new(true);
+        let (one, two) = (activity.answering(), activity.answering());
+        drop(one);
+        activity.bytes_came();
+        assert_eq!(seconds_until_overdue(&activity).await, 30);
+        drop(two);
+        // Such as the acknowledgement of the last frame.
+        activity.bytes_came();
+        assert_eq!(seconds_until_overdue(&activity).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shorter_limit_wakes_the_watchdog() {
+        let activity = Activity::new(false);
+        drop(activity.answering());
+        let watched = Arc::clone(&activity);
+        let watchdog = tokio::spawn(async move { seconds_until_overdue(&watched).await });
+        after(7).await;
+        activity.bytes_came();
+        assert_eq!(watchdog.await.unwrap(), 17);
+    }
+}

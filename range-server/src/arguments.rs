@@ -1,0 +1,132 @@
+//! The command line.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use etcetera::BaseStrategy;
+use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options, TlsIdentity, hub_folder};
+
+/// Connections from one address where others can reach the server: two browsers' worth.
+const CONNECTIONS_PER_STRANGER: usize = 16;
+
+/// Serves GGUF files, and the page that runs them, to browsers.
+///
+/// Exit status: 0 after Ctrl-C or SIGTERM, 1 if it could not start, 2 for wrong arguments, 130 after a second Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// GGUF files, and folders with GGUF files below them. Without any, a small demo model is served.
+    pub paths: Vec<PathBuf>,
+    /// Serve what is in the cache of the Hugging Face hub too (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface).
+    #[arg(long)]
+    pub hf_cache: bool,
+    /// Address to listen on. Without it, this machine alone: 127.0.0.1, and ::1 where there is one.
+    #[arg(long, value_name = "ADDRESS")]
+    pub bind: Option<IpAddr>,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, default_value_t = DEFAULT_PORT)]
+    pub port: u16,
+    /// Serve the page built in this folder instead of the one compiled in.
+    #[arg(long, value_name = "DIR")]
+    pub web: Option<PathBuf>,
+    /// Open the page in the browser.
+    #[arg(long)]
+    pub open: bool,
+    /// Let pages of this origin (scheme://host[:port], or *) read; loopback origins always may.
+    #[arg(long, value_name = "ORIGIN")]
+    pub allow_origin: Vec<String>,
+    /// Answer to this host name too; localhost and the bound address are always answered.
+    #[arg(long, value_name = "NAME")]
+    pub allow_host: Vec<String>,
+    /// Ask for this secret. The address that is printed has it; programs send it as `Authorization: Bearer SECRET`.
+    #[arg(long, value_name = "SECRET", env = "GGUF_SERVE_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// Isolate the page from other origins (COOP and COEP), which shared memory in the browser needs.
+    #[arg(long)]
+    pub isolate: bool,
+    /// Serve HTTPS and HTTP/2: with a certificate made for this machine, or with your own.
+    #[arg(long)]
+    pub tls: bool,
+    /// Your own certificate with its chain, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Print every line as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Computes SHA-256 hashes of files and of every 4 MiB of them, and keeps them beside the files.
+    Hash(HashArguments),
+}
+
+/// A server finds them at once then, and a client can verify what it downloads, piece by piece.
+///
+/// Exit status: 0 if all is well, 1 if a file could not be hashed or is not what it should be, 2 for wrong arguments.
+#[derive(Debug, Args)]
+pub struct HashArguments {
+    /// GGUF files, and folders with GGUF files below them.
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Compute the hashes even if they are kept already, and compare.
+    #[arg(long)]
+    pub verify: bool,
+    /// Print every line as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Arguments {
+    /// What the library is told.
+    pub fn into_options(self, log: AccessLog) -> anyhow::Result<Options> {
+        let mut paths = self.paths;
+        if self.hf_cache {
+            let folder = hub_folder(|name| std::env::var_os(name).map(PathBuf::from));
+            let folder =
+                folder.context("--hf-cache: none of HF_HUB_CACHE, HF_HOME and HOME says where the cache is")?;
+            paths.push(folder);
+        }
+        let tls = match (self.tls, self.tls_cert, self.tls_key) {
+            (false, ..) => None,
+            (true, Some(certificate), Some(key)) => Some(TlsIdentity::Files { certificate, key }),
+            (true, ..) => Some(TlsIdentity::SelfSigned { folder: certificate_folder()? }),
+        };
+        let others_come = self.bind.is_some_and(|address| !address.is_loopback());
+        let mut limits = Limits::default();
+        if others_come {
+            limits.connections_per_address = CONNECTIONS_PER_STRANGER;
+        }
+        Ok(Options {
+            paths,
+            bind: self.bind,
+            port: self.port,
+            web: self.web,
+            allow_origins: self.allow_origin,
+            allow_hosts: self.allow_host,
+            token: self.token,
+            isolate: self.isolate,
+            tls,
+            hash_cache: hash_cache(),
+            limits,
+            log: Some(log),
+        })
+    }
+}
+
+/// Where hashes are kept if not beside the file; `None` if the user has no such place.
+pub fn hash_cache() -> Option<PathBuf> {
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("gguf-serve").join("hashes"))
+}
+
+fn certificate_folder() -> anyhow::Result<PathBuf> {
+    let folders = etcetera::choose_base_strategy().context("--tls: no home folder to keep a certificate in")?;
+    Ok(folders.data_dir().join("gguf-serve"))
+}

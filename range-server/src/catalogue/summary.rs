@@ -1,0 +1,166 @@
+//! What the headers of a model's files say about it.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use gptoss_gguf::{GPT_OSS_TYPES, Gguf, GgufError, Progress, SplitError, TensorType, arrange_parts};
+
+use crate::content::{Content, Version};
+
+/// Architecture names of gpt-oss: llama.cpp's, and the one Ollama writes.
+const ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
+
+/// Names of `general.file_type`, by llama.cpp's enumeration `llama_ftype`; numbers that were given up are left out.
+const FILE_TYPES: [(u32, &str); 33] = [
+    (0, "F32"),
+    (1, "F16"),
+    (2, "Q4_0"),
+    (3, "Q4_1"),
+    (7, "Q8_0"),
+    (8, "Q5_0"),
+    (9, "Q5_1"),
+    (10, "Q2_K"),
+    (11, "Q3_K_S"),
+    (12, "Q3_K_M"),
+    (13, "Q3_K_L"),
+    (14, "Q4_K_S"),
+    (15, "Q4_K_M"),
+    (16, "Q5_K_S"),
+    (17, "Q5_K_M"),
+    (18, "Q6_K"),
+    (19, "IQ2_XXS"),
+    (20, "IQ2_XS"),
+    (21, "Q2_K_S"),
+    (22, "IQ3_XS"),
+    (23, "IQ3_XXS"),
+    (24, "IQ1_S"),
+    (25, "IQ4_NL"),
+    (26, "IQ3_S"),
+    (27, "IQ3_M"),
+    (28, "IQ2_S"),
+    (29, "IQ2_M"),
+    (30, "IQ4_XS"),
+    (31, "IQ1_M"),
+    (32, "BF16"),
+    (36, "TQ1_0"),
+    (37, "TQ2_0"),
+    (38, "MXFP4"),
+];
+
+/// The part of the headers that helps to choose a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Summary {
+    /// `general.architecture`; `None` if the header cannot be read.
+    pub(crate) architecture: Option<String>,
+    /// How the weights are stored.
+    pub(crate) quantisation: Option<String>,
+    /// Why the page cannot run the model; `None` if nothing speaks against it.
+    pub(crate) obstacle: Option<String>,
+}
+
+impl Summary {
+    /// Reads the headers of all files of a model, given with their names and versions. Blocks.
+    pub(crate) fn read(files: &[(String, Content, Version)]) -> Self {
+        match read_model(files) {
+            Ok(gguf) => {
+                let architecture = gguf.metadata.str("general.architecture").map(str::to_owned).ok();
+                Self { obstacle: obstacle(&gguf), quantisation: quantisation(&gguf), architecture }
+            }
+            Err(error) => Self { architecture: None, quantisation: None, obstacle: Some(error.to_string()) },
+        }
+    }
+
+    /// Of a model that has a file that cannot even be opened.
+    pub(crate) fn unreadable(error: &io::Error) -> Self {
+        let obstacle = Some(HeaderError::Unreadable(error.to_string()).to_string());
+        Self { architecture: None, quantisation: None, obstacle }
+    }
+}
+
+/// Why the headers could not be read.
+#[derive(Debug, thiserror::Error)]
+enum HeaderError {
+    #[error("the file cannot be read: {0}")]
+    Unreadable(String),
+    #[error("the file is empty")]
+    Empty,
+    #[error("not a GGUF file: it does not begin with the bytes \"GGUF\"")]
+    NotGguf,
+    #[error(transparent)]
+    Gguf(#[from] GgufError),
+    #[error("{name}: {source}")]
+    Part { name: String, source: Box<HeaderError> },
+    #[error(transparent)]
+    Split(#[from] SplitError),
+}
+
+impl From<io::Error> for HeaderError {
+    fn from(error: io::Error) -> Self {
+        Self::Unreadable(error.to_string())
+    }
+}
+
+/// The headers as one, checked against each other.
+fn read_model(files: &[(String, Content, Version)]) -> Result<Gguf, HeaderError> {
+    let names: Vec<&str> = files.iter().map(|(name, ..)| name.as_str()).collect();
+    arrange_parts(&names)?;
+    let of_several = files.len() > 1;
+    let headers = files.iter().map(|(name, content, version)| match read_header(content, version.len) {
+        Ok(gguf) => Ok((name.clone(), gguf)),
+        Err(source) if of_several => Err(HeaderError::Part { name: name.clone(), source: Box::new(source) }),
+        Err(error) => Err(error),
+    });
+    Ok(Gguf::join(headers.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+fn read_header(content: &Content, file_len: u64) -> Result<Gguf, HeaderError> {
+    const MAGIC: &[u8; 4] = b"GGUF";
+    let mut magic = [0; MAGIC.len()];
+    if file_len == 0 {
+        return Err(HeaderError::Empty);
+    }
+    let told = (file_len as usize).min(MAGIC.len());
+    content.read_exact_at(&mut magic[..told], 0)?;
+    if magic[..told] != MAGIC[..told] {
+        return Err(HeaderError::NotGguf);
+    }
+    let mut header = Vec::new();
+    loop {
+        match gptoss_gguf::parse(&header, file_len)? {
+            Progress::Ready(gguf) => return Ok(*gguf),
+            Progress::NeedMore { at_least } => {
+                let at_hand = header.len();
+                // The reader never asks for more than its header limit, far below what a usize holds.
+                header.resize(at_least as usize, 0);
+                content.read_exact_at(&mut header[at_hand..], at_hand as u64)?;
+            }
+        }
+    }
+}
+
+fn quantisation(gguf: &Gguf) -> Option<String> {
+    // llama.cpp sets this bit where the type was guessed from the tensors, as below.
+    const GUESSED: u32 = 1024;
+    let told = gguf.metadata.u32("general.file_type").ok();
+    let named = told.and_then(|told| FILE_TYPES.iter().find(|(id, _)| *id == told & !GUESSED));
+    if let Some((_, name)) = named {
+        return Some((*name).to_owned());
+    }
+    let mut bytes: BTreeMap<&str, u64> = BTreeMap::new();
+    for tensor in &gguf.tensors {
+        *bytes.entry(tensor.kind.name()).or_default() += tensor.size_bytes;
+    }
+    bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name.to_owned())
+}
+
+fn obstacle(gguf: &Gguf) -> Option<String> {
+    match gguf.metadata.str("general.architecture") {
+        Ok(architecture) if ARCHITECTURES.contains(&architecture) => {}
+        Ok(architecture) => return Some(format!("architecture {architecture:?}, expected \"gpt-oss\"")),
+        Err(error) => return Some(error.to_string()),
+    }
+    let foreign = gguf.tensors.iter().find(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind))?;
+    let others = gguf.tensors.iter().filter(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind)).count() - 1;
+    let known = GPT_OSS_TYPES.map(TensorType::name).join(", ");
+    Some(format!("tensor {:?} and {others} more are {}, expected one of {known}", foreign.name, foreign.kind))
+}

@@ -1,0 +1,157 @@
+//! What a server is told, and what is wrong with it.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::access::AccessLog;
+use crate::catalogue::CatalogueError;
+use crate::tls::{TlsError, TlsIdentity};
+
+/// Port of a server that was not told one.
+pub const DEFAULT_PORT: u16 = 8090;
+
+/// What to serve, and how.
+#[derive(Clone)]
+pub struct Options {
+    /// GGUF files, and folders with GGUF files below them. None: the bundled demo model.
+    pub paths: Vec<PathBuf>,
+    /// Address to listen on; `None` for this machine alone, on 127.0.0.1 and, where there is one, ::1.
+    pub bind: Option<IpAddr>,
+    /// Port to listen on; 0 lets the system choose.
+    pub port: u16,
+    /// Folder of a built page, to be served instead of the one compiled in.
+    pub web: Option<PathBuf>,
+    /// Origins, besides loopback ones, whose pages may read the answers: `scheme://host[:port]` or `*`.
+    pub allow_origins: Vec<String>,
+    /// Host names, besides loopback and the bound address, that the server answers to.
+    pub allow_hosts: Vec<String>,
+    /// A secret that every request has to bring.
+    pub token: Option<String>,
+    /// Whether the page is cross-origin isolated.
+    pub isolate: bool,
+    /// HTTPS, and with it HTTP/2.
+    pub tls: Option<TlsIdentity>,
+    /// Folder that keeps computed hashes over restarts; without one they are computed anew.
+    pub hash_cache: Option<PathBuf>,
+    /// Time and connection limits.
+    pub limits: Limits,
+    /// Called once per request; `None` for no log.
+    pub log: Option<AccessLog>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            bind: None,
+            port: DEFAULT_PORT,
+            web: None,
+            allow_origins: Vec::new(),
+            allow_hosts: Vec::new(),
+            token: None,
+            isolate: false,
+            tls: None,
+            hash_cache: None,
+            limits: Limits::default(),
+            log: None,
+        }
+    }
+}
+
+/// How long and how many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A connection is closed if a request's headers are not whole this long after they began; the first request's
+    /// begin when the connection is made.
+    pub header_read: Duration,
+    /// A connection is closed if no request begins for this long after the last answer.
+    pub idle: Duration,
+    /// A connection is closed if the client takes no byte of its answers for this long.
+    pub write_stall: Duration,
+    /// Answers under way have this long to finish when the server stops.
+    pub drain: Duration,
+    /// Connections at one time; others wait to be accepted.
+    pub connections: usize,
+    /// Connections at one time from one address; others are closed. Nobody needs as many, and nobody is to have all.
+    pub connections_per_address: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_read: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            write_stall: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+            connections: 64,
+            connections_per_address: 64,
+        }
+    }
+}
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The models.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// The folder with the page.
+    #[error("cannot serve the page in {}: {source}", folder.display())]
+    Page {
+        /// The folder as given.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// An origin that is none.
+    #[error("{origin:?} is not an origin: expected scheme://host[:port] without a path or a slash at the end, or *")]
+    Origin {
+        /// The value as given.
+        origin: String,
+    },
+    /// A host that is none.
+    #[error("{host:?} is not a host: expected a name, an IPv4 address, or an IPv6 address in [brackets]")]
+    Host {
+        /// The value as given.
+        host: String,
+    },
+    /// A token that would protect nothing.
+    #[error("the token is empty")]
+    EmptyToken,
+    /// Others could reach the server, and nothing says who may.
+    #[error(
+        "others can reach {address}: say under which name with --allow-host NAME, and who may read with --token SECRET \
+         (a fresh one: {suggestion})"
+    )]
+    Exposed {
+        /// The address to listen on.
+        address: IpAddr,
+        /// A token that nobody knows yet.
+        suggestion: String,
+    },
+    /// Certificate or key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The port is taken, the address is not this machine's, or the like.
+    #[error("cannot listen on {address}: {source}{}", bind_advice(source))]
+    Bind {
+        /// Address and port.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn bind_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program uses that port, choose another with --port (0 takes a free one)",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 are for the administrator, choose another with --port",
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    }
+}

@@ -1,0 +1,9 @@
+use std::fs::File;
+
+/// Only Linux tells what is in its page cache.
+pub(crate) fn read_cached_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> usize {
+    0
+}
+
+/// The system's own read-ahead has to do.
+pub(crate) fn will_need(_file: &File, _offset: u64, _len: u64) {}
