@@ -73,8 +73,7 @@ pub(crate) fn hashes(queue: &HashQueue, model: &Model) -> io::Result<HashesAnswe
 }
 
 fn file_hashes(queue: &HashQueue, file: &Arc<ServedFile>) -> io::Result<Value> {
-    let content = file.content()?;
-    let version = content.version()?;
+    let (content, version) = file.current()?;
     let (size_bytes, etag) = (version.len, version.etag.clone());
     let (hashed_bytes, sha256, chunks) = match queue.request(file, content, version) {
         SlotState::Known(hashes) => (size_bytes, json!(hashes.sha256), json!(hashes.chunks)),

@@ -136,9 +136,10 @@ impl OpenFile {
         Ok(Self { file, opened: SystemTime::now(), stamp_at_open: Stamp::of(&metadata), content_name })
     }
 
-    /// Whether `path` leads to this very file at this moment.
-    pub(crate) fn is_at(&self, path: &Path) -> io::Result<bool> {
-        Ok(Stamp::of(&std::fs::metadata(path)?).index == self.stamp_at_open.index)
+    /// The version of the file at `path`, if that is this very file at this moment.
+    pub(crate) fn version_at(&self, path: &Path) -> io::Result<Option<Version>> {
+        let stamp = Stamp::of(&std::fs::metadata(path)?);
+        Ok((stamp.index == self.stamp_at_open.index).then(|| self.version_with(stamp)))
     }
 
     pub(crate) fn stamp(&self) -> io::Result<Stamp> {
@@ -147,12 +148,15 @@ impl OpenFile {
 
     /// The version at this moment.
     pub(crate) fn version(&self) -> io::Result<Version> {
-        let stamp = self.stamp()?;
+        Ok(self.version_with(self.stamp()?))
+    }
+
+    fn version_with(&self, stamp: Stamp) -> Version {
         // Somebody who writes into a file does not rename it after its new bytes.
         let content_name = self.content_name.clone().filter(|_| stamp == self.stamp_at_open);
         let etag = content_name.as_ref().map_or_else(|| stamp.etag(), |name| format!("\"{name}\""));
         let times = stamp.modified.map(|modified| (modified, self.opened));
-        Ok(Version { len: stamp.len, etag, times, stamp: Some(stamp), content_name })
+        Version { len: stamp.len, etag, times, stamp: Some(stamp), content_name }
     }
 
     /// Fills `buffer` from `offset` on. Blocks.

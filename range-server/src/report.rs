@@ -1,17 +1,66 @@
 //! What the program says on standard output: text for people, or one JSON object to a line.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer, size_text};
 use serde_json::{Value, json};
 
-/// Prints a line. If nobody reads standard output any more, that is no reason to stop serving.
+/// Prints a line at once. If nobody reads standard output any more, that is no reason to stop serving.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// How long a line about a request may wait for others, so that a thousand small requests are not a thousand writes,
+/// each of which wakes whoever reads them.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// Lines on their way to standard output, written by a thread of their own.
+#[derive(Default)]
+struct Lines {
+    waiting: Mutex<String>,
+    some: Condvar,
+}
+
+impl Lines {
+    fn start() -> Arc<Self> {
+        let lines = Arc::new(Self::default());
+        let writer = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            loop {
+                writer.wait_for_some();
+                std::thread::sleep(GATHER);
+                writer.flush();
+            }
+        });
+        lines
+    }
+
+    fn wait_for_some(&self) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // What woke it is looked at by whoever flushes.
+        drop(self.some.wait_while(waiting, |waiting| waiting.is_empty()));
+    }
+
+    fn add(&self, line: impl Display) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = waiting.is_empty();
+        // Writing to a String cannot fail.
+        let _ = writeln!(waiting, "{line}");
+        if was_empty {
+            self.some.notify_one();
+        }
+    }
+
+    /// Writes what is waiting. The lock on the output keeps lines in order.
+    fn flush(&self) {
+        let mut out = io::stdout().lock();
+        let lines = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+    }
 }
 
 /// Percent-encodes nothing: a token with characters that a query cannot hold is the user's to encode.
@@ -28,6 +77,7 @@ pub fn with_token(url: &str, token: Option<&str>) -> String {
 pub struct Report {
     json: bool,
     totals: Arc<Totals>,
+    lines: Arc<Lines>,
     started: Instant,
 }
 
@@ -40,17 +90,17 @@ struct Totals {
 
 impl Report {
     pub fn new(json: bool) -> Self {
-        Self { json, totals: Arc::default(), started: Instant::now() }
+        Self { json, totals: Arc::default(), lines: Lines::start(), started: Instant::now() }
     }
 
     /// A line per request.
     pub fn access_log(&self) -> AccessLog {
-        let (json, totals) = (self.json, Arc::clone(&self.totals));
+        let (json, totals, lines) = (self.json, Arc::clone(&self.totals), Arc::clone(&self.lines));
         Arc::new(move |record: &AccessRecord| {
             totals.requests.fetch_add(1, Ordering::Relaxed);
             totals.sent_bytes.fetch_add(record.sent_bytes, Ordering::Relaxed);
             totals.aborted.fetch_add(u64::from(record.aborted()), Ordering::Relaxed);
-            if json { say(record.to_json()) } else { say(record) }
+            if json { lines.add(record.to_json()) } else { lines.add(record) }
         })
     }
 
@@ -60,6 +110,8 @@ impl Report {
     }
 
     fn event(&self, json: Value, text: impl FnOnce() -> String) {
+        // What happened before is told before.
+        self.lines.flush();
         if self.json { say(json) } else { say(text()) }
     }
 

@@ -234,10 +234,8 @@ impl Service {
     /// A file of a model.
     async fn file<B>(&self, request: &Request<B>, model: &Model, file: Arc<ServedFile>) -> Reply {
         let method = request.method();
-        // Two questions to the file system about a file that is held open: its answers are in memory.
-        let opened = file.content().and_then(|content| Ok((content.version()?, content)));
-        let (version, content) = match opened {
-            Ok(opened) => opened,
+        let (content, version) = match file.current() {
+            Ok(current) => current,
             Err(error) => return Reply::unreadable(method, &error).about(&model.id),
         };
         let sha256 = file.sha256(&version);

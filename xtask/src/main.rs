@@ -6,6 +6,7 @@
 mod bench_serve;
 mod cargo_tests;
 mod demo;
+mod fuzz;
 mod page;
 mod process;
 mod server;
@@ -43,6 +44,8 @@ enum Command {
     Lint,
     /// Write a synthetic gpt-oss GGUF of any shape; `cargo xtask synth --help` lists its arguments.
     Synth(synth::Arguments),
+    /// Look for requests that gguf-serve decides wrongly, guided by coverage (Linux and macOS).
+    Fuzz(fuzz::Arguments),
     /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
     BenchServe(bench_serve::Arguments),
 }
@@ -81,9 +84,10 @@ fn main() -> Result<()> {
         }
         Command::Lint => {
             setup::rust(&toolbox)?;
-            test::lint(&toolbox)
+            test::lint(&workspace, &toolbox)
         }
         Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
+        Command::Fuzz(arguments) => fuzz::run(&workspace, &toolbox, &arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }

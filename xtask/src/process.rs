@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -65,7 +65,15 @@ pub fn run(command: &mut Command) -> Result<()> {
 
 /// Runs `command` to its end, passing its output on as it comes and giving it back: standard output and error in one,
 /// in the order in which they were written.
-pub fn run_and_read(command: &mut Command) -> Result<(std::process::ExitStatus, String)> {
+pub fn run_and_read(command: &mut Command) -> Result<(ExitStatus, String)> {
+    run_and_read_where(command, |_| true)
+}
+
+/// As [`run_and_read`], but passes only those lines on that are worth it; all are given back.
+pub fn run_and_read_where(
+    command: &mut Command,
+    is_worth_showing: impl Fn(&str) -> bool,
+) -> Result<(ExitStatus, String)> {
     announce(command);
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdout(writer.try_clone().context("cannot share a pipe")?).stderr(writer);
@@ -77,9 +85,11 @@ pub fn run_and_read(command: &mut Command) -> Result<(std::process::ExitStatus, 
     let mut line = Vec::new();
     while reader.read_until(b'\n', &mut line).context("cannot read a program's output")? > 0 {
         let decoded = String::from_utf8_lossy(&line);
-        let mut stdout = std::io::stdout().lock();
-        // A closed terminal must not stop the tests.
-        let _ = stdout.write_all(decoded.as_bytes()).and_then(|()| stdout.flush());
+        if is_worth_showing(&decoded) {
+            let mut stdout = std::io::stdout().lock();
+            // A closed terminal must not stop the tests.
+            let _ = stdout.write_all(decoded.as_bytes()).and_then(|()| stdout.flush());
+        }
         text.push_str(&decoded);
         line.clear();
     }

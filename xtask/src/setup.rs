@@ -25,10 +25,15 @@ pub fn browser(toolbox: &Toolbox) -> Result<Installation> {
     Ok(Installation::find()?)
 }
 
+/// What builds libFuzzer.
+pub fn fuzzer(toolbox: &Toolbox) -> Result<()> {
+    system::ensure(toolbox, &[system::Need::CxxCompiler])
+}
+
 /// All that `cargo xtask test` needs.
 pub fn everything(workspace: &Workspace, toolbox: &Toolbox) -> Result<Installation> {
     page_tools(workspace, toolbox)?;
-    system::ensure(toolbox, &[system::Need::Browser, system::Need::Vulkan])?;
+    system::ensure(toolbox, &[system::Need::Browser, system::Need::Vulkan, system::Need::CxxCompiler])?;
     Ok(Installation::find()?)
 }
 

@@ -7,6 +7,7 @@ use browser_driver::{Gpu, Installation, LaunchOptions, chrome_arguments};
 use serde_json::json;
 
 use crate::cargo_tests::{self, Counts};
+use crate::fuzz;
 use crate::page;
 use crate::process::{self, Toolbox};
 use crate::setup;
@@ -23,13 +24,15 @@ pub enum Step {
     Page,
     /// Unit and integration tests on this machine, its GPU or a software one included.
     Native,
+    /// A minute of looking for requests that gguf-serve decides wrongly.
+    Fuzz,
     /// The crates that run in the browser, tested in headless Chromium.
     Wasm,
     /// The real page, served by gguf-serve, in headless Chromium.
     EndToEnd,
 }
 
-const STEPS: [Step; 6] = [Step::Format, Step::Lint, Step::Page, Step::Native, Step::Wasm, Step::EndToEnd];
+const STEPS: [Step; 7] = [Step::Format, Step::Lint, Step::Page, Step::Native, Step::Fuzz, Step::Wasm, Step::EndToEnd];
 
 /// The same selection in every native command, so that cargo sees the same features and compiles each dependency once.
 const NATIVE: &[&str] = &["--workspace"];
@@ -78,14 +81,20 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, only: &[Step]) -> Result<()
     conclude(outcomes)
 }
 
-/// clippy for this machine and for wasm; a warning is an error.
-pub fn lint(toolbox: &Toolbox) -> Result<()> {
+/// clippy for this machine, for wasm and for the fuzzer; a warning is an error.
+pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     let native = ["--all-targets", "--features", "gptoss-tests/e2e"];
     clippy(toolbox, &[NATIVE, &native, &deny].concat())?;
     let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web"]].concat();
     wasm.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
-    clippy(toolbox, &[wasm.as_slice(), &deny].concat())
+    clippy(toolbox, &[wasm.as_slice(), &deny].concat())?;
+    fuzz::lint(workspace, toolbox)
+}
+
+fn check_format(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
+    process::run(&mut toolbox.cargo(&["fmt", "--all", "--check"]))?;
+    fuzz::check_format(workspace, toolbox)
 }
 
 fn clippy(toolbox: &Toolbox, arguments: &[&str]) -> Result<()> {
@@ -94,10 +103,11 @@ fn clippy(toolbox: &Toolbox, arguments: &[&str]) -> Result<()> {
 
 fn run_step(step: Step, workspace: &Workspace, toolbox: &Toolbox) -> (Counts, Result<()>) {
     match step {
-        Step::Format => without_tests(process::run(&mut toolbox.cargo(&["fmt", "--all", "--check"]))),
-        Step::Lint => without_tests(lint(toolbox)),
+        Step::Format => without_tests(check_format(workspace, toolbox)),
+        Step::Lint => without_tests(lint(workspace, toolbox)),
         Step::Page => without_tests(page::build(workspace, toolbox)),
         Step::Native => cargo_tests::run(toolbox, NATIVE, &[], NATIVE_PACKAGES),
+        Step::Fuzz => fuzz::test(workspace, toolbox),
         Step::Wasm => wasm_tests(workspace, toolbox),
         Step::EndToEnd => {
             let selection = [NATIVE, &["--features", "gptoss-tests/e2e", "--test", "page"]].concat();
@@ -142,6 +152,7 @@ fn name(step: Step) -> &'static str {
         Step::Lint => "lint",
         Step::Page => "page",
         Step::Native => "native",
+        Step::Fuzz => "fuzz",
         Step::Wasm => "wasm",
         Step::EndToEnd => "end-to-end",
     }

@@ -45,11 +45,12 @@ impl ServedFile {
         Ok(Self { name, hashes: HashSlot::default(), source: FileSource::OnDisk(disk) })
     }
 
-    /// What there is at this moment; an error of kind `NotFound` if the file has been removed. May block.
-    pub(crate) fn content(&self) -> io::Result<Content> {
+    /// What there is at this moment; an error of kind `NotFound` if the file has been removed. One question to the
+    /// file system about a file that is held open, so the answer is in memory, on a local disk at least.
+    pub(crate) fn current(&self) -> io::Result<(Content, Version)> {
         match &self.source {
-            FileSource::Bundled(content) => Ok(content.clone()),
-            FileSource::OnDisk(disk) => Ok(Content::File(disk.current()?)),
+            FileSource::Bundled(content) => Ok((content.clone(), content.version()?)),
+            FileSource::OnDisk(disk) => disk.current().map(|(file, version)| (Content::File(file), version)),
         }
     }
 
@@ -77,12 +78,13 @@ impl ServedFile {
 }
 
 impl DiskFile {
-    fn current(&self) -> io::Result<Arc<OpenFile>> {
+    fn current(&self) -> io::Result<(Arc<OpenFile>, Version)> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if !open.is_at(&self.path)? {
-            *open = Arc::new(open_inside(&self.path, self.root.as_deref())?);
+        if let Some(version) = open.version_at(&self.path)? {
+            return Ok((Arc::clone(&open), version));
         }
-        Ok(Arc::clone(&open))
+        *open = Arc::new(open_inside(&self.path, self.root.as_deref())?);
+        Ok((Arc::clone(&open), open.version()?))
     }
 }
 

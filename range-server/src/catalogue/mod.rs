@@ -305,7 +305,7 @@ impl Model {
 
     fn file_info(&self, file: &ServedFile, url: Option<&str>, hashes: &HashQueue) -> FileInfo {
         let file_url = file_url(&self.id, &file.name);
-        let version = file.content().and_then(|content| content.version()).ok();
+        let version = file.current().map(|(_, version)| version).ok();
         if let Some(version) = &version {
             hashes.look_up(file, version);
         }
@@ -329,8 +329,7 @@ impl Model {
 
     fn summary(&self) -> Summary {
         let contents = self.files.iter().map(|file| {
-            let content = file.content()?;
-            let version = content.version()?;
+            let (content, version) = file.current()?;
             Ok((base_name(&file.name).to_owned(), content, version))
         });
         let contents = match contents.collect::<io::Result<Vec<_>>>() {

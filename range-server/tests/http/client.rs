@@ -72,6 +72,15 @@ impl Client {
         response
     }
 
+    /// The status of an answer without a body; `None` if the server closed the connection instead.
+    pub fn try_request(&mut self, method: &str, target: &str) -> Option<u16> {
+        let text = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.stream.get_mut().write_all(text.as_bytes()).ok()?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line).ok()?;
+        line.get(9..12)?.parse().ok()
+    }
+
     /// Whether the server has closed the connection, waiting for that as long as reads wait.
     pub fn is_closed(&mut self) -> bool {
         match self.stream.read(&mut [0; 1]) {

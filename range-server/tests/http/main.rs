@@ -5,8 +5,15 @@
 mod browsers;
 mod catalogue;
 mod client;
+mod hashes;
+mod heavy;
+#[cfg(unix)]
+mod hub;
 mod limits;
 mod page;
+mod process;
 mod program;
 mod ranges;
 mod support;
+mod tls;
+mod token;

@@ -41,6 +41,39 @@ fn files_of_the_page_with_their_types() {
 }
 
 #[test]
+fn only_an_isolated_page_has_the_headers_for_it() {
+    let headers = |server: &TestServer, target: &str| {
+        let response = server.get(target, &[]);
+        let header = |name| response.header(name).map(str::to_owned);
+        (header("cross-origin-opener-policy"), header("cross-origin-embedder-policy"))
+    };
+    let web = folder();
+    for (name, bytes) in [("index.html", "<p>"), ("a.js", "1"), ("a.css", "b{}"), ("a.wasm", "\0asm")] {
+        write(&web, name, bytes.as_bytes());
+    }
+    let server = |isolate| start(Options { web: Some(web.path().into()), isolate, ..Options::default() }).unwrap();
+    let (isolated, plain) = (server(true), server(false));
+    let policies = (Some("same-origin".to_owned()), Some("require-corp".to_owned()));
+    for target in ["/gptoss", "/gptoss/a.js"] {
+        assert_eq!(headers(&isolated, target), policies, "{target}");
+        assert_eq!(headers(&plain, target), (None, None), "{target}");
+    }
+    for target in ["/gptoss/a.css", "/gptoss/a.wasm", "/gpt-oss-nano.gguf", "/api/models"] {
+        assert_eq!(headers(&isolated, target), (None, None), "{target}");
+    }
+}
+
+#[test]
+fn the_list_for_people_needs_no_scripts() {
+    let server = with_page();
+    let response = server.get("/models", &[]);
+    assert_eq!((response.status, response.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    let page = response.text();
+    assert!(page.contains("href=\"/gptoss?gguf=%2Fapi%2Fmodels%2Fgpt%2Doss%2Dnano"), "{page}");
+    assert!(page.contains("3.05 MB") && page.contains("gpt-oss MXFP4") && !page.contains("<script"), "{page}");
+}
+
+#[test]
 fn an_unchanged_file_is_not_sent_again() {
     let server = with_page();
     let etag = server.get("/gptoss/web-1a2b.js", &[]).header("etag").unwrap().to_owned();

@@ -1,45 +1,13 @@
 //! The program itself.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::io::{BufRead, Read};
+use std::process::Command;
+
+use serde_json::Value;
 
 use crate::client::Client;
+use crate::process::Program;
 use crate::support::{folder, pattern, write};
-
-struct Program {
-    child: Child,
-    output: BufReader<ChildStdout>,
-    /// What it printed up to the address to open.
-    greeting: String,
-    addr: SocketAddr,
-}
-
-impl Program {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gguf-serve"));
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let mut program = Self { child, output, greeting: String::new(), addr: ([0, 0, 0, 0], 0).into() };
-        while program.addr.port() == 0 {
-            let start = program.greeting.len();
-            let read = program.output.read_line(&mut program.greeting).unwrap();
-            assert_ne!(read, 0, "it ended after:\n{}", program.greeting);
-            if let Some(url) = program.greeting[start..].trim_end().strip_prefix("Open http://") {
-                program.addr = url.strip_suffix("/gptoss").unwrap().parse().unwrap();
-            }
-        }
-        program
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // Already gone in tests that stopped it.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn greets_serves_and_logs() {
@@ -72,6 +40,11 @@ fn faults_are_told_and_end_it() {
         (&["/no/such/file.gguf"][..], "cannot open /no/such/file.gguf", 1),
         (&["--allow-origin", "example.com", "--port", "0"], "is not an origin", 1),
         (&["--port", "70000"], "70000", 2),
+        (&["--bind", "0.0.0.0", "--port", "0"], "--allow-host NAME", 1),
+        (&["--tls-cert", "c.pem"], "--tls", 2),
+        (&["--tls", "--tls-cert", "/no/c.pem", "--tls-key", "/no/k.pem", "--port", "0"], "/no/c.pem", 1),
+        (&["hash"], "PATHS", 2),
+        (&["hash", "/no/such/file.gguf"], "cannot open /no/such/file.gguf", 1),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_gguf-serve")).args(arguments).output().unwrap();
         let message = String::from_utf8(output.stderr).unwrap();
@@ -92,7 +65,7 @@ fn sigterm_in_the_middle_of_an_answer_lets_it_finish() {
     let mut client = Client::connect(program.addr);
     client.send("GET /big.gguf HTTP/1.1\r\nHost: localhost\r\n\r\n");
     let mut response = client.read_head();
-    assert!(Command::new("kill").args(["-TERM", &program.child.id().to_string()]).status().unwrap().success());
+    program.signal("TERM");
     let mut line = String::new();
     while !line.starts_with("stopping") {
         line.clear();
@@ -104,4 +77,111 @@ fn sigterm_in_the_middle_of_an_answer_lets_it_finish() {
     let mut rest = String::new();
     program.output.read_to_string(&mut rest).unwrap();
     assert!(rest.starts_with("GET /big.gguf 200 67108864 B") && !rest.contains("cut"), "{rest}");
+    assert!(rest.ends_with("answered 1 requests with 67.11 MB in 0 s; 0 of them were aborted\n"), "{rest}");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_line_can_be_json() {
+    let folder = folder();
+    let path = write(&folder, "m.gguf", &pattern(1000));
+    let mut program = Program::spawn(&["--json", "--port", "0", path.to_str().unwrap()], &[]);
+    let next_line = |program: &mut Program| -> Value {
+        let mut line = String::new();
+        program.output.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"))
+    };
+    let start = next_line(&mut program);
+    assert_eq!((&start["event"], &start["models"][0]["name"]), (&"start".into(), &"m.gguf".into()));
+    let port = start["port"].as_u64().unwrap() as u16;
+    assert_eq!(start["url"], format!("http://127.0.0.1:{port}/gptoss"));
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.request("GET", "/m.gguf?a='", &[("Range", "bytes=1-2")]);
+    let request = next_line(&mut program);
+    assert_eq!((&request["event"], &request["target"], &request["model"]), (&"request".into(), &"/m.gguf?a='".into(), &"m".into()));
+    assert_eq!((&request["status"], &request["sent_bytes"], &request["aborted"]), (&206.into(), &2.into(), &false.into()));
+    assert_eq!(request["range"], serde_json::json!([1, 2]));
+    program.signal("TERM");
+    assert_eq!(next_line(&mut program)["event"], "note");
+    let summary = next_line(&mut program);
+    assert_eq!((&summary["event"], &summary["requests"], &summary["sent_bytes"]), (&"summary".into(), &1.into(), &2.into()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_quits_at_once() {
+    let folder = folder();
+    let path = folder.path().join("big.gguf");
+    std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+    let mut program = Program::start(&[path.to_str().unwrap(), "--port", "0"]);
+    let mut client = Client::connect(program.addr);
+    client.send("GET /big.gguf HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.read_head();
+    program.signal("INT");
+    let mut lines = String::new();
+    while !lines.ends_with("(once more to quit at once)\n") {
+        assert_ne!(program.output.read_line(&mut lines).unwrap(), 0, "{lines}");
+    }
+    program.signal("INT");
+    assert_eq!(program.child.wait().unwrap().code(), Some(130));
+}
+
+#[cfg(unix)]
+#[test]
+fn the_hub_cache_is_found() {
+    let cache = folder();
+    let blob = write(&cache, "hub/models--o--n/blobs/abc", &pattern(100));
+    let snapshot = cache.path().join("hub/models--o--n/snapshots/1");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::os::unix::fs::symlink(blob, snapshot.join("m.gguf")).unwrap();
+    let home = [("HF_HUB_CACHE", ""), ("HF_HOME", cache.path().to_str().unwrap())];
+    let program = Program::start_with(&["--hf-cache", "--port", "0"], &home);
+    assert!(program.greeting.contains("from o/n at 1"), "{}", program.greeting);
+    assert_eq!(Client::connect(program.addr).request("GET", "/o/n/m.gguf", &[]).body, pattern(100));
+    let output = Command::new(env!("CARGO_BIN_EXE_gguf-serve"))
+        .args(["--hf-cache", "--port", "0"])
+        .env("HF_HUB_CACHE", "/no/such/cache")
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/no/such/cache"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_browser_is_opened_at_the_page() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let opened = folder.path().join("opened");
+    let script = format!("#!/bin/sh\necho \"$1\" > {0}.part && mv {0}.part {0}\n", opened.display());
+    let xdg_open = write(&folder, "bin/xdg-open", script.as_bytes());
+    std::fs::set_permissions(&xdg_open, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:/usr/bin:/bin", folder.path().join("bin").display());
+    let program = Program::start_with(&["--open", "--token", "a b", "--port", "0"], &[("PATH", &path)]);
+    let begin = std::time::Instant::now();
+    let url = loop {
+        match std::fs::read_to_string(&opened) {
+            Ok(url) => break url,
+            Err(error) => assert!(begin.elapsed() < std::time::Duration::from_secs(10), "{error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert_eq!(url, format!("http://{}/gptoss?token=a%20b\n", program.addr));
+}
+
+/// With nothing left to open files with, it waits instead of burning the processor, and goes on when there is.
+#[cfg(target_os = "linux")]
+#[test]
+fn it_survives_running_out_of_open_files() {
+    let folder = folder();
+    let path = write(&folder, "m.gguf", &pattern(1000));
+    let limited = format!("ulimit -n 24; exec {} {} --port 0", env!("CARGO_BIN_EXE_gguf-serve"), path.display());
+    let program = Program::from_command(Command::new("sh").args(["-c", &limited]));
+    let mut held: Vec<Client> = (0..40).map(|_| Client::connect(program.addr)).collect();
+    let before = program.processor_seconds();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let used = program.processor_seconds() - before;
+    assert!(used < 0.2, "{used} s of processor time in a second of waiting");
+    held.clear();
+    assert_eq!(Client::connect(program.addr).request("GET", "/m.gguf", &[]).body, pattern(1000));
 }

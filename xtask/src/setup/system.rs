@@ -1,4 +1,5 @@
-//! What comes from the operating system: a browser with its driver, and a Vulkan driver for the native GPU tests.
+//! What comes from the operating system: a browser with its driver, a Vulkan driver for the native GPU tests, and a C++
+//! compiler for the fuzzer.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,6 +8,7 @@ use anyhow::{Result, bail};
 use browser_driver::Installation;
 
 use super::report;
+use crate::fuzz;
 use crate::process::{Toolbox, run};
 
 /// Something that only the operating system's own installer can provide.
@@ -17,15 +19,18 @@ pub enum Need {
     /// A Vulkan loader with a driver; one that computes on the CPU is enough. Linux only: elsewhere the system has its
     /// own GPU interface.
     Vulkan,
+    /// What builds libFuzzer, where that runs.
+    CxxCompiler,
 }
 
 impl Need {
     /// What is missing, in words; `None` when all is there.
-    fn missing(self) -> Option<String> {
+    fn missing(self, toolbox: &Toolbox) -> Option<String> {
         match self {
             Self::Browser => Installation::find().err().map(|error| error.to_string()),
             Self::Vulkan if cfg!(target_os = "linux") => missing_vulkan(),
-            Self::Vulkan => None,
+            Self::CxxCompiler if fuzz::is_supported() => missing_cxx_compiler(toolbox),
+            Self::Vulkan | Self::CxxCompiler => None,
         }
     }
 
@@ -33,6 +38,7 @@ impl Need {
         match self {
             Self::Browser => "Chrome and chromedriver",
             Self::Vulkan => "Vulkan driver",
+            Self::CxxCompiler => "C++ compiler",
         }
     }
 
@@ -40,6 +46,7 @@ impl Need {
         match self {
             Self::Browser => &["chromium", "chromium-driver"],
             Self::Vulkan => &["mesa-vulkan-drivers", "libvulkan1"],
+            Self::CxxCompiler => &["g++"],
         }
     }
 }
@@ -48,7 +55,7 @@ impl Need {
 pub fn ensure(toolbox: &Toolbox, needs: &[Need]) -> Result<()> {
     let mut missing = Vec::new();
     for need in needs {
-        match need.missing() {
+        match need.missing(toolbox) {
             None => report(need.name(), "there"),
             Some(detail) => {
                 report(need.name(), "missing");
@@ -69,7 +76,7 @@ pub fn ensure(toolbox: &Toolbox, needs: &[Need]) -> Result<()> {
     run(toolbox.command("apt-get").arg("update"))?;
     run(toolbox.command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y"]).args(&packages))?;
     for (need, _) in missing {
-        if let Some(detail) = need.missing() {
+        if let Some(detail) = need.missing(toolbox) {
             bail!("{} still missing after {install}: {detail}", need.name());
         }
     }
@@ -85,6 +92,12 @@ fn can_use_apt(toolbox: &Toolbox) -> bool {
 
 fn is_debian(os_release: &str) -> bool {
     os_release.lines().any(|line| matches!(line.trim(), "ID=debian" | "ID=\"debian\""))
+}
+
+/// Asks for what the crate `cc` uses.
+fn missing_cxx_compiler(toolbox: &Toolbox) -> Option<String> {
+    let is_there = std::env::var_os("CXX").is_some() || toolbox.find("c++").is_some();
+    (!is_there).then(|| "No C++ compiler: there is no c++ in PATH and CXX is not set. The fuzzer needs one.".to_owned())
 }
 
 fn missing_vulkan() -> Option<String> {
