@@ -139,7 +139,8 @@ impl<'a> Fuzzer<'a> {
         command.arg(format!("-max_total_time={seconds}")).arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"));
         // Not a folder but the beginning of a path, to libFuzzer.
         command.arg(format!("-artifact_prefix={}/", artifacts.display())).arg("-print_final_stats=1");
-        command.arg(corpus).arg(&self.seeds);
+        // Names of functions would need a symbolizer.
+        command.arg("-print_funcs=0").arg(corpus).arg(&self.seeds);
         let (status, text) = process::run_and_read_where(&mut command, is_worth_showing)?;
         if let Some(input) = found(&text) {
             bail!(

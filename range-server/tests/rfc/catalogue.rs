@@ -15,13 +15,18 @@ fn models(list: &Value) -> &[Value] {
 /// The model that has a file at this address.
 fn model_of<'a>(list: &'a Value, url: &str) -> &'a Value {
     let has = |model: &&Value| model["files"].as_array().unwrap().iter().any(|file| file["url"] == url);
-    models(list).iter().find(has).unwrap_or_else(|| panic!("no model has {url}: {list:#}"))
+    models(list).iter().find(has).unwrap_or_else(|| {
+        let urls = models(list).iter().map(|model| model["url"].as_str().unwrap_or("null"));
+        panic!("no model has {url}; there are {}", urls.collect::<Vec<_>>().join(" "))
+    })
 }
 
 #[test]
 fn answers_of_the_interface() {
     let subject = Subject::new();
-    let json = |target: &str| ask(Project, "project", "GET", target).is("content-type", "application/json");
+    let json = |target: &str| {
+        ask(Project, "project", "GET", target).is("content-type", "application/json").is("cache-control", "no-store")
+    };
     let rows = vec![
         json("/api/models").contains("\"version\":1").lacks("etag").lacks("last-modified"),
         json("/api/models?x"),
@@ -51,7 +56,18 @@ fn every_model_says_what_it_is() {
     ids.dedup();
     assert_eq!(ids.len(), count, "an id occurs twice");
     for model in models(&list) {
-        for key in ["id", "name", "files", "size_bytes", "sha256", "quantisation", "architecture", "split", "supported", "reason"] {
+        for key in [
+            "id",
+            "name",
+            "files",
+            "size_bytes",
+            "sha256",
+            "quantisation",
+            "architecture",
+            "split",
+            "supported",
+            "reason",
+        ] {
             assert!(model.get(key).is_some(), "{key} is missing: {model:#}");
         }
         assert_eq!(model["supported"] == true, model["reason"].is_null(), "{model:#}");
@@ -63,7 +79,11 @@ fn every_model_says_what_it_is() {
             let url = file["url"].as_str().unwrap();
             let text = crate::support::request("HEAD", url, &[]);
             let response = subject.connect().exchange("HEAD", text).unwrap();
-            assert_eq!((response.status, response.content_length().unwrap()), (200, file["size_bytes"].as_u64()), "{url}");
+            assert_eq!(
+                (response.status, response.content_length().unwrap()),
+                (200, file["size_bytes"].as_u64()),
+                "{url}"
+            );
         }
     }
     assert_eq!(subject.get("/api/health", &[]).json()["models"], count);

@@ -32,7 +32,7 @@ fn plain_entity_tags() {
         on(Must, "13.1.1", &[("If-Match", "\"a\", \"b\"")], 412),
         on(Must, "13.1.1", &[("If-Match", "W/{etag}")], 412),
         on(Must, "13.1.1", &[("If-Match", "W/{etag}, \"b\"")], 412),
-        on(Must, "5.3", &[("If-Match", "\"a\""), ("If-Match", "{etag}")], 200),
+        on(Should, "5.3", &[("If-Match", "\"a\""), ("If-Match", "{etag}")], 200),
         on(Must, "13.1.2", &[("If-None-Match", "{etag}")], 304),
         on(Must, "13.1.2", &[("If-None-Match", "W/{etag}")], 304),
         on(Must, "13.1.2", &[("If-None-Match", "*")], 304),
@@ -41,7 +41,7 @@ fn plain_entity_tags() {
         on(Must, "13.1.2", &[("If-None-Match", "\"other\"")], 200),
         on(Must, "13.1.2", &[("If-None-Match", "\"a\", W/\"b\"")], 200),
         on(Must, "13.1.2", &[("If-None-Match", &many)], 304),
-        on(Must, "5.3", &[("If-None-Match", "\"a\""), ("If-None-Match", "{etag}")], 304),
+        on(Should, "5.3", &[("If-None-Match", "\"a\""), ("If-None-Match", "{etag}")], 304),
         on(Must, "5.6.1.2", &[("If-None-Match", ",\"a\",, {etag},")], 304),
         // Commas and spaces can be inside a tag.
         on(Must, "8.8.3", &[("If-None-Match", "\"a,b\", \"c\", {etag}")], 304),
@@ -78,8 +78,14 @@ fn plain_dates() {
         on(Must, "13.1.3", &[("If-Modified-Since", "2024-02-29T12:34:56Z")], 200),
         on(Must, "13.1.3", &[("If-Modified-Since", "Fri, 30 Feb 2024 12:34:56 GMT")], 200),
         on(Must, "13.1.3", &[("If-Modified-Since", "Thu, 29 Feb 2024 25:34:56 GMT")], 200),
-        on(Must, "13.1.3", &[("If-Modified-Since", "Thu, 29 Feb 2024 12:34:56 GMT, Thu, 29 Feb 2024 12:34:56 GMT")], 200),
-        on(Must, "13.1.3", &[("If-Modified-Since", MODIFIED), ("If-Modified-Since", MODIFIED)], 200),
+        on(
+            Must,
+            "13.1.3",
+            &[("If-Modified-Since", "Thu, 29 Feb 2024 12:34:56 GMT, Thu, 29 Feb 2024 12:34:56 GMT")],
+            200,
+        ),
+        // Two of them may also be refused as what no client may send (5.3).
+        on(Must, "13.1.3", &[("If-Modified-Since", MODIFIED), ("If-Modified-Since", MODIFIED)], 200).gives(&[200, 400]),
         on(Must, "13.1.4", &[("If-Unmodified-Since", MODIFIED)], 200),
         on(Must, "13.1.4", &[("If-Unmodified-Since", SECOND_AFTER)], 200),
         on(Must, "13.1.4", &[("If-Unmodified-Since", SECOND_BEFORE)], 412),
@@ -88,7 +94,8 @@ fn plain_dates() {
         on(Must, "5.6.7", &[("If-Unmodified-Since", MODIFIED_RFC_850)], 200),
         on(Must, "5.6.7", &[("If-Unmodified-Since", MODIFIED_ASCTIME)], 200),
         on(Must, "13.1.4", &[("If-Unmodified-Since", "yesterday")], 200),
-        on(Must, "13.1.4", &[("If-Unmodified-Since", SECOND_BEFORE), ("If-Unmodified-Since", SECOND_BEFORE)], 200),
+        on(Must, "13.1.4", &[("If-Unmodified-Since", SECOND_BEFORE), ("If-Unmodified-Since", SECOND_BEFORE)], 200)
+            .gives(&[200, 400]),
         get(Must, "13.1.3", EMPTY).with("If-Modified-Since", MODIFIED).gives(&[304]),
     ];
     run(&subject, rows);

@@ -98,7 +98,9 @@ fn write_odd_names(root: &Path) {
 fn write_big(path: &Path) {
     let mut file = File::create(path).unwrap();
     file.set_len(BIG_LEN).unwrap();
-    for (at, mark) in [(0, "GGUF"), ((4 << 30) - 4, "below|above"), ((4 << 30) + 12_345, "beyond"), (BIG_LEN - 6, "at end")] {
+    for (at, mark) in
+        [(0, "GGUF"), ((4 << 30) - 4, "below|above"), ((4 << 30) + 12_345, "beyond"), (BIG_LEN - 6, "at end")]
+    {
         file.seek(SeekFrom::Start(at)).unwrap();
         file.write_all(mark.as_bytes()).unwrap();
     }

@@ -66,9 +66,15 @@ fn other_methods() {
     let subject = Subject::new();
     let mut rows = Vec::new();
     let not_allowed = |method, target: &str| {
-        ask(Project, "project", method, target).gives(&[405]).lists("allow", "get").lists("allow", "head").lists("allow", "options")
+        ask(Project, "project", method, target)
+            .gives(&[405])
+            .lists("allow", "get")
+            .lists("allow", "head")
+            .lists("allow", "options")
     };
-    for method in ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "MKCOL", "QUERY", "BREW", "get", "Get", "HEAD2", "X"] {
+    for method in
+        ["POST", "PUT", "DELETE", "PATCH", "TRACE", "PROPFIND", "MKCOL", "QUERY", "BREW", "get", "Get", "HEAD2", "X"]
+    {
         rows.push(not_allowed(method, "/tiny.gguf"));
     }
     for target in ["/none.gguf", "/api/models", "/api/health", "/gptoss", "/"] {
@@ -85,6 +91,8 @@ fn other_methods() {
         );
         rows.push(not_allowed(method, "/tiny.gguf").verbatim(text));
     }
+    let text = "POST /tiny.gguf HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n".to_owned();
+    rows.push(not_allowed("POST", "/tiny.gguf").verbatim(text + &"x".repeat(200_000)));
     // No tunnels: authority-form is for CONNECT alone.
     let connect = "CONNECT localhost:80 HTTP/1.1\r\nHost: localhost:80\r\n\r\n";
     rows.push(ask(Must, "9.3.6", "CONNECT", "localhost:80").verbatim(connect).gives(&[400, 405, 501]));

@@ -89,7 +89,8 @@ fn content_range(headers: &Headers) -> Result<(u64, u64, u64), String> {
 
 #[test]
 fn the_parser_is_strict() {
-    let good = "--x\r\nContent-Range: bytes 0-2/9\r\n\r\nabc\r\n--x\r\nContent-Range: bytes 8-8/9\r\n\r\ni\r\n--x--\r\n";
+    let good =
+        "--x\r\nContent-Range: bytes 0-2/9\r\n\r\nabc\r\n--x\r\nContent-Range: bytes 8-8/9\r\n\r\ni\r\n--x--\r\n";
     let parts = parse("multipart/byteranges; boundary=x", good.as_bytes()).unwrap();
     let read: Vec<_> = parts.iter().map(|part| (part.range, part.bytes.as_slice())).collect();
     assert_eq!(read, [((0, 2, 9), &b"abc"[..]), ((8, 8, 9), b"i")]);

@@ -148,7 +148,8 @@ fn names_of_files() {
 #[test]
 fn nothing_outside_is_ever_sent() {
     let subject = Subject::new();
-    for target in ["/outside-link.gguf", "/outside-chain.gguf", "/outside-folder/secret.gguf", "/api/models", "/models"] {
+    for target in ["/outside-link.gguf", "/outside-chain.gguf", "/outside-folder/secret.gguf", "/api/models", "/models"]
+    {
         let body = subject.get(target, &[]).body;
         let leaks = |secret: &[u8]| body.windows(secret.len()).any(|window| window == secret);
         assert!(!leaks(SECRET) && !leaks(b"outside"), "{target}");

@@ -7,9 +7,11 @@ mod parts;
 mod session;
 mod tiny_host;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use browser_driver::{NanoCase, PageState, StageLine, nano_cases};
+use gguf_serve::{AccessLog, AccessRecord, Options, serve};
 use gptoss_telemetry::Event;
 use serde_json::json;
 
@@ -195,6 +197,41 @@ fn split_at_header(ranges: Vec<(u64, u64)>) -> (u64, Vec<(u64, u64)>) {
     (end, rest.collect())
 }
 
+/// Page and model from two servers, that is two origins, as when a hosted page uses the weights of somebody's own
+/// gguf-serve. A preflight would cost every range a second request.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_of_another_gguf_serve_needs_no_preflight() {
+    let session = Session::start().await;
+    let records = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&records);
+    let log: AccessLog = Arc::new(move |record: &AccessRecord| log.lock().expect("no test panicked").push(record.clone()));
+    let paths = vec![gptoss_tests::nano_model()];
+    let other = serve(Options { paths, port: 0, log: Some(log), ..Options::default() }).await.expect("it starts");
+    let case = case("reverse");
+    let url = format!("http://{}/gpt-oss-nano.gguf", other.addr());
+    let page = session.open(&query_with(&url, &case)).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    session.assert_quiet_console().await;
+    let records = records.lock().expect("no test panicked");
+    assert!(records.len() > 1 && records.iter().all(|record| record.status == 206), "{records:?}");
+    assert!(records.iter().all(|record| record.method == "GET"), "{records:?}");
+}
+
+/// Opened with the token in its address once, by a person; everything after that works with the cookie, in the worker
+/// too. Isolated, because both are about what requests carry.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_with_a_token_and_isolation_loads_and_answers() {
+    let paths = vec![gptoss_tests::nano_model()];
+    let session = Session::with(Options { paths, token: Some("s3cret".into()), isolate: true, ..Options::default() }).await;
+    let case = case("add");
+    let page = session.open(&format!("token=s3cret&{}", case.query())).await;
+    let seen = "return [String(window.crossOriginIsolated), window.location.search.includes('token')];";
+    assert_eq!(session.browser.eval(seen, vec![]).await.expect("script"), json!(["true", false]));
+    assert_answer(&load_and_answer(&page).await, &case);
+    session.assert_quiet_console().await;
+    assert!(session.requests().iter().all(|record| !record.target.contains("s3cret")));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn stop_ends_loading_and_the_page_can_load_again() {
     let session = Session::start().await;
@@ -308,11 +345,11 @@ async fn a_model_in_several_files_is_loaded_from_the_address_of_one() {
     let case = case("add");
     let page = session.open(&case.query()).await;
     assert_answer(&load_and_answer(&page).await, &case);
-    for (name, way) in [("nano-00002-of-00003.gguf", "file_url"), ("nano-00003-of-00003.gguf", "url")] {
-        let url = match way {
-            "url" => format!("http://{}/{name}", session.server.addr()),
-            _ => session.model_url(name).await,
-        };
+    let file_url = session.model_url("nano-00001-of-00003.gguf").await;
+    for url in [
+        file_url.replace("nano-00001-of", "nano-00002-of"),
+        format!("http://{}/nano-00003-of-00003.gguf", session.server.addr()),
+    ] {
         let page = session.open(&query_with(&url, &case)).await;
         assert_answer(&load_and_answer(&page).await, &case);
     }
@@ -322,7 +359,10 @@ async fn a_model_in_several_files_is_loaded_from_the_address_of_one() {
     std::fs::remove_file(&parts[1]).expect("it was there");
     drop(session);
     let session = Session::serving(vec![folder.path().to_owned()]).await;
-    let page = session.open(&case.query()).await;
+    let models = session.server.models().await.expect("models");
+    assert!(models[0].reason.as_ref().is_some_and(|reason| reason.contains("nano-00002-of-00003.gguf")), "{models:?}");
+    let url = session.model_url("nano-00001-of-00003.gguf").await;
+    let page = session.open(&query_with(&url, &case)).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     let failed = follow(&page, &[PageState::Error]).await;
     assert!(failed.error.contains("missing") && failed.error.contains("nano-00002-of-00003.gguf"), "{failed:?}");

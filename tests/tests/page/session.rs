@@ -33,18 +33,18 @@ impl Session {
 
     /// Serves `models`, the first of which the page offers by itself.
     pub async fn serving(models: Vec<PathBuf>) -> Self {
+        Self::with(Options { paths: models, ..Options::default() }).await
+    }
+
+    /// Serves as `options` say, on a free port.
+    pub async fn with(options: Options) -> Self {
         let turn = TURN.lock().await;
         let records = Arc::new(Mutex::new(Vec::new()));
         let log = Arc::clone(&records);
-        let options = Options {
-            paths: models,
-            port: 0,
-            log: Some(Arc::new(move |record: &AccessRecord| {
-                log.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone());
-            })),
-            ..Options::default()
-        };
-        let server = serve(options).await.expect("gguf-serve starts");
+        let log: gguf_serve::AccessLog = Arc::new(move |record: &AccessRecord| {
+            log.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone());
+        });
+        let server = serve(Options { port: 0, log: Some(log), ..options }).await.expect("gguf-serve starts");
         assert_eq!(
             *server.page_source(),
             PageSource::Embedded,
