@@ -33,16 +33,13 @@ pub struct LastModified {
 }
 
 impl LastModified {
-    /// For a file modified at `modified` and served since `served_since`. `None` for times that no `Last-Modified`
-    /// may carry: those after `now` (8.8.2.1), and those a date cannot express.
+    /// For a file modified at `modified` and served since `served_since`. A time after `now` is sent as `now`, and tells
+    /// nothing apart (8.8.2.1). `None` for times that a date cannot express.
     pub fn new(modified: SystemTime, served_since: SystemTime, now: SystemTime) -> Option<Self> {
         const YEAR_10000_SECONDS: u64 = 253_402_300_800;
-        let seconds = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
-        if modified > now || seconds >= YEAR_10000_SECONDS {
-            return None;
-        }
+        let seconds = modified.min(now).duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         let strong = served_since.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(2));
-        Some(Self { seconds, strong })
+        (seconds < YEAR_10000_SECONDS).then_some(Self { seconds, strong: strong && modified <= now })
     }
 
     /// As the header's value.

@@ -3,10 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
+use hyper::body::Body;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, HeaderName, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::access::{AccessLog, PendingRecord};
@@ -72,7 +74,7 @@ pub(crate) fn is_taken(page: &Page, name: &str) -> bool {
 
 impl Service {
     /// Answers one request; there is no other outcome.
-    pub(crate) async fn answer<B>(&self, request: Request<B>, activity: &Arc<Activity>) -> Response<LoggedBody> {
+    pub(crate) async fn answer<B: Body>(&self, request: Request<B>, activity: &Arc<Activity>) -> Response<LoggedBody> {
         let answering = activity.answering();
         let target = request.uri().path_and_query().map_or("*", |target| target.as_str());
         let record = PendingRecord::new(request.method().clone(), loggable(target), self.log.clone());
@@ -80,6 +82,10 @@ impl Service {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         self.origins.annotate(request.headers(), headers);
+        if request.version() < Version::HTTP_2 && is_too_much(request.body()) {
+            // Nobody reads it, so the connection ends with this answer, and has to say so (RFC 9112, 9.6).
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         let record = record.answered(response.status(), range, model);
         response.map(|payload| LoggedBody::new(payload, record, answering))
     }
@@ -88,6 +94,13 @@ impl Service {
         let method = request.method();
         if let Err(fault) = self.hosts.check(request.version(), request.uri(), request.headers()) {
             return Reply::message(method, fault.status(), TEXT, fault.to_string());
+        }
+        // What is asked for as secure must not be answered over a connection that is not, nor the other way round
+        // (RFC 9110, 7.4).
+        let scheme = if self.secure { "https" } else { "http" };
+        if request.uri().scheme_str().is_some_and(|asked| asked != scheme) {
+            let text = format!("this server answers {scheme} only\n");
+            return Reply::message(method, StatusCode::MISDIRECTED_REQUEST, TEXT, text);
         }
         match *method {
             Method::GET | Method::HEAD => {}
@@ -254,6 +267,12 @@ impl Service {
     }
 }
 
+/// Whether hyper will not read this body away by itself.
+fn is_too_much(body: &impl Body) -> bool {
+    const READ_AWAY_BYTES: u64 = 8 << 10;
+    !body.is_end_stream() && body.size_hint().upper().is_none_or(|bytes| bytes > READ_AWAY_BYTES)
+}
+
 /// Runs what may wait for a disk where that disturbs nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
@@ -273,7 +292,8 @@ fn redirect(name: &str, query: Option<&str>) -> Reply {
 
 #[cfg(test)]
 mod tests {
-    use hyper::body::Body;
+    use http_body_util::Empty;
+    use hyper::body::Bytes;
     use hyper::header::{CONTENT_TYPE, HOST};
 
     use super::*;
@@ -289,7 +309,8 @@ mod tests {
     }
 
     async fn answer(service: &Service, method: Method, target: &str) -> Response<LoggedBody> {
-        let request = Request::builder().method(method).uri(target).header(HOST, "localhost").body(()).unwrap();
+        let request = Request::builder().method(method).uri(target).header(HOST, "localhost");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
         service.answer(request, &Activity::new(false)).await
     }
 

@@ -80,11 +80,20 @@ impl ServedFile {
 impl DiskFile {
     fn current(&self) -> io::Result<(Arc<OpenFile>, Version)> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(version) = open.version_at(&self.path)? {
+        if let Some(version) = open.version_at(&self.path).map_err(gone)? {
             return Ok((Arc::clone(&open), version));
         }
-        *open = Arc::new(open_inside(&self.path, self.root.as_deref())?);
+        *open = Arc::new(open_inside(&self.path, self.root.as_deref()).map_err(gone)?);
         Ok((Arc::clone(&open), open.version()?))
+    }
+}
+
+/// Whatever is in a file's place now, a folder, a pipe, or a link in a circle, the file is not there any more. That it may
+/// not be read is another matter.
+fn gone(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => error,
+        _ => io::Error::new(io::ErrorKind::NotFound, error),
     }
 }
 

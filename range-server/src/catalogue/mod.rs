@@ -125,8 +125,8 @@ pub struct SplitState {
 pub(crate) struct Model {
     pub(crate) id: String,
     pub(crate) files: Vec<Arc<ServedFile>>,
-    /// Of `files`, in the same order: what `/…` leads there, if anything does.
-    urls: Vec<Option<String>>,
+    /// Of `files`, in the same order: the names that lead there, those of the files themselves first.
+    names: Vec<Vec<String>>,
     hub: Option<HubOrigin>,
     /// What the headers say, with the versions of the files they were read from.
     summary: Mutex<Option<(Vec<Version>, Summary)>>,
@@ -136,7 +136,7 @@ pub(crate) struct Model {
 #[derive(Default)]
 pub(crate) struct Catalogue {
     models: Vec<Arc<Model>>,
-    by_name: HashMap<String, (usize, usize)>,
+    by_name: HashMap<String, (usize, Arc<ServedFile>)>,
     by_id: HashMap<String, usize>,
     notes: Vec<String>,
 }
@@ -155,27 +155,28 @@ impl Catalogue {
         group.sort_by_key(|found| split_name(base_name(&found.file.name)).map(|(_, no, _)| no));
         let model = self.models.len();
         let id = self.free_id(&group[0].file.name);
-        let mut urls = Vec::new();
-        for (place, found) in group.iter().enumerate() {
-            let mut url = None;
-            for name in std::iter::once(&found.file.name).chain(&found.aliases) {
+        let mut names = Vec::new();
+        for found in &group {
+            let mut free = Vec::new();
+            for file in std::iter::once(&found.file).chain(&found.aliases) {
+                let name = &file.name;
                 match self.holder(name, is_taken) {
                     None => {
-                        self.by_name.insert(name.clone(), (model, place));
-                        url.get_or_insert_with(|| format!("/{}", utf8_percent_encode(name, IN_PATH)));
+                        self.by_name.insert(name.clone(), (model, Arc::clone(file)));
+                        free.push(name.clone());
                     }
                     Some(holder) => {
-                        let at = file_url(&id, name);
+                        let at = file_url(&id, &found.file.name);
                         self.notes.push(format!("/{name} belongs to {holder}: the model {name} is at {at}"));
                     }
                 }
             }
-            urls.push(url);
+            names.push(free);
         }
         self.by_id.insert(id.clone(), model);
         let hub = group[0].hub.clone();
         let files = group.into_iter().map(|found| found.file).collect();
-        self.models.push(Arc::new(Model { id, files, urls, hub, summary: Mutex::new(None) }));
+        self.models.push(Arc::new(Model { id, files, names, hub, summary: Mutex::new(None) }));
     }
 
     /// Who has a name already.
@@ -204,9 +205,8 @@ impl Catalogue {
 
     /// The file at `/name`, and its model.
     pub(crate) fn by_name(&self, name: &str) -> Option<(&Arc<Model>, &Arc<ServedFile>)> {
-        let &(model, place) = self.by_name.get(name)?;
-        let model = &self.models[model];
-        Some((model, &model.files[place]))
+        let (model, file) = self.by_name.get(name)?;
+        Some((&self.models[*model], file))
     }
 
     pub(crate) fn by_id(&self, id: &str) -> Option<&Arc<Model>> {
@@ -226,7 +226,7 @@ impl Catalogue {
     fn inherit(&mut self, before: &Self) {
         for model in &mut self.models {
             let same = |other: &&Arc<Model>| {
-                other.urls == model.urls
+                other.names == model.names
                     && other.files.len() == model.files.len()
                     && other.files.iter().zip(&model.files).all(|(a, b)| Arc::ptr_eq(a, b))
             };
@@ -281,7 +281,7 @@ impl Model {
 
     /// What to list; reads headers on the first call and when a file has changed since. Blocks.
     pub(crate) fn info(&self, hashes: &HashQueue) -> ModelInfo {
-        let files = self.files.iter().zip(&self.urls).map(|(file, url)| self.file_info(file, url.as_deref(), hashes));
+        let files = self.files.iter().zip(&self.names).map(|(file, names)| self.file_info(file, names, hashes));
         let files: Vec<FileInfo> = files.collect();
         let Summary { architecture, quantisation, obstacle } = self.summary();
         let sha256 = if let [only] = &files[..] { only.sha256.clone() } else { None };
@@ -303,7 +303,7 @@ impl Model {
         }
     }
 
-    fn file_info(&self, file: &ServedFile, url: Option<&str>, hashes: &HashQueue) -> FileInfo {
+    fn file_info(&self, file: &ServedFile, names: &[String], hashes: &HashQueue) -> FileInfo {
         let file_url = file_url(&self.id, &file.name);
         let version = file.current().map(|(_, version)| version).ok();
         if let Some(version) = &version {
@@ -311,7 +311,9 @@ impl Model {
         }
         FileInfo {
             name: file.name.clone(),
-            url: url.unwrap_or(&file_url).to_owned(),
+            url: names
+                .first()
+                .map_or_else(|| file_url.clone(), |name| format!("/{}", utf8_percent_encode(name, IN_PATH))),
             file_url,
             size_bytes: version.as_ref().map_or(0, |version| version.len),
             sha256: version.and_then(|version| file.sha256(&version)),

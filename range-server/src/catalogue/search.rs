@@ -24,8 +24,8 @@ const MAX_DEPTH: u32 = 16;
 /// A file found below a PATH, before it belongs to a model.
 pub(crate) struct Found {
     pub(crate) file: Arc<ServedFile>,
-    /// Other names that lead to it.
-    pub(crate) aliases: Vec<String>,
+    /// The same under other names. Each is opened by its own path, so that a link can be turned to another file.
+    pub(crate) aliases: Vec<Arc<ServedFile>>,
     pub(crate) hub: Option<HubOrigin>,
 }
 
@@ -86,7 +86,7 @@ impl<'c> Search<'c> {
         if !is_gguf {
             return Err(CatalogueError::NotGguf { path: path.to_owned() });
         }
-        self.take(name.to_owned(), Vec::new(), path, None, None).map_err(open_error)
+        self.take(name.to_owned(), path, None, None).map_err(open_error)
     }
 
     /// Takes every `.gguf` file below `folder`. What cannot be served is noted by its name below the root.
@@ -137,36 +137,54 @@ impl<'c> Search<'c> {
     fn add_entry(&mut self, place: Place<'_>, path: &Path, name: String) -> io::Result<()> {
         let in_hub = place.repo.and_then(|repo| hub_names(repo, &name));
         match in_hub {
-            None => self.take(name, Vec::new(), path, Some(place.root), None),
-            Some((label, origin)) => self.take(label, vec![name], path, Some(place.root), Some(origin)),
+            None => self.take(name, path, Some(place.root), None),
+            Some((label, origin)) => {
+                self.take(label, path, Some(place.root), Some(origin))?;
+                self.take(name, path, Some(place.root), None)
+            }
         }
     }
 
-    /// Opens a file and keeps it under `name` and `aliases`.
-    fn take(
-        &mut self,
-        name: String,
-        aliases: Vec<String>,
-        path: &Path,
-        root: Option<&Path>,
-        hub: Option<HubOrigin>,
-    ) -> io::Result<()> {
+    /// Opens a file and keeps it: as one of its own, or as another name of one that is there already.
+    fn take(&mut self, name: String, path: &Path, root: Option<&Path>, hub: Option<HubOrigin>) -> io::Result<()> {
         let canonical = path.canonicalize()?;
-        if let Some(&index) = self.by_target.get(&canonical) {
-            let known = &mut self.found[index];
-            // The same part under another name is no part of the other name's model.
-            known.aliases.extend(std::iter::once(name).chain(aliases).filter(|name| *name != known.file.name));
-            return Ok(());
+        let file = self.open(name, path, root)?;
+        match self.by_target.get(&canonical) {
+            None => {
+                self.by_target.insert(canonical, self.found.len());
+                self.found.push(Found { file, aliases: Vec::new(), hub });
+            }
+            Some(&index) => {
+                let known = &mut self.found[index];
+                if known.names().any(|name| *name == file.name) {
+                    return Ok(());
+                }
+                // The file itself is the model; links are other names for it, whatever comes first in the alphabet.
+                let is_itself = |file: &ServedFile| file.path() == Some(canonical.as_path());
+                if known.hub.is_none() && is_itself(&file) && !is_itself(&known.file) {
+                    known.aliases.push(std::mem::replace(&mut known.file, file));
+                } else {
+                    known.aliases.push(file);
+                }
+            }
         }
-        let before = self.before.models().iter().flat_map(|model| &model.files);
-        let same = before.into_iter().find(|file| file.name == name && file.is_from(path, root));
-        let file = match same {
-            Some(file) => Arc::clone(file),
-            None => Arc::new(ServedFile::open(name, path, root)?),
-        };
-        self.by_target.insert(canonical, self.found.len());
-        self.found.push(Found { file, aliases, hub });
         Ok(())
+    }
+
+    /// The file of the last search, if it is the same, or a new one.
+    fn open(&self, name: String, path: &Path, root: Option<&Path>) -> io::Result<Arc<ServedFile>> {
+        let same = self.before.by_name(&name).map(|(_, file)| file).filter(|file| file.is_from(path, root));
+        match same {
+            Some(file) => Ok(Arc::clone(file)),
+            None => Ok(Arc::new(ServedFile::open(name, path, root)?)),
+        }
+    }
+}
+
+impl Found {
+    /// All names that lead to it.
+    fn names(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.file).chain(&self.aliases).map(|file| &file.name)
     }
 }
 
