@@ -17,6 +17,7 @@ mod content;
 pub mod cors;
 pub mod hashes;
 pub mod host;
+mod lanes;
 mod listing;
 pub mod multipart;
 mod options;

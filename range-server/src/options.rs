@@ -137,6 +137,9 @@ pub enum ServeError {
     /// Certificate or key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The system gives no threads.
+    #[error("cannot start the threads that serve: {0}")]
+    Threads(io::Error),
     /// The port is taken, the address is not this machine's, or the like.
     #[error("cannot listen on {address}: {source}{}", bind_advice(source))]
     Bind {

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -20,6 +20,7 @@ use crate::connection::serve_connection;
 use crate::cors::OriginList;
 use crate::hashes::{HashQueue, HashStore};
 use crate::host::{Host, HostList};
+use crate::lanes::{Lanes, Serve};
 use crate::options::{Limits, Options, ServeError};
 use crate::page::{Page, PageSource};
 use crate::service::{Service, is_taken};
@@ -43,8 +44,8 @@ pub struct RunningServer {
     task: JoinHandle<Stopped>,
 }
 
-/// Opens the models, binds, and serves in the background of the current tokio runtime. Files are opened on the calling
-/// thread, which takes a moment where folders are large.
+/// Opens the models, binds, and serves in the background: connections are accepted in the current tokio runtime and served
+/// by threads of their own. Files are opened on the calling thread, which takes a moment where folders are large.
 ///
 /// # Errors
 /// A [`ServeError`] if an option is unusable, a path cannot be served, or the address cannot be bound.
@@ -63,8 +64,9 @@ pub async fn serve(options: Options) -> Result<RunningServer, ServeError> {
     let service = Arc::new(build_service(options, addresses[0].port())?);
     let (stop, stopped) = oneshot::channel();
     let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
+    let lanes = Lanes::start().map_err(ServeError::Threads)?;
     let accept =
-        Accept { listeners, door: Arc::new(Door::new(limits)), encrypt, service: Arc::clone(&service), limits };
+        Accept { listeners, lanes, door: Arc::new(Door::new(limits)), encrypt, service: Arc::clone(&service), limits };
     let task = tokio::spawn(accept.run(stopped));
     Ok(RunningServer { addresses, service, stop, task })
 }
@@ -215,6 +217,12 @@ impl Door {
         Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)
     }
 
+    /// Ends when all connections have, or soon after: one that does not end when it is cut cannot be waited for.
+    async fn wait_until_empty(&self, connections: usize) {
+        let all = u32::try_from(connections).unwrap_or(u32::MAX);
+        let _ = timeout(Duration::from_secs(1), self.permits.acquire_many(all)).await;
+    }
+
     /// `None` if this address has all that it may have.
     fn admit(self: &Arc<Self>, address: IpAddr, permit: OwnedSemaphorePermit) -> Option<Admission> {
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -242,6 +250,7 @@ impl Drop for Admission {
 /// The loop that lets connections in.
 struct Accept {
     listeners: Vec<TcpListener>,
+    lanes: Lanes,
     door: Arc<Door>,
     encrypt: Option<TlsAcceptor>,
     service: Arc<Service>,
@@ -252,21 +261,16 @@ impl Accept {
     /// Accepts until `stopped` fires, or its sender is dropped.
     async fn run(self, mut stopped: oneshot::Receiver<()>) -> Stopped {
         let graceful = GracefulShutdown::new();
-        let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 _ = &mut stopped => break,
                 accepted = self.next() => accepted,
             };
-            while connections.try_join_next().is_some() {}
             match accepted {
                 Ok((stream, Some(admission))) => {
-                    let (service, encrypt) = (Arc::clone(&self.service), self.encrypt.clone());
-                    let (watcher, limits) = (graceful.watcher(), self.limits);
-                    connections.spawn(async move {
-                        serve_connection(stream, encrypt, service, limits, watcher).await;
-                        drop(admission);
-                    });
+                    let serve = self.serving(admission, graceful.watcher());
+                    // A connection that cannot be served is closed by being dropped.
+                    let _ = self.lanes.take(stream, serve);
                 }
                 Ok((stream, None)) => drop(stream),
                 // Usually too many open files. Trying again at once would only burn the processor.
@@ -274,13 +278,27 @@ impl Accept {
             }
         }
         drop(self.listeners);
+        self.service.hashes.close();
         match timeout(self.limits.drain, graceful.shutdown()).await {
             Ok(()) => Stopped::Drained,
             Err(_) => {
-                connections.shutdown().await;
+                self.lanes.cut();
+                // Their records are written as they end.
+                self.door.wait_until_empty(self.limits.connections).await;
                 Stopped::Cut
             }
         }
+    }
+
+    /// What is done with a connection on its thread.
+    fn serving(&self, admission: Admission, watcher: Watcher) -> Serve {
+        let (service, encrypt, limits) = (Arc::clone(&self.service), self.encrypt.clone(), self.limits);
+        Box::new(move |stream| {
+            Box::pin(async move {
+                serve_connection(stream, encrypt, service, limits, watcher).await;
+                drop(admission);
+            })
+        })
     }
 
     /// The next connection on any listener; without admission if its address has enough of them.

@@ -50,25 +50,27 @@ pub fn outcome(value: &[u8], len: u64) -> RangeOutcome {
 /// First and last byte. Both lie inside a file, so they and their sums fit by far.
 type Stretch = (i128, i128);
 
-/// Joins two that are near each other, until there are none. The joined one stands where the first of the two stood.
+/// Joins any two that are near each other, until there are none. The joined one stands where the first of the two stood.
 fn join(ranges: &mut Vec<Stretch>) {
-    while let Some((one, other)) = near_pair(ranges) {
-        let (first, last) = ranges.remove(other);
-        ranges[one] = (ranges[one].0.min(first), ranges[one].1.max(last));
+    let mut len_before = usize::MAX;
+    while ranges.len() < len_before {
+        len_before = ranges.len();
+        let mut one = 0;
+        while one < ranges.len() {
+            for other in (one + 1..ranges.len()).rev() {
+                if are_near(ranges[one], ranges[other]) {
+                    let (first, last) = ranges.remove(other);
+                    ranges[one] = (ranges[one].0.min(first), ranges[one].1.max(last));
+                }
+            }
+            one += 1;
+        }
     }
 }
 
-fn near_pair(ranges: &[Stretch]) -> Option<(usize, usize)> {
-    for (one, a) in ranges.iter().enumerate() {
-        for (other, b) in ranges.iter().enumerate().skip(one + 1) {
-            // Of two that overlap, both are negative.
-            let (between, between_reversed) = (b.0 - a.1 - 1, a.0 - b.1 - 1);
-            if between.max(between_reversed) < GAP {
-                return Some((one, other));
-            }
-        }
-    }
-    None
+/// Whether too little lies between the end of one and the start of the other: less than nothing if they overlap.
+fn are_near(a: Stretch, b: Stretch) -> bool {
+    (b.0 - a.1 - 1).max(a.0 - b.1 - 1) < GAP
 }
 
 fn byte_range((first, last): Stretch) -> ByteRange {

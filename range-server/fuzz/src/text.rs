@@ -46,6 +46,8 @@ const HOSTS: [&str; 16] = [
 
 const SCHEMES: [&str; 4] = ["http", "https", "HTTP", "chrome-extension"];
 
+const AUTHORIZATIONS: [&str; 6] = ["Bearer ", "bearer ", "BEARER  ", "Bearer", "Bearer\t", "Basic  "];
+
 const WORDS: [&str; 44] = [
     "bytes=",
     "bytes",
@@ -93,13 +95,16 @@ const WORDS: [&str; 44] = [
     "%74oken=",
 ];
 
+const MAX_RANGE_SPECS: usize = 32;
+const MAX_SINGLE_BYTES: u8 = 20;
+
 #[derive(Arbitrary)]
 pub enum Fragment<'a> {
     Word(u8),
     Bytes(&'a [u8]),
     Number(Number),
     Etag,
-    /// So many seconds from when the file was modified.
+    /// Near when the file was modified.
     Date(i8),
     Secret,
     EncodedSecret,
@@ -156,7 +161,7 @@ pub enum Header<'a> {
     Date(u8, i8),
     Host(Authority<'a>),
     Origin(Origin<'a>),
-    Bearer(Secret<'a>),
+    Authorization(u8, Secret<'a>),
     Cookies(Vec<Cookie<'a>>),
     Field(u8, Vec<Fragment<'a>>),
 }
@@ -172,6 +177,8 @@ pub enum Tag<'a> {
 #[derive(Arbitrary)]
 pub enum Cookie<'a> {
     Token(Secret<'a>),
+    /// Of a server on another port.
+    Foreign(Secret<'a>),
     Text(Vec<Fragment<'a>>),
 }
 
@@ -186,6 +193,11 @@ pub enum RangeSpec {
     At {
         first: u16,
         extent: u8,
+    },
+    /// Single bytes, each as far from the end of the one before.
+    Many {
+        gap: u8,
+        count: u8,
     },
     Between(Number, Number),
     From(Number),
@@ -245,7 +257,9 @@ impl Words {
             Header::Date(name, offset) => (pick(&WITH_DATE, *name), self.date(*offset).into_bytes()),
             Header::Host(authority) => ("host", self.authority(authority)),
             Header::Origin(origin) => ("origin", self.origin(origin)),
-            Header::Bearer(secret) => ("authorization", [b"Bearer ", &*self.secret(secret)].concat()),
+            Header::Authorization(scheme, secret) => {
+                ("authorization", [pick(&AUTHORIZATIONS, *scheme).as_bytes(), &self.secret(secret)].concat())
+            }
             Header::Cookies(cookies) => ("cookie", self.cookies(cookies)),
             Header::Field(name, value) => (pick(&NAMES, *name), self.text(value)),
         }
@@ -318,6 +332,7 @@ impl Words {
             .iter()
             .map(|cookie| match cookie {
                 Cookie::Token(secret) => [self.cookie_name().as_bytes(), b"=", &*self.secret(secret)].concat(),
+                Cookie::Foreign(secret) => [self.cookie_name().as_bytes(), b"0=", &*self.secret(secret)].concat(),
                 Cookie::Text(text) => self.text(text),
             })
             .collect();
@@ -339,7 +354,9 @@ impl Words {
 
     fn range_set(&self, specs: &[RangeSpec]) -> String {
         let mut end = 0;
-        let elements: Vec<String> = specs.iter().map(|spec| self.range_spec(*spec, &mut end)).collect();
+        // Far more than are ever answered; the second opinion takes its time over every pair.
+        let specs = specs.iter().take(MAX_RANGE_SPECS);
+        let elements: Vec<String> = specs.map(|spec| self.range_spec(*spec, &mut end)).collect();
         format!("bytes={}", elements.join(","))
     }
 
@@ -348,6 +365,7 @@ impl Words {
         let (first, extent) = match spec {
             RangeSpec::Next { gap, extent } => (*end + u64::from(gap), extent),
             RangeSpec::At { first, extent } => (first.into(), extent),
+            RangeSpec::Many { gap, count } => return single_bytes(gap, count % MAX_SINGLE_BYTES, end),
             RangeSpec::Between(first, last) => return format!("{}-{}", self.number(first), self.number(last)),
             RangeSpec::From(first) => return format!("{}-", self.number(first)),
             RangeSpec::Suffix(length) => return format!("-{}", self.number(length)),
@@ -368,12 +386,24 @@ impl Words {
         }
     }
 
-    fn date(&self, offset: i8) -> String {
+    /// Sixteen to a second, so that the very second is hit often.
+    fn date(&self, sixteenths: i8) -> String {
         const RFC_EXAMPLE_SECONDS: u64 = 784_111_777;
         const LAST_SECONDS: u64 = 253_402_300_799;
-        let seconds = self.modified_seconds.unwrap_or(RFC_EXAMPLE_SECONDS).saturating_add_signed(offset.into());
-        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECONDS)))
+        let seconds = self.modified_seconds.unwrap_or(RFC_EXAMPLE_SECONDS);
+        let seconds = seconds.saturating_add_signed(i64::from(sixteenths / 16)).min(LAST_SECONDS);
+        httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
     }
+}
+
+fn single_bytes(gap: u8, count: u8, end: &mut u64) -> String {
+    let mut bytes = Vec::new();
+    for _ in 0..count {
+        let at = *end + u64::from(gap);
+        bytes.push(format!("{at}-{at}"));
+        *end = at + 1;
+    }
+    bytes.join(",")
 }
 
 pub fn pick(table: &[&'static str], index: u8) -> &'static str {

@@ -9,7 +9,7 @@ use super::{Cancelled, ComputeError, HashStore, SlotState, compute};
 use crate::catalogue::ServedFile;
 use crate::content::{Content, Version};
 
-/// The background hashing of a server. Dropping it ends what is under way.
+/// The background hashing of a server.
 pub(crate) struct HashQueue {
     store: HashStore,
     turn: Arc<Semaphore>,
@@ -53,9 +53,9 @@ impl HashQueue {
     }
 }
 
-impl Drop for HashQueue {
-    fn drop(&mut self) {
-        // A runtime that ends waits for its blocking tasks.
+impl HashQueue {
+    /// Ends what is under way, and starts nothing more.
+    pub(crate) fn close(&self) {
         self.closing.store(true, Ordering::Relaxed);
     }
 }

@@ -48,6 +48,9 @@ pub struct Arguments {
     /// How often each server has its turn for each figure.
     #[arg(long, default_value_t = 5, value_parser = value_parser!(u32).range(1..))]
     rounds: u32,
+    /// How nginx is set up.
+    #[arg(long, value_enum, default_value_t = nginx::Setup::Tuned)]
+    nginx: nginx::Setup,
     /// Measure this gguf-serve instead of building the one of this checkout.
     #[arg(long, value_name = "PATH")]
     gguf_serve: Option<PathBuf>,
@@ -72,7 +75,7 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &Arguments) -> R
     println!("bench-serve: {} is in the page cache", workspace.shown(&file));
 
     let server = Server::start(toolbox, program, &file, 0, discard)?;
-    let nginx = Nginx::start(toolbox, nginx_program, &file)?;
+    let nginx = Nginx::start(toolbox, nginx_program, &file, arguments.nginx)?;
     let targets = [
         Target::new("gguf-serve", &server.url, server.process_id(), &file)?,
         Target::new("nginx", &nginx.url, nginx.process_id(), &file)?,
@@ -186,7 +189,7 @@ fn memory_row(targets: &[Target; 2]) -> Option<Row> {
 }
 
 fn heading(toolbox: &Toolbox, nginx: &Nginx, arguments: &Arguments) -> String {
-    let Arguments { size_mib, seconds, rounds, gguf_serve } = arguments;
+    let Arguments { size_mib, seconds, rounds, nginx: setup, gguf_serve } = arguments;
     let program = match gguf_serve {
         Some(path) => path.display().to_string(),
         None => "this checkout, release build".to_owned(),
@@ -195,13 +198,14 @@ fn heading(toolbox: &Toolbox, nginx: &Nginx, arguments: &Arguments) -> String {
     format!(
         "## gguf-serve against nginx, {date}\n\n\
          {machine}. gguf-serve: {program}, its line per request written to a pipe that the benchmark empties. \
-         {nginx}: sendfile, reuseport, a worker per core, no access log.\n\
+         {nginx}: {setup}.\n\
          Loopback, a file of {size_mib} MiB in the page cache; client and servers share the cores. The servers take turns, \
          {rounds} rounds of {seconds} s: median (min–max), and the median of the rounds' ratios.\n\n    \
          cargo xtask {command}\n",
         date = machine::today(),
         machine = machine::describe(),
         nginx = nginx.version(toolbox),
+        setup = setup.describe(),
         command = typed.join(" "),
     )
 }

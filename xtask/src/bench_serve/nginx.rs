@@ -36,6 +36,37 @@ pub fn find(toolbox: &Toolbox) -> Result<PathBuf> {
     })
 }
 
+/// How nginx is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Setup {
+    /// What someone writes who wants static files served fast: sendfile, reuseport, no access log.
+    Tuned,
+    /// What it does when nothing of that is said: its own reads, one queue of connections, an access log in a file.
+    Defaults,
+}
+
+impl Setup {
+    /// For the heading.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Tuned => "sendfile, reuseport, a worker per core, no access log",
+            Self::Defaults => "its defaults (no sendfile, access log in a file), a worker per core",
+        }
+    }
+
+    fn in_http(self) -> &'static str {
+        match self {
+            Self::Tuned => "    access_log off;\n    sendfile on;\n    tcp_nopush on;\n",
+            Self::Defaults => "    access_log access.log;\n",
+        }
+    }
+
+    /// Without `reuseport`, connections that are opened at once mostly end up with the same worker, and the others idle.
+    fn in_listen(self) -> &'static str {
+        if self == Self::Tuned { " reuseport" } else { "" }
+    }
+}
+
 /// A running nginx; dropping it ends it.
 #[derive(Debug)]
 pub struct Nginx {
@@ -49,11 +80,11 @@ pub struct Nginx {
 
 impl Nginx {
     /// Serves the folder of `file`; returns when it can be connected to.
-    pub fn start(toolbox: &Toolbox, program: PathBuf, file: &Path) -> Result<Self> {
+    pub fn start(toolbox: &Toolbox, program: PathBuf, file: &Path, setup: Setup) -> Result<Self> {
         let folder = TempDir::with_prefix("bench-serve-").context("cannot make a temp folder for nginx")?;
         let address = free_address()?;
         let root = file.parent().context("the file is in no folder")?;
-        let text = configuration(address, root, &build_of(toolbox, &program)?);
+        let text = configuration(address, root, &build_of(toolbox, &program)?, setup);
         fs::write(folder.path().join(CONFIGURATION), text).context("cannot write nginx's configuration")?;
         let messages = File::create(folder.path().join(MESSAGES)).context("cannot write in nginx's folder")?;
 
@@ -131,9 +162,8 @@ fn free_address() -> Result<SocketAddr> {
     listener.local_addr().context("cannot tell the port that was bound")
 }
 
-/// What someone would write who wants static files served fast. Without `reuseport`, connections that are opened at once
-/// mostly end up with the same worker, and the others idle.
-fn configuration(address: SocketAddr, root: &Path, build: &str) -> String {
+fn configuration(address: SocketAddr, root: &Path, build: &str, setup: Setup) -> String {
+    let (in_http, in_listen) = (setup.in_http(), setup.in_listen());
     let has_module = |module: &&&str| !build.contains(&format!("--without-http_{module}_module"));
     let folders: String = MODULES_WITH_FOLDERS
         .iter()
@@ -153,14 +183,11 @@ events {{
 }}
 http {{
     default_type application/octet-stream;
-    access_log off;
-    sendfile on;
-    tcp_nopush on;
-    keepalive_timeout 300s;
+{in_http}    keepalive_timeout 300s;
     keepalive_requests 1000000000;
     client_body_temp_path body;
 {folders}    server {{
-        listen {address} reuseport;
+        listen {address}{in_listen};
         root \"{root}\";
     }}
 }}
@@ -184,9 +211,11 @@ mod tests {
     #[test]
     fn the_configuration_names_address_and_folder_and_only_modules_that_are_there() {
         let address = "127.0.0.1:8123".parse().expect("an address");
-        let text = configuration(address, Path::new("/a \"b\"/c"), BUILD);
+        let text = configuration(address, Path::new("/a \"b\"/c"), BUILD, Setup::Tuned);
         assert!(text.contains("listen 127.0.0.1:8123 reuseport;"), "{text}");
         assert!(text.contains("root \"/a \\\"b\\\"/c\";"), "{text}");
         assert!(text.contains("scgi_temp_path scgi;") && !text.contains("uwsgi"), "{text}");
+        let text = configuration(address, Path::new("/a"), BUILD, Setup::Defaults);
+        assert!(text.contains("listen 127.0.0.1:8123;") && !text.contains("sendfile"), "{text}");
     }
 }
