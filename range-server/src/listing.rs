@@ -73,8 +73,13 @@ fn row(page: &mut String, model: &ModelInfo) -> fmt::Result {
 
 /// A length as people read it, in decimal units.
 pub fn size(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    if bytes >= 1e9 { format!("{:.2} GB", bytes / 1e9) } else { format!("{:.2} MB", bytes / 1e6) }
+    let value = bytes as f64;
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.2} MB", value / 1e6),
+        _ => format!("{:.2} GB", value / 1e9),
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -96,6 +101,20 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::catalogue::FileInfo;
+
+    #[test]
+    fn sizes_in_decimal_units() {
+        let sizes = [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (3_054_208, "3.05 MB"),
+            (12_109_565_632, "12.11 GB"),
+        ];
+        for (bytes, text) in sizes {
+            assert_eq!(size(bytes), text);
+        }
+    }
 
     #[test]
     fn names_are_text_not_markup() {
