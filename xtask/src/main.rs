@@ -6,6 +6,7 @@
 mod bench_serve;
 mod cargo_tests;
 mod demo;
+mod fullsize;
 mod fuzz;
 mod page;
 mod process;
@@ -42,6 +43,8 @@ enum Command {
     Page,
     /// Run clippy as `test` does, for this machine and for wasm.
     Lint,
+    /// Run a synthetic model of 20b's real size in headless Chromium and compare it with the native engine.
+    Fullsize(fullsize::Arguments),
     /// Write a synthetic gpt-oss GGUF of any shape; `cargo xtask synth --help` lists its arguments.
     Synth(synth::Arguments),
     /// Look for requests that gguf-serve decides wrongly, guided by coverage (Linux and macOS).
@@ -86,6 +89,7 @@ fn main() -> Result<()> {
             setup::rust(&toolbox)?;
             test::lint(&workspace, &toolbox)
         }
+        Command::Fullsize(arguments) => fullsize::run(&workspace, &toolbox, &arguments),
         Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&workspace, &toolbox, &arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
