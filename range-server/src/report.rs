@@ -63,7 +63,7 @@ impl Lines {
     }
 }
 
-/// Percent-encodes nothing: a token with characters that a query cannot hold is the user's to encode.
+/// The address that a person opens.
 pub fn with_token(url: &str, token: Option<&str>) -> String {
     match token {
         None => url.to_owned(),

@@ -6,7 +6,7 @@
 
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use sha2::{Digest, Sha256};
 
 /// The query parameter.
@@ -59,9 +59,11 @@ impl Token {
         hash(secret) == self.hash
     }
 
-    /// `Set-Cookie` for a browser that brought the token in the address, as it stands there.
+    /// `Set-Cookie` for a browser that brought the token in the address.
     pub fn cookie(&self, uri: &Uri, secure: bool) -> Option<String> {
-        let value = self.in_query(uri)?;
+        // Encoded anew: an address may hold characters that end a cookie, or that no header can carry.
+        let secret: Vec<u8> = percent_decode_str(self.in_query(uri)?).collect();
+        let value = percent_encode(&secret, NON_ALPHANUMERIC);
         let secure = if secure { "; Secure" } else { "" };
         Some(format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}", self.cookie_name))
     }
@@ -160,5 +162,8 @@ mod tests {
         assert_eq!(loggable("/m.gguf"), "/m.gguf");
         let cookie = Token::new("a b", 1).cookie(&"/gptoss?token=x&token=a%20b".parse().unwrap(), true);
         assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%20b; Path=/; HttpOnly; SameSite=Lax; Secure"));
+        // As somebody may type it.
+        let cookie = Token::new("a;b", 1).cookie(&"/gptoss?token=a;b".parse().unwrap(), false);
+        assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%3Bb; Path=/; HttpOnly; SameSite=Lax"));
     }
 }
