@@ -15,8 +15,8 @@ pub fn say(line: impl Display) {
 }
 
 /// How long a line about a request may wait for others, so that a thousand small requests are not a thousand writes,
-/// each of which wakes whoever reads them.
-const GATHER: Duration = Duration::from_millis(10);
+/// each of which wakes whoever reads them, nor one in a hundred of them held up by a write.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Lines on their way to standard output, written by a thread of their own.
 #[derive(Default)]

@@ -41,7 +41,9 @@ pub fn find(toolbox: &Toolbox) -> Result<PathBuf> {
 pub enum Setup {
     /// What someone writes who wants static files served fast: sendfile, reuseport, no access log.
     Tuned,
-    /// What it does when nothing of that is said: its own reads, one queue of connections, an access log in a file.
+    /// As Debian ships it: sendfile, one queue of connections, an access log in a file.
+    Debian,
+    /// What it does when nothing is said: its own reads, one queue of connections, an access log in a file.
     Defaults,
 }
 
@@ -50,6 +52,7 @@ impl Setup {
     pub fn describe(self) -> &'static str {
         match self {
             Self::Tuned => "sendfile, reuseport, a worker per core, no access log",
+            Self::Debian => "as Debian ships it (sendfile, access log in a file), a worker per core",
             Self::Defaults => "its defaults (no sendfile, access log in a file), a worker per core",
         }
     }
@@ -57,6 +60,7 @@ impl Setup {
     fn in_http(self) -> &'static str {
         match self {
             Self::Tuned => "    access_log off;\n    sendfile on;\n    tcp_nopush on;\n",
+            Self::Debian => "    access_log access.log;\n    sendfile on;\n    tcp_nopush on;\n",
             Self::Defaults => "    access_log access.log;\n",
         }
     }
