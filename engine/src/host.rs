@@ -1,5 +1,8 @@
 //! What the engine needs from whoever runs it, besides bytes and a GPU.
 
+use std::future::Future;
+use std::pin::Pin;
+
 use gptoss_telemetry::{Event, Stage, StageStatus};
 use web_time::Instant;
 
@@ -11,6 +14,12 @@ pub trait Host {
 
     /// Asked between submissions and reads; `true` makes the engine return [`EngineError::Cancelled`].
     fn cancelled(&self) -> bool;
+
+    /// Ends once `cancelled` is true: a read may wait long for a host that does not answer. The default never ends, for hosts
+    /// that can only be asked.
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// A host that watches nothing and never stops.

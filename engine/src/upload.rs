@@ -1,6 +1,7 @@
 //! Streaming: source → host buffer → GPU, a few reads ahead, no weight through the wasm heap.
 
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use gptoss_kernels::Gpu;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_source::{Bytes, Source};
@@ -50,7 +51,13 @@ pub async fn stream(
         Ok::<_, EngineError>((span, bytes))
     });
     let mut arriving = futures_util::stream::iter(reads).buffered(READS_IN_FLIGHT);
-    while let Some(arrived) = arriving.next().await {
+    loop {
+        let arrived = match select(arriving.next(), host.until_cancelled()).await {
+            Either::Left((Some(arrived), _)) => arrived,
+            Either::Left((None, _)) => break,
+            // Dropping what is under way aborts it.
+            Either::Right(_) => return Err(EngineError::Cancelled),
+        };
         check_cancelled(host)?;
         let (span, bytes) = arrived?;
         done.fetched_bytes += bytes.len() as u64;
@@ -76,6 +83,7 @@ pub async fn stream(
                 fetched_bytes: done.fetched_bytes,
                 needed_bytes: progress.needed_bytes,
                 requests: source.requests(),
+                wire_bytes: source.wire_bytes(),
                 bytes_per_second: (seconds > 0.0).then(|| done.fetched_bytes as f64 / seconds),
             });
         }

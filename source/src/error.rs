@@ -26,6 +26,10 @@ pub enum SourceError {
     #[error("the host of {url} failed (HTTP {status})")]
     HostFailed { url: String, status: u16 },
 
+    /// HTTP 408 or 429: the host could, but not now.
+    #[error("the host of {url} cannot answer right now (HTTP {status})")]
+    HostBusy { url: String, status: u16 },
+
     #[error("the host answered HTTP {status} for {url}, expected 206 (partial content)")]
     UnexpectedStatus { url: String, status: u16 },
 
@@ -59,6 +63,23 @@ pub enum SourceError {
 
     #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
     BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
+
+    #[error("{url}: no byte of {first}-{last} arrived for {seconds:.1} s")]
+    Stalled { url: String, first: u64, last: u64, seconds: f64 },
+
+    /// A fault that might have passed did not.
+    #[error("{last}; tried {attempts} times in {seconds:.1} s without receiving a byte")]
+    GaveUp {
+        last: Box<SourceError>,
+        attempts: u32,
+        seconds: f64,
+        /// The file could be read before.
+        was_read: bool,
+    },
+
+    /// `Retry-After` names a time that nobody should sit through without being asked.
+    #[error("{last}, and it asks to wait {asked_seconds} s before the next request")]
+    WaitTooLong { last: Box<SourceError>, asked_seconds: u64 },
 
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
@@ -109,6 +130,9 @@ impl SourceError {
                 "The file needs a login or an allowed address. Download it and pick it from disk, or serve it with gguf-serve."
             }
             Self::HostFailed { .. } => "The fault is at the host. Try again later, or serve the file with gguf-serve.",
+            Self::HostBusy { .. } | Self::WaitTooLong { .. } => {
+                "The host limits how much it serves. Try again later, or serve the file with gguf-serve."
+            }
             Self::UnexpectedStatus { .. } => {
                 "Check that the address leads to the file itself and not to a page about it."
             }
@@ -131,6 +155,17 @@ impl SourceError {
             Self::BodyLength { .. } => {
                 "The host, or a proxy or cache on the way, delivered the wrong number of bytes. Load again, or pick the file from disk."
             }
+            Self::Stalled { .. } => "Check the network and whether the host is still running, then try again.",
+            Self::GaveUp { last, was_read: true, .. } => match **last {
+                Self::Network { .. } | Self::Stalled { .. } => {
+                    "The host was there before. Check that it is still running and that this machine is on the network, then try again."
+                }
+                Self::NotFound { .. } | Self::Forbidden { .. } => {
+                    "The file could be read before: the address may have expired. Get a fresh one and load again, or serve the file with gguf-serve."
+                }
+                ref last => last.advice(),
+            },
+            Self::GaveUp { last, .. } => last.advice(),
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."
             }

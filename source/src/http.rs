@@ -95,6 +95,19 @@ fn file_name_bounds(url: &str) -> (usize, usize) {
     (begin, end)
 }
 
+/// Whether the host is this machine itself, which is there without any network.
+pub fn is_loopback_url(url: &str) -> bool {
+    let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
+    let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = match host_and_port.strip_prefix('[') {
+        Some(ipv6) => ipv6.split(']').next().unwrap_or(""),
+        None => host_and_port.split(':').next().unwrap_or(""),
+    };
+    let is_loopback_address = host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    let name = host.to_ascii_lowercase();
+    is_loopback_address || name == "localhost" || name.ends_with(".localhost")
+}
+
 /// Decides whether `head` answers a request for `asked`.
 ///
 /// `known` is what the first answer (the probe) said; `None` makes this the probe, which may ask beyond the end and is
@@ -158,6 +171,7 @@ fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), 
         // `bytes */0`, or any unsatisfied range that starts at the first byte: there is no byte.
         416 if asked.first == 0 => SourceError::Empty { url },
         416 => SourceError::RangeRefused { url, first: asked.first, last: asked.last },
+        408 | 429 => SourceError::HostBusy { url, status },
         500..=599 => SourceError::HostFailed { url, status },
         _ => SourceError::UnexpectedStatus { url, status },
     })
@@ -249,7 +263,7 @@ mod tests {
 
     #[test]
     fn every_bad_answer_has_its_own_words() {
-        let refusals: [Refusal; 27] = [
+        let refusals: [Refusal; 28] = [
             (200, None, None, "ignores byte ranges"),
             (200, Some("bytes 10-19/100"), None, "ignores byte ranges"),
             (404, None, None, "does not exist"),
@@ -260,7 +274,8 @@ mod tests {
             (500, None, None, "failed (HTTP 500)"),
             (503, None, None, "failed (HTTP 503)"),
             (304, None, None, "HTTP 304"),
-            (429, None, None, "HTTP 429"),
+            (408, None, None, "cannot answer right now (HTTP 408)"),
+            (429, None, None, "cannot answer right now (HTTP 429)"),
             (206, None, None, "no readable Content-Range"),
             (206, Some(""), None, "Content-Range \"\""),
             (206, Some("bytes */100"), None, "Content-Range"),
@@ -324,6 +339,29 @@ mod tests {
             ("http://h/?file=/a.gguf", "", "http://h/b.gguf?file=/a.gguf"),
         ] {
             assert_eq!((url_file_name(url), sibling_url(url, "b.gguf").as_str()), (name, sibling));
+        }
+    }
+
+    #[test]
+    fn this_machine_is_told_from_others() {
+        for here in [
+            "http://127.0.0.1:8090/m.gguf",
+            "http://LOCALHOST",
+            "https://a.localhost:1/",
+            "http://[::1]:80/m",
+            "http://u:p@127.1.2.3",
+        ] {
+            assert!(is_loopback_url(here), "{here}");
+        }
+        for elsewhere in [
+            "https://host/127.0.0.1",
+            "http://192.168.1.2/m",
+            "http://127.0.0.1.example/",
+            "http://localhost@host/",
+            "http://[2001:db8::1]/",
+            "",
+        ] {
+            assert!(!is_loopback_url(elsewhere), "{elsewhere}");
         }
     }
 

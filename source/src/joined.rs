@@ -96,6 +96,10 @@ impl Source for JoinedSource {
         self.parts.iter().map(|part| part.requests()).sum()
     }
 
+    fn wire_bytes(&self) -> Option<u64> {
+        self.parts.iter().map(|part| part.wire_bytes()).sum()
+    }
+
     fn parts(&self) -> &[Rc<dyn Source>] {
         &self.parts
     }

@@ -12,6 +12,9 @@
 //! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
 //! | [`JoinedSource`] | everywhere | several of them, as one |
 //!
+//! A read over HTTP survives faults that pass: [`retry`] decides which those are and how long to wait, and what had arrived
+//! before the fault is kept.
+//!
 //! What a read returns is [`Bytes`]: host memory, which on the web means a JavaScript `Uint8Array` that the wasm heap
 //! never sees unless somebody copies out of it.
 
@@ -20,7 +23,9 @@ mod error;
 mod http;
 mod joined;
 mod memory;
+mod observe;
 mod platform;
+pub mod retry;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -29,10 +34,12 @@ use std::rc::Rc;
 pub use bytes::Bytes;
 pub use error::SourceError;
 pub use http::{
-    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, sibling_url, url_file_name,
+    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, is_loopback_url,
+    sibling_url, url_file_name,
 };
 pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
+pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
@@ -62,8 +69,13 @@ pub trait Source {
     /// no request.
     fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_>;
 
-    /// Requests made to whatever stands behind this source so far (HTTP requests, file reads).
+    /// Requests made to whatever stands behind this source so far (HTTP requests, file reads), repeated ones included.
     fn requests(&self) -> u32;
+
+    /// Bytes that came over the wire so far, those included that were of no use; `None` where there is no wire.
+    fn wire_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// The files that this source lays one after the other; none for a source that is one file.
     fn parts(&self) -> &[Rc<dyn Source>] {

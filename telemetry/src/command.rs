@@ -39,6 +39,12 @@ pub struct LoadOptions {
     pub kv_f32: bool,
     /// Round YaRN's correction range as llama.cpp does (for comparing with it).
     pub yarn_truncate: bool,
+    /// Of a model behind a URL: attempts without a byte after which a read gives up.
+    #[serde(default)]
+    pub fetch_attempts: Option<u32>,
+    /// Of a model behind a URL: milliseconds without a byte after which a request is made again.
+    #[serde(default)]
+    pub fetch_stall_ms: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

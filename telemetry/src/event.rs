@@ -27,9 +27,26 @@ pub enum Event {
         fetched_bytes: u64,
         /// Bytes the load needs in all; equals `fetched_bytes` at the end.
         needed_bytes: u64,
+        /// Requests made so far, repeated ones included, for the header too.
         requests: u32,
+        /// Bytes that came over the wire so far, for the header too, and those that had to be fetched again; `None` where there
+        /// is no wire.
+        #[serde(default)]
+        wire_bytes: Option<u64>,
         /// Since the first byte; `None` before there is anything to measure.
         bytes_per_second: Option<f64>,
+    },
+    /// A read met a fault that may pass, and goes on by itself.
+    Trouble(Trouble),
+    /// Bytes flow again.
+    TroubleOver {
+        /// The read, as in [`Trouble`].
+        file: String,
+        offset_bytes: u64,
+        /// Attempts since the last byte, the successful one included.
+        attempts: u32,
+        /// Since the last byte.
+        elapsed_ms: f64,
     },
     /// A tensor is complete on the GPU (or in host memory, for the embedding).
     Tensor {
@@ -87,6 +104,50 @@ pub enum Event {
         stage: Stage,
         failure: Failure,
     },
+}
+
+/// A read that waits for better times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trouble {
+    pub what: TroubleKind,
+    /// Name of the file.
+    pub file: String,
+    /// First byte of the read; with the file's name it tells one read under way from another.
+    pub offset_bytes: u64,
+    /// Bytes of the read that are still to come.
+    pub missing_bytes: u64,
+    /// When another attempt is made; `None` without a network, whose return is waited for.
+    pub next: Option<NextAttempt>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextAttempt {
+    /// Counted from the last byte that arrived: 2 for the first repetition.
+    pub attempt: u32,
+    /// The read gives up after this many.
+    pub attempts: u32,
+    pub wait_ms: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TroubleKind {
+    /// No response at all.
+    NoAnswer,
+    /// The connection broke in the middle of a body.
+    BrokenOff,
+    /// The body ended before its last byte.
+    ShortBody,
+    /// No byte for too long.
+    Stalled,
+    /// HTTP 5xx.
+    HostFailed,
+    /// HTTP 408 or 429.
+    HostBusy,
+    /// A file that could be read before is refused or gone.
+    Refused,
+    /// There is no network.
+    Offline,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

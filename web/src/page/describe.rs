@@ -1,6 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
-use gptoss_telemetry::{Channel, Event, FinishReason, Stage, StageStatus, TokenInfo};
+use gptoss_telemetry::{
+    Channel, Event, FinishReason, NextAttempt, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
+};
 
 use super::format;
 use super::state::{Phase, State};
@@ -47,9 +49,9 @@ pub fn sentence(state: &State) -> String {
     }
     match state.phase {
         Phase::Idle => "No model is loaded.".to_owned(),
-        Phase::Loading => loading_sentence(state),
+        Phase::Loading => with_trouble(state, loading_sentence(state)),
         Phase::Ready => "The model is loaded and waits for a question.".to_owned(),
-        Phase::Generating => generating_sentence(state),
+        Phase::Generating => with_trouble(state, generating_sentence(state)),
         Phase::Done => done_sentence(state),
         Phase::Stopped if state.model_loaded => "Stopped. The model is still loaded.".to_owned(),
         Phase::Stopped => "Stopped. No model is loaded.".to_owned(),
@@ -57,6 +59,33 @@ pub fn sentence(state: &State) -> String {
             "That failed; the message says why. The model is still loaded.".to_owned()
         }
         Phase::Error => "That failed; the message says why.".to_owned(),
+    }
+}
+
+/// Says why nothing moves, when nothing does.
+fn with_trouble(state: &State, sentence: String) -> String {
+    match state.worst_trouble() {
+        Some(trouble) => format!("{sentence} {}.", trouble_sentence(trouble)),
+        None => sentence,
+    }
+}
+
+fn trouble_sentence(trouble: &Trouble) -> String {
+    let what = match trouble.what {
+        TroubleKind::NoAnswer => "The host does not answer",
+        TroubleKind::BrokenOff => "The connection broke off",
+        TroubleKind::ShortBody => "The host ended its answer too early",
+        TroubleKind::Stalled => "The host went silent",
+        TroubleKind::HostFailed => "The host reports a failure",
+        TroubleKind::HostBusy => "The host is busy",
+        TroubleKind::Refused => "The host no longer hands the file out",
+        TroubleKind::Offline => "There is no network",
+    };
+    match trouble.next {
+        Some(NextAttempt { attempt, attempts, wait_ms }) => {
+            format!("{what}: attempt {attempt} of {attempts} after {}", format::milliseconds(Some(wait_ms)))
+        }
+        None => format!("{what}: going on when it is back"),
     }
 }
 
@@ -116,8 +145,18 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Plan(plan) => {
             ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
         }
-        Event::Fetch { fetched_bytes, needed_bytes, requests, .. } => {
-            ("fetch", format!("{} of {} in {requests} requests", bytes(*fetched_bytes), bytes(*needed_bytes)))
+        Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, .. } => {
+            let received = wire_bytes.map(|wire| format!(" · {} received", bytes(wire))).unwrap_or_default();
+            let progress = format!("{} of {}", bytes(*fetched_bytes), bytes(*needed_bytes));
+            ("fetch", format!("{progress} in {requests} requests{received}"))
+        }
+        Event::Trouble(trouble) => {
+            let place = format!("{} at byte {}", trouble.file, trouble.offset_bytes);
+            ("trouble", format!("{place}, {} missing · {}", bytes(trouble.missing_bytes), trouble_sentence(trouble)))
+        }
+        Event::TroubleOver { file, offset_bytes, attempts, elapsed_ms } => {
+            let after = format!("attempt {attempts}, {} without a byte", format::milliseconds(Some(*elapsed_ms)));
+            ("trouble", format!("{file} at byte {offset_bytes} · over: {after}"))
         }
         Event::Tensor { name, format, bytes: size, index, count } => {
             ("tensor", format!("{name} · {format} · {} · {} of {count}", bytes(*size), index + 1))
@@ -176,9 +215,32 @@ mod tests {
         };
         let started = Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None };
         event(&mut state, started);
-        let fetch =
-            Event::Fetch { fetched_bytes: 1_500_000, needed_bytes: 3_000_000, requests: 4, bytes_per_second: None };
+        let fetch = Event::Fetch {
+            fetched_bytes: 1_500_000,
+            needed_bytes: 3_000_000,
+            requests: 4,
+            wire_bytes: None,
+            bytes_per_second: None,
+        };
         assert_eq!(event(&mut state, fetch), "Loading weights: 1.50 MB of 3.00 MB.");
+        let mut trouble = Trouble {
+            what: TroubleKind::BrokenOff,
+            file: "m.gguf".into(),
+            offset_bytes: 100,
+            missing_bytes: 2_000,
+            next: Some(NextAttempt { attempt: 2, attempts: 12, wait_ms: 250.0 }),
+        };
+        assert_eq!(
+            event(&mut state, Event::Trouble(trouble.clone())),
+            "Loading weights: 1.50 MB of 3.00 MB. The connection broke off: attempt 2 of 12 after 250 ms."
+        );
+        trouble = Trouble { what: TroubleKind::Offline, offset_bytes: 0, next: None, ..trouble };
+        let offline = "Loading weights: 1.50 MB of 3.00 MB. There is no network: going on when it is back.";
+        assert_eq!(event(&mut state, Event::Trouble(trouble)), offline);
+        let over =
+            |offset_bytes| Event::TroubleOver { file: "m.gguf".into(), offset_bytes, attempts: 2, elapsed_ms: 9.0 };
+        assert_eq!(event(&mut state, over(100)), offline, "the other read still waits");
+        assert_eq!(event(&mut state, over(0)), "Loading weights: 1.50 MB of 3.00 MB.");
         state.stop_requested();
         assert_eq!(sentence(&state), "Stopping at the next safe point.");
         assert_eq!(event(&mut state, Event::Stopped { model_loaded: false }), "Stopped. No model is loaded.");
@@ -198,6 +260,25 @@ mod tests {
             count: 117,
         };
         assert_eq!(event_line(&tensor), ("tensor", "blk.0.attn_q.weight · Q8_0 · 52.2 kB · 4 of 117".to_owned()));
+        let trouble = Event::Trouble(Trouble {
+            what: TroubleKind::Stalled,
+            file: "m.gguf".into(),
+            offset_bytes: 4096,
+            missing_bytes: 1_500,
+            next: Some(NextAttempt { attempt: 3, attempts: 12, wait_ms: 1_500.0 }),
+        });
+        let line = "m.gguf at byte 4096, 1.50 kB missing · The host went silent: attempt 3 of 12 after 1.50 s";
+        assert_eq!(event_line(&trouble), ("trouble", line.to_owned()));
+        let over = Event::TroubleOver { file: "m.gguf".into(), offset_bytes: 4096, attempts: 3, elapsed_ms: 21_500.0 };
+        assert_eq!(event_line(&over).1, "m.gguf at byte 4096 · over: attempt 3, 21.5 s without a byte");
+        let fetch = Event::Fetch {
+            fetched_bytes: 1_000,
+            needed_bytes: 2_000,
+            requests: 3,
+            wire_bytes: Some(1_100),
+            bytes_per_second: None,
+        };
+        assert_eq!(event_line(&fetch).1, "1.00 kB of 2.00 kB in 3 requests · 1.10 kB received");
         let failed = Event::Stage { stage: Stage::Kernels, status: StageStatus::Failed, elapsed_ms: Some(1234.0) };
         assert_eq!(event_line(&failed).1, "Kernels: failed after 1.23 s");
     }

@@ -23,10 +23,12 @@ pub enum Field {
     Attention,
     Kv,
     Yarn,
+    FetchAttempts,
+    FetchStall,
 }
 
 impl Field {
-    pub const ALL: [Field; 16] = [
+    pub const ALL: [Field; 18] = [
         Field::Gguf,
         Field::Prompt,
         Field::Instructions,
@@ -43,6 +45,8 @@ impl Field {
         Field::Attention,
         Field::Kv,
         Field::Yarn,
+        Field::FetchAttempts,
+        Field::FetchStall,
     ];
 
     /// Name of the query parameter.
@@ -64,6 +68,8 @@ impl Field {
             Field::Attention => "attn",
             Field::Kv => "kv",
             Field::Yarn => "yarn",
+            Field::FetchAttempts => "attempts",
+            Field::FetchStall => "stall",
         }
     }
 
@@ -86,6 +92,8 @@ impl Field {
             Field::Attention => "attention",
             Field::Kv => "kv",
             Field::Yarn => "yarn",
+            Field::FetchAttempts => "fetch-attempts",
+            Field::FetchStall => "fetch-stall",
         }
     }
 
@@ -108,6 +116,8 @@ impl Field {
             Field::Attention => "Attention",
             Field::Kv => "KV format",
             Field::Yarn => "YaRN range",
+            Field::FetchAttempts => "Fetch attempts",
+            Field::FetchStall => "Silence, seconds",
         }
     }
 }
@@ -148,6 +158,8 @@ impl Inputs {
             attention: reader.or_default(Field::Attention, parse_attention),
             kv_f32: reader.or_default(Field::Kv, parse_kv),
             yarn_truncate: reader.or_default(Field::Yarn, parse_yarn),
+            fetch_attempts: reader.optional(Field::FetchAttempts, |text| parse_u32(text, 1)),
+            fetch_stall_ms: reader.optional(Field::FetchStall, parse_stall),
         };
         reader.finish(options)
     }
@@ -187,7 +199,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Gguf => check_gguf(text),
         Field::Effort => parse_effort(text).map(drop),
         Field::Date => parse_date(text).map(drop),
-        Field::MaxNew | Field::MaxKv => parse_u32(text, 1).map(drop),
+        Field::MaxNew | Field::MaxKv | Field::FetchAttempts => parse_u32(text, 1).map(drop),
         Field::Temperature => parse_temperature(text).map(drop),
         Field::TopK => parse_u32(text, 0).map(drop),
         Field::TopP => parse_top_p(text).map(drop),
@@ -197,6 +209,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Attention => parse_attention(text).map(drop),
         Field::Kv => parse_kv(text).map(drop),
         Field::Yarn => parse_yarn(text).map(drop),
+        Field::FetchStall => parse_stall(text).map(drop),
     };
     result.map_err(|expected| field_error(field, text, &expected))
 }
@@ -320,6 +333,14 @@ fn parse_yarn(text: &str) -> Result<bool, String> {
     }
 }
 
+/// Seconds, as milliseconds.
+fn parse_stall(text: &str) -> Result<u64, String> {
+    parse_number(text)
+        .filter(|seconds| (0.1..=3600.0).contains(seconds))
+        .map(|seconds| (seconds * 1000.0).round() as u64)
+        .ok_or_else(|| "seconds from 0.1 to 3600".to_owned())
+}
+
 fn parse_effort(text: &str) -> Result<Effort, String> {
     match text {
         "low" => Ok(Effort::Low),
@@ -414,6 +435,8 @@ mod tests {
             (Field::Attention, "dense"),
             (Field::Kv, "f32"),
             (Field::Yarn, "truncate"),
+            (Field::FetchAttempts, "3"),
+            (Field::FetchStall, "2.5"),
         ]);
         let options = LoadOptions {
             layers: Some(0),
@@ -422,6 +445,8 @@ mod tests {
             attention: Attention::Dense,
             kv_f32: true,
             yarn_truncate: true,
+            fetch_attempts: Some(3),
+            fetch_stall_ms: Some(2500),
         };
         assert_eq!(inputs.load_options().expect("good"), options);
         let prompt = Prompt {
@@ -448,7 +473,7 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 14] = [
+        let rows: [Row; 16] = [
             (
                 Field::Gguf,
                 &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
@@ -475,6 +500,8 @@ mod tests {
             (Field::Attention, &["full", "model", "dense"], &["", "0", "off", "sparse"]),
             (Field::Kv, &["f16", "f32"], &["", "f8", "16"]),
             (Field::Yarn, &["exact", "truncate"], &["", "on"]),
+            (Field::FetchAttempts, &["1", "12"], &["", "0", "-1"]),
+            (Field::FetchStall, &["0.1", "20", "3600"], &["", "0", "0.05", "3601", "20s"]),
         ];
         let mut failures = Vec::new();
         for (field, good, bad) in rows {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use gptoss_telemetry::{
     AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
-    Stage, StageStatus, TokenInfo, TopToken, WorkCounters,
+    Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
 /// What the page as a whole is doing; `data-state` on the body.
@@ -46,6 +46,7 @@ pub struct FetchProgress {
     pub fetched_bytes: u64,
     pub needed_bytes: u64,
     pub requests: u32,
+    pub wire_bytes: Option<u64>,
     pub bytes_per_second: Option<f64>,
 }
 
@@ -164,6 +165,8 @@ pub struct State {
     pub tensor_count: Option<u32>,
     pub gpu_allocated_bytes: Option<u64>,
     pub load_ms: Option<f64>,
+    /// Reads that met a fault and wait for better times, in the order in which they did.
+    pub troubles: Vec<Trouble>,
     pub answer: Answer,
     pub kv: Option<KvUse>,
     pub experts: Option<CacheCounters>,
@@ -188,6 +191,12 @@ impl State {
     /// The stage that is under way.
     pub fn running_stage(&self) -> Option<Stage> {
         all_stages().find(|stage| self.stage(*stage).status == Some(StageStatus::Started))
+    }
+
+    /// The trouble that is nearest to ending the run.
+    pub fn worst_trouble(&self) -> Option<&Trouble> {
+        // Without a network no number of attempts helps.
+        self.troubles.iter().max_by_key(|trouble| trouble.next.map_or(u32::MAX, |next| next.attempt))
     }
 
     /// STOP was pressed and has not taken effect yet.
@@ -224,6 +233,7 @@ impl State {
     pub fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Error;
         self.stopping = false;
+        self.troubles.clear();
         self.failure = Some(failure);
     }
 
@@ -261,14 +271,20 @@ impl State {
             Event::Adapter(adapter) => self.adapter = Some(adapter.clone()),
             Event::Model(model) => self.model = Some(model.clone()),
             Event::Plan(plan) => self.plan = Some(plan.clone()),
-            Event::Fetch { fetched_bytes, needed_bytes, requests, bytes_per_second } => {
+            Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
                     fetched_bytes: *fetched_bytes,
                     needed_bytes: *needed_bytes,
                     requests: *requests,
+                    wire_bytes: *wire_bytes,
                     bytes_per_second: *bytes_per_second,
                 });
             }
+            Event::Trouble(trouble) => {
+                self.end_trouble(&trouble.file, trouble.offset_bytes);
+                self.troubles.push(trouble.clone());
+            }
+            Event::TroubleOver { file, offset_bytes, .. } => self.end_trouble(file, *offset_bytes),
             Event::Tensor { name, format, bytes, index, count } => {
                 self.tensor_count = Some(*count);
                 let (name, format) = (name.clone(), format.clone());
@@ -295,6 +311,7 @@ impl State {
             Event::Stopped { model_loaded } => {
                 self.model_loaded = *model_loaded;
                 self.stopping = false;
+                self.troubles.clear();
                 self.phase = Phase::Stopped;
             }
             Event::Failed { failure, .. } => {
@@ -304,6 +321,10 @@ impl State {
                 self.fail(failure.clone());
             }
         }
+    }
+
+    fn end_trouble(&mut self, file: &str, offset_bytes: u64) {
+        self.troubles.retain(|trouble| (trouble.file.as_str(), trouble.offset_bytes) != (file, offset_bytes));
     }
 
     fn apply_stage(&mut self, stage: Stage, status: StageStatus, elapsed_ms: Option<f64>, at_ms: f64) {
@@ -320,6 +341,7 @@ impl State {
         self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
         self.failure = None;
         self.stopping = false;
+        self.troubles.clear();
         for stage in Stage::ANSWER {
             self.stages[stage_index(stage)] = StageState::default();
         }
@@ -390,6 +412,7 @@ impl State {
         });
         self.answer.time_to_first_token_ms = time_to_first_token_ms.or(self.answer.time_to_first_token_ms);
         self.stopping = false;
+        self.troubles.clear();
         self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
     }
 }

@@ -1,9 +1,13 @@
 //! What the engine sees of the worker: somewhere to send events, and whether to stop.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
 
 use gptoss_engine::Host;
-use gptoss_telemetry::{Event, Failure, FailureKind, Sequencer, Stage, StageStatus};
+use gptoss_source::retry::FaultKind;
+use gptoss_source::{FetchNews, FetchObserver, FetchReport};
+use gptoss_telemetry::{Event, Failure, FailureKind, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind};
 use wasm_bindgen::JsValue;
 use web_sys::DedicatedWorkerGlobalScope;
 use web_time::Instant;
@@ -59,6 +63,40 @@ impl Host for WorkerHost {
 
     fn cancelled(&self) -> bool {
         self.stop.is_requested()
+    }
+
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.stop.requested())
+    }
+}
+
+impl FetchObserver for WorkerHost {
+    fn fetching(&self, report: &FetchReport<'_>) {
+        let (file, offset_bytes, missing_bytes) = (report.file.to_owned(), report.offset_bytes, report.missing_bytes);
+        let trouble =
+            |what, next| Event::Trouble(Trouble { what, file: file.clone(), offset_bytes, missing_bytes, next });
+        self.post(match report.news {
+            FetchNews::TryingAgain { kind, wait, attempt, attempts } => {
+                let wait_ms = wait.as_secs_f64() * 1000.0;
+                trouble(trouble_kind(kind), Some(NextAttempt { attempt, attempts, wait_ms }))
+            }
+            FetchNews::Offline => trouble(TroubleKind::Offline, None),
+            FetchNews::GoingOn { attempts, elapsed } => {
+                Event::TroubleOver { file, offset_bytes, attempts, elapsed_ms: elapsed.as_secs_f64() * 1000.0 }
+            }
+        });
+    }
+}
+
+fn trouble_kind(kind: FaultKind) -> TroubleKind {
+    match kind {
+        FaultKind::NoAnswer => TroubleKind::NoAnswer,
+        FaultKind::BrokenOff => TroubleKind::BrokenOff,
+        FaultKind::ShortBody => TroubleKind::ShortBody,
+        FaultKind::Stalled => TroubleKind::Stalled,
+        FaultKind::HostFailed => TroubleKind::HostFailed,
+        FaultKind::HostBusy => TroubleKind::HostBusy,
+        FaultKind::Refused => TroubleKind::Refused,
     }
 }
 

@@ -20,7 +20,7 @@ use self::host::WorkerHost;
 
 /// One per worker, for as long as it lives.
 struct Worker {
-    host: WorkerHost,
+    host: Rc<WorkerHost>,
     /// Taken out while it answers.
     engine: RefCell<Option<Engine>>,
 }
@@ -31,7 +31,7 @@ type Order = (Command, Vec<File>);
 /// Starts the worker. Called once, by `bin/worker.rs`.
 pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let worker = Rc::new(Worker { host: WorkerHost::new(scope.clone()), engine: RefCell::new(None) });
+    let worker = Rc::new(Worker { host: Rc::new(WorkerHost::new(scope.clone())), engine: RefCell::new(None) });
     let failing = scope.clone();
     crate::panic::report(move |message| host::post_failure_of_panic(&failing, message));
     let orders = Rc::clone(&worker);
@@ -126,7 +126,7 @@ impl Worker {
             let error = EngineError::Option { what: "model", expected: "one that is loaded", got: "none".to_owned() };
             return Err(StageError { stage: Stage::PromptEncode, error });
         };
-        let answered = engine.answer(prompt, &self.host).await;
+        let answered = engine.answer(prompt, self.host.as_ref()).await;
         self.engine.replace(Some(engine));
         answered.map(drop)
     }

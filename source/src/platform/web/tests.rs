@@ -1,10 +1,17 @@
 //! Run in a dedicated worker of a real browser, where the sources are used.
 
+mod fake_host;
+mod faults;
+
 use js_sys::{Array, Reflect};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
-use web_sys::{FilePropertyBag, Url};
+use web_sys::{AbortController, Blob, File, FilePropertyBag, Url};
 
+use super::http_source::PROBE_BYTES;
+use super::transfer::AbortOnDrop;
 use super::*;
+use crate::retry::RetryPolicy;
+use crate::{HttpOptions, Source};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
@@ -23,6 +30,11 @@ fn blob(bytes: &[u8]) -> Blob {
 async fn read(source: &dyn Source, offset_bytes: usize, len_bytes: usize) -> Result<Vec<u8>, SourceError> {
     let bytes = source.read(offset_bytes as u64, len_bytes as u64).await?;
     Ok(bytes.to_vec(0..bytes.len()))
+}
+
+/// Gives up at once.
+fn impatient() -> HttpOptions {
+    HttpOptions { retry: RetryPolicy { attempts: 1, ..RetryPolicy::default() }, observer: None }
 }
 
 /// An address on the test runner's own server, which knows nothing of ranges.
@@ -65,7 +77,7 @@ async fn ranges_are_joined_with_what_the_probe_brought() {
     let probe = PROBE_BYTES as usize;
     let all = pattern(probe + 1000);
     let url = Url::create_object_url_with_blob(&blob(&all)).expect("blob URL");
-    let source = HttpSource::probe(&url).await.expect("blob URLs honour ranges");
+    let source = HttpSource::probe(&url, &impatient()).await.expect("blob URLs honour ranges");
     assert_eq!((source.len_bytes(), source.requests()), (all.len() as u64, 1));
     for (at, len, requests) in
         [(0, probe, 1), (100, 7, 1), (probe - 10, 20, 2), (probe, 1000, 3), (0, probe + 1000, 4), (9, 0, 4)]
@@ -82,21 +94,22 @@ async fn ranges_are_joined_with_what_the_probe_brought() {
 #[wasm_bindgen_test]
 async fn a_file_smaller_than_the_probe_is_whole_after_it() {
     let url = Url::create_object_url_with_blob(&blob(b"GGUF")).expect("blob URL");
-    let source = HttpSource::probe(&url).await.expect("opens");
+    let source = HttpSource::probe(&url, &impatient()).await.expect("opens");
     assert_eq!(read(&source, 1, 3).await.expect("inside"), b"GUF");
     assert_eq!((source.len_bytes(), source.requests()), (4, 1));
 }
 
 #[wasm_bindgen_test]
 async fn hosts_that_cannot_serve_ranges_are_told_apart() {
-    let ignoring = HttpSource::open(&runner_url("/")).await.map(|_| ()).expect_err("the runner sends whole files");
+    let open = async |url: &str| HttpSource::open(url, &impatient()).await.map(drop);
+    let ignoring = open(&runner_url("/")).await.expect_err("the runner sends whole files");
     assert!(matches!(ignoring, SourceError::RangesIgnored { .. }), "{ignoring}");
-    let missing = HttpSource::open(&runner_url("/no-such-file.gguf")).await.map(|_| ()).expect_err("not there");
+    let missing = open(&runner_url("/no-such-file.gguf")).await.expect_err("not there");
     assert!(matches!(missing, SourceError::NotFound { status: 404, .. }), "{missing}");
     // Port 9 is on the Fetch standard's list of bad ports: the browser refuses before anything is sent.
-    let unreachable = HttpSource::open("http://127.0.0.1:9/m.gguf").await.map(|_| ()).expect_err("bad port");
+    let unreachable = open("http://127.0.0.1:9/m.gguf").await.expect_err("bad port");
     assert!(matches!(unreachable, SourceError::Network { .. }), "{unreachable}");
-    let relative = HttpSource::open("m.gguf").await.map(|_| ()).expect_err("relative");
+    let relative = open("m.gguf").await.expect_err("relative");
     assert!(matches!(relative, SourceError::NotHttpUrl { .. }), "{relative}");
 }
 

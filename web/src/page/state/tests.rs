@@ -1,4 +1,4 @@
-use gptoss_telemetry::{FailureKind, Sequencer};
+use gptoss_telemetry::{FailureKind, NextAttempt, Sequencer, TroubleKind};
 
 use super::*;
 
@@ -172,6 +172,42 @@ fn a_dying_workers_own_words_are_kept_and_a_new_one_counts_from_zero() {
     run.sequencer = Sequencer::new(2);
     assert_eq!(run.event(Event::HostReady).missing_events, 0);
     assert!(run.state.host_ready);
+}
+
+#[test]
+fn trouble_lasts_until_data_flows_or_the_run_ends() {
+    let trouble = |what, offset_bytes, attempt| Trouble {
+        what,
+        file: "m.gguf".into(),
+        offset_bytes,
+        missing_bytes: 10,
+        next: Some(NextAttempt { attempt, attempts: 12, wait_ms: 250.0 }),
+    };
+    let mut run = Run::new();
+    run.state.load_requested();
+    assert_eq!(run.state.worst_trouble(), None);
+    run.event(Event::Trouble(trouble(TroubleKind::BrokenOff, 0, 3)));
+    run.event(Event::Trouble(trouble(TroubleKind::Stalled, 8, 2)));
+    let worst = |run: &Run| run.state.worst_trouble().map(|trouble| (trouble.what, trouble.offset_bytes));
+    assert_eq!(worst(&run), Some((TroubleKind::BrokenOff, 0)));
+    run.event(Event::Trouble(trouble(TroubleKind::NoAnswer, 8, 4)));
+    assert_eq!((worst(&run), run.state.troubles.len()), (Some((TroubleKind::NoAnswer, 8)), 2));
+    run.event(Event::Trouble(Trouble { next: None, ..trouble(TroubleKind::Offline, 0, 0) }));
+    assert_eq!(worst(&run), Some((TroubleKind::Offline, 0)));
+    for offset_bytes in [0, 8] {
+        run.event(Event::TroubleOver { file: "m.gguf".into(), offset_bytes, attempts: 2, elapsed_ms: 300.0 });
+    }
+    assert_eq!(worst(&run), None);
+
+    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into() };
+    for end in [
+        Event::Stopped { model_loaded: true },
+        Event::Failed { stage: Stage::Decode, failure },
+        finished(FinishReason::Return, "7"),
+    ] {
+        run.event(Event::Trouble(trouble(TroubleKind::NoAnswer, 0, 2)));
+        assert!(run.event(end).troubles.is_empty());
+    }
 }
 
 #[test]

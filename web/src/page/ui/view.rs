@@ -196,6 +196,7 @@ impl View {
         let rate = fetch.and_then(|fetch| fetch.bytes_per_second);
         self.measured("weights-rate", rate.map(|rate| format::bytes_per_second(Some(rate))));
         self.measured("weights-requests", fetch.map(|fetch| count(u64::from(fetch.requests))));
+        self.measured("weights-wire", fetch.and_then(|fetch| fetch.wire_bytes).map(bytes));
         let tensors = state.tensor_count.map(|all| format!("{} of {}", state.tensors.len(), count(u64::from(all))));
         self.measured("weights-tensors", tensors);
         self.measured("load-time", state.load_ms.map(|ms| milliseconds(Some(ms))));
