@@ -32,6 +32,8 @@ pub enum EngineError {
         "{given} bytes of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {minimum} bytes are needed"
     )]
     ExpertMemory { given: u64, slots: u32, needed: u32, minimum: u64 },
+    #[error("{0}")]
+    GpuMemory(Box<MemoryShortage>),
     #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
     PromptTooLong { tokens: u32, capacity: u32 },
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
@@ -64,6 +66,7 @@ impl EngineError {
                 "Put all files of the model into one place, with the names they were published under, or pick all of them at once.".into()
             }
             Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
+            Self::GpuMemory(shortage) => shortage.advice(),
             Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
@@ -83,9 +86,9 @@ impl EngineError {
                 FailureKind::Model
             }
             Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
-            Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. }) | Self::ExpertMemory { .. } => {
-                FailureKind::Memory
-            }
+            Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
+            | Self::ExpertMemory { .. }
+            | Self::GpuMemory(_) => FailureKind::Memory,
             Self::Gpu(GpuError::DeviceLost { .. }) => FailureKind::DeviceLost,
             Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
             Self::PromptTooLong { .. }
@@ -93,6 +96,35 @@ impl EngineError {
             | Self::Option { .. }
             | Self::Token { .. }
             | Self::Cancelled => FailureKind::Request,
+        }
+    }
+}
+
+/// GPU memory that is too little for the least that can work; all sizes in bytes.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error(
+    "{given} bytes of GPU memory are too little, at least {needed} are needed: {dense} for the weights that every token \
+     reads, {experts} for {experts_per_layer} experts of each layer, {kv} for a context of {context_tokens} tokens, \
+     {scratch} for activations and staging"
+)]
+pub struct MemoryShortage {
+    pub given: u64,
+    pub needed: u64,
+    pub dense: u64,
+    pub experts: u64,
+    pub experts_per_layer: u32,
+    pub kv: u64,
+    pub context_tokens: u32,
+    pub scratch: u64,
+    /// The longest context that fits what was given, if the one asked for is all that is too much.
+    pub fitting_context_tokens: Option<u32>,
+}
+
+impl MemoryShortage {
+    fn advice(&self) -> String {
+        match self.fitting_context_tokens {
+            Some(tokens) => format!("Ask for a context of at most {tokens} tokens, or give {} bytes.", self.needed),
+            None => format!("Give at least {} bytes, or use a GPU that has as much.", self.needed),
         }
     }
 }

@@ -162,6 +162,7 @@ pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanO
         layers,
         max_kv_tokens: options.max_kv_tokens,
         expert_memory_bytes: options.expert_memory_bytes,
+        gpu_memory_bytes: options.gpu_memory_bytes,
         cache: if options.kv_f32 { CacheFormat::F32 } else { CacheFormat::F16 },
         dense_attention: options.attention == Attention::Dense,
         ..PlanOptions::for_model(config)
@@ -265,8 +266,8 @@ pub async fn load(
     })
 }
 
-/// Allocates what the plan says. When the GPU has less than that, experts give way: half the slots, down to the fewest
-/// that work; the new plan is reported. What does not fit even then is refused with the numbers.
+/// Allocates what the plan says. When the GPU has less than that, experts give way, then the default context; the new plan
+/// is reported. What does not fit even then is refused with the numbers.
 async fn allocate(
     gpu: &Gpu,
     config: &ModelConfig,
@@ -278,17 +279,32 @@ async fn allocate(
     loop {
         let bytes = plan.totals.gpu_total_bytes;
         let attempt = gpu.probe_memory("the model", bytes, || allocate_all(gpu, config, inventory, &plan)).await;
-        match attempt {
+        let out_of_memory = match attempt {
             Ok(allocated) => return Ok((plan, allocated?)),
-            Err(GpuError::OutOfMemory { .. }) if plan.slots_per_layer > config.experts_per_token => {
-                let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);
-                options.expert_memory_bytes = Some(plan.expert_bytes(slots));
-                plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options)?;
-                host.emit(Event::Plan(plan.totals.clone()));
-            }
+            Err(error @ GpuError::OutOfMemory { .. }) => error,
             Err(error) => return Err(error.into()),
+        };
+        check_cancelled(host)?;
+        if !give_way(&plan, config, &mut options) {
+            return Err(out_of_memory.into());
         }
+        // No plan at all: the context is as short as it may be.
+        plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_| out_of_memory)?;
+        host.emit(Event::Plan(plan.totals.clone()));
     }
+}
+
+/// Asks for less than the plan that did not fit: half the expert slots, down to the fewest that work; then half the cache,
+/// if the context was not the user's wish. `false` when nothing is left to give.
+fn give_way(plan: &MemoryPlan, config: &ModelConfig, options: &mut PlanOptions) -> bool {
+    if plan.layers > 0 && plan.slots_per_layer > config.experts_per_token {
+        let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);
+        options.expert_memory_bytes = Some(plan.expert_bytes(slots));
+        return true;
+    }
+    let totals = &plan.totals;
+    options.gpu_memory_bytes = Some(totals.gpu_total_bytes - totals.kv_bytes.div_ceil(2));
+    options.max_kv_tokens.is_none() && totals.kv_bytes > 0
 }
 
 fn allocate_all(

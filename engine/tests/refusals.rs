@@ -129,6 +129,12 @@ fn too_little_expert_memory_says_what_would_do() {
 }
 
 #[test]
+fn too_little_gpu_memory_says_what_takes_how_much() {
+    let options = LoadOptions { gpu_memory_bytes: Some(1_000_000), ..LoadOptions::default() };
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["1000000", "4 experts", "context of 512"]);
+}
+
+#[test]
 fn too_long_a_context() {
     let options = LoadOptions { max_kv_tokens: Some(200_000), ..LoadOptions::default() };
     refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Request, &["200000", "131072"]);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::GpuError;
 use crate::platform;
+use crate::testbed::Testbed;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +17,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// Lanes that share a row of a matrix product: 8 or 1. `None` takes what suits the adapter.
     pub lanes_per_row: Option<u32>,
+    /// For tests of what must survive a bad device.
+    pub testbed: Option<Rc<Testbed>>,
 }
 
 /// What faster tiers of kernels could use, by the names of the WebGPU specification.
@@ -61,13 +64,19 @@ pub struct Counters {
 }
 
 #[derive(Default)]
-struct Counts {
+pub(crate) struct Counts {
     submits: Cell<u64>,
     dispatches: Cell<u64>,
     buffers_created: Cell<u64>,
     bind_groups_created: Cell<u64>,
     pipelines_created: Cell<u64>,
     allocated_bytes: Cell<u64>,
+}
+
+impl Counts {
+    pub fn allocated_bytes(&self) -> u64 {
+        self.allocated_bytes.get()
+    }
 }
 
 fn add(cell: &Cell<u64>, amount: u64) {
@@ -129,6 +138,7 @@ pub struct Gpu {
     lanes_per_row: u32,
     counts: Rc<Counts>,
     fault: Arc<Mutex<Option<GpuError>>>,
+    testbed: Option<Rc<Testbed>>,
 }
 
 impl Gpu {
@@ -163,6 +173,10 @@ impl Gpu {
 
         let fault = Arc::new(Mutex::new(None));
         watch(&device, &fault);
+        let counts = Rc::new(Counts::default());
+        if let Some(testbed) = &options.testbed {
+            testbed.opened(&counts);
+        }
         let granted = device.limits();
         let limits = Limits {
             max_buffer_bytes: granted.max_buffer_size,
@@ -190,8 +204,9 @@ impl Gpu {
             limits,
             // Software adapters pay for barriers, GPUs for reads that are not together.
             lanes_per_row: options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 }),
-            counts: Rc::new(Counts::default()),
+            counts,
             fault,
+            testbed: options.testbed.clone(),
         })
     }
 
@@ -416,6 +431,10 @@ impl Gpu {
         let allocated = allocate();
         let out_of_memory = memory.pop().await;
         let invalid = validation.pop().await;
+        if self.testbed.as_ref().is_some_and(|testbed| testbed.refuses(self.counts.allocated_bytes())) {
+            let detail = "the test's device has no more memory".to_owned();
+            return Err(GpuError::OutOfMemory { what: what.to_owned(), bytes, detail });
+        }
         match (out_of_memory, invalid) {
             (None, None) => self.check().map(|()| allocated),
             (Some(error), _) | (None, Some(error)) => {

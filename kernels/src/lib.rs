@@ -24,6 +24,7 @@ pub mod router;
 pub mod sample;
 pub mod sources;
 pub mod step;
+pub mod testbed;
 pub mod weights;
 
 pub use error::GpuError;

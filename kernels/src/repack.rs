@@ -27,6 +27,11 @@ pub const ACCESSES: [Access; 3] = [Access::Uniform, Access::Read, Access::ReadWr
 /// to a workgroup, 65535 workgroups).
 pub const MAX_PIECE_BYTES: u64 = 64 << 20;
 
+/// Bytes of the staging buffer for pieces of so many: reading the last word of a piece may look one word further.
+pub const fn staging_bytes(piece_bytes: u64) -> u64 {
+    piece_bytes + 8
+}
+
 /// Where the rows of one piece go.
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
@@ -81,8 +86,7 @@ impl Repack {
         }
         Self {
             pipelines,
-            // Reading the last word of a piece may look one word further.
-            staging: gpu.storage("staging", piece_bytes + 8),
+            staging: gpu.storage("staging", staging_bytes(piece_bytes)),
             params: gpu.uniform("repack", &Params::zeroed()),
             layout,
         }
@@ -95,7 +99,7 @@ impl Repack {
 
     /// The largest piece, in bytes.
     pub fn piece_bytes(&self) -> u64 {
-        self.staging.size_bytes() - 8
+        self.staging.size_bytes() - staging_bytes(0)
     }
 
     /// Submits the repacking of the `rows` that were just written to [`Repack::staging`]. Later writes to the staging

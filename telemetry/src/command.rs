@@ -34,6 +34,9 @@ pub struct LoadOptions {
     pub max_kv_tokens: Option<u32>,
     /// GPU memory for expert weights, in bytes; less than all experts means that they are paged.
     pub expert_memory_bytes: Option<u64>,
+    /// GPU memory for everything, in bytes: experts are paged and the default context is shortened until it suffices.
+    #[serde(default)]
+    pub gpu_memory_bytes: Option<u64>,
     pub attention: Attention,
     /// Store the KV cache as F32 instead of F16 (parity runs).
     pub kv_f32: bool,

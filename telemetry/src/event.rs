@@ -185,9 +185,13 @@ pub struct ModelInfo {
     pub formats: Vec<(String, u32, u64)>,
 }
 
-/// GPU and host memory by purpose, in bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// GPU and host memory by purpose, and how much of the file is fetched when; all in bytes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemoryPlan {
+    /// GPU memory that the plan was fitted to: what the user said there is, or what was left when an allocation failed.
+    /// `None`: nobody knows, allocation will show.
+    #[serde(default)]
+    pub budget_bytes: Option<u64>,
     pub dense_bytes: u64,
     pub expert_slot_bytes: u64,
     pub expert_slots_per_layer: u32,
@@ -195,13 +199,25 @@ pub struct MemoryPlan {
     pub expert_bytes: u64,
     pub kv_bytes: u64,
     pub kv_capacity_tokens: u32,
+    /// The default context, where memory made the one above shorter.
+    #[serde(default)]
+    pub shortened_from_tokens: Option<u32>,
     pub scratch_bytes: u64,
     /// All of the above on the GPU.
     pub gpu_total_bytes: u64,
     /// Embedding table kept in host (JS) memory; only rows of it are ever needed.
     pub host_bytes: u64,
-    /// Fetched before the first token.
+    /// Fetched before the model is ready.
     pub load_bytes: u64,
+    /// Fetched before the first token, at least: with paged experts, those that a token of the prompt uses come on top.
+    #[serde(default)]
+    pub first_token_bytes: u64,
+    /// Fetched once every expert was used.
+    #[serde(default)]
+    pub all_bytes: u64,
+    /// Experts that have no place on the GPU and stay where the file is.
+    #[serde(default)]
+    pub on_disk_bytes: u64,
     /// True when not all experts fit and they are paged.
     pub paged: bool,
 }

@@ -74,7 +74,7 @@ gpu_test! {
 
 gpu_test! {
     async fn default_limits_are_what_every_webgpu_device_has() {
-        let gpu = seam::open(&GpuOptions { default_limits: true, max_binding_bytes: None, lanes_per_row: None }).await;
+        let gpu = seam::open(&GpuOptions { default_limits: true, ..GpuOptions::default() }).await;
         assert_eq!(gpu.limits().max_binding_bytes, 128 << 20);
         assert_eq!(gpu.limits().max_buffer_bytes, 256 << 20);
         assert_eq!(gpu.limits().max_workgroup_storage_bytes, 16384);

@@ -1,0 +1,234 @@
+//! Choosing context and expert slots, so that the whole fits the limits and the memory that was given.
+
+use gptoss_kernels::experts::SlotLayout;
+use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::rope::HALF_DIM;
+use gptoss_telemetry as telemetry;
+
+use super::buffers::BufferPurpose;
+use super::{
+    DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes,
+    scratch_sizes, slot_layout,
+};
+use crate::config::ModelConfig;
+use crate::error::{EngineError, MemoryShortage};
+use crate::inventory::{Inventory, LayerTensors};
+
+/// A context that had to be shortened is a multiple of this, in tokens.
+const CONTEXT_STEP_TOKENS: u32 = 64;
+
+/// What a plan is worked out from.
+pub(super) struct Planner<'a> {
+    pub config: &'a ModelConfig,
+    pub inventory: &'a Inventory,
+    pub limits: &'a Limits,
+    pub options: &'a PlanOptions,
+}
+
+impl Planner<'_> {
+    /// Everything that is wanted, if it fits. Else fewer experts, down to those that a token needs at once; else a shorter
+    /// context, if the user asked for none; else an error with the numbers.
+    pub fn plan(&self) -> Result<MemoryPlan, EngineError> {
+        let (context, most) = (self.context()?, self.most_slots()?);
+        let wanted = self.with(context, most)?;
+        let Some(given) = self.options.gpu_memory_bytes.filter(|&given| wanted.total_bytes() > given) else {
+            return Ok(wanted);
+        };
+        let least = if wanted.slot_layouts.is_empty() { most } else { most.min(self.config.experts_per_token) };
+        let lean = self.with(context, least)?;
+        if lean.total_bytes() <= given {
+            let slot_bytes = bytes_of_one_each(&lean.slot_layouts);
+            let more = (given - lean.total_bytes()).checked_div(slot_bytes).unwrap_or(0);
+            return self.with(context, least + more.min(u64::from(most - least)) as u32);
+        }
+        let fitting = self.longest_context(context, least, given)?;
+        match (fitting, self.options.max_kv_tokens) {
+            (Some(shorter), None) => {
+                let mut plan = self.with(shorter, least)?;
+                plan.totals.shortened_from_tokens = Some(context);
+                Ok(plan)
+            }
+            (_, wish) => Err(self.shortage(given, wish, context, least, fitting)?),
+        }
+    }
+
+    /// The plan with this context and so many slots in every layer.
+    fn with(&self, kv_capacity: u32, slots_per_layer: u32) -> Result<MemoryPlan, EngineError> {
+        let &Self { config, inventory, limits, options } = self;
+        let slot_layouts: Vec<SlotLayout> = self.layers().iter().map(|layer| slot_layout(config, layer)).collect();
+        let arenas = slot_layouts
+            .iter()
+            .map(|slot| Ok(arenas(slots_per_layer, slot.slots_per_arena(limits)?)))
+            .collect::<Result<_, EngineError>>()?;
+        let expert_slot_bytes = slot_layouts.iter().map(|slot| slot.slot_bytes).max().unwrap_or(0);
+        let mut plan = MemoryPlan {
+            slot_layouts,
+            slots_per_layer,
+            arenas,
+            kv_capacity,
+            cache: options.cache,
+            layers: options.layers,
+            dense_attention: options.dense_attention,
+            batch_tokens: options.batch_tokens,
+            head_tokens: options.head_tokens,
+            scratch: scratch_sizes(config, options),
+            piece_bytes: piece_bytes(config, inventory),
+            totals: telemetry::MemoryPlan {
+                budget_bytes: options.gpu_memory_bytes,
+                expert_slot_bytes,
+                expert_slots_per_layer: slots_per_layer,
+                experts_per_layer: config.experts,
+                kv_capacity_tokens: kv_capacity,
+                host_bytes: inventory.token_embd.size_bytes,
+                paged: slots_per_layer < config.experts,
+                ..telemetry::MemoryPlan::default()
+            },
+        };
+        let buffers = plan.buffers(config, inventory, limits)?;
+        let bytes_of = |purpose: BufferPurpose| {
+            buffers.iter().filter(|buffer| buffer.purpose == purpose).map(|buffer| buffer.bytes).sum::<u64>()
+        };
+        let totals = &mut plan.totals;
+        totals.dense_bytes = bytes_of(BufferPurpose::Dense);
+        totals.expert_bytes = bytes_of(BufferPurpose::Experts);
+        totals.kv_bytes = bytes_of(BufferPurpose::Cache);
+        totals.scratch_bytes = bytes_of(BufferPurpose::Scratch);
+        totals.gpu_total_bytes = buffers.iter().map(|buffer| buffer.bytes).sum();
+        self.add_file_bytes(totals);
+        Ok(plan)
+    }
+
+    /// What is fetched when, and what stays where it is.
+    fn add_file_bytes(&self, totals: &mut telemetry::MemoryPlan) {
+        let Inventory { token_embd, output_norm, output, .. } = self.inventory;
+        let dense = self.layers().iter().map(dense_file_bytes).sum::<u64>()
+            + token_embd.size_bytes
+            + output_norm.size_bytes
+            + output.size_bytes;
+        // One expert of every layer.
+        let one_each: u64 =
+            self.layers().iter().map(|layer| expert_file_bytes(layer) / u64::from(self.config.experts)).sum();
+        let experts = |count: u32| u64::from(count) * one_each;
+        totals.all_bytes = dense + experts(self.config.experts);
+        totals.load_bytes = if totals.paged { dense } else { totals.all_bytes };
+        totals.first_token_bytes =
+            if totals.paged { dense + experts(self.config.experts_per_token) } else { totals.all_bytes };
+        totals.on_disk_bytes = experts(self.config.experts - totals.expert_slots_per_layer);
+    }
+
+    fn layers(&self) -> &[LayerTensors] {
+        &self.inventory.layers[..self.options.layers as usize]
+    }
+
+    /// All experts, or as many as the memory holds that was set aside for them. Every layer gets the same number of slots.
+    fn most_slots(&self) -> Result<u32, EngineError> {
+        let config = self.config;
+        let Some(given) = self.options.expert_memory_bytes.filter(|_| !self.layers().is_empty()) else {
+            return Ok(config.experts);
+        };
+        let slot_bytes: u64 = self.layers().iter().map(|layer| slot_layout(config, layer).slot_bytes).sum();
+        let slots = (given / slot_bytes).min(u64::from(config.experts)) as u32;
+        if slots < config.experts_per_token {
+            return Err(EngineError::ExpertMemory {
+                given,
+                slots,
+                needed: config.experts_per_token,
+                minimum: slot_bytes * u64::from(config.experts_per_token),
+            });
+        }
+        Ok(slots)
+    }
+
+    /// The context that was asked for, if it can be, or the default, which is no longer than a binding allows.
+    fn context(&self) -> Result<u32, EngineError> {
+        let &Self { config, limits, options, .. } = self;
+        let position_bytes = (u64::from(config.kv_columns()) * options.cache.size_bytes()).max(HALF_DIM as u64 * 8);
+        let fit = limits.max_binding_bytes.min(limits.max_buffer_bytes) / position_bytes;
+        let default = u64::from(config.context_tokens.min(DEFAULT_CONTEXT_TOKENS)).min(fit) as u32;
+        let wanted = options.max_kv_tokens.unwrap_or(default);
+        let refuse = |limit: String| Err(EngineError::Context { wanted, limit });
+        if wanted < 2 {
+            return refuse("an answer needs at least 2".into());
+        }
+        if wanted > config.context_tokens {
+            return refuse(format!("the model's own context is {} tokens", config.context_tokens));
+        }
+        if u64::from(wanted) > fit {
+            return refuse(format!("the GPU's largest binding ({} bytes) holds {fit}", limits.max_binding_bytes));
+        }
+        Ok(wanted)
+    }
+
+    /// The longest context below `too_long` that fits `given` bytes; `None` if not even the shortest does.
+    fn longest_context(&self, too_long: u32, slots: u32, given: u64) -> Result<Option<u32>, EngineError> {
+        let fits = |context: u32| Ok::<_, EngineError>(self.with(context, slots)?.total_bytes() <= given);
+        let least = LEAST_CONTEXT_TOKENS.min(too_long);
+        if !fits(least)? {
+            return Ok(None);
+        }
+        let (mut longest, mut too_long) = (least, too_long);
+        while too_long - longest > 1 {
+            let middle = longest + (too_long - longest) / 2;
+            if fits(middle)? {
+                longest = middle;
+            } else {
+                too_long = middle;
+            }
+        }
+        Ok(Some((longest / CONTEXT_STEP_TOKENS * CONTEXT_STEP_TOKENS).max(least)))
+    }
+
+    /// The error for memory that does not even hold the least.
+    fn shortage(
+        &self,
+        given: u64,
+        wish: Option<u32>,
+        context: u32,
+        slots: u32,
+        fitting: Option<u32>,
+    ) -> Result<EngineError, EngineError> {
+        let context_tokens = wish.unwrap_or(LEAST_CONTEXT_TOKENS.min(context));
+        let least = self.with(context_tokens, slots)?.totals;
+        Ok(EngineError::GpuMemory(Box::new(MemoryShortage {
+            given,
+            needed: least.gpu_total_bytes,
+            dense: least.dense_bytes,
+            experts: least.expert_bytes,
+            experts_per_layer: slots,
+            kv: least.kv_bytes,
+            context_tokens,
+            scratch: least.scratch_bytes,
+            fitting_context_tokens: fitting,
+        })))
+    }
+}
+
+fn arenas(slots: u32, per_arena: u32) -> Vec<u32> {
+    let count = slots.div_ceil(per_arena);
+    let even = slots.div_ceil(count);
+    (0..count).map(|arena| even.min(slots - arena * even)).collect()
+}
+
+/// Bytes of all experts' weights of a layer in the file.
+fn expert_file_bytes(layer: &LayerTensors) -> u64 {
+    layer.gate_exps.size_bytes + layer.up_exps.size_bytes + layer.down_exps.size_bytes
+}
+
+/// Bytes in the file of what every token of a layer reads, and of the experts' biases.
+fn dense_file_bytes(layer: &LayerTensors) -> u64 {
+    let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
+    let plain = layer
+        .qkv_bias
+        .iter()
+        .chain(&layer.exps_bias)
+        .chain([
+            &layer.attn_norm,
+            &layer.attn_output_bias,
+            &layer.attn_sinks,
+            &layer.post_attention_norm,
+            &layer.router,
+            &layer.router_bias,
+        ])
+        .map(|tensor| tensor.size_bytes);
+    matrices.chain(plain).sum()
+}

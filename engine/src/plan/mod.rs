@@ -1,0 +1,194 @@
+//! What goes where, worked out before anything big is fetched: from the header, the granted limits and, where somebody
+//! knows it, the memory that there is.
+
+mod buffers;
+mod fit;
+
+use gptoss_kernels::experts::SlotLayout;
+use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::rope::HEAD_DIM;
+use gptoss_kernels::sample::CANDIDATES_BYTES;
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::step::Status;
+use gptoss_telemetry as telemetry;
+
+pub use self::buffers::{BufferPurpose, PlannedBuffer};
+use crate::config::ModelConfig;
+use crate::error::EngineError;
+use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
+
+/// Tokens of one prefill batch.
+pub const DEFAULT_BATCH_TOKENS: u32 = 64;
+/// Context when the user does not say, in tokens.
+pub const DEFAULT_CONTEXT_TOKENS: u32 = 8192;
+/// The default context becomes no shorter than this for want of memory, in tokens: gpt-oss' own system message takes about
+/// 80, and an answer with some reasoning a few hundred.
+pub const LEAST_CONTEXT_TOKENS: u32 = 512;
+/// Bytes of the largest piece that goes to the GPU at once.
+pub const PIECE_BYTES: u64 = 8 << 20;
+
+/// What the user and the host choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlanOptions {
+    /// Capacity of the KV cache, in tokens.
+    pub max_kv_tokens: Option<u32>,
+    /// GPU memory for experts; `None`: all of them.
+    pub expert_memory_bytes: Option<u64>,
+    /// GPU memory for everything: experts give way first, then the default context. `None`: whatever allocation gets.
+    pub gpu_memory_bytes: Option<u64>,
+    pub cache: CacheFormat,
+    /// Layers that are run.
+    pub layers: u32,
+    /// Full attention everywhere.
+    pub dense_attention: bool,
+    pub batch_tokens: u32,
+    /// Tokens of a batch whose logits can be asked for at once: 1, or more for parity runs.
+    pub head_tokens: u32,
+}
+
+impl PlanOptions {
+    pub fn for_model(config: &ModelConfig) -> Self {
+        Self {
+            max_kv_tokens: None,
+            expert_memory_bytes: None,
+            gpu_memory_bytes: None,
+            cache: CacheFormat::F16,
+            layers: config.layers,
+            dense_attention: false,
+            batch_tokens: DEFAULT_BATCH_TOKENS,
+            head_tokens: 1,
+        }
+    }
+}
+
+/// Sizes of the activations of one batch, in F32 values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ScratchSizes {
+    pub hidden: u64,
+    pub qkv: u64,
+    pub attention: u64,
+    pub expert_hidden: u64,
+    pub expert_out: u64,
+    /// In [`gptoss_kernels::router::Route`]s.
+    pub routes: u64,
+    pub logits: u64,
+}
+
+/// The plan: everything that allocation needs to know.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MemoryPlan {
+    /// By layer that is run: where an expert's weights lie in a slot. Layers may differ in their formats.
+    pub slot_layouts: Vec<SlotLayout>,
+    /// Expert slots of each layer.
+    pub slots_per_layer: u32,
+    /// By layer that is run: slots of each arena.
+    pub arenas: Vec<Vec<u32>>,
+    /// Context, in tokens.
+    pub kv_capacity: u32,
+    pub cache: CacheFormat,
+    pub layers: u32,
+    pub dense_attention: bool,
+    pub batch_tokens: u32,
+    pub head_tokens: u32,
+    pub scratch: ScratchSizes,
+    pub piece_bytes: u64,
+    pub totals: telemetry::MemoryPlan,
+}
+
+impl MemoryPlan {
+    /// Works the plan out. Pure: no GPU, no file.
+    pub fn new(
+        config: &ModelConfig,
+        inventory: &Inventory,
+        limits: &Limits,
+        options: &PlanOptions,
+    ) -> Result<Self, EngineError> {
+        fit::Planner { config, inventory, limits, options }.plan()
+    }
+
+    /// Positions that the cache of a layer holds: a ring of window and batch on sliding layers.
+    pub fn cache_capacity(&self, config: &ModelConfig, layer: u32) -> u32 {
+        match self.window_of(config, layer) {
+            0 => self.kv_capacity,
+            window => (window + self.batch_tokens).min(self.kv_capacity),
+        }
+    }
+
+    /// The window a layer runs with; 0 is full attention.
+    pub fn window_of(&self, config: &ModelConfig, layer: u32) -> u32 {
+        if self.dense_attention { 0 } else { config.window_of(layer) }
+    }
+
+    /// Bytes of the keys (or of the values) of a layer.
+    pub fn cache_bytes(&self, config: &ModelConfig, layer: u32) -> u64 {
+        u64::from(self.cache_capacity(config, layer)) * u64::from(config.kv_columns()) * self.cache.size_bytes()
+    }
+
+    /// Bytes of so many expert slots in every layer.
+    pub fn expert_bytes(&self, slots_per_layer: u32) -> u64 {
+        u64::from(slots_per_layer) * bytes_of_one_each(&self.slot_layouts)
+    }
+
+    /// True when experts come and go.
+    pub fn is_paged(&self) -> bool {
+        self.totals.paged
+    }
+
+    /// Bytes of the page table (and of the last-used stamps).
+    pub fn page_table_bytes(&self, config: &ModelConfig) -> u64 {
+        u64::from(self.layers.max(1)) * u64::from(config.experts) * 4
+    }
+
+    /// What comes back with each submission: the status, then candidates, then (when paged) the last-used stamps.
+    pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
+        Status::SIZE_BYTES + CANDIDATES_BYTES + if self.is_paged() { self.page_table_bytes(config) } else { 0 }
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.totals.gpu_total_bytes
+    }
+}
+
+fn slot_layout(config: &ModelConfig, layer: &LayerTensors) -> SlotLayout {
+    SlotLayout::new(layer.gate_exps.format, layer.down_exps.format, u64::from(config.hidden), u64::from(config.ff))
+}
+
+/// Bytes of one slot in every layer.
+fn bytes_of_one_each(slot_layouts: &[SlotLayout]) -> u64 {
+    slot_layouts.iter().map(|slot| slot.slot_bytes).sum()
+}
+
+fn scratch_sizes(config: &ModelConfig, options: &PlanOptions) -> ScratchSizes {
+    let tokens = u64::from(options.batch_tokens);
+    let pairs = tokens * u64::from(config.experts_per_token);
+    ScratchSizes {
+        hidden: tokens * u64::from(config.hidden),
+        qkv: tokens * u64::from(config.qkv_columns()),
+        attention: tokens * u64::from(config.query_heads) * HEAD_DIM as u64,
+        expert_hidden: pairs * u64::from(config.ff),
+        expert_out: pairs * u64::from(config.hidden),
+        routes: pairs,
+        logits: u64::from(options.head_tokens) * u64::from(config.vocabulary),
+    }
+}
+
+/// Rows of any matrix must fit the staging buffer whole.
+fn piece_bytes(config: &ModelConfig, inventory: &Inventory) -> u64 {
+    let widest_row = u64::from(config.hidden.max(config.query_columns()).max(config.ff)) * 4;
+    let largest = inventory.gpu_matrices().map(|matrix| matrix.rows * matrix.row_bytes()).max().unwrap_or(0);
+    // Small models do not need a large staging buffer.
+    largest.min(PIECE_BYTES).max(widest_row).next_multiple_of(4)
+}
+
+/// Query, key and value as they will be allocated: one matrix where the formats agree, else one each.
+pub fn merge_same_format(qkv: &[MatrixTensor; 3]) -> Vec<MatrixTensor> {
+    let [query, key, value] = qkv;
+    if query.format != key.format || query.format != value.format {
+        return qkv.to_vec();
+    }
+    vec![MatrixTensor {
+        rows: query.rows + key.rows + value.rows,
+        size_bytes: query.size_bytes + key.size_bytes + value.size_bytes,
+        ..query.clone()
+    }]
+}

@@ -1,0 +1,44 @@
+//! How tests get hold of devices that are opened deep inside: to make them fail, and to see what they still hold.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::gpu::Counts;
+
+/// Follows every device that is opened with it in [`crate::GpuOptions`]. Does nothing until it is told to.
+#[derive(Default)]
+pub struct Testbed {
+    memory_bytes: Cell<Option<u64>>,
+    devices: RefCell<Vec<Rc<Counts>>>,
+}
+
+impl Testbed {
+    /// Probed allocations fail beyond this, as on a GPU that has no more memory.
+    pub fn limit_memory(&self, bytes: u64) {
+        self.memory_bytes.set(Some(bytes));
+    }
+
+    /// Bytes of the buffers that are alive on all devices together.
+    pub fn allocated_bytes(&self) -> u64 {
+        self.devices.borrow().iter().map(|counts| counts.allocated_bytes()).sum()
+    }
+
+    /// How many devices were opened.
+    pub fn devices_opened(&self) -> usize {
+        self.devices.borrow().len()
+    }
+
+    pub(crate) fn opened(&self, counts: &Rc<Counts>) {
+        self.devices.borrow_mut().push(Rc::clone(counts));
+    }
+
+    pub(crate) fn refuses(&self, allocated_bytes: u64) -> bool {
+        self.memory_bytes.get().is_some_and(|limit| allocated_bytes > limit)
+    }
+}
+
+impl std::fmt::Debug for Testbed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Testbed").field("devices", &self.devices_opened()).finish_non_exhaustive()
+    }
+}
