@@ -60,6 +60,12 @@ pub enum SourceError {
     #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
     BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
 
+    /// Twice in a row, so it is not a passing fault of the line.
+    #[error(
+        "{name}: bytes {first}-{last} (chunk {chunk}) arrived twice with other contents than the host itself publishes the SHA-256 of"
+    )]
+    WrongContents { name: String, chunk: u32, first: u64, last: u64 },
+
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
     PartsMissing { name: String, count: usize, missing: Vec<String> },
@@ -130,6 +136,10 @@ impl SourceError {
             }
             Self::BodyLength { .. } => {
                 "The host, or a proxy or cache on the way, delivered the wrong number of bytes. Load again, or pick the file from disk."
+            }
+            Self::WrongContents { .. } => {
+                "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
+                 Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
             }
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."

@@ -11,6 +11,7 @@
 //! | `HttpSource` | web (page or worker) | HTTP range requests |
 //! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
 //! | [`JoinedSource`] | everywhere | several of them, as one |
+//! | [`store::StoredSource`] | everywhere | another of them, of which it keeps what it read |
 //!
 //! What a read returns is [`Bytes`]: host memory, which on the web means a JavaScript `Uint8Array` that the wasm heap
 //! never sees unless somebody copies out of it.
@@ -21,6 +22,7 @@ mod http;
 mod joined;
 mod memory;
 mod platform;
+pub mod store;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -51,11 +51,17 @@ fn computed_in_the_background_and_kept_over_restarts() {
     let path = write(&folder, "m.gguf", &bytes);
     let server = serving_with_cache(&path, cache.path());
     let before = server.get("/m.gguf", &[("Range", "bytes=0-0")]);
-    assert_eq!((before.header("repr-digest"), &server.get("/api/models", &[]).json()["models"][0]["sha256"]), (None, &Value::Null));
+    assert_eq!(
+        (before.header("repr-digest"), &server.get("/api/models", &[]).json()["models"][0]["sha256"]),
+        (None, &Value::Null)
+    );
     let answer = hashes(&server, "m");
     assert_eq!((&answer["version"], &answer["id"], &answer["status"]), (&1.into(), &"m".into(), &"complete".into()));
     let file = &answer["files"][0];
-    assert_eq!((&file["name"], &file["size_bytes"], &file["chunk_bytes"]), (&"m.gguf".into(), &bytes.len().into(), &CHUNK_BYTES.into()));
+    assert_eq!(
+        (&file["name"], &file["size_bytes"], &file["chunk_bytes"]),
+        (&"m.gguf".into(), &bytes.len().into(), &CHUNK_BYTES.into())
+    );
     assert_eq!((&file["sha256"], &file["chunks"]), (&sha256(&bytes).into(), &chunk_hashes(&bytes)));
     assert_eq!(file["etag"].as_str(), before.header("etag"), "the version they are of");
     // From then on it is known wherever it helps, and what the file is called has not changed.
@@ -83,7 +89,10 @@ fn of_models_that_are_bundled_empty_or_absent() {
     let folder = folder();
     let server = serving_with_cache(&write(&folder, "void.gguf", b""), cache.path());
     let void = hashes(&server, "void");
-    assert_eq!((&void["files"][0]["sha256"], &void["files"][0]["chunks"]), (&sha256(b"").into(), &Value::Array(vec![])));
+    assert_eq!(
+        (&void["files"][0]["sha256"], &void["files"][0]["chunks"]),
+        (&sha256(b"").into(), &Value::Array(vec![]))
+    );
 }
 
 #[test]
@@ -116,7 +125,9 @@ fn the_command_keeps_them_beside_the_file_and_finds_damage() {
     let output = hash_command(cache.path(), &[argument]);
     let expected = format!("{}  sub/m.gguf  kept in m.gguf.hashes.json\n", sha256(&bytes));
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), expected.as_str()));
-    assert!(hash_command(cache.path(), &[argument]).stdout.ends_with(b"kept from before; --verify computes it again\n"));
+    assert!(
+        hash_command(cache.path(), &[argument]).stdout.ends_with(b"kept from before; --verify computes it again\n")
+    );
     assert!(hash_command(cache.path(), &[argument, "--verify"]).stdout.ends_with(b"verified: the same as before\n"));
     let server = serving_with_cache(&path, cache.path());
     assert_eq!(server.get("/api/models/m/hashes", &[]).status, 200, "the server finds them");

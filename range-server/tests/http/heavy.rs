@@ -81,7 +81,8 @@ fn many_downloads_at_once_cost_little() {
         .map(|index| {
             spawn(move || {
                 let (first, last) = (index * EACH_BYTES, (index + 1) * EACH_BYTES - 1);
-                let response = Client::connect(addr).request("GET", "/big.gguf", &[("Range", &format!("bytes={first}-{last}"))]);
+                let response =
+                    Client::connect(addr).request("GET", "/big.gguf", &[("Range", &format!("bytes={first}-{last}"))]);
                 assert_eq!((response.status, response.body.len() as u64), (206, EACH_BYTES));
                 assert_eq!(&response.body[..4], if index == 0 { b"GGUF" } else { &[0; 4] });
             })

@@ -45,7 +45,8 @@ fn models_are_called_by_repository_and_file() {
     let (cache, _) = cache();
     let server = serving(&[cache.path()]);
     let models = server.get("/api/models", &[]).json();
-    let listed: Vec<_> = models["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["hub"]["revision"])).collect();
+    let listed: Vec<_> =
+        models["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["hub"]["revision"])).collect();
     let (main, old) = (json!(MAIN), json!(OLD));
     assert_eq!(
         listed,

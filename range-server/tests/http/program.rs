@@ -98,13 +98,22 @@ fn every_line_can_be_json() {
     let mut client = Client::connect(([127, 0, 0, 1], port).into());
     client.request("GET", "/m.gguf?a='", &[("Range", "bytes=1-2")]);
     let request = next_line(&mut program);
-    assert_eq!((&request["event"], &request["target"], &request["model"]), (&"request".into(), &"/m.gguf?a='".into(), &"m".into()));
-    assert_eq!((&request["status"], &request["sent_bytes"], &request["aborted"]), (&206.into(), &2.into(), &false.into()));
+    assert_eq!(
+        (&request["event"], &request["target"], &request["model"]),
+        (&"request".into(), &"/m.gguf?a='".into(), &"m".into())
+    );
+    assert_eq!(
+        (&request["status"], &request["sent_bytes"], &request["aborted"]),
+        (&206.into(), &2.into(), &false.into())
+    );
     assert_eq!(request["range"], serde_json::json!([1, 2]));
     program.signal("TERM");
     assert_eq!(next_line(&mut program)["event"], "note");
     let summary = next_line(&mut program);
-    assert_eq!((&summary["event"], &summary["requests"], &summary["sent_bytes"]), (&"summary".into(), &1.into(), &2.into()));
+    assert_eq!(
+        (&summary["event"], &summary["requests"], &summary["sent_bytes"]),
+        (&"summary".into(), &1.into(), &2.into())
+    );
 }
 
 #[cfg(unix)]

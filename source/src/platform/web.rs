@@ -18,8 +18,11 @@ use crate::{ReadFuture, Source, SourceError, check_bounds};
 /// first reads need not ask again.
 const PROBE_BYTES: u64 = 64 * 1024;
 
+mod digest;
 #[cfg(test)]
 mod tests;
+
+pub use digest::sha256;
 
 pub struct Bytes(Uint8Array);
 
