@@ -38,7 +38,7 @@ pub use memory::MemorySource;
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource};
+pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///

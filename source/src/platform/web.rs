@@ -19,10 +19,13 @@ use crate::{ReadFuture, Source, SourceError, check_bounds};
 const PROBE_BYTES: u64 = 64 * 1024;
 
 mod digest;
+mod locks;
+mod opfs;
 #[cfg(test)]
 mod tests;
 
 pub use digest::sha256;
+pub use opfs::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
 
 pub struct Bytes(Uint8Array);
 

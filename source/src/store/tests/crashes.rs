@@ -236,7 +236,7 @@ fn a_change_of_the_file_leaves_nothing_of_both() {
             before.overwrite(JOURNAL, disk.bytes(JOURNAL));
             let known = read_held(&mut open(&before).0).expect("right bytes");
             assert!(known.is_empty() || known.len() == 3, "{fails_after}, {survives}: {known:?}");
-            assert_eq!(open_as(&disk, &changed).0.held(), [], "{fails_after}, {survives}");
+            assert!(open_as(&disk, &changed).0.held().is_empty(), "{fails_after}, {survives}");
         }
     }
 }
