@@ -49,6 +49,14 @@ impl Bytes {
         Self(self.0.slice(range))
     }
 
+    /// All of `parts`, one after the other. On the web they never enter the wasm heap, and one part alone is not copied.
+    pub fn joined(mut parts: Vec<Self>) -> Self {
+        match parts.len() {
+            1 => parts.remove(0),
+            _ => Self(platform::Bytes::joined(parts.iter().map(|part| &part.0))),
+        }
+    }
+
     /// All bytes, in place.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn as_slice(&self) -> &[u8] {
@@ -96,6 +104,10 @@ mod tests {
         assert_eq!(target, [47, 48, 49]);
         assert_eq!(bytes.slice(10..20).to_vec(2..4), [12, 13]);
         assert_eq!(bytes.as_slice().len(), 50);
+        let parts = || vec![bytes.slice(3..5), bytes.slice(0..0), bytes.slice(9..10)];
+        assert_eq!(Bytes::joined(parts()).as_slice(), [3, 4, 9]);
+        assert_eq!(Bytes::joined(parts().into_iter().take(1).collect()).as_slice(), [3, 4]);
+        assert!(Bytes::joined(Vec::new()).is_empty());
     }
 
     #[test]

@@ -80,6 +80,11 @@ pub enum SourceError {
     /// `Retry-After` names a time that nobody should sit through without being asked.
     #[error("{last}, and it asks to wait {asked_seconds} s before the next request")]
     WaitTooLong { last: Box<SourceError>, asked_seconds: u64 },
+    /// Twice in a row, so it is not a passing fault of the line.
+    #[error(
+        "{name}: bytes {first}-{last} (chunk {chunk}) arrived twice with other contents than the host itself publishes the SHA-256 of"
+    )]
+    WrongContents { name: String, chunk: u32, first: u64, last: u64 },
 
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
@@ -166,6 +171,10 @@ impl SourceError {
                 ref last => last.advice(),
             },
             Self::GaveUp { last, .. } => last.advice(),
+            Self::WrongContents { .. } => {
+                "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
+                 Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
+            }
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."
             }

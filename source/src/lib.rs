@@ -11,6 +11,7 @@
 //! | `HttpSource` | web (page or worker) | HTTP range requests |
 //! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
 //! | [`JoinedSource`] | everywhere | several of them, as one |
+//! | [`store::StoredSource`] | everywhere | another of them, of which it keeps what it read |
 //!
 //! A read over HTTP survives faults that pass: [`retry`] decides which those are and how long to wait, and what had arrived
 //! before the fault is kept.
@@ -26,6 +27,7 @@ mod memory;
 mod observe;
 mod platform;
 pub mod retry;
+pub mod store;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +45,7 @@ pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource};
+pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///

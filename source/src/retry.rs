@@ -124,6 +124,7 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::NotAFile { .. }
         | E::Io { .. }
         | E::Browser { .. }
+        | E::WrongContents { .. }
         | E::GaveUp { .. }
         | E::WaitTooLong { .. } => Verdict::Final,
     }

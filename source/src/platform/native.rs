@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sha2::{Digest, Sha256};
+
 use crate::{JoinedSource, OpenOutcome, ReadFuture, Source, SourceError, check_bounds};
 
 pub struct Bytes(Vec<u8>);
@@ -33,6 +35,15 @@ impl Bytes {
     pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
+
+    pub fn joined<'a>(parts: impl Iterator<Item = &'a Self>) -> Self {
+        Self(parts.map(Self::as_slice).collect::<Vec<_>>().concat())
+    }
+}
+
+/// SHA-256 of all bytes.
+pub async fn sha256(bytes: &crate::Bytes) -> Result<[u8; 32], SourceError> {
+    Ok(Sha256::digest(bytes.as_slice()).into())
 }
 
 /// A file on disk, read at positions through one handle.

@@ -13,8 +13,14 @@ use crate::SourceError;
 pub use blob::BlobSource;
 pub use http_source::HttpSource;
 
+mod digest;
+mod locks;
+mod opfs;
 #[cfg(test)]
 mod tests;
+
+pub use digest::sha256;
+pub use opfs::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
 
 pub struct Bytes(Uint8Array);
 

@@ -1,0 +1,82 @@
+//! Web Locks: one user of a kept model at a time, in all tabs of this origin together.
+
+use std::time::Duration;
+
+use js_sys::{Array, Function, Object, Promise, Reflect};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+#[wasm_bindgen]
+extern "C" {
+    // Behind a flag of web-sys, though every browser has them.
+    #[wasm_bindgen(js_namespace = ["navigator", "locks"], js_name = request, catch)]
+    fn request_lock(name: &str, options: &Object, callback: &JsValue) -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(js_namespace = ["navigator", "locks"], js_name = query, catch)]
+    fn query_locks() -> Result<Promise, JsValue>;
+
+    #[wasm_bindgen(js_name = setTimeout, catch)]
+    fn set_timeout(callback: &Function, ms: i32) -> Result<JsValue, JsValue>;
+}
+
+/// A lock that is held until this is dropped, or its tab or worker ends in whatever way.
+pub struct LockGuard(Function);
+
+impl Drop for LockGuard {
+    fn drop(&mut self) {
+        // Resolves a promise, which cannot fail.
+        let _ = self.0.call0(&JsValue::UNDEFINED);
+    }
+}
+
+/// Takes the lock if nobody has it.
+pub async fn try_lock(name: &str) -> Result<Option<LockGuard>, JsValue> {
+    let options = Object::new();
+    Reflect::set(&options, &"ifAvailable".into(), &true.into())?;
+    let mut requested = Err(JsValue::UNDEFINED);
+    // Resolves to what releases the lock, or to null when somebody else has it.
+    let outcome = Promise::new(&mut |outcome, _| {
+        let callback = Closure::once_into_js(move |lock: JsValue| {
+            if lock.is_null() {
+                let _ = outcome.call1(&JsValue::UNDEFINED, &JsValue::NULL);
+                return JsValue::UNDEFINED;
+            }
+            // The browser holds the lock for as long as this is not resolved.
+            Promise::new(&mut |release, _| drop(outcome.call1(&JsValue::UNDEFINED, &release))).into()
+        });
+        requested = request_lock(name, &options, &callback);
+    });
+    // The request itself ends first only when it is refused.
+    let first = Promise::race(&Array::of2(outcome.as_ref(), requested?.as_ref()));
+    Ok(JsFuture::from(first).await?.dyn_into().ok().map(LockGuard))
+}
+
+/// As [`try_lock`], with patience for one that is about to be released: a tab that was closed or reloaded a moment ago.
+pub async fn lock_soon(name: &str, patience: Duration) -> Result<Option<LockGuard>, JsValue> {
+    const STEP: Duration = Duration::from_millis(50);
+    let mut waited = Duration::ZERO;
+    loop {
+        let lock = try_lock(name).await?;
+        if lock.is_some() || waited >= patience {
+            return Ok(lock);
+        }
+        sleep(STEP).await?;
+        waited += STEP;
+    }
+}
+
+/// Names of all locks of this origin that somebody holds.
+pub async fn held_locks() -> Result<Vec<String>, JsValue> {
+    let snapshot = JsFuture::from(query_locks()?).await?;
+    let held = Array::from(&Reflect::get(&snapshot, &"held".into())?);
+    Ok(held.iter().filter_map(|lock| Reflect::get(&lock, &"name".into()).ok()?.as_string()).collect())
+}
+
+pub async fn sleep(duration: Duration) -> Result<(), JsValue> {
+    let mut set = Err(JsValue::UNDEFINED);
+    let passed = Promise::new(&mut |resolve, _| set = set_timeout(&resolve, duration.as_millis() as i32));
+    set?;
+    JsFuture::from(passed).await.map(drop)
+}

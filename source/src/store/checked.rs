@@ -1,0 +1,135 @@
+//! A store, and what its chunks are held against.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use super::{ChunkHashes, ChunkRead, ChunkStore, Chunks, StoreFileError, StoreTotals};
+use crate::{Bytes, SourceError, platform};
+
+/// A store that may be closed at any time, with the hashes that the file's host published, once they are known.
+pub struct CheckedStore {
+    chunks: Chunks,
+    store: RefCell<Option<ChunkStore>>,
+    hashes: RefCell<Option<Rc<ChunkHashes>>>,
+    /// Chunks of which a SHA-256 was worked out and found right.
+    checked_chunks: Cell<u32>,
+}
+
+/// What came of asking for a chunk.
+#[derive(Debug)]
+pub enum KeptChunk {
+    Absent,
+    Bytes(Bytes),
+    /// It was held and is not what it should be. It is held no more.
+    Damaged(String),
+}
+
+impl CheckedStore {
+    /// Without a store everything is absent, and nothing is kept.
+    pub fn new(chunks: Chunks, store: Option<ChunkStore>) -> Self {
+        Self { chunks, store: RefCell::new(store), hashes: RefCell::new(None), checked_chunks: Cell::new(0) }
+    }
+
+    pub fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
+    /// What chunks are checked against from now on. `false` if these are hashes of a file that is cut otherwise.
+    pub fn set_hashes(&self, hashes: Rc<ChunkHashes>) -> bool {
+        let fit = hashes.fit(&self.chunks);
+        if fit {
+            *self.hashes.borrow_mut() = Some(hashes);
+        }
+        fit
+    }
+
+    pub fn has_hashes(&self) -> bool {
+        self.hashes.borrow().is_some()
+    }
+
+    /// Chunks of which a SHA-256 was worked out since this was made and found to be the one that the host published.
+    pub fn checked_chunks(&self) -> u32 {
+        self.checked_chunks.get()
+    }
+
+    pub fn holds(&self, chunk: u32) -> bool {
+        self.store.borrow().as_ref().is_some_and(|store| store.holds(chunk))
+    }
+
+    /// Whether what is put may be kept.
+    pub fn is_writable(&self) -> bool {
+        self.store.borrow().as_ref().is_some_and(ChunkStore::is_writable)
+    }
+
+    pub fn totals(&self) -> StoreTotals {
+        let none =
+            StoreTotals { chunks: self.chunks.count(), file_bytes: self.chunks.file_bytes(), ..Default::default() };
+        self.store.borrow().as_ref().map_or(none, ChunkStore::totals)
+    }
+
+    /// The chunks that are held, in the file's order.
+    pub fn held(&self) -> Vec<u32> {
+        self.store.borrow().as_ref().map(ChunkStore::held).unwrap_or_default()
+    }
+
+    /// A chunk, if it is held and still what it was; one whose SHA-256 was not compared yet only if it is the host's.
+    pub async fn read(&self, chunk: u32) -> Result<KeptChunk, SourceError> {
+        let read = self.store.borrow_mut().as_mut().map_or(ChunkRead::Absent, |store| store.read(chunk));
+        let (bytes, verified) = match read {
+            ChunkRead::Absent => return Ok(KeptChunk::Absent),
+            ChunkRead::Damaged(detail) => return Ok(KeptChunk::Damaged(detail)),
+            ChunkRead::Bytes { bytes, verified } => (bytes, verified),
+        };
+        if verified {
+            return Ok(KeptChunk::Bytes(bytes));
+        }
+        match self.matches(chunk, &bytes).await? {
+            None => {}
+            Some(true) => self.with_store(|store| store.mark_verified(chunk)),
+            Some(false) => {
+                self.with_store(|store| store.forget(chunk));
+                return Ok(KeptChunk::Damaged("its SHA-256 is not the one that the host publishes".to_owned()));
+            }
+        }
+        Ok(KeptChunk::Bytes(bytes))
+    }
+
+    /// Whether the SHA-256 of a chunk is the one that the host published; `None` if it published none that is known.
+    pub async fn matches(&self, chunk: u32, bytes: &Bytes) -> Result<Option<bool>, SourceError> {
+        let hashes = self.hashes.borrow().clone();
+        let Some(expected) = hashes.as_ref().and_then(|hashes| hashes.chunks.get(chunk as usize)) else {
+            return Ok(None);
+        };
+        let matches = platform::sha256(bytes).await? == *expected;
+        if matches {
+            self.checked_chunks.set(self.checked_chunks.get() + 1);
+        }
+        Ok(Some(matches))
+    }
+
+    /// As [`ChunkStore::put`].
+    pub fn put(&self, chunk: u32, bytes: &Bytes, verified: bool) -> Result<(), StoreFileError> {
+        self.store.borrow_mut().as_mut().map_or(Ok(()), |store| store.put(chunk, bytes, verified))
+    }
+
+    /// As [`ChunkStore::commit`].
+    pub fn commit(&self) -> Result<(), StoreFileError> {
+        self.store.borrow_mut().as_mut().map_or(Ok(()), ChunkStore::commit)
+    }
+
+    /// How many records wait to be committed.
+    pub fn pending(&self) -> usize {
+        self.store.borrow().as_ref().map_or(0, ChunkStore::pending)
+    }
+
+    /// Lets go of the files, for example so that they can be deleted.
+    pub fn close(&self) {
+        *self.store.borrow_mut() = None;
+    }
+
+    fn with_store(&self, action: impl FnOnce(&mut ChunkStore)) {
+        if let Some(store) = self.store.borrow_mut().as_mut() {
+            action(store);
+        }
+    }
+}

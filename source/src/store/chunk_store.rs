@@ -1,0 +1,413 @@
+//! The chunks of one file: what is held, where, and whether it is still what it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::journal::{self, Header, HeaderFault, Journal, RECORD_BYTES, Record, RecordKind};
+use super::{Chunks, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, content_hash};
+use crate::Bytes;
+
+/// Records that change nothing about what is held may wait for others; not for ever.
+const MOST_PENDING_RECORDS: usize = 64;
+
+/// One chunk that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    slot: u32,
+    hash: u64,
+    verified: bool,
+}
+
+/// The chunks of one file, in two files. Not shared: whoever opens it sees to it that nobody else does.
+pub struct ChunkStore {
+    files: StoreFiles,
+    file: KeptFile,
+    chunks: Chunks,
+    held: BTreeMap<u32, Held>,
+    /// Slots below `end_slot` that hold nothing.
+    free_slots: BTreeSet<u32>,
+    end_slot: u32,
+    seed: u64,
+    header_bytes: u64,
+    records: u64,
+    /// Written with the next commit, in this order.
+    pending: Vec<Record>,
+    /// Chunks that the next commit makes last.
+    uncommitted: BTreeSet<u32>,
+    /// A file that failed once is written no more.
+    writable: bool,
+}
+
+/// What was found when a store was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// Nothing was kept of this file.
+    New,
+    /// What was kept is still good: see [`ChunkStore::totals`].
+    Resumed {
+        /// Bytes of the journal that a crash left half written.
+        torn_bytes: u64,
+        /// Chunks that the journal names and the data file does not have.
+        lost_chunks: u32,
+    },
+    /// What was kept was of another version of the file, and is gone.
+    Changed { what: &'static str, kept: String, now: String },
+    /// What was kept could not be told from rubbish, and is gone.
+    Unreadable,
+}
+
+/// What came of asking for a chunk.
+#[derive(Debug)]
+pub enum ChunkRead {
+    Absent,
+    Bytes {
+        bytes: Bytes,
+        verified: bool,
+    },
+    /// It was held and is not what it was. It is held no more.
+    Damaged(String),
+}
+
+/// What is held, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreTotals {
+    pub chunks: u32,
+    pub stored_chunks: u32,
+    /// Those whose SHA-256 is the one that the host published.
+    pub verified_chunks: u32,
+    pub stored_bytes: u64,
+    pub file_bytes: u64,
+}
+
+impl ChunkStore {
+    /// Opens what is kept of `file`, or begins to keep it. What is of another version of the file is discarded.
+    ///
+    /// # Errors
+    /// [`StoreError::Version`] for files of another format, which are left alone; whatever keeps the files from being
+    /// read or written.
+    pub fn open(
+        files: StoreFiles,
+        file: &KeptFile,
+        chunk_bytes: u64,
+        now_ms: u64,
+    ) -> Result<(Self, Opening), StoreError> {
+        let header = Header { file: file.clone(), chunk_bytes, created_ms: now_ms };
+        let chunks = chunks_of(&header)?;
+        let journal = read_all(files.journal.as_ref())?;
+        let opening = match journal::parse(&journal) {
+            Ok(kept) => match difference(&kept.header, &header) {
+                None => return Ok(Self::resume(files, chunks, kept, journal.len() as u64)?),
+                Some(changed) => changed,
+            },
+            Err(HeaderFault::Version(got)) => return Err(StoreError::Version { url: file.url.clone(), got }),
+            Err(HeaderFault::Unreadable) if journal.is_empty() => Opening::New,
+            Err(HeaderFault::Unreadable) => Opening::Unreadable,
+        };
+        Ok((Self::begin(files, chunks, header)?, opening))
+    }
+
+    /// Opens what is kept as it is, of whatever file; `None` when that cannot be told.
+    pub fn open_as_kept(files: StoreFiles) -> Result<Option<Self>, StoreError> {
+        let journal = read_all(files.journal.as_ref())?;
+        match journal::parse(&journal) {
+            Ok(kept) => {
+                let chunks = chunks_of(&kept.header)?;
+                Ok(Some(Self::resume(files, chunks, kept, journal.len() as u64)?.0))
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Empties both files, the journal first: without it the data is nothing.
+    fn begin(files: StoreFiles, chunks: Chunks, header: Header) -> Result<Self, StoreFileError> {
+        files.journal.truncate(0)?;
+        files.journal.flush()?;
+        files.data.truncate(0)?;
+        let (bytes, seed) = header.encode();
+        let header_bytes = bytes.len() as u64;
+        files.journal.write_at(0, &Bytes::from_vec(bytes))?;
+        files.journal.flush()?;
+        Ok(Self {
+            files,
+            file: header.file,
+            chunks,
+            held: BTreeMap::new(),
+            free_slots: BTreeSet::new(),
+            end_slot: 0,
+            seed,
+            header_bytes,
+            records: 0,
+            pending: Vec::new(),
+            uncommitted: BTreeSet::new(),
+            writable: true,
+        })
+    }
+
+    fn resume(
+        files: StoreFiles,
+        chunks: Chunks,
+        journal: Journal,
+        journal_bytes: u64,
+    ) -> Result<(Self, Opening), StoreFileError> {
+        let Journal { header, seed, records, valid_bytes } = journal;
+        let mut held = replay(&chunks, &records);
+        let data_bytes = files.data.len_bytes()?;
+        let named = held.len();
+        held.retain(|&chunk, held| slot_end(&chunks, chunk, held.slot) <= data_bytes);
+        let lost_chunks = (named - held.len()) as u32;
+        // What was written and never recorded is given back.
+        let used_bytes = held.iter().map(|(&chunk, held)| slot_end(&chunks, chunk, held.slot)).max().unwrap_or(0);
+        if used_bytes < data_bytes {
+            files.data.truncate(used_bytes)?;
+        }
+        let torn_bytes = journal_bytes - valid_bytes;
+        if torn_bytes > 0 {
+            files.journal.truncate(valid_bytes)?;
+            files.journal.flush()?;
+        }
+        let used: BTreeSet<u32> = held.values().map(|held| held.slot).collect();
+        let end_slot = used.last().map_or(0, |last| last + 1);
+        let store = Self {
+            files,
+            file: header.file,
+            chunks,
+            free_slots: (0..end_slot).filter(|slot| !used.contains(slot)).collect(),
+            held,
+            end_slot,
+            seed,
+            header_bytes: valid_bytes - records.len() as u64 * RECORD_BYTES,
+            records: records.len() as u64,
+            pending: Vec::new(),
+            uncommitted: BTreeSet::new(),
+            writable: true,
+        };
+        Ok((store, Opening::Resumed { torn_bytes, lost_chunks }))
+    }
+
+    pub fn file(&self) -> &KeptFile {
+        &self.file
+    }
+
+    pub fn chunks(&self) -> &Chunks {
+        &self.chunks
+    }
+
+    pub fn holds(&self, chunk: u32) -> bool {
+        self.held.contains_key(&chunk)
+    }
+
+    /// The chunks that are held, in the file's order.
+    pub fn held(&self) -> Vec<u32> {
+        self.held.keys().copied().collect()
+    }
+
+    /// False once a write failed: what is held can still be read.
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// How many records wait for [`ChunkStore::commit`].
+    pub fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub fn totals(&self) -> StoreTotals {
+        StoreTotals {
+            chunks: self.chunks.count(),
+            stored_chunks: self.held.len() as u32,
+            verified_chunks: self.held.values().filter(|held| held.verified).count() as u32,
+            stored_bytes: self.held.keys().map(|&chunk| self.chunks.len_bytes(chunk)).sum(),
+            file_bytes: self.chunks.file_bytes(),
+        }
+    }
+
+    /// The bytes of a chunk, if they are held and still hash to what they did. Otherwise the chunk is forgotten.
+    pub fn read(&mut self, chunk: u32) -> ChunkRead {
+        let Some(&Held { slot, hash, verified }) = self.held.get(&chunk) else { return ChunkRead::Absent };
+        let read = self.files.data.read_at(self.slot_offset(slot), self.chunks.len_bytes(chunk));
+        let detail = match read {
+            Ok(bytes) if content_hash(&bytes) == hash => return ChunkRead::Bytes { bytes, verified },
+            Ok(_) => "its bytes are not those that were written".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        self.forget(chunk);
+        ChunkRead::Damaged(detail)
+    }
+
+    /// Writes a chunk's bytes; [`ChunkStore::commit`] makes it last. Does nothing if the chunk is held, or after a failure.
+    ///
+    /// # Errors
+    /// What the file said. Nothing more is written then; what was there before stays.
+    ///
+    /// # Panics
+    /// If `bytes` is not as long as the chunk.
+    pub fn put(&mut self, chunk: u32, bytes: &Bytes, verified: bool) -> Result<(), StoreFileError> {
+        if !self.writable || self.holds(chunk) {
+            return Ok(());
+        }
+        assert_eq!(bytes.len() as u64, self.chunks.len_bytes(chunk), "bytes of chunk {chunk}");
+        let slot = self.free_slots.first().copied().unwrap_or(self.end_slot);
+        if let Err(error) = self.files.data.write_at(self.slot_offset(slot), bytes) {
+            self.end_writing();
+            return Err(error);
+        }
+        if !self.free_slots.remove(&slot) {
+            self.end_slot += 1;
+        }
+        let held = Held { slot, hash: content_hash(bytes), verified };
+        self.held.insert(chunk, held);
+        self.uncommitted.insert(chunk);
+        self.pending.push(self.record(chunk, held));
+        Ok(())
+    }
+
+    /// Notes that the SHA-256 of a held chunk is the one that the host published. Written with the next commit.
+    pub fn mark_verified(&mut self, chunk: u32) {
+        let Some(held) = self.held.get_mut(&chunk).filter(|held| !held.verified) else { return };
+        held.verified = true;
+        let held = *held;
+        self.pending.push(self.record(chunk, held));
+        if self.pending.len() >= MOST_PENDING_RECORDS {
+            // Whether it was written makes no difference to what is read.
+            let _ = self.commit();
+        }
+    }
+
+    /// Lets go of a chunk, at once and for good.
+    pub fn forget(&mut self, chunk: u32) {
+        let Some(held) = self.held.remove(&chunk) else { return };
+        self.pending.retain(|record| record.chunk != chunk);
+        if self.uncommitted.remove(&chunk) {
+            self.free_slots.insert(held.slot);
+            return;
+        }
+        self.pending.push(Record { kind: RecordKind::Forgotten, ..self.record(chunk, held) });
+        // Its slot is written again only after the journal says that it is free.
+        if self.commit().is_ok() && self.writable {
+            self.free_slots.insert(held.slot);
+        }
+    }
+
+    /// Makes everything that was put so far last: bytes first, then the records that name them.
+    ///
+    /// # Errors
+    /// What the file said. What was not committed before is held no more, and nothing more is written.
+    pub fn commit(&mut self) -> Result<(), StoreFileError> {
+        if !self.writable || self.pending.is_empty() {
+            return Ok(());
+        }
+        let written = self.write_pending();
+        if written.is_err() {
+            self.give_up();
+        }
+        written
+    }
+
+    fn write_pending(&mut self) -> Result<(), StoreFileError> {
+        if !self.uncommitted.is_empty() {
+            self.files.data.flush()?;
+        }
+        let numbers = self.records..;
+        let lines: Vec<u8> =
+            numbers.zip(&self.pending).flat_map(|(number, record)| record.encode(self.seed, number)).collect();
+        let end = self.header_bytes + self.records * RECORD_BYTES;
+        self.files.journal.write_at(end, &Bytes::from_vec(lines))?;
+        self.files.journal.flush()?;
+        self.records += self.pending.len() as u64;
+        self.pending.clear();
+        self.uncommitted.clear();
+        Ok(())
+    }
+
+    /// What is not on record is held no more.
+    fn give_up(&mut self) {
+        self.writable = false;
+        self.pending.clear();
+        for chunk in std::mem::take(&mut self.uncommitted) {
+            self.held.remove(&chunk);
+        }
+    }
+
+    /// After a chunk could not be written: the half of it is given back, so that what came before it may still be kept.
+    fn end_writing(&mut self) {
+        let ends = self.held.iter().map(|(&chunk, held)| slot_end(&self.chunks, chunk, held.slot));
+        // Whatever fails here is the trouble that the caller is told of anyway.
+        let _ = self.files.data.truncate(ends.max().unwrap_or(0));
+        let _ = self.commit();
+        self.writable = false;
+    }
+
+    fn record(&self, chunk: u32, held: Held) -> Record {
+        let kind = if held.verified { RecordKind::Verified } else { RecordKind::Kept };
+        Record { chunk, slot: held.slot, len_bytes: self.chunks.len_bytes(chunk) as u32, kind, hash: held.hash }
+    }
+
+    fn slot_offset(&self, slot: u32) -> u64 {
+        u64::from(slot) * self.chunks.chunk_bytes()
+    }
+}
+
+impl Drop for ChunkStore {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = self.commit();
+    }
+}
+
+/// What the records amount to. The last one that names a slot has it.
+fn replay(chunks: &Chunks, records: &[Record]) -> BTreeMap<u32, Held> {
+    let mut held: BTreeMap<u32, Held> = BTreeMap::new();
+    let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
+    for record in records {
+        if let Some(before) = held.remove(&record.chunk) {
+            owners.remove(&before.slot);
+        }
+        let makes_sense =
+            record.chunk < chunks.count() && u64::from(record.len_bytes) == chunks.len_bytes(record.chunk);
+        if record.kind == RecordKind::Forgotten || !makes_sense {
+            continue;
+        }
+        if let Some(owner) = owners.insert(record.slot, record.chunk) {
+            held.remove(&owner);
+        }
+        let verified = record.kind == RecordKind::Verified;
+        held.insert(record.chunk, Held { slot: record.slot, hash: record.hash, verified });
+    }
+    held
+}
+
+/// Where a chunk's bytes end in the data file.
+fn slot_end(chunks: &Chunks, chunk: u32, slot: u32) -> u64 {
+    u64::from(slot) * chunks.chunk_bytes() + chunks.len_bytes(chunk)
+}
+
+fn chunks_of(header: &Header) -> Result<Chunks, StoreError> {
+    let KeptFile { url, len_bytes, .. } = &header.file;
+    Chunks::new(*len_bytes, header.chunk_bytes)
+        .filter(|_| Header::fits(&header.file) && u32::try_from(header.chunk_bytes).is_ok())
+        .ok_or_else(|| StoreError::TooLong { url: url.clone(), len_bytes: *len_bytes })
+}
+
+fn read_all(file: &dyn StoreFile) -> Result<Vec<u8>, StoreFileError> {
+    let bytes = file.read_at(0, file.len_bytes()?)?;
+    Ok(bytes.to_vec(0..bytes.len()))
+}
+
+/// What makes a kept file another one than that which is wanted.
+fn difference(kept: &Header, wanted: &Header) -> Option<Opening> {
+    let changed = |what, kept: &dyn ToString, now: &dyn ToString| {
+        Some(Opening::Changed { what, kept: kept.to_string(), now: now.to_string() })
+    };
+    if kept.file.url != wanted.file.url {
+        return changed("its address", &kept.file.url, &wanted.file.url);
+    }
+    if kept.file.len_bytes != wanted.file.len_bytes {
+        return changed("its length in bytes", &kept.file.len_bytes, &wanted.file.len_bytes);
+    }
+    if kept.file.etag != wanted.file.etag {
+        return changed("its ETag", &kept.file.etag, &wanted.file.etag);
+    }
+    if kept.chunk_bytes != wanted.chunk_bytes {
+        return changed("the size of its chunks", &kept.chunk_bytes, &wanted.chunk_bytes);
+    }
+    None
+}

@@ -1,0 +1,297 @@
+//! A source with a store before it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::{CheckedStore, KeptChunk, StoreFileError};
+use crate::{Bytes, ReadFuture, Source, SourceError, check_bounds};
+
+/// Chunks kept in memory, so that neighbouring reads do not ask for the chunk between them twice. Reads ahead of one
+/// another are few, and each ends in one chunk that the next begins with.
+const RECENT_CHUNKS: usize = 8;
+/// Chunks that are committed together: flushing a file takes longer than writing a chunk.
+const CHUNKS_PER_COMMIT: usize = 4;
+/// On a slow line a chunk waits no longer than this for others to be committed with.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// After so many chunks from the store the numbers are told again.
+const READS_BETWEEN_NEWS: u32 = 16;
+
+/// Something worth telling. The numbers are those of [`StoredSource::progress`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreNews {
+    Progress(StoreProgress),
+    /// A chunk that was held is not what it was; it is fetched again.
+    Damaged {
+        chunk: u32,
+        detail: String,
+    },
+    /// A chunk came from the network with another SHA-256 than its host publishes; it is fetched once more.
+    WrongOnTheWay {
+        chunk: u32,
+    },
+    /// Nothing more can be kept. Said once; reading goes on.
+    NotKept(StoreFileError),
+}
+
+/// What is held of a file, and where its bytes came from since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreProgress {
+    pub file_bytes: u64,
+    pub stored_bytes: u64,
+    /// Of those, how many were there when the file was opened.
+    pub resumed_bytes: u64,
+    pub chunks: u32,
+    pub stored_chunks: u32,
+    /// Chunks whose SHA-256 was found to be the one that the host published, now or in an earlier visit.
+    pub verified_chunks: u32,
+    pub network_bytes: u64,
+    pub store_bytes: u64,
+    /// Whether the host's hashes are known by now.
+    pub hashes_known: bool,
+}
+
+/// Reads from a store what is there, and from another source, chunk by chunk, what is not; that is then kept.
+///
+/// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep is
+/// delivered all the same.
+pub struct StoredSource {
+    inner: Rc<dyn Source>,
+    store: Rc<CheckedStore>,
+    news: Box<dyn Fn(StoreNews)>,
+    recent: RefCell<VecDeque<(u32, Bytes)>>,
+    /// Chunks that somebody is getting, with those who wait for them.
+    flights: RefCell<BTreeMap<u32, Vec<Waker>>>,
+    resumed_bytes: u64,
+    network_bytes: Cell<u64>,
+    store_bytes: Cell<u64>,
+    reads_untold: Cell<u32>,
+    committed: Cell<Instant>,
+}
+
+impl StoredSource {
+    /// Puts `store`, which is cut as `inner` is long, before `inner`.
+    pub fn new(inner: Rc<dyn Source>, store: Rc<CheckedStore>, news: impl Fn(StoreNews) + 'static) -> Self {
+        Self {
+            inner,
+            resumed_bytes: store.totals().stored_bytes,
+            store,
+            news: Box::new(news),
+            recent: RefCell::default(),
+            flights: RefCell::default(),
+            network_bytes: Cell::new(0),
+            store_bytes: Cell::new(0),
+            reads_untold: Cell::new(0),
+            committed: Cell::new(Instant::now()),
+        }
+    }
+
+    pub fn store(&self) -> &Rc<CheckedStore> {
+        &self.store
+    }
+
+    pub fn progress(&self) -> StoreProgress {
+        let totals = self.store.totals();
+        StoreProgress {
+            file_bytes: totals.file_bytes,
+            stored_bytes: totals.stored_bytes,
+            resumed_bytes: self.resumed_bytes,
+            chunks: totals.chunks,
+            stored_chunks: totals.stored_chunks,
+            verified_chunks: totals.verified_chunks.max(self.store.checked_chunks()),
+            network_bytes: self.network_bytes.get(),
+            store_bytes: self.store_bytes.get(),
+            hashes_known: self.store.has_hashes(),
+        }
+    }
+
+    async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<Bytes, SourceError> {
+        let chunks = self.store.chunks();
+        check_bounds(self.inner.name(), offset_bytes, len_bytes, chunks.file_bytes())?;
+        if len_bytes == 0 {
+            return Ok(Bytes::from_vec(Vec::new()));
+        }
+        let holding = chunks.holding(offset_bytes, len_bytes);
+        if !self.gains_by_whole_chunks() && !holding.clone().any(|chunk| self.store.holds(chunk)) {
+            return self.fetch(offset_bytes, len_bytes).await;
+        }
+        let mut parts = Vec::new();
+        for chunk in holding {
+            let bytes = self.chunk(chunk).await?;
+            let begin = chunks.offset_bytes(chunk);
+            let from = offset_bytes.saturating_sub(begin) as usize;
+            let to = (offset_bytes + len_bytes - begin).min(bytes.len() as u64) as usize;
+            parts.push(bytes.slice(from..to));
+        }
+        Ok(Bytes::joined(parts))
+    }
+
+    /// More than was asked for is fetched only if that is kept, or checked.
+    fn gains_by_whole_chunks(&self) -> bool {
+        self.store.is_writable() || self.store.has_hashes()
+    }
+
+    /// A whole chunk, from wherever it is.
+    async fn chunk(&self, chunk: u32) -> Result<Bytes, SourceError> {
+        loop {
+            if let Some(bytes) = self.recent(chunk) {
+                return Ok(bytes);
+            }
+            // Whoever comes first gets it for all. If that fails or is given up, the next in line tries.
+            match Flight::take_off(self, chunk) {
+                Some(_flight) => {
+                    let bytes = self.get(chunk).await?;
+                    self.remember(chunk, &bytes);
+                    return Ok(bytes);
+                }
+                None => self.landing(chunk).await,
+            }
+        }
+    }
+
+    async fn get(&self, chunk: u32) -> Result<Bytes, SourceError> {
+        match self.store.read(chunk).await? {
+            KeptChunk::Bytes(bytes) => {
+                self.store_bytes.set(self.store_bytes.get() + bytes.len() as u64);
+                self.reads_untold.set(self.reads_untold.get() + 1);
+                if self.reads_untold.get() >= READS_BETWEEN_NEWS {
+                    self.tell_progress();
+                }
+                return Ok(bytes);
+            }
+            KeptChunk::Damaged(detail) => (self.news)(StoreNews::Damaged { chunk, detail }),
+            KeptChunk::Absent => {}
+        }
+        let (bytes, verified) = self.fetch_checked(chunk).await?;
+        self.keep(chunk, &bytes, verified);
+        Ok(bytes)
+    }
+
+    /// A chunk from the network, and whether its SHA-256 is the published one. One that is wrong is fetched once more.
+    async fn fetch_checked(&self, chunk: u32) -> Result<(Bytes, bool), SourceError> {
+        let chunks = self.store.chunks();
+        let (offset_bytes, len_bytes) = (chunks.offset_bytes(chunk), chunks.len_bytes(chunk));
+        for attempt in [1, 2] {
+            let bytes = self.fetch(offset_bytes, len_bytes).await?;
+            match self.store.matches(chunk, &bytes).await? {
+                Some(false) if attempt == 1 => (self.news)(StoreNews::WrongOnTheWay { chunk }),
+                Some(false) => break,
+                matches => return Ok((bytes, matches.is_some())),
+            }
+        }
+        Err(SourceError::WrongContents {
+            name: self.inner.name().to_owned(),
+            chunk,
+            first: offset_bytes,
+            last: offset_bytes + len_bytes - 1,
+        })
+    }
+
+    async fn fetch(&self, offset_bytes: u64, len_bytes: u64) -> Result<Bytes, SourceError> {
+        let bytes = self.inner.read(offset_bytes, len_bytes).await?;
+        self.network_bytes.set(self.network_bytes.get() + bytes.len() as u64);
+        Ok(bytes)
+    }
+
+    /// Hands a chunk to the store, which may be unable to take it.
+    fn keep(&self, chunk: u32, bytes: &Bytes, verified: bool) {
+        let mut done = self.store.put(chunk, bytes, verified);
+        let due = self.store.pending() >= CHUNKS_PER_COMMIT || self.committed.get().elapsed() >= LONGEST_WAIT;
+        // Nobody else is at it: nothing may follow for a while.
+        let alone = self.flights.borrow().len() <= 1;
+        if done.is_ok() && (due || alone) {
+            done = self.store.commit();
+            self.committed.set(Instant::now());
+            self.tell_progress();
+        }
+        if let Err(error) = done {
+            (self.news)(StoreNews::NotKept(error));
+            self.tell_progress();
+        }
+    }
+
+    fn tell_progress(&self) {
+        self.reads_untold.set(0);
+        (self.news)(StoreNews::Progress(self.progress()));
+    }
+
+    fn recent(&self, chunk: u32) -> Option<Bytes> {
+        let recent = self.recent.borrow();
+        recent.iter().find(|(known, _)| *known == chunk).map(|(_, bytes)| bytes.slice(0..bytes.len()))
+    }
+
+    fn remember(&self, chunk: u32, bytes: &Bytes) {
+        let mut recent = self.recent.borrow_mut();
+        if recent.len() == RECENT_CHUNKS {
+            recent.pop_front();
+        }
+        recent.push_back((chunk, bytes.slice(0..bytes.len())));
+    }
+
+    /// Ends when nobody is getting `chunk` any more.
+    async fn landing(&self, chunk: u32) {
+        poll_fn(|context| match self.flights.borrow_mut().get_mut(&chunk) {
+            None => Poll::Ready(()),
+            Some(waiting) => {
+                if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                    waiting.push(context.waker().clone());
+                }
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
+
+impl Source for StoredSource {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn len_bytes(&self) -> u64 {
+        self.inner.len_bytes()
+    }
+
+    fn identity(&self) -> &str {
+        self.inner.identity()
+    }
+
+    fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_> {
+        Box::pin(self.read_now(offset_bytes, len_bytes))
+    }
+
+    /// Requests to the network; the store is not counted.
+    fn requests(&self) -> u32 {
+        self.inner.requests()
+    }
+}
+
+/// Getting a chunk. Lands when dropped, whatever came of it, and wakes those who wait.
+struct Flight<'a> {
+    source: &'a StoredSource,
+    chunk: u32,
+}
+
+impl<'a> Flight<'a> {
+    /// `None` if somebody is getting this chunk already.
+    fn take_off(source: &'a StoredSource, chunk: u32) -> Option<Self> {
+        let mut flights = source.flights.borrow_mut();
+        if flights.contains_key(&chunk) {
+            return None;
+        }
+        flights.insert(chunk, Vec::new());
+        Some(Self { source, chunk })
+    }
+}
+
+impl Drop for Flight<'_> {
+    fn drop(&mut self) {
+        let waiting = self.source.flights.borrow_mut().remove(&self.chunk);
+        waiting.into_iter().flatten().for_each(Waker::wake);
+    }
+}
