@@ -45,6 +45,16 @@ impl HttpSource {
         Ok(Self { name: name.to_owned(), file, identity, head, line, observer: options.observer.clone() })
     }
 
+    /// The address that was given; redirects are followed anew by every request.
+    pub(super) fn url(&self) -> &str {
+        &self.line.url
+    }
+
+    /// What the first answer said about the file.
+    pub(super) fn known(&self) -> &KnownFile {
+        &self.file
+    }
+
     async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<crate::Bytes, SourceError> {
         check_bounds(&self.name, offset_bytes, len_bytes, self.file.len_bytes)?;
         let kept_end = (offset_bytes + len_bytes).min(self.head.len() as u64);

@@ -162,8 +162,9 @@ impl HttpSource {
     /// What this would be a copy of, if it were kept. `None` without a strong ETag: a copy of a file that may change
     /// unnoticed could not be told from the file.
     pub fn kept_file(&self) -> Option<KeptFile> {
-        let etag = self.file.strong_etag.clone()?;
-        Some(KeptFile { url: self.url.clone(), len_bytes: self.file.len_bytes, etag })
+        let file = self.known();
+        let etag = file.strong_etag.clone()?;
+        Some(KeptFile { url: self.url().to_owned(), len_bytes: file.len_bytes, etag })
     }
 }
 
