@@ -10,8 +10,8 @@ mod stage;
 
 pub use command::{Attention, Command, Effort, LoadOptions, ModelLocation, Prompt, Sampling};
 pub use event::{
-    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, TokenInfo,
-    ToolCall, TopToken, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, SelfCheck,
+    TokenInfo, ToolCall, TopToken, WorkCounters,
 };
 pub use stage::{Stage, StageStatus};
 
