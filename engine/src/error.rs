@@ -89,6 +89,7 @@ impl EngineError {
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
+            Self::Gpu(GpuError::Wrong(_)) => FailureKind::WrongResults,
             Self::Gpu(GpuError::DeviceLost { .. }) => FailureKind::DeviceLost,
             Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
             Self::PromptTooLong { .. }

@@ -20,6 +20,15 @@ pub trait Host {
     fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         Box::pin(std::future::pending())
     }
+
+    /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
+    /// engine knows of adapter, driver and build; a host that knows more (the browser's version) adds it.
+    fn remembered(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// Something held that need not be found out again: the kernels passed their self-check.
+    fn remember(&self, _key: &str) {}
 }
 
 /// A host that watches nothing and never stops.

@@ -5,15 +5,16 @@ use std::rc::Rc;
 use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuError, GpuOptions};
+use gptoss_kernels::{Gpu, GpuError, GpuOptions, self_check};
 use gptoss_source::Source;
-use gptoss_telemetry::{AdapterInfo, Attention, Event, LoadOptions, ModelInfo, Stage};
+use gptoss_telemetry::{self as telemetry, AdapterInfo, Attention, Event, LoadOptions, ModelInfo, Stage};
 use gptoss_text::Tokenizer;
+use web_time::Instant;
 
 use crate::config::ModelConfig;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, StageError};
-use crate::host::{Host, check_cancelled, in_stage};
+use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
 use crate::inventory::Inventory;
 use crate::model::{Model, State};
 use crate::pieces;
@@ -219,8 +220,9 @@ pub async fn load(
         Ok(kernels)
     })
     .await?;
+    in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, &config, &plan, host)).await?;
     let (plan, allocated) =
-        in_stage(host, Stage::GpuMemory, allocate(&gpu, &config, &inventory, plan, options, host)).await?;
+        in_stage(host, Stage::GpuMemory, allocate(&gpu, &kernels, &config, &inventory, plan, options, host)).await?;
     let Allocated { weights, caches, scratch, residency, repack, readback } = allocated;
     let program = Program::new(&Parts {
         gpu: &gpu,
@@ -266,10 +268,37 @@ pub async fn load(
     })
 }
 
+/// Refuses to go on when a kernel does not compute what it must on this adapter. Not run again where the host remembers that
+/// the same kernels passed on the same adapter.
+async fn self_check(
+    gpu: &Gpu,
+    kernels: &Kernels,
+    config: &ModelConfig,
+    plan: &MemoryPlan,
+    host: &dyn Host,
+) -> Result<(), EngineError> {
+    let begin = Instant::now();
+    let key = self_check::key(gpu);
+    let remembered = host.remembered(&key);
+    let report = if remembered { None } else { Some(kernels.self_check(gpu, config, plan).await?) };
+    if report.is_some() {
+        host.remember(&key);
+    }
+    host.emit(Event::SelfCheck(telemetry::SelfCheck {
+        kernels: report.as_ref().map_or(0, |report| report.kernels),
+        remembered,
+        elapsed_ms: milliseconds_since(begin),
+        worst_error: report.as_ref().map(|report| report.worst_error),
+        worst_kernel: report.map(|report| report.worst_kernel),
+    }));
+    Ok(())
+}
+
 /// Allocates what the plan says. When the GPU has less than that, experts give way, then the default context; the new plan
 /// is reported. What does not fit even then is refused with the numbers.
 async fn allocate(
     gpu: &Gpu,
+    kernels: &Kernels,
     config: &ModelConfig,
     inventory: &Inventory,
     mut plan: MemoryPlan,
@@ -278,7 +307,8 @@ async fn allocate(
 ) -> Result<(MemoryPlan, Allocated), EngineError> {
     loop {
         let bytes = plan.totals.gpu_total_bytes;
-        let attempt = gpu.probe_memory("the model", bytes, || allocate_all(gpu, config, inventory, &plan)).await;
+        let attempt =
+            gpu.probe_memory("the model", bytes, || allocate_all(gpu, kernels, config, inventory, &plan)).await;
         let out_of_memory = match attempt {
             Ok(allocated) => return Ok((plan, allocated?)),
             Err(error @ GpuError::OutOfMemory { .. }) => error,
@@ -309,6 +339,7 @@ fn give_way(plan: &MemoryPlan, config: &ModelConfig, options: &mut PlanOptions) 
 
 fn allocate_all(
     gpu: &Gpu,
+    kernels: &Kernels,
     config: &ModelConfig,
     inventory: &Inventory,
     plan: &MemoryPlan,
@@ -318,7 +349,7 @@ fn allocate_all(
         caches: LayerCache::allocate(gpu, config, plan),
         scratch: Scratch::allocate(gpu, config, plan),
         residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, !plan.is_paged()),
-        repack: Repack::new(gpu, &inventory.gpu_formats(), plan.piece_bytes),
+        repack: Repack::with(gpu, Rc::clone(&kernels.repack), plan.piece_bytes),
         readback: gpu.staging("readback", plan.readback_bytes(config)),
     })
 }

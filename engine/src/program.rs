@@ -13,12 +13,14 @@ use gptoss_kernels::attention::{self, Attention};
 use gptoss_kernels::experts::{self, Experts, SlotLayout};
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
+use gptoss_kernels::repack::RepackKernels;
 use gptoss_kernels::rms_norm::{self, RmsNorm};
 use gptoss_kernels::rope::{self, Rope};
 use gptoss_kernels::router::{self, Route, Router};
 use gptoss_kernels::sample::{self, CANDIDATES_BYTES, Sample};
+use gptoss_kernels::self_check::{Report, SelfCheck};
 use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
+use gptoss_kernels::{Gpu, GpuBuffer, GpuError, Launch, Status, Step};
 
 use crate::config::ModelConfig;
 use crate::inventory::{Inventory, LayerTensors};
@@ -29,30 +31,33 @@ use crate::weights::{LayerWeights, Weights};
 /// Every compiled kernel that a model needs.
 pub struct Kernels {
     rms_norm: RmsNorm,
-    matmuls: Vec<(Format, Matmul)>,
+    matmuls: Vec<Matmul>,
     rope: Rope,
     attention: Attention,
     router: Router,
     /// By the formats of gate and up, and of down.
-    experts: Vec<((Format, Format), Experts)>,
+    experts: Vec<Experts>,
     sample: Sample,
+    cache: CacheFormat,
+    /// Used at load, and when experts come and go.
+    pub repack: Rc<RepackKernels>,
 }
 
 impl Kernels {
     /// Compiles the kernels for the formats that this file has.
     pub fn new(gpu: &Gpu, inventory: &Inventory, cache: CacheFormat) -> Self {
-        let mut matmuls: Vec<(Format, Matmul)> = Vec::new();
+        let mut matmuls: Vec<Matmul> = Vec::new();
         let dense = inventory.layers.iter().flat_map(|layer| layer.qkv.iter().chain([&layer.attn_output]));
         for tensor in dense.chain([&inventory.output]) {
-            if !matmuls.iter().any(|(format, _)| *format == tensor.format) {
-                matmuls.push((tensor.format, Matmul::new(gpu, tensor.format)));
+            if !matmuls.iter().any(|known| known.format() == tensor.format) {
+                matmuls.push(Matmul::new(gpu, tensor.format));
             }
         }
-        let mut experts: Vec<((Format, Format), Experts)> = Vec::new();
+        let mut experts: Vec<Experts> = Vec::new();
         for layer in &inventory.layers {
             let formats @ (gate_up, down) = expert_formats(layer);
-            if !experts.iter().any(|(known, _)| *known == formats) {
-                experts.push((formats, Experts::new(gpu, gate_up, down)));
+            if !experts.iter().any(|known| known.formats() == formats) {
+                experts.push(Experts::new(gpu, gate_up, down));
             }
         }
         Self {
@@ -63,23 +68,36 @@ impl Kernels {
             router: Router::new(gpu),
             experts,
             sample: Sample::new(gpu),
+            cache,
+            repack: Rc::new(RepackKernels::new(gpu, &inventory.gpu_formats())),
         }
     }
 
+    /// Runs known vectors through all of them, as this model will use them.
+    pub async fn self_check(&self, gpu: &Gpu, config: &ModelConfig, plan: &MemoryPlan) -> Result<Report, GpuError> {
+        let mut check = SelfCheck::new(gpu, plan.kv_capacity - 1);
+        check.repack(&self.repack);
+        check.rms_norm(&self.rms_norm);
+        for matmul in &self.matmuls {
+            check.matmul(matmul, &self.repack);
+        }
+        check.rope(&self.rope, self.cache, &config.yarn);
+        check.attention(&self.attention, self.cache, config.query_heads / config.kv_heads);
+        check.router(&self.router, config.experts, config.experts_per_token);
+        for experts in &self.experts {
+            check.experts(experts, &self.repack);
+        }
+        check.sample(&self.sample);
+        check.run().await
+    }
+
     fn matmul(&self, format: Format) -> &Matmul {
-        self.matmuls
-            .iter()
-            .find(|(known, _)| *known == format)
-            .map(|(_, matmul)| matmul)
-            .expect("compiled for every format of the file")
+        self.matmuls.iter().find(|known| known.format() == format).expect("compiled for every format of the file")
     }
 
     fn experts(&self, slot: &SlotLayout) -> &Experts {
-        self.experts
-            .iter()
-            .find(|(known, _)| *known == (slot.gate_up.format, slot.down.format))
-            .map(|(_, experts)| experts)
-            .expect("compiled for every pair of formats of the file")
+        let formats = (slot.gate_up.format, slot.down.format);
+        self.experts.iter().find(|known| known.formats() == formats).expect("compiled for every pair of the file")
     }
 }
 

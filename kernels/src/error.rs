@@ -18,8 +18,25 @@ pub enum GpuError {
     Internal { detail: String },
     #[error("the GPU device was lost ({reason}): {detail}")]
     DeviceLost { reason: String, detail: String },
+    #[error("{0}")]
+    Wrong(Box<WrongResult>),
     #[error("reading back from the GPU failed: {detail}")]
     ReadBack { detail: String },
+}
+
+/// A kernel that does not compute what it must on this adapter.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[error(
+    "the GPU {adapter} computes wrongly: {kernel} gives {got} as value {index} of its {what}, expected is {expected}"
+)]
+pub struct WrongResult {
+    pub adapter: String,
+    pub kernel: String,
+    /// Which of the kernel's results.
+    pub what: &'static str,
+    pub index: usize,
+    pub expected: String,
+    pub got: String,
 }
 
 impl GpuError {
@@ -34,6 +51,9 @@ impl GpuError {
                 "Close other programs that use the GPU, choose a shorter context, or give the experts less memory so that they are paged."
             }
             Self::DeviceLost { .. } => "Load the model again. If it happens again, update the GPU driver.",
+            Self::Wrong(_) => {
+                "Nothing was run, since answers could not be trusted. Update the browser and the GPU driver, or use another GPU; please report it with the event log."
+            }
             Self::Validation { .. } | Self::Internal { .. } | Self::ReadBack { .. } => {
                 "This is a fault of this program or of the GPU driver; please report it with the event log."
             }

@@ -119,6 +119,7 @@ pub const COMBINE_ACCESSES: [Access; 6] =
 
 /// The compiled kernels.
 pub struct Experts {
+    formats: (Format, Format),
     gate_up: Kernel,
     down: Kernel,
     combine: Kernel,
@@ -141,10 +142,16 @@ pub struct Buffers<'a> {
 impl Experts {
     pub fn new(gpu: &Gpu, gate_up: Format, down: Format) -> Self {
         Self {
+            formats: (gate_up, down),
             gate_up: Kernel::by_rows(gpu, "experts_gate_up", &sources::experts_gate_up(gate_up), &ACCESSES),
             down: Kernel::by_rows(gpu, "experts_down", &sources::experts_down(down), &ACCESSES),
             combine: Kernel::new(gpu, "experts_combine", &sources::experts_combine(), &COMBINE_ACCESSES),
         }
+    }
+
+    /// Of gate and up, and of down.
+    pub fn formats(&self) -> (Format, Format) {
+        self.formats
     }
 
     /// Gate and up of the experts in `arena`.

@@ -1,5 +1,6 @@
 //! The device, and everything created on it, counted at the calls themselves.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -45,6 +46,8 @@ pub struct Limits {
 pub struct Adapter {
     pub name: String,
     pub backend: String,
+    /// Tells adapters and drivers apart, as far as the platform does.
+    pub identity: String,
     /// A software adapter: right, but slow.
     pub software: bool,
     /// Features that the adapter has and faster tiers could use; the baseline tier asks for none.
@@ -138,6 +141,7 @@ pub struct Gpu {
     lanes_per_row: u32,
     counts: Rc<Counts>,
     fault: Arc<Mutex<Option<GpuError>>>,
+    pipelines_hash: Cell<u64>,
     testbed: Option<Rc<Testbed>>,
 }
 
@@ -171,6 +175,7 @@ impl Gpu {
             .await
             .map_err(|error| GpuError::NoDevice { adapter: info.name.clone(), detail: error.to_string() })?;
 
+        let details = platform::adapter_details(&device, &info);
         let fault = Arc::new(Mutex::new(None));
         watch(&device, &fault);
         let counts = Rc::new(Counts::default());
@@ -190,7 +195,8 @@ impl Gpu {
         };
         Ok(Self {
             adapter: Adapter {
-                name: display_name(&info),
+                name: display_name(&info, &details),
+                identity: format!("{} / {details} / {:?}", info.name, info.backend),
                 backend: format!("{:?}", info.backend),
                 software: is_software(&info),
                 features: KERNEL_FEATURES
@@ -206,6 +212,7 @@ impl Gpu {
             lanes_per_row: options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 }),
             counts,
             fault,
+            pipelines_hash: Cell::new(0),
             testbed: options.testbed.clone(),
         })
     }
@@ -226,6 +233,11 @@ impl Gpu {
     /// Rows that a workgroup of those kernels computes.
     pub fn rows_per_group(&self) -> u32 {
         ROW_KERNEL_LANES / self.lanes_per_row
+    }
+
+    /// A number that differs when anything that was compiled here differs: sources or constants.
+    pub fn pipelines_hash(&self) -> u64 {
+        self.pipelines_hash.get()
     }
 
     pub fn device(&self) -> &wgpu::Device {
@@ -326,9 +338,15 @@ impl Gpu {
         layout: &wgpu::BindGroupLayout,
         constants: &[(&str, f64)],
     ) -> wgpu::ComputePipeline {
+        let source = match &self.testbed {
+            Some(testbed) => testbed.altered(label, source),
+            None => Cow::Borrowed(source),
+        };
+        // A sum, so that the order does not matter.
+        self.pipelines_hash.set(self.pipelines_hash.get().wrapping_add(pipeline_hash(label, &source, constants)));
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(label),
-            source: wgpu::ShaderSource::Wgsl(source.into()),
+            source: wgpu::ShaderSource::Wgsl(source),
         });
         let pipeline_layout = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: Some(label),
@@ -482,13 +500,20 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
     });
 }
 
-fn display_name(info: &wgpu::AdapterInfo) -> String {
-    match (info.name.is_empty(), info.driver.is_empty()) {
+fn display_name(info: &wgpu::AdapterInfo, details: &str) -> String {
+    match (info.name.is_empty(), details.is_empty()) {
         (false, _) => info.name.clone(),
-        (true, false) => info.driver.clone(),
+        (true, false) => details.to_owned(),
         // Browsers may withhold the name.
         (true, true) => "WebGPU adapter (name withheld by the browser)".into(),
     }
+}
+
+/// FNV-1a (Fowler, Noll and Vo), 64 bits: the same in every build, which the standard library's hashes need not be.
+fn pipeline_hash(label: &str, source: &str, constants: &[(&str, f64)]) -> u64 {
+    let constants = constants.iter().flat_map(|(name, value)| name.bytes().chain(value.to_bits().to_le_bytes()));
+    let bytes = label.bytes().chain(source.bytes()).chain(constants);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// True for adapters that compute on the CPU: right, but slow.

@@ -22,12 +22,13 @@ pub mod rms_norm;
 pub mod rope;
 pub mod router;
 pub mod sample;
+pub mod self_check;
 pub mod sources;
 pub mod step;
 pub mod testbed;
 pub mod weights;
 
-pub use error::GpuError;
+pub use error::{GpuError, WrongResult};
 pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits};
 pub use launch::{Extent, Kernel, Launch};
 pub use step::{Status, Step};

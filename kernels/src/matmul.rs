@@ -75,6 +75,11 @@ impl Matmul {
         Self { kernel, format }
     }
 
+    /// Of the weights it multiplies with.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// The launch for one shard of a matrix.
     pub fn launch(&self, gpu: &Gpu, shard: &Shard, buffers: &Buffers<'_>, target: Target) -> Launch {
         assert_eq!(shard.layout.format, self.format, "kernel and weights differ in format");

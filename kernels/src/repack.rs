@@ -1,6 +1,8 @@
 //! From the file's blocks to aligned planes, on the GPU: the bytes go from the source straight to a staging buffer, and
 //! no weight passes through the CPU's arithmetic or the wasm heap.
 
+use std::rc::Rc;
+
 use bytemuck::{Pod, Zeroable};
 
 use crate::format::Format;
@@ -44,10 +46,15 @@ pub struct Destination<'a> {
     pub row_step: u64,
 }
 
-/// The kernels compiled for some formats, and the staging buffer that pieces pass through.
-pub struct Repack {
+/// The kernels compiled for some formats.
+pub struct RepackKernels {
     layout: wgpu::BindGroupLayout,
     pipelines: Vec<(Format, wgpu::ComputePipeline)>,
+}
+
+/// Compiled kernels, and the staging buffer that pieces pass through.
+pub struct Repack {
+    kernels: Rc<RepackKernels>,
     staging: GpuBuffer,
     params: GpuBuffer,
 }
@@ -61,11 +68,25 @@ fn blocks_per_thread(format: Format) -> u64 {
     }
 }
 
-impl Repack {
+impl Params {
+    /// For a piece of `rows` rows that goes to `destination`.
+    pub fn new(rows: u64, destination: &Destination<'_>) -> Self {
+        let (base, planes) = (destination.planes_offset_bytes, &destination.planes);
+        Self {
+            rows: rows as u32,
+            file_blocks_per_row: planes.file_blocks_per_row() as u32,
+            first_row: destination.first_row as u32,
+            row_step: destination.row_step as u32,
+            codes_base: (base / 4) as u32,
+            scales_base: ((base + planes.scales_offset_bytes()) / 4) as u32,
+            padding: [0; 2],
+        }
+    }
+}
+
+impl RepackKernels {
     /// `formats`: those of the pieces that will come; the ones used as they are in the file need no kernel and are ignored.
-    /// `piece_bytes`: the largest piece that will be passed through, at most [`MAX_PIECE_BYTES`].
-    pub fn new(gpu: &Gpu, formats: &[Format], piece_bytes: u64) -> Self {
-        assert!(piece_bytes <= MAX_PIECE_BYTES, "pieces of {piece_bytes} bytes do not fit one dispatch");
+    pub fn new(gpu: &Gpu, formats: &[Format]) -> Self {
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
         let source = sources::repack();
         let pipeline = |format: Format| {
@@ -84,11 +105,53 @@ impl Repack {
                 pipelines.push((format, pipeline(format)));
             }
         }
+        Self { layout, pipelines }
+    }
+
+    /// What was compiled.
+    pub fn formats(&self) -> impl Iterator<Item = Format> {
+        self.pipelines.iter().map(|(format, _)| *format)
+    }
+
+    /// Records the repacking of `rows` rows that lie at the start of `raw`; `params` holds their [`Params`].
+    pub(crate) fn record(
+        &self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        [params, raw]: [&GpuBuffer; 2],
+        rows: u64,
+        destination: &Destination<'_>,
+    ) {
+        let planes = &destination.planes;
+        let (_, pipeline) = self
+            .pipelines
+            .iter()
+            .find(|(format, _)| *format == planes.format)
+            .expect("compiled for every format of the file that is repacked");
+        let resources = [params.whole(), raw.whole(), destination.buffer.whole()];
+        let bind_group = gpu.bind_group("repack", &self.layout, &resources);
+        let threads = rows * planes.file_blocks_per_row().div_ceil(blocks_per_thread(planes.format));
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, &bind_group, &[]);
+        pass.dispatch_workgroups(threads.div_ceil(64) as u32, 1, 1);
+        gpu.count_dispatches(1);
+    }
+}
+
+impl Repack {
+    /// With kernels for `formats` of its own; see [`Repack::with`].
+    pub fn new(gpu: &Gpu, formats: &[Format], piece_bytes: u64) -> Self {
+        Self::with(gpu, Rc::new(RepackKernels::new(gpu, formats)), piece_bytes)
+    }
+
+    /// `piece_bytes`: the largest piece that will be passed through, at most [`MAX_PIECE_BYTES`].
+    pub fn with(gpu: &Gpu, kernels: Rc<RepackKernels>, piece_bytes: u64) -> Self {
+        assert!(piece_bytes <= MAX_PIECE_BYTES, "pieces of {piece_bytes} bytes do not fit one dispatch");
         Self {
-            pipelines,
+            kernels,
             staging: gpu.storage("staging", staging_bytes(piece_bytes)),
             params: gpu.uniform("repack", &Params::zeroed()),
-            layout,
         }
     }
 
@@ -105,40 +168,9 @@ impl Repack {
     /// Submits the repacking of the `rows` that were just written to [`Repack::staging`]. Later writes to the staging
     /// buffer are ordered after it by the queue.
     pub fn submit(&self, gpu: &Gpu, rows: u64, destination: &Destination<'_>) {
-        let planes = &destination.planes;
-        let (_, pipeline) = self
-            .pipelines
-            .iter()
-            .find(|(format, _)| *format == planes.format)
-            .expect("compiled for every format of the file that is repacked");
-        let base = destination.planes_offset_bytes;
-        gpu.write(
-            &self.params,
-            0,
-            bytemuck::bytes_of(&Params {
-                rows: rows as u32,
-                file_blocks_per_row: planes.file_blocks_per_row() as u32,
-                first_row: destination.first_row as u32,
-                row_step: destination.row_step as u32,
-                codes_base: (base / 4) as u32,
-                scales_base: ((base + planes.scales_offset_bytes()) / 4) as u32,
-                padding: [0; 2],
-            }),
-        );
-        let bind_group = gpu.bind_group(
-            "repack",
-            &self.layout,
-            &[self.params.whole(), self.staging.whole(), destination.buffer.whole()],
-        );
-        let threads = rows * planes.file_blocks_per_row().div_ceil(blocks_per_thread(planes.format));
+        gpu.write(&self.params, 0, bytemuck::bytes_of(&Params::new(rows, destination)));
         let mut encoder = gpu.encoder("repack");
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            pass.set_pipeline(pipeline);
-            pass.set_bind_group(0, &bind_group, &[]);
-            pass.dispatch_workgroups(threads.div_ceil(64) as u32, 1, 1);
-        }
-        gpu.count_dispatches(1);
+        self.kernels.record(gpu, &mut encoder, [&self.params, &self.staging], rows, destination);
         gpu.submit(encoder);
     }
 }

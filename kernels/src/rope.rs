@@ -62,9 +62,14 @@ impl Yarn {
 
     /// `[positions, 32]` pairs of cos and sin; angles in F64, so that position 131071 is as exact as position 1.
     pub fn table(&self, positions: usize) -> Vec<[f32; 2]> {
+        self.rows(0..positions)
+    }
+
+    /// A part of the table.
+    pub fn rows(&self, positions: std::ops::Range<usize>) -> Vec<[f32; 2]> {
         let frequencies = self.inverse_frequencies();
         let concentration = self.concentration();
-        (0..positions)
+        positions
             .flat_map(|position| {
                 frequencies.map(|frequency| {
                     let (sin, cos) = (position as f64 * frequency).sin_cos();

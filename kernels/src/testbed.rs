@@ -1,14 +1,26 @@
 //! How tests get hold of devices that are opened deep inside: to make them fail, and to see what they still hold.
 
+use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::gpu::Counts;
 
+/// Text of a kernel that is replaced before it is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShaderFault {
+    /// Label of the pipelines.
+    pub kernel: &'static str,
+    /// Must occur in at least one of them.
+    pub from: &'static str,
+    pub to: &'static str,
+}
+
 /// Follows every device that is opened with it in [`crate::GpuOptions`]. Does nothing until it is told to.
 #[derive(Default)]
 pub struct Testbed {
     memory_bytes: Cell<Option<u64>>,
+    shader_fault: Cell<Option<ShaderFault>>,
     devices: RefCell<Vec<Rc<Counts>>>,
 }
 
@@ -16,6 +28,11 @@ impl Testbed {
     /// Probed allocations fail beyond this, as on a GPU that has no more memory.
     pub fn limit_memory(&self, bytes: u64) {
         self.memory_bytes.set(Some(bytes));
+    }
+
+    /// Compiles a wrong kernel from now on, as a wrong compiler would.
+    pub fn break_shader(&self, fault: ShaderFault) {
+        self.shader_fault.set(Some(fault));
     }
 
     /// Bytes of the buffers that are alive on all devices together.
@@ -30,6 +47,13 @@ impl Testbed {
 
     pub(crate) fn opened(&self, counts: &Rc<Counts>) {
         self.devices.borrow_mut().push(Rc::clone(counts));
+    }
+
+    pub(crate) fn altered<'a>(&self, label: &str, source: &'a str) -> Cow<'a, str> {
+        match self.shader_fault.get() {
+            Some(fault) if fault.kernel == label => Cow::Owned(source.replace(fault.from, fault.to)),
+            _ => Cow::Borrowed(source),
+        }
     }
 
     pub(crate) fn refuses(&self, allocated_bytes: u64) -> bool {

@@ -21,6 +21,8 @@ pub enum Event {
     Model(ModelInfo),
     /// Where everything will go, worked out from the header and the granted limits alone.
     Plan(MemoryPlan),
+    /// Every kernel gave what it must, on this adapter.
+    SelfCheck(SelfCheck),
     /// Progress of fetching weights (and, before that, of the header).
     Fetch {
         /// Bytes received so far.
@@ -222,6 +224,19 @@ pub struct MemoryPlan {
     pub paged: bool,
 }
 
+/// Known vectors through the kernels of the model that is loaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelfCheck {
+    /// Kernels that were run; 0 when the host remembered that this build passed on this adapter.
+    pub kernels: u32,
+    pub remembered: bool,
+    pub elapsed_ms: f64,
+    /// Largest difference from the reference, relative to the root mean square of its result; `None` when nothing was run.
+    pub worst_error: Option<f64>,
+    /// Where that was.
+    pub worst_kernel: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenInfo {
     /// Position among the generated tokens, from 0.
@@ -337,6 +352,8 @@ pub enum FailureKind {
     Model,
     /// Not enough GPU memory.
     Memory,
+    /// The GPU or its driver computes wrongly: nothing was run.
+    WrongResults,
     /// The prompt or an option cannot be used.
     Request,
     /// The GPU went away or refused work.

@@ -11,7 +11,7 @@ mod stage;
 pub use command::{Attention, Command, Effort, LoadOptions, ModelLocation, Prompt, Sampling};
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, NextAttempt,
-    TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use stage::{Stage, StageStatus};
 

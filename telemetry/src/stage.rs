@@ -18,6 +18,8 @@ pub enum Stage {
     Tokenizer,
     /// Compile every kernel.
     Kernels,
+    /// Run known vectors through every kernel and compare with what they must give.
+    SelfCheck,
     /// Allocate GPU memory.
     GpuMemory,
     /// Fetch weights and put them on the GPU.
@@ -31,13 +33,14 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const LOAD: [Stage; 8] = [
+    pub const LOAD: [Stage; 9] = [
         Stage::GpuDevice,
         Stage::RangeCheck,
         Stage::GgufHeader,
         Stage::MemoryPlan,
         Stage::Tokenizer,
         Stage::Kernels,
+        Stage::SelfCheck,
         Stage::GpuMemory,
         Stage::WeightsFetch,
     ];

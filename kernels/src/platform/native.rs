@@ -7,3 +7,9 @@ pub(crate) fn backends() -> wgpu::Backends {
 pub(crate) fn drive_callbacks(device: &wgpu::Device) -> Result<(), String> {
     device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()).map_err(|error| error.to_string())
 }
+
+/// Vendor, device and driver, in words.
+pub(crate) fn adapter_details(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> String {
+    let driver = [info.driver.as_str(), &info.driver_info].join(" ");
+    format!("{:04x}:{:04x} {}", info.vendor, info.device, driver.trim())
+}

@@ -15,6 +15,7 @@ pub fn stage_name(stage: Stage) -> &'static str {
         Stage::Tokenizer => "Tokenizer",
         Stage::MemoryPlan => "Memory plan",
         Stage::Kernels => "Kernels",
+        Stage::SelfCheck => "Self-check",
         Stage::GpuMemory => "GPU memory",
         Stage::WeightsFetch => "Weights",
         Stage::PromptEncode => "Prompt",
@@ -100,6 +101,7 @@ fn loading_sentence(state: &State) -> String {
         (Some(Stage::Tokenizer), _) => "Building the tokenizer.".to_owned(),
         (Some(Stage::MemoryPlan), _) => "Working out what goes where in GPU memory.".to_owned(),
         (Some(Stage::Kernels), _) => "Compiling the GPU kernels.".to_owned(),
+        (Some(Stage::SelfCheck), _) => "Checking that this GPU computes what it should.".to_owned(),
         (Some(Stage::GpuMemory), _) => "Allocating GPU memory.".to_owned(),
         _ => "Loading the model.".to_owned(),
     }
@@ -144,6 +146,12 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Model(model) => ("model", format!("{} · {} · {} layers", model.name, model.architecture, model.layers)),
         Event::Plan(plan) => {
             ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
+        }
+        Event::SelfCheck(check) if check.remembered => ("check", "passed before on this adapter".to_owned()),
+        Event::SelfCheck(check) => {
+            let worst = check.worst_error.map_or(format::NOT_MEASURED.to_owned(), |error| format!("{error:.1e}"));
+            let elapsed = format::milliseconds(Some(check.elapsed_ms));
+            ("check", format!("{} kernels right in {elapsed} · worst error {worst}", check.kernels))
         }
         Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, .. } => {
             let received = wire_bytes.map(|wire| format!(" · {} received", bytes(wire))).unwrap_or_default();

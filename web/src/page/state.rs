@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use gptoss_telemetry::{
     AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
-    Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
+    SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
 /// What the page as a whole is doing; `data-state` on the body.
@@ -160,6 +160,7 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    pub self_check: Option<SelfCheck>,
     pub fetch: Option<FetchProgress>,
     pub tensors: Vec<ArrivedTensor>,
     pub tensor_count: Option<u32>,
@@ -271,6 +272,7 @@ impl State {
             Event::Adapter(adapter) => self.adapter = Some(adapter.clone()),
             Event::Model(model) => self.model = Some(model.clone()),
             Event::Plan(plan) => self.plan = Some(plan.clone()),
+            Event::SelfCheck(check) => self.self_check = Some(check.clone()),
             Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
                     fetched_bytes: *fetched_bytes,

@@ -427,6 +427,7 @@ fn failure_title(kind: FailureKind) -> &'static str {
         FailureKind::File => "The file is damaged",
         FailureKind::Model => "This model does not run here",
         FailureKind::Memory => "Not enough GPU memory",
+        FailureKind::WrongResults => "This GPU computes wrongly",
         FailureKind::Request => "This cannot be done as asked",
         FailureKind::DeviceLost => "The GPU went away",
         FailureKind::Internal => "A fault of this program",

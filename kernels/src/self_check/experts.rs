@@ -1,0 +1,244 @@
+//! Checks of the router and of the experts.
+
+use std::rc::Rc;
+
+use super::dense::whole_blocks;
+use super::{SelfCheck, UNTOUCHED, Want};
+use crate::experts::{self, Arena, Experts, Shape, SlotLayout, swiglu_reference};
+use crate::format::Format;
+use crate::gpu::GpuBuffer;
+use crate::repack::{Destination, RepackKernels};
+use crate::router::{self, MISS, Route, Router};
+use crate::step::{Status, Step};
+
+/// Of the router's input.
+const COLUMNS: usize = 64;
+/// Two choices whose logits are nearer than this may change places by rounding.
+const CLEAR: f64 = 1e-3;
+
+const LAYERS: u32 = 2;
+const LAYER: u32 = 1;
+const EXPERTS: usize = 5;
+/// By slot: which expert is there. Experts 1 and 2 are nowhere.
+const RESIDENT: [usize; 3] = [4, 0, 3];
+/// Slots of each arena.
+const ARENAS: [u32; 2] = [2, 1];
+const CHOICES: usize = 3;
+const ROUTES: [(u32, f32); 9] =
+    [(4, 0.5), (0, 0.3), (3, 0.2), (3, 0.6), (4, 0.25), (0, 0.15), (1, 0.4), (0, 0.35), (3, 0.25)];
+/// Of which the last one misses an expert.
+const TOKENS: usize = ROUTES.len() / CHOICES;
+
+/// One expert as in the file, and decoded.
+struct Expert {
+    /// Gate, up, down.
+    bytes: [Vec<u8>; 3],
+    weights: [Vec<f32>; 3],
+}
+
+/// Input of a router whose choices do not hang on rounding.
+struct Routing {
+    x: Vec<f32>,
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    /// Of all tokens.
+    routes: Vec<Route>,
+}
+
+impl SelfCheck<'_> {
+    /// With as many experts and choices as the model has: the order of the best, their weights, which of them are missing.
+    pub fn router(&mut self, kernel: &Router, experts: u32, experts_per_token: u32) {
+        let Routing { x, weight, bias, routes } = self.routing(experts as usize, experts_per_token as usize);
+        let absent = routes[0].expert;
+        let slot = |entry: u32| if entry % experts == absent { MISS } else { entry % experts };
+        let page_table: Vec<u32> = (0..LAYERS * experts).map(slot).collect();
+        let mut last_used = vec![0; page_table.len()];
+        for route in &routes {
+            last_used[(LAYER * experts + route.expert) as usize] = self.step.stamp;
+        }
+        let misses = routes.iter().filter(|route| route.expert == absent).count() as u32;
+        let mut status = Status { halt_layer: LAYER, hits: routes.len() as u32 - misses, misses, ..Status::running() };
+        status.missed[(absent / 32) as usize] = 1 << (absent % 32);
+
+        let (x, weight, bias) = (self.storage(&x), self.storage(&weight), self.storage(&bias));
+        let (page_table, used) = (self.storage(&page_table), self.storage(&vec![0u32; last_used.len()]));
+        let chosen = self.output(2 * routes.len());
+        let status_buffer = self.keep(self.gpu.storage_from("status", &[Status::running()]));
+        let buffers = router::Buffers {
+            step: &self.step_buffer,
+            x: &x,
+            weight: &weight,
+            bias: &bias,
+            routes: &chosen,
+            page_table: &page_table,
+            last_used: &used,
+            status: &status_buffer,
+        };
+        let params = router::Params { columns: COLUMNS as u32, experts, experts_per_token, layer: LAYER };
+        let launch = kernel.launch(self.gpu, &buffers, params);
+        self.record(self.step, vec![launch]);
+        self.expect("router", "choices", &chosen, Want::Routes(routes));
+        self.expect("router", "last uses", &used, Want::Exact(last_used));
+        self.expect("router", "status", &status_buffer, Want::Exact(bytemuck::cast_slice(&[status]).to_vec()));
+    }
+
+    /// Two experts are equal and often chosen: the one with the lower number comes first.
+    fn routing(&mut self, experts: usize, choices: usize) -> Routing {
+        loop {
+            let x = self.random.normals(self.step.tokens as usize * COLUMNS, 1.0);
+            let mut weight = self.random.normals(experts * COLUMNS, 0.2);
+            let mut bias = self.random.normals(experts, 0.5);
+            if experts > 1 {
+                weight.copy_within(..COLUMNS, (experts - 1) * COLUMNS);
+                (bias[0], bias[experts - 1]) = (2.0, 2.0);
+            }
+            let mut clear = true;
+            let mut routes = Vec::new();
+            for x in x.chunks_exact(COLUMNS) {
+                // All in order, to see how far the last choice is from the next.
+                let all = router::reference(x, &weight, &bias, experts);
+                let total: f64 = all[..choices].iter().map(|route| f64::from(route.weight)).sum();
+                clear &= all.windows(2).take(choices).all(|pair| {
+                    let equal = [pair[0].expert, pair[1].expert] == [0, experts as u32 - 1];
+                    equal || f64::from(pair[0].weight / pair[1].weight).ln() > CLEAR
+                });
+                let weighed = |route: &Route| Route { weight: (f64::from(route.weight) / total) as f32, ..*route };
+                routes.extend(all[..choices].iter().map(weighed));
+            }
+            if clear {
+                return Routing { x, weight, bias, routes };
+            }
+        }
+    }
+
+    /// Experts in two arenas, one of them missing; then the sum of their results.
+    pub fn experts(&mut self, kernel: &Experts, repack: &RepackKernels) {
+        let formats = kernel.formats();
+        let (hidden, ff) = (whole_blocks(formats.0, 288), whole_blocks(formats.1, 96));
+        let slot = SlotLayout::new(formats.0, formats.1, hidden as u64, ff as u64);
+        let all: Vec<Expert> = (0..EXPERTS).map(|_| self.expert(formats, hidden, ff)).collect();
+        let arenas = self.arenas(repack, &slot, &all);
+        // So large that the clamps of SwiGLU matter.
+        let biases = [self.random.normals(2 * EXPERTS * ff, 4.0), self.random.normals(EXPERTS * hidden, 1.0)].concat();
+        let x = self.random.normals(TOKENS * hidden, 1.0);
+        let residual = self.random.normals(TOKENS * hidden, 1.0);
+        let (h, y) = results(&all, &biases, &x, hidden, ff);
+
+        let mut page_table = vec![MISS; LAYERS as usize * EXPERTS];
+        for (slot, expert) in RESIDENT.into_iter().enumerate() {
+            page_table[LAYER as usize * EXPERTS + expert] = slot as u32;
+        }
+        let routes = ROUTES.map(|(expert, weight)| Route { expert, weight });
+        let step = Step { tokens: TOKENS as u32, ..self.step };
+        // The token that misses an expert is not combined.
+        let whole = Step { tokens: TOKENS as u32 - 1, ..self.step };
+        let (step_buffer, whole_buffer) = (self.batch(step), self.batch(whole));
+        let (h_buffer, y_buffer) = (self.output(h.len()), self.output(y.len()));
+        let sums = self.storage(&residual);
+        let running = Rc::clone(&self.running);
+        let mut buffers = experts::Buffers {
+            step: &step_buffer,
+            x: &self.storage(&x),
+            biases: &self.storage(&biases),
+            h: &h_buffer,
+            y: &y_buffer,
+            residual: &sums,
+            routes: &self.storage(&routes),
+            page_table: &self.storage(&page_table),
+            status: &running,
+        };
+        let shape = Shape {
+            layer: LAYER,
+            hidden: hidden as u32,
+            ff: ff as u32,
+            experts: EXPERTS as u32,
+            experts_per_token: CHOICES as u32,
+        };
+        let gate_up = arenas.iter().map(|arena| kernel.launch_gate_up(self.gpu, arena, &slot, &buffers, shape));
+        let down = arenas.iter().map(|arena| kernel.launch_down(self.gpu, arena, &slot, &buffers, shape));
+        let launches = gate_up.chain(down).collect();
+        self.record(step, launches);
+        buffers.step = &whole_buffer;
+        let combine = kernel.launch_combine(self.gpu, &buffers, shape);
+        self.record(whole, vec![combine]);
+
+        let combined = combined(&residual, &y, hidden);
+        self.expect(&format!("experts_gate_up {}", formats.0.name()), "h", &h_buffer, Want::Close(h));
+        self.expect(&format!("experts_down {}", formats.1.name()), "y", &y_buffer, Want::Close(y));
+        self.expect("experts_combine", "residual", &sums, Want::Close(combined));
+    }
+
+    fn expert(&mut self, formats: (Format, Format), hidden: usize, ff: usize) -> Expert {
+        let gate = self.random.weights(formats.0, ff, hidden);
+        let up = self.random.weights(formats.0, ff, hidden);
+        let down = self.random.weights(formats.1, hidden, ff);
+        let weights = [formats.0.decode(&gate), formats.0.decode(&up), formats.1.decode(&down)];
+        Expert { bytes: [gate, up, down], weights }
+    }
+
+    /// Filled as the loader does it: gate and up rows interleave.
+    fn arenas(&mut self, repack: &RepackKernels, slot: &SlotLayout, all: &[Expert]) -> Vec<Arena> {
+        let mut first_slot = 0;
+        ARENAS
+            .into_iter()
+            .map(|slots| {
+                let buffer = self.keep(self.gpu.storage("self-check", u64::from(slots) * slot.slot_bytes));
+                for index in 0..slots {
+                    let expert = &all[RESIDENT[(first_slot + index) as usize]];
+                    let start = u64::from(index) * slot.slot_bytes;
+                    for (part, bytes) in expert.bytes.iter().enumerate() {
+                        let (offset_bytes, planes, first_row, row_step) = match part {
+                            2 => (slot.down_offset_bytes, slot.down, 0, 1),
+                            gate_or_up => (0, slot.gate_up, gate_or_up as u64, 2),
+                        };
+                        let planes_offset_bytes = start + offset_bytes;
+                        let buffer: &GpuBuffer = &buffer;
+                        let place = Destination { buffer, planes_offset_bytes, planes, first_row, row_step };
+                        self.upload(repack, bytes, &place);
+                    }
+                }
+                let arena = Arena { buffer, first_slot, slots };
+                first_slot += slots;
+                arena
+            })
+            .collect()
+    }
+}
+
+/// What every pair's hidden state and result should be; of an expert that is missing, what was there before.
+fn results(all: &[Expert], biases: &[f32], x: &[f32], hidden: usize, ff: usize) -> (Vec<f32>, Vec<f32>) {
+    let project = |matrix: &[f32], bias: &[f32], input: &[f64]| -> Vec<f64> {
+        let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
+        matrix.chunks_exact(input.len()).zip(bias).map(|(row, &bias)| dot(row) + f64::from(bias)).collect()
+    };
+    let (mut h, mut y) = (Vec::new(), Vec::new());
+    for (pair, (expert, _)) in ROUTES.into_iter().enumerate() {
+        let expert = expert as usize;
+        if !RESIDENT.contains(&expert) {
+            h.extend(vec![UNTOUCHED; ff]);
+            y.extend(vec![UNTOUCHED; hidden]);
+            continue;
+        }
+        let [gate, up, down] = &all[expert].weights;
+        let input: Vec<f64> = x[pair / CHOICES * hidden..][..hidden].iter().map(|&x| f64::from(x)).collect();
+        let gate = project(gate, &biases[expert * ff..], &input);
+        let up = project(up, &biases[(EXPERTS + expert) * ff..], &input);
+        let inner: Vec<f64> = gate.iter().zip(&up).map(|(&gate, &up)| swiglu_reference(gate, up)).collect();
+        let outer = project(down, &biases[2 * EXPERTS * ff + expert * hidden..], &inner);
+        h.extend(inner.iter().map(|&value| value as f32));
+        y.extend(outer.iter().map(|&value| value as f32));
+    }
+    (h, y)
+}
+
+/// The residual after the weighted results were added; the last token's stays as it was.
+fn combined(residual: &[f32], y: &[f32], hidden: usize) -> Vec<f32> {
+    let mut sums = residual.to_vec();
+    for (pair, (_, weight)) in ROUTES.into_iter().enumerate().take((TOKENS - 1) * CHOICES) {
+        let row = &mut sums[pair / CHOICES * hidden..][..hidden];
+        for (sum, &value) in row.iter_mut().zip(&y[pair * hidden..]) {
+            *sum += weight * value;
+        }
+    }
+    sums
+}

@@ -1,0 +1,116 @@
+//! Inputs of the checks: the same on every machine.
+
+use half::{bf16, f16};
+
+use crate::format::Format;
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+pub struct Random(pub u64);
+
+impl Random {
+    fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// In [0, 1).
+    fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// About normal: the sum of twelve uniform values has variance 1.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
+    }
+
+    /// `count` values of standard deviation `deviation`.
+    pub fn normals(&mut self, count: usize, deviation: f64) -> Vec<f32> {
+        (0..count).map(|_| (self.normal() * deviation) as f32).collect()
+    }
+
+    /// Rows of a weight file, `rows × columns`, of a size that makes a dot product with normal values about 1. In the
+    /// quantised formats every code appears at every place of a block, and scales have either sign where there is one.
+    pub fn weights(&mut self, format: Format, rows: usize, columns: usize) -> Vec<u8> {
+        let deviation = 1.0 / (columns as f64).sqrt();
+        let count = rows * columns;
+        match format {
+            Format::F32 => self.normals(count, deviation).iter().flat_map(|value| value.to_le_bytes()).collect(),
+            Format::F16 => {
+                self.normals(count, deviation).iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect()
+            }
+            Format::Bf16 => {
+                self.normals(count, deviation).iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
+            }
+            _ => {
+                let blocks = count / format.block_weights() as usize;
+                (0..blocks).flat_map(|_| self.block(format, deviation)).collect()
+            }
+        }
+    }
+
+    /// Random bytes, with scales of the right size put in.
+    fn block(&mut self, format: Format, deviation: f64) -> Vec<u8> {
+        let mut bytes: Vec<u8> = (0..format.block_bytes()).map(|_| self.bits() as u8).collect();
+        // Standard deviation of a weight when the scale is 1, and the minimum that makes its mean 0.
+        let (of_codes, minimum) = match format {
+            Format::F32 | Format::F16 | Format::Bf16 => return bytes,
+            Format::Mxfp4 => {
+                let exponent = 126.0 + (deviation / 2.7).log2().round() + (self.unit() * 3.0).floor();
+                bytes[0] = exponent as u8;
+                return bytes;
+            }
+            Format::Q8_0 => (74.0, None),
+            Format::Q4_0 => (4.6, None),
+            Format::Q4_1 => (4.6, Some(-7.5)),
+            Format::Q5_0 => (9.2, None),
+            Format::Q5_1 => (9.2, Some(-15.5)),
+            Format::Iq4Nl => (70.0, None),
+            // Scales and minima of 0 to 63, apart from each other.
+            Format::Q4K => (250.0, Some(7.5)),
+            Format::Q5K => (500.0, Some(15.5)),
+            Format::Q6K => (74.0 * 18.5, None),
+        };
+        let sign = if self.unit() < 0.5 { 1.0 } else { -1.0 };
+        let scale = sign * (0.5 + self.unit()) * deviation / of_codes;
+        let scale_at = format.scales_at() as usize;
+        bytes[scale_at..scale_at + 2].copy_from_slice(&f16::from_f64(scale).to_le_bytes());
+        if let Some(mean) = minimum {
+            let minimum = f16::from_f64(scale * mean * (0.8 + 0.4 * self.unit()));
+            bytes[2..4].copy_from_slice(&minimum.to_le_bytes());
+        }
+        bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table with one wrong entry must not slip through.
+    #[test]
+    fn every_mxfp4_code_is_at_every_place() {
+        let bytes = Random(1).weights(Format::Mxfp4, 67, 288);
+        let mut seen = [[false; 16]; 32];
+        for block in bytes.chunks_exact(17) {
+            for (place, &byte) in block[1..].iter().enumerate() {
+                seen[place][usize::from(byte & 15)] = true;
+                seen[place + 16][usize::from(byte >> 4)] = true;
+            }
+        }
+        assert!(seen.iter().flatten().all(|&seen| seen), "{seen:?}");
+    }
+
+    #[test]
+    fn weights_have_the_size_they_should() {
+        for format in Format::ALL {
+            let columns = 288u64.next_multiple_of(format.block_weights()) as usize;
+            let weights = format.decode(&Random(7).weights(format, 67, columns));
+            let square = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / weights.len() as f64;
+            let relative = (square * columns as f64).sqrt();
+            assert!((0.5..2.0).contains(&relative), "{}: {relative}", format.name());
+        }
+    }
+}
