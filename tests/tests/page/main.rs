@@ -169,7 +169,8 @@ async fn another_origin_needs_no_preflight_and_sends_nothing_twice() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let case = case("reverse");
-    let page = session.open(&query_with(&host.url(), &case)).await;
+    // What is kept is fetched in whole chunks; `kept.rs` looks at those.
+    let page = session.open(&format!("store=no&{}", query_with(&host.url(), &case))).await;
     assert_answer(&load_and_answer(&page).await, &case);
     session.assert_quiet_console().await;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gptoss_telemetry::{Attention, Effort, LoadOptions, Prompt, Sampling};
+use gptoss_telemetry::{Attention, Effort, Keep, LoadOptions, Prompt, Sampling};
 
 /// One choice. Each is an input element and a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,10 +23,11 @@ pub enum Field {
     Attention,
     Kv,
     Yarn,
+    Store,
 }
 
 impl Field {
-    pub const ALL: [Field; 16] = [
+    pub const ALL: [Field; 17] = [
         Field::Gguf,
         Field::Prompt,
         Field::Instructions,
@@ -43,6 +44,7 @@ impl Field {
         Field::Attention,
         Field::Kv,
         Field::Yarn,
+        Field::Store,
     ];
 
     /// Name of the query parameter.
@@ -64,6 +66,7 @@ impl Field {
             Field::Attention => "attn",
             Field::Kv => "kv",
             Field::Yarn => "yarn",
+            Field::Store => "store",
         }
     }
 
@@ -86,6 +89,7 @@ impl Field {
             Field::Attention => "attention",
             Field::Kv => "kv",
             Field::Yarn => "yarn",
+            Field::Store => "store",
         }
     }
 
@@ -108,6 +112,7 @@ impl Field {
             Field::Attention => "Attention",
             Field::Kv => "KV format",
             Field::Yarn => "YaRN range",
+            Field::Store => "Keep in browser",
         }
     }
 }
@@ -148,6 +153,7 @@ impl Inputs {
             attention: reader.or_default(Field::Attention, parse_attention),
             kv_f32: reader.or_default(Field::Kv, parse_kv),
             yarn_truncate: reader.or_default(Field::Yarn, parse_yarn),
+            keep: reader.or_default(Field::Store, parse_store),
         };
         reader.finish(options)
     }
@@ -197,6 +203,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Attention => parse_attention(text).map(drop),
         Field::Kv => parse_kv(text).map(drop),
         Field::Yarn => parse_yarn(text).map(drop),
+        Field::Store => parse_store(text).map(drop),
     };
     result.map_err(|expected| field_error(field, text, &expected))
 }
@@ -320,6 +327,14 @@ fn parse_yarn(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_store(text: &str) -> Result<Keep, String> {
+    match text {
+        "yes" => Ok(Keep::Yes),
+        "no" => Ok(Keep::No),
+        _ => Err("yes (files from the network are kept for the next load) or no".to_owned()),
+    }
+}
+
 fn parse_effort(text: &str) -> Result<Effort, String> {
     match text {
         "low" => Ok(Effort::Low),
@@ -414,6 +429,7 @@ mod tests {
             (Field::Attention, "dense"),
             (Field::Kv, "f32"),
             (Field::Yarn, "truncate"),
+            (Field::Store, "no"),
         ]);
         let options = LoadOptions {
             layers: Some(0),
@@ -422,6 +438,7 @@ mod tests {
             attention: Attention::Dense,
             kv_f32: true,
             yarn_truncate: true,
+            keep: Keep::No,
         };
         assert_eq!(inputs.load_options().expect("good"), options);
         let prompt = Prompt {
@@ -448,7 +465,7 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 14] = [
+        let rows: [Row; 15] = [
             (
                 Field::Gguf,
                 &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
@@ -475,6 +492,7 @@ mod tests {
             (Field::Attention, &["full", "model", "dense"], &["", "0", "off", "sparse"]),
             (Field::Kv, &["f16", "f32"], &["", "f8", "16"]),
             (Field::Yarn, &["exact", "truncate"], &["", "on"]),
+            (Field::Store, &["yes", "no"], &["", "1", "maybe"]),
         ];
         let mut failures = Vec::new();
         for (field, good, bad) in rows {
