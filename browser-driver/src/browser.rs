@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use fantoccini::wd::WebDriverCompatibleCommand;
+use fantoccini::wd::{WebDriverCompatibleCommand, WindowHandle};
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde::Deserialize;
@@ -21,9 +21,24 @@ const POLL_PERIOD: Duration = Duration::from_millis(100);
 pub struct Browser {
     client: Client,
     // Fields drop in this order: first the processes, then the folder they write to.
-    _driver: DriverProcess,
+    driver: DriverProcess,
     profile: tempfile::TempDir,
+    installation: Installation,
+    options: LaunchOptions,
 }
+
+/// How a browser ends before it is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As when a user closes it.
+    Closed,
+    /// All of its processes at once, without a chance to write anything: as in a crash.
+    Killed,
+}
+
+/// One tab of a [`Browser`].
+#[derive(Clone, Debug)]
+pub struct Tab(WindowHandle);
 
 /// One line of the browser's console, the page's and its workers', uncaught errors included.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -64,17 +79,41 @@ impl Browser {
             .prefix("browser-driver-")
             .tempdir()
             .map_err(Error::io("create a folder for the browser's profile"))?;
-        let driver = DriverProcess::start(&installation.chromedriver)?;
-        let session_error = |detail: String| Error::Session { chrome: installation.chrome.clone(), detail };
-        let Value::Object(capabilities) = capabilities(options, &installation.chrome, profile.path()) else {
-            return Err(session_error("capabilities are not a JSON object".to_owned()));
-        };
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&driver.url())
-            .await
-            .map_err(|error| session_error(error.to_string()))?;
-        Ok(Self { client, _driver: driver, profile })
+        let (driver, client) = start(installation, options, profile.path()).await?;
+        Ok(Self { client, driver, profile, installation: installation.clone(), options: options.clone() })
+    }
+
+    /// Ends the browser and starts it again with the profile it had: what pages stored is there, nothing else is.
+    pub async fn restart(&mut self, end: End) -> Result<(), Error> {
+        match end {
+            End::Closed => self.driver.close(),
+            End::Killed => self.driver.kill(),
+        }
+        let (driver, client) = start(&self.installation, &self.options, self.profile.path()).await?;
+        (self.driver, self.client) = (driver, client);
+        Ok(())
+    }
+
+    /// The tab that is driven now.
+    pub async fn tab(&self) -> Result<Tab, Error> {
+        self.client.window().await.map(Tab).map_err(Error::command("ask which tab this is"))
+    }
+
+    /// Opens another tab. It is not driven before [`Browser::switch_to`].
+    pub async fn new_tab(&self) -> Result<Tab, Error> {
+        let opened = self.client.new_window(true).await.map_err(Error::command("open a tab"))?;
+        Ok(Tab(opened.handle))
+    }
+
+    /// Drives `tab` from now on.
+    pub async fn switch_to(&self, tab: &Tab) -> Result<(), Error> {
+        self.client.switch_to_window(tab.0.clone()).await.map_err(Error::command("switch to a tab"))
+    }
+
+    /// Sends a command of the Chrome DevTools Protocol to the tab that is driven now.
+    pub async fn devtools(&self, command: &str, parameters: Value) -> Result<Value, Error> {
+        let send = DevTools { command: command.to_owned(), parameters };
+        self.client.issue_cmd(send).await.map_err(Error::command(format!("send {command} to the browser")))
     }
 
     /// The profile's folder: a place for files that should vanish with the browser.
@@ -186,6 +225,42 @@ impl Browser {
             }
             tokio::time::sleep(POLL_PERIOD).await;
         }
+    }
+}
+
+/// Starts both programs with the profile in `profile`.
+async fn start(
+    installation: &Installation,
+    options: &LaunchOptions,
+    profile: &Path,
+) -> Result<(DriverProcess, Client), Error> {
+    let driver = DriverProcess::start(&installation.chromedriver)?;
+    let session_error = |detail: String| Error::Session { chrome: installation.chrome.clone(), detail };
+    let Value::Object(capabilities) = capabilities(options, &installation.chrome, profile) else {
+        return Err(session_error("capabilities are not a JSON object".to_owned()));
+    };
+    let client = ClientBuilder::new(HttpConnector::new())
+        .capabilities(capabilities)
+        .connect(&driver.url())
+        .await
+        .map_err(|error| session_error(error.to_string()))?;
+    Ok((driver, client))
+}
+
+/// Chromedriver's own endpoint for the DevTools protocol.
+#[derive(Debug)]
+struct DevTools {
+    command: String,
+    parameters: Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base_url: &url::Url, session_id: Option<&str>) -> Result<url::Url, url::ParseError> {
+        base_url.join(&format!("session/{}/goog/cdp/execute", session_id.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _request_url: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "cmd": self.command, "params": self.parameters }).to_string()))
     }
 }
 

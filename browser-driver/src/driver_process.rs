@@ -86,8 +86,19 @@ impl DriverProcess {
         false
     }
 
-    /// The hard way, for a driver that does not react: its whole process group, browser included.
-    fn kill(&mut self) {
+    /// Ends every session, with its Chrome, and the process.
+    pub(crate) fn close(&mut self) {
+        let asked = self.port != 0 && self.ask_to_shut_down().is_ok();
+        if !(asked && self.exited_within(SHUTDOWN_TIMEOUT)) {
+            self.kill();
+        }
+        // There is nothing to ask any more.
+        self.port = 0;
+    }
+
+    /// The hard way, also for a driver that does not react: its whole process group, browser included.
+    pub(crate) fn kill(&mut self) {
+        self.port = 0;
         #[cfg(unix)]
         {
             let group = format!("-{}", self.child.id());
@@ -101,10 +112,7 @@ impl DriverProcess {
 
 impl Drop for DriverProcess {
     fn drop(&mut self) {
-        let asked = self.port != 0 && self.ask_to_shut_down().is_ok();
-        if !(asked && self.exited_within(SHUTDOWN_TIMEOUT)) {
-            self.kill();
-        }
+        self.close();
     }
 }
 

@@ -12,7 +12,7 @@ mod launch;
 mod locate;
 mod nano_cases;
 
-pub use browser::{Browser, ConsoleEntry, ConsoleLevel};
+pub use browser::{Browser, ConsoleEntry, ConsoleLevel, End, Tab};
 pub use error::Error;
 pub use gptoss_page::{GptossPage, PageState, Snapshot, StageLine};
 pub use launch::{Gpu, LaunchOptions, chrome_arguments, unattended};

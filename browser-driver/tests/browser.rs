@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use browser_driver::{
-    Browser, ConsoleLevel, Error, GptossPage, Gpu, Installation, LaunchOptions, PageState, StageLine,
+    Browser, ConsoleLevel, End, Error, GptossPage, Gpu, Installation, LaunchOptions, PageState, StageLine,
 };
 
 const PAGE: &str = r#"<!doctype html>
@@ -106,15 +106,48 @@ async fn a_program_that_is_no_chromedriver_is_named() {
 async fn dropping_the_browser_leaves_nothing_behind() {
     let browser = Browser::open(&software()).await.expect("browser");
     let profile = browser.profile_folder().to_path_buf();
-    assert!(processes_with(&profile) > 0, "no process mentions the profile: this check would prove nothing");
+    assert!(!processes_with(&profile).is_empty(), "no process mentions the profile: this check would prove nothing");
     drop(browser);
     assert!(!profile.exists(), "{} is still there", profile.display());
-    assert_eq!(processes_with(&profile), 0);
+    assert!(processes_with(&profile).is_empty());
 }
 
-/// How many processes were started with `profile` in their arguments.
-fn processes_with(profile: &Path) -> usize {
-    let output = std::process::Command::new("ps").args(["-A", "-o", "args="]).output().expect("ps");
+#[tokio::test]
+async fn a_browser_is_started_again_with_its_profile() {
+    let mut browser = Browser::open(&software()).await.expect("browser");
+    let profile = browser.profile_folder().to_path_buf();
+    for (end, count) in [(End::Closed, "1"), (End::Killed, "2")] {
+        open_page(&browser).await;
+        let script = "localStorage.count = Number(localStorage.count ?? 0) + 1; return localStorage.count;";
+        assert_eq!(browser.eval(script, vec![]).await.expect("eval"), count, "what was stored is there");
+        let before = processes_with(&profile);
+        browser.restart(end).await.expect("it starts again");
+        assert_eq!(browser.profile_folder(), profile);
+        let left: Vec<_> = processes_with(&profile).into_iter().filter(|process| before.contains(process)).collect();
+        assert!(!before.is_empty() && left.is_empty(), "{end:?} left {left:?} of {before:?}");
+    }
+}
+
+#[tokio::test]
+async fn tabs_are_driven_one_at_a_time_and_devtools_answer() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    open_page(&browser).await;
+    let first = browser.tab().await.expect("a tab");
+    let second = browser.new_tab().await.expect("another tab");
+    browser.switch_to(&second).await.expect("switch");
+    assert_eq!(browser.eval("return location.href;", vec![]).await.expect("eval"), "about:blank");
+    browser.switch_to(&first).await.expect("switch");
+    let url = browser.eval("return location.protocol;", vec![]).await.expect("eval");
+    assert_eq!(url, "file:");
+    let version = browser.devtools("Browser.getVersion", serde_json::json!({})).await.expect("DevTools");
+    assert!(version["product"].as_str().is_some_and(|product| product.contains("Chrome")), "{version}");
+}
+
+/// Ids of the processes that were started with `profile` in their arguments.
+fn processes_with(profile: &Path) -> Vec<String> {
+    let output = std::process::Command::new("ps").args(["-A", "-o", "pid=,args="]).output().expect("ps");
     let profile = profile.display().to_string();
-    String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.contains(&profile)).count()
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines = text.lines().filter(|line| line.contains(&profile));
+    lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
 }

@@ -12,6 +12,22 @@ pub enum Command {
     Generate { prompt: Prompt },
     /// Stop whatever is going on, at its next safe point.
     Stop,
+    /// Look after what is kept of earlier loads. Does not wait for a load or an answer to end.
+    Storage { action: StorageAction },
+}
+
+/// What can be done about kept models. Each ends with [`crate::Event::Storage`], which lists what is there then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum StorageAction {
+    List,
+    /// Read everything that is kept of one file, and let go of what is not what it was.
+    Verify {
+        id: String,
+    },
+    Delete {
+        id: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +64,19 @@ pub struct LoadOptions {
     /// Of a model behind a URL: milliseconds without a byte after which a request is made again.
     #[serde(default)]
     pub fetch_stall_ms: Option<u64>,
+    /// Whether files that come over the network are kept for the next time. Only a browser keeps any.
+    #[serde(default)]
+    pub keep: Keep,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Keep {
+    /// What is kept already is used, what is fetched is kept.
+    Yes,
+    /// What is kept stays as it is and is not looked at.
+    #[default]
+    No,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::keeping::{KeepNotice, KeptState, StorageReport};
 use crate::stage::{Stage, StageStatus};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,6 +106,22 @@ pub enum Event {
     Failed {
         stage: Stage,
         failure: Failure,
+    },
+    /// How much is kept of a file that is being loaded. Of a model in several files, one of them.
+    Kept(KeptState),
+    /// Something about keeping that is worth knowing. The load goes on.
+    KeepNotice(KeepNotice),
+    /// Everything that is kept.
+    Storage(StorageReport),
+    /// Progress of [`crate::StorageAction::Verify`].
+    StorageVerify {
+        id: String,
+        done_chunks: u32,
+        chunks: u32,
+        /// Those that were not what they had been; they are kept no more.
+        damaged_chunks: u32,
+        /// Those whose SHA-256 is the one that the host published.
+        verified_chunks: u32,
     },
 }
 

@@ -6,13 +6,15 @@
 
 mod command;
 mod event;
+mod keeping;
 mod stage;
 
-pub use command::{Attention, Command, Effort, LoadOptions, ModelLocation, Prompt, Sampling};
+pub use command::{Attention, Command, Effort, Keep, LoadOptions, ModelLocation, Prompt, Sampling, StorageAction};
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, NextAttempt,
     SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
+pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use stage::{Stage, StageStatus};
 
 use serde::{Deserialize, Serialize};

@@ -9,6 +9,8 @@ pub mod worker;
 #[cfg(target_arch = "wasm32")]
 mod panic;
 
-// Knows no browser, so its tests run natively.
+// These know no browser, so their tests run natively.
+#[cfg(any(target_arch = "wasm32", test))]
+mod published;
 #[cfg(any(target_arch = "wasm32", test))]
 mod stop;

@@ -169,7 +169,8 @@ async fn another_origin_needs_no_preflight_and_sends_nothing_twice() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let case = case("reverse");
-    let page = session.open(&query_with(&host.url(), &case)).await;
+    // What is kept is fetched in whole chunks; `kept.rs` looks at those.
+    let page = session.open(&format!("store=no&{}", query_with(&host.url(), &case))).await;
     assert_answer(&load_and_answer(&page).await, &case);
     session.assert_quiet_console().await;
 
@@ -195,6 +196,25 @@ fn split_at_header(ranges: Vec<(u64, u64)>) -> (u64, Vec<(u64, u64)>) {
         end = last + 1;
     }
     (end, rest.collect())
+}
+
+/// With `store=yes` the second load asks the host for nothing but the first bytes, which prove that the file is the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_kept_is_not_fetched_again() {
+    let session = Session::start().await;
+    let case = case("add");
+    let query = format!("store=yes&{}", case.query());
+    let model_bytes = |session: &Session| -> u64 {
+        session.requests().iter().filter(|record| record.status == 206).map(|record| record.sent_bytes).sum()
+    };
+    assert_answer(&load_and_answer(&session.open(&query).await).await, &case);
+    let first = model_bytes(&session);
+    assert!(first >= nano_bytes().len() as u64, "{first} bytes were sent for the first load");
+    assert_answer(&load_and_answer(&session.open(&query).await).await, &case);
+    let second = model_bytes(&session) - first;
+    assert!(second <= 64 << 10, "{second} bytes were sent for the second load");
+    session.screenshot("kept").await;
+    session.assert_quiet_console().await;
 }
 
 /// Page and model from two servers, that is two origins, as when a hosted page uses the weights of somebody's own

@@ -1,7 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_telemetry::{
-    Channel, Event, FinishReason, NextAttempt, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
+    Channel, Event, FinishReason, KeptState, NextAttempt, Stage, StageStatus, StorageReport, TokenInfo, Trouble,
+    TroubleKind,
 };
 
 use super::format;
@@ -190,6 +191,36 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("stopped", if *model_loaded { "the model stays loaded" } else { "no model is loaded" }.to_owned())
         }
         Event::Failed { stage, failure } => ("failed", format!("{}: {}", stage_name(*stage), failure.message)),
+        Event::Kept(kept) => ("kept", kept_line(kept)),
+        Event::KeepNotice(notice) => ("notice", notice.message.clone()),
+        Event::Storage(report) => ("storage", storage_line(report)),
+        Event::StorageVerify { done_chunks, chunks, damaged_chunks, .. } => {
+            ("verify", format!("{done_chunks} of {chunks} chunks read, {damaged_chunks} damaged"))
+        }
+    }
+}
+
+fn kept_line(kept: &KeptState) -> String {
+    let bytes = format::bytes;
+    format!(
+        "{}: {} of {} kept, {} from before · {} from storage, {} from the network · {} of {} chunks verified",
+        kept.file,
+        bytes(kept.stored_bytes),
+        bytes(kept.file_bytes),
+        bytes(kept.resumed_bytes),
+        bytes(kept.storage_bytes),
+        bytes(kept.network_bytes),
+        kept.verified_chunks,
+        kept.chunks
+    )
+}
+
+fn storage_line(report: &StorageReport) -> String {
+    let models = format::plural(report.models.len() as u64, "model");
+    match (&report.problem, report.usage_bytes) {
+        (Some(problem), _) => format!("{models} kept · {problem}"),
+        (None, Some(usage_bytes)) => format!("{models} kept · {} in use", format::bytes(usage_bytes)),
+        (None, None) => format!("{models} kept"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gptoss_telemetry::{Attention, Effort, LoadOptions, Prompt, Sampling};
+use gptoss_telemetry::{Attention, Effort, Keep, LoadOptions, Prompt, Sampling};
 
 /// One choice. Each is an input element and a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,10 +25,11 @@ pub enum Field {
     Yarn,
     FetchAttempts,
     FetchStall,
+    Store,
 }
 
 impl Field {
-    pub const ALL: [Field; 18] = [
+    pub const ALL: [Field; 19] = [
         Field::Gguf,
         Field::Prompt,
         Field::Instructions,
@@ -47,6 +48,7 @@ impl Field {
         Field::Yarn,
         Field::FetchAttempts,
         Field::FetchStall,
+        Field::Store,
     ];
 
     /// Name of the query parameter.
@@ -70,6 +72,7 @@ impl Field {
             Field::Yarn => "yarn",
             Field::FetchAttempts => "attempts",
             Field::FetchStall => "stall",
+            Field::Store => "store",
         }
     }
 
@@ -94,6 +97,7 @@ impl Field {
             Field::Yarn => "yarn",
             Field::FetchAttempts => "fetch-attempts",
             Field::FetchStall => "fetch-stall",
+            Field::Store => "store",
         }
     }
 
@@ -118,6 +122,7 @@ impl Field {
             Field::Yarn => "YaRN range",
             Field::FetchAttempts => "Fetch attempts",
             Field::FetchStall => "Silence, seconds",
+            Field::Store => "Keep in browser",
         }
     }
 }
@@ -161,6 +166,7 @@ impl Inputs {
             yarn_truncate: reader.or_default(Field::Yarn, parse_yarn),
             fetch_attempts: reader.optional(Field::FetchAttempts, |text| parse_u32(text, 1)),
             fetch_stall_ms: reader.optional(Field::FetchStall, parse_stall),
+            keep: reader.or_default(Field::Store, parse_store),
         };
         reader.finish(options)
     }
@@ -211,6 +217,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Kv => parse_kv(text).map(drop),
         Field::Yarn => parse_yarn(text).map(drop),
         Field::FetchStall => parse_stall(text).map(drop),
+        Field::Store => parse_store(text).map(drop),
     };
     result.map_err(|expected| field_error(field, text, &expected))
 }
@@ -342,6 +349,14 @@ fn parse_stall(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "seconds from 0.1 to 3600".to_owned())
 }
 
+fn parse_store(text: &str) -> Result<Keep, String> {
+    match text {
+        "yes" => Ok(Keep::Yes),
+        "no" => Ok(Keep::No),
+        _ => Err("yes (files from the network are kept for the next load) or no".to_owned()),
+    }
+}
+
 fn parse_effort(text: &str) -> Result<Effort, String> {
     match text {
         "low" => Ok(Effort::Low),
@@ -438,6 +453,7 @@ mod tests {
             (Field::Yarn, "truncate"),
             (Field::FetchAttempts, "3"),
             (Field::FetchStall, "2.5"),
+            (Field::Store, "yes"),
         ]);
         let options = LoadOptions {
             layers: Some(0),
@@ -449,6 +465,7 @@ mod tests {
             yarn_truncate: true,
             fetch_attempts: Some(3),
             fetch_stall_ms: Some(2500),
+            keep: Keep::Yes,
         };
         assert_eq!(inputs.load_options().expect("good"), options);
         let prompt = Prompt {
@@ -475,7 +492,7 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 16] = [
+        let rows: [Row; 17] = [
             (
                 Field::Gguf,
                 &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
@@ -504,6 +521,7 @@ mod tests {
             (Field::Yarn, &["exact", "truncate"], &["", "on"]),
             (Field::FetchAttempts, &["1", "12"], &["", "0", "-1"]),
             (Field::FetchStall, &["0.1", "20", "3600"], &["", "0", "0.05", "3601", "20s"]),
+            (Field::Store, &["yes", "no"], &["", "1", "maybe"]),
         ];
         let mut failures = Vec::new();
         for (field, good, bad) in rows {

@@ -8,6 +8,8 @@ use gptoss_telemetry::{
     SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
+use super::kept::Kept;
+
 /// What the page as a whole is doing; `data-state` on the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
@@ -172,6 +174,7 @@ pub struct State {
     pub kv: Option<KvUse>,
     pub experts: Option<CacheCounters>,
     pub work: Option<WorkCounters>,
+    pub kept: Kept,
     pub failure: Option<Failure>,
     /// Events that were sent but never arrived, by the gaps in their numbers.
     pub missing_events: u64,
@@ -207,10 +210,12 @@ impl State {
 
     /// The user asked for a model: whatever was known about another one is over.
     pub fn load_requested(&mut self) {
-        let kept = std::mem::take(self);
+        let mut kept = std::mem::take(self);
+        kept.kept.load_requested();
         *self = Self {
             phase: Phase::Loading,
             host_ready: kept.host_ready,
+            kept: kept.kept,
             answer: Answer { number: kept.answer.number + 1, ..Answer::default() },
             missing_events: kept.missing_events,
             log: kept.log,
@@ -321,6 +326,9 @@ impl State {
                     self.model_loaded = false;
                 }
                 self.fail(failure.clone());
+            }
+            Event::Kept(_) | Event::KeepNotice(_) | Event::Storage(_) | Event::StorageVerify { .. } => {
+                self.kept.apply(event);
             }
         }
     }

@@ -1,7 +1,11 @@
 //! The worker: owns engine, GPU and source. Takes [`Command`]s, one task at a time, and posts events.
 
+mod hashes;
 mod host;
+mod keeping;
 mod open;
+mod storage;
+mod timer;
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -17,10 +21,12 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
 
 use self::host::WorkerHost;
+use self::keeping::Keeping;
 
 /// One per worker, for as long as it lives.
 struct Worker {
     host: Rc<WorkerHost>,
+    keeping: Keeping,
     /// Taken out while it answers.
     engine: RefCell<Option<Engine>>,
 }
@@ -31,7 +37,8 @@ type Order = (Command, Vec<File>);
 /// Starts the worker. Called once, by `bin/worker.rs`.
 pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let worker = Rc::new(Worker { host: Rc::new(WorkerHost::new(scope.clone())), engine: RefCell::new(None) });
+    let host = Rc::new(WorkerHost::new(scope.clone()));
+    let worker = Rc::new(Worker { keeping: Keeping::new(Rc::clone(&host)), host, engine: RefCell::new(None) });
     let failing = scope.clone();
     crate::panic::report(move |message| host::post_failure_of_panic(&failing, message));
     let orders = Rc::clone(&worker);
@@ -58,6 +65,10 @@ impl Worker {
     fn obey(self: &Rc<Self>, (command, files): Order) {
         let work = match command {
             Command::Stop => return self.host.stop().request(),
+            Command::Storage { action } => {
+                let worker = Rc::clone(self);
+                return spawn_local(async move { storage::act(&worker.host, &worker.keeping, action).await });
+            }
             Command::Load { .. } | Command::Generate { .. } if self.host.stop().is_armed() => {
                 let failure = internal("the page sent a command while another was under way".to_owned());
                 return self.fail(Stage::GpuDevice, failure);
@@ -106,18 +117,29 @@ impl Worker {
     ) -> Result<(), StageError> {
         // Before anything is allocated: two models need not fit side by side.
         self.engine.take();
-        let loading = pin!(open::load(&self.host, &model, files, options));
-        let engine = match select(loading, pin!(self.host.stop().requested())).await {
-            Either::Left((loaded, _)) => loaded?,
-            Either::Right(_) => {
-                let stage = self.host.cancel_running_stage();
-                return Err(StageError { stage, error: EngineError::Cancelled });
-            }
-        };
-        self.engine.replace(Some(engine));
+        let loaded = self.load_or_stop(&model, files, options).await;
+        self.keeping.tell_progress();
+        self.host.post(Event::Storage(storage::report().await));
+        self.engine.replace(Some(loaded?));
         match prompt {
             Some(prompt) => self.answer(&prompt).await,
             None => Ok(()),
+        }
+    }
+
+    async fn load_or_stop(
+        &self,
+        model: &ModelLocation,
+        files: &[File],
+        options: &LoadOptions,
+    ) -> Result<Engine, StageError> {
+        let loading = pin!(open::load(&self.host, &self.keeping, model, files, options));
+        match select(loading, pin!(self.host.stop().requested())).await {
+            Either::Left((loaded, _)) => loaded,
+            Either::Right(_) => {
+                let stage = self.host.cancel_running_stage();
+                Err(StageError { stage, error: EngineError::Cancelled })
+            }
         }
     }
 

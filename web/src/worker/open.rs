@@ -7,11 +7,13 @@ use futures_util::StreamExt;
 use gptoss_engine::{Engine, EngineError, Host, StageError, arrange_parts, part_names};
 use gptoss_source::retry::RetryPolicy;
 use gptoss_source::{BlobSource, HttpOptions, HttpSource, JoinedSource, Source, sibling_url, url_file_name};
-use gptoss_telemetry::{Event, LoadOptions, ModelLocation, Stage, StageStatus};
+use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Stage, StageStatus};
 use web_sys::File;
 use web_time::Instant;
 
+use super::hashes;
 use super::host::WorkerHost;
+use super::keeping::{Keeping, KeptSource};
 
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
 const OPENINGS_IN_FLIGHT: usize = 4;
@@ -19,13 +21,15 @@ const OPENINGS_IN_FLIGHT: usize = 4;
 /// Runs every load stage: reaches the file, then hands over to the engine.
 pub async fn load(
     host: &Rc<WorkerHost>,
+    keeping: &Keeping,
     model: &ModelLocation,
     files: &[File],
     options: &LoadOptions,
 ) -> Result<Engine, StageError> {
     let observer = Some(Rc::clone(host) as _);
     let fetch = HttpOptions { retry: retry_policy(options), observer };
-    let source = check_source(host.as_ref(), model, files, &fetch).await?;
+    let keeping = (options.keep == Keep::Yes).then_some(keeping);
+    let source = check_source(host.as_ref(), keeping, model, files, &fetch).await?;
     Engine::load(source, &Default::default(), options, host.as_ref()).await
 }
 
@@ -41,6 +45,7 @@ fn retry_policy(options: &LoadOptions) -> RetryPolicy {
 /// The range check: reaches the host and proves that it serves ranges. A picked file has nothing to prove.
 async fn check_source(
     host: &dyn Host,
+    keeping: Option<&Keeping>,
     model: &ModelLocation,
     files: &[File],
     fetch: &HttpOptions,
@@ -49,15 +54,20 @@ async fn check_source(
     let report = |status, elapsed_ms| host.emit(Event::Stage { stage, status, elapsed_ms });
     report(StageStatus::Started, None);
     let begin = Instant::now();
-    let opened = open(model, files, fetch).await;
+    let opened = open(keeping, model, files, fetch).await;
     let status = if opened.is_ok() { StageStatus::Completed } else { StageStatus::Failed };
     report(status, Some(begin.elapsed().as_secs_f64() * 1000.0));
     opened.map_err(|error| StageError { stage, error })
 }
 
-async fn open(model: &ModelLocation, files: &[File], fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
+async fn open(
+    keeping: Option<&Keeping>,
+    model: &ModelLocation,
+    files: &[File],
+    fetch: &HttpOptions,
+) -> Result<Rc<dyn Source>, EngineError> {
     match model {
-        ModelLocation::Url { url } => open_url(url, fetch).await,
+        ModelLocation::Url { url } => open_url(keeping, url, fetch).await,
         ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(files),
         ModelLocation::PickedFile { name } => Err(EngineError::Option {
             what: "picked file",
@@ -67,19 +77,27 @@ async fn open(model: &ModelLocation, files: &[File], fetch: &HttpOptions) -> Res
     }
 }
 
-/// Of a split model the URL of any part names them all: they lie in one folder.
-async fn open_url(url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
+/// Of a split model the URL of any part names them all: they lie in one folder. What comes from a URL is kept, if
+/// anything is.
+async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
     let names = part_names(url_file_name(url));
     let urls = match &names[..] {
         [_] => vec![url.to_owned()],
         names => names.iter().map(|name| sibling_url(url, name)).collect(),
     };
     let openings = urls.into_iter().map(|url| async move {
-        let source = HttpSource::open(&url, fetch).await.map(|source| Rc::new(source) as Rc<dyn Source>);
+        let source = match (HttpSource::open(&url, fetch).await, keeping) {
+            (Ok(source), Some(keeping)) => Ok(keeping.before(source).await),
+            (Ok(source), None) => Ok(KeptSource { source: Rc::new(source), checked: None }),
+            (Err(error), _) => Err(error),
+        };
         (url, source)
     });
-    let opened = futures_util::stream::iter(openings).buffered(OPENINGS_IN_FLIGHT).collect().await;
-    Ok(JoinedSource::of_opened(opened)?)
+    let opened: Vec<_> = futures_util::stream::iter(openings).buffered(OPENINGS_IN_FLIGHT).collect().await;
+    let checked = opened.iter().filter_map(|(_, source)| source.as_ref().ok()?.checked.as_ref());
+    hashes::ask_for(checked.map(|(file, store)| (file.clone(), store)).collect()).await;
+    let opened = opened.into_iter().map(|(url, source)| (url, source.map(|kept| kept.source)));
+    Ok(JoinedSource::of_opened(opened.collect())?)
 }
 
 /// Several files are the parts of a split model, in whatever order they were picked.

@@ -9,7 +9,7 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, clipboard, log};
+use super::{App, catalog, clipboard, log, storage};
 use crate::page::inputs::{Field, InputError};
 use crate::page::{inputs, query};
 
@@ -23,6 +23,7 @@ impl App {
         self.controls.set(Field::Date, &today());
         self.controls.fill(&query);
         WorkerLink::start(self);
+        storage::listen_to_storage(self);
         if !query.errors.is_empty() {
             self.refuse(&query.errors);
         } else if !has_webgpu() {

@@ -8,6 +8,7 @@ mod controls;
 mod dom;
 mod log;
 mod long_tasks;
+mod storage;
 mod stream;
 mod view;
 mod worker_link;

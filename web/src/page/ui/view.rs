@@ -8,6 +8,7 @@ use super::controls::Controls;
 use super::dom::{Texts, append, document, element, report, show};
 use super::log::LogView;
 use super::long_tasks::LongTasks;
+use super::storage::StorageView;
 use super::stream::StreamView;
 use crate::page::cards::{device_facts, model_facts};
 use crate::page::describe::{sentence, stage_name, status_word};
@@ -43,6 +44,7 @@ pub struct View {
     cells: WeightCells,
     entropy: EntropyLine,
     stream: StreamView,
+    storage: StorageView,
     log: LogView,
     facts: [Vec<(String, String)>; 2],
     phase: Option<Phase>,
@@ -62,6 +64,7 @@ impl View {
             cells: WeightCells::new(),
             entropy: EntropyLine::new(),
             stream: StreamView::default(),
+            storage: StorageView::default(),
             log: LogView::new(),
             facts: [Vec::new(), Vec::new()],
             phase: None,
@@ -92,6 +95,7 @@ impl View {
         self.draw_caches(state);
         self.draw_work(state);
         self.draw_page(state, long_tasks);
+        self.storage.draw(&state.kept, &mut self.texts);
         self.stream.draw(&state.answer);
         self.announce(state);
         self.log.draw(state)

@@ -227,8 +227,7 @@ async fn a_full_disk_stops_the_keeping_and_not_the_reading() {
     let (store, _) = ChunkStore::open(files, &kept_file("\"a\""), CHUNK, 0).expect("opens");
     let (source, news) = before(store);
     assert_reads_right(&source).await;
-    let news = news.borrow().clone();
-    let problems: Vec<_> = news.iter().filter(|news| !matches!(news, StoreNews::Progress(_))).collect();
+    let problems: Vec<_> = news.take().into_iter().filter(|news| !matches!(news, StoreNews::Progress(_))).collect();
     assert!(matches!(problems[..], [StoreNews::NotKept(StoreFileError::Full { .. })]), "{problems:?}");
     assert_eq!(source.progress().stored_chunks, 2);
     drop(source);

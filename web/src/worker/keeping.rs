@@ -1,0 +1,181 @@
+//! Keeping what comes over the network, so that the next load need not fetch it again.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use gptoss_source::store::{
+    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, Opening, StoreError, StoreNews, StoreProgress,
+    StoredSource, kept_id,
+};
+use gptoss_source::{HttpSource, KEPT_FOLDER, KeptModels, Source};
+use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptState};
+use wasm_bindgen_futures::spawn_local;
+
+use super::host::WorkerHost;
+
+/// What this worker has open, and to whom it tells what happens to it.
+pub struct Keeping {
+    host: Rc<WorkerHost>,
+    open: RefCell<Vec<(String, Weak<StoredSource>)>>,
+}
+
+/// A source with what is kept of it before it, if it can be kept.
+pub struct KeptSource {
+    pub source: Rc<dyn Source>,
+    /// What hashes are asked for.
+    pub checked: Option<(KeptFile, Rc<CheckedStore>)>,
+}
+
+impl Keeping {
+    pub fn new(host: Rc<WorkerHost>) -> Self {
+        Self { host, open: RefCell::default() }
+    }
+
+    /// Puts what is kept of a file before the network. Whatever stands against keeping is told, and no more than that.
+    pub async fn before(&self, source: HttpSource) -> KeptSource {
+        let name = source.name().to_owned();
+        let Some(file) = source.kept_file() else {
+            self.notice(KeepNoticeKind::NoIdentity, &name, no_identity(&name), NO_IDENTITY_ADVICE);
+            return KeptSource { source: Rc::new(source), checked: None };
+        };
+        let Some(chunks) = Chunks::new(file.len_bytes, CHUNK_BYTES) else {
+            let error = StoreError::TooLong { url: file.url.clone(), len_bytes: file.len_bytes };
+            self.notice(KeepNoticeKind::Unavailable, &name, error.to_string(), error.advice());
+            return KeptSource { source: Rc::new(source), checked: None };
+        };
+        let store = match open(&file).await {
+            Ok((store, opening)) => {
+                if let Some(message) = discarded(&name, &opening) {
+                    self.notice(
+                        KeepNoticeKind::Discarded,
+                        &name,
+                        message,
+                        "Nothing needs to be done: it is fetched anew.",
+                    );
+                }
+                Some(store)
+            }
+            Err(error) => {
+                let kind = match &error {
+                    StoreError::InUse { .. } => KeepNoticeKind::InUse,
+                    StoreError::File(_) => KeepNoticeKind::NotKept,
+                    _ => KeepNoticeKind::Unavailable,
+                };
+                let message = format!("{name} is read over the network: {error}");
+                self.notice(kind, &name, message, error.advice());
+                None
+            }
+        };
+        let checked = Rc::new(CheckedStore::new(chunks, store));
+        let (host, told) = (Rc::clone(&self.host), name.clone());
+        let news = move |news| tell(&host, &told, news);
+        let stored = Rc::new(StoredSource::new(Rc::new(source), Rc::clone(&checked), news));
+        let mut open = self.open.borrow_mut();
+        open.retain(|(_, source)| source.strong_count() > 0);
+        open.push((kept_id(&file.url), Rc::downgrade(&stored)));
+        KeptSource { source: stored, checked: Some((file, checked)) }
+    }
+
+    /// Tells how much is kept of everything that is open.
+    pub fn tell_progress(&self) {
+        for source in self.open.borrow().iter().filter_map(|(_, source)| source.upgrade()) {
+            self.host.post(Event::Kept(kept_state(source.name(), &source.progress())));
+        }
+    }
+
+    /// The store of a file that this worker has open.
+    pub fn open_store(&self, id: &str) -> Option<Rc<CheckedStore>> {
+        let open = self.open.borrow();
+        let mut stores = open.iter().filter(|(open, _)| open == id).filter_map(|(_, source)| source.upgrade());
+        stores.next().map(|source| Rc::clone(source.store()))
+    }
+
+    fn notice(&self, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {
+        notice(&self.host, kind, file, message, advice);
+    }
+}
+
+async fn open(file: &KeptFile) -> Result<(ChunkStore, Opening), StoreError> {
+    let files = KeptModels::open(KEPT_FOLDER).await?.files_for(&file.url).await?;
+    ChunkStore::open(files, file, CHUNK_BYTES, js_sys::Date::now() as u64)
+}
+
+/// What became of an earlier copy that is no more.
+fn discarded(name: &str, opening: &Opening) -> Option<String> {
+    match opening {
+        Opening::New | Opening::Resumed { .. } => None,
+        Opening::Changed { what, kept, now } => Some(format!(
+            "what was kept of {name} is of another version and was deleted: {what} was {kept}, is now {now}"
+        )),
+        Opening::Unreadable => Some(format!("what was kept of {name} could not be read and was deleted")),
+    }
+}
+
+fn tell(host: &Rc<WorkerHost>, file: &str, news: StoreNews) {
+    let nothing_to_do = "Nothing needs to be done. If it happens often, the disk or the line is failing.";
+    match news {
+        StoreNews::Progress(progress) => host.post(Event::Kept(kept_state(file, &progress))),
+        StoreNews::Damaged { chunk, detail } => {
+            let message = format!("chunk {chunk} of {file} was kept and is damaged ({detail}): it is fetched again");
+            notice(host, KeepNoticeKind::Damaged, file, message, nothing_to_do);
+        }
+        StoreNews::WrongOnTheWay { chunk } => {
+            let message = format!(
+                "chunk {chunk} of {file} came with another SHA-256 than its host publishes: it is fetched once more"
+            );
+            notice(host, KeepNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
+        }
+        StoreNews::NotKept(error) => {
+            let (host, file) = (Rc::clone(host), file.to_owned());
+            spawn_local(async move {
+                let message = format!("no more of {file} is kept: {error}. The load goes on");
+                let advice = format!("{}{}", StoreError::File(error).advice(), largest_other(&file).await);
+                notice(&host, KeepNoticeKind::NotKept, &file, message, &advice);
+            });
+        }
+    }
+}
+
+/// The kept model that gives back the most, as a hint of what to delete.
+async fn largest_other(file: &str) -> String {
+    let models = match KeptModels::open(KEPT_FOLDER).await {
+        Ok(models) => models.list().await.unwrap_or_default(),
+        Err(_) => Vec::new(),
+    };
+    let others = models.iter().filter(|model| !model.in_use);
+    let Some(largest) = others.max_by_key(|model| model.disk_bytes) else { return String::new() };
+    let url = largest.summary.as_ref().map_or(largest.id.as_str(), |summary| summary.file.url.as_str());
+    if gptoss_source::url_file_name(url) == file {
+        return String::new();
+    }
+    format!(" The largest that is not in use is {url} ({}).", crate::page::format::bytes(largest.disk_bytes))
+}
+
+fn notice(host: &WorkerHost, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {
+    let (file, advice) = (file.to_owned(), advice.to_owned());
+    host.post(Event::KeepNotice(KeepNotice { kind, file, message, advice }));
+}
+
+fn kept_state(file: &str, progress: &StoreProgress) -> KeptState {
+    KeptState {
+        file: file.to_owned(),
+        file_bytes: progress.file_bytes,
+        stored_bytes: progress.stored_bytes,
+        resumed_bytes: progress.resumed_bytes,
+        chunks: progress.chunks,
+        stored_chunks: progress.stored_chunks,
+        verified_chunks: progress.verified_chunks,
+        network_bytes: progress.network_bytes,
+        storage_bytes: progress.store_bytes,
+        hashes_known: progress.hashes_known,
+    }
+}
+
+fn no_identity(name: &str) -> String {
+    format!(
+        "{name} is not kept: its host sends no strong ETag that this page can read, so a changed file would go unnoticed"
+    )
+}
+
+const NO_IDENTITY_ADVICE: &str = "The host has to send an ETag and, to a page of another origin, list it in \
+                                  Access-Control-Expose-Headers. gguf-serve does both.";
