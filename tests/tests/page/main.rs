@@ -3,6 +3,7 @@
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
 mod event_log;
+mod faults;
 mod parts;
 mod session;
 mod tiny_host;
@@ -204,7 +205,8 @@ async fn the_model_of_another_gguf_serve_needs_no_preflight() {
     let session = Session::start().await;
     let records = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&records);
-    let log: AccessLog = Arc::new(move |record: &AccessRecord| log.lock().expect("no test panicked").push(record.clone()));
+    let log: AccessLog =
+        Arc::new(move |record: &AccessRecord| log.lock().expect("no test panicked").push(record.clone()));
     let paths = vec![gptoss_tests::nano_model()];
     let other = serve(Options { paths, port: 0, log: Some(log), ..Options::default() }).await.expect("it starts");
     let case = case("reverse");
@@ -222,7 +224,8 @@ async fn the_model_of_another_gguf_serve_needs_no_preflight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_with_a_token_and_isolation_loads_and_answers() {
     let paths = vec![gptoss_tests::nano_model()];
-    let session = Session::with(Options { paths, token: Some("s3cret".into()), isolate: true, ..Options::default() }).await;
+    let session =
+        Session::with(Options { paths, token: Some("s3cret".into()), isolate: true, ..Options::default() }).await;
     let case = case("add");
     let page = session.open(&format!("token=s3cret&{}", case.query())).await;
     let seen = "return [String(window.crossOriginIsolated), window.location.search.includes('token')];";
