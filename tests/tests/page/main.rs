@@ -3,6 +3,7 @@
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
 mod event_log;
+mod faults;
 mod parts;
 mod session;
 mod tiny_host;
