@@ -125,18 +125,23 @@ impl<'a> GptossPage<'a> {
     }
 
     /// Clicks once the button can be clicked, and waits until the page's state changes: what was shown before then is no
-    /// longer mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks.
+    /// longer mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks. A
+    /// run that fails at once may begin and end between two drawings of the page, as one that failed before it: then the
+    /// number of events, which is drawn together with the state, is what has changed.
     async fn press(&self, css: &str) -> Result<(), Error> {
         self.wait_until_enabled(css).await?;
         let count_changes = "window.driverStateChanges = 0; \
+             window.driverEventsBefore = document.querySelector('#events-received')?.textContent; \
              window.driverStateObserver ??= new MutationObserver(() => { window.driverStateChanges += 1; }); \
              window.driverStateObserver.observe(document.body, { attributes: true, attributeFilter: ['data-state'] });";
         self.browser.eval(count_changes, vec![]).await?;
         self.browser.click(css).await?;
         self.browser
             .wait_for(&format!("the page to react to {css}"), REACTION_TIMEOUT, async |browser| {
-                let changes = browser.eval("return window.driverStateChanges;", vec![]).await?;
-                Ok(if changes.as_u64() > Some(0) { Ok(()) } else { Err(self.snapshot().await?.summary()) })
+                let script = "return window.driverStateChanges > 0 || \
+                     document.querySelector('#events-received')?.textContent !== window.driverEventsBefore;";
+                let reacted = browser.eval(script, vec![]).await?;
+                Ok(if reacted == true { Ok(()) } else { Err(self.snapshot().await?.summary()) })
             })
             .await
     }
