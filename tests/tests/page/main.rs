@@ -3,7 +3,9 @@
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
 mod event_log;
+mod kept;
 mod parts;
+mod relay;
 mod session;
 mod tiny_host;
 
