@@ -269,6 +269,11 @@ impl Source for StoredSource {
     fn requests(&self) -> u32 {
         self.inner.requests()
     }
+
+    /// Bytes from the network; the store is not counted.
+    fn wire_bytes(&self) -> Option<u64> {
+        self.inner.wire_bytes()
+    }
 }
 
 /// Getting a chunk. Lands when dropped, whatever came of it, and wakes those who wait.
