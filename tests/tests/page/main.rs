@@ -214,6 +214,9 @@ async fn what_was_kept_is_not_fetched_again() {
     assert_answer(&load_and_answer(&session.open(&query).await).await, &case);
     let second = model_bytes(&session) - first;
     assert!(second <= 64 << 10, "{second} bytes were sent for the second load");
+    // The page says the same: the probe is all that came over the network.
+    let received = session.browser.text("#weights-wire").await.expect("what was received is shown");
+    assert_eq!(received, "65.5 kB", "shown as received");
     session.screenshot("kept").await;
     session.assert_quiet_console().await;
 }
