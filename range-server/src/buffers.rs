@@ -2,7 +2,8 @@
 //!
 //! A fresh buffer of this size costs a page fault for every 4 KiB of it, about as much as copying the bytes.
 
-use std::sync::{Mutex, PoisonError};
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -10,10 +11,22 @@ use bytes::Bytes;
 /// that hundreds of clients that stopped reading cost little.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers kept for reuse. More may be in use; those are freed.
+/// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's would
+/// have to come from another core, which takes longer than filling them.
+const KEPT_PER_THREAD: usize = 2;
+
+/// Buffers that all threads keep together. More may be in use; those are freed.
 const KEPT: usize = 32;
 
-static IDLE: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+thread_local! {
+    static OWN: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+static SHARED: Mutex<Vec<Box<[u8]>>> = Mutex::new(Vec::new());
+
+fn shared() -> MutexGuard<'static, Vec<Box<[u8]>>> {
+    SHARED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Memory of [`BUFFER_BYTES`] that finds its way back when dropped.
 pub(crate) struct Buffer {
@@ -24,8 +37,8 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     pub(crate) fn take() -> Self {
-        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Self { memory: idle.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()), filled: 0 }
+        let kept = OWN.with_borrow_mut(Vec::pop).or_else(|| shared().pop());
+        Self { memory: kept.unwrap_or_else(|| vec![0; BUFFER_BYTES].into_boxed_slice()), filled: 0 }
     }
 
     /// The first `len` bytes, to be written to.
@@ -48,9 +61,20 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < KEPT {
-            idle.push(std::mem::take(&mut self.memory));
+        let mut memory = Some(std::mem::take(&mut self.memory));
+        // While a thread ends it has none of its own any more.
+        let _ = OWN.try_with(|own| {
+            let mut own = own.borrow_mut();
+            if own.len() < KEPT_PER_THREAD {
+                own.extend(memory.take());
+            }
+        });
+        let mut shared = match memory {
+            None => return,
+            Some(_) => shared(),
+        };
+        if shared.len() < KEPT {
+            shared.extend(memory);
         }
     }
 }

@@ -15,6 +15,8 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::platform;
+
 /// What is to be done with a connection once it is on its thread.
 pub(crate) type Serve = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
@@ -61,6 +63,7 @@ impl Lane {
         let count = Arc::clone(&connections);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("gguf-serve".into()).spawn(move || {
+            platform::prefer_short_turns();
             runtime.block_on(run(accepted, &count, cut));
             // A read that hangs on a dead disk is not waited for.
             runtime.shutdown_background();

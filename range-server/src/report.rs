@@ -1,9 +1,10 @@
 //! What the program says on standard output: text for people, or one JSON object to a line.
 
+use std::cell::RefCell;
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer, size_text};
@@ -15,8 +16,9 @@ pub fn say(line: impl Display) {
 }
 
 /// How long a line about a request may wait for others, so that a thousand small requests are not a thousand writes,
-/// each of which wakes whoever reads them, nor one in a hundred of them held up by a write.
-const GATHER: Duration = Duration::from_millis(100);
+/// each of which wakes whoever reads them. Not longer: what is gathered is written in one go, and the requests of that
+/// moment wait for a processor.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Lines on their way to standard output, written by a thread of their own.
 #[derive(Default)]
@@ -30,36 +32,51 @@ impl Lines {
         let lines = Arc::new(Self::default());
         let writer = Arc::clone(&lines);
         std::thread::spawn(move || {
+            // Two buffers take turns: a new one would grow, and move, while requests wait to add to it.
+            let mut gathered = String::new();
             loop {
                 writer.wait_for_some();
                 std::thread::sleep(GATHER);
-                writer.flush();
+                writer.flush(&mut gathered);
             }
         });
         lines
     }
 
+    fn waiting(&self) -> MutexGuard<'_, String> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn wait_for_some(&self) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         // What woke it is looked at by whoever flushes.
-        drop(self.some.wait_while(waiting, |waiting| waiting.is_empty()));
+        drop(self.some.wait_while(self.waiting(), |waiting| waiting.is_empty()));
     }
 
     fn add(&self, line: impl Display) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = waiting.is_empty();
-        // Writing to a String cannot fail.
-        let _ = writeln!(waiting, "{line}");
-        if was_empty {
-            self.some.notify_one();
+        thread_local! {
+            static LINE: RefCell<String> = const { RefCell::new(String::new()) };
         }
+        // Put into words before taking the lock, which all threads want.
+        LINE.with_borrow_mut(|text| {
+            text.clear();
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{line}");
+            let mut waiting = self.waiting();
+            let was_empty = waiting.is_empty();
+            waiting.push_str(text);
+            drop(waiting);
+            if was_empty {
+                self.some.notify_one();
+            }
+        });
     }
 
-    /// Writes what is waiting. The lock on the output keeps lines in order.
-    fn flush(&self) {
+    /// Writes what is waiting, by way of `buffer`. The lock on the output keeps lines in order.
+    fn flush(&self, buffer: &mut String) {
         let mut out = io::stdout().lock();
-        let lines = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let _ = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
+        buffer.clear();
+        std::mem::swap(buffer, &mut *self.waiting());
+        let _ = out.write_all(buffer.as_bytes()).and_then(|()| out.flush());
     }
 }
 
@@ -111,7 +128,7 @@ impl Report {
 
     fn event(&self, json: Value, text: impl FnOnce() -> String) {
         // What happened before is told before.
-        self.lines.flush();
+        self.lines.flush(&mut String::new());
         if self.json { say(json) } else { say(text()) }
     }
 

@@ -1,14 +1,20 @@
 //! A gguf-serve of this project: built, started, ended.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use crate::cargo_tests;
 use crate::process::{Toolbox, shown};
+
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Builds gguf-serve, with the page in it if that was built; `profile` are cargo's switches for it, if any.
 pub fn build(toolbox: &Toolbox, profile: &[&str]) -> Result<PathBuf> {
@@ -36,12 +42,8 @@ impl Server {
         port: u16,
         read_log: impl FnOnce(BufReader<ChildStdout>) + Send + 'static,
     ) -> Result<Self> {
-        let mut command = toolbox.command(program);
-        command.arg(model).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::piped());
-        println!("$ {}", shown(&command));
-        let mut child = command.spawn().context("cannot start gguf-serve")?;
-        let stdout = child.stdout.take().context("gguf-serve has no output")?;
-        let mut server = Self { child, url: String::new() };
+        let mut server = Self::spawn(toolbox, program, model, port, Stdio::piped())?;
+        let stdout = server.child.stdout.take().context("gguf-serve has no output")?;
         let mut stdout = BufReader::new(stdout);
         for line in (&mut stdout).lines().map_while(Result::ok) {
             println!("{line}");
@@ -51,8 +53,36 @@ impl Server {
             }
         }
         ensure!(!server.url.is_empty(), "gguf-serve ended without saying where it serves; its messages are above");
-        std::thread::spawn(move || read_log(stdout));
+        thread::spawn(move || read_log(stdout));
         Ok(server)
+    }
+
+    /// The same with its output in the file `log`, so that nobody has to read it while it serves.
+    pub fn start_with_log(toolbox: &Toolbox, program: impl AsRef<OsStr>, model: &Path, log: &Path) -> Result<Self> {
+        let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut server = Self::spawn(toolbox, program, model, 0, output.into())?;
+        let start = Instant::now();
+        while server.url.is_empty() {
+            let said = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
+            // The last line may be half there.
+            let lines = said.rsplit_once('\n').map_or("", |(lines, _)| lines);
+            if let Some(url) = lines.lines().find_map(first_url) {
+                server.url = url.to_owned();
+            }
+            let ended = server.child.try_wait().context("cannot ask for gguf-serve's state")?;
+            ensure!(ended.is_none(), "gguf-serve ended without saying where it serves; its messages are above");
+            ensure!(start.elapsed() < START_TIMEOUT, "gguf-serve does not say where it serves:\n{said}");
+            thread::sleep(POLL_INTERVAL);
+        }
+        Ok(server)
+    }
+
+    fn spawn(toolbox: &Toolbox, program: impl AsRef<OsStr>, model: &Path, port: u16, output: Stdio) -> Result<Self> {
+        let mut command = toolbox.command(program);
+        command.arg(model).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(output);
+        println!("$ {}", shown(&command));
+        let child = command.spawn().context("cannot start gguf-serve")?;
+        Ok(Self { child, url: String::new() })
     }
 
     pub fn process_id(&self) -> u32 {

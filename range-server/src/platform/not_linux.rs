@@ -7,3 +7,6 @@ pub(crate) fn read_cached_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> 
 
 /// The system's own read-ahead has to do.
 pub(crate) fn will_need(_file: &File, _offset: u64, _len: u64) {}
+
+/// Only Linux can be asked.
+pub(crate) fn prefer_short_turns() {}

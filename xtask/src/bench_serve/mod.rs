@@ -12,13 +12,12 @@ mod report;
 mod target;
 mod usage;
 
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::process::ChildStdout;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::value_parser;
+use tempfile::TempDir;
 
 use crate::process::Toolbox;
 use crate::server::{self, Server};
@@ -74,7 +73,9 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &Arguments) -> R
     let file = file::prepare(&workspace.target.join("bench-serve"), arguments.size_mib)?;
     println!("bench-serve: {} is in the page cache", workspace.shown(&file));
 
-    let server = Server::start(toolbox, program, &file, 0, discard)?;
+    // In a file, as nginx's: reading it would take this machine's time, which is what is measured.
+    let folder = TempDir::with_prefix("bench-serve-").context("cannot make a temp folder for the log")?;
+    let server = Server::start_with_log(toolbox, program, &file, &folder.path().join("access.log"))?;
     let nginx = Nginx::start(toolbox, nginx_program, &file, arguments.nginx)?;
     let targets = [
         Target::new("gguf-serve", &server.url, server.process_id(), &file)?,
@@ -96,12 +97,6 @@ fn gguf_serve(toolbox: &Toolbox, given: Option<&Path>) -> Result<PathBuf> {
         Some(program) => program.canonicalize().with_context(|| format!("cannot find {}", program.display())),
         None => server::build(toolbox, &["--release"]),
     }
-}
-
-/// gguf-serve logs every request; as cheaply as can be, because it is this machine's time that is measured.
-fn discard(mut log: BufReader<ChildStdout>) {
-    // The end of the server is the only end there is.
-    let _ = std::io::copy(&mut log, &mut std::io::sink());
 }
 
 fn measure(targets: &[Target; 2], arguments: &Arguments) -> Result<Vec<Row>> {
@@ -197,7 +192,7 @@ fn heading(toolbox: &Toolbox, nginx: &Nginx, arguments: &Arguments) -> String {
     let typed: Vec<_> = std::env::args().skip(1).collect();
     format!(
         "## gguf-serve against nginx, {date}\n\n\
-         {machine}. gguf-serve: {program}, its line per request written to a pipe that the benchmark empties. \
+         {machine}. gguf-serve: {program}, its line per request written to a file. \
          {nginx}: {setup}.\n\
          Loopback, a file of {size_mib} MiB in the page cache; client and servers share the cores. The servers take turns, \
          {rounds} rounds of {seconds} s: median (min–max), and the median of the rounds' ratios.\n\n    \
