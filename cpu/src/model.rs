@@ -252,7 +252,7 @@ impl Backend for CpuModel {
         Ok(all)
     }
 
-    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
+    async fn last_logits(&mut self, _host: &dyn Host) -> Result<Vec<f32>, EngineError> {
         let first = self.logits.len() - self.config.vocabulary as usize;
         Ok(self.logits[first..].to_vec())
     }

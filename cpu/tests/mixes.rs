@@ -44,7 +44,7 @@ impl Subject {
             let mut one_by_one = Vec::new();
             for &token in &self.tokens {
                 pollster::block_on(model.decode(token, 1.0, false, &Quiet)).expect("a prediction");
-                one_by_one.extend(pollster::block_on(model.last_logits()).expect("logits"));
+                one_by_one.extend(pollster::block_on(model.last_logits(&Quiet)).expect("logits"));
             }
             one_by_one
         };

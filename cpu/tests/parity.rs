@@ -96,7 +96,7 @@ fn decode_equals_prefill() {
     let mut got = Vec::new();
     for (position, &token) in tokens.iter().enumerate() {
         let prediction = pollster::block_on(model.decode(token, 1.0, true, &Quiet)).expect("a prediction");
-        got.extend(pollster::block_on(model.last_logits()).expect("logits"));
+        got.extend(pollster::block_on(model.last_logits(&Quiet)).expect("logits"));
         assert_eq!(model.position() as usize, position + 1);
         assert_eq!(prediction.candidates[0].token, prediction.token);
     }
@@ -109,7 +109,7 @@ fn a_rewound_cache_goes_on_as_if_nothing_had_been() {
     let mut model = open("tiny", &exact());
     let prefill = |model: &mut CpuModel, tokens: &[u32]| {
         pollster::block_on(model.prefill(tokens, 1.0, false, &Quiet, |_| {})).expect("a prediction");
-        pollster::block_on(model.last_logits()).expect("logits")
+        pollster::block_on(model.last_logits(&Quiet)).expect("logits")
     };
     let want = prefill(&mut model, &tokens);
     assert_eq!(model.rewind(250), 250);

@@ -12,16 +12,15 @@ use web_time::Instant;
 use crate::backend::{Backend, Prediction};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
-use crate::load::{load, open_gpu, preflight, tokenizer};
-use crate::model::Model;
 use crate::sampling::{Draw, Sampler};
+use crate::session::{Loader, Session};
 use crate::speech::{Reading, Speech};
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
 
 /// A loaded model and its tokenizer: ready to answer.
-pub struct Engine<B = Model> {
+pub struct Engine<B = Session> {
     pub model: B,
     pub tokenizer: Tokenizer,
     /// The tokens in the model's KV cache.
@@ -59,8 +58,8 @@ impl Answer {
     }
 }
 
-impl Engine<Model> {
-    /// Opens a GPU, reads the model from `source` and puts it on the GPU.
+impl Engine<Session> {
+    /// Opens a GPU, reads the model from `source` and puts it on the GPU. A GPU that is lost, now or later, is replaced.
     pub async fn load(
         source: Rc<dyn Source>,
         gpu: &GpuOptions,
@@ -68,10 +67,8 @@ impl Engine<Model> {
         host: &dyn Host,
     ) -> Result<Self, StageError> {
         let begin = Instant::now();
-        let gpu = open_gpu(gpu, host).await?;
-        let preflight = preflight(&gpu, source.as_ref(), options, host).await?;
-        let tokenizer = in_stage(host, Stage::Tokenizer, async { tokenizer(&preflight.header.gguf) }).await?;
-        let model = load(gpu, source, preflight, host).await?;
+        let loader = Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false };
+        let (model, tokenizer) = Session::open_with_tokenizer(loader, host).await?;
         host.emit(Event::Experts(model.cache_counters()));
         host.emit(Event::Work(model.work_counters()));
         host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
@@ -186,7 +183,7 @@ impl<B: Backend> Engine<B> {
             if tokens.len() as u32 >= limits.max_new_tokens {
                 break FinishReason::MaxTokens;
             }
-            let token = self.draw(sampler, &prediction).await?;
+            let token = self.draw(sampler, &prediction, host).await?;
             let text = speech.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
             tokens.push(token);
             first_token_ms.get_or_insert_with(|| milliseconds_since(prefill.begin));
@@ -240,10 +237,15 @@ impl<B: Backend> Engine<B> {
         Ok(answer)
     }
 
-    async fn draw(&mut self, sampler: &mut Sampler, prediction: &Prediction) -> Result<u32, EngineError> {
+    async fn draw(
+        &mut self,
+        sampler: &mut Sampler,
+        prediction: &Prediction,
+        host: &dyn Host,
+    ) -> Result<u32, EngineError> {
         match sampler.draw(prediction) {
             Draw::Token(token) => Ok(token),
-            Draw::NeedsAll { uniform } => Ok(sampler.draw_from_all(&self.model.last_logits().await?, uniform)),
+            Draw::NeedsAll { uniform } => Ok(sampler.draw_from_all(&self.model.last_logits(host).await?, uniform)),
         }
     }
 

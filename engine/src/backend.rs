@@ -69,7 +69,7 @@ pub trait Backend {
     async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
 
     /// The logits of the last prediction, [vocabulary]: when sampling needs more than the candidates.
-    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError>;
+    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError>;
 
     fn cache_counters(&self) -> CacheCounters;
 

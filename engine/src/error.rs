@@ -46,6 +46,8 @@ pub enum EngineError {
         "the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted"
     )]
     NonFinite { count: u32, position: u32 },
+    #[error("the GPU was lost again after the model was rebuilt {rebuilds} times: {last}")]
+    LostTooOften { rebuilds: u32, last: String },
     #[error("stopped")]
     Cancelled,
 }
@@ -74,6 +76,9 @@ impl EngineError {
             Self::NonFinite { .. } => {
                 "Load the model again; if it happens again, the file or the GPU driver is damaged. Please report it with the event log.".into()
             }
+            Self::LostTooOften { .. } => {
+                "Close other programs that use the GPU, or load the model with less GPU memory; if it happens again, update the GPU driver.".into()
+            }
             Self::Cancelled => String::new(),
         }
     }
@@ -90,7 +95,7 @@ impl EngineError {
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
             Self::Gpu(GpuError::Wrong(_)) => FailureKind::WrongResults,
-            Self::Gpu(GpuError::DeviceLost { .. }) => FailureKind::DeviceLost,
+            Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } => FailureKind::DeviceLost,
             Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }

@@ -5,7 +5,8 @@
 //!                                        │
 //! Prompt ─ Harmony tokens ─ Model::prefill / decode ─ Sampler ─ Parser ─ events
 //!                              │        ▲
-//!                              └ miss ──┘ Residency: the expert page table
+//!                              ├ miss ──┤ Residency: the expert page table
+//!                              └ loss ──┘ Session: another device, the same tokens
 //! ```
 //!
 //! The engine knows no host: bytes come from a [`gptoss_source::Source`], events go to a [`Host`], and everything that
@@ -27,6 +28,7 @@ mod program;
 pub mod reference;
 mod residency;
 mod sampling;
+mod session;
 mod speech;
 mod stop;
 mod upload;
@@ -47,4 +49,5 @@ pub use plan::{
     PlannedBuffer,
 };
 pub use sampling::{Draw, Sampler};
+pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;

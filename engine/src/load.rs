@@ -5,7 +5,7 @@ use std::rc::Rc;
 use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuError, GpuOptions, self_check};
+use gptoss_kernels::{Gpu, GpuError, GpuOptions, Limits, self_check};
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, AdapterInfo, Attention, Event, LoadOptions, ModelInfo, Stage};
 use gptoss_text::Tokenizer;
@@ -175,6 +175,17 @@ pub struct Preflight {
     pub header: Header,
     pub options: PlanOptions,
     pub plan: MemoryPlan,
+}
+
+impl Preflight {
+    /// Plans again with room for the logits of every token of a batch.
+    pub fn with_all_logits(&mut self, limits: &Limits) -> Result<(), StageError> {
+        let Header { config, inventory, .. } = &self.header;
+        self.options.head_tokens = self.options.batch_tokens;
+        self.plan = MemoryPlan::new(config, inventory, limits, &self.options)
+            .map_err(|error| StageError { stage: Stage::MemoryPlan, error })?;
+        Ok(())
+    }
 }
 
 /// Reads the header and works out the plan.

@@ -360,7 +360,7 @@ impl Backend for Model {
         Ok(logits)
     }
 
-    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
+    async fn last_logits(&mut self, _host: &dyn Host) -> Result<Vec<f32>, EngineError> {
         self.read_logits(1).await
     }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::error::GpuError;
 use crate::platform;
@@ -28,6 +29,10 @@ const KERNEL_FEATURES: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SUBGROUP, "subgroups"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
+
+/// How long the news of a lost device are waited for after an error.
+const LOSS_PAUSE: Duration = Duration::from_millis(10);
+const LOSS_PAUSES: u32 = 10;
 
 /// Lanes of a workgroup of the kernels that multiply rows.
 const ROW_KERNEL_LANES: u32 = 64;
@@ -158,6 +163,9 @@ impl Gpu {
             })
             .await
             .map_err(|error| GpuError::NoAdapter { detail: error.to_string() })?;
+        if options.testbed.as_ref().is_some_and(|testbed| testbed.hides_adapters()) {
+            return Err(GpuError::NoAdapter { detail: "the test hides it".into() });
+        }
         let info = adapter.get_info();
         let offered = adapter.limits();
         let mut wanted = wgpu::Limits::default();
@@ -180,7 +188,7 @@ impl Gpu {
         watch(&device, &fault);
         let counts = Rc::new(Counts::default());
         if let Some(testbed) = &options.testbed {
-            testbed.opened(&counts);
+            testbed.opened(&device, &counts);
         }
         let granted = device.limits();
         let limits = Limits {
@@ -455,9 +463,11 @@ impl Gpu {
         }
         match (out_of_memory, invalid) {
             (None, None) => self.check().map(|()| allocated),
-            (Some(error), _) | (None, Some(error)) => {
-                Err(GpuError::OutOfMemory { what: what.to_owned(), bytes, detail: error.to_string() })
-            }
+            (Some(error), _) | (None, Some(error)) => Err(self.loss().await.unwrap_or_else(|| GpuError::OutOfMemory {
+                what: what.to_owned(),
+                bytes,
+                detail: error.to_string(),
+            })),
         }
     }
 
@@ -470,10 +480,36 @@ impl Gpu {
         }
     }
 
+    /// The loss of the device, if that is what is behind an error. The news may come after the error itself: waits for them
+    /// for a moment.
+    pub async fn loss(&self) -> Option<GpuError> {
+        for _ in 0..LOSS_PAUSES {
+            // Its own error says no more than that the device is no good.
+            let _polled = platform::drive_callbacks(&self.device);
+            if let Err(lost @ GpuError::DeviceLost { .. }) = self.check() {
+                return Some(lost);
+            }
+            platform::pause(LOSS_PAUSE).await;
+        }
+        None
+    }
+
     /// Gives the device up at once; later work fails with [`GpuError::DeviceLost`].
     pub fn destroy(&self) {
         self.device.destroy();
     }
+}
+
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // In a browser pipelines and caches would stay until a garbage collector came by.
+        self.device.destroy();
+    }
+}
+
+/// Waits, where the platform has timers.
+pub async fn pause(duration: Duration) {
+    platform::pause(duration).await;
 }
 
 fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {

@@ -29,6 +29,6 @@ pub mod testbed;
 pub mod weights;
 
 pub use error::{GpuError, WrongResult};
-pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits};
+pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits, pause};
 pub use launch::{Extent, Kernel, Launch};
 pub use step::{Status, Step};

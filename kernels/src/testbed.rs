@@ -21,7 +21,10 @@ pub struct ShaderFault {
 pub struct Testbed {
     memory_bytes: Cell<Option<u64>>,
     shader_fault: Cell<Option<ShaderFault>>,
+    hidden: Cell<u32>,
     devices: RefCell<Vec<Rc<Counts>>>,
+    /// The one that was opened last. Not all: a device that nothing holds any more is to go.
+    device: RefCell<Option<wgpu::Device>>,
 }
 
 impl Testbed {
@@ -35,6 +38,18 @@ impl Testbed {
         self.shader_fault.set(Some(fault));
     }
 
+    /// Loses the device that was opened last.
+    pub fn lose_device(&self) {
+        if let Some(device) = &*self.device.borrow() {
+            device.destroy();
+        }
+    }
+
+    /// No adapter is found the next so many times.
+    pub fn hide_adapters(&self, times: u32) {
+        self.hidden.set(times);
+    }
+
     /// Bytes of the buffers that are alive on all devices together.
     pub fn allocated_bytes(&self) -> u64 {
         self.devices.borrow().iter().map(|counts| counts.allocated_bytes()).sum()
@@ -45,8 +60,15 @@ impl Testbed {
         self.devices.borrow().len()
     }
 
-    pub(crate) fn opened(&self, counts: &Rc<Counts>) {
+    pub(crate) fn opened(&self, device: &wgpu::Device, counts: &Rc<Counts>) {
         self.devices.borrow_mut().push(Rc::clone(counts));
+        self.device.replace(Some(device.clone()));
+    }
+
+    pub(crate) fn hides_adapters(&self) -> bool {
+        let left = self.hidden.get();
+        self.hidden.set(left.saturating_sub(1));
+        left > 0
     }
 
     pub(crate) fn altered<'a>(&self, label: &str, source: &'a str) -> Cow<'a, str> {

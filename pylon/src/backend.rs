@@ -7,8 +7,7 @@ use std::time::Instant;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
 use gptoss_engine::{
-    Backend, Engine, EngineError, Host, MemoryPlan, Model, ModelConfig, Prediction, StageError, in_stage, load,
-    open_gpu, preflight, tokenizer,
+    Backend, Engine, EngineError, Host, Loader, ModelConfig, Prediction, Session, StageError, in_stage, tokenizer,
 };
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
@@ -142,24 +141,20 @@ async fn gpu_obstacle() -> Option<String> {
 fn is_about_the_gpu(error: &EngineError) -> bool {
     match error {
         EngineError::ExpertMemory { .. } => false,
-        EngineError::Gpu(_) | EngineError::Context { .. } => true,
+        EngineError::Gpu(_) | EngineError::LostTooOften { .. } | EngineError::Context { .. } => true,
         error => matches!(error.kind(), FailureKind::NoGpu | FailureKind::Memory),
     }
 }
 
 async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
-    let gpu = open_gpu(&GpuOptions::default(), host).await?;
-    let mut prepared = preflight(&gpu, source.as_ref(), &request.load, host).await?;
-    if request.all_logits {
-        let (header, options) = (&prepared.header, &mut prepared.options);
-        options.head_tokens = options.batch_tokens;
-        prepared.plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), options)
-            .map_err(|error| StageError { stage: Stage::MemoryPlan, error })?;
-    }
-    let tokenizer = tokenizer_of(&prepared.header.gguf, request, host).await?;
-    let model = AnyModel::Gpu(Box::new(load(gpu, source, prepared, host).await?));
-    Ok(Opened { model, tokenizer, reason })
+    let loader =
+        Loader { source, gpu: GpuOptions::default(), options: request.load.clone(), all_logits: request.all_logits };
+    let (session, tokenizer) = match request.tokenizer {
+        true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,
+        false => (Session::open(loader, host).await?, None),
+    };
+    Ok(Opened { model: AnyModel::Gpu(Box::new(session)), tokenizer, reason })
 }
 
 async fn on_cpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
@@ -190,7 +185,7 @@ fn cpu_options(request: &LoadRequest) -> CpuOptions {
 
 /// A model on either backend.
 pub enum AnyModel {
-    Gpu(Box<Model>),
+    Gpu(Box<Session>),
     Cpu(Box<CpuModel>),
 }
 
@@ -260,8 +255,8 @@ impl Backend for AnyModel {
         either!(self, model => model.logits(tokens).await)
     }
 
-    async fn last_logits(&mut self) -> Result<Vec<f32>, EngineError> {
-        either!(self, model => model.last_logits().await)
+    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
+        either!(self, model => model.last_logits(host).await)
     }
 
     fn cache_counters(&self) -> CacheCounters {

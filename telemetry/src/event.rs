@@ -67,6 +67,26 @@ pub enum Event {
     Ready {
         load_ms: f64,
     },
+    /// The GPU was lost. Another is opened, the model is loaded again, and the tokens so far are replayed; stages of loading
+    /// follow.
+    Recovering {
+        /// What was going on.
+        stage: Stage,
+        /// From 1 on; after `most` of them the work fails.
+        attempt: u32,
+        most: u32,
+        /// Tokens that will be replayed.
+        tokens: u32,
+        /// What the GPU said.
+        reason: String,
+    },
+    /// It goes on where it was.
+    Recovered {
+        /// Tokens that were replayed.
+        tokens: u32,
+        /// Since the loss was noticed.
+        elapsed_ms: f64,
+    },
     PromptEncoded {
         tokens: u32,
         context_tokens: u32,

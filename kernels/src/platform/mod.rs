@@ -6,6 +6,6 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{adapter_details, backends, drive_callbacks};
+pub(crate) use native::{adapter_details, backends, drive_callbacks, pause};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{adapter_details, backends, drive_callbacks};
+pub(crate) use web::{adapter_details, backends, drive_callbacks, pause};

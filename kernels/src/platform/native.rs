@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 /// Backends to look for adapters on.
 pub(crate) fn backends() -> wgpu::Backends {
     wgpu::Backends::PRIMARY
@@ -12,4 +14,9 @@ pub(crate) fn drive_callbacks(device: &wgpu::Device) -> Result<(), String> {
 pub(crate) fn adapter_details(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> String {
     let driver = [info.driver.as_str(), &info.driver_info].join(" ");
     format!("{:04x}:{:04x} {}", info.vendor, info.device, driver.trim())
+}
+
+/// Does nothing for so long. One engine, one thread: it may block.
+pub(crate) async fn pause(duration: Duration) {
+    std::thread::sleep(duration);
 }

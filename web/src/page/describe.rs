@@ -6,7 +6,7 @@ use gptoss_telemetry::{
 };
 
 use super::format;
-use super::state::{Phase, State};
+use super::state::{Phase, Recovery, State};
 
 pub fn stage_name(stage: Stage) -> &'static str {
     match stage {
@@ -49,6 +49,9 @@ pub fn sentence(state: &State) -> String {
     if state.stopping() {
         return "Stopping at the next safe point.".to_owned();
     }
+    if let Some(recovery) = &state.recovery {
+        return recovering_sentence(recovery);
+    }
     match state.phase {
         Phase::Idle => "No model is loaded.".to_owned(),
         Phase::Loading => with_trouble(state, loading_sentence(state)),
@@ -89,6 +92,11 @@ fn trouble_sentence(trouble: &Trouble) -> String {
         }
         None => format!("{what}: going on when it is back"),
     }
+}
+
+/// What is going on while a lost GPU is replaced.
+fn recovering_sentence(recovery: &Recovery) -> String {
+    format!("The GPU went away. Loading the model again, attempt {} of {}.", recovery.attempt, recovery.most)
 }
 
 fn loading_sentence(state: &State) -> String {
@@ -172,6 +180,13 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         }
         Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
         Event::Ready { load_ms } => ("ready", format!("loaded in {}", format::milliseconds(Some(*load_ms)))),
+        Event::Recovering { stage, attempt, most, tokens, reason } => {
+            let during = stage_name(*stage);
+            ("lost", format!("{during}: {reason} · attempt {attempt} of {most}, {tokens} tokens to replay"))
+        }
+        Event::Recovered { tokens, elapsed_ms } => {
+            ("rebuilt", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
+        }
         Event::PromptEncoded { tokens, context_tokens } => ("prompt", format!("{tokens} tokens of {context_tokens}")),
         Event::Prefill { done_tokens, total_tokens, elapsed_ms } => (
             "prefill",

@@ -52,6 +52,14 @@ pub struct FetchProgress {
     pub bytes_per_second: Option<f64>,
 }
 
+/// A lost GPU that is being replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// From 1 to `most`.
+    pub attempt: u32,
+    pub most: u32,
+}
+
 /// A tensor that is where it belongs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ArrivedTensor {
@@ -162,6 +170,8 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    /// While a lost GPU is replaced.
+    pub recovery: Option<Recovery>,
     pub self_check: Option<SelfCheck>,
     pub fetch: Option<FetchProgress>,
     pub tensors: Vec<ArrivedTensor>,
@@ -238,6 +248,7 @@ impl State {
     /// Something failed on the page itself, or the worker died.
     pub fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Error;
+        self.recovery = None;
         self.stopping = false;
         self.troubles.clear();
         self.failure = Some(failure);
@@ -298,7 +309,15 @@ impl State {
                 self.tensors.push(ArrivedTensor { name, format, bytes: *bytes, index: *index });
             }
             Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
+            Event::Recovering { attempt, most, .. } => {
+                // Everything is fetched again.
+                (self.fetch, self.tensor_count, self.gpu_allocated_bytes) = (None, None, None);
+                self.tensors.clear();
+                self.recovery = Some(Recovery { attempt: *attempt, most: *most });
+            }
+            Event::Recovered { .. } => self.recovery = None,
             Event::Ready { load_ms } => {
+                self.recovery = None;
                 self.load_ms = Some(*load_ms);
                 self.model_loaded = true;
                 self.phase = Phase::Ready;
@@ -316,6 +335,7 @@ impl State {
             Event::Work(counters) => self.work = Some(*counters),
             Event::Finished { .. } => self.apply_finished(event),
             Event::Stopped { model_loaded } => {
+                self.recovery = None;
                 self.model_loaded = *model_loaded;
                 self.stopping = false;
                 self.troubles.clear();

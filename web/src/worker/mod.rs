@@ -93,6 +93,8 @@ impl Worker {
         match done {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {
+                // Stopped between two devices: there is nothing to keep.
+                self.engine.replace_with(|engine| engine.take().filter(|engine| engine.model.model().is_some()));
                 self.host.post(Event::Stopped { model_loaded: self.engine.borrow().is_some() });
             }
             Err(error) => {

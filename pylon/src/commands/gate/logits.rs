@@ -82,7 +82,7 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
 /// The logits after `tokens`, [vocabulary].
 async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
     model.prefill(tokens, 1.0, false, &Quiet, |_| {}).await?;
-    Ok(model.last_logits().await?)
+    Ok(model.last_logits(&Quiet).await?)
 }
 
 /// Shows the most likely tokens and checks what must hold of any model's logits.

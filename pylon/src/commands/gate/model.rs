@@ -40,7 +40,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
         let each = model.logits(tokens).await?;
         model.rewind(0);
         model.prefill(tokens, 1.0, false, &Quiet, |_| {}).await?;
-        Ok::<_, CliError>((each, model.last_logits().await?))
+        Ok::<_, CliError>((each, model.last_logits(&Quiet).await?))
     })?;
     let (expected, against) = expected(&subject)?;
 

@@ -1,0 +1,322 @@
+//! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer, never a hang.
+//! Natively and in headless Chromium.
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, StageError};
+use gptoss_kernels::GpuOptions;
+use gptoss_kernels::testbed::Testbed;
+use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, Sampling, Stage, StageStatus, TokenInfo};
+use support::memory;
+
+#[cfg(target_arch = "wasm32")]
+wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
+
+const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+
+/// Loses the device when an event comes that `when` is true of, so many times.
+struct Saboteur {
+    testbed: Rc<Testbed>,
+    when: Box<dyn Fn(&Event) -> bool>,
+    times: Cell<u32>,
+    /// Stop when a rebuild begins.
+    impatient: bool,
+    cancelled: Cell<bool>,
+    events: RefCell<Vec<Event>>,
+}
+
+impl Saboteur {
+    fn new(testbed: &Rc<Testbed>, times: u32, when: impl Fn(&Event) -> bool + 'static) -> Self {
+        Self {
+            testbed: Rc::clone(testbed),
+            when: Box::new(when),
+            times: Cell::new(times),
+            impatient: false,
+            cancelled: Cell::new(false),
+            events: RefCell::default(),
+        }
+    }
+
+    fn idle(testbed: &Rc<Testbed>) -> Self {
+        Self::new(testbed, 0, |_| false)
+    }
+
+    /// What was said of every token: also its probability, to the bit.
+    fn tokens(&self) -> Vec<(u32, u32, u32, Option<u32>)> {
+        let of = |token: &TokenInfo| {
+            let entropy_bits = token.entropy_nats.to_bits();
+            (token.index, token.id, entropy_bits, token.probability.map(f32::to_bits))
+        };
+        let events = self.events.borrow();
+        events.iter().filter_map(|event| if let Event::Token(token) = event { Some(of(token)) } else { None }).collect()
+    }
+
+    /// Stage and tokens of every loss.
+    fn losses(&self) -> Vec<(Stage, u32)> {
+        let events = self.events.borrow();
+        let of = |event: &Event| match event {
+            Event::Recovering { stage, tokens, .. } => Some((*stage, *tokens)),
+            _ => None,
+        };
+        events.iter().filter_map(of).collect()
+    }
+
+    /// Tokens that were replayed, once for every recovery.
+    fn recoveries(&self) -> Vec<u32> {
+        let events = self.events.borrow();
+        let of = |event: &Event| if let Event::Recovered { tokens, .. } = event { Some(*tokens) } else { None };
+        events.iter().filter_map(of).collect()
+    }
+}
+
+impl Host for Saboteur {
+    fn emit(&self, event: Event) {
+        let left = self.times.get();
+        if left > 0 && (self.when)(&event) {
+            self.times.set(left - 1);
+            self.testbed.lose_device();
+        }
+        if self.impatient && matches!(event, Event::Recovering { .. }) {
+            self.cancelled.set(true);
+        }
+        self.events.borrow_mut().push(event);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.cancelled.get()
+    }
+}
+
+fn prompt(sampling: Sampling) -> Prompt {
+    Prompt {
+        user: "What is 12 + 30?".into(),
+        // So long that the prompt is two batches.
+        instructions: "You add two numbers.".into(),
+        effort: Default::default(),
+        date: Some("2026-01-31".into()),
+        max_new_tokens: if cfg!(target_arch = "wasm32") { 6 } else { 40 },
+        sampling,
+        stop: Vec::new(),
+    }
+}
+
+/// In Chromium, where the software adapter is slow, two of six layers: what they say is no answer, but always the same.
+fn options() -> LoadOptions {
+    LoadOptions { layers: cfg!(target_arch = "wasm32").then_some(2), ..LoadOptions::default() }
+}
+
+fn gpu(testbed: &Rc<Testbed>) -> GpuOptions {
+    GpuOptions { testbed: Some(Rc::clone(testbed)), ..GpuOptions::default() }
+}
+
+async fn load(testbed: &Rc<Testbed>, options: &LoadOptions, host: &dyn Host) -> Result<Engine, StageError> {
+    Engine::load(memory("nano", MODEL), &gpu(testbed), options, host).await
+}
+
+/// When the device is lost, the stage that notices, and how many tokens of the answer are replayed then.
+type Moment = (fn(&Event) -> bool, Stage, u32);
+
+fn token_3(event: &Event) -> bool {
+    matches!(event, Event::Token(token) if token.index == 3)
+}
+
+fn first_batch(event: &Event) -> bool {
+    matches!(event, Event::Prefill { done_tokens: 64, .. })
+}
+
+fn after_prefill(event: &Event) -> bool {
+    matches!(event, Event::Stage { stage: Stage::Decode, status: StageStatus::Started, .. })
+}
+
+/// Loads once, then answers undisturbed and with a loss at each moment: the same tokens with the same probabilities.
+async fn losses_do_not_change_answers(options: LoadOptions, sampling: Sampling, moments: &[Moment]) {
+    let testbed = Rc::new(Testbed::default());
+    let calm = Saboteur::idle(&testbed);
+    let mut engine = load(&testbed, &options, &calm).await.expect("nano loads");
+    let right = engine.answer(&prompt(sampling), &calm).await.expect("an answer");
+    let prompt_tokens = engine.encode(&prompt(sampling)).len() as u32;
+    assert!(prompt_tokens > 64 && right.tokens.len() > 5, "{prompt_tokens} and {} tokens", right.tokens.len());
+    for &(when, stage, generated) in moments {
+        let host = Saboteur::new(&testbed, 1, when);
+        let answer = engine.answer(&prompt(sampling), &host).await.expect("the answer goes on");
+        assert_eq!(answer.tokens, right.tokens, "{stage:?}");
+        assert_eq!(answer.final_text(), right.final_text());
+        assert_eq!(host.tokens(), calm.tokens(), "replayed tokens leave the same state");
+        let losses = host.losses();
+        assert_eq!(losses, [(stage, prompt_tokens + generated)]);
+        assert_eq!(host.recoveries(), [prompt_tokens + generated]);
+        assert_eq!(testbed.allocated_bytes(), engine.model.plan().totals.gpu_total_bytes, "one model is held");
+        let submits = engine.model.work_counters().submits;
+        assert!(submits > 0 && engine.model.model().is_some());
+    }
+    assert_eq!(testbed.devices_opened(), 1 + moments.len());
+}
+
+const MOMENTS: [Moment; 3] =
+    [(first_batch, Stage::Prefill, 0), (token_3, Stage::Decode, 4), (after_prefill, Stage::Decode, 1)];
+
+async fn greedy_answers_survive(moments: usize) {
+    losses_do_not_change_answers(options(), Sampling::default(), &MOMENTS[..moments]).await;
+}
+
+/// What a load does when its device is lost at the beginning of `stage`, and how the model answers then.
+async fn a_load_survives_a_loss_in(stage: Stage, right: &Answer) {
+    let testbed = Rc::new(Testbed::default());
+    let begins = move |event: &Event| match event {
+        // There is a device only when this one ends.
+        Event::Stage { stage: Stage::GpuDevice, status: StageStatus::Completed, .. } => stage == Stage::GpuDevice,
+        // In the middle of it, and not before it.
+        Event::Fetch { fetched_bytes, needed_bytes, .. } => {
+            stage == Stage::WeightsFetch && 2 * fetched_bytes > *needed_bytes
+        }
+        Event::Stage { stage: started, status: StageStatus::Started, .. } => {
+            *started == stage && stage != Stage::GpuDevice && stage != Stage::WeightsFetch
+        }
+        _ => false,
+    };
+    let host = Saboteur::new(&testbed, 1, begins);
+    let mut engine = load(&testbed, &options(), &host).await.expect("the second device is good");
+    assert_eq!(host.times.get(), 0, "{stage:?}: the device was lost");
+    let answer = engine.answer(&prompt(Sampling::default()), &host).await.expect("an answer");
+    assert_eq!(answer.tokens, right.tokens, "{stage:?}");
+    assert_eq!(testbed.devices_opened(), 2, "{stage:?}");
+    assert_eq!(host.losses().len(), 1, "{stage:?}");
+    assert_eq!(testbed.allocated_bytes(), engine.model.plan().totals.gpu_total_bytes, "{stage:?}");
+}
+
+async fn every_stage_of_loading_survives_a_loss(stages: &[Stage]) {
+    let testbed = Rc::new(Testbed::default());
+    let calm = Saboteur::idle(&testbed);
+    let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+    let right = engine.answer(&prompt(Sampling::default()), &calm).await.expect("an answer");
+    drop(engine);
+    assert_eq!(testbed.allocated_bytes(), 0);
+    for &stage in stages {
+        a_load_survives_a_loss_in(stage, &right).await;
+    }
+}
+
+async fn a_load_that_always_loses_its_gpu_is_an_error() {
+    let testbed = Rc::new(Testbed::default());
+    let kernels =
+        |event: &Event| matches!(event, Event::Stage { stage: Stage::Kernels, status: StageStatus::Started, .. });
+    let host = Saboteur::new(&testbed, u32::MAX, kernels);
+    let error = load(&testbed, &options(), &host).await.err().expect("there is no good device");
+    assert_eq!((error.stage, error.failure().kind), (Stage::Kernels, FailureKind::DeviceLost), "{error}");
+    assert!(matches!(error.error, EngineError::LostTooOften { .. }), "{error}");
+    assert_eq!(testbed.devices_opened() as u32, 1 + MAX_REBUILDS);
+    assert_eq!(testbed.allocated_bytes(), 0);
+}
+
+everywhere!(greedy, greedy_answers_survive(if cfg!(target_arch = "wasm32") { 2 } else { MOMENTS.len() }));
+everywhere!(always_lost_at_load, a_load_that_always_loses_its_gpu_is_an_error());
+
+#[cfg(target_arch = "wasm32")]
+everywhere!(loading, every_stage_of_loading_survives_a_loss(&[Stage::GpuMemory, Stage::WeightsFetch]));
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use super::*;
+
+    const SEEDED: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.9, min_p: 0.0, seed: 11 };
+    /// From more tokens than there are candidates: all logits are read for every draw.
+    const OF_MANY: Sampling = Sampling { top_k: 200, seed: 5, ..SEEDED };
+
+    /// Enough is enough: the error says how often, and everything is freed. A later question begins anew.
+    async fn a_gpu_that_is_always_lost_is_an_error() {
+        let testbed = Rc::new(Testbed::default());
+        let calm = Saboteur::idle(&testbed);
+        let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+        let question = prompt(Sampling::default());
+        let right = engine.answer(&question, &calm).await.expect("an answer");
+
+        // Every prefill loses the device at its first batch: the first one, and those that replay.
+        let host = Saboteur::new(&testbed, u32::MAX, first_batch);
+        let error = engine.answer(&question, &host).await.expect_err("there is no good device");
+        assert_eq!((error.stage, error.failure().kind), (Stage::Prefill, FailureKind::DeviceLost), "{error}");
+        assert!(matches!(error.error, EngineError::LostTooOften { rebuilds: MAX_REBUILDS, .. }), "{error}");
+        assert!(!error.failure().advice.is_empty());
+        assert_eq!(host.losses().len() as u32, MAX_REBUILDS);
+        assert_eq!(testbed.devices_opened() as u32, 1 + MAX_REBUILDS);
+        assert_eq!(testbed.allocated_bytes(), 0, "nothing is held");
+        assert!(engine.model.model().is_none() && engine.model.position() == 0);
+
+        let again = engine.answer(&question, &calm).await.expect("the next device is good");
+        assert_eq!(again.tokens, right.tokens);
+    }
+
+    /// STOP while a device is being replaced takes effect, frees everything, and leaves an engine that can answer.
+    async fn a_rebuild_can_be_stopped() {
+        let testbed = Rc::new(Testbed::default());
+        let calm = Saboteur::idle(&testbed);
+        let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+        let question = prompt(Sampling::default());
+        let right = engine.answer(&question, &calm).await.expect("an answer");
+        let host = Saboteur { impatient: true, ..Saboteur::new(&testbed, 1, token_3) };
+        let error = engine.answer(&question, &host).await.expect_err("stopped");
+        assert!(error.is_cancelled() && error.stage == Stage::Decode, "{error}");
+        assert_eq!((testbed.allocated_bytes(), testbed.devices_opened()), (0, 1));
+        let again = engine.answer(&question, &calm).await.expect("the next device is good");
+        assert_eq!(again.tokens, right.tokens);
+    }
+
+    everywhere!(
+        loading,
+        every_stage_of_loading_survives_a_loss(&[
+            Stage::GpuDevice,
+            Stage::GgufHeader,
+            Stage::MemoryPlan,
+            Stage::Tokenizer,
+            Stage::Kernels,
+            Stage::SelfCheck,
+            Stage::GpuMemory,
+            Stage::WeightsFetch,
+        ])
+    );
+    everywhere!(always_lost, a_gpu_that_is_always_lost_is_an_error());
+    everywhere!(stopped, a_rebuild_can_be_stopped());
+    everywhere!(seeded, losses_do_not_change_answers(options(), SEEDED, &MOMENTS));
+
+    /// The draw that needs all logits finds no device to read them from.
+    #[test]
+    fn a_draw_from_all_logits_survives() {
+        // After a draw that the candidates settle, the next token would be the first to notice.
+        let moment: Moment = (after_prefill, Stage::Decode, 0);
+        support::run(losses_do_not_change_answers(options(), OF_MANY, &[moment]));
+    }
+
+    /// With the fewest slots experts come and go all the time; also while tokens are replayed.
+    #[test]
+    fn paged_answers_survive() {
+        support::run(async {
+            let testbed = Rc::new(Testbed::default());
+            let engine = load(&testbed, &options(), &Saboteur::idle(&testbed)).await.expect("nano loads");
+            let four_slots = engine.model.plan().expert_bytes(4);
+            let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
+            losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]).await;
+        });
+    }
+
+    /// After a crash of its GPU process a browser has no adapter for a moment; without any loss, that there is none is the answer.
+    #[test]
+    fn an_adapter_that_comes_back_is_waited_for() {
+        support::run(async {
+            let testbed = Rc::new(Testbed::default());
+            let calm = Saboteur::idle(&testbed);
+            let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+            let right = engine.answer(&prompt(Sampling::default()), &calm).await.expect("an answer");
+            let host = Saboteur::new(&testbed, 1, token_3);
+            testbed.hide_adapters(1);
+            let answer = engine.answer(&prompt(Sampling::default()), &host).await.expect("the answer goes on");
+            assert_eq!(answer.tokens, right.tokens);
+            assert_eq!(host.losses().len(), 2, "the loss, and an attempt that found no adapter");
+
+            testbed.hide_adapters(1);
+            let error = load(&testbed, &options(), &calm).await.err().expect("no adapter");
+            assert_eq!((error.stage, error.failure().kind), (Stage::GpuDevice, FailureKind::NoGpu), "{error}");
+        });
+    }
+}
