@@ -73,9 +73,9 @@ pub struct LoadOptions {
 #[serde(rename_all = "snake_case")]
 pub enum Keep {
     /// What is kept already is used, what is fetched is kept.
+    #[default]
     Yes,
     /// What is kept stays as it is and is not looked at.
-    #[default]
     No,
 }
 

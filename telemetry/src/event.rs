@@ -63,6 +63,10 @@ pub enum Event {
     GpuMemory {
         allocated_bytes: u64,
     },
+    /// The engine's own memory in a browser: its wasm heap, which only grows. Told when it has grown.
+    WasmHeap {
+        bytes: u64,
+    },
     /// The model is loaded and can answer.
     Ready {
         load_ms: f64,

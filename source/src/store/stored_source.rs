@@ -18,7 +18,7 @@ const RECENT_CHUNKS: usize = 8;
 /// Chunks that are committed together: flushing a file takes longer than writing a chunk.
 const CHUNKS_PER_COMMIT: usize = 4;
 /// On a slow line a chunk waits no longer than this for others to be committed with.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// After so many chunks from the store the numbers are told again.
 const READS_BETWEEN_NEWS: u32 = 16;
 

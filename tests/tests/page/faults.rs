@@ -15,7 +15,7 @@ use crate::tiny_host::{Behaviour, Fault, TinyHost, When};
 use crate::{event_log, nano_bytes};
 
 /// Short patience, so that tests need little: four attempts, and one second of silence.
-const PATIENCE: &str = "attempts=4&stall=1";
+const PATIENCE: &str = "attempts=4&stall=1&store=no";
 
 /// Of the bytes that a run without faults takes, as percentage: what one fault may cost at most.
 const MOST_PERCENT: u64 = 102;

@@ -179,6 +179,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("tensor", format!("{name} · {format} · {} · {} of {count}", bytes(*size), index + 1))
         }
         Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
+        Event::WasmHeap { bytes: heap } => ("memory", format!("{} of wasm heap", bytes(*heap))),
         Event::Ready { load_ms } => ("ready", format!("loaded in {}", format::milliseconds(Some(*load_ms)))),
         Event::Recovering { stage, attempt, most, tokens, reason } => {
             let during = stage_name(*stage);

@@ -177,6 +177,7 @@ pub struct State {
     pub tensors: Vec<ArrivedTensor>,
     pub tensor_count: Option<u32>,
     pub gpu_allocated_bytes: Option<u64>,
+    pub wasm_heap_bytes: Option<u64>,
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
@@ -309,6 +310,7 @@ impl State {
                 self.tensors.push(ArrivedTensor { name, format, bytes: *bytes, index: *index });
             }
             Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
+            Event::WasmHeap { bytes } => self.wasm_heap_bytes = Some(*bytes),
             Event::Recovering { attempt, most, .. } => {
                 // Everything is fetched again.
                 (self.fetch, self.tensor_count, self.gpu_allocated_bytes) = (None, None, None);

@@ -17,6 +17,7 @@ use crate::published::{HashesAddress, PublishedFile, hashes_address, parse};
 const FIRST_ANSWER: Duration = Duration::from_millis(1500);
 /// Files that are hashed about as quickly as they are asked for: these are worth waiting for while that goes on.
 const QUICKLY_HASHED_BYTES: u64 = 128 << 20;
+/// Between the first two questions; twice as long before each further one.
 const QUICK_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -69,12 +70,14 @@ pub async fn ask_once(file: KeptFile, store: &Rc<CheckedStore>) {
 /// Asks once, and again while an answer may come any moment.
 async fn ask_quickly(url: &str, wanted: &[Wanted]) -> Outcome {
     let quick = wanted.iter().map(|wanted| wanted.file.len_bytes).sum::<u64>() <= QUICKLY_HASHED_BYTES;
+    let mut pause = QUICK_PAUSE;
     loop {
         let outcome = ask(url, wanted).await;
         if !quick || matches!(outcome, Outcome::Settled) {
             return outcome;
         }
-        sleep(QUICK_PAUSE).await;
+        sleep(pause).await;
+        pause *= 2;
     }
 }
 

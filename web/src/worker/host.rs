@@ -20,6 +20,8 @@ pub struct WorkerHost {
     sequencer: RefCell<Sequencer>,
     stop: StopSignal,
     running: Cell<Option<(Stage, Instant)>>,
+    /// As was told last.
+    heap_bytes: Cell<u64>,
 }
 
 impl WorkerHost {
@@ -31,6 +33,7 @@ impl WorkerHost {
             sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
             stop: StopSignal::default(),
             running: Cell::new(None),
+            heap_bytes: Cell::new(0),
         }
     }
 
@@ -42,6 +45,14 @@ impl WorkerHost {
         if let Event::Stage { stage, status, .. } = &event {
             self.running.set((*status == StageStatus::Started).then(|| (*stage, Instant::now())));
         }
+        self.send(event);
+        let heap_bytes = wasm_heap_bytes();
+        if self.heap_bytes.replace(heap_bytes) != heap_bytes {
+            self.send(Event::WasmHeap { bytes: heap_bytes });
+        }
+    }
+
+    fn send(&self, event: Event) {
         let at_ms = self.begin.elapsed().as_secs_f64() * 1000.0;
         let envelope = self.sequencer.borrow_mut().wrap(at_ms, event);
         post_text(&self.scope, &envelope.to_json());
@@ -86,6 +97,11 @@ impl FetchObserver for WorkerHost {
             }
         });
     }
+}
+
+fn wasm_heap_bytes() -> u64 {
+    const PAGE_BYTES: u64 = 64 << 10;
+    core::arch::wasm32::memory_size(0) as u64 * PAGE_BYTES
 }
 
 fn trouble_kind(kind: FaultKind) -> TroubleKind {

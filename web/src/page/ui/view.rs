@@ -238,6 +238,7 @@ impl View {
         planned("plan-host", plan.map(|plan| bytes(plan.host_bytes)));
         planned("plan-load", plan.map(|plan| bytes(plan.load_bytes)));
         self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
+        self.measured("memory-wasm-heap", state.wasm_heap_bytes.map(bytes));
         let parts =
             plan.map_or([0; 4], |plan| [plan.dense_bytes, plan.expert_bytes, plan.kv_bytes, plan.scratch_bytes]);
         if self.memory_parts != parts {

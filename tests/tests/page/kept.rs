@@ -1,0 +1,363 @@
+//! What the page keeps of models between visits: loads that go on where they broke off, loads without a network, and copies
+//! that are not what they should be.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use browser_driver::{End, NanoCase, PageState, Snapshot};
+use gptoss_synth::Spec;
+use gptoss_telemetry::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
+use serde_json::{Value, json};
+
+use crate::event_log;
+use crate::relay::{Relay, sum_bytes};
+use crate::session::{Session, assert_answer, case, follow, load_and_answer};
+use crate::{nano_bytes, query_with};
+
+/// What a host is asked first, to see whether it serves ranges.
+const PROBE_BYTES: u64 = 64 << 10;
+const CHUNK_BYTES: u64 = 4 << 20;
+
+/// Flips the lowest bit of one byte in the middle of every kept file.
+const DAMAGE_WHAT_IS_KEPT: &str = "const done = arguments[arguments.length - 1]; \
+     (async () => { \
+         const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('gptoss-models'); \
+         let damaged = 0; \
+         for await (const folder of root.values()) { \
+             const handle = await folder.getFileHandle('data'); \
+             const file = await handle.getFile(); \
+             const at = Math.floor(file.size / 2); \
+             const byte = new Uint8Array(await file.slice(at, at + 1).arrayBuffer()); \
+             const writable = await handle.createWritable({ keepExistingData: true }); \
+             await writable.write({ type: 'write', position: at, data: new Uint8Array([byte[0] ^ 1]) }); \
+             await writable.close(); \
+             damaged += 1; \
+         } \
+         return damaged; \
+     })().then(done, (error) => done(String(error)));";
+
+/// The lines of the storage panel.
+const PANEL_LINES: &str = "return [...document.querySelectorAll('#storage-models li')].map((line) => ({ \
+     name: line.querySelector('.name').textContent, amount: line.querySelector('.amount').textContent, \
+     check: line.querySelector('.check')?.textContent ?? '' }));";
+
+/// A folder with one model, served, and a relay before it.
+struct Setup {
+    session: Session,
+    relay: Relay,
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Setup {
+    async fn serving(model: &[u8]) -> Self {
+        let folder = tempfile::tempdir().expect("temp folder");
+        let file = folder.path().join("m.gguf");
+        std::fs::write(&file, model).expect("write");
+        let session = Session::serving(vec![file.clone()]).await;
+        let relay = Relay::before(session.server.addr());
+        Self { session, relay, file, _folder: folder }
+    }
+
+    /// Address of the model behind the relay. What differs in `query` is kept apart.
+    async fn url(&self, query: &str) -> String {
+        self.relay.url(&format!("{}{query}", self.session.model_url("m.gguf").await))
+    }
+
+    /// Opens the page with `query`, loads, waits for the answer, and says what was reported meanwhile.
+    async fn answer(&self, query: &str) -> (Snapshot, Told) {
+        let page = self.session.open(query).await;
+        let snapshot = load_and_answer(&page).await;
+        (snapshot, Told(event_log::export(&self.session.browser).await))
+    }
+
+    /// The page with no model loaded, so that nobody holds what is kept.
+    async fn damage_what_is_kept(&self) {
+        self.session.open("").await;
+        let damaged = self.session.browser.eval_async(DAMAGE_WHAT_IS_KEPT, vec![]).await.expect("script");
+        assert_eq!(damaged, 1, "kept files that were damaged");
+    }
+
+    async fn panel(&self) -> Value {
+        self.session.browser.eval(PANEL_LINES, vec![]).await.expect("script")
+    }
+
+    /// Waits until the panel's only line says `words` about its chunks.
+    async fn panel_says(&self, words: &str) {
+        let look = async |_: &_| {
+            let panel = self.panel().await;
+            let said = panel[0]["check"].as_str().is_some_and(|check| check.contains(words));
+            Ok(if said { Ok(()) } else { Err(panel.to_string()) })
+        };
+        let what = format!("the storage panel to say {words:?}");
+        self.session.browser.wait_for(&what, Duration::from_secs(30), look).await.expect("it says so");
+    }
+}
+
+/// What the worker said.
+struct Told(Vec<Envelope>);
+
+impl Told {
+    fn kept(&self) -> KeptState {
+        let kept = event_log::all(&self.0, |event| match event {
+            Event::Kept(kept) => Some(kept.clone()),
+            _ => None,
+        });
+        kept.last().expect("it was said what is kept").clone()
+    }
+
+    fn notices(&self) -> Vec<KeepNotice> {
+        event_log::all(&self.0, |event| match event {
+            Event::KeepNotice(notice) => Some(notice.clone()),
+            _ => None,
+        })
+    }
+
+    fn kinds(&self) -> Vec<KeepNoticeKind> {
+        self.notices().iter().map(|notice| notice.kind).collect()
+    }
+
+    /// Chunks of each kept file with `word` in its address, as the last report had them.
+    fn stored_chunks(&self, word: &str) -> Vec<u32> {
+        let reports = event_log::all(&self.0, |event| match event {
+            Event::Storage(report) => Some(report.models.clone()),
+            _ => None,
+        });
+        let models = reports.last().expect("it was reported what is kept");
+        let contents = models.iter().filter_map(|model| model.contents.as_ref());
+        contents.filter(|contents| contents.url.contains(word)).map(|contents| contents.stored_chunks).collect()
+    }
+
+    fn token_ids(&self) -> Vec<u32> {
+        event_log::all(&self.0, |event| match event {
+            Event::Token(token) => Some(token.id),
+            _ => None,
+        })
+    }
+}
+
+fn query(url: &str, case: &NanoCase) -> String {
+    query_with(&url.replace('?', "%3F"), case)
+}
+
+/// About 40 MB, ten chunks.
+fn ten_chunks() -> Vec<u8> {
+    let model = Spec::tiny().hidden(512).ff(768).experts(16).to_bytes().expect("a model");
+    let chunks = model.len() as u64 / CHUNK_BYTES;
+    assert!((8..=12).contains(&chunks), "{} bytes make another number of chunks", model.len());
+    model
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_broke_off_goes_on_where_it_was() {
+    let model = ten_chunks();
+    let file_bytes = model.len() as u64;
+    let mut setup = Setup::serving(&model).await;
+    let ask = |url: &str, more: &str| format!("gguf={}&prompt=Hi&max_new=5{more}", url.replace('?', "%3F"));
+    let (_, told) = setup.answer(&ask(&setup.url("").await, "&store=no")).await;
+    let right = told.token_ids();
+    assert_eq!(right.len(), 5);
+    setup.relay.take_passed();
+
+    for end in [End::Closed, End::Killed] {
+        let url = setup.url(&format!("?{end:?}")).await;
+        // The probe and the first chunks; the rest of the answers wait on the line.
+        setup.relay.let_through(Some(1 + 8));
+        {
+            let page = setup.session.open(&ask(&url, "")).await;
+            page.load().await.expect("LOAD MODEL can be pressed");
+            follow(&page, &[PageState::Loading]).await;
+            wait_until(|| setup.relay.passed() == 9).await;
+            // The last answers reach the worker.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        setup.session.browser.restart(end).await.expect("the browser starts again");
+        setup.relay.let_through(None);
+        // What waited goes nowhere: those connections are gone.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        setup.relay.take_passed();
+
+        let (_, told) = setup.answer(&ask(&url, "")).await;
+        assert_eq!(told.token_ids(), right, "{end:?}: the answer after going on");
+        let kept = told.kept();
+        assert!((4..=8).contains(&(kept.resumed_bytes / CHUNK_BYTES)), "{end:?}: {kept:?}");
+        assert_eq!(
+            (kept.stored_bytes, kept.stored_chunks),
+            (file_bytes, kept.chunks),
+            "{end:?}: all of it is kept now"
+        );
+        let missing = file_bytes - kept.resumed_bytes;
+        assert_eq!((kept.network_bytes, kept.storage_bytes), (missing, kept.resumed_bytes), "{end:?}: {kept:?}");
+        assert_eq!(sum_bytes(&setup.relay.take_passed()), PROBE_BYTES + missing, "{end:?}: bytes on the wire");
+        assert_eq!(told.kinds(), [], "{end:?}: {:?}", told.notices());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let case = case("add");
+    let file_bytes = nano_bytes().len() as u64;
+    let query = query(&setup.url("").await, &case);
+    let (first, told) = setup.answer(&query).await;
+    assert_answer(&first, &case);
+    let kept = told.kept();
+    assert_eq!((kept.resumed_bytes, kept.network_bytes, kept.stored_bytes), (0, file_bytes, file_bytes));
+    assert_eq!((kept.verified_chunks, kept.chunks), (1, 1), "by the SHA-256 that gguf-serve published: {kept:?}");
+    assert_eq!(sum_bytes(&setup.relay.take_passed()), file_bytes, "nothing is fetched twice");
+
+    let (again, told) = setup.answer(&query).await;
+    assert_answer(&again, &case);
+    let kept = told.kept();
+    assert_eq!((kept.resumed_bytes, kept.network_bytes, kept.storage_bytes), (file_bytes, 0, file_bytes));
+    assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
+    assert_eq!(told.kinds(), []);
+    setup.session.screenshot("kept").await;
+    setup.session.assert_quiet_console().await;
+
+    setup.damage_what_is_kept().await;
+    let (mended, told) = setup.answer(&query).await;
+    assert_answer(&mended, &case);
+    assert_eq!(told.kinds(), [KeepNoticeKind::Damaged]);
+    let kept = told.kept();
+    assert_eq!((kept.network_bytes, kept.storage_bytes, kept.stored_bytes), (file_bytes, 0, file_bytes));
+    setup.session.screenshot("kept-damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_file_is_fetched_anew() {
+    // As long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
+    let mut wrong = nano_bytes();
+    let from = wrong.len() / 2;
+    wrong[from..].iter_mut().step_by(7).for_each(|byte| *byte ^= 1);
+    let setup = Setup::serving(&wrong).await;
+    let case = case("capitals");
+    let url = setup.url("").await;
+    let (_, told) = setup.answer(&format!("{}&max_new=3", query(&url, &case))).await;
+    assert_eq!(told.kept().stored_bytes, wrong.len() as u64);
+    replace(&setup.file, &nano_bytes());
+    setup.relay.take_passed();
+
+    let (snapshot, told) = setup.answer(&query(&url, &case)).await;
+    assert_answer(&snapshot, &case);
+    let notices = told.notices();
+    assert_eq!(told.kinds(), [KeepNoticeKind::Discarded], "{notices:?}");
+    assert!(notices[0].message.contains("its ETag was"), "{notices:?}");
+    assert_eq!((told.kept().resumed_bytes, told.kept().network_bytes), (0, nano_bytes().len() as u64));
+    let (again, told) = setup.answer(&query(&url, &case)).await;
+    assert_answer(&again, &case);
+    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bit_that_flips_on_the_wire_is_noticed() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let case = case("sort");
+    let at = 2_000_000;
+    setup.relay.flip(at, 1);
+    let (snapshot, told) = setup.answer(&query(&setup.url("?once").await, &case)).await;
+    assert_answer(&snapshot, &case);
+    assert_eq!(told.kinds(), [KeepNoticeKind::WrongOnTheWay]);
+    assert_eq!((told.kept().verified_chunks, told.kept().stored_chunks), (1, 1));
+
+    setup.relay.flip(at, u32::MAX);
+    let page = setup.session.open(&query(&setup.url("?always").await, &case)).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    assert!(failed.error.contains("chunk 0") && failed.error.contains("SHA-256"), "{failed:?}");
+    assert_ne!(failed.error_advice, "", "an error comes with advice");
+    assert_eq!((failed.final_text.as_str(), failed.analysis_text.as_str()), ("", ""));
+    setup.session.screenshot("error-wrong-on-the-way").await;
+    let told = Told(event_log::export(&setup.session.browser).await);
+    let kept = told.stored_chunks("always");
+    assert_eq!(kept, [0], "what is wrong is not kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_tab_reads_over_the_network_and_says_so() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let case = case("reverse");
+    let query = query(&setup.url("").await, &case);
+    let browser = &setup.session.browser;
+    let (first, _) = setup.answer(&query).await;
+    assert_answer(&first, &case);
+    let (one, two) = (browser.tab().await.expect("a tab"), browser.new_tab().await.expect("another"));
+
+    browser.switch_to(&two).await.expect("switch");
+    let (second, told) = setup.answer(&query).await;
+    assert_answer(&second, &case);
+    let notices = told.notices();
+    assert_eq!(told.kinds(), [KeepNoticeKind::InUse], "{notices:?}");
+    assert_eq!(told.kept().stored_bytes, 0);
+    assert_eq!(told.kept().verified_chunks, 1, "what is not kept is checked all the same");
+
+    browser.switch_to(&one).await.expect("switch");
+    browser.goto("about:blank").await.expect("the first tab lets go");
+    browser.switch_to(&two).await.expect("switch");
+    let (third, told) = setup.answer(&query).await;
+    assert_answer(&third, &case);
+    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_storage_panel_tells_verifies_and_deletes() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let browser = &setup.session.browser;
+    let case = case("planets");
+    let query = query(&setup.url("").await, &case);
+    // Less room than the model needs: it answers, and says that nothing is kept.
+    let origin = format!("http://{}", setup.session.server.addr());
+    setup.session.open("").await;
+    let quota = json!({ "origin": origin, "quotaSize": 1_000_000 });
+    browser.devtools("Storage.overrideQuotaForOrigin", quota).await.expect("a small quota");
+    let (snapshot, told) = setup.answer(&query).await;
+    assert_answer(&snapshot, &case);
+    let notices = told.notices();
+    assert_eq!(told.kinds(), [KeepNoticeKind::NotKept], "{notices:?}");
+    assert!(notices[0].message.contains("no room") && notices[0].advice.contains("Delete"), "{notices:?}");
+    assert_eq!(told.kept().stored_bytes, 0);
+    browser.devtools("Storage.overrideQuotaForOrigin", json!({ "origin": origin })).await.expect("the usual quota");
+
+    let (snapshot, _) = setup.answer(&query).await;
+    assert_answer(&snapshot, &case);
+    setup.panel_says("1 of 1 chunk verified").await;
+    let panel = setup.panel().await;
+    assert_eq!(panel[0]["name"], "m.gguf");
+    assert!(panel[0]["amount"].as_str().is_some_and(|amount| amount.starts_with("3.05 MB, complete")), "{panel}");
+    browser.click("#storage-models [data-action=verify]").await.expect("verify can be pressed");
+    setup.panel_says("sound").await;
+
+    setup.damage_what_is_kept().await;
+    setup.panel_says("1 of 1 chunk verified").await;
+    browser.click("#storage-models [data-action=verify]").await.expect("verify can be pressed");
+    setup.panel_says("1 chunk damaged and let go of").await;
+    setup.session.screenshot("storage-damaged").await;
+    for _ in 0..2 {
+        browser.click("#storage-models [data-action=delete]").await.expect("delete can be pressed");
+    }
+    let gone = async |_: &_| {
+        let panel = setup.panel().await;
+        Ok(if panel == json!([]) { Ok(()) } else { Err(panel.to_string()) })
+    };
+    browser.wait_for("the model to be deleted", Duration::from_secs(30), gone).await.expect("it is deleted");
+    let kept = "const done = arguments[arguments.length - 1]; \
+         (async () => { const root = await navigator.storage.getDirectory(); let names = []; \
+         for await (const name of (await root.getDirectoryHandle('gptoss-models')).keys()) { names.push(name); } \
+         return names; })().then(done, (error) => done(String(error)));";
+    assert_eq!(browser.eval_async(kept, vec![]).await.expect("script"), json!([]), "folders that are left");
+}
+
+/// Writes other contents into a served file. Its time is another, too, however coarse the file system's clock.
+fn replace(file: &Path, contents: &[u8]) {
+    std::fs::write(file, contents).expect("write");
+    let handle = std::fs::OpenOptions::new().write(true).open(file).expect("open");
+    handle.set_modified(std::time::SystemTime::now() + Duration::from_secs(5)).expect("touch");
+}
+
+async fn wait_until(reached: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !reached() {
+        assert!(begin.elapsed() < Duration::from_secs(60), "waited in vain");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

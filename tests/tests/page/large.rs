@@ -1,0 +1,86 @@
+//! A model of a gigabyte: how much memory of its own the page takes for it, and how fast it comes.
+
+use std::io::BufWriter;
+use std::path::Path;
+
+use browser_driver::PageState;
+use gptoss_synth::Spec;
+use gptoss_telemetry::{Envelope, Event, Stage, StageStatus};
+use serde_json::json;
+
+use crate::event_log;
+use crate::session::{Session, follow};
+
+/// The engine's wasm heap may grow to this while it loads a file of 1 GB.
+const MOST_HEAP_BYTES: u64 = 256 << 20;
+
+/// Gets a whole file as the loader does, in ranges of 8 MiB of which four are under way, and throws the bytes away.
+const BARE_FETCH: &str = "const [url, size, done] = arguments; \
+     const RANGE = 8 << 20; let next = 0; \
+     const lane = async () => { \
+         while (next < size) { \
+             const first = next; next += RANGE; \
+             const range = `bytes=${first}-${Math.min(first + RANGE, size) - 1}`; \
+             const response = await fetch(url, { headers: { Range: range }, cache: 'no-store' }); \
+             if (response.status !== 206) throw new Error(`status ${response.status}`); \
+             const reader = response.body.getReader(); \
+             while (!(await reader.read()).done) {} \
+         } \
+     }; \
+     const begin = performance.now(); \
+     Promise.all([lane(), lane(), lane(), lane()]) \
+         .then(() => done(performance.now() - begin), (error) => done(String(error)));";
+
+/// Four layers of gpt-oss-20b's own width with a small vocabulary, about 1 GB.
+fn write_model(path: &Path) -> u64 {
+    let model = Spec::tiny().hidden(2880).ff(2880).experts(18).build().expect("a model");
+    let mut file = BufWriter::new(std::fs::File::create(path).expect("a file"));
+    model.write(&mut file).expect("written");
+    model.file_bytes()
+}
+
+/// Milliseconds that the weights took.
+fn weights_ms(events: &[Envelope]) -> f64 {
+    let done = event_log::all(events, |event| match event {
+        Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Completed, elapsed_ms } => *elapsed_ms,
+        _ => None,
+    });
+    *done.last().expect("the weights came")
+}
+
+fn largest_heap(events: &[Envelope]) -> u64 {
+    let heaps = event_log::all(events, |event| match event {
+        Event::WasmHeap { bytes } => Some(*bytes),
+        _ => None,
+    });
+    heaps.into_iter().max().expect("the heap was measured")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gigabyte_passes_through_a_small_heap() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let file = folder.path().join("m.gguf");
+    let file_bytes = write_model(&file);
+    assert!((900 << 20..1200 << 20).contains(&file_bytes), "{file_bytes} bytes");
+    let session = Session::serving(vec![file]).await;
+    let url = session.model_url("m.gguf").await;
+    session.open("").await;
+    let bare = session.browser.eval_async(BARE_FETCH, vec![json!(url), json!(file_bytes)]).await.expect("script");
+    let bare_ms = bare.as_f64().unwrap_or_else(|| panic!("a bare fetch: {bare}"));
+
+    let mut took = Vec::new();
+    for query in ["store=no", "", ""] {
+        // An answer of a model of this width would take a software adapter minutes.
+        let page = session.open(&format!("{query}&prompt=")).await;
+        page.load().await.expect("LOAD MODEL can be pressed");
+        follow(&page, &[PageState::Ready]).await;
+        let events = event_log::export(&session.browser).await;
+        let heap = largest_heap(&events);
+        assert!(heap <= MOST_HEAP_BYTES, "the wasm heap grew to {heap} bytes");
+        took.push((weights_ms(&events), heap));
+    }
+    session.screenshot("large").await;
+    println!(
+        "{file_bytes} bytes: bare fetch {bare_ms:.0} ms; weights and heap without keeping, kept, from what is kept: {took:?}"
+    );
+}
