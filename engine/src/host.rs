@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use gptoss_telemetry::{Event, Stage, StageStatus};
+use gptoss_telemetry::{Event, MemoryPlan, Stage, StageStatus};
 use web_time::Instant;
 
 use crate::error::{EngineError, StageError};
@@ -21,6 +21,12 @@ pub trait Host {
         Box::pin(std::future::pending())
     }
 
+    /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
+    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
+    fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
     /// engine knows of adapter, driver and build; a host that knows more (the browser's version) adds it.
     fn remembered(&self, _key: &str) -> bool {
@@ -29,6 +35,14 @@ pub trait Host {
 
     /// Something held that need not be found out again: the kernels passed their self-check.
     fn remember(&self, _key: &str) {}
+}
+
+/// What is known before anything big is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead<'a> {
+    pub plan: &'a MemoryPlan,
+    /// At which the header came over the network; `None` where that was too little to tell, or did not.
+    pub bytes_per_second: Option<f64>,
 }
 
 /// A host that watches nothing and never stops.

@@ -40,7 +40,7 @@ pub use config::ModelConfig;
 pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
-pub use host::{Host, Quiet, in_stage};
+pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
 pub use load::{Header, Preflight, load, model_info, open_gpu, plan_options, preflight, read_header, tokenizer};
 pub use model::Model;

@@ -14,7 +14,7 @@ use web_time::Instant;
 use crate::config::ModelConfig;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, StageError};
-use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
+use crate::host::{Ahead, Host, check_cancelled, in_stage, milliseconds_since};
 use crate::inventory::Inventory;
 use crate::model::{Model, State};
 use crate::pieces;
@@ -170,11 +170,16 @@ pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanO
     })
 }
 
+/// Less than this says little about how fast a source is, in bytes.
+const TELLING_BYTES: u64 = 1 << 20;
+
 /// Header and plan: what can be known before anything big is fetched.
 pub struct Preflight {
     pub header: Header,
     pub options: PlanOptions,
     pub plan: MemoryPlan,
+    /// At which the header came over the network; `None` where that was too little to tell, or did not.
+    pub bytes_per_second: Option<f64>,
 }
 
 impl Preflight {
@@ -186,6 +191,12 @@ impl Preflight {
             .map_err(|error| StageError { stage: Stage::MemoryPlan, error })?;
         Ok(())
     }
+
+    /// Waits until whoever is asked agrees.
+    pub(crate) async fn approved(&self, host: &dyn Host) -> Result<(), StageError> {
+        host.approve(Ahead { plan: &self.plan.totals, bytes_per_second: self.bytes_per_second }).await;
+        check_cancelled(host).map_err(|error| StageError { stage: Stage::MemoryPlan, error })
+    }
 }
 
 /// Reads the header and works out the plan.
@@ -195,14 +206,18 @@ pub async fn preflight(
     options: &LoadOptions,
     host: &dyn Host,
 ) -> Result<Preflight, StageError> {
+    let (begin, wire_before) = (Instant::now(), source.wire_bytes());
     let mut header = in_stage(host, Stage::GgufHeader, read_header(source, host)).await?;
+    let came = source.wire_bytes().zip(wire_before).map(|(after, before)| after - before);
+    let bytes_per_second =
+        came.filter(|&bytes| bytes >= TELLING_BYTES).map(|bytes| bytes as f64 / begin.elapsed().as_secs_f64());
     header.config.yarn.truncate = options.yarn_truncate;
     in_stage(host, Stage::MemoryPlan, async move {
         let options = plan_options(&header.config, options)?;
         host.emit(Event::Model(model_info(&header, options.layers)));
         let plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), &options)?;
         host.emit(Event::Plan(plan.totals.clone()));
-        Ok(Preflight { header, options, plan })
+        Ok(Preflight { header, options, plan, bytes_per_second })
     })
     .await
 }
@@ -224,7 +239,7 @@ pub async fn load(
     preflight: Preflight,
     host: &dyn Host,
 ) -> Result<Model, StageError> {
-    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan } = preflight;
+    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan, bytes_per_second: _ } = preflight;
     let kernels = in_stage(host, Stage::Kernels, async {
         let kernels = Kernels::new(&gpu, &inventory, plan.cache);
         gpu.finished().await?;
@@ -316,12 +331,20 @@ async fn allocate(
     mut options: PlanOptions,
     host: &dyn Host,
 ) -> Result<(MemoryPlan, Allocated), EngineError> {
+    let wanted = plan.totals.gpu_total_bytes;
     loop {
         let bytes = plan.totals.gpu_total_bytes;
         let attempt =
             gpu.probe_memory("the model", bytes, || allocate_all(gpu, kernels, config, inventory, &plan)).await;
         let out_of_memory = match attempt {
-            Ok(allocated) => return Ok((plan, allocated?)),
+            Ok(allocated) => {
+                let allocated = allocated?;
+                if bytes < wanted {
+                    host.approve(Ahead { plan: &plan.totals, bytes_per_second: None }).await;
+                    check_cancelled(host)?;
+                }
+                return Ok((plan, allocated));
+            }
             Err(error @ GpuError::OutOfMemory { .. }) => error,
             Err(error) => return Err(error.into()),
         };

@@ -35,15 +35,16 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Opens a GPU and loads the model; `read` takes what else is wanted from the header, before anything big is fetched. Errors
-    /// of a device that was lost say so.
+    /// Opens a GPU and loads the model; `read` takes what else is wanted from the header, before anything big is fetched. `asks`:
+    /// only once the host approves of the plan. Errors of a device that was lost say so.
     async fn load<T>(
         &self,
         read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
+        asks: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let gpu = open_gpu(&self.gpu, host).await?;
-        match self.fill(Rc::clone(&gpu), read, host).await {
+        match self.fill(Rc::clone(&gpu), read, asks, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),
         }
@@ -53,6 +54,7 @@ impl Loader {
         &self,
         gpu: Rc<Gpu>,
         read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
+        asks: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let mut prepared = preflight(&gpu, self.source.as_ref(), &self.options, host).await?;
@@ -60,6 +62,9 @@ impl Loader {
             prepared.with_all_logits(&gpu.limits())?;
         }
         let taken = read(&prepared.header.gguf).await?;
+        if asks {
+            prepared.approved(host).await?;
+        }
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
     }
 }
@@ -151,7 +156,8 @@ impl Session {
     ) -> Result<(Self, T), StageError> {
         let mut losses = Losses::default();
         loop {
-            match loader.load(&read, host).await {
+            // Once is enough, however many devices it takes.
+            match loader.load(&read, losses.rebuilds == 0, host).await {
                 Ok((model, taken)) => return Ok((Self::new(loader, model), taken)),
                 Err(StageError { stage, error }) => {
                     losses.survive(stage, error, 0, host).await.map_err(|error| StageError { stage, error })?
@@ -266,7 +272,7 @@ impl Session {
     }
 
     async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
-        match self.loader.load(async |_| Ok(()), host).await {
+        match self.loader.load(async |_| Ok(()), false, host).await {
             Ok((model, _)) => {
                 self.plan = model.plan().clone();
                 self.description = model.description();

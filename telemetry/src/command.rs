@@ -10,6 +10,8 @@ pub enum Command {
     Load { model: ModelLocation, options: LoadOptions, prompt: Option<Prompt> },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
+    /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
+    Proceed,
     /// Stop whatever is going on, at its next safe point.
     Stop,
     /// Look after what is kept of earlier loads. Does not wait for a load or an answer to end.

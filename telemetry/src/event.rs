@@ -22,6 +22,13 @@ pub enum Event {
     Model(ModelInfo),
     /// Where everything will go, worked out from the header and the granted limits alone.
     Plan(MemoryPlan),
+    /// Everything that can be known beforehand is: nothing big was allocated or fetched yet.
+    Preflight {
+        /// Not all of what is wanted fits: the load waits for [`crate::Command::Proceed`], or for STOP.
+        waits: bool,
+        /// At which the header came over the network; `None` where that was too little to tell, or did not.
+        bytes_per_second: Option<f64>,
+    },
     /// Every kernel gave what it must, on this adapter.
     SelfCheck(SelfCheck),
     /// Progress of fetching weights (and, before that, of the header).

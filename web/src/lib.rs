@@ -13,4 +13,4 @@ mod panic;
 #[cfg(any(target_arch = "wasm32", test))]
 mod published;
 #[cfg(any(target_arch = "wasm32", test))]
-mod stop;
+mod signal;

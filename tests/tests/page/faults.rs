@@ -255,7 +255,7 @@ async fn an_outage_is_waited_out_and_stop_ends_the_waiting() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let case = case("number_words");
-    let page = session.open(&format!("gguf={}&expert_memory=1.3M&{}", host.url(), case.query())).await;
+    let page = session.open(&format!("gguf={}&store=no&expert_memory=1.3M&{}", host.url(), case.query())).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 

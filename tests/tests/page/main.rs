@@ -14,7 +14,7 @@ mod tiny_host;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use browser_driver::{NanoCase, PageState, StageLine, nano_cases};
+use browser_driver::{Browser, NanoCase, PageState, StageLine, nano_cases};
 use gguf_serve::{AccessLog, AccessRecord, Options, serve};
 use gptoss_telemetry::Event;
 use serde_json::json;
@@ -164,6 +164,60 @@ async fn paged_experts_give_the_same_answer() {
         _ => None,
     });
     let last = experts.last().expect("the expert cache was reported");
+    assert!(last.misses > 0 && last.evictions > 0, "{last:?}");
+    session.assert_quiet_console().await;
+}
+
+/// A model that does not fit whole is not begun before the user says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_asks_before_it_pages() {
+    let session = Session::start().await;
+    let case = case("capitals");
+    assert_answer(&load_and_answer(&session.open(&format!("store=no&{}", case.query())).await).await, &case);
+    let events = event_log::export(&session.browser).await;
+    let plans = event_log::all(&events, |event| match event {
+        Event::Plan(plan) => Some(plan.clone()),
+        _ => None,
+    });
+    let whole = plans.last().expect("the plan was reported");
+    let waits = event_log::all(&events, |event| match event {
+        Event::Preflight { waits, .. } => Some(*waits),
+        _ => None,
+    });
+    assert_eq!(waits, [false], "what fits is not asked about");
+
+    let given = whole.gpu_total_bytes - whole.expert_bytes / 4;
+    let page = session.open(&format!("store=no&gpu_memory={given}&{}", case.query())).await;
+    let sent_bytes = || session.requests().iter().map(|record| record.sent_bytes).sum::<u64>();
+    for declined in [true, false] {
+        let before = sent_bytes();
+        page.load().await.expect("LOAD MODEL can be pressed");
+        let asked = async |browser: &Browser| {
+            let hidden = browser.eval("return document.getElementById('question-panel').hidden;", vec![]).await?;
+            Ok(if hidden == json!(false) { Ok(()) } else { Err("no question".to_owned()) })
+        };
+        session.browser.wait_for("the question", Duration::from_secs(60), asked).await.expect("it asks");
+        let question = session.browser.text("#question").await.expect("the question");
+        assert!(question.contains("of 8 experts at a time fit"), "{question}");
+        session.screenshot("asks").await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let fetched = sent_bytes() - before;
+        assert!(fetched < 1 << 20, "{fetched} bytes were sent before the user said so");
+        if declined {
+            session.browser.click("#decline").await.expect("STOP can be pressed");
+            let stopped = follow(&page, &[PageState::Stopped]).await;
+            assert_eq!(stopped.error, "", "no is an answer");
+        } else {
+            session.browser.click("#proceed").await.expect("PROCEED can be pressed");
+            assert_answer(&follow(&page, &[PageState::Done]).await, &case);
+        }
+    }
+    let events = event_log::export(&session.browser).await;
+    let last = event_log::all(&events, |event| match event {
+        Event::Experts(counters) => Some(*counters),
+        _ => None,
+    });
+    let last = last.last().expect("the expert cache was reported");
     assert!(last.misses > 0 && last.evictions > 0, "{last:?}");
     session.assert_quiet_console().await;
 }

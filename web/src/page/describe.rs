@@ -49,6 +49,9 @@ pub fn sentence(state: &State) -> String {
     if state.stopping() {
         return "Stopping at the next safe point.".to_owned();
     }
+    if state.asks() {
+        return "Waiting for you: not all of the model fits.".to_owned();
+    }
     if let Some(recovery) = &state.recovery {
         return recovering_sentence(recovery);
     }
@@ -91,6 +94,45 @@ fn trouble_sentence(trouble: &Trouble) -> String {
             format!("{what}: attempt {attempt} of {attempts} after {}", format::milliseconds(Some(wait_ms)))
         }
         None => format!("{what}: going on when it is back"),
+    }
+}
+
+/// What the user has to decide before the load goes on; `None` when there is nothing.
+pub fn question(state: &State) -> Option<String> {
+    let plan = state.plan.as_ref().filter(|_| state.asks())?;
+    let bytes = format::bytes;
+    let memory = match plan.budget_bytes {
+        Some(given) => format!("the {} of GPU memory that were given", bytes(given)),
+        None => "the GPU memory there is".to_owned(),
+    };
+    let experts = plan.paged.then(|| {
+        let (slots, experts) = (plan.expert_slots_per_layer, plan.experts_per_layer);
+        format!(
+            "Of each layer {slots} of {experts} experts at a time fit {memory}. The others are fetched when they are needed: {} \
+             before the first token, up to {} in all, and answers wait for it.",
+            bytes(plan.first_token_bytes),
+            bytes(plan.all_bytes)
+        )
+    });
+    let context = plan.shortened_from_tokens.map(|wanted| {
+        let (tokens, wanted) = (u64::from(plan.kv_capacity_tokens), u64::from(wanted));
+        format!(
+            "Prompt and answer together can be {} tokens long instead of {}.",
+            format::count(tokens),
+            format::count(wanted)
+        )
+    });
+    Some(experts.into_iter().chain(context).collect::<Vec<_>>().join(" "))
+}
+
+/// What is still to be kept of the model, if it is kept at all, and what the browser has room for; `None` before it said so.
+pub fn disk_sentence(state: &State) -> Option<String> {
+    let report = state.kept.report.as_ref()?;
+    let free = format!("{} free", format::bytes(report.quota_bytes?.saturating_sub(report.usage_bytes?)));
+    let missing = |file: &KeptState| file.file_bytes.saturating_sub(file.stored_bytes);
+    match &state.kept.files[..] {
+        [] => Some(free),
+        files => Some(format!("{} to be kept · {free}", format::bytes(files.iter().map(missing).sum()))),
     }
 }
 
@@ -155,6 +197,10 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Model(model) => ("model", format!("{} · {} · {} layers", model.name, model.architecture, model.layers)),
         Event::Plan(plan) => {
             ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
+        }
+        Event::Preflight { waits, bytes_per_second } => {
+            let rate = format::bytes_per_second(*bytes_per_second);
+            ("plan", format!("header at {rate} · {}", if *waits { "waits for PROCEED" } else { "goes on" }))
         }
         Event::SelfCheck(check) if check.remembered => ("check", "passed before on this adapter".to_owned()),
         Event::SelfCheck(check) => {
@@ -256,6 +302,44 @@ mod tests {
     use gptoss_telemetry::Sequencer;
 
     use super::*;
+
+    #[test]
+    fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
+        let mut sequencer = Sequencer::new(0);
+        let mut state = State::default();
+        state.load_requested();
+        let plan = gptoss_telemetry::MemoryPlan {
+            budget_bytes: Some(8_000_000_000),
+            expert_slots_per_layer: 12,
+            experts_per_layer: 32,
+            kv_capacity_tokens: 1024,
+            shortened_from_tokens: Some(8192),
+            first_token_bytes: 3_000_000_000,
+            all_bytes: 12_000_000_000,
+            paged: true,
+            ..Default::default()
+        };
+        state.apply(sequencer.wrap(0.0, Event::Plan(plan)));
+        assert_eq!(question(&state), None);
+        let waits = |waits| Event::Preflight { waits, bytes_per_second: Some(1e8) };
+        state.apply(sequencer.wrap(0.0, waits(false)));
+        assert_eq!(question(&state), None, "it goes on");
+        state.apply(sequencer.wrap(0.0, waits(true)));
+        assert_eq!(
+            question(&state).as_deref(),
+            Some(
+                "Of each layer 12 of 32 experts at a time fit the 8.00 GB of GPU memory that were given. The others are \
+                 fetched when they are needed: 3.00 GB before the first token, up to 12.0 GB in all, and answers wait for \
+                 it. Prompt and answer together can be 1\u{202f}024 tokens long instead of 8\u{202f}192."
+            )
+        );
+        assert_eq!(sentence(&state), "Waiting for you: not all of the model fits.");
+        state.proceed_requested();
+        assert_eq!(question(&state), None);
+        state.apply(sequencer.wrap(0.0, waits(true)));
+        state.stop_requested();
+        assert_eq!((question(&state), state.stopping()), (None, true));
+    }
 
     #[test]
     fn the_sentence_follows_the_run() {

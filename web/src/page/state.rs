@@ -170,6 +170,10 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    /// The load waits for the user, since not all of the model fits.
+    asking: bool,
+    /// At which the header came.
+    header_bytes_per_second: Option<f64>,
     /// While a lost GPU is replaced.
     pub recovery: Option<Recovery>,
     pub self_check: Option<SelfCheck>,
@@ -227,6 +231,8 @@ impl State {
             phase: Phase::Loading,
             host_ready: kept.host_ready,
             kept: kept.kept,
+            // The worker is the same.
+            wasm_heap_bytes: kept.wasm_heap_bytes,
             answer: Answer { number: kept.answer.number + 1, ..Answer::default() },
             missing_events: kept.missing_events,
             log: kept.log,
@@ -244,12 +250,33 @@ impl State {
 
     pub fn stop_requested(&mut self) {
         self.stopping = self.phase.busy();
+        self.asking = false;
+    }
+
+    /// The load waits for an answer: PROCEED or STOP.
+    pub fn asks(&self) -> bool {
+        self.asking
+    }
+
+    pub fn proceed_requested(&mut self) {
+        self.asking = false;
+    }
+
+    /// Seconds until what is left of the load is here, at the rate that was measured last; `None` before there is one, and
+    /// when nothing is left.
+    pub fn seconds_to_load(&self) -> Option<f64> {
+        let needed = self.plan.as_ref()?.load_bytes;
+        let (left, rate) = match self.fetch {
+            Some(fetch) => (fetch.needed_bytes.saturating_sub(fetch.fetched_bytes), fetch.bytes_per_second),
+            None => (needed, self.header_bytes_per_second),
+        };
+        rate.filter(|&rate| rate > 0.0 && left > 0 && !self.model_loaded).map(|rate| left as f64 / rate)
     }
 
     /// Something failed on the page itself, or the worker died.
     pub fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Error;
-        self.recovery = None;
+        (self.recovery, self.asking) = (None, false);
         self.stopping = false;
         self.troubles.clear();
         self.failure = Some(failure);
@@ -259,6 +286,7 @@ impl State {
     pub fn worker_started(&mut self) {
         self.next_sequence = 0;
         self.host_ready = false;
+        self.wasm_heap_bytes = None;
     }
 
     /// The worker is gone, and the model with it.
@@ -289,6 +317,10 @@ impl State {
             Event::Adapter(adapter) => self.adapter = Some(adapter.clone()),
             Event::Model(model) => self.model = Some(model.clone()),
             Event::Plan(plan) => self.plan = Some(plan.clone()),
+            Event::Preflight { waits, bytes_per_second } => {
+                self.asking = *waits;
+                self.header_bytes_per_second = bytes_per_second.or(self.header_bytes_per_second);
+            }
             Event::SelfCheck(check) => self.self_check = Some(check.clone()),
             Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
@@ -337,7 +369,7 @@ impl State {
             Event::Work(counters) => self.work = Some(*counters),
             Event::Finished { .. } => self.apply_finished(event),
             Event::Stopped { model_loaded } => {
-                self.recovery = None;
+                (self.recovery, self.asking) = (None, false);
                 self.model_loaded = *model_loaded;
                 self.stopping = false;
                 self.troubles.clear();

@@ -2,23 +2,29 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 
-use gptoss_engine::Host;
+use futures_util::future::select;
+use gptoss_engine::{Ahead, Host};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
-use gptoss_telemetry::{Event, Failure, FailureKind, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind};
+use gptoss_telemetry::{
+    Event, Failure, FailureKind, MemoryPlan, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind,
+};
 use wasm_bindgen::JsValue;
 use web_sys::DedicatedWorkerGlobalScope;
 use web_time::Instant;
 
-use crate::stop::StopSignal;
+use crate::signal::Signal;
 
 pub struct WorkerHost {
     scope: DedicatedWorkerGlobalScope,
     begin: Instant,
     sequencer: RefCell<Sequencer>,
-    stop: StopSignal,
+    stop: Signal,
+    proceed: Signal,
+    /// The user said how much memory experts may take, and so that they are paged.
+    paging_is_wanted: Cell<bool>,
     running: Cell<Option<(Stage, Instant)>>,
     /// As was told last.
     heap_bytes: Cell<u64>,
@@ -31,14 +37,26 @@ impl WorkerHost {
             begin: Instant::now(),
             // Milliseconds since 1970 tell one worker from another on any one page.
             sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
-            stop: StopSignal::default(),
+            stop: Signal::default(),
+            proceed: Signal::default(),
+            paging_is_wanted: Cell::new(false),
             running: Cell::new(None),
             heap_bytes: Cell::new(0),
         }
     }
 
-    pub fn stop(&self) -> &StopSignal {
+    pub fn stop(&self) -> &Signal {
         &self.stop
+    }
+
+    /// The user's word to go on with a load that waits.
+    pub fn proceed(&self) -> &Signal {
+        &self.proceed
+    }
+
+    /// For the load that begins.
+    pub fn expect_paging(&self, wanted: bool) {
+        self.paging_is_wanted.set(wanted);
     }
 
     pub fn post(&self, event: Event) {
@@ -76,8 +94,31 @@ impl Host for WorkerHost {
         self.stop.is_requested()
     }
 
+    fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(self.ask(ahead))
+    }
+
     fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         Box::pin(self.stop.requested())
+    }
+}
+
+impl WorkerHost {
+    /// Whether the plan is less than the user has reason to expect.
+    fn has_to_ask(&self, plan: &MemoryPlan) -> bool {
+        (plan.paged && !self.paging_is_wanted.get()) || plan.shortened_from_tokens.is_some()
+    }
+
+    async fn ask(&self, ahead: Ahead<'_>) {
+        let waits = self.has_to_ask(ahead.plan);
+        if waits {
+            self.proceed.arm();
+        }
+        self.post(Event::Preflight { waits, bytes_per_second: ahead.bytes_per_second });
+        if waits {
+            select(pin!(self.proceed.requested()), pin!(self.stop.requested())).await;
+            self.proceed.disarm();
+        }
     }
 }
 

@@ -65,6 +65,7 @@ impl Worker {
     fn obey(self: &Rc<Self>, (command, files): Order) {
         let work = match command {
             Command::Stop => return self.host.stop().request(),
+            Command::Proceed => return self.host.proceed().request(),
             Command::Storage { action } => {
                 let worker = Rc::clone(self);
                 return spawn_local(async move { storage::act(&worker.host, &worker.keeping, action).await });
@@ -119,6 +120,7 @@ impl Worker {
     ) -> Result<(), StageError> {
         // Before anything is allocated: two models need not fit side by side.
         self.engine.take();
+        self.host.expect_paging(options.expert_memory_bytes.is_some());
         let loaded = self.load_or_stop(&model, files, options).await;
         self.keeping.tell_progress();
         self.host.post(Event::Storage(storage::report().await));

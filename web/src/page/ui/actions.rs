@@ -92,6 +92,14 @@ impl App {
         }
     }
 
+    /// PROCEED: with a load that waits, because not all of the model fits.
+    fn proceed(self: &Rc<Self>) {
+        if self.state.borrow().asks() {
+            self.change(|state| state.proceed_requested());
+            WorkerLink::send(self, &Command::Proceed, &[]);
+        }
+    }
+
     fn on_click(self: &Rc<Self>, id: &str, action: fn(&Rc<Self>)) {
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>(id), "click", move |_: Event| action(&app));
@@ -101,6 +109,8 @@ impl App {
         self.on_click("load", Self::load);
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
+        self.on_click("proceed", Self::proceed);
+        self.on_click("decline", Self::stop);
         self.on_click("pick", |_| element::<HtmlElement>("file").click());
         self.on_click("unpick", |app| {
             app.controls.pick(Vec::new());

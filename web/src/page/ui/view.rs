@@ -11,7 +11,7 @@ use super::long_tasks::LongTasks;
 use super::storage::StorageView;
 use super::stream::StreamView;
 use crate::page::cards::{device_facts, model_facts};
-use crate::page::describe::{sentence, stage_name, status_word};
+use crate::page::describe::{disk_sentence, question, sentence, stage_name, status_word};
 use crate::page::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
 use crate::page::state::{Phase, StageState, State, all_stages};
 
@@ -52,6 +52,7 @@ pub struct View {
     top_drawn: (u32, u32),
     memory_parts: [u64; 4],
     load_share: f64,
+    asked: bool,
     announced_final_bytes: usize,
 }
 
@@ -72,6 +73,7 @@ impl View {
             top_drawn: (0, 0),
             memory_parts: [0; 4],
             load_share: 0.0,
+            asked: false,
             announced_final_bytes: 0,
         }
     }
@@ -87,6 +89,7 @@ impl View {
         self.draw_status(state);
         self.draw_buttons(state, controls);
         self.draw_failure(state);
+        self.draw_question(state);
         self.draw_stages(state);
         self.draw_weights(state);
         self.draw_memory(state);
@@ -167,6 +170,18 @@ impl View {
         show("error-panel", state.failure.is_some());
     }
 
+    fn draw_question(&mut self, state: &State) {
+        let asked = question(state);
+        self.texts.set("question", asked.as_deref().unwrap_or_default());
+        if self.asked != asked.is_some() {
+            self.asked = asked.is_some();
+            show("question-panel", self.asked);
+            if self.asked {
+                report(element::<HtmlElement>("proceed").focus());
+            }
+        }
+    }
+
     fn draw_stages(&mut self, state: &State) {
         for row in &mut self.stages {
             let stage = state.stage(row.stage);
@@ -236,7 +251,15 @@ impl View {
         );
         planned("plan-scratch", plan.map(|plan| bytes(plan.scratch_bytes)));
         planned("plan-host", plan.map(|plan| bytes(plan.host_bytes)));
+        planned(
+            "plan-given",
+            plan.map(|plan| plan.budget_bytes.map_or("what the GPU gives".to_owned(), |given| bytes(given))),
+        );
         planned("plan-load", plan.map(|plan| bytes(plan.load_bytes)));
+        planned("plan-first-token", plan.map(|plan| bytes(plan.first_token_bytes)));
+        planned("plan-all", plan.map(|plan| bytes(plan.all_bytes)));
+        planned("plan-disk", disk_sentence(state));
+        self.measured("plan-seconds", state.seconds_to_load().map(|seconds| milliseconds(Some(seconds * 1000.0))));
         self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
         self.measured("memory-wasm-heap", state.wasm_heap_bytes.map(bytes));
         let parts =

@@ -1,4 +1,4 @@
-//! The user's wish to stop, asked for by the engine between steps and awaited beside what cannot be asked.
+//! A wish of the user's: to stop, asked for by the engine between steps and awaited beside what cannot be asked; or to go on.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -6,13 +6,13 @@ use std::task::{Poll, Waker};
 
 /// Armed while a task runs; a request outside of that is late and means nothing.
 #[derive(Default)]
-pub struct StopSignal {
+pub struct Signal {
     armed: Cell<bool>,
     requested: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
 
-impl StopSignal {
+impl Signal {
     pub fn arm(&self) {
         self.armed.set(true);
         self.requested.set(false);
@@ -40,7 +40,7 @@ impl StopSignal {
         }
     }
 
-    /// Ends when a stop is requested.
+    /// Ends when it is requested.
     pub async fn requested(&self) {
         poll_fn(|context| {
             if self.requested.get() {
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_request_wakes_whoever_waits_and_lasts_until_the_next_task() {
-        let stop = StopSignal::default();
+        let stop = Signal::default();
         let wakes = Arc::new(Wakes(AtomicU32::new(0)));
         let waker = Waker::from(Arc::clone(&wakes));
         let mut context = Context::from_waker(&waker);
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_late_request_means_nothing() {
-        let stop = StopSignal::default();
+        let stop = Signal::default();
         stop.request();
         assert!(!stop.is_requested());
         stop.arm();
