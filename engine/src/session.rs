@@ -43,7 +43,8 @@ impl Loader {
         asks: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
-        let gpu = open_gpu(&self.gpu, host).await?;
+        let default_limits = self.gpu.default_limits || self.options.default_limits;
+        let gpu = open_gpu(&GpuOptions { default_limits, ..self.gpu.clone() }, host).await?;
         match self.fill(Rc::clone(&gpu), read, asks, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),

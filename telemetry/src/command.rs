@@ -7,7 +7,14 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
     /// Open a model and put it on the GPU; then answer `prompt` if there is one.
-    Load { model: ModelLocation, options: LoadOptions, prompt: Option<Prompt> },
+    Load {
+        model: ModelLocation,
+        options: LoadOptions,
+        prompt: Option<Prompt>,
+        /// Keys of every [`crate::Event::Remember`] of earlier loads.
+        #[serde(default)]
+        remembered: Vec<String>,
+    },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
@@ -66,6 +73,9 @@ pub struct LoadOptions {
     /// Of a model behind a URL: milliseconds without a byte after which a request is made again.
     #[serde(default)]
     pub fetch_stall_ms: Option<u64>,
+    /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
+    #[serde(default)]
+    pub default_limits: bool,
     /// Whether files that come over the network are kept for the next time. Only a browser keeps any.
     #[serde(default)]
     pub keep: Keep,

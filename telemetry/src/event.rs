@@ -31,6 +31,11 @@ pub enum Event {
     },
     /// Every kernel gave what it must, on this adapter.
     SelfCheck(SelfCheck),
+    /// Something held that need not be found out again: give this key back with the next [`crate::Command::Load`], whenever
+    /// that is.
+    Remember {
+        key: String,
+    },
     /// Progress of fetching weights (and, before that, of the header).
     Fetch {
         /// Bytes received so far.

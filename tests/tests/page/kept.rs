@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use browser_driver::{End, NanoCase, PageState, Snapshot};
+use browser_driver::{Browser, End, NanoCase, PageState, Snapshot};
 use gptoss_synth::Spec;
 use gptoss_telemetry::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
 use serde_json::{Value, json};
@@ -74,8 +74,13 @@ impl Setup {
     /// The page with no model loaded, so that nobody holds what is kept.
     async fn damage_what_is_kept(&self) {
         self.session.open("").await;
-        let damaged = self.session.browser.eval_async(DAMAGE_WHAT_IS_KEPT, vec![]).await.expect("script");
-        assert_eq!(damaged, 1, "kept files that were damaged");
+        // The worker of the page that was left lets go of its files a moment later.
+        let damage = async |browser: &Browser| {
+            let damaged = browser.eval_async(DAMAGE_WHAT_IS_KEPT, vec![]).await?;
+            Ok(if damaged == 1 { Ok(()) } else { Err(damaged.to_string()) })
+        };
+        let what = "one kept file to be damaged";
+        self.session.browser.wait_for(what, Duration::from_secs(20), damage).await.expect("it can be written to");
     }
 
     async fn panel(&self) -> Value {

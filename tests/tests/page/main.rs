@@ -168,6 +168,21 @@ async fn paged_experts_give_the_same_answer() {
     session.assert_quiet_console().await;
 }
 
+/// With no more than every WebGPU device has.
+#[tokio::test(flavor = "multi_thread")]
+async fn default_limits_give_the_same_answer() {
+    let session = Session::start().await;
+    let case = case("sort");
+    let page = session.open(&format!("limits=default&{}", case.query())).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    let events = event_log::export(&session.browser).await;
+    let granted = event_log::all(&events, |event| match event {
+        Event::Adapter(adapter) => Some((adapter.max_binding_bytes, adapter.max_buffer_bytes)),
+        _ => None,
+    });
+    assert_eq!(granted, [(128 << 20, 256 << 20)]);
+}
+
 /// A model that does not fit whole is not begun before the user says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_asks_before_it_pages() {
@@ -271,6 +286,12 @@ async fn what_was_kept_is_not_fetched_again() {
     assert_answer(&load_and_answer(&session.open(&query).await).await, &case);
     let second = model_bytes(&session) - first;
     assert!(second <= 64 << 10, "{second} bytes were sent for the second load");
+    let events = event_log::export(&session.browser).await;
+    let checks = event_log::all(&events, |event| match event {
+        Event::SelfCheck(check) => Some(check.remembered),
+        _ => None,
+    });
+    assert_eq!(checks, [true], "the kernels passed on this adapter before");
     // The page says the same: the probe is all that came over the network.
     let received = session.browser.text("#weights-wire").await.expect("what was received is shown");
     assert_eq!(received, "65.5 kB", "shown as received");

@@ -202,6 +202,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             let rate = format::bytes_per_second(*bytes_per_second);
             ("plan", format!("header at {rate} · {}", if *waits { "waits for PROCEED" } else { "goes on" }))
         }
+        Event::Remember { key } => ("check", format!("remembered for the next time: {key}")),
         Event::SelfCheck(check) if check.remembered => ("check", "passed before on this adapter".to_owned()),
         Event::SelfCheck(check) => {
             let worst = check.worst_error.map_or(format::NOT_MEASURED.to_owned(), |error| format!("{error:.1e}"));

@@ -27,10 +27,11 @@ pub enum Field {
     FetchAttempts,
     FetchStall,
     Store,
+    Limits,
 }
 
 impl Field {
-    pub const ALL: [Field; 20] = [
+    pub const ALL: [Field; 21] = [
         Field::Gguf,
         Field::Prompt,
         Field::Instructions,
@@ -51,6 +52,7 @@ impl Field {
         Field::FetchAttempts,
         Field::FetchStall,
         Field::Store,
+        Field::Limits,
     ];
 
     /// Name of the query parameter.
@@ -76,6 +78,7 @@ impl Field {
             Field::FetchAttempts => "attempts",
             Field::FetchStall => "stall",
             Field::Store => "store",
+            Field::Limits => "limits",
         }
     }
 
@@ -102,6 +105,7 @@ impl Field {
             Field::FetchAttempts => "fetch-attempts",
             Field::FetchStall => "fetch-stall",
             Field::Store => "store",
+            Field::Limits => "gpu-limits",
         }
     }
 
@@ -128,6 +132,7 @@ impl Field {
             Field::FetchAttempts => "Fetch attempts",
             Field::FetchStall => "Silence, seconds",
             Field::Store => "Keep in browser",
+            Field::Limits => "GPU limits",
         }
     }
 }
@@ -171,6 +176,7 @@ impl Inputs {
             yarn_truncate: reader.or_default(Field::Yarn, parse_yarn),
             fetch_attempts: reader.optional(Field::FetchAttempts, |text| parse_u32(text, 1)),
             fetch_stall_ms: reader.optional(Field::FetchStall, parse_stall),
+            default_limits: reader.or_default(Field::Limits, parse_limits),
             keep: reader.or_default(Field::Store, parse_store),
         };
         reader.finish(options)
@@ -223,6 +229,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Yarn => parse_yarn(text).map(drop),
         Field::FetchStall => parse_stall(text).map(drop),
         Field::Store => parse_store(text).map(drop),
+        Field::Limits => parse_limits(text).map(drop),
     };
     result.map_err(|expected| field_error(field, text, &expected))
 }
@@ -362,6 +369,14 @@ fn parse_store(text: &str) -> Result<Keep, String> {
     }
 }
 
+fn parse_limits(text: &str) -> Result<bool, String> {
+    match text {
+        "granted" => Ok(false),
+        "default" => Ok(true),
+        _ => Err("granted (all that the GPU gives) or default (what every WebGPU device has)".to_owned()),
+    }
+}
+
 fn parse_effort(text: &str) -> Result<Effort, String> {
     match text {
         "low" => Ok(Effort::Low),
@@ -460,6 +475,7 @@ mod tests {
             (Field::FetchAttempts, "3"),
             (Field::FetchStall, "2.5"),
             (Field::Store, "yes"),
+            (Field::Limits, "default"),
         ]);
         let options = LoadOptions {
             layers: Some(0),
@@ -471,6 +487,7 @@ mod tests {
             yarn_truncate: true,
             fetch_attempts: Some(3),
             fetch_stall_ms: Some(2500),
+            default_limits: true,
             keep: Keep::Yes,
         };
         assert_eq!(inputs.load_options().expect("good"), options);
@@ -498,7 +515,7 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 17] = [
+        let rows: [Row; 18] = [
             (
                 Field::Gguf,
                 &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
@@ -528,6 +545,7 @@ mod tests {
             (Field::FetchAttempts, &["1", "12"], &["", "0", "-1"]),
             (Field::FetchStall, &["0.1", "20", "3600"], &["", "0", "0.05", "3601", "20s"]),
             (Field::Store, &["yes", "no"], &["", "1", "maybe"]),
+            (Field::Limits, &["granted", "default"], &["", "low"]),
         ];
         let mut failures = Vec::new();
         for (field, good, bad) in rows {

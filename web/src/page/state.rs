@@ -381,6 +381,8 @@ impl State {
                 }
                 self.fail(failure.clone());
             }
+            // Whoever reads the worker's messages sees to it.
+            Event::Remember { .. } => {}
             Event::Kept(_) | Event::KeepNotice(_) | Event::Storage(_) | Event::StorageVerify { .. } => {
                 self.kept.apply(event);
             }

@@ -1,6 +1,7 @@
 //! What the engine sees of the worker: somewhere to send events, and whether to stop.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::{Pin, pin};
 
@@ -28,6 +29,7 @@ pub struct WorkerHost {
     running: Cell<Option<(Stage, Instant)>>,
     /// As was told last.
     heap_bytes: Cell<u64>,
+    remembered: RefCell<HashSet<String>>,
 }
 
 impl WorkerHost {
@@ -42,6 +44,7 @@ impl WorkerHost {
             paging_is_wanted: Cell::new(false),
             running: Cell::new(None),
             heap_bytes: Cell::new(0),
+            remembered: RefCell::default(),
         }
     }
 
@@ -57,6 +60,17 @@ impl WorkerHost {
     /// For the load that begins.
     pub fn expect_paging(&self, wanted: bool) {
         self.paging_is_wanted.set(wanted);
+    }
+
+    /// What the page remembers of earlier loads.
+    pub fn recall(&self, keys: Vec<String>) {
+        self.remembered.borrow_mut().extend(keys);
+    }
+
+    /// The engine knows adapter and build; another version of the browser may compile the same kernels to something else.
+    fn full_key(&self, key: &str) -> String {
+        let browser = self.scope.navigator().user_agent().unwrap_or_default();
+        format!("{key} {browser}")
     }
 
     pub fn post(&self, event: Event) {
@@ -92,6 +106,16 @@ impl Host for WorkerHost {
 
     fn cancelled(&self) -> bool {
         self.stop.is_requested()
+    }
+
+    fn remembered(&self, key: &str) -> bool {
+        self.remembered.borrow().contains(&self.full_key(key))
+    }
+
+    fn remember(&self, key: &str) {
+        let key = self.full_key(key);
+        self.remembered.borrow_mut().insert(key.clone());
+        self.post(Event::Remember { key });
     }
 
     fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

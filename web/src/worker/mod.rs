@@ -74,7 +74,10 @@ impl Worker {
                 let failure = internal("the page sent a command while another was under way".to_owned());
                 return self.fail(Stage::GpuDevice, failure);
             }
-            Command::Load { model, options, prompt } => Either::Left((model, options, prompt)),
+            Command::Load { model, options, prompt, remembered } => {
+                self.host.recall(remembered);
+                Either::Left((model, options, prompt))
+            }
             Command::Generate { prompt } => Either::Right(prompt),
         };
         self.host.stop().arm();

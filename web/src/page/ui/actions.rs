@@ -9,7 +9,7 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, clipboard, log, storage};
+use super::{App, catalog, clipboard, log, memory, storage};
 use crate::page::inputs::{Field, InputError};
 use crate::page::{inputs, query};
 
@@ -62,7 +62,8 @@ impl App {
         match (model, options, prompt) {
             (Some(model), Some(options), Some(prompt)) if errors.is_empty() => {
                 self.change(|state| state.load_requested());
-                WorkerLink::send(self, &Command::Load { model, options, prompt }, &files);
+                let remembered = memory::remembered();
+                WorkerLink::send(self, &Command::Load { model, options, prompt, remembered }, &files);
             }
             _ => self.refuse(&errors),
         }

@@ -97,7 +97,7 @@ fn value(field: Field) -> String {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
-        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store => {
+        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
             element::<HtmlSelectElement>(id).value()
         }
         _ => element::<HtmlInputElement>(id).value(),
@@ -108,7 +108,7 @@ fn set_value(field: Field, text: &str) {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
-        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store => {
+        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
             let select: HtmlSelectElement = element(id);
             let before = select.value();
             // The one alias that is not an option of its own.

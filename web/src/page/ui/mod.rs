@@ -8,6 +8,7 @@ mod controls;
 mod dom;
 mod log;
 mod long_tasks;
+mod memory;
 mod storage;
 mod stream;
 mod view;

@@ -3,13 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use gptoss_telemetry::{Command, Envelope, Failure, FailureKind};
+use gptoss_telemetry::{self as telemetry, Command, Envelope, Failure, FailureKind};
 use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{ErrorEvent, Event, File, MessageEvent, Worker, WorkerOptions, WorkerType};
 
-use super::App;
 use super::dom::{document, listen};
+use super::{App, memory};
 
 /// What trunk calls the worker's loader; it lies beside the page's own files.
 const WORKER_SCRIPT: &str = "worker_loader.js";
@@ -94,6 +94,9 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
     };
     match parsed {
         Ok(envelope) => {
+            if let telemetry::Event::Remember { key } = &envelope.event {
+                memory::remember(key);
+            }
             app.change(|state| state.apply(envelope));
             if app.state.borrow().host_ready && !app.worker.borrow().ready {
                 WorkerLink::set_ready(&app.worker);
