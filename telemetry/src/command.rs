@@ -15,6 +15,8 @@ pub enum Command {
         #[serde(default)]
         remembered: Vec<String>,
     },
+    /// Keep all of a model that is behind a URL, for later; needs no GPU. What is loaded is let go of.
+    Download { model: ModelLocation, options: LoadOptions },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].

@@ -79,6 +79,12 @@ pub enum Event {
     WasmHeap {
         bytes: u64,
     },
+    /// The end of [`crate::Command::Download`]: all bytes were read, and so many of them are kept.
+    Downloaded {
+        kept_bytes: u64,
+        model_bytes: u64,
+        elapsed_ms: f64,
+    },
     /// The model is loaded and can answer.
     Ready {
         load_ms: f64,

@@ -230,6 +230,33 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_download_needs_no_gpu_and_is_all_that_a_load_needs() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let case = case("add");
+    let file_bytes = nano_bytes().len() as u64;
+    let query = query(&setup.url("").await, &case);
+    setup.session.open(&query).await;
+    let browser = &setup.session.browser;
+    browser.eval("delete Navigator.prototype.gpu;", vec![]).await.expect("script");
+    browser.click("#download").await.expect("it can be pressed");
+    let kept = async |browser: &Browser| {
+        let status = browser.text("#status").await?;
+        Ok(if status == "All 3.05 MB are kept in this browser. No model is loaded." { Ok(()) } else { Err(status) })
+    };
+    browser.wait_for("the model to be kept", Duration::from_secs(60), kept).await.expect("it is kept");
+    setup.session.screenshot("downloaded").await;
+    let told = Told(event_log::export(browser).await);
+    let adapters = event_log::all(&told.0, |event| matches!(event, Event::Adapter(_)).then_some(()));
+    assert_eq!((adapters.len(), told.kept().stored_bytes), (0, file_bytes));
+    assert_eq!(sum_bytes(&setup.relay.take_passed()), file_bytes, "nothing is fetched twice");
+
+    let (snapshot, told) = setup.answer(&query).await;
+    assert_answer(&snapshot, &case);
+    assert_eq!(told.kept().network_bytes, 0);
+    assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_fetched_anew() {
     // As long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
     let mut wrong = nano_bytes();

@@ -56,7 +56,15 @@ pub fn sentence(state: &State) -> String {
         return recovering_sentence(recovery);
     }
     match state.phase {
-        Phase::Idle => "No model is loaded.".to_owned(),
+        Phase::Idle => match state.downloaded {
+            Some((kept, all)) if kept >= all => {
+                format!("All {} are kept in this browser. No model is loaded.", format::bytes(all))
+            }
+            Some((kept, all)) => {
+                format!("Only {} of {} are kept; the storage panel says why.", format::bytes(kept), format::bytes(all))
+            }
+            None => "No model is loaded.".to_owned(),
+        },
         Phase::Loading => with_trouble(state, loading_sentence(state)),
         Phase::Ready => "The model is loaded and waits for a question.".to_owned(),
         Phase::Generating => with_trouble(state, generating_sentence(state)),
@@ -227,6 +235,10 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         }
         Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
         Event::WasmHeap { bytes: heap } => ("memory", format!("{} of wasm heap", bytes(*heap))),
+        Event::Downloaded { kept_bytes, model_bytes, elapsed_ms } => {
+            let (kept, all) = (bytes(*kept_bytes), bytes(*model_bytes));
+            ("kept", format!("{kept} of {all} after {}", format::milliseconds(Some(*elapsed_ms))))
+        }
         Event::Ready { load_ms } => ("ready", format!("loaded in {}", format::milliseconds(Some(*load_ms)))),
         Event::Recovering { stage, attempt, most, tokens, reason } => {
             let during = stage_name(*stage);

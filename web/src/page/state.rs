@@ -182,6 +182,8 @@ pub struct State {
     pub tensor_count: Option<u32>,
     pub gpu_allocated_bytes: Option<u64>,
     pub wasm_heap_bytes: Option<u64>,
+    /// Bytes that are kept, and bytes of the model, after a download.
+    pub downloaded: Option<(u64, u64)>,
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
@@ -343,6 +345,11 @@ impl State {
             }
             Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
             Event::WasmHeap { bytes } => self.wasm_heap_bytes = Some(*bytes),
+            Event::Downloaded { kept_bytes, model_bytes, .. } => {
+                self.downloaded = Some((*kept_bytes, *model_bytes));
+                self.phase = Phase::Idle;
+                self.troubles.clear();
+            }
             Event::Recovering { attempt, most, .. } => {
                 // Everything is fetched again.
                 (self.fetch, self.tensor_count, self.gpu_allocated_bytes) = (None, None, None);

@@ -83,6 +83,12 @@ impl Keeping {
         }
     }
 
+    /// Bytes that are kept of everything that is open.
+    pub fn kept_bytes(&self) -> u64 {
+        let open = self.open.borrow();
+        open.iter().filter_map(|(_, source)| source.upgrade()).map(|source| source.progress().stored_bytes).sum()
+    }
+
     /// The store of a file that this worker has open.
     pub fn open_store(&self, id: &str) -> Option<Rc<CheckedStore>> {
         let open = self.open.borrow();

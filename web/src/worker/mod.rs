@@ -1,5 +1,6 @@
 //! The worker: owns engine, GPU and source. Takes [`Command`]s, one task at a time, and posts events.
 
+mod download;
 mod hashes;
 mod host;
 mod keeping;
@@ -19,7 +20,9 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
+use web_time::Instant;
 
+use self::download::Downloaded;
 use self::host::WorkerHost;
 use self::keeping::Keeping;
 
@@ -33,6 +36,13 @@ struct Worker {
 
 /// What a message asks for: a command, and the picked files where there are any.
 type Order = (Command, Vec<File>);
+
+/// What takes long, one at a time.
+enum Work {
+    Load(ModelLocation, LoadOptions, Option<Prompt>),
+    Download(ModelLocation, LoadOptions),
+    Answer(Prompt),
+}
 
 /// Starts the worker. Called once, by `bin/worker.rs`.
 pub fn run() {
@@ -70,22 +80,26 @@ impl Worker {
                 let worker = Rc::clone(self);
                 return spawn_local(async move { storage::act(&worker.host, &worker.keeping, action).await });
             }
-            Command::Load { .. } | Command::Generate { .. } if self.host.stop().is_armed() => {
+            Command::Load { .. } | Command::Generate { .. } | Command::Download { .. }
+                if self.host.stop().is_armed() =>
+            {
                 let failure = internal("the page sent a command while another was under way".to_owned());
                 return self.fail(Stage::GpuDevice, failure);
             }
             Command::Load { model, options, prompt, remembered } => {
                 self.host.recall(remembered);
-                Either::Left((model, options, prompt))
+                Work::Load(model, options, prompt)
             }
-            Command::Generate { prompt } => Either::Right(prompt),
+            Command::Download { model, options } => Work::Download(model, options),
+            Command::Generate { prompt } => Work::Answer(prompt),
         };
         self.host.stop().arm();
         let worker = Rc::clone(self);
         spawn_local(async move {
             let done = match work {
-                Either::Left((model, options, prompt)) => worker.load(model, &files, &options, prompt).await,
-                Either::Right(prompt) => worker.answer(&prompt).await,
+                Work::Load(model, options, prompt) => worker.load(model, &files, &options, prompt).await,
+                Work::Download(model, options) => worker.download(&model, &options).await,
+                Work::Answer(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
             worker.settle(done);
@@ -134,6 +148,20 @@ impl Worker {
         }
     }
 
+    /// Keeps a model for later.
+    async fn download(&self, model: &ModelLocation, options: &LoadOptions) -> Result<(), StageError> {
+        let begin = Instant::now();
+        // It holds what is kept of its own model.
+        self.engine.take();
+        let downloading = pin!(download::download(&self.host, &self.keeping, model, options));
+        let done = self.or_stop(downloading).await;
+        let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
+        self.host.post(Event::Storage(storage::report().await));
+        let Downloaded { kept, model } = done?;
+        self.host.post(Event::Downloaded { kept_bytes: kept, model_bytes: model, elapsed_ms });
+        Ok(())
+    }
+
     async fn load_or_stop(
         &self,
         model: &ModelLocation,
@@ -141,8 +169,13 @@ impl Worker {
         options: &LoadOptions,
     ) -> Result<Engine, StageError> {
         let loading = pin!(open::load(&self.host, &self.keeping, model, files, options));
-        match select(loading, pin!(self.host.stop().requested())).await {
-            Either::Left((loaded, _)) => loaded,
+        self.or_stop(loading).await
+    }
+
+    /// What `work` comes to, unless the user stops it, which drops it.
+    async fn or_stop<T>(&self, work: impl Future<Output = Result<T, StageError>> + Unpin) -> Result<T, StageError> {
+        match select(work, pin!(self.host.stop().requested())).await {
+            Either::Left((done, _)) => done,
             Either::Right(_) => {
                 let stage = self.host.cancel_running_stage();
                 Err(StageError { stage, error: EngineError::Cancelled })

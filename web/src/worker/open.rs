@@ -26,11 +26,22 @@ pub async fn load(
     files: &[File],
     options: &LoadOptions,
 ) -> Result<Engine, StageError> {
+    let keeping = (options.keep == Keep::Yes).then_some(keeping);
+    let source = reach(host, keeping, model, files, options).await?;
+    Engine::load(source, &Default::default(), options, host.as_ref()).await
+}
+
+/// Reaches the model's files, which are kept as they are read where there is a `keeping`.
+pub async fn reach(
+    host: &Rc<WorkerHost>,
+    keeping: Option<&Keeping>,
+    model: &ModelLocation,
+    files: &[File],
+    options: &LoadOptions,
+) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
     let fetch = HttpOptions { retry: retry_policy(options), observer };
-    let keeping = (options.keep == Keep::Yes).then_some(keeping);
-    let source = check_source(host.as_ref(), keeping, model, files, &fetch).await?;
-    Engine::load(source, &Default::default(), options, host.as_ref()).await
+    check_source(host.as_ref(), keeping, model, files, &fetch).await
 }
 
 fn retry_policy(options: &LoadOptions) -> RetryPolicy {

@@ -69,6 +69,24 @@ impl App {
         }
     }
 
+    /// Keeps the model behind the address for later.
+    fn download(self: &Rc<Self>) {
+        if self.state.borrow().phase.busy() {
+            return;
+        }
+        let inputs = self.controls.read();
+        match (location(inputs.get(Field::Gguf)), inputs.load_options()) {
+            (Ok(model), Ok(options)) => {
+                self.change(|state| state.load_requested());
+                WorkerLink::send(self, &Command::Download { model, options }, &[]);
+            }
+            (model, options) => {
+                let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
+                self.refuse(&errors);
+            }
+        }
+    }
+
     /// ASK: another question to the model that is loaded.
     pub(super) fn ask(self: &Rc<Self>) {
         {
@@ -110,6 +128,7 @@ impl App {
         self.on_click("load", Self::load);
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
+        self.on_click("download", Self::download);
         self.on_click("proceed", Self::proceed);
         self.on_click("decline", Self::stop);
         self.on_click("pick", |_| element::<HtmlElement>("file").click());

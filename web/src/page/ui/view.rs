@@ -159,6 +159,7 @@ impl View {
         enable("stop", busy && !state.stopping());
         enable("copy-answer", !state.answer.final_text.is_empty());
         enable("pick", !busy);
+        enable("download", !busy && controls.files().is_empty());
         enable("unpick", !busy && !controls.files().is_empty());
     }
 

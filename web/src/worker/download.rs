@@ -1,0 +1,54 @@
+//! Keeping a whole model for later, without a GPU.
+
+use std::rc::Rc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use gptoss_engine::{Host, StageError, in_stage};
+use gptoss_telemetry::{Event, LoadOptions, ModelLocation, Stage};
+use web_time::Instant;
+
+use super::host::WorkerHost;
+use super::keeping::Keeping;
+use super::open;
+
+/// Read at once; two chunks of what is kept.
+const READ_BYTES: u64 = 8 << 20;
+const READS_IN_FLIGHT: usize = 4;
+
+/// What a download came to, in bytes.
+pub struct Downloaded {
+    pub kept: u64,
+    pub model: u64,
+}
+
+/// Reads all of a model, so that it is kept.
+pub async fn download(
+    host: &Rc<WorkerHost>,
+    keeping: &Keeping,
+    model: &ModelLocation,
+    options: &LoadOptions,
+) -> Result<Downloaded, StageError> {
+    let source = open::reach(host, Some(keeping), model, &[], options).await?;
+    let needed_bytes = source.len_bytes();
+    in_stage(host.as_ref(), Stage::WeightsFetch, async {
+        let begin = Instant::now();
+        let offsets = (0..needed_bytes).step_by(READ_BYTES as usize);
+        let reads = offsets.map(|offset| source.read(offset, READ_BYTES.min(needed_bytes - offset)));
+        let mut reads = futures_util::stream::iter(reads).buffer_unordered(READS_IN_FLIGHT);
+        let mut fetched_bytes = 0;
+        while let Some(bytes) = reads.try_next().await? {
+            fetched_bytes += bytes.len() as u64;
+            host.emit(Event::Fetch {
+                fetched_bytes,
+                needed_bytes,
+                requests: source.requests(),
+                wire_bytes: source.wire_bytes(),
+                bytes_per_second: Some(fetched_bytes as f64 / begin.elapsed().as_secs_f64()),
+            });
+        }
+        // The numbers go with the source.
+        keeping.tell_progress();
+        Ok(Downloaded { kept: keeping.kept_bytes(), model: needed_bytes })
+    })
+    .await
+}
