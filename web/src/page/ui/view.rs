@@ -252,10 +252,7 @@ impl View {
         );
         planned("plan-scratch", plan.map(|plan| bytes(plan.scratch_bytes)));
         planned("plan-host", plan.map(|plan| bytes(plan.host_bytes)));
-        planned(
-            "plan-given",
-            plan.map(|plan| plan.budget_bytes.map_or("what the GPU gives".to_owned(), |given| bytes(given))),
-        );
+        planned("plan-given", plan.map(|plan| plan.budget_bytes.map_or("what the GPU gives".to_owned(), bytes)));
         planned("plan-load", plan.map(|plan| bytes(plan.load_bytes)));
         planned("plan-first-token", plan.map(|plan| bytes(plan.first_token_bytes)));
         planned("plan-all", plan.map(|plan| bytes(plan.all_bytes)));
