@@ -62,10 +62,10 @@ impl Loader {
         if self.all_logits {
             prepared.with_all_logits(&gpu.limits())?;
         }
-        let taken = read(&prepared.header.gguf).await?;
         if asks {
             prepared.approved(host).await?;
         }
+        let taken = read(&prepared.header.gguf).await?;
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
     }
 }

@@ -67,7 +67,7 @@ async fn the_plan_is_shown_before_anything_big() {
     let (plan, allocated, begun) = &questions[0];
     assert_eq!((plan, *allocated), (&engine.model.plan().totals, 0));
     assert!(begun.contains(&Stage::MemoryPlan), "{begun:?}");
-    let later = [Stage::Kernels, Stage::SelfCheck, Stage::GpuMemory, Stage::WeightsFetch];
+    let later = [Stage::Tokenizer, Stage::Kernels, Stage::SelfCheck, Stage::GpuMemory, Stage::WeightsFetch];
     assert!(later.iter().all(|stage| !begun.contains(stage)), "{begun:?}");
 }
 
