@@ -73,6 +73,9 @@ impl Opened {
         if !self.model.is_on_gpu() && request.load.expert_memory_bytes.is_some() {
             note("pylon: --expert-memory has no effect on the CPU, which reads experts from the mapped file");
         }
+        if !self.model.is_on_gpu() && request.load.gpu_memory_bytes.is_some() {
+            note("pylon: --gpu-memory has no effect on the CPU");
+        }
     }
 }
 

@@ -81,6 +81,10 @@ pub struct LimitArgs {
     /// from the file and has no use for it
     #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
     pub expert_memory: Option<u64>,
+    /// GPU memory for everything, such as 8GiB: experts are paged and the default context is shortened until it suffices. The
+    /// CPU backend has no use for it
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    pub gpu_memory: Option<u64>,
 }
 
 impl LimitArgs {
@@ -90,6 +94,7 @@ impl LimitArgs {
             layers: self.layers.or(environment.layers),
             max_kv_tokens: self.max_kv.or(environment.max_kv),
             expert_memory_bytes: self.expert_memory,
+            gpu_memory_bytes: self.gpu_memory,
             ..LoadOptions::default()
         }
     }
