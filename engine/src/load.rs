@@ -180,6 +180,8 @@ pub struct Preflight {
     pub plan: MemoryPlan,
     /// At which the header came over the network; `None` where that was too little to tell, or did not.
     pub bytes_per_second: Option<f64>,
+    /// Whether the host is asked before it goes on. A device that was lost is replaced without a question.
+    pub asks: bool,
 }
 
 impl Preflight {
@@ -194,7 +196,9 @@ impl Preflight {
 
     /// Waits until whoever is asked agrees.
     pub(crate) async fn approved(&self, host: &dyn Host) -> Result<(), StageError> {
-        host.approve(Ahead { plan: &self.plan.totals, bytes_per_second: self.bytes_per_second }).await;
+        if self.asks {
+            host.approve(Ahead { plan: &self.plan.totals, bytes_per_second: self.bytes_per_second }).await;
+        }
         check_cancelled(host).map_err(|error| StageError { stage: Stage::MemoryPlan, error })
     }
 }
@@ -217,7 +221,7 @@ pub async fn preflight(
         host.emit(Event::Model(model_info(&header, options.layers)));
         let plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), &options)?;
         host.emit(Event::Plan(plan.totals.clone()));
-        Ok(Preflight { header, options, plan, bytes_per_second })
+        Ok(Preflight { header, options, plan, bytes_per_second, asks: true })
     })
     .await
 }
@@ -239,7 +243,8 @@ pub async fn load(
     preflight: Preflight,
     host: &dyn Host,
 ) -> Result<Model, StageError> {
-    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan, bytes_per_second: _ } = preflight;
+    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan, asks, bytes_per_second: _ } =
+        preflight;
     let kernels = in_stage(host, Stage::Kernels, async {
         let kernels = Kernels::new(&gpu, &inventory, plan.cache);
         gpu.finished().await?;
@@ -248,7 +253,8 @@ pub async fn load(
     .await?;
     in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, &config, &plan, host)).await?;
     let (plan, allocated) =
-        in_stage(host, Stage::GpuMemory, allocate(&gpu, &kernels, &config, &inventory, plan, options, host)).await?;
+        in_stage(host, Stage::GpuMemory, allocate(&gpu, &kernels, &config, &inventory, plan, options, asks, host))
+            .await?;
     let Allocated { weights, caches, scratch, residency, repack, readback } = allocated;
     let program = Program::new(&Parts {
         gpu: &gpu,
@@ -329,6 +335,7 @@ async fn allocate(
     inventory: &Inventory,
     mut plan: MemoryPlan,
     mut options: PlanOptions,
+    asks: bool,
     host: &dyn Host,
 ) -> Result<(MemoryPlan, Allocated), EngineError> {
     let wanted = plan.totals.gpu_total_bytes;
@@ -339,7 +346,7 @@ async fn allocate(
         let out_of_memory = match attempt {
             Ok(allocated) => {
                 let allocated = allocated?;
-                if bytes < wanted {
+                if asks && bytes < wanted {
                     host.approve(Ahead { plan: &plan.totals, bytes_per_second: None }).await;
                     check_cancelled(host)?;
                 }

@@ -62,9 +62,8 @@ impl Loader {
         if self.all_logits {
             prepared.with_all_logits(&gpu.limits())?;
         }
-        if asks {
-            prepared.approved(host).await?;
-        }
+        prepared.asks = asks;
+        prepared.approved(host).await?;
         let taken = read(&prepared.header.gguf).await?;
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
     }

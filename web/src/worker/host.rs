@@ -24,8 +24,8 @@ pub struct WorkerHost {
     sequencer: RefCell<Sequencer>,
     stop: Signal,
     proceed: Signal,
-    /// The user said how much memory experts may take, and so that they are paged.
-    paging_is_wanted: Cell<bool>,
+    /// What the user said that experts may take, and so that they are paged.
+    expert_memory_bytes: Cell<Option<u64>>,
     running: Cell<Option<(Stage, Instant)>>,
     /// As was told last.
     heap_bytes: Cell<u64>,
@@ -41,7 +41,7 @@ impl WorkerHost {
             sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
             stop: Signal::default(),
             proceed: Signal::default(),
-            paging_is_wanted: Cell::new(false),
+            expert_memory_bytes: Cell::new(None),
             running: Cell::new(None),
             heap_bytes: Cell::new(0),
             remembered: RefCell::default(),
@@ -58,8 +58,8 @@ impl WorkerHost {
     }
 
     /// For the load that begins.
-    pub fn expect_paging(&self, wanted: bool) {
-        self.paging_is_wanted.set(wanted);
+    pub fn expect_experts_in(&self, bytes: Option<u64>) {
+        self.expert_memory_bytes.set(bytes);
     }
 
     /// What the page remembers of earlier loads.
@@ -130,7 +130,10 @@ impl Host for WorkerHost {
 impl WorkerHost {
     /// Whether the plan is less than the user has reason to expect.
     fn has_to_ask(&self, plan: &MemoryPlan) -> bool {
-        (plan.paged && !self.paging_is_wanted.get()) || plan.shortened_from_tokens.is_some()
+        let one_slot_each = plan.expert_bytes / u64::from(plan.expert_slots_per_layer.max(1));
+        // As many slots as the user gave memory for are no surprise; fewer are.
+        let as_wanted = self.expert_memory_bytes.get().is_some_and(|given| plan.expert_bytes + one_slot_each > given);
+        (plan.paged && !as_wanted) || plan.shortened_from_tokens.is_some()
     }
 
     async fn ask(&self, ahead: Ahead<'_>) {

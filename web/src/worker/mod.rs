@@ -137,7 +137,7 @@ impl Worker {
     ) -> Result<(), StageError> {
         // Before anything is allocated: two models need not fit side by side.
         self.engine.take();
-        self.host.expect_paging(options.expert_memory_bytes.is_some());
+        self.host.expect_experts_in(options.expert_memory_bytes);
         let loaded = self.load_or_stop(&model, files, options).await;
         self.keeping.tell_progress();
         self.host.post(Event::Storage(storage::report().await));
