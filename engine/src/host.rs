@@ -22,7 +22,8 @@ pub trait Host {
     }
 
     /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
-    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
+    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. Has to end when `cancelled`
+    /// becomes true, too. The default does not ask.
     fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(std::future::ready(()))
     }

@@ -267,8 +267,8 @@ impl Session {
     fn let_go(&mut self) {
         let Some(model) = self.model.take() else { return };
         let (work, cache) = (model.work_counters(), model.cache_counters());
-        self.past_work = sum_of_work(&self.past_work, &work);
-        self.past_cache = sum_of_cache(&self.past_cache, &CacheCounters { resident: 0, slots: 0, ..cache });
+        self.past_work = self.past_work + work;
+        self.past_cache = self.past_cache + CacheCounters { resident: 0, slots: 0, ..cache };
     }
 
     async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
@@ -366,36 +366,11 @@ impl Backend for Session {
 
     fn cache_counters(&self) -> CacheCounters {
         let now = self.model.as_ref().map(Model::cache_counters).unwrap_or_default();
-        sum_of_cache(&self.past_cache, &now)
+        self.past_cache + now
     }
 
     fn work_counters(&self) -> WorkCounters {
         let now = self.model.as_ref().map(Model::work_counters).unwrap_or_default();
-        sum_of_work(&self.past_work, &now)
-    }
-}
-
-fn sum_of_work(a: &WorkCounters, b: &WorkCounters) -> WorkCounters {
-    WorkCounters {
-        submits: a.submits + b.submits,
-        dispatches: a.dispatches + b.dispatches,
-        buffers_created: a.buffers_created + b.buffers_created,
-        bind_groups_created: a.bind_groups_created + b.bind_groups_created,
-        pipelines_created: a.pipelines_created + b.pipelines_created,
-        status_readback_bytes: a.status_readback_bytes + b.status_readback_bytes,
-        sampling_readback_bytes: a.sampling_readback_bytes + b.sampling_readback_bytes,
-        weights_fetched_bytes: a.weights_fetched_bytes + b.weights_fetched_bytes,
-        weights_used_bytes: a.weights_used_bytes + b.weights_used_bytes,
-    }
-}
-
-fn sum_of_cache(a: &CacheCounters, b: &CacheCounters) -> CacheCounters {
-    CacheCounters {
-        hits: a.hits + b.hits,
-        misses: a.misses + b.misses,
-        evictions: a.evictions + b.evictions,
-        resident: a.resident + b.resident,
-        slots: a.slots + b.slots,
-        loaded_bytes: a.loaded_bytes + b.loaded_bytes,
+        self.past_work + now
     }
 }

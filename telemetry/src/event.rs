@@ -1,5 +1,7 @@
 //! What an engine host reports. Every number here was measured or read from the file; display is the watcher's business.
 
+use std::ops::Add;
+
 use serde::{Deserialize, Serialize};
 
 use crate::keeping::{KeepNotice, KeptState, StorageReport};
@@ -370,6 +372,21 @@ pub struct CacheCounters {
     pub loaded_bytes: u64,
 }
 
+impl Add for CacheCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            evictions: self.evictions + other.evictions,
+            resident: self.resident + other.resident,
+            slots: self.slots + other.slots,
+            loaded_bytes: self.loaded_bytes + other.loaded_bytes,
+        }
+    }
+}
+
 /// What the engine did, counted at the calls themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkCounters {
@@ -386,6 +403,24 @@ pub struct WorkCounters {
     pub weights_fetched_bytes: u64,
     /// Weight bytes that were put to use; equal to the above when nothing was fetched twice or thrown away.
     pub weights_used_bytes: u64,
+}
+
+impl Add for WorkCounters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            submits: self.submits + other.submits,
+            dispatches: self.dispatches + other.dispatches,
+            buffers_created: self.buffers_created + other.buffers_created,
+            bind_groups_created: self.bind_groups_created + other.bind_groups_created,
+            pipelines_created: self.pipelines_created + other.pipelines_created,
+            status_readback_bytes: self.status_readback_bytes + other.status_readback_bytes,
+            sampling_readback_bytes: self.sampling_readback_bytes + other.sampling_readback_bytes,
+            weights_fetched_bytes: self.weights_fetched_bytes + other.weights_fetched_bytes,
+            weights_used_bytes: self.weights_used_bytes + other.weights_used_bytes,
+        }
+    }
 }
 
 /// An error in plain words.

@@ -15,7 +15,10 @@ use crate::tiny_host::{Behaviour, Fault, TinyHost, When};
 use crate::{event_log, nano_bytes};
 
 /// Short patience, so that tests need little: four attempts, and one second of silence.
-const PATIENCE: &str = "attempts=4&stall=1&store=no";
+const PATIENCE: &str = "attempts=4&stall=1";
+
+/// What is kept is fetched in chunks, of which nano is a single one; without, there are reads to fail at every stage.
+const NOT_KEPT: &str = "&store=no";
 
 /// Of the bytes that a run without faults takes, as percentage: what one fault may cost at most.
 const MOST_PERCENT: u64 = 102;
@@ -33,8 +36,12 @@ struct Faulty<'a> {
 
 impl<'a> Faulty<'a> {
     async fn open(session: &'a Session, host: &'a TinyHost, options: &str) -> Self {
+        Self::open_url(session, host, &host.url(), options).await
+    }
+
+    async fn open_url(session: &'a Session, host: &'a TinyHost, url: &str, options: &str) -> Self {
         let case = case("number_words");
-        let page = session.open(&format!("gguf={}&{PATIENCE}{options}&{}", host.url(), case.query())).await;
+        let page = session.open(&format!("gguf={url}&{PATIENCE}{options}&{}", case.query())).await;
         Self { browser: &session.browser, host, page, case }
     }
 
@@ -109,6 +116,8 @@ fn assert_cheap(name: &str, sent_bytes: u64, needed_bytes: u64) {
 const IN_FIRST_BYTES: When = When::Request { skip: 0, after_bytes: 40_000 };
 /// Any that is not among the first is for weights: more than 150,000 bytes.
 const IN_WEIGHTS: When = When::Request { skip: 3, after_bytes: 100_000 };
+/// Beyond the first bytes, which the range check brings.
+const IN_CHUNK: When = When::Byte(1_000_000);
 /// In the middle of one of the three matrices of an expert; nano has 9792 bytes in each.
 const IN_EXPERTS: When = When::Request { skip: 4, after_bytes: 5_000 };
 const LATER_IN_EXPERTS: When = When::Request { skip: 20, after_bytes: 5_000 };
@@ -139,7 +148,7 @@ const FINAL: [(&str, Fault, &str); 5] = [
 async fn faults_while_loading_are_survived_or_named() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
-    let faulty = Faulty::open(&session, &host, "").await;
+    let faulty = Faulty::open(&session, &host, NOT_KEPT).await;
 
     for (name, fault, words) in [
         ("whole file", Fault::Status(200, None), "ignores byte ranges"),
@@ -173,11 +182,35 @@ async fn faults_while_loading_are_survived_or_named() {
     faulty.run_well(Button::Load).await;
 }
 
+/// The same where what is fetched is kept, as the page does by itself: what is wrong is neither used nor kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_while_keeping_are_survived_or_named() {
+    let session = Session::start().await;
+    let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
+    // Every load has an address of its own, or all but the first would find everything kept.
+    let open = async |number: usize| Faulty::open_url(&session, &host, &format!("{}%3F{number}", host.url()), "").await;
+    let needed_bytes = open(0).await.run_well(Button::Load).await;
+    assert_eq!(needed_bytes, nano_bytes().len() as u64, "nothing is fetched twice");
+    let mut number = 0;
+    for (name, fault) in passing() {
+        number += 1;
+        let faulty = open(number).await;
+        host.fail(IN_FIRST_BYTES, fault);
+        assert_cheap(name, faulty.survives(Button::Load, name, IN_CHUNK, fault).await, needed_bytes);
+    }
+    for (name, fault, words) in FINAL {
+        number += 1;
+        let faulty = open(number).await;
+        faulty.fails(Button::Load, name, words, IN_CHUNK, fault, 1).await;
+        faulty.run_well(Button::Load).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_in_the_middle_of_an_answer_are_survived_or_named() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
-    let faulty = Faulty::open(&session, &host, "&expert_memory=1.3M").await;
+    let faulty = Faulty::open(&session, &host, "&store=no&expert_memory=1.3M").await;
     faulty.run_well(Button::Load).await;
     let mut sent_bytes = Vec::new();
     let faults: Vec<_> = passing().into_iter().chain([("HTTP 403 once", Fault::Status(403, None))]).collect();

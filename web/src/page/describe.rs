@@ -110,7 +110,7 @@ pub fn question(state: &State) -> Option<String> {
     let plan = state.plan.as_ref().filter(|_| state.asks())?;
     let bytes = format::bytes;
     let memory = match plan.budget_bytes {
-        Some(given) => format!("the {} of GPU memory that were given", bytes(given)),
+        Some(budget) => format!("{} of GPU memory", bytes(budget)),
         None => "the GPU memory there is".to_owned(),
     };
     let experts = plan.paged.then(|| {
@@ -152,7 +152,8 @@ fn recovering_sentence(recovery: &Recovery) -> String {
 fn loading_sentence(state: &State) -> String {
     match (state.running_stage(), state.fetch) {
         (Some(Stage::WeightsFetch), Some(fetch)) => {
-            format!("Loading weights: {} of {}.", format::bytes(fetch.fetched_bytes), format::bytes(fetch.needed_bytes))
+            let doing = if state.downloading { "Downloading" } else { "Loading weights" };
+            format!("{doing}: {} of {}.", format::bytes(fetch.fetched_bytes), format::bytes(fetch.needed_bytes))
         }
         (Some(Stage::GpuDevice), _) => "Asking the browser for a GPU.".to_owned(),
         (Some(Stage::RangeCheck), _) => "Checking that the host serves byte ranges.".to_owned(),
@@ -341,7 +342,7 @@ mod tests {
         assert_eq!(
             question(&state).as_deref(),
             Some(
-                "Of each layer 12 of 32 experts at a time fit the 8.00 GB of GPU memory that were given. The others are \
+                "Of each layer 12 of 32 experts at a time fit 8.00 GB of GPU memory. The others are \
                  fetched when they are needed: 3.00 GB before the first token, up to 12.0 GB in all, and answers wait for \
                  it. Prompt and answer together can be 1\u{202f}024 tokens long instead of 8\u{202f}192."
             )

@@ -182,6 +182,8 @@ pub struct State {
     pub tensor_count: Option<u32>,
     pub gpu_allocated_bytes: Option<u64>,
     pub wasm_heap_bytes: Option<u64>,
+    /// What is fetched is only kept.
+    pub downloading: bool,
     /// Bytes that are kept, and bytes of the model, after a download.
     pub downloaded: Option<(u64, u64)>,
     pub load_ms: Option<f64>,
@@ -222,7 +224,8 @@ impl State {
 
     /// STOP was pressed and has not taken effect yet.
     pub fn stopping(&self) -> bool {
-        self.stopping
+        // A wish that came too late is over with what it was about.
+        self.stopping && self.phase.busy()
     }
 
     /// The user asked for a model: whatever was known about another one is over.
@@ -242,6 +245,12 @@ impl State {
             next_sequence: kept.next_sequence,
             ..Self::default()
         };
+    }
+
+    /// The user asked for a model to be kept, not loaded.
+    pub fn download_requested(&mut self) {
+        self.load_requested();
+        self.downloading = true;
     }
 
     /// The user asked a question of the model that is loaded.

@@ -117,8 +117,9 @@ async fn drive(
     let Arguments { expert_memory, tokens, prompt, query, .. } = arguments;
     let prompt: String = url::form_urlencoded::byte_serialize(prompt.as_bytes()).collect();
     let extra = if query.is_empty() { String::new() } else { format!("&{query}") };
+    // Kept, the model would be on this disk twice.
     let address = format!(
-        "{}/gptoss?prompt={prompt}&effort=low&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
+        "{}/gptoss?store=no&prompt={prompt}&effort=low&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
         server.url
     );
     println!("fullsize: opening {address}");

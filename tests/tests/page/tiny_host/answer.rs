@@ -92,7 +92,7 @@ pub fn answer(stream: &TcpStream, shared: &Shared) -> std::io::Result<()> {
 fn good_answer<'f>(request: &Request, path: &str, behaviour: Behaviour, file: &'f [u8]) -> Answer<'f> {
     let length = file.len() as u64;
     let (status, content_range, body): (_, _, &[u8]) = match (request.method.as_str(), request.range) {
-        _ if path != "/model.gguf" => ("404 Not Found", None, &[]),
+        _ if path.split('?').next() != Some("/model.gguf") => ("404 Not Found", None, &[]),
         ("GET" | "HEAD", Some((first, last))) if behaviour.ranges && first < length => {
             let last = last.min(length - 1);
             let body = &file[first as usize..=last as usize];

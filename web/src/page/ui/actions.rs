@@ -77,7 +77,7 @@ impl App {
         let inputs = self.controls.read();
         match (location(inputs.get(Field::Gguf)), inputs.load_options()) {
             (Ok(model), Ok(options)) => {
-                self.change(|state| state.load_requested());
+                self.change(|state| state.download_requested());
                 WorkerLink::send(self, &Command::Download { model, options }, &[]);
             }
             (model, options) => {

@@ -132,6 +132,7 @@ impl View {
         let busy = state.phase.busy();
         let share = state.fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes));
         let (label, note) = match state.phase {
+            Phase::Loading if state.downloading => ("DOWNLOADING", loading_note(state, share)),
             Phase::Loading => ("LOADING", loading_note(state, share)),
             _ if state.model_loaded => ("MODEL LOADED", if busy { "answering" } else { "load again" }.to_owned()),
             Phase::Error => ("LOAD MODEL", "try again".to_owned()),
@@ -257,7 +258,11 @@ impl View {
         planned("plan-first-token", plan.map(|plan| bytes(plan.first_token_bytes)));
         planned("plan-all", plan.map(|plan| bytes(plan.all_bytes)));
         planned("plan-disk", disk_sentence(state));
-        self.measured("plan-seconds", state.seconds_to_load().map(|seconds| milliseconds(Some(seconds * 1000.0))));
+        let left = match state.seconds_to_load() {
+            Some(seconds) => Some(milliseconds(Some(seconds * 1000.0))),
+            None => state.model_loaded.then(|| "nothing".to_owned()),
+        };
+        self.measured("plan-seconds", left);
         self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
         self.measured("memory-wasm-heap", state.wasm_heap_bytes.map(bytes));
         let parts =
