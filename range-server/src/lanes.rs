@@ -15,7 +15,7 @@ use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::platform;
+use crate::platform::{self, Core};
 
 /// What is to be done with a connection once it is on its thread.
 pub(crate) type Serve = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
@@ -33,11 +33,15 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Starts a thread per core.
+    /// Starts a thread per core, on its core where the system lets it.
     pub(crate) fn start() -> io::Result<Self> {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let share = thread::available_parallelism().map_or(1, usize::from);
+        let cores = platform::cores();
         let (cut, _) = watch::channel(());
-        let lanes = (0..cores).map(|_| Lane::start(cut.subscribe())).collect::<io::Result<_>>()?;
+        // With less than all of these cores' time, such as in a container, it is for the scheduler to find some.
+        let own = |lane: usize| if cores.len() == share { cores[lane..][..1].to_vec() } else { cores.clone() };
+        let start = |lane| Lane::start(own(lane), cores.clone(), cut.subscribe());
+        let lanes = (0..share).map(start).collect::<io::Result<_>>()?;
         Ok(Self { lanes, cut })
     }
 
@@ -57,12 +61,16 @@ impl Lanes {
 }
 
 impl Lane {
-    fn start(cut: watch::Receiver<()>) -> io::Result<Self> {
+    /// `own`: where it serves; `all`: where it has other threads wait for disks and hash.
+    fn start(own: Vec<Core>, all: Vec<Core>, cut: watch::Receiver<()>) -> io::Result<Self> {
         let (incoming, accepted) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&connections);
-        let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().on_thread_start(move || platform::stay_on(&all)).build()?;
         thread::Builder::new().name("gguf-serve".into()).spawn(move || {
+            // Two of them on one core while another idles would be what a request in a hundred has to wait for.
+            platform::stay_on(&own);
             platform::prefer_short_turns();
             runtime.block_on(run(accepted, &count, cut));
             // A read that hangs on a dead disk is not waited for.
@@ -100,5 +108,52 @@ async fn run(
     tokio::select! {
         () = all => {}
         _ = cut.changed() => {}
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpListener as StdListener;
+
+    use super::*;
+
+    /// A connection to this very program, as an accepted one.
+    fn connection() -> TcpStream {
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let _client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    }
+
+    #[tokio::test]
+    async fn each_serves_on_a_core_of_its_own_and_waits_for_disks_on_any() {
+        let all = platform::cores();
+        assert!(!all.is_empty());
+        let lanes = Lanes::start().unwrap();
+        let (told, mut seen) = mpsc::unbounded_channel();
+        for _ in 0..lanes.lanes.len() {
+            let told = told.clone();
+            let serve: Serve = Box::new(move |stream| {
+                Box::pin(async move {
+                    let waiting = tokio::task::spawn_blocking(platform::cores).await.unwrap();
+                    told.send((platform::cores(), waiting, stream)).unwrap();
+                })
+            });
+            lanes.take(connection(), serve).unwrap();
+        }
+        drop(told);
+        let mut own = Vec::new();
+        while let Some((serving, waiting, _)) = seen.recv().await {
+            assert_eq!(waiting, all);
+            own.push(serving);
+        }
+        own.sort();
+        if own.len() == all.len() {
+            assert_eq!(own, all.iter().map(|&core| vec![core]).collect::<Vec<_>>());
+        } else {
+            // Less than all of these cores' time is this program's.
+            assert_eq!(own, vec![all; own.len()]);
+        }
     }
 }

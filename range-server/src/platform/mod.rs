@@ -1,4 +1,4 @@
-//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, turns on the processor.
+//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, cores and turns on them.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -10,9 +10,9 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{prefer_short_turns, read_cached_at, will_need};
+pub(crate) use linux::{Core, cores, prefer_short_turns, read_cached_at, stay_on, will_need};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use not_linux::{prefer_short_turns, read_cached_at, will_need};
+pub(crate) use not_linux::{Core, cores, prefer_short_turns, read_cached_at, stay_on, will_need};
 #[cfg(unix)]
 pub use unix::allow_many_open_files;
 #[cfg(unix)]

@@ -50,9 +50,20 @@ pub struct Arguments {
     /// How nginx is set up.
     #[arg(long, value_enum, default_value_t = nginx::Setup::Tuned)]
     nginx: nginx::Setup,
+    /// Measure only these figures.
+    #[arg(long, value_enum)]
+    only: Option<Figures>,
     /// Measure this gguf-serve instead of building the one of this checkout.
     #[arg(long, value_name = "PATH")]
     gguf_serve: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Figures {
+    /// Rates of 8 MiB ranges.
+    Rates,
+    /// Times of 64 KiB ranges.
+    Latencies,
 }
 
 /// One server's turn: what the client saw, and what the server used for it.
@@ -102,6 +113,18 @@ fn gguf_serve(toolbox: &Toolbox, given: Option<&Path>) -> Result<PathBuf> {
 fn measure(targets: &[Target; 2], arguments: &Arguments) -> Result<Vec<Row>> {
     let time = Duration::from_secs(arguments.seconds);
     let mut rows = Vec::new();
+    if arguments.only != Some(Figures::Latencies) {
+        rows.extend(rates(targets, arguments, time)?);
+    }
+    if arguments.only != Some(Figures::Rates) {
+        rows.extend(latencies(targets, arguments, time)?);
+    }
+    rows.extend(memory_row(targets));
+    Ok(rows)
+}
+
+fn rates(targets: &[Target; 2], arguments: &Arguments, time: Duration) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
     for connections in STREAM_CONNECTIONS {
         let what = format!("8 MiB ranges, {}", counted(connections));
         let measured = in_turns(targets, arguments.rounds, |target| {
@@ -111,15 +134,17 @@ fn measure(targets: &[Target; 2], arguments: &Arguments) -> Result<Vec<Row>> {
         })?;
         rows.extend(stream_rows(&what, &measured));
     }
+    Ok(rows)
+}
+
+fn latencies(targets: &[Target; 2], arguments: &Arguments, time: Duration) -> Result<Vec<Row>> {
     let what = format!("64 KiB ranges, {}", counted(LATENCY_CONNECTIONS));
     let measured = in_turns(targets, arguments.rounds, |target| {
         let turn = turn(target, || load::request(target, LATENCY_CONNECTIONS, time))?;
         println!("bench-serve: {what}: {} {:.0} requests/s", target.name, turn.seen.requests_per_second());
         Ok(turn)
     })?;
-    rows.extend(latency_rows(&what, &measured));
-    rows.extend(memory_row(targets));
-    Ok(rows)
+    Ok(latency_rows(&what, &measured))
 }
 
 fn counted(connections: u64) -> String {
@@ -184,7 +209,7 @@ fn memory_row(targets: &[Target; 2]) -> Option<Row> {
 }
 
 fn heading(toolbox: &Toolbox, nginx: &Nginx, arguments: &Arguments) -> String {
-    let Arguments { size_mib, seconds, rounds, nginx: setup, gguf_serve } = arguments;
+    let Arguments { size_mib, seconds, rounds, nginx: setup, gguf_serve, only: _ } = arguments;
     let program = match gguf_serve {
         Some(path) => path.display().to_string(),
         None => "this checkout, release build".to_owned(),
