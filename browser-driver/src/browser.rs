@@ -110,6 +110,16 @@ impl Browser {
         self.client.switch_to_window(tab.0.clone()).await.map_err(Error::command("switch to a tab"))
     }
 
+    /// Minimises the window: its pages are hidden then.
+    pub async fn hide(&self) -> Result<(), Error> {
+        self.client.minimize_window().await.map_err(Error::command("minimise the window"))
+    }
+
+    /// Brings the window back.
+    pub async fn show(&self) -> Result<(), Error> {
+        self.client.maximize_window().await.map_err(Error::command("bring the window back"))
+    }
+
     /// Sends a command of the Chrome DevTools Protocol to the tab that is driven now.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Result<Value, Error> {
         let send = DevTools { command: command.to_owned(), parameters };

@@ -11,6 +11,7 @@ mod gptoss_page;
 mod launch;
 mod locate;
 mod nano_cases;
+mod processes;
 
 pub use browser::{Browser, ConsoleEntry, ConsoleLevel, End, Tab};
 pub use error::Error;
@@ -18,3 +19,4 @@ pub use gptoss_page::{GptossPage, PageState, Snapshot, StageLine};
 pub use launch::{Gpu, LaunchOptions, chrome_arguments, unattended};
 pub use locate::{Installation, NotInstalled, find_chrome};
 pub use nano_cases::{NanoCase, nano_cases};
+pub use processes::{BrowserProcess, processes_of};

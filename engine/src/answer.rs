@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
-use gptoss_telemetry::{self as telemetry, Event, FinishReason, LoadOptions, Prompt, Stage, TokenInfo, TopToken};
+use gptoss_telemetry::{
+    self as telemetry, Event, FinishReason, LoadOptions, Prompt, PromptFormat, Stage, TokenInfo, TopToken,
+};
 use gptoss_text::harmony::{self, Conversation, DeveloperMessage, Message, Renderer, SystemMessage, Turn};
 use gptoss_text::{Special, Tokenizer};
 use web_time::Instant;
@@ -83,8 +85,11 @@ impl<B: Backend> Engine<B> {
         Self { model, tokenizer, held: Vec::new() }
     }
 
-    /// Renders a prompt as Harmony tokens, ending where the assistant begins.
+    /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token.
     pub fn encode(&self, prompt: &Prompt) -> Vec<u32> {
+        if prompt.format == PromptFormat::Text {
+            return self.tokenizer.encode_ordinary(&prompt.user);
+        }
         let system = SystemMessage {
             current_date: prompt.date.clone(),
             effort: Some(match prompt.effort {
@@ -111,6 +116,10 @@ impl<B: Backend> Engine<B> {
         let limits = AnswerLimits {
             max_new_tokens: prompt.max_new_tokens,
             stop: prompt.stop.clone(),
+            reading: match prompt.format {
+                PromptFormat::Harmony => Reading::Harmony,
+                PromptFormat::Text => Reading::Text,
+            },
             ..AnswerLimits::default()
         };
         self.answer_tokens(&tokens, sampler, &limits, host).await

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use gptoss_engine::{Backend, Engine, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
-use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, Sampling, WorkCounters};
+use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
 use support::{Recorder, memory};
 
 #[cfg(target_arch = "wasm32")]
@@ -18,6 +18,7 @@ const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 fn prompt(user: &str) -> Prompt {
     Prompt {
         user: user.into(),
+        format: PromptFormat::Harmony,
         instructions: String::new(),
         effort: Effort::Low,
         date: Some("2026-01-31".into()),

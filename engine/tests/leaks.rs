@@ -9,7 +9,7 @@ use futures_util::future::{AbortHandle, Abortable};
 use gptoss_engine::{Engine, Host, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_telemetry::{Event, LoadOptions, Prompt, Sampling, Stage, StageStatus};
+use gptoss_telemetry::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 use support::memory;
 
 #[cfg(target_arch = "wasm32")]
@@ -21,6 +21,7 @@ const ROUNDS: usize = 10;
 fn prompt() -> Prompt {
     Prompt {
         user: "What is 12 + 30?".into(),
+        format: PromptFormat::Harmony,
         instructions: String::new(),
         effort: Default::default(),
         date: None,

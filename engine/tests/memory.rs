@@ -7,7 +7,7 @@ use std::rc::Rc;
 use gptoss_engine::{Backend, Engine, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Prompt, Sampling};
+use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Prompt, PromptFormat, Sampling};
 use support::{Recorder, memory};
 
 #[cfg(target_arch = "wasm32")]
@@ -18,6 +18,7 @@ const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 fn prompt() -> Prompt {
     Prompt {
         user: "What is 12 + 30?".into(),
+        format: PromptFormat::Harmony,
         instructions: String::new(),
         effort: Default::default(),
         date: None,

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, Sampling, Stage, StageStatus, TokenInfo};
+use gptoss_telemetry::{
+    Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
+};
 use support::memory;
 
 #[cfg(target_arch = "wasm32")]
@@ -93,6 +95,7 @@ impl Host for Saboteur {
 fn prompt(sampling: Sampling) -> Prompt {
     Prompt {
         user: "What is 12 + 30?".into(),
+        format: PromptFormat::Harmony,
         // So long that the prompt is two batches.
         instructions: "You add two numbers.".into(),
         effort: Default::default(),

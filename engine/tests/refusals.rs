@@ -12,7 +12,7 @@ use std::task::Poll;
 use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::{MemorySource, ReadFuture, Source};
-use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, Sampling, Stage};
+use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
 use support::{memory, run};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -20,6 +20,7 @@ const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 fn prompt(user: &str) -> Prompt {
     Prompt {
         user: user.into(),
+        format: PromptFormat::Harmony,
         instructions: String::new(),
         effort: Default::default(),
         date: None,

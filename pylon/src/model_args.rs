@@ -68,6 +68,42 @@ impl ModelArgs {
     }
 }
 
+/// Precision of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kv {
+    #[default]
+    F32,
+    F16,
+}
+
+/// Precision of activations in products with quantised weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ActivationsArg {
+    #[default]
+    F32,
+    Int8,
+}
+
+impl ActivationsArg {
+    /// What this means for `request`: bytes are the CPU backend's, which they therefore choose.
+    ///
+    /// # Errors
+    /// They are asked of the GPU.
+    pub fn apply(self, request: LoadRequest) -> Result<LoadRequest, CliError> {
+        match (self, request.backend) {
+            (Self::F32, _) => Ok(LoadRequest { activations: Activations::F32, ..request }),
+            (Self::Int8, BackendChoice::Gpu) => Err(CliError::Argument {
+                what: "--activations".into(),
+                got: "int8".into(),
+                expected: "f32 on the GPU; 8-bit activations are of the CPU backend".into(),
+            }),
+            (Self::Int8, BackendChoice::Auto | BackendChoice::Cpu) => {
+                Ok(LoadRequest { activations: Activations::Int8, backend: BackendChoice::Cpu, ..request })
+            }
+        }
+    }
+}
+
 /// How much of the model runs, and how much it remembers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct LimitArgs {

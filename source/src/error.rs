@@ -86,6 +86,13 @@ pub enum SourceError {
     )]
     WrongContents { name: String, chunk: u32, first: u64, last: u64 },
 
+    /// Of a file that is there only as far as the browser keeps it.
+    #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
+    NotKept { name: String, first: u64, last: u64 },
+
+    #[error("nothing is kept of {name} in this browser: {detail}")]
+    NothingKept { name: String, detail: String },
+
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
     PartsMissing { name: String, count: usize, missing: Vec<String> },
@@ -112,7 +119,7 @@ impl SourceError {
     /// Whether there is no such file, as against one that cannot be had.
     pub fn is_missing(&self) -> bool {
         match self {
-            Self::NotFound { .. } => true,
+            Self::NotFound { .. } | Self::NothingKept { .. } => true,
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             _ => false,
         }
@@ -174,6 +181,9 @@ impl SourceError {
             Self::WrongContents { .. } => {
                 "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
                  Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
+            }
+            Self::NotKept { .. } | Self::NothingKept { .. } => {
+                "Pick the file from disk; Keep in browser then keeps all of it. The Storage panel lists what is kept."
             }
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."

@@ -125,6 +125,8 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::Io { .. }
         | E::Browser { .. }
         | E::WrongContents { .. }
+        | E::NotKept { .. }
+        | E::NothingKept { .. }
         | E::GaveUp { .. }
         | E::WaitTooLong { .. } => Verdict::Final,
     }

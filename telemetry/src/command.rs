@@ -15,7 +15,7 @@ pub enum Command {
         #[serde(default)]
         remembered: Vec<String>,
     },
-    /// Keep all of a model that is behind a URL, for later; needs no GPU. What is loaded is let go of.
+    /// Keep all of a model for later, from a URL or picked; needs no GPU. What is loaded is let go of.
     Download { model: ModelLocation, options: LoadOptions },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
@@ -50,6 +50,8 @@ pub enum ModelLocation {
     /// A file the user picked or dropped, or all of a split model, named by the first; the `File` objects themselves travel
     /// beside the command.
     PickedFile { name: String },
+    /// A file that was picked earlier and kept in the browser; of a split model any part.
+    Kept { name: String },
 }
 
 /// What can be chosen at load time. `None` means: as the model and the device allow.
@@ -107,6 +109,9 @@ pub enum Attention {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     pub user: String,
+    /// Other formats than Harmony have no use for instructions, effort and date.
+    #[serde(default)]
+    pub format: PromptFormat,
     /// Developer instructions; empty means none.
     pub instructions: String,
     pub effort: Effort,
@@ -118,6 +123,17 @@ pub struct Prompt {
     /// Texts that end the answer when they appear on the final channel; they are not part of it.
     #[serde(default)]
     pub stop: Vec<String>,
+}
+
+/// What becomes of the user's text before the model sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptFormat {
+    /// It is a message in a conversation, which the model answers.
+    #[default]
+    Harmony,
+    /// It is all there is, and the model continues it.
+    Text,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

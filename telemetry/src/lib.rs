@@ -9,7 +9,9 @@ mod event;
 mod keeping;
 mod stage;
 
-pub use command::{Attention, Command, Effort, Keep, LoadOptions, ModelLocation, Prompt, Sampling, StorageAction};
+pub use command::{
+    Attention, Command, Effort, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat, Sampling, StorageAction,
+};
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, NextAttempt,
     SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,

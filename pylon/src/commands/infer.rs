@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::builder::NonEmptyStringValueParser;
 use gptoss_engine::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
-use gptoss_telemetry::{Effort, Event, FinishReason, Prompt, Sampling, Stage};
+use gptoss_telemetry::{Effort, Event, FinishReason, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
 
 use crate::backend::{self, AnyModel, LoadRequest};
 use crate::commands::chat;
@@ -16,7 +16,7 @@ use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
-use crate::model_args::{LimitArgs, ModelArgs, in_flags};
+use crate::model_args::{ActivationsArg, Kv, LimitArgs, ModelArgs, in_flags};
 use crate::output::note;
 use crate::transcript::Transcript;
 
@@ -37,6 +37,12 @@ pub struct Args {
     /// What to ask; - reads standard input
     #[arg(short, long, value_name = "T", allow_hyphen_values = true)]
     prompt: Option<String>,
+    /// Precision of activations in products with quantised weights [default: f32 on the GPU, int8 on the CPU, which is faster]
+    #[arg(long, value_enum)]
+    activations: Option<ActivationsArg>,
+    /// Precision of the KV cache
+    #[arg(long, value_enum, default_value_t = Kv::F16)]
+    kv: Kv,
     /// Instructions of the developer, which stand above those of the user
     #[arg(long, value_name = "T", value_parser = NonEmptyStringValueParser::new())]
     system: Option<String>,
@@ -134,9 +140,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    fn prompt(&self, user: String) -> Prompt {
+    fn prompt(&self, user: String, format: PromptFormat) -> Prompt {
         Prompt {
             user,
+            format,
             instructions: self.instructions.clone(),
             effort: self.effort,
             date: self.date.clone(),
@@ -149,12 +156,9 @@ impl Settings {
 
 /// What is asked for.
 enum Request {
-    Harmony(Prompt),
-    /// Text to be continued; when `raw`, Harmony text with special tokens by name.
-    Text {
-        text: String,
-        raw: bool,
-    },
+    Prompt(Prompt),
+    /// Harmony text with special tokens by name.
+    Raw(String),
 }
 
 /// Runs `pylon infer`.
@@ -176,11 +180,16 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         show_analysis: args.show_analysis,
         stats: args.stats,
     };
-    let load = args.model.request(&environment, args.limits.load_options(&environment))?;
+    let options = LoadOptions { kv_f32: args.kv == Kv::F32, ..args.limits.load_options(&environment) };
+    let load = args.model.request(&environment, options)?;
+    let load = match args.activations {
+        Some(activations) => activations.apply(load)?,
+        None => load,
+    };
     match prompt_text(&args)? {
         Some(text) => {
-            let request =
-                if harmony { Request::Harmony(settings.prompt(text)) } else { Request::Text { text, raw: args.raw } };
+            let format = if harmony { PromptFormat::Harmony } else { PromptFormat::Text };
+            let request = if args.raw { Request::Raw(text) } else { Request::Prompt(settings.prompt(text, format)) };
             answer(&args, &load, &settings, &request)
         }
         None if args.json || !harmony => Err(missing_prompt("a text: only a Harmony conversation does without")),
@@ -267,17 +276,16 @@ async fn respond(
     request: &Request,
     host: &ConsoleHost,
 ) -> Result<(), StageError> {
-    let (text, raw) = match request {
-        Request::Harmony(prompt) => {
+    let text = match request {
+        Request::Prompt(prompt) => {
             host.set_transcript(Transcript::new(settings.show_analysis));
             return engine.answer(prompt, host).await.map(drop);
         }
-        Request::Text { text, raw } => (text, *raw),
+        Request::Raw(text) => text,
     };
-    host.set_transcript(if raw { Transcript::raw() } else { Transcript::new(false) });
+    host.set_transcript(Transcript::raw());
     let (tokens, sampler) = in_stage(host, Stage::PromptEncode, async {
-        let tokenizer = &engine.tokenizer;
-        let tokens = if raw { tokenizer.encode_with_specials(text) } else { tokenizer.encode_ordinary(text) };
+        let tokens = engine.tokenizer.encode_with_specials(text);
         let context_tokens = engine.model.kv_capacity();
         host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens });
         Ok((tokens, Sampler::new(settings.sampling)?))
@@ -286,7 +294,7 @@ async fn respond(
     let limits = AnswerLimits {
         max_new_tokens: settings.max_new_tokens,
         stop: settings.stop.clone(),
-        reading: if raw { Reading::Raw } else { Reading::Text },
+        reading: Reading::Raw,
         ..AnswerLimits::default()
     };
     engine.answer_tokens(&tokens, sampler, &limits, host).await.map(drop)

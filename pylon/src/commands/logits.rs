@@ -5,17 +5,16 @@ use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gptoss_cpu::Activations;
 use gptoss_engine::Backend;
 use gptoss_telemetry::LoadOptions;
 
-use crate::backend::{self, BackendChoice, LoadRequest};
+use crate::backend::{self, LoadRequest};
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
-use crate::model_args::{ModelArgs, in_flags};
+use crate::model_args::{ActivationsArg, Kv, ModelArgs, in_flags};
 use crate::npy;
 use crate::output::note;
 
@@ -46,22 +45,6 @@ pub struct Args {
     /// Run only the first N layers
     #[arg(long, value_name = "N")]
     layers: Option<u32>,
-}
-
-/// Precision of the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Kv {
-    #[default]
-    F32,
-    F16,
-}
-
-/// Precision of activations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum ActivationsArg {
-    #[default]
-    F32,
-    Int8,
 }
 
 /// Runs `pylon logits`.
@@ -115,23 +98,8 @@ fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<Load
         yarn_truncate: args.yarn_truncate,
         ..LoadOptions::default()
     };
-    let activations = match args.activations {
-        ActivationsArg::F32 => Activations::F32,
-        ActivationsArg::Int8 => Activations::Int8,
-    };
-    let backend = match (args.model.backend, activations) {
-        (BackendChoice::Gpu, Activations::Int8) => {
-            return Err(CliError::Argument {
-                what: "--activations".into(),
-                got: "int8".into(),
-                expected: "f32 on the GPU; 8-bit activations are of the CPU backend".into(),
-            });
-        }
-        // They say which backend is meant.
-        (BackendChoice::Auto, Activations::Int8) => BackendChoice::Cpu,
-        (backend, _) => backend,
-    };
-    Ok(LoadRequest { activations, backend, all_logits: true, ..args.model.request(environment, load)? })
+    let request = LoadRequest { all_logits: true, ..args.model.request(environment, load)? };
+    args.activations.apply(request)
 }
 
 fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {

@@ -1,6 +1,7 @@
 //! A store, and what its chunks are held against.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::{ChunkHashes, ChunkRead, ChunkStore, Chunks, StoreFileError, StoreTotals};
@@ -72,15 +73,25 @@ impl CheckedStore {
         self.store.borrow().as_ref().map(ChunkStore::held).unwrap_or_default()
     }
 
-    /// A chunk, if it is held and still what it was; one whose SHA-256 was not compared yet only if it is the host's.
+    /// A whole chunk, as [`CheckedStore::read_part`].
     pub async fn read(&self, chunk: u32) -> Result<KeptChunk, SourceError> {
-        let read = self.store.borrow_mut().as_mut().map_or(ChunkRead::Absent, |store| store.read(chunk));
+        self.read_part(chunk, 0..self.chunks.len_bytes(chunk)).await
+    }
+
+    /// Some bytes of a chunk, if it is held and they are still what they were; of one whose SHA-256 was not compared yet
+    /// only if that is the host's.
+    pub async fn read_part(&self, chunk: u32, part: Range<u64>) -> Result<KeptChunk, SourceError> {
+        let read = |part| self.store.borrow_mut().as_mut().map_or(ChunkRead::Absent, |store| store.read(chunk, part));
+        let whole = 0..self.chunks.len_bytes(chunk);
+        // To be compared it has to be whole.
+        let to_be_compared = self.has_hashes() && !self.is_verified(chunk);
+        let read = read(if to_be_compared { whole } else { part.clone() });
         let (bytes, verified) = match read {
             ChunkRead::Absent => return Ok(KeptChunk::Absent),
             ChunkRead::Damaged(detail) => return Ok(KeptChunk::Damaged(detail)),
             ChunkRead::Bytes { bytes, verified } => (bytes, verified),
         };
-        if verified {
+        if verified || !to_be_compared {
             return Ok(KeptChunk::Bytes(bytes));
         }
         match self.matches(chunk, &bytes).await? {
@@ -91,7 +102,11 @@ impl CheckedStore {
                 return Ok(KeptChunk::Damaged("its SHA-256 is not the one that the host publishes".to_owned()));
             }
         }
-        Ok(KeptChunk::Bytes(bytes))
+        Ok(KeptChunk::Bytes(bytes.slice(part.start as usize..part.end as usize)))
+    }
+
+    fn is_verified(&self, chunk: u32) -> bool {
+        self.store.borrow().as_ref().is_some_and(|store| store.is_verified(chunk))
     }
 
     /// Whether the SHA-256 of a chunk is the one that the host published; `None` if it published none that is known.

@@ -1,9 +1,11 @@
 //! The chunks of one file: what is held, where, and whether it is still what it was.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
+use super::block_hashes::{BLOCKS, block_hashes};
 use super::journal::{self, Header, HeaderFault, Journal, RECORD_BYTES, Record, RecordKind};
-use super::{Chunks, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, content_hash};
+use super::{Chunks, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles};
 use crate::Bytes;
 
 /// Records that change nothing about what is held may wait for others; not for ever.
@@ -13,7 +15,8 @@ const MOST_PENDING_RECORDS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
     slot: u32,
-    hash: u64,
+    /// Of its blocks.
+    hashes: [u64; BLOCKS],
     verified: bool,
 }
 
@@ -195,6 +198,11 @@ impl ChunkStore {
         self.held.contains_key(&chunk)
     }
 
+    /// Whether it is on record that the SHA-256 of a chunk is the one that the host published.
+    pub fn is_verified(&self, chunk: u32) -> bool {
+        self.held.get(&chunk).is_some_and(|held| held.verified)
+    }
+
     /// The chunks that are held, in the file's order.
     pub fn held(&self) -> Vec<u32> {
         self.held.keys().copied().collect()
@@ -220,12 +228,27 @@ impl ChunkStore {
         }
     }
 
-    /// The bytes of a chunk, if they are held and still hash to what they did. Otherwise the chunk is forgotten.
-    pub fn read(&mut self, chunk: u32) -> ChunkRead {
-        let Some(&Held { slot, hash, verified }) = self.held.get(&chunk) else { return ChunkRead::Absent };
-        let read = self.files.data.read_at(self.slot_offset(slot), self.chunks.len_bytes(chunk));
+    /// Some bytes of a chunk, if it is held and they still hash to what they did. Otherwise the chunk is forgotten. What
+    /// is read are whole blocks.
+    ///
+    /// # Panics
+    /// If `part` does not lie inside the chunk.
+    pub fn read(&mut self, chunk: u32, part: Range<u64>) -> ChunkRead {
+        let Some(&Held { slot, hashes, verified }) = self.held.get(&chunk) else { return ChunkRead::Absent };
+        let (block_bytes, len_bytes) = (self.chunks.block_bytes(), self.chunks.len_bytes(chunk));
+        assert!(
+            part.start <= part.end && part.end <= len_bytes,
+            "{part:?} of chunk {chunk}, which has {len_bytes} bytes"
+        );
+        let first = part.start / block_bytes;
+        let begin = first * block_bytes;
+        let end = part.end.next_multiple_of(block_bytes).min(len_bytes);
+        let read = self.files.data.read_at(self.slot_offset(slot) + begin, end - begin);
         let detail = match read {
-            Ok(bytes) if content_hash(&bytes) == hash => return ChunkRead::Bytes { bytes, verified },
+            Ok(bytes) if hashes[first as usize..].starts_with(&block_hashes(&bytes, block_bytes)) => {
+                let bytes = bytes.slice((part.start - begin) as usize..(part.end - begin) as usize);
+                return ChunkRead::Bytes { bytes, verified };
+            }
             Ok(_) => "its bytes are not those that were written".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -253,7 +276,11 @@ impl ChunkStore {
         if !self.free_slots.remove(&slot) {
             self.end_slot += 1;
         }
-        let held = Held { slot, hash: content_hash(bytes), verified };
+        let mut hashes = [0; BLOCKS];
+        for (place, hash) in hashes.iter_mut().zip(block_hashes(bytes, self.chunks.block_bytes())) {
+            *place = hash;
+        }
+        let held = Held { slot, hashes, verified };
         self.held.insert(chunk, held);
         self.uncommitted.insert(chunk);
         self.pending.push(self.record(chunk, held));
@@ -338,7 +365,7 @@ impl ChunkStore {
 
     fn record(&self, chunk: u32, held: Held) -> Record {
         let kind = if held.verified { RecordKind::Verified } else { RecordKind::Kept };
-        Record { chunk, slot: held.slot, len_bytes: self.chunks.len_bytes(chunk) as u32, kind, hash: held.hash }
+        Record { chunk, slot: held.slot, len_bytes: self.chunks.len_bytes(chunk) as u32, kind, hashes: held.hashes }
     }
 
     fn slot_offset(&self, slot: u32) -> u64 {
@@ -370,7 +397,7 @@ fn replay(chunks: &Chunks, records: &[Record]) -> BTreeMap<u32, Held> {
             held.remove(&owner);
         }
         let verified = record.kind == RecordKind::Verified;
-        held.insert(record.chunk, Held { slot: record.slot, hash: record.hash, verified });
+        held.insert(record.chunk, Held { slot: record.slot, hashes: record.hashes, verified });
     }
     held
 }

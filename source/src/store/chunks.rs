@@ -2,6 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::block_hashes::BLOCKS;
+
 /// How a file is cut: chunks of equal length, the last of which may be shorter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunks {
@@ -26,6 +28,11 @@ impl Chunks {
 
     pub fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
+    }
+
+    /// Bytes of a chunk that can be read and checked without the rest of it.
+    pub(super) fn block_bytes(&self) -> u64 {
+        self.chunk_bytes.div_ceil(BLOCKS as u64)
     }
 
     /// Where chunk `chunk` begins in the file.

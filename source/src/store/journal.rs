@@ -6,8 +6,8 @@
 //! | 8 | format version, u32 | 4 | slot in the data file, u32 |
 //! | 12 | length of this header, u32 | 8 | bytes of the chunk, u32 |
 //! | 16 | bytes in a chunk, u64 | 12 | kind, u32 |
-//! | 24 | bytes in the file, u64 | 16 | XXH3-64 of the bytes, u64 |
-//! | 32 | milliseconds since 1970, u64 | 24 | XXH3-64 of the above, u64 |
+//! | 24 | bytes in the file, u64 | 16 | XXH3-64 of each sixteenth of a chunk's bytes, u64; 0 beyond the last |
+//! | 32 | milliseconds since 1970, u64 | 144 | XXH3-64 of the above, u64 |
 //! | 40 | lengths of URL and ETag, u32 each | | |
 //! | 48 | URL, ETag; XXH3-64 of all above | | |
 //!
@@ -16,17 +16,20 @@
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use super::block_hashes::BLOCKS;
 use super::{Chunks, KeptFile};
 
 /// Raised when the format changes. Files of another version are left alone.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"gptossck";
 const FIXED_BYTES: usize = 48;
 const CHECKSUM_BYTES: usize = 8;
 /// More than any URL with its ETag.
 const MOST_HEADER_BYTES: usize = 64 << 10;
-pub(super) const RECORD_BYTES: u64 = 32;
+pub(super) const RECORD_BYTES: u64 = (RECORD_CHECKSUM_AT + CHECKSUM_BYTES) as u64;
+const HASHES_AT: usize = 16;
+const RECORD_CHECKSUM_AT: usize = HASHES_AT + BLOCKS * 8;
 
 /// What is kept, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +55,7 @@ pub(super) struct Record {
     pub slot: u32,
     pub len_bytes: u32,
     pub kind: RecordKind,
-    pub hash: u64,
+    pub hashes: [u64; BLOCKS],
 }
 
 /// Why a journal has no header that can be used.
@@ -142,14 +145,17 @@ impl Record {
         for (at, value) in [(0, self.chunk), (4, self.slot), (8, self.len_bytes), (12, kind)] {
             bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
         }
-        bytes[16..24].copy_from_slice(&self.hash.to_le_bytes());
-        let checksum = xxh3_64_with_seed(&bytes[..24], record_seed(seed, number));
-        bytes[24..].copy_from_slice(&checksum.to_le_bytes());
+        let (checked, checksum) = bytes.split_at_mut(RECORD_CHECKSUM_AT);
+        for (hash, place) in self.hashes.iter().zip(checked[HASHES_AT..].chunks_exact_mut(8)) {
+            place.copy_from_slice(&hash.to_le_bytes());
+        }
+        checksum.copy_from_slice(&xxh3_64_with_seed(checked, record_seed(seed, number)).to_le_bytes());
         bytes
     }
 
     fn decode(bytes: &[u8], seed: u64, number: u64) -> Option<Self> {
-        if u64_at(bytes, 24)? != xxh3_64_with_seed(&bytes[..24], record_seed(seed, number)) {
+        let checked = bytes.get(..RECORD_CHECKSUM_AT)?;
+        if u64_at(bytes, RECORD_CHECKSUM_AT)? != xxh3_64_with_seed(checked, record_seed(seed, number)) {
             return None;
         }
         let kind = match u32_at(bytes, 12)? {
@@ -159,7 +165,11 @@ impl Record {
             _ => return None,
         };
         let (chunk, slot, len_bytes) = (u32_at(bytes, 0)?, u32_at(bytes, 4)?, u32_at(bytes, 8)?);
-        Some(Self { chunk, slot, len_bytes, kind, hash: u64_at(bytes, 16)? })
+        let mut hashes = [0; BLOCKS];
+        for (block, hash) in hashes.iter_mut().enumerate() {
+            *hash = u64_at(checked, HASHES_AT + block * 8)?;
+        }
+        Some(Self { chunk, slot, len_bytes, kind, hashes })
     }
 }
 
@@ -228,7 +238,8 @@ mod tests {
     }
 
     fn record(chunk: u32, kind: RecordKind) -> Record {
-        Record { chunk, slot: 7 + chunk, len_bytes: 4096, kind, hash: u64::MAX - u64::from(chunk) }
+        let hashes = std::array::from_fn(|block| u64::MAX - u64::from(chunk) * 100 - block as u64);
+        Record { chunk, slot: 7 + chunk, len_bytes: 4096, kind, hashes }
     }
 
     fn journal() -> (Vec<u8>, Vec<Record>) {

@@ -8,11 +8,12 @@
 //!
 //! Nothing in here knows of browsers: files come in as [`StoreFile`]s. [`StoredSource`] puts a store before another source.
 
+mod block_hashes;
 mod checked;
 mod chunk_store;
 mod chunks;
-mod content_hash;
 mod journal;
+mod only_kept;
 mod stored_source;
 
 #[cfg(all(test, not(target_arch = "wasm32")))]
@@ -27,8 +28,8 @@ use crate::Bytes;
 pub use checked::{CheckedStore, KeptChunk};
 pub use chunk_store::{ChunkRead, ChunkStore, Opening, StoreTotals};
 pub use chunks::{ChunkHashes, Chunks};
-pub use content_hash::content_hash;
 pub use journal::{FORMAT_VERSION, JournalSummary, summarise};
+pub use only_kept::OnlyKept;
 pub use stored_source::{StoreNews, StoreProgress, StoredSource};
 
 /// Bytes in a chunk, unless a test chooses otherwise: what gguf-serve publishes SHA-256 of.
@@ -73,6 +74,7 @@ pub enum StoreFileError {
 /// What a kept file is a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptFile {
+    /// Where it came from; of a file from this machine's own disk [`kept_url`].
     pub url: String,
     pub len_bytes: u64,
     /// A strong ETag: only that promises that equal means equal in every byte.
@@ -121,6 +123,14 @@ impl StoreError {
             Self::TooLong { .. } => "The file is read without being kept.",
         }
     }
+}
+
+/// Stands before the name of a file from this machine's own disk, which has no address.
+pub const KEPT_SCHEME: &str = "kept:";
+
+/// The address that a file from this machine's own disk is kept under.
+pub fn kept_url(name: &str) -> String {
+    format!("{KEPT_SCHEME}{name}")
 }
 
 /// A name for the folder that a URL's file is kept in.

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
+use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -19,7 +20,7 @@ const RECENT_CHUNKS: usize = 8;
 const CHUNKS_PER_COMMIT: usize = 4;
 /// On a slow line a chunk waits no longer than this for others to be committed with.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// After so many chunks from the store the numbers are told again.
+/// After so many reads of the store the numbers are told again.
 const READS_BETWEEN_NEWS: u32 = 16;
 
 /// Something worth telling. The numbers are those of [`StoredSource::progress`].
@@ -122,13 +123,41 @@ impl StoredSource {
         }
         let mut parts = Vec::new();
         for chunk in holding {
-            let bytes = self.chunk(chunk).await?;
             let begin = chunks.offset_bytes(chunk);
-            let from = offset_bytes.saturating_sub(begin) as usize;
-            let to = (offset_bytes + len_bytes - begin).min(bytes.len() as u64) as usize;
-            parts.push(bytes.slice(from..to));
+            let from = offset_bytes.saturating_sub(begin);
+            let to = (offset_bytes + len_bytes - begin).min(chunks.len_bytes(chunk));
+            parts.push(self.part(chunk, from..to).await?);
         }
         Ok(Bytes::joined(parts))
+    }
+
+    /// Some bytes of a chunk: no more than these of the store, all of it of the network.
+    async fn part(&self, chunk: u32, part: Range<u64>) -> Result<Bytes, SourceError> {
+        let of_all = |bytes: &Bytes| bytes.slice(part.start as usize..part.end as usize);
+        if let Some(bytes) = self.recent(chunk) {
+            return Ok(of_all(&bytes));
+        }
+        if let Some(bytes) = self.stored(chunk, part.clone()).await? {
+            return Ok(bytes);
+        }
+        self.chunk(chunk).await.map(|bytes| of_all(&bytes))
+    }
+
+    /// Some bytes of a chunk that is held, counted.
+    async fn stored(&self, chunk: u32, part: Range<u64>) -> Result<Option<Bytes>, SourceError> {
+        match self.store.read_part(chunk, part).await? {
+            KeptChunk::Bytes(bytes) => {
+                self.store_bytes.set(self.store_bytes.get() + bytes.len() as u64);
+                self.reads_untold.set(self.reads_untold.get() + 1);
+                if self.reads_untold.get() >= READS_BETWEEN_NEWS {
+                    self.tell_progress();
+                }
+                return Ok(Some(bytes));
+            }
+            KeptChunk::Damaged(detail) => (self.news)(StoreNews::Damaged { chunk, detail }),
+            KeptChunk::Absent => {}
+        }
+        Ok(None)
     }
 
     /// More than was asked for is fetched only if that is kept, or checked.
@@ -155,17 +184,9 @@ impl StoredSource {
     }
 
     async fn get(&self, chunk: u32) -> Result<Bytes, SourceError> {
-        match self.store.read(chunk).await? {
-            KeptChunk::Bytes(bytes) => {
-                self.store_bytes.set(self.store_bytes.get() + bytes.len() as u64);
-                self.reads_untold.set(self.reads_untold.get() + 1);
-                if self.reads_untold.get() >= READS_BETWEEN_NEWS {
-                    self.tell_progress();
-                }
-                return Ok(bytes);
-            }
-            KeptChunk::Damaged(detail) => (self.news)(StoreNews::Damaged { chunk, detail }),
-            KeptChunk::Absent => {}
+        // Whoever got it before may have kept it.
+        if let Some(bytes) = self.stored(chunk, 0..self.store.chunks().len_bytes(chunk)).await? {
+            return Ok(bytes);
         }
         let (bytes, verified) = self.fetch_checked(chunk).await?;
         self.keep(chunk, &bytes, verified);

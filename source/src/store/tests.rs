@@ -3,6 +3,8 @@
 mod crashes;
 mod reading;
 
+use std::ops::Range;
+
 use super::faulty_files::{DATA, Disk, JOURNAL};
 use super::*;
 
@@ -33,6 +35,11 @@ fn chunk_bytes(chunk: u32) -> Bytes {
     Bytes::from_vec(file_bytes()[from..(from + CHUNK as usize).min(FILE_BYTES as usize)].to_vec())
 }
 
+/// All bytes of a chunk.
+fn whole(chunk: u32) -> Range<u64> {
+    0..chunk_bytes(chunk).len() as u64
+}
+
 fn put_all(store: &mut ChunkStore, chunks: &[u32]) {
     for &chunk in chunks {
         store.put(chunk, &chunk_bytes(chunk), false).expect("there is room");
@@ -45,7 +52,7 @@ fn put_all(store: &mut ChunkStore, chunks: &[u32]) {
 fn assert_right(store: &mut ChunkStore, held: &[u32]) {
     assert_eq!(store.held(), held);
     for chunk in 0..CHUNKS {
-        match store.read(chunk) {
+        match store.read(chunk, whole(chunk)) {
             ChunkRead::Bytes { bytes, .. } => assert_eq!(bytes.as_slice(), chunk_bytes(chunk).as_slice(), "{chunk}"),
             ChunkRead::Absent => assert!(!held.contains(&chunk), "{chunk} is absent"),
             ChunkRead::Damaged(detail) => panic!("{chunk}: {detail}"),
@@ -116,11 +123,11 @@ fn another_format_is_left_alone() {
     let disk = Disk::default();
     put_all(&mut open(&disk).0, &[0, 1]);
     let mut journal = disk.bytes(JOURNAL);
-    journal[8] = 2;
+    journal[8] = 3;
     disk.overwrite(JOURNAL, journal.clone());
     let error = ChunkStore::open(disk.files(), &kept_file(), CHUNK, 0).err().expect("another format");
-    assert_eq!(error, StoreError::Version { url: "http://h/m.gguf".into(), got: 2 });
-    assert!(error.to_string().contains("format 2, this page reads format 1"), "{error}");
+    assert_eq!(error, StoreError::Version { url: "http://h/m.gguf".into(), got: 3 });
+    assert!(error.to_string().contains("format 3, this page reads format 2"), "{error}");
     assert_eq!((disk.bytes(JOURNAL), disk.bytes(DATA).len() as u64), (journal, 2 * CHUNK));
 }
 
@@ -142,11 +149,11 @@ fn a_torn_tail_is_gone_for_good() {
     let disk = Disk::default();
     put_all(&mut open(&disk).0, &[0, 1, 2]);
     let mut journal = disk.bytes(JOURNAL);
-    let second = journal.len() - 2 * 32;
+    let second = journal.len() - 2 * journal::RECORD_BYTES as usize;
     journal[second] ^= 1;
     disk.overwrite(JOURNAL, journal);
     let (mut store, opening) = open(&disk);
-    assert_eq!(opening, Opening::Resumed { torn_bytes: 64, lost_chunks: 0 });
+    assert_eq!(opening, Opening::Resumed { torn_bytes: 2 * journal::RECORD_BYTES, lost_chunks: 0 });
     put_all(&mut store, &[5]);
     drop(store);
     let (mut store, opening) = open(&disk);
@@ -174,8 +181,8 @@ fn a_rotten_byte_is_never_handed_out() {
         disk.overwrite(DATA, data);
         let (mut store, _) = open(&disk);
         let rotten = (at as u64 / CHUNK) as u32;
-        assert!(matches!(store.read(rotten), ChunkRead::Damaged(_)), "{at}");
-        assert!(matches!(store.read(rotten), ChunkRead::Absent), "it is told once");
+        assert!(matches!(store.read(rotten, whole(rotten)), ChunkRead::Damaged(_)), "{at}");
+        assert!(matches!(store.read(rotten, whole(rotten)), ChunkRead::Absent), "it is told once");
         let rest: Vec<u32> = (0..CHUNKS).filter(|chunk| *chunk != rotten).collect();
         assert_right(&mut store, &rest);
         put_all(&mut store, &[rotten]);
@@ -183,6 +190,58 @@ fn a_rotten_byte_is_never_handed_out() {
         assert_right(&mut open(&disk).0, &[0, 1, 2, 3, 4, 5]);
         assert!(disk.bytes(DATA).len() as u64 <= 6 * CHUNK, "its slot is used again");
     }
+}
+
+/// A block of these chunks is one byte.
+#[test]
+fn a_part_of_a_chunk_is_read_and_checked_without_the_rest() {
+    let disk = Disk::default();
+    put_all(&mut open(&disk).0, &[5, 1]);
+    let mut data = disk.bytes(DATA);
+    data[(CHUNK + 4) as usize] ^= 1; // of chunk 1
+    disk.overwrite(DATA, data);
+    let (mut store, _) = open(&disk);
+    for begin in 0..=CHUNK {
+        for end in (begin..=CHUNK).filter(|&end| end <= 4 || begin > 4) {
+            let ChunkRead::Bytes { bytes, .. } = store.read(1, begin..end) else { panic!("{begin}..{end}") };
+            assert_eq!(bytes.as_slice(), &chunk_bytes(1).as_slice()[begin as usize..end as usize]);
+        }
+    }
+    let ChunkRead::Bytes { bytes, .. } = store.read(5, 1..3) else { panic!("the short one") };
+    assert_eq!(bytes.as_slice(), &chunk_bytes(5).as_slice()[1..3]);
+    assert!(matches!(store.read(1, 4..5), ChunkRead::Damaged(_)));
+    assert_eq!(store.held(), [5]);
+}
+
+/// Blocks that are longer than what is asked of them.
+#[test]
+fn what_is_read_are_whole_blocks() {
+    let (file_bytes, chunk_bytes) = (100, 64);
+    let file = KeptFile { len_bytes: file_bytes, ..kept_file() };
+    let content: Vec<u8> = (0..file_bytes as u8).collect();
+    let disk = Disk::default();
+    let mut store = ChunkStore::open(disk.files(), &file, chunk_bytes, 0).expect("it opens").0;
+    for chunk in [0, 1] {
+        let from = chunk as usize * 64;
+        let bytes = Bytes::from_vec(content[from..(from + 64).min(100)].to_vec());
+        store.put(chunk, &bytes, false).expect("room");
+    }
+    for (chunk, part) in [(0, 0..64), (0, 3..5), (0, 4..8), (0, 63..64), (1, 0..36), (1, 35..36), (1, 7..7)] {
+        let ChunkRead::Bytes { bytes, .. } = store.read(chunk, part.clone()) else { panic!("{chunk}, {part:?}") };
+        let from = chunk as usize * 64;
+        assert_eq!(
+            bytes.as_slice(),
+            &content[from + part.start as usize..from + part.end as usize],
+            "{chunk} {part:?}"
+        );
+    }
+    // One rotten byte spoils its block of four, and no other.
+    let mut data = disk.bytes(DATA);
+    data[6] ^= 1;
+    disk.overwrite(DATA, data);
+    assert!(matches!(store.read(0, 0..4), ChunkRead::Bytes { .. }));
+    assert!(matches!(store.read(0, 8..64), ChunkRead::Bytes { .. }));
+    assert!(matches!(store.read(0, 4..5), ChunkRead::Damaged(_)));
 }
 
 #[test]
@@ -237,7 +296,7 @@ fn marks_last_and_are_lost_with_the_bytes() {
     drop(store);
     let (mut store, _) = open(&disk);
     assert_eq!(store.totals().verified_chunks, 1);
-    assert!(matches!(store.read(1), ChunkRead::Bytes { verified: true, .. }));
+    assert!(matches!(store.read(1, whole(1)), ChunkRead::Bytes { verified: true, .. }));
     store.forget(1);
     put_all(&mut store, &[1]);
     drop(store);

@@ -256,6 +256,50 @@ async fn a_download_needs_no_gpu_and_is_all_that_a_load_needs() {
     assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
 }
 
+/// Picked once, kept, and used without the file; by its name in the address, or from the storage panel.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let browser = &setup.session.browser;
+    let case = case("add");
+    setup.session.open("").await;
+    let picked = setup.file.with_file_name("picked.gguf");
+    std::fs::copy(&setup.file, &picked).expect("a copy");
+    browser.pick_files("#file", &[&picked]).await.expect("pick");
+    assert_eq!(browser.text("#download").await.expect("a button"), "Keep in browser");
+    browser.click("#download").await.expect("it can be pressed");
+    let kept = async |browser: &Browser| {
+        let status = browser.text("#status").await?;
+        Ok(if status == "All 3.05 MB are kept in this browser. No model is loaded." { Ok(()) } else { Err(status) })
+    };
+    browser.wait_for("the model to be kept", Duration::from_secs(60), kept).await.expect("it is kept");
+    std::fs::remove_file(&picked).expect("it was there");
+    setup.panel_says("from a file that was picked").await;
+    browser.click("#storage-models [data-action=use]").await.expect("it can be pressed");
+    let address = browser.eval("return document.querySelector('#gguf-url').value;", vec![]).await.expect("script");
+    assert_eq!(address, "kept:picked.gguf");
+    setup.session.screenshot("kept-picked").await;
+
+    let before = setup.session.requests().len();
+    let (snapshot, told) = setup.answer(&query("kept:picked.gguf", &case)).await;
+    assert_answer(&snapshot, &case);
+    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+    let asked: Vec<_> = setup.session.requests().split_off(before);
+    assert!(asked.iter().all(|request| request.range.is_none()), "the server was asked for a model: {asked:?}");
+
+    let fails = async |name: &str, words: &str| {
+        let page = setup.session.open(&query(&format!("kept:{name}"), &case)).await;
+        page.load().await.expect("LOAD MODEL can be pressed");
+        let failed = follow(&page, &[PageState::Error]).await;
+        assert!(failed.error.contains(words) && failed.error.contains(name), "{failed:?}");
+        assert!(failed.error_advice.contains("Pick the file"), "{failed:?}");
+    };
+    fails("another.gguf", "nothing is kept").await;
+    setup.damage_what_is_kept().await;
+    fails("picked.gguf", "damaged").await;
+    setup.session.screenshot("error-kept-damaged").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_fetched_anew() {
     // As long as the right one, and its weights are numbers, too: only the ETag tells the two apart.

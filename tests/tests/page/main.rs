@@ -2,6 +2,7 @@
 //! the nano model, whose answers are recorded. Run by `cargo xtask test`, or after `cargo xtask page` with
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
+mod away;
 mod event_log;
 mod faults;
 mod kept;

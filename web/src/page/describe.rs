@@ -149,10 +149,25 @@ fn recovering_sentence(recovery: &Recovery) -> String {
     format!("The GPU went away. Loading the model again, attempt {} of {}.", recovery.attempt, recovery.most)
 }
 
+/// What the tab is called, for whoever is in another one.
+pub fn page_title(state: &State) -> String {
+    const NAME: &str = "gpt-oss in this tab";
+    let share = state.fetch.and_then(|fetch| format::fraction(fetch.fetched_bytes, fetch.needed_bytes));
+    let doing = match state.phase {
+        Phase::Loading if state.asks() => "waiting for you".to_owned(),
+        Phase::Loading => share.map_or("loading".to_owned(), format::percent),
+        Phase::Generating => "answering".to_owned(),
+        Phase::Done => "answered".to_owned(),
+        Phase::Error => "failed".to_owned(),
+        Phase::Idle | Phase::Ready | Phase::Stopped => return NAME.to_owned(),
+    };
+    format!("{doing} · {NAME}")
+}
+
 fn loading_sentence(state: &State) -> String {
     match (state.running_stage(), state.fetch) {
         (Some(Stage::WeightsFetch), Some(fetch)) => {
-            let doing = if state.downloading { "Downloading" } else { "Loading weights" };
+            let doing = if state.downloading { "Keeping the model" } else { "Loading weights" };
             format!("{doing}: {} of {}.", format::bytes(fetch.fetched_bytes), format::bytes(fetch.needed_bytes))
         }
         (Some(Stage::GpuDevice), _) => "Asking the browser for a GPU.".to_owned(),
@@ -316,6 +331,23 @@ mod tests {
     use gptoss_telemetry::Sequencer;
 
     use super::*;
+
+    #[test]
+    fn the_title_says_what_goes_on() {
+        let mut state = State::default();
+        assert_eq!(page_title(&state), "gpt-oss in this tab");
+        state.load_requested();
+        assert_eq!(page_title(&state), "loading · gpt-oss in this tab");
+        let fetch = Event::Fetch {
+            fetched_bytes: 25,
+            needed_bytes: 100,
+            requests: 1,
+            wire_bytes: None,
+            bytes_per_second: None,
+        };
+        state.apply(Sequencer::new(0).wrap(0.0, fetch));
+        assert_eq!(page_title(&state), "25.0 % · gpt-oss in this tab");
+    }
 
     #[test]
     fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {

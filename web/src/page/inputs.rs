@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use gptoss_telemetry::{Attention, Effort, Keep, LoadOptions, Prompt, Sampling};
+use gptoss_source::store::KEPT_SCHEME;
+use gptoss_telemetry::{Attention, Effort, Keep, LoadOptions, Prompt, PromptFormat, Sampling};
 
 /// One choice. Each is an input element and a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     Gguf,
     Prompt,
+    Format,
     Instructions,
     Effort,
     Date,
@@ -31,9 +33,10 @@ pub enum Field {
 }
 
 impl Field {
-    pub const ALL: [Field; 21] = [
+    pub const ALL: [Field; 22] = [
         Field::Gguf,
         Field::Prompt,
+        Field::Format,
         Field::Instructions,
         Field::Effort,
         Field::Date,
@@ -60,6 +63,7 @@ impl Field {
         match self {
             Field::Gguf => "gguf",
             Field::Prompt => "prompt",
+            Field::Format => "format",
             Field::Instructions => "instructions",
             Field::Effort => "effort",
             Field::Date => "date",
@@ -87,6 +91,7 @@ impl Field {
         match self {
             Field::Gguf => "gguf-url",
             Field::Prompt => "prompt",
+            Field::Format => "prompt-format",
             Field::Instructions => "instructions",
             Field::Effort => "effort",
             Field::Date => "date",
@@ -114,6 +119,7 @@ impl Field {
         match self {
             Field::Gguf => "GGUF address",
             Field::Prompt => "Prompt",
+            Field::Format => "Prompt format",
             Field::Instructions => "Instructions",
             Field::Effort => "Effort",
             Field::Date => "Date",
@@ -192,6 +198,7 @@ impl Inputs {
         let greedy = Sampling::default();
         let prompt = Prompt {
             user,
+            format: reader.or_default(Field::Format, parse_format),
             instructions: self.get(Field::Instructions).to_owned(),
             effort: reader.or_default(Field::Effort, parse_effort),
             date: reader.optional(Field::Date, parse_date).flatten(),
@@ -215,6 +222,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
     let result = match field {
         Field::Prompt | Field::Instructions => Ok(()),
         Field::Gguf => check_gguf(text),
+        Field::Format => parse_format(text).map(drop),
         Field::Effort => parse_effort(text).map(drop),
         Field::Date => parse_date(text).map(drop),
         Field::MaxNew | Field::MaxKv | Field::FetchAttempts => parse_u32(text, 1).map(drop),
@@ -263,11 +271,12 @@ fn field_error(field: Field, text: &str, expected: &str) -> InputError {
     InputError { field: Some(field), message }
 }
 
-/// An absolute http(s) URL, or a path that the page resolves against its own address.
+/// An absolute http(s) URL, the name of a file that was picked and kept, or a path that the page resolves against its own address.
 fn check_gguf(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http" | "https") if text.contains("://") => Ok(()),
+        Some("kept") if text.len() > KEPT_SCHEME.len() => Ok(()),
         Some("pylon") => {
             Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
         }
@@ -377,6 +386,14 @@ fn parse_limits(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_format(text: &str) -> Result<PromptFormat, String> {
+    match text {
+        "harmony" => Ok(PromptFormat::Harmony),
+        "text" => Ok(PromptFormat::Text),
+        _ => Err("harmony (a message that is answered) or text (continued as it is)".to_owned()),
+    }
+}
+
 fn parse_effort(text: &str) -> Result<Effort, String> {
     match text {
         "low" => Ok(Effort::Low),
@@ -449,7 +466,8 @@ mod tests {
         assert_eq!(inputs.load_options().expect("defaults"), LoadOptions::default());
         let prompt = inputs.prompt().expect("defaults");
         assert_eq!(prompt.user, "Hi");
-        assert_eq!((prompt.effort, prompt.date, prompt.max_new_tokens), (Effort::Medium, None, DEFAULT_MAX_NEW_TOKENS));
+        assert_eq!((prompt.format, prompt.effort), (PromptFormat::Harmony, Effort::Medium));
+        assert_eq!((prompt.date, prompt.max_new_tokens), (None, DEFAULT_MAX_NEW_TOKENS));
         assert_eq!(prompt.sampling, Sampling::default());
     }
 
@@ -457,6 +475,7 @@ mod tests {
     fn every_choice_arrives() {
         let inputs = inputs(&[
             (Field::Prompt, "Hi"),
+            (Field::Format, "text"),
             (Field::Instructions, "Be brief"),
             (Field::Effort, "high"),
             (Field::Date, "2024-02-29"),
@@ -493,6 +512,7 @@ mod tests {
         assert_eq!(inputs.load_options().expect("good"), options);
         let prompt = Prompt {
             user: "Hi".into(),
+            format: PromptFormat::Text,
             instructions: "Be brief".into(),
             effort: Effort::High,
             date: Some("2024-02-29".into()),
@@ -515,12 +535,13 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 18] = [
+        let rows: [Row; 19] = [
             (
                 Field::Gguf,
-                &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf"],
-                &["", "m.gguf", "pylon://h:1", "pylon", "file:///m.gguf", "ftp://h/m", "http:m"],
+                &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "kept:m.gguf"],
+                &["", "kept:", "m.gguf", "pylon://h:1", "pylon", "file:///m.gguf", "ftp://h/m", "http:m"],
             ),
+            (Field::Format, &["harmony", "text"], &["", "raw"]),
             (Field::Effort, &["low", "medium", "high"], &["", "LOW", "max"]),
             (
                 Field::Date,

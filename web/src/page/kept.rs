@@ -1,5 +1,6 @@
 //! What this browser keeps of models, and what was told about it. Pure, like the rest of the state.
 
+use gptoss_source::store::KEPT_SCHEME;
 use gptoss_telemetry::{Event, KeepNotice, KeptModel, KeptState, StorageReport};
 
 use super::format::{bytes, count, fraction, percent, plural};
@@ -110,11 +111,14 @@ fn kept_line(model: &KeptModel, verify: Option<&Verification>) -> KeptLine {
         true => format!("{}, complete", bytes(contents.file_bytes)),
         false => format!("{} of {} · {}", bytes(contents.stored_bytes), bytes(contents.file_bytes), percent(share)),
     };
-    let verified = format!(
-        "{} of {} verified by the host's SHA-256",
-        count(u64::from(contents.verified_chunks)),
-        plural(u64::from(contents.stored_chunks), "chunk")
-    );
+    let verified = match contents.url.starts_with(KEPT_SCHEME) {
+        true => "from a file that was picked".to_owned(),
+        false => format!(
+            "{} of {} verified by the host's SHA-256",
+            count(u64::from(contents.verified_chunks)),
+            plural(u64::from(contents.stored_chunks), "chunk")
+        ),
+    };
     let check = match verify {
         Some(verify) if busy => {
             format!("reading {} of {}", verify.done_chunks, plural(u64::from(verify.chunks), "chunk"))
@@ -131,6 +135,9 @@ fn kept_line(model: &KeptModel, verify: Option<&Verification>) -> KeptLine {
 
 /// The last name in an address.
 fn file_name(url: &str) -> &str {
+    if let Some(name) = url.strip_prefix(KEPT_SCHEME) {
+        return name;
+    }
     let path = url.split(['?', '#']).next().unwrap_or(url);
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(url)
 }
@@ -171,6 +178,10 @@ mod tests {
         assert_eq!(lines[0].amount, "4.00 MB of 10.0 MB · 40.0 %");
         assert_eq!(lines[0].check, "1 of 1 chunk verified by the host's SHA-256");
         assert_eq!((lines[1].amount.as_str(), lines[1].share), ("10.0 MB, complete", 1.0));
+        let mut picked = model(4_000_000);
+        picked.contents.as_mut().expect("given").url = "kept:my model?.gguf".into();
+        let line = kept_lines(&with(vec![picked])).remove(0);
+        assert_eq!((line.name.as_str(), line.check.as_str()), ("my model?.gguf", "from a file that was picked"));
         let unknown = KeptModel { contents: None, disk_bytes: 77, ..model(0) };
         assert_eq!(kept_lines(&with(vec![unknown]))[0].amount, "77 B that this version cannot read");
     }

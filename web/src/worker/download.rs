@@ -5,6 +5,7 @@ use std::rc::Rc;
 use futures_util::{StreamExt, TryStreamExt};
 use gptoss_engine::{Host, StageError, in_stage};
 use gptoss_telemetry::{Event, LoadOptions, ModelLocation, Stage};
+use web_sys::File;
 use web_time::Instant;
 
 use super::host::WorkerHost;
@@ -26,9 +27,10 @@ pub async fn download(
     host: &Rc<WorkerHost>,
     keeping: &Keeping,
     model: &ModelLocation,
+    files: &[File],
     options: &LoadOptions,
 ) -> Result<Downloaded, StageError> {
-    let source = open::reach(host, Some(keeping), model, &[], options).await?;
+    let source = open::reach(host, keeping, true, model, files, options).await?;
     let needed_bytes = source.len_bytes();
     in_stage(host.as_ref(), Stage::WeightsFetch, async {
         let begin = Instant::now();

@@ -1,15 +1,16 @@
-//! Keeping what comes over the network, so that the next load need not fetch it again.
+//! Keeping what comes over the network or from a picked file, so that the next load need not fetch or pick it again.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use gptoss_source::store::{
-    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, Opening, StoreError, StoreNews, StoreProgress,
-    StoredSource, kept_id,
+    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, OnlyKept, Opening, StoreError, StoreNews, StoreProgress,
+    StoredSource, kept_id, kept_url,
 };
-use gptoss_source::{HttpSource, KEPT_FOLDER, KeptModels, Source};
+use gptoss_source::{BlobSource, HttpSource, KEPT_FOLDER, KeptModels, Source, SourceError};
 use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptState};
 use wasm_bindgen_futures::spawn_local;
+use web_sys::File;
 
 use super::host::WorkerHost;
 
@@ -32,16 +33,41 @@ impl Keeping {
     }
 
     /// Puts what is kept of a file before the network. Whatever stands against keeping is told, and no more than that.
-    pub async fn before(&self, source: HttpSource) -> KeptSource {
-        let name = source.name().to_owned();
+    pub async fn before_network(&self, source: HttpSource) -> KeptSource {
         let Some(file) = source.kept_file() else {
-            self.notice(KeepNoticeKind::NoIdentity, &name, no_identity(&name), NO_IDENTITY_ADVICE);
+            let name = source.name();
+            self.notice(KeepNoticeKind::NoIdentity, name, no_identity(name), NO_IDENTITY_ADVICE);
             return KeptSource { source: Rc::new(source), checked: None };
         };
+        self.before(Rc::new(source), file).await
+    }
+
+    /// Puts what is kept of a picked file before that file.
+    pub async fn before_file(&self, file: &File) -> Rc<dyn Source> {
+        self.before(Rc::new(BlobSource::from_file(file)), BlobSource::kept_file(file)).await.source
+    }
+
+    /// What is kept of a file that was picked earlier.
+    pub async fn alone(&self, name: &str) -> Result<Rc<dyn Source>, SourceError> {
+        let nothing = |detail: String| SourceError::NothingKept { name: name.to_owned(), detail };
+        let open = async {
+            let files = KeptModels::open(KEPT_FOLDER).await?.files_of(&kept_id(&kept_url(name))).await?;
+            ChunkStore::open_as_kept(files)
+        };
+        let store = open.await.map_err(|error| nothing(error.to_string()))?;
+        let store = store.ok_or_else(|| nothing("what there is cannot be read".to_owned()))?;
+        let (file, chunks) = (store.file().clone(), *store.chunks());
+        let source = Rc::new(OnlyKept::new(name, &file));
+        let store = Rc::new(CheckedStore::new(chunks, Some(store)));
+        Ok(self.stored(source, &file, store))
+    }
+
+    async fn before(&self, source: Rc<dyn Source>, file: KeptFile) -> KeptSource {
+        let name = source.name().to_owned();
         let Some(chunks) = Chunks::new(file.len_bytes, CHUNK_BYTES) else {
             let error = StoreError::TooLong { url: file.url.clone(), len_bytes: file.len_bytes };
             self.notice(KeepNoticeKind::Unavailable, &name, error.to_string(), error.advice());
-            return KeptSource { source: Rc::new(source), checked: None };
+            return KeptSource { source, checked: None };
         };
         let store = match open(&file).await {
             Ok((store, opening)) => {
@@ -61,19 +87,24 @@ impl Keeping {
                     StoreError::File(_) => KeepNoticeKind::NotKept,
                     _ => KeepNoticeKind::Unavailable,
                 };
-                let message = format!("{name} is read over the network: {error}");
+                let message = format!("{name} is read and not kept: {error}");
                 self.notice(kind, &name, message, error.advice());
                 None
             }
         };
         let checked = Rc::new(CheckedStore::new(chunks, store));
-        let (host, told) = (Rc::clone(&self.host), name.clone());
-        let news = move |news| tell(&host, &told, news);
-        let stored = Rc::new(StoredSource::new(Rc::new(source), Rc::clone(&checked), news));
+        let source = self.stored(source, &file, Rc::clone(&checked));
+        KeptSource { source, checked: Some((file, checked)) }
+    }
+
+    /// `inner` with a store before it, of which this knows from now on.
+    fn stored(&self, inner: Rc<dyn Source>, file: &KeptFile, store: Rc<CheckedStore>) -> Rc<dyn Source> {
+        let (host, told) = (Rc::clone(&self.host), inner.name().to_owned());
+        let stored = Rc::new(StoredSource::new(inner, store, move |news| tell(&host, &told, news)));
         let mut open = self.open.borrow_mut();
         open.retain(|(_, source)| source.strong_count() > 0);
         open.push((kept_id(&file.url), Rc::downgrade(&stored)));
-        KeptSource { source: stored, checked: Some((file, checked)) }
+        stored
     }
 
     /// Tells how much is kept of everything that is open.

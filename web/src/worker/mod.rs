@@ -98,7 +98,7 @@ impl Worker {
         spawn_local(async move {
             let done = match work {
                 Work::Load(model, options, prompt) => worker.load(model, &files, &options, prompt).await,
-                Work::Download(model, options) => worker.download(&model, &options).await,
+                Work::Download(model, options) => worker.download(&model, &files, &options).await,
                 Work::Answer(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
@@ -149,11 +149,11 @@ impl Worker {
     }
 
     /// Keeps a model for later.
-    async fn download(&self, model: &ModelLocation, options: &LoadOptions) -> Result<(), StageError> {
+    async fn download(&self, model: &ModelLocation, files: &[File], options: &LoadOptions) -> Result<(), StageError> {
         let begin = Instant::now();
         // It holds what is kept of its own model.
         self.engine.take();
-        let downloading = pin!(download::download(&self.host, &self.keeping, model, options));
+        let downloading = pin!(download::download(&self.host, &self.keeping, model, files, options));
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
         self.host.post(Event::Storage(storage::report().await));

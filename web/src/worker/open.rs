@@ -26,22 +26,24 @@ pub async fn load(
     files: &[File],
     options: &LoadOptions,
 ) -> Result<Engine, StageError> {
-    let keeping = (options.keep == Keep::Yes).then_some(keeping);
-    let source = reach(host, keeping, model, files, options).await?;
+    // A picked file is on this disk already: it is kept only when that is asked for.
+    let keep = options.keep == Keep::Yes && matches!(model, ModelLocation::Url { .. });
+    let source = reach(host, keeping, keep, model, files, options).await?;
     Engine::load(source, &Default::default(), options, host.as_ref()).await
 }
 
-/// Reaches the model's files, which are kept as they are read where there is a `keeping`.
+/// Reaches the model's files; with `keep` they are kept as they are read.
 pub async fn reach(
     host: &Rc<WorkerHost>,
-    keeping: Option<&Keeping>,
+    keeping: &Keeping,
+    keep: bool,
     model: &ModelLocation,
     files: &[File],
     options: &LoadOptions,
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
     let fetch = HttpOptions { retry: retry_policy(options), observer };
-    check_source(host.as_ref(), keeping, model, files, &fetch).await
+    check_source(host.as_ref(), open(keeping, keep, model, files, &fetch)).await
 }
 
 fn retry_policy(options: &LoadOptions) -> RetryPolicy {
@@ -56,35 +58,35 @@ fn retry_policy(options: &LoadOptions) -> RetryPolicy {
 /// The range check: reaches the host and proves that it serves ranges. A picked file has nothing to prove.
 async fn check_source(
     host: &dyn Host,
-    keeping: Option<&Keeping>,
-    model: &ModelLocation,
-    files: &[File],
-    fetch: &HttpOptions,
+    opening: impl Future<Output = Result<Rc<dyn Source>, EngineError>>,
 ) -> Result<Rc<dyn Source>, StageError> {
     let stage = Stage::RangeCheck;
     let report = |status, elapsed_ms| host.emit(Event::Stage { stage, status, elapsed_ms });
     report(StageStatus::Started, None);
     let begin = Instant::now();
-    let opened = open(keeping, model, files, fetch).await;
+    let opened = opening.await;
     let status = if opened.is_ok() { StageStatus::Completed } else { StageStatus::Failed };
     report(status, Some(begin.elapsed().as_secs_f64() * 1000.0));
     opened.map_err(|error| StageError { stage, error })
 }
 
 async fn open(
-    keeping: Option<&Keeping>,
+    keeping: &Keeping,
+    keep: bool,
     model: &ModelLocation,
     files: &[File],
     fetch: &HttpOptions,
 ) -> Result<Rc<dyn Source>, EngineError> {
+    let kept_by = keep.then_some(keeping);
     match model {
-        ModelLocation::Url { url } => open_url(keeping, url, fetch).await,
-        ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(files),
+        ModelLocation::Url { url } => open_url(kept_by, url, fetch).await,
+        ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(kept_by, files).await,
         ModelLocation::PickedFile { name } => Err(EngineError::Option {
             what: "picked file",
             expected: "the file itself beside its name",
             got: format!("only the name {name:?}"),
         }),
+        ModelLocation::Kept { name } => open_kept(keeping, name).await,
     }
 }
 
@@ -98,7 +100,7 @@ async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> 
     };
     let openings = urls.into_iter().map(|url| async move {
         let source = match (HttpSource::open(&url, fetch).await, keeping) {
-            (Ok(source), Some(keeping)) => Ok(keeping.before(source).await),
+            (Ok(source), Some(keeping)) => Ok(keeping.before_network(source).await),
             (Ok(source), None) => Ok(KeptSource { source: Rc::new(source), checked: None }),
             (Err(error), _) => Err(error),
         };
@@ -112,11 +114,25 @@ async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> 
 }
 
 /// Several files are the parts of a split model, in whatever order they were picked.
-fn open_files(files: &[File]) -> Result<Rc<dyn Source>, EngineError> {
+async fn open_files(keeping: Option<&Keeping>, files: &[File]) -> Result<Rc<dyn Source>, EngineError> {
     let names: Vec<String> = files.iter().map(File::name).collect();
-    let ordered = arrange_parts(&names)?.into_iter().map(|index| {
-        let source: Rc<dyn Source> = Rc::new(BlobSource::from_file(&files[index]));
-        (names[index].clone(), Ok(source))
-    });
-    Ok(JoinedSource::of_opened(ordered.collect())?)
+    let mut ordered = Vec::new();
+    for index in arrange_parts(&names)? {
+        let source: Rc<dyn Source> = match keeping {
+            Some(keeping) => keeping.before_file(&files[index]).await,
+            None => Rc::new(BlobSource::from_file(&files[index])),
+        };
+        ordered.push((names[index].clone(), Ok(source)));
+    }
+    Ok(JoinedSource::of_opened(ordered)?)
+}
+
+/// Of a split model the name of any part names them all.
+async fn open_kept(keeping: &Keeping, name: &str) -> Result<Rc<dyn Source>, EngineError> {
+    let mut parts = Vec::new();
+    for name in part_names(name) {
+        let source = keeping.alone(&name).await;
+        parts.push((name, source));
+    }
+    Ok(JoinedSource::of_opened(parts)?)
 }

@@ -1,11 +1,13 @@
 //! Memory of the browser's processes while it works. Linux only; elsewhere nothing is claimed.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::Duration;
+
+use browser_driver::processes_of;
 
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -47,37 +49,16 @@ impl Watch {
 /// Bytes of each kind of process, and of all.
 fn by_kind(profile: &Path) -> Peaks {
     let mut kinds = Peaks::new();
-    for process in processes() {
-        let Some(kind) = kind_of(&process, profile) else { continue };
-        let Some(bytes) = proportional_bytes(&process) else { continue };
-        *kinds.entry(kind).or_default() += bytes;
+    for process in processes_of(profile) {
+        let Some(bytes) = proportional_bytes(process.id) else { continue };
+        *kinds.entry(process.kind).or_default() += bytes;
         *kinds.entry("all".to_owned()).or_default() += bytes;
     }
     kinds
 }
 
-/// Folders of all processes.
-fn processes() -> Vec<PathBuf> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
-    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_process)).map(|entry| entry.path()).collect()
-}
-
-/// `browser`, or what a child process says it is; `None` for processes of others.
-fn kind_of(process: &Path, profile: &Path) -> Option<String> {
-    let line = std::fs::read(process.join("cmdline")).ok()?;
-    let arguments: Vec<&str> =
-        line.split(|byte| *byte == 0).filter_map(|part| std::str::from_utf8(part).ok()).collect();
-    let own = format!("--user-data-dir={}", profile.display());
-    if !arguments.iter().any(|argument| *argument == own) {
-        return None;
-    }
-    let kind = arguments.iter().find_map(|argument| argument.strip_prefix("--type="));
-    Some(kind.unwrap_or("browser").to_owned())
-}
-
-fn proportional_bytes(process: &Path) -> Option<u64> {
-    let rollup = std::fs::read_to_string(process.join("smaps_rollup")).ok()?;
+fn proportional_bytes(process: u32) -> Option<u64> {
+    let rollup = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
     let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?;
     Some(kib.trim().parse::<u64>().ok()? << 10)
 }

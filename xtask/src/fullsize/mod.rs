@@ -37,8 +37,8 @@ pub struct Arguments {
     /// New tokens to compare.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
-    /// What to ask; short, because a software adapter reads the prompt.
-    #[arg(long, default_value = "Hi")]
+    /// Text to continue; short, because a software adapter reads it.
+    #[arg(long, default_value = "Hi there")]
     prompt: String,
     /// More of the page's query, such as `limits=default` or `layers=4`.
     #[arg(long, value_name = "QUERY", default_value = "")]
@@ -86,13 +86,16 @@ fn synthetic(workspace: &Workspace, toolbox: &Toolbox) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// The first tokens of the CPU engine, asked the same.
+/// The first tokens of the CPU engine, asked the same. Of random weights many tokens are about as likely as the likeliest, so
+/// activations have to be as precise as the GPU's, and rounding in the cache must not decide between two experts.
 fn native_tokens(toolbox: &Toolbox, model: &Path, arguments: &Arguments) -> Result<Vec<u32>> {
     let build = ["--release", "--package", "pylon", "--bin", "pylon"];
     let built = cargo_tests::build(toolbox, "build", &build)?;
     let pylon = built.into_iter().find(|built| built.package == "pylon").context("cargo built no pylon")?.path;
     let mut command = toolbox.command(pylon);
-    command.args(["infer", "--backend", "cpu", "--json", "--reasoning", "low", "--gguf"]).arg(model);
+    command
+        .args(["infer", "--backend", "cpu", "--activations", "f32", "--kv", "f32", "--json", "--no-harmony", "--gguf"])
+        .arg(model);
     command.args(["--prompt", &arguments.prompt, "--max-tokens", &arguments.tokens.to_string()]);
     let output = command.output().context("cannot start pylon")?;
     ensure!(
@@ -119,7 +122,7 @@ async fn drive(
     let extra = if query.is_empty() { String::new() } else { format!("&{query}") };
     // Kept, the model would be on this disk twice.
     let address = format!(
-        "{}/gptoss?store=no&prompt={prompt}&effort=low&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
+        "{}/gptoss?store=no&prompt={prompt}&format=text&kv=f32&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
         server.url
     );
     println!("fullsize: opening {address}");

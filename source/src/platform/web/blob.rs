@@ -5,6 +5,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File};
 
 use super::{Bytes, browser_error, describe};
+use crate::store::{KeptFile, kept_url};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
 /// A file that the user picked or dropped: read in place, nothing is copied or uploaded.
@@ -21,6 +22,12 @@ impl BlobSource {
     pub fn from_file(file: &File) -> Self {
         let identity = format!("file {} {} bytes modified {}", file.name(), file.size(), file.last_modified());
         Self::with_identity(file.name(), identity, file.clone().into())
+    }
+
+    /// What this would be a copy of, if it were kept. `file` is the one that this reads.
+    pub fn kept_file(file: &File) -> KeptFile {
+        let (len_bytes, modified_ms) = (file.size() as u64, file.last_modified());
+        KeptFile { url: kept_url(&file.name()), len_bytes, etag: format!("\"{len_bytes}-{modified_ms}\"") }
     }
 
     /// Bytes without a modification time; `name` stands for them in messages.

@@ -81,7 +81,7 @@ impl Model {
 fn read_held(store: &mut ChunkStore) -> Result<Held, TestCaseError> {
     let mut found = Held::new();
     for chunk in 0..CHUNKS {
-        match store.read(chunk) {
+        match store.read(chunk, whole(chunk)) {
             ChunkRead::Bytes { bytes, verified } => {
                 let right = chunk_bytes(chunk);
                 prop_assert_eq!(bytes.as_slice(), right.as_slice(), "wrong bytes for chunk {}", chunk);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gptoss_source::store::KEPT_SCHEME;
 use gptoss_telemetry::{Command, Failure, FailureKind, ModelLocation};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
@@ -10,7 +11,7 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
 use super::{App, catalog, clipboard, log, memory, storage};
-use crate::page::inputs::{Field, InputError};
+use crate::page::inputs::{Field, InputError, Inputs};
 use crate::page::{inputs, query};
 
 impl App {
@@ -19,6 +20,9 @@ impl App {
         self.listen_to_buttons();
         self.listen_to_keys();
         self.listen_to_files();
+        let app = Rc::clone(self);
+        // A frame that was asked for before the page was hidden does not come.
+        listen(&document(), "visibilitychange", move |_: Event| app.next_frame());
         let query = query::parse(&window().location().search().unwrap_or_default());
         self.controls.set(Field::Date, &today());
         self.controls.fill(&query);
@@ -49,10 +53,7 @@ impl App {
         let inputs = self.controls.read();
         let files = self.controls.files();
         let mut errors = Vec::new();
-        let model = match files.first() {
-            Some(file) => Some(ModelLocation::PickedFile { name: file.name() }),
-            None => location(inputs.get(Field::Gguf)).map_err(|error| errors.push(error)).ok(),
-        };
+        let model = self.model_location(&inputs, &files).map_err(|error| errors.push(error)).ok();
         let options = inputs.load_options().map_err(|wrong| errors.extend(wrong)).ok();
         let prompt = if inputs.get(Field::Prompt).is_empty() {
             Some(None)
@@ -69,16 +70,31 @@ impl App {
         }
     }
 
-    /// Keeps the model behind the address for later.
+    fn model_location(&self, inputs: &Inputs, files: &[File]) -> Result<ModelLocation, InputError> {
+        match files.first() {
+            Some(file) => Ok(ModelLocation::PickedFile { name: file.name() }),
+            None => location(inputs.get(Field::Gguf)),
+        }
+    }
+
+    /// Uses an address in place of whatever was chosen before.
+    pub(super) fn use_address(&self, address: &str) {
+        self.controls.pick(Vec::new());
+        self.controls.set(Field::Gguf, address);
+        report(element::<HtmlElement>(Field::Gguf.element_id()).focus());
+    }
+
+    /// Keeps the model for later, the one that was picked or that behind the address.
     fn download(self: &Rc<Self>) {
         if self.state.borrow().phase.busy() {
             return;
         }
         let inputs = self.controls.read();
-        match (location(inputs.get(Field::Gguf)), inputs.load_options()) {
+        let files = self.controls.files();
+        match (self.model_location(&inputs, &files), inputs.load_options()) {
             (Ok(model), Ok(options)) => {
                 self.change(|state| state.download_requested());
-                WorkerLink::send(self, &Command::Download { model, options }, &[]);
+                WorkerLink::send(self, &Command::Download { model, options }, &files);
             }
             (model, options) => {
                 let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
@@ -215,6 +231,9 @@ fn location(text: &str) -> Result<ModelLocation, InputError> {
         return Err(InputError { field, message });
     }
     inputs::check(Field::Gguf, text)?;
+    if let Some(name) = text.strip_prefix(KEPT_SCHEME) {
+        return Ok(ModelLocation::Kept { name: name.to_owned() });
+    }
     let page = window().location().href().unwrap_or_default();
     match web_sys::Url::new_with_base(text, &page) {
         Ok(url) => Ok(ModelLocation::Url { url: url.href() }),

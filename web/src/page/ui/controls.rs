@@ -71,6 +71,9 @@ impl Controls {
     /// Uses picked files instead of the address: one, or all of a split model. None goes back to the address.
     pub fn pick(&self, files: Vec<File>) {
         show("picked", !files.is_empty());
+        // What is picked is on this machine's disk already.
+        let keep = if files.is_empty() { "Download only" } else { "Keep in browser" };
+        element::<HtmlElement>("download").set_text_content(Some(keep));
         if let Some(first) = files.first() {
             let total_bytes = files.iter().map(|file| file.size() as u64).sum();
             let text = format::picked(&first.name(), files.len(), total_bytes);
@@ -97,7 +100,7 @@ fn value(field: Field) -> String {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
-        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
+        Field::Format | Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
             element::<HtmlSelectElement>(id).value()
         }
         _ => element::<HtmlInputElement>(id).value(),
@@ -108,7 +111,7 @@ fn set_value(field: Field, text: &str) {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
-        Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
+        Field::Format | Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
             let select: HtmlSelectElement = element(id);
             let before = select.value();
             // The one alias that is not an option of its own.

@@ -85,12 +85,18 @@ impl App {
         );
     }
 
+    /// A hidden page gets no animation frames; what it draws is there when it is looked at, and its title can be seen.
     fn next_frame(self: &Rc<Self>) {
         let frame = self.frame.get_or_init(|| {
             let app = Rc::clone(self);
             Closure::new(move |_| app.draw())
         });
-        dom::report(dom::window().request_animation_frame(frame.as_ref().unchecked_ref()));
+        let callback = frame.as_ref().unchecked_ref();
+        if dom::document().hidden() {
+            dom::report(dom::window().set_timeout_with_callback(callback));
+        } else {
+            dom::report(dom::window().request_animation_frame(callback));
+        }
     }
 
     fn draw(self: &Rc<Self>) {

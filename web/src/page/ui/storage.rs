@@ -93,7 +93,10 @@ fn draw_line(list: &Element, line: &KeptLine) -> Option<()> {
         append(&item, "p", "check", &line.check)?;
     }
     let actions = append(&item, "p", "row-actions", "")?;
-    for action in ["verify", "delete"] {
+    for action in ["use", "verify", "delete"] {
+        if action == "use" && line.url.is_empty() {
+            continue;
+        }
         let button = append(&actions, "button", "quiet", action)?;
         report(button.set_attribute("type", "button"));
         report(button.set_attribute("data-action", action));
@@ -133,6 +136,12 @@ fn press(app: &Rc<App>, event: &Event) {
     let item = button.closest("[data-id]").ok().flatten();
     let Some(id) = item.and_then(|item| item.get_attribute("data-id")) else { return };
     match action.as_str() {
+        "use" => {
+            let lines = kept_lines(&app.state.borrow().kept);
+            if let Some(line) = lines.iter().find(|line| line.id == id) {
+                app.use_address(&line.url);
+            }
+        }
         "verify" => send(app, StorageAction::Verify { id }),
         _ if button.text_content().as_deref() == Some(SURE) => send(app, StorageAction::Delete { id }),
         _ => {

@@ -11,7 +11,7 @@ use super::long_tasks::LongTasks;
 use super::storage::StorageView;
 use super::stream::StreamView;
 use crate::page::cards::{device_facts, model_facts};
-use crate::page::describe::{disk_sentence, question, sentence, stage_name, status_word};
+use crate::page::describe::{disk_sentence, page_title, question, sentence, stage_name, status_word};
 use crate::page::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
 use crate::page::state::{Phase, StageState, State, all_stages};
 
@@ -117,6 +117,10 @@ impl View {
         self.texts.set("status", &sentence(state));
         let answer = &state.answer;
         self.measured("prefill-rate", answer.prefill_tokens_per_second().map(|rate| format::rate(Some(rate))));
+        let title = page_title(state);
+        if document().title() != title {
+            document().set_title(&title);
+        }
         self.measured("decode-rate", answer.decode_rate().map(|rate| format::rate(Some(rate))));
         self.measured("ttft", answer.time_to_first_token_ms.map(|ms| milliseconds(Some(ms))));
         self.measured("gpu-allocated", state.gpu_allocated_bytes.map(bytes));
@@ -132,7 +136,7 @@ impl View {
         let busy = state.phase.busy();
         let share = state.fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes));
         let (label, note) = match state.phase {
-            Phase::Loading if state.downloading => ("DOWNLOADING", loading_note(state, share)),
+            Phase::Loading if state.downloading => ("KEEPING", loading_note(state, share)),
             Phase::Loading => ("LOADING", loading_note(state, share)),
             _ if state.model_loaded => ("MODEL LOADED", if busy { "answering" } else { "load again" }.to_owned()),
             Phase::Error => ("LOAD MODEL", "try again".to_owned()),
@@ -160,7 +164,7 @@ impl View {
         enable("stop", busy && !state.stopping());
         enable("copy-answer", !state.answer.final_text.is_empty());
         enable("pick", !busy);
-        enable("download", !busy && controls.files().is_empty());
+        enable("download", !busy);
         enable("unpick", !busy && !controls.files().is_empty());
     }
 

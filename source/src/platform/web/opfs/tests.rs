@@ -63,7 +63,9 @@ fn put(store: &mut ChunkStore, chunks: &[u32]) {
 fn assert_holds(store: &mut ChunkStore, held: &[u32]) {
     assert_eq!(store.held(), held);
     for &index in held {
-        let ChunkRead::Bytes { bytes, .. } = store.read(index) else { panic!("chunk {index} is not there") };
+        let ChunkRead::Bytes { bytes, .. } = store.read(index, 0..store.chunks().len_bytes(index)) else {
+            panic!("chunk {index} is not there")
+        };
         assert_eq!(bytes.to_vec(0..bytes.len()), chunk(index).to_vec(0..bytes.len()), "chunk {index}");
     }
 }
@@ -156,7 +158,7 @@ async fn a_byte_that_rotted_on_disk_is_noticed() {
     })
     .await;
     let (mut store, _) = open(&models, "\"a\"").await;
-    assert!(matches!(store.read(1), ChunkRead::Damaged(_)));
+    assert!(matches!(store.read(1, 0..store.chunks().len_bytes(1)), ChunkRead::Damaged(_)));
     assert_holds(&mut store, &[0, 2]);
     put(&mut store, &[1]);
     drop(store);
