@@ -239,6 +239,21 @@ fn json_of_plain_text_has_the_text() {
     assert_eq!(said, before);
 }
 
+/// As precise as the GPU, where that is asked for; the answer is that of the GPU's own arithmetic.
+#[test]
+fn precision_can_be_chosen() {
+    let case = &cases()[25];
+    let prompt = ["--raw", "--prompt", &case.prompt, "--json"];
+    let run = |flags: &[&str]| infer("cpu", &[&prompt[..], flags].concat());
+    let precise = run(&["--activations", "f32", "--kv", "f32"]);
+    assert!(precise.stderr.contains("F32 activations, F32 cache"), "{}", precise.stderr);
+    let ids: Vec<u32> = events(&precise).into_iter().filter_map(|event| token(event).map(|token| token.id)).collect();
+    assert_eq!(ids, case.greedy_ids);
+    let quick = run(&["--max-tokens", "1"]);
+    assert!(quick.stderr.contains("8-bit activations, F16 cache"), "{}", quick.stderr);
+    refused(2, &["--activations", "CPU"], &infer("gpu", &["--prompt", "hello", "--activations", "int8"]));
+}
+
 #[test]
 fn json_tells_of_failures_too() {
     let run = infer("cpu", &["--prompt", "hello", "--max-kv", "16", "--json"]);
