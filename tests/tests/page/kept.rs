@@ -297,6 +297,8 @@ async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
     fails("another.gguf", "nothing is kept").await;
     setup.damage_what_is_kept().await;
     fails("picked.gguf", "damaged").await;
+    let notices = browser.text("#storage-notices").await.expect("notices");
+    assert!(notices.contains("let go of") && notices.contains("keep it again"), "{notices:?}");
     setup.session.screenshot("error-kept-damaged").await;
 }
 

@@ -143,6 +143,7 @@ async fn counters_say_that_nothing_was_wasted() {
     assert_eq!(last.weights_fetched_bytes, last.weights_used_bytes, "weight bytes fetched and used");
 
     let long_tasks = session.browser.text("#long-tasks-busy").await.expect("long tasks are shown");
+    println!("tasks over 50 ms on the page's own thread while it was busy: {long_tasks}");
     // How many there are depends on what else the machine does; that they are counted does not.
     assert!(long_tasks.parse::<u32>().is_ok(), "long tasks while busy: {long_tasks:?}");
 }

@@ -294,7 +294,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
 fn kept_line(kept: &KeptState) -> String {
     let bytes = format::bytes;
     format!(
-        "{}: {} of {} kept, {} from before · {} from storage, {} from the network · {} of {} chunks verified",
+        "{}: {} of {} kept, {} from before · {} from storage, {} from host or file · {} of {} chunks verified",
         kept.file,
         bytes(kept.stored_bytes),
         bytes(kept.file_bytes),

@@ -70,7 +70,7 @@ impl Kept {
         }
     }
 
-    /// Bytes of this load that came out of the browser's storage, and over the network; `None` before any file is opened.
+    /// Bytes of this load that came out of the browser's storage, and from a host or a picked file; `None` before any file is opened.
     pub fn loaded_bytes(&self) -> Option<(u64, u64)> {
         let sum = |of: fn(&KeptState) -> u64| self.files.iter().map(of).sum();
         (!self.files.is_empty()).then(|| (sum(|file| file.storage_bytes), sum(|file| file.network_bytes)))

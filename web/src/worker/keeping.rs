@@ -27,6 +27,14 @@ pub struct KeptSource {
     pub checked: Option<(KeptFile, Rc<CheckedStore>)>,
 }
 
+/// What stands behind what is kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Behind {
+    /// Its host, or the file that was picked.
+    TheFile,
+    Nothing,
+}
+
 impl Keeping {
     pub fn new(host: Rc<WorkerHost>) -> Self {
         Self { host, open: RefCell::default() }
@@ -59,7 +67,7 @@ impl Keeping {
         let (file, chunks) = (store.file().clone(), *store.chunks());
         let source = Rc::new(OnlyKept::new(name, &file));
         let store = Rc::new(CheckedStore::new(chunks, Some(store)));
-        Ok(self.stored(source, &file, store))
+        Ok(self.stored(source, &file, store, Behind::Nothing))
     }
 
     async fn before(&self, source: Rc<dyn Source>, file: KeptFile) -> KeptSource {
@@ -93,14 +101,20 @@ impl Keeping {
             }
         };
         let checked = Rc::new(CheckedStore::new(chunks, store));
-        let source = self.stored(source, &file, Rc::clone(&checked));
+        let source = self.stored(source, &file, Rc::clone(&checked), Behind::TheFile);
         KeptSource { source, checked: Some((file, checked)) }
     }
 
     /// `inner` with a store before it, of which this knows from now on.
-    fn stored(&self, inner: Rc<dyn Source>, file: &KeptFile, store: Rc<CheckedStore>) -> Rc<dyn Source> {
+    fn stored(
+        &self,
+        inner: Rc<dyn Source>,
+        file: &KeptFile,
+        store: Rc<CheckedStore>,
+        behind: Behind,
+    ) -> Rc<dyn Source> {
         let (host, told) = (Rc::clone(&self.host), inner.name().to_owned());
-        let stored = Rc::new(StoredSource::new(inner, store, move |news| tell(&host, &told, news)));
+        let stored = Rc::new(StoredSource::new(inner, store, move |news| tell(&host, &told, behind, news)));
         let mut open = self.open.borrow_mut();
         open.retain(|(_, source)| source.strong_count() > 0);
         open.push((kept_id(&file.url), Rc::downgrade(&stored)));
@@ -148,13 +162,17 @@ fn discarded(name: &str, opening: &Opening) -> Option<String> {
     }
 }
 
-fn tell(host: &Rc<WorkerHost>, file: &str, news: StoreNews) {
+fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
     let nothing_to_do = "Nothing needs to be done. If it happens often, the disk or the line is failing.";
     match news {
         StoreNews::Progress(progress) => host.post(Event::Kept(kept_state(file, &progress))),
         StoreNews::Damaged { chunk, detail } => {
-            let message = format!("chunk {chunk} of {file} was kept and is damaged ({detail}): it is fetched again");
-            notice(host, KeepNoticeKind::Damaged, file, message, nothing_to_do);
+            let (outcome, advice) = match behind {
+                Behind::TheFile => ("it is fetched again", nothing_to_do),
+                Behind::Nothing => ("it was let go of", "Pick the file and keep it again: what is still good stays."),
+            };
+            let message = format!("chunk {chunk} of {file} was kept and is damaged ({detail}): {outcome}");
+            notice(host, KeepNoticeKind::Damaged, file, message, advice);
         }
         StoreNews::WrongOnTheWay { chunk } => {
             let message = format!(

@@ -125,7 +125,8 @@ async fn a_torn_tail_is_dropped() {
     put(&mut open(&models, "\"a\"").await.0, &[0, 1, 2]);
     meddle(&models, JOURNAL, |journal| journal[..journal.len() - 5].to_vec()).await;
     let (mut store, opening) = open(&models, "\"a\"").await;
-    assert_eq!(opening, Opening::Resumed { torn_bytes: 27, lost_chunks: 0 });
+    // A record has 152 bytes, of which five are missing.
+    assert_eq!(opening, Opening::Resumed { torn_bytes: 152 - 5, lost_chunks: 0 });
     assert_holds(&mut store, &[0, 1]);
     put(&mut store, &[2]);
     drop(store);
