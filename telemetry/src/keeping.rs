@@ -14,7 +14,9 @@ pub struct KeptState {
     pub stored_chunks: u32,
     /// Chunks whose SHA-256 was found to be the one that the host published, now or in an earlier visit.
     pub verified_chunks: u32,
+    /// Read from the host or from a picked file.
     pub network_bytes: u64,
+    /// Read from what is kept; what is read twice counts twice.
     pub storage_bytes: u64,
     /// Whether the host's hashes are known.
     pub hashes_known: bool,

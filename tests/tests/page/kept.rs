@@ -153,6 +153,15 @@ fn ten_chunks() -> Vec<u8> {
     model
 }
 
+/// All that is kept is read, the end of the header twice: it is read in steps, the last of which reaches into the weights.
+#[track_caller]
+fn assert_read_about_once(storage_bytes: u64, kept_bytes: u64) {
+    assert!(
+        (kept_bytes..kept_bytes + PROBE_BYTES).contains(&storage_bytes),
+        "{storage_bytes} bytes of {kept_bytes} read"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_broke_off_goes_on_where_it_was() {
     let model = ten_chunks();
@@ -192,7 +201,8 @@ async fn a_load_that_broke_off_goes_on_where_it_was() {
             "{end:?}: all of it is kept now"
         );
         let missing = file_bytes - kept.resumed_bytes;
-        assert_eq!((kept.network_bytes, kept.storage_bytes), (missing, kept.resumed_bytes), "{end:?}: {kept:?}");
+        assert_eq!(kept.network_bytes, missing, "{end:?}: {kept:?}");
+        assert_read_about_once(kept.storage_bytes, kept.resumed_bytes);
         assert_eq!(sum_bytes(&setup.relay.take_passed()), PROBE_BYTES + missing, "{end:?}: bytes on the wire");
         assert_eq!(told.kinds(), [], "{end:?}: {:?}", told.notices());
     }
@@ -214,7 +224,8 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
     let (again, told) = setup.answer(&query).await;
     assert_answer(&again, &case);
     let kept = told.kept();
-    assert_eq!((kept.resumed_bytes, kept.network_bytes, kept.storage_bytes), (file_bytes, 0, file_bytes));
+    assert_eq!((kept.resumed_bytes, kept.network_bytes), (file_bytes, 0));
+    assert_read_about_once(kept.storage_bytes, file_bytes);
     assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
     assert_eq!(told.kinds(), []);
     setup.session.screenshot("kept").await;
@@ -225,7 +236,9 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
     assert_answer(&mended, &case);
     assert_eq!(told.kinds(), [KeepNoticeKind::Damaged]);
     let kept = told.kept();
-    assert_eq!((kept.network_bytes, kept.storage_bytes, kept.stored_bytes), (file_bytes, 0, file_bytes));
+    assert_eq!((kept.network_bytes, kept.stored_bytes), (file_bytes, file_bytes));
+    // The flipped bit is in the middle. Blocks before it are what they were, and are used.
+    assert!(kept.storage_bytes <= file_bytes / 2, "{kept:?}");
     setup.session.screenshot("kept-damaged").await;
 }
 
