@@ -91,6 +91,8 @@ async fn a_gigabyte_passes_through_a_small_heap() {
         let heap = largest_heap(&events);
         assert!(heap <= MOST_HEAP_BYTES, "the wasm heap grew to {heap} bytes");
         took.push((weights_ms(&events), heap));
+        let long_tasks = session.browser.text("#long-tasks-busy").await.expect("long tasks are shown");
+        println!("tasks over 50 ms on the page's own thread while it loaded: {long_tasks}");
     }
     session.screenshot("large").await;
     println!(
