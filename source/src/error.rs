@@ -90,8 +90,12 @@ pub enum SourceError {
     #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
     NotKept { name: String, first: u64, last: u64 },
 
-    #[error("nothing is kept of {name} in this browser: {detail}")]
-    NothingKept { name: String, detail: String },
+    #[error("nothing is kept of {name} in this browser")]
+    NothingKept { name: String },
+
+    /// There is something, and it cannot be opened.
+    #[error("what is kept of {name} in this browser cannot be read: {detail}")]
+    KeptUnreadable { name: String, detail: String },
 
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
@@ -184,6 +188,9 @@ impl SourceError {
             }
             Self::NotKept { .. } | Self::NothingKept { .. } => {
                 "Pick the file from disk; Keep in browser then keeps all of it. The Storage panel lists what is kept."
+            }
+            Self::KeptUnreadable { .. } => {
+                "Close other tabs that use it and load again, or pick the file from disk. The Storage panel lists what is kept."
             }
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."

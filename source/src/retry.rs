@@ -127,6 +127,7 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::WrongContents { .. }
         | E::NotKept { .. }
         | E::NothingKept { .. }
+        | E::KeptUnreadable { .. }
         | E::GaveUp { .. }
         | E::WaitTooLong { .. } => Verdict::Final,
     }

@@ -10,6 +10,7 @@ use gptoss_telemetry::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
 use serde_json::{Value, json};
 
 use crate::event_log;
+use crate::parts::write_parts;
 use crate::relay::{Relay, sum_bytes};
 use crate::session::{Session, assert_answer, case, follow, load_and_answer};
 use crate::{nano_bytes, query_with};
@@ -305,14 +306,52 @@ async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
         page.load().await.expect("LOAD MODEL can be pressed");
         let failed = follow(&page, &[PageState::Error]).await;
         assert!(failed.error.contains(words) && failed.error.contains(name), "{failed:?}");
-        assert!(failed.error_advice.contains("Pick the file"), "{failed:?}");
+        assert!(failed.error_advice.to_lowercase().contains("pick the file"), "{failed:?}");
     };
     fails("another.gguf", "nothing is kept").await;
+    // A tab that reads it has it for itself.
+    let (one, two) = (browser.tab().await.expect("a tab"), browser.new_tab().await.expect("another"));
+    setup.answer(&query("kept:picked.gguf", &case)).await;
+    browser.switch_to(&two).await.expect("the other tab");
+    fails("picked.gguf", "in use by another tab").await;
+    browser.switch_to(&one).await.expect("the first tab");
     setup.damage_what_is_kept().await;
     fails("picked.gguf", "damaged").await;
     let notices = browser.text("#storage-notices").await.expect("notices");
     assert!(notices.contains("let go of") && notices.contains("keep it again"), "{notices:?}");
     setup.session.screenshot("error-kept-damaged").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn picked_parts_are_kept_and_any_of_them_names_them_all() {
+    let setup = Setup::serving(&nano_bytes()).await;
+    let browser = &setup.session.browser;
+    let case = case("add");
+    let folder = tempfile::tempdir().expect("temp folder");
+    let parts = write_parts(&nano_bytes(), 3, folder.path());
+    setup.session.open("").await;
+    browser.pick_files("#file", &parts).await.expect("pick");
+    browser.click("#download").await.expect("it can be pressed");
+    let kept = async |browser: &Browser| {
+        let status = browser.text("#status").await?;
+        Ok(if status.starts_with("All ") { Ok(()) } else { Err(status) })
+    };
+    browser.wait_for("the parts to be kept", Duration::from_secs(60), kept).await.expect("they are kept");
+    drop(folder);
+    let (snapshot, _) = setup.answer(&query("kept:nano-00002-of-00003.gguf", &case)).await;
+    assert_answer(&snapshot, &case);
+    // Of one that was deleted the others are of no use, and it is named.
+    setup.session.open("").await;
+    let delete = "const line = [...document.querySelectorAll('#storage-models li')].find((line) =>          line.querySelector('.name').textContent.includes('00003-of')); const button = line?.querySelector('[data-action=delete]');          button?.click(); button?.click(); return document.querySelectorAll('#storage-models li').length;";
+    let gone = async |browser: &Browser| {
+        let lines = browser.eval(delete, vec![]).await?;
+        Ok(if lines == 2 { Ok(()) } else { Err(lines.to_string()) })
+    };
+    browser.wait_for("one part to be deleted", Duration::from_secs(30), gone).await.expect("it is deleted");
+    let page = setup.session.open(&query("kept:nano-00001-of-00003.gguf", &case)).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    assert!(failed.error.contains("missing") && failed.error.contains("nano-00003-of-00003.gguf"), "{failed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,13 +57,19 @@ impl Keeping {
 
     /// What is kept of a file that was picked earlier.
     pub async fn alone(&self, name: &str) -> Result<Rc<dyn Source>, SourceError> {
-        let nothing = |detail: String| SourceError::NothingKept { name: name.to_owned(), detail };
+        let id = kept_id(&kept_url(name));
+        let unreadable = |detail: String| SourceError::KeptUnreadable { name: name.to_owned(), detail };
         let open = async {
-            let files = KeptModels::open(KEPT_FOLDER).await?.files_of(&kept_id(&kept_url(name))).await?;
-            ChunkStore::open_as_kept(files)
+            let models = KeptModels::open(KEPT_FOLDER).await?;
+            // Asking for its files would say no more than that some file is not there.
+            if !models.list().await?.iter().any(|model| model.id == id) {
+                return Ok(None);
+            }
+            ChunkStore::open_as_kept(models.files_of(&id).await?).map(Some)
         };
-        let store = open.await.map_err(|error| nothing(error.to_string()))?;
-        let store = store.ok_or_else(|| nothing("what there is cannot be read".to_owned()))?;
+        let opened = open.await.map_err(|error: StoreError| unreadable(error.to_string()))?;
+        let store = opened.ok_or_else(|| SourceError::NothingKept { name: name.to_owned() })?;
+        let store = store.ok_or_else(|| unreadable("its journal is damaged".to_owned()))?;
         let (file, chunks) = (store.file().clone(), *store.chunks());
         let source = Rc::new(OnlyKept::new(name, &file));
         let store = Rc::new(CheckedStore::new(chunks, Some(store)));

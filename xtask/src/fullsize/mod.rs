@@ -1,6 +1,7 @@
 //! `cargo xtask fullsize`: the real size, without a GPU. A synthetic 20b file of 12 GB is served by gguf-serve and opened by
 //! the real page in headless Chromium with less expert memory than the model needs; its first greedy tokens have to be
-//! those of the native CPU engine. Takes the better part of an hour, most of it in Chrome's software adapter.
+//! those of the native CPU engine. Takes some minutes, most of them in Chrome's software adapter,
+//! and 12 GB of disk.
 
 mod memory;
 mod report;

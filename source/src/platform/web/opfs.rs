@@ -16,7 +16,7 @@ use web_sys::{
     FileSystemReadWriteOptions, FileSystemRemoveOptions, FileSystemSyncAccessHandle,
 };
 
-use super::locks::{LockGuard, held_locks, lock_soon, sleep, try_lock};
+use super::locks::{LockGuard, held_locks, lock_soon, sleep};
 use super::{HttpSource, describe};
 use crate::Bytes;
 use crate::store::{JournalSummary, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, kept_id, summarise};
@@ -95,7 +95,7 @@ impl KeptModels {
 
     /// The files of one that is kept already.
     pub async fn files_of(&self, id: &str) -> Result<StoreFiles, StoreError> {
-        let lock = try_lock(&self.lock_name(id)).await.map_err(unavailable)?;
+        let lock = lock_soon(&self.lock_name(id), PATIENCE).await.map_err(unavailable)?;
         self.files(id, id, lock, false).await
     }
 
