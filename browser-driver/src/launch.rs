@@ -21,11 +21,23 @@ pub struct LaunchOptions {
     pub gpu: Gpu,
     /// Width and height of the window, in CSS pixels.
     pub window: (u32, u32),
+    /// What becomes of pages whose GPU process crashed more than once.
+    pub after_gpu_crashes: AfterGpuCrashes,
+}
+
+/// Chrome protects users from pages that crash its GPU process, which a test may do on purpose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AfterGpuCrashes {
+    /// As for users: no adapter for two minutes after two crashes within two, and none at all after some more.
+    #[default]
+    Refuse,
+    /// There is always another adapter.
+    Allow,
 }
 
 impl Default for LaunchOptions {
     fn default() -> Self {
-        Self { gpu: Gpu::Any, window: (1280, 1440) }
+        Self { gpu: Gpu::Any, window: (1280, 1440), after_gpu_crashes: AfterGpuCrashes::Refuse }
     }
 }
 
@@ -49,6 +61,10 @@ pub fn chrome_arguments(options: &LaunchOptions) -> Vec<String> {
     arguments.push(format!("--window-size={width},{height}"));
     if options.gpu == Gpu::Software {
         arguments.push("--use-webgpu-adapter=swiftshader".to_owned());
+    }
+    if options.after_gpu_crashes == AfterGpuCrashes::Allow {
+        arguments
+            .extend(["--disable-domain-blocking-for-3d-apis", "--disable-gpu-process-crash-limit"].map(str::to_owned));
     }
     if unattended() || is_root() {
         // Chrome refuses to sandbox as root, and containers on CI rarely allow the namespaces it needs.

@@ -16,7 +16,7 @@ mod processes;
 pub use browser::{Browser, ConsoleEntry, ConsoleLevel, End, Tab};
 pub use error::Error;
 pub use gptoss_page::{GptossPage, PageState, Snapshot, StageLine};
-pub use launch::{Gpu, LaunchOptions, chrome_arguments, unattended};
+pub use launch::{AfterGpuCrashes, Gpu, LaunchOptions, chrome_arguments, unattended};
 pub use locate::{Installation, NotInstalled, find_chrome};
 pub use nano_cases::{NanoCase, nano_cases};
 pub use processes::{BrowserProcess, processes_of};

@@ -1,5 +1,7 @@
 //! Everything that can stop the engine, in words a user can act on.
 
+use std::time::Duration;
+
 use gptoss_gguf::{GgufError, SplitError};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
@@ -48,6 +50,8 @@ pub enum EngineError {
     NonFinite { count: u32, position: u32 },
     #[error("the GPU was lost again after the model was rebuilt {rebuilds} times: {last}")]
     LostTooOften { rebuilds: u32, last: String },
+    #[error("the GPU was lost, and for {} s there was no other: {last}", .waited.as_secs())]
+    NoGpuAfterLoss { waited: Duration, last: GpuError },
     #[error("stopped")]
     Cancelled,
 }
@@ -79,6 +83,9 @@ impl EngineError {
             Self::LostTooOften { .. } => {
                 "Close other programs that use the GPU, or load the model with less GPU memory; if it happens again, update the GPU driver.".into()
             }
+            Self::NoGpuAfterLoss { .. } => {
+                "Restart the browser or the program, then load the model again: after several crashes browsers give pages no GPU any more. If it happens again, update the GPU driver.".into()
+            }
             Self::Cancelled => String::new(),
         }
     }
@@ -95,7 +102,9 @@ impl EngineError {
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
             Self::Gpu(GpuError::Wrong(_)) => FailureKind::WrongResults,
-            Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } => FailureKind::DeviceLost,
+            Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
+                FailureKind::DeviceLost
+            }
             Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }

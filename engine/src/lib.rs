@@ -15,6 +15,7 @@
 mod answer;
 mod backend;
 mod config;
+mod device;
 mod embedding;
 mod error;
 mod host;
@@ -37,12 +38,13 @@ mod weights;
 pub use answer::{Answer, AnswerLimits, Engine};
 pub use backend::{Backend, Prediction, ring_holds};
 pub use config::ModelConfig;
+pub use device::open_gpu;
 pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
-pub use load::{Header, Preflight, load, model_info, open_gpu, plan_options, preflight, read_header, tokenizer};
+pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
 pub use model::Model;
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,

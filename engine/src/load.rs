@@ -29,30 +29,6 @@ use crate::weights::Weights;
 const FIRST_HEADER_BYTES: u64 = 64 << 10;
 const HEADER_GROWTH: u64 = 4;
 
-/// Opens a device, reporting what was granted.
-pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
-    in_stage(host, Stage::GpuDevice, async {
-        let gpu = Gpu::open(options).await?;
-        host.emit(Event::Adapter(adapter_info(&gpu)));
-        Ok(Rc::new(gpu))
-    })
-    .await
-}
-
-fn adapter_info(gpu: &Gpu) -> AdapterInfo {
-    let (adapter, limits) = (gpu.adapter(), gpu.limits());
-    AdapterInfo {
-        name: adapter.name.clone(),
-        backend: adapter.backend.clone(),
-        software: adapter.software,
-        max_buffer_bytes: limits.max_buffer_bytes,
-        max_binding_bytes: limits.max_binding_bytes,
-        max_workgroup_storage_bytes: limits.max_workgroup_storage_bytes,
-        features: adapter.features.clone(),
-        tier: "baseline".into(),
-    }
-}
-
 /// A header that was read and understood.
 pub struct Header {
     pub config: ModelConfig,

@@ -2,7 +2,6 @@
 //! replayed, and what was asked for is done. Whoever uses it sees events, not errors.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use gptoss_gguf::Gguf;
 use gptoss_kernels::{Gpu, GpuError, GpuOptions};
@@ -13,16 +12,15 @@ use web_time::Instant;
 
 use crate::backend::{Backend, Prediction};
 use crate::config::ModelConfig;
+use crate::device::{open_gpu, reopen_gpu};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, Quiet, check_cancelled, in_stage, milliseconds_since};
-use crate::load::{load, open_gpu, preflight, tokenizer};
+use crate::load::{load, preflight, tokenizer};
 use crate::model::Model;
 use crate::plan::MemoryPlan;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
 pub const MAX_REBUILDS: u32 = 3;
-/// A GPU process that crashed needs a moment until there is an adapter again.
-const ADAPTER_PAUSE: Duration = Duration::from_secs(1);
 
 /// From what a model is loaded, and how: at first, and whenever its device was lost.
 #[derive(Clone)]
@@ -35,17 +33,19 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Opens a GPU and loads the model; `read` takes what else is wanted from the header, before anything big is fetched. `asks`:
-    /// only once the host approves of the plan. Errors of a device that was lost say so.
+    /// Opens a GPU and loads the model; `read` takes what else is wanted from the header, before anything big is fetched, and
+    /// once the host approves of the plan. `again`, after a loss: it did, and a GPU may be a while in coming. Errors of a device
+    /// that was lost say so.
     async fn load<T>(
         &self,
         read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
-        asks: bool,
+        again: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let default_limits = self.gpu.default_limits || self.options.default_limits;
-        let gpu = open_gpu(&GpuOptions { default_limits, ..self.gpu.clone() }, host).await?;
-        match self.fill(Rc::clone(&gpu), read, asks, host).await {
+        let options = GpuOptions { default_limits, ..self.gpu.clone() };
+        let gpu = if again { reopen_gpu(&options, host).await? } else { open_gpu(&options, host).await? };
+        match self.fill(Rc::clone(&gpu), read, again, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),
         }
@@ -55,14 +55,14 @@ impl Loader {
         &self,
         gpu: Rc<Gpu>,
         read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
-        asks: bool,
+        again: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let mut prepared = preflight(&gpu, self.source.as_ref(), &self.options, host).await?;
         if self.all_logits {
             prepared.with_all_logits(&gpu.limits())?;
         }
-        prepared.asks = asks;
+        prepared.asks = !again;
         prepared.approved(host).await?;
         let taken = read(&prepared.header.gguf).await?;
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
@@ -85,17 +85,8 @@ struct Losses {
 
 impl Losses {
     /// Notes an error; gives it back unless it is a loss that a new device may make good. `tokens` will be replayed.
-    async fn survive(
-        &mut self,
-        stage: Stage,
-        error: EngineError,
-        tokens: usize,
-        host: &dyn Host,
-    ) -> Result<(), EngineError> {
-        // That there is no GPU to begin with is another matter.
-        let gone = self.rebuilds > 0
-            && matches!(error, EngineError::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }));
-        if !gone && !matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
+    fn survive(&mut self, stage: Stage, error: EngineError, tokens: usize, host: &dyn Host) -> Result<(), EngineError> {
+        if !matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
             return Err(error);
         }
         if self.rebuilds == MAX_REBUILDS {
@@ -109,9 +100,6 @@ impl Losses {
             tokens: tokens as u32,
             reason: error.to_string(),
         });
-        if gone {
-            gptoss_kernels::pause(ADAPTER_PAUSE).await;
-        }
         check_cancelled(host)
     }
 }
@@ -156,11 +144,10 @@ impl Session {
     ) -> Result<(Self, T), StageError> {
         let mut losses = Losses::default();
         loop {
-            // Once is enough, however many devices it takes.
-            match loader.load(&read, losses.rebuilds == 0, host).await {
+            match loader.load(&read, losses.rebuilds > 0, host).await {
                 Ok((model, taken)) => return Ok((Self::new(loader, model), taken)),
                 Err(StageError { stage, error }) => {
-                    losses.survive(stage, error, 0, host).await.map_err(|error| StageError { stage, error })?
+                    losses.survive(stage, error, 0, host).map_err(|error| StageError { stage, error })?
                 }
             }
         }
@@ -261,7 +248,7 @@ impl Session {
             // Before the next is loaded: two models need not fit side by side.
             self.let_go();
         }
-        self.losses.survive(stage, error, self.context.len(), host).await
+        self.losses.survive(stage, error, self.context.len(), host)
     }
 
     fn let_go(&mut self) {
@@ -272,7 +259,7 @@ impl Session {
     }
 
     async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
-        match self.loader.load(async |_| Ok(()), false, host).await {
+        match self.loader.load(async |_| Ok(()), true, host).await {
             Ok((model, _)) => {
                 self.plan = model.plan().clone();
                 self.description = model.description();

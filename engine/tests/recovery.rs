@@ -24,7 +24,7 @@ struct Saboteur {
     testbed: Rc<Testbed>,
     when: Box<dyn Fn(&Event) -> bool>,
     times: Cell<u32>,
-    /// Stop when a rebuild begins.
+    /// Stop when a rebuild begins, or an adapter is waited for.
     impatient: bool,
     cancelled: Cell<bool>,
     events: RefCell<Vec<Event>>,
@@ -66,6 +66,12 @@ impl Saboteur {
         events.iter().filter_map(of).collect()
     }
 
+    /// Looks for an adapter that found none.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn awaited(&self) -> usize {
+        self.events.borrow().iter().filter(|event| matches!(event, Event::AwaitingGpu { .. })).count()
+    }
+
     /// Tokens that were replayed, once for every recovery.
     fn recoveries(&self) -> Vec<u32> {
         let events = self.events.borrow();
@@ -81,7 +87,7 @@ impl Host for Saboteur {
             self.times.set(left - 1);
             self.testbed.lose_device();
         }
-        if self.impatient && matches!(event, Event::Recovering { .. }) {
+        if self.impatient && matches!(event, Event::Recovering { .. } | Event::AwaitingGpu { .. }) {
             self.cancelled.set(true);
         }
         self.events.borrow_mut().push(event);
@@ -315,11 +321,42 @@ mod native {
             testbed.hide_adapters(1);
             let answer = engine.answer(&prompt(Sampling::default()), &host).await.expect("the answer goes on");
             assert_eq!(answer.tokens, right.tokens);
-            assert_eq!(host.losses().len(), 2, "the loss, and an attempt that found no adapter");
+            assert_eq!((host.losses().len(), host.awaited()), (1, 1), "a look that finds no adapter is no loss");
 
             testbed.hide_adapters(1);
             let error = load(&testbed, &options(), &calm).await.err().expect("no adapter");
             assert_eq!((error.stage, error.failure().kind), (Stage::GpuDevice, FailureKind::NoGpu), "{error}");
+        });
+    }
+
+    /// Waiting has an end, and can be stopped; nothing is held meanwhile, and a later question begins anew.
+    #[test]
+    fn an_adapter_that_does_not_come_back_is_an_error() {
+        support::run(async {
+            let testbed = Rc::new(Testbed::default());
+            let calm = Saboteur::idle(&testbed);
+            let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+            let question = prompt(Sampling::default());
+            let right = engine.answer(&question, &calm).await.expect("an answer");
+
+            testbed.hide_adapters(u32::MAX);
+            let host = Saboteur::new(&testbed, 1, token_3);
+            let error = engine.answer(&question, &host).await.expect_err("there is no adapter");
+            assert_eq!((error.stage, error.failure().kind), (Stage::Decode, FailureKind::DeviceLost), "{error}");
+            assert!(matches!(error.error, EngineError::NoGpuAfterLoss { .. }), "{error}");
+            assert!(error.to_string().ends_with("no usable GPU adapter: the test hides it"), "{error}");
+            assert!(!error.failure().advice.is_empty());
+            assert_eq!(host.losses().len(), 1);
+            assert!((2..20).contains(&host.awaited()), "{} looks", host.awaited());
+            assert_eq!(testbed.allocated_bytes(), 0);
+
+            let host = Saboteur { impatient: true, ..Saboteur::idle(&testbed) };
+            let error = engine.answer(&question, &host).await.expect_err("stopped");
+            assert!(error.is_cancelled() && host.awaited() == 1, "{error} after {} looks", host.awaited());
+
+            testbed.hide_adapters(0);
+            let again = engine.answer(&question, &calm).await.expect("it is back");
+            assert_eq!(again.tokens, right.tokens);
         });
     }
 }

@@ -162,7 +162,7 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|error| GpuError::NoAdapter { detail: error.to_string() })?;
+            .map_err(|error| GpuError::NoAdapter { detail: platform::no_adapter(&error) })?;
         if options.testbed.as_ref().is_some_and(|testbed| testbed.hides_adapters()) {
             return Err(GpuError::NoAdapter { detail: "the test hides it".into() });
         }

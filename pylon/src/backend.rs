@@ -144,7 +144,10 @@ async fn gpu_obstacle() -> Option<String> {
 fn is_about_the_gpu(error: &EngineError) -> bool {
     match error {
         EngineError::ExpertMemory { .. } => false,
-        EngineError::Gpu(_) | EngineError::LostTooOften { .. } | EngineError::Context { .. } => true,
+        EngineError::Gpu(_)
+        | EngineError::LostTooOften { .. }
+        | EngineError::NoGpuAfterLoss { .. }
+        | EngineError::Context { .. } => true,
         error => matches!(error.kind(), FailureKind::NoGpu | FailureKind::Memory),
     }
 }

@@ -1,9 +1,9 @@
-//! Bars for what takes long: fetching weights, and running long prompts. Drawn on a terminal only.
+//! Bars for what takes long: fetching weights, and running long prompts. Drawn on a terminal only. And a word when the GPU is lost.
 
 use gptoss_telemetry::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::output::stderr_is_terminal;
+use crate::output::{note, stderr_is_terminal};
 
 /// Prompts below this many tokens are done before anyone looks at a bar.
 const LONG_PROMPT_TOKENS: u32 = 256;
@@ -18,6 +18,11 @@ pub struct LoadBars {
 impl LoadBars {
     /// Draws what an event means.
     pub fn follow(&mut self, event: &Event) {
+        if let Event::Recovering { attempt, most, reason, .. } = event {
+            // The weights come once more.
+            self.clear();
+            note(format_args!("pylon: {reason}; loading the model again, attempt {attempt} of {most}"));
+        }
         if !stderr_is_terminal() {
             return;
         }

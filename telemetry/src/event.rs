@@ -104,6 +104,15 @@ pub enum Event {
         /// What the GPU said.
         reason: String,
     },
+    /// The GPU was lost, and so far there is no other. Browsers refuse one for a while after crashes of their GPU process.
+    AwaitingGpu {
+        /// Since the first attempt to open another.
+        waited_ms: f64,
+        /// After so long the work fails.
+        patience_ms: f64,
+        /// Why there is none.
+        reason: String,
+    },
     /// It goes on where it was.
     Recovered {
         /// Tokens that were replayed.

@@ -1,4 +1,5 @@
-//! The one seam between native and web in this crate: how a source's bytes reach a GPU buffer.
+//! The one seam between native and web in this crate: how a source's bytes reach a GPU buffer, and how long a lost GPU may be
+//! away.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -6,6 +7,6 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::write_bytes;
+pub(crate) use native::{ADAPTER_PATIENCE, write_bytes};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::write_bytes;
+pub(crate) use web::{ADAPTER_PATIENCE, write_bytes};

@@ -1,5 +1,10 @@
+use std::time::Duration;
+
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
 use gptoss_source::Bytes;
+
+/// A driver that was reset is back within this, or not at all.
+pub(crate) const ADAPTER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Queues a write of `bytes` to `buffer` at `offset_bytes` (a multiple of 4); a length that is not a multiple of 4 is
 /// padded with zeros.

@@ -1,7 +1,12 @@
+use std::time::Duration;
+
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
 use gptoss_source::Bytes;
 use js_sys::{Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
+
+/// Chrome starts its GPU process again at once, but gives pages no adapter for two minutes after two crashes within two.
+pub(crate) const ADAPTER_PATIENCE: Duration = Duration::from_secs(150);
 
 /// Queues a write of `bytes` to `buffer` at `offset_bytes` (a multiple of 4); a length that is not a multiple of 4 is
 /// padded with zeros.

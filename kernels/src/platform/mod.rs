@@ -6,6 +6,6 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{adapter_details, backends, drive_callbacks, pause};
+pub(crate) use native::{adapter_details, backends, drive_callbacks, no_adapter, pause};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{adapter_details, backends, drive_callbacks, pause};
+pub(crate) use web::{adapter_details, backends, drive_callbacks, no_adapter, pause};

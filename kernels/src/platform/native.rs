@@ -5,6 +5,11 @@ pub(crate) fn backends() -> wgpu::Backends {
     wgpu::Backends::PRIMARY
 }
 
+/// Why there is none, in words.
+pub(crate) fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
+    error.to_string()
+}
+
 /// Native callbacks (buffer mapping, work done) only run while the device is polled: wait for all submitted work.
 pub(crate) fn drive_callbacks(device: &wgpu::Device) -> Result<(), String> {
     device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()).map_err(|error| error.to_string())

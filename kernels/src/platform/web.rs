@@ -9,6 +9,11 @@ pub(crate) fn backends() -> wgpu::Backends {
     wgpu::Backends::BROWSER_WEBGPU
 }
 
+/// Why there is none, in words. Browsers do not say; wgpu's own words list the backends of other platforms.
+pub(crate) fn no_adapter(_error: &wgpu::RequestAdapterError) -> String {
+    "the browser offers this page none".to_owned()
+}
+
 /// The browser runs callbacks from its event loop; awaiting is enough.
 pub(crate) fn drive_callbacks(_device: &wgpu::Device) -> Result<(), String> {
     Ok(())

@@ -1,14 +1,15 @@
 //! The user is away: the tab is hidden or frozen, or the machine sleeps. Loads and answers go on, at once or on return.
 
-use std::process::Command;
 use std::time::Duration;
 
-use browser_driver::{Browser, BrowserProcess, GptossPage, PageState, processes_of};
+use browser_driver::{Browser, PageState, processes_of};
 use serde_json::{Value, json};
 
-use crate::session::{Session, assert_answer, case, follow, load_and_answer};
+use crate::nano_bytes;
+#[cfg(target_os = "linux")]
+use crate::session::signal;
+use crate::session::{self, Session, assert_answer, case, first_words, follow, load_and_answer};
 use crate::tiny_host::{Behaviour, TinyHost};
-use crate::{nano_bytes, session};
 
 /// Longer than the silence that these pages allow a host.
 const AWAY: Duration = Duration::from_secs(3);
@@ -99,24 +100,4 @@ async fn goes_on(session: &Session, away: impl AsyncFn()) {
 
 async fn visibility(session: &Session) -> Value {
     session.browser.eval("return document.visibilityState;", vec![]).await.expect("script")
-}
-
-async fn first_words(session: &Session, page: &GptossPage<'_>) {
-    let look = async |_: &_| {
-        let seen = page.snapshot().await?;
-        assert_ne!(seen.state, PageState::Done, "the answer was over before anybody left");
-        Ok(if seen.analysis_text.is_empty() { Err(format!("{:?}", seen.state)) } else { Ok(()) })
-    };
-    session.browser.wait_for("the first words", Duration::from_secs(120), look).await.expect("the model thinks");
-}
-
-#[cfg(target_os = "linux")]
-fn signal(which: &str, processes: &[BrowserProcess]) {
-    let sent = Command::new("kill")
-        .arg(which)
-        .args(processes.iter().map(|process| process.id.to_string()))
-        .status()
-        .expect("kill runs");
-    // Of processes that have ended meanwhile there is nothing to stop.
-    assert!(sent.success() || which == "-CONT", "kill {which} {processes:?}: {sent}");
 }

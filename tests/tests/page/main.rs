@@ -7,6 +7,7 @@ mod event_log;
 mod faults;
 mod kept;
 mod large;
+mod lost_gpu;
 mod parts;
 mod relay;
 mod session;

@@ -1,11 +1,13 @@
 //! A browser with the page, served by gguf-serve with the nano model.
 
 use std::path::PathBuf;
+#[cfg(target_os = "linux")]
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use browser_driver::{
-    Browser, ConsoleLevel, GptossPage, Gpu, LaunchOptions, NanoCase, PageState, Snapshot, nano_cases,
+    Browser, BrowserProcess, ConsoleLevel, GptossPage, Gpu, LaunchOptions, NanoCase, PageState, Snapshot, nano_cases,
 };
 use gguf_serve::{AccessRecord, Options, PageSource, RunningServer, serve};
 use gptoss_tests::workspace_root;
@@ -50,9 +52,13 @@ impl Session {
             PageSource::Embedded,
             "gguf-serve was built without the page: run `cargo xtask page` first, or `cargo xtask test`"
         );
-        let options = LaunchOptions { gpu: Gpu::Software, ..LaunchOptions::default() };
-        let browser = Browser::open(&options).await.expect("headless Chromium");
+        let browser = Browser::open(&launch_options()).await.expect("headless Chromium");
         Self { browser, server, records, _turn: turn }
+    }
+
+    /// In place of the browser that there is, one that is started in another way.
+    pub async fn restart_with(&mut self, options: &LaunchOptions) {
+        self.browser = Browser::open(options).await.expect("headless Chromium");
     }
 
     /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed.
@@ -95,9 +101,24 @@ impl Session {
     }
 }
 
+/// How the browsers of these tests are started.
+pub fn launch_options() -> LaunchOptions {
+    LaunchOptions { gpu: Gpu::Software, ..LaunchOptions::default() }
+}
+
 /// Follows the page to one of `states`.
 pub async fn follow(page: &GptossPage<'_>, states: &[PageState]) -> Snapshot {
     page.follow(states, PATIENCE, |_| {}).await.expect("the page gets there")
+}
+
+/// Waits until the model thinks.
+pub async fn first_words(session: &Session, page: &GptossPage<'_>) {
+    let look = async |_: &_| {
+        let seen = page.snapshot().await?;
+        assert_ne!(seen.state, PageState::Done, "the answer was over before anybody left");
+        Ok(if seen.analysis_text.is_empty() { Err(format!("{:?}", seen.state)) } else { Ok(()) })
+    };
+    session.browser.wait_for("the first words", Duration::from_secs(120), look).await.expect("the model thinks");
 }
 
 /// Presses LOAD MODEL and follows the page until it has answered.
@@ -116,4 +137,16 @@ pub fn case(family: &str) -> NanoCase {
 pub fn assert_answer(snapshot: &Snapshot, case: &NanoCase) {
     assert_eq!(snapshot.final_text, case.final_text, "final channel, asked {:?}", case.user);
     assert_eq!(snapshot.analysis_text, case.analysis_text, "analysis channel, asked {:?}", case.user);
+}
+
+/// Sends a signal to every one of `processes`.
+#[cfg(target_os = "linux")]
+pub fn signal(which: &str, processes: &[BrowserProcess]) {
+    let sent = Command::new("kill")
+        .arg(which)
+        .args(processes.iter().map(|process| process.id.to_string()))
+        .status()
+        .expect("kill runs");
+    // Of processes that have ended meanwhile there is nothing to stop.
+    assert!(sent.success() || which == "-CONT", "kill {which} {processes:?}: {sent}");
 }

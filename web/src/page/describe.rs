@@ -6,7 +6,7 @@ use gptoss_telemetry::{
 };
 
 use super::format;
-use super::state::{Phase, Recovery, State};
+use super::state::{Phase, Recovery, State, Waiting};
 
 pub fn stage_name(stage: Stage) -> &'static str {
     match stage {
@@ -146,7 +146,17 @@ pub fn disk_sentence(state: &State) -> Option<String> {
 
 /// What is going on while a lost GPU is replaced.
 fn recovering_sentence(recovery: &Recovery) -> String {
-    format!("The GPU went away. Loading the model again, attempt {} of {}.", recovery.attempt, recovery.most)
+    match recovery.waiting {
+        None => {
+            format!("The GPU went away. Loading the model again, attempt {} of {}.", recovery.attempt, recovery.most)
+        }
+        Some(Waiting { waited_ms, patience_ms }) => format!(
+            "The GPU went away, and the browser gives no other yet; after crashes it may refuse one for two minutes. \
+             Waited {:.0} of at most {:.0} s.",
+            waited_ms / 1e3,
+            patience_ms / 1e3
+        ),
+    }
 }
 
 /// What the tab is called, for whoever is in another one.
@@ -260,6 +270,10 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             let during = stage_name(*stage);
             ("lost", format!("{during}: {reason} · attempt {attempt} of {most}, {tokens} tokens to replay"))
         }
+        Event::AwaitingGpu { waited_ms, patience_ms, reason } => {
+            let (waited, patience) = (format::milliseconds(Some(*waited_ms)), format::milliseconds(Some(*patience_ms)));
+            ("lost", format!("{reason} · waited {waited} of at most {patience}"))
+        }
         Event::Recovered { tokens, elapsed_ms } => {
             ("rebuilt", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
         }
@@ -328,7 +342,7 @@ fn token_line(token: &TokenInfo) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::Sequencer;
+    use gptoss_telemetry::{AdapterInfo, Sequencer};
 
     use super::*;
 
@@ -433,6 +447,44 @@ mod tests {
         assert_eq!(sentence(&state), "Preparing the prompt.");
         let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, elapsed_ms: 3.0 };
         assert_eq!(event(&mut state, prefill), "Reading the prompt: 64 of 80 tokens.");
+    }
+
+    #[test]
+    fn a_lost_gpu_is_told_from_one_that_is_awaited() {
+        let mut sequencer = Sequencer::new(0);
+        let mut state = State::default();
+        state.answer_requested();
+        let before = sentence(&state);
+        let mut event = |event| {
+            state.apply(sequencer.wrap(0.0, event));
+            sentence(&state)
+        };
+        let lost = Event::Recovering { stage: Stage::Decode, attempt: 1, most: 3, tokens: 80, reason: "gone".into() };
+        let loading = "The GPU went away. Loading the model again, attempt 1 of 3.";
+        assert_eq!(event(lost), loading);
+        let reason = "no usable GPU adapter".to_owned();
+        let awaiting = Event::AwaitingGpu { waited_ms: 12_300.0, patience_ms: 150_000.0, reason };
+        assert_eq!(
+            event_line(&awaiting),
+            ("lost", "no usable GPU adapter · waited 12.3 s of at most 2 min 30 s".into())
+        );
+        assert_eq!(
+            event(awaiting),
+            "The GPU went away, and the browser gives no other yet; after crashes it may refuse one for two minutes. \
+             Waited 12 of at most 150 s."
+        );
+        let adapter = AdapterInfo {
+            name: "a GPU".into(),
+            backend: "webgpu".into(),
+            software: false,
+            max_buffer_bytes: 1 << 30,
+            max_binding_bytes: 1 << 30,
+            max_workgroup_storage_bytes: 16 << 10,
+            features: Vec::new(),
+            tier: "baseline".into(),
+        };
+        assert_eq!(event(Event::Adapter(adapter)), loading);
+        assert_eq!(event(Event::Recovered { tokens: 80, elapsed_ms: 14_000.0 }), before);
     }
 
     #[test]

@@ -53,11 +53,20 @@ pub struct FetchProgress {
 }
 
 /// A lost GPU that is being replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Recovery {
     /// From 1 to `most`.
     pub attempt: u32,
     pub most: u32,
+    /// There is no other so far.
+    pub waiting: Option<Waiting>,
+}
+
+/// For how long something is waited for, and has been.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Waiting {
+    pub waited_ms: f64,
+    pub patience_ms: f64,
 }
 
 /// A tensor that is where it belongs.
@@ -325,7 +334,12 @@ impl State {
         match event {
             Event::HostReady => self.host_ready = true,
             Event::Stage { stage, status, elapsed_ms } => self.apply_stage(*stage, *status, *elapsed_ms, at_ms),
-            Event::Adapter(adapter) => self.adapter = Some(adapter.clone()),
+            Event::Adapter(adapter) => {
+                self.adapter = Some(adapter.clone());
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.waiting = None;
+                }
+            }
             Event::Model(model) => self.model = Some(model.clone()),
             Event::Plan(plan) => self.plan = Some(plan.clone()),
             Event::Preflight { waits, bytes_per_second } => {
@@ -363,7 +377,12 @@ impl State {
                 // Everything is fetched again.
                 (self.fetch, self.tensor_count, self.gpu_allocated_bytes) = (None, None, None);
                 self.tensors.clear();
-                self.recovery = Some(Recovery { attempt: *attempt, most: *most });
+                self.recovery = Some(Recovery { attempt: *attempt, most: *most, waiting: None });
+            }
+            Event::AwaitingGpu { waited_ms, patience_ms, .. } => {
+                if let Some(recovery) = &mut self.recovery {
+                    recovery.waiting = Some(Waiting { waited_ms: *waited_ms, patience_ms: *patience_ms });
+                }
             }
             Event::Recovered { .. } => self.recovery = None,
             Event::Ready { load_ms } => {

@@ -1,0 +1,75 @@
+//! The GPU that a model is put on: opened once, and again after it was lost.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use gptoss_kernels::{Gpu, GpuError, GpuOptions};
+use gptoss_telemetry::{AdapterInfo, Event, Stage};
+use web_time::Instant;
+
+use crate::error::{EngineError, StageError};
+use crate::host::{Host, check_cancelled, in_stage};
+use crate::platform::ADAPTER_PATIENCE;
+
+/// How soon it is looked again for an adapter at first, and how soon a wish to stop takes effect.
+const SHORT_PAUSE: Duration = Duration::from_millis(250);
+/// Between two looks later on.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// Opens a device, reporting what was granted.
+pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
+    in_stage(host, Stage::GpuDevice, async {
+        let gpu = Gpu::open(options).await?;
+        host.emit(Event::Adapter(adapter_info(&gpu)));
+        Ok(Rc::new(gpu))
+    })
+    .await
+}
+
+/// As [`open_gpu`], after a loss: then there may be none for a while, and it is waited for.
+pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
+    in_stage(host, Stage::GpuDevice, async {
+        let begin = Instant::now();
+        loop {
+            let last = match Gpu::open(options).await {
+                Ok(gpu) => {
+                    host.emit(Event::Adapter(adapter_info(&gpu)));
+                    return Ok(Rc::new(gpu));
+                }
+                Err(error @ (GpuError::NoAdapter { .. } | GpuError::NoDevice { .. })) => error,
+                Err(other) => return Err(other.into()),
+            };
+            let waited = begin.elapsed();
+            if waited >= ADAPTER_PATIENCE {
+                return Err(EngineError::NoGpuAfterLoss { waited, last });
+            }
+            host.emit(Event::AwaitingGpu {
+                waited_ms: waited.as_secs_f64() * 1e3,
+                patience_ms: ADAPTER_PATIENCE.as_secs_f64() * 1e3,
+                reason: last.to_string(),
+            });
+            // A GPU process that was only restarted is there in a moment.
+            let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE - waited);
+            let resume = Instant::now() + pause;
+            while Instant::now() < resume {
+                gptoss_kernels::pause(SHORT_PAUSE.min(resume - Instant::now())).await;
+                check_cancelled(host)?;
+            }
+        }
+    })
+    .await
+}
+
+fn adapter_info(gpu: &Gpu) -> AdapterInfo {
+    let (adapter, limits) = (gpu.adapter(), gpu.limits());
+    AdapterInfo {
+        name: adapter.name.clone(),
+        backend: adapter.backend.clone(),
+        software: adapter.software,
+        max_buffer_bytes: limits.max_buffer_bytes,
+        max_binding_bytes: limits.max_binding_bytes,
+        max_workgroup_storage_bytes: limits.max_workgroup_storage_bytes,
+        features: adapter.features.clone(),
+        tier: "baseline".into(),
+    }
+}
