@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use browser_driver::{AfterGpuCrashes, Browser, GptossPage, LaunchOptions, PageState, StageLine, processes_of};
 use gptoss_telemetry::{Event, Stage};
+use serde_json::json;
 
 use crate::session::{Session, assert_answer, case, first_words, follow, launch_options, load_and_answer, signal};
 use crate::tiny_host::{Behaviour, TinyHost};
@@ -40,8 +41,8 @@ async fn a_gpu_that_is_lost_in_mid_load_mid_prompt_and_mid_answer_changes_nothin
     host.behave(Behaviour::GOOD);
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
     assert_eq!(losses(&session.browser).await[2..], [Stage::Decode]);
-    assert_answer(&load_and_answer(&page).await, &case);
     session.screenshot("gpu-lost-thrice").await;
+    assert_answer(&load_and_answer(&page).await, &case);
 }
 
 /// Chrome refuses adapters for two minutes then. The page says so, and waits; it can be stopped.
@@ -61,6 +62,15 @@ async fn a_browser_that_gives_no_gpu_after_two_crashes_is_waited_for() {
     };
     session.browser.wait_for("the page to wait for a GPU", Duration::from_secs(60), waits).await.expect("it waits");
     session.screenshot("gpu-awaited").await;
+    // Its own pictures are lost, too, until the browser gives them back; broken ones are not shown.
+    let pictures = async |browser: &Browser| {
+        let script = "return [...document.querySelectorAll('canvas')].map((canvas) => \
+             [canvas.getContext('2d').isContextLost(), getComputedStyle(canvas).visibility]);";
+        let seen = browser.eval(script, vec![]).await?;
+        assert!(!seen.to_string().contains("[true,\"visible\"]"), "{seen}");
+        Ok(if seen == json!([[false, "visible"], [false, "visible"]]) { Ok(()) } else { Err(seen.to_string()) })
+    };
+    session.browser.wait_for("the pictures to be back", Duration::from_secs(60), pictures).await.expect("they are");
     page.stop().await.expect("STOP can be pressed");
     follow(&page, &[PageState::Stopped]).await;
 }

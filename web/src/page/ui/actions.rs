@@ -10,7 +10,7 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, clipboard, log, memory, storage};
+use super::{App, catalog, charts, clipboard, log, memory, storage};
 use crate::page::inputs::{Field, InputError, Inputs};
 use crate::page::{inputs, query};
 
@@ -159,9 +159,20 @@ impl App {
         self.on_click("log-export", |app| log::export(&app.state.borrow()));
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {
-            app.view.borrow_mut().resized();
+            app.view.borrow_mut().redraw_pictures();
             app.request_frame();
         });
+        for id in charts::CANVASES {
+            // Pictures are on the GPU, and lost with it. Chrome draws a broken image in their place until it restores them.
+            let visible = move |value| report(element::<HtmlElement>(id).style().set_property("visibility", value));
+            listen(&element::<HtmlElement>(id), "contextlost", move |_: Event| drop(visible("hidden")));
+            let app = Rc::clone(self);
+            listen(&element::<HtmlElement>(id), "contextrestored", move |_: Event| {
+                visible("visible");
+                app.view.borrow_mut().redraw_pictures();
+                app.request_frame();
+            });
+        }
         let app = Rc::clone(self);
         // ASK can be pressed only while there is a prompt.
         listen(&element::<HtmlElement>("prompt"), "input", move |_: Event| app.request_frame());

@@ -39,6 +39,11 @@ struct Place {
 /// The colours of the tokens file that the canvases use.
 const COLOURS: [&str; 5] = ["--accent", "--accent-mid", "--text", "--text-dim", "--line-strong"];
 
+const WEIGHT_CELLS: &str = "weights-cells";
+const ENTROPY_LINE: &str = "entropy-line";
+/// Ids of all of them.
+pub const CANVASES: [&str; 2] = [WEIGHT_CELLS, ENTROPY_LINE];
+
 impl Canvas {
     fn new(id: &str) -> Self {
         let element: HtmlCanvasElement = element(id);
@@ -101,10 +106,10 @@ pub struct WeightCells {
 
 impl WeightCells {
     pub fn new() -> Self {
-        Self { canvas: Canvas::new("weights-cells"), drawn: None }
+        Self { canvas: Canvas::new(WEIGHT_CELLS), drawn: None }
     }
 
-    pub fn resized(&mut self) {
+    pub fn redraw(&mut self) {
         self.canvas.place = None;
         self.drawn = None;
     }
@@ -150,10 +155,10 @@ pub struct EntropyLine {
 
 impl EntropyLine {
     pub fn new() -> Self {
-        Self { canvas: Canvas::new("entropy-line"), drawn: None }
+        Self { canvas: Canvas::new(ENTROPY_LINE), drawn: None }
     }
 
-    pub fn resized(&mut self) {
+    pub fn redraw(&mut self) {
         self.canvas.place = None;
         self.drawn = None;
     }

@@ -78,10 +78,10 @@ impl View {
         }
     }
 
-    /// The canvases have another width: they have to be drawn again though nothing else changed.
-    pub fn resized(&mut self) {
-        self.cells.resized();
-        self.entropy.resized();
+    /// The canvases have another width, or were lost: they have to be drawn again though nothing else changed.
+    pub fn redraw_pictures(&mut self) {
+        self.cells.redraw();
+        self.entropy.redraw();
     }
 
     /// Draws the state; `false` when there is more to draw later though nothing changes any more.
