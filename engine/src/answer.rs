@@ -76,6 +76,14 @@ impl Engine<Session> {
         host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
         Ok(Self::new(model, tokenizer))
     }
+
+    /// Reads what no answer has needed so far, as far as there is room: for when there is nothing else to do.
+    ///
+    /// # Errors
+    /// As [`crate::Model::fill`]. Answers can be asked for whatever came of it.
+    pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        self.model.fill(host).await
+    }
 }
 
 impl<B: Backend> Engine<B> {

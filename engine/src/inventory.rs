@@ -65,6 +65,13 @@ pub struct LayerTensors {
     pub exps_bias: [PlainTensor; 3],
 }
 
+impl LayerTensors {
+    /// Of all experts together.
+    pub fn expert_file_bytes(&self) -> u64 {
+        self.gate_exps.size_bytes + self.up_exps.size_bytes + self.down_exps.size_bytes
+    }
+}
+
 /// Every tensor of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {

@@ -28,6 +28,7 @@ mod platform;
 mod program;
 pub mod reference;
 mod residency;
+mod rest;
 mod sampling;
 mod session;
 mod speech;

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuError, GpuOptions, Limits, self_check};
+use gptoss_kernels::{Gpu, GpuError, Limits, self_check};
 use gptoss_source::Source;
-use gptoss_telemetry::{self as telemetry, AdapterInfo, Attention, Event, LoadOptions, ModelInfo, Stage};
+use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, ModelInfo, Stage};
 use gptoss_text::Tokenizer;
 use web_time::Instant;
 
@@ -141,6 +141,7 @@ pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanO
         expert_memory_bytes: options.expert_memory_bytes,
         gpu_memory_bytes: options.gpu_memory_bytes,
         cache: if options.kv_f32 { CacheFormat::F32 } else { CacheFormat::F16 },
+        experts: options.experts,
         dense_attention: options.attention == Attention::Dense,
         ..PlanOptions::for_model(config)
     })
@@ -246,7 +247,7 @@ pub async fn load(
 
     let mut rows = Vec::new();
     let streamed = in_stage(host, Stage::WeightsFetch, async {
-        let all = weights.pieces(&inventory, !plan.is_paged());
+        let all = weights.pieces(&inventory, plan.experts_ahead);
         let tensor_count = all.iter().filter(|piece| piece.completes.is_some()).count() as u32;
         let progress = Progress { host, needed_bytes: plan.totals.load_bytes, tensor_count };
         let spans = pieces::spans(all, plan.piece_bytes);
@@ -365,7 +366,7 @@ fn allocate_all(
         weights: Weights::allocate(gpu, inventory, plan)?,
         caches: LayerCache::allocate(gpu, config, plan),
         scratch: Scratch::allocate(gpu, config, plan),
-        residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, !plan.is_paged()),
+        residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, plan.experts_ahead),
         repack: Repack::with(gpu, Rc::clone(&kernels.repack), plan.piece_bytes),
         readback: gpu.staging("readback", plan.readback_bytes(config)),
     })

@@ -191,7 +191,9 @@ impl Model {
         self.gpu.submit(encoder);
     }
 
-    async fn load_experts(
+    /// Gives experts slots, and reads them into these. `keep` stay where they are; `stamps`, [experts], say who goes where no
+    /// slot is free.
+    pub(crate) async fn load_experts(
         &mut self,
         layer: usize,
         experts: &[u32],
@@ -237,7 +239,7 @@ impl Model {
         record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
 
         let candidates_bytes = if wanted == Wanted::Candidates { CANDIDATES_BYTES } else { 0 };
-        let stamps_bytes = if self.plan.is_paged() { self.residency.last_used.size_bytes() } else { 0 };
+        let stamps_bytes = if self.residency.is_complete() { 0 } else { self.residency.last_used.size_bytes() };
         let readback = self.readback.raw();
         let mut at = 0;
         for (buffer, bytes) in [
@@ -395,7 +397,7 @@ enum Resume {
 struct Report {
     status: Status,
     candidates: Vec<Candidate>,
-    /// [layers, experts]; empty when nothing is paged.
+    /// [layers, experts]; empty when nothing can be missed.
     stamps: Vec<u32>,
 }
 

@@ -48,6 +48,21 @@ impl Residency {
         self.layers.first().map_or(0, |layer| layer.expert_of_slot.len())
     }
 
+    /// Whether all experts are there, so that none can be missed.
+    pub fn is_complete(&self) -> bool {
+        self.layers.iter().all(|layer| layer.slot_of_expert.iter().all(Option::is_some))
+    }
+
+    pub fn free_slots(&self, layer: usize) -> usize {
+        self.layers[layer].expert_of_slot.iter().filter(|expert| expert.is_none()).count()
+    }
+
+    /// The first experts of a layer that have no slot: at most `most`, and no more than there are free slots.
+    pub fn not_resident(&self, layer: usize, most: usize) -> Vec<u32> {
+        let absent = (0..self.experts).filter(|&expert| !self.is_resident(layer, expert));
+        absent.take(most.min(self.free_slots(layer))).collect()
+    }
+
     pub fn is_resident(&self, layer: usize, expert: u32) -> bool {
         self.layers[layer].slot_of_expert[expert as usize].is_some()
     }

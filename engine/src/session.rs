@@ -6,7 +6,7 @@ use std::rc::Rc;
 use gptoss_gguf::Gguf;
 use gptoss_kernels::{Gpu, GpuError, GpuOptions};
 use gptoss_source::Source;
-use gptoss_telemetry::{CacheCounters, Event, LoadOptions, Stage, WorkCounters};
+use gptoss_telemetry::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;
 use web_time::Instant;
 
@@ -176,6 +176,21 @@ impl Session {
     /// Of the model that was loaded last.
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
+    }
+
+    /// Whether experts are to come when there is nothing else to do: [`Session::fill`].
+    pub fn has_rest(&self) -> bool {
+        let as_needed = self.loader.options.experts == ExpertLoading::AsNeeded;
+        as_needed && self.model.as_ref().is_some_and(Model::has_free_slots)
+    }
+
+    /// As [`Model::fill`]. A device that is lost meanwhile is replaced when something needs it.
+    pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        let Some(model) = &mut self.model else { return Ok(()) };
+        match model.fill(host).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(explained(model.gpu(), error).await),
+        }
     }
 
     /// Runs what the cache does not hold of the context: the next tokens, or after a loss all of them.

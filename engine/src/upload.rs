@@ -15,8 +15,9 @@ use crate::platform;
 
 /// Reads under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for others.
 const READS_IN_FLIGHT: usize = 4;
-/// Wait for the GPU after this many bytes, so that staging copies cannot pile up.
-const BYTES_BETWEEN_WAITS: u64 = 64 << 20;
+/// The GPU is never more than two of these behind, so that staging copies cannot pile up. It is not waited for to the end: it
+/// works on one while the next comes.
+const BYTES_BETWEEN_MARKS: u64 = 32 << 20;
 
 /// Counts of one load, and where they are reported.
 pub struct Progress<'a> {
@@ -45,7 +46,8 @@ pub async fn stream(
     let begin = Instant::now();
     let mut done = Streamed::default();
     let mut tensors = 0;
-    let mut since_wait = 0;
+    let mut since_mark = 0;
+    let mut mark = None;
     let reads = spans.into_iter().map(|span| async move {
         let bytes = source.read(span.offset_bytes, span.len_bytes).await?;
         Ok::<_, EngineError>((span, bytes))
@@ -87,10 +89,12 @@ pub async fn stream(
                 bytes_per_second: (seconds > 0.0).then(|| done.fetched_bytes as f64 / seconds),
             });
         }
-        since_wait += span.len_bytes;
-        if since_wait >= BYTES_BETWEEN_WAITS {
-            since_wait = 0;
-            gpu.finished().await?;
+        since_mark += span.len_bytes;
+        if since_mark >= BYTES_BETWEEN_MARKS {
+            since_mark = 0;
+            if let Some(earlier) = mark.replace(gpu.finished()) {
+                earlier.await?;
+            }
         }
     }
     gpu.check()?;

@@ -134,7 +134,7 @@ fn a_plan_stays_within_memory_and_limits_and_takes_all_it_can() {
 
         let (slots, experts) = (plan.slots_per_layer, model.config.experts);
         assert!((model.config.experts_per_token..=experts).contains(&slots), "{row}: {slots} slots");
-        assert_eq!(plan.is_paged(), slots < experts, "{row}");
+        assert_eq!(plan.totals.paged, slots < experts, "{row}");
         if slots < experts {
             assert!(model.total(limits, plan.kv_capacity, slots + 1) > budget, "{row}: one slot more would fit");
         }
@@ -240,7 +240,7 @@ fn bytes_to_fetch_are_those_of_the_file() {
             .sum();
         let of_experts = |count: u32| expert_bytes / u64::from(model.config.experts) * u64::from(count);
         let dense = model.data_bytes - expert_bytes;
-        let at_load = if plan.is_paged() { 0 } else { model.config.experts };
+        let at_load = if plan.totals.paged { 0 } else { model.config.experts };
         let at_first = at_load.max(model.config.experts_per_token);
         assert_eq!(totals.load_bytes, dense + of_experts(at_load), "{row}");
         assert_eq!(totals.first_token_bytes, dense + of_experts(at_first), "{row}");

@@ -115,7 +115,7 @@ mod native {
             let whole = engine(LoadOptions::default()).await;
             let four_slots = whole.model.plan().expert_bytes(4);
             let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
-            assert!(engine(options.clone()).await.model.plan().is_paged());
+            assert!(engine(options.clone()).await.model.plan().totals.paged);
             let numbers: Vec<usize> = LOGITS.iter().map(|(number, _)| number.parse().expect("a number")).collect();
             cases_are_answered(options, |number| numbers.contains(&number)).await;
         });

@@ -53,14 +53,14 @@ fn the_cache_is_sized_by_the_head_dimension() {
 fn expert_memory_decides_the_slots_and_never_exceeds_what_was_given() {
     let header = header(NANO);
     let everything = plan(&header, &DEFAULT_LIMITS, &PlanOptions::for_model(&header.config)).expect("fits");
-    assert!(!everything.is_paged() && everything.slots_per_layer == 8);
+    assert!(!everything.totals.paged && everything.slots_per_layer == 8);
     for given in (4..=9).map(|slots| everything.expert_bytes(slots) + 17) {
         let options = PlanOptions { expert_memory_bytes: Some(given), ..PlanOptions::for_model(&header.config) };
         let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("at least four slots");
         assert!(plan.totals.expert_bytes <= given);
-        assert_eq!(plan.is_paged(), plan.slots_per_layer < 8);
+        assert_eq!(plan.totals.paged, plan.slots_per_layer < 8);
         // Paged experts are not part of the load.
-        assert_eq!(plan.is_paged(), plan.totals.load_bytes < everything.totals.load_bytes);
+        assert_eq!(plan.totals.paged, plan.totals.load_bytes < everything.totals.load_bytes);
     }
     let options = PlanOptions {
         expert_memory_bytes: Some(everything.expert_bytes(4) - 1),

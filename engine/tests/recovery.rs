@@ -10,7 +10,7 @@ use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, St
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{
-    Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
+    Event, ExpertLoading, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
 };
 use support::memory;
 
@@ -307,6 +307,13 @@ mod native {
             let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
             losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]).await;
         });
+    }
+
+    /// The device is lost while most experts are still to come: those that the next device misses come again.
+    #[test]
+    fn answers_survive_while_experts_are_read_as_needed() {
+        let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..options() };
+        support::run(losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]));
     }
 
     /// After a crash of its GPU process a browser has no adapter for a moment; without any loss, that there is none is the answer.

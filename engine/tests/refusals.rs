@@ -11,9 +11,8 @@ use std::task::Poll;
 
 use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
 use gptoss_kernels::GpuOptions;
-use gptoss_source::{MemorySource, ReadFuture, Source};
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
-use support::{memory, run};
+use support::{FaultySource, Reads, memory, run};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -181,42 +180,20 @@ fn a_full_context_ends_the_answer_and_says_so() {
 /// is back the same question gets the same answer.
 #[test]
 fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
-    struct Flaky {
-        inner: MemorySource,
-        broken: Cell<bool>,
-    }
-    impl Source for Flaky {
-        fn name(&self) -> &str {
-            self.inner.name()
-        }
-        fn len_bytes(&self) -> u64 {
-            self.inner.len_bytes()
-        }
-        fn identity(&self) -> &str {
-            self.inner.identity()
-        }
-        fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_> {
-            // Out of bounds is a real error of the real source.
-            self.inner.read(if self.broken.get() { u64::MAX } else { offset_bytes }, len_bytes)
-        }
-        fn requests(&self) -> u32 {
-            self.inner.requests()
-        }
-    }
     run(async {
         let whole = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
         let four_slots = whole.model.plan().expert_bytes(4);
         let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
-        let source = Rc::new(Flaky { inner: MemorySource::new("nano", MODEL.to_vec()), broken: Cell::new(false) });
+        let source = Rc::new(FaultySource::new("nano", MODEL));
         let mut engine =
             Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
         let question = prompt("What is 12 + 30?");
         let right = engine.answer(&question, &Quiet).await.expect("an answer").tokens;
 
-        source.broken.set(true);
+        source.reads.set(Reads::Fail);
         let error = engine.answer(&question, &Quiet).await.expect_err("experts are missing");
         assert_eq!((error.stage, error.failure().kind), (Stage::Prefill, FailureKind::Source), "{error}");
-        source.broken.set(false);
+        source.reads.set(Reads::Good);
         assert_eq!(engine.answer(&question, &Quiet).await.expect("an answer").tokens, right);
     });
 }
@@ -224,59 +201,31 @@ fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
 /// A host that does not answer may keep a read waiting for minutes. STOP does not wait with it, and the model stays good.
 #[test]
 fn stop_ends_a_read_that_brings_nothing() {
-    struct Stuck {
-        inner: MemorySource,
-        /// Reads never end.
-        silent: Cell<bool>,
-        waiting: Cell<bool>,
-    }
-    impl Source for Stuck {
-        fn name(&self) -> &str {
-            self.inner.name()
-        }
-        fn len_bytes(&self) -> u64 {
-            self.inner.len_bytes()
-        }
-        fn identity(&self) -> &str {
-            self.inner.identity()
-        }
-        fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_> {
-            if !self.silent.get() {
-                return self.inner.read(offset_bytes, len_bytes);
-            }
-            self.waiting.set(true);
-            Box::pin(std::future::pending())
-        }
-        fn requests(&self) -> u32 {
-            self.inner.requests()
-        }
-    }
     /// Somebody who presses STOP as soon as a read waits.
-    struct Impatient(Rc<Stuck>);
+    struct Impatient(Rc<FaultySource>);
     impl Host for Impatient {
         fn emit(&self, _event: Event) {}
         fn cancelled(&self) -> bool {
-            self.0.waiting.get()
+            self.0.hangs.get()
         }
         fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-            Box::pin(poll_fn(|_| if self.0.waiting.get() { Poll::Ready(()) } else { Poll::Pending }))
+            Box::pin(poll_fn(|_| if self.0.hangs.get() { Poll::Ready(()) } else { Poll::Pending }))
         }
     }
     run(async {
         let whole = try_load(MODEL, &LoadOptions::default()).await.expect("nano loads");
         let four_slots = whole.model.plan().expert_bytes(4);
         let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
-        let inner = MemorySource::new("nano", MODEL.to_vec());
-        let source = Rc::new(Stuck { inner, silent: Cell::new(false), waiting: Cell::new(false) });
+        let source = Rc::new(FaultySource::new("nano", MODEL));
         let mut engine =
             Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
         let question = prompt("What is 12 + 30?");
         let right = engine.answer(&question, &Quiet).await.expect("an answer").tokens;
 
-        source.silent.set(true);
+        source.reads.set(Reads::Hang);
         let error = engine.answer(&question, &Impatient(source.clone())).await.expect_err("it was stopped");
-        assert!(error.is_cancelled() && source.waiting.get(), "{error}");
-        source.silent.set(false);
+        assert!(error.is_cancelled() && source.hangs.get(), "{error}");
+        source.reads.set(Reads::Good);
         assert_eq!(engine.answer(&question, &Quiet).await.expect("an answer").tokens, right);
     });
 }

@@ -438,16 +438,18 @@ impl Gpu {
         self.buffer(label, size_bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// Waits until everything submitted so far is done.
-    pub async fn finished(&self) -> Result<(), GpuError> {
+    /// Waits until everything submitted before this call is done, whenever it is awaited.
+    pub fn finished(&self) -> impl Future<Output = Result<(), GpuError>> {
         let (sender, receiver) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone only if the caller was cancelled.
             let _ignored = sender.send(());
         });
-        platform::drive_callbacks(&self.device).map_err(|detail| GpuError::Internal { detail })?;
-        receiver.await.map_err(|_| GpuError::Internal { detail: "the queue dropped its callback".into() })?;
-        self.check()
+        async move {
+            platform::drive_callbacks(&self.device).map_err(|detail| GpuError::Internal { detail })?;
+            receiver.await.map_err(|_| GpuError::Internal { detail: "the queue dropped its callback".into() })?;
+            self.check()
+        }
     }
 
     /// Runs `allocate` under out-of-memory and validation scopes and reports what it could not get.

@@ -80,9 +80,22 @@ pub struct LoadOptions {
     /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
     #[serde(default)]
     pub default_limits: bool,
+    /// When experts are read, where all of them fit.
+    #[serde(default)]
+    pub experts: ExpertLoading,
     /// Whether files that come over the network are kept for the next time. Only a browser keeps any.
     #[serde(default)]
     pub keep: Keep,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExpertLoading {
+    /// All with the load: every answer is as fast as the next.
+    #[default]
+    Ahead,
+    /// When a token needs them, and the others when there is nothing else to do: the first answer begins earlier.
+    AsNeeded,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

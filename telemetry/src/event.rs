@@ -91,6 +91,12 @@ pub enum Event {
     Ready {
         load_ms: f64,
     },
+    /// Experts that nothing has needed so far are being read while there is nothing else to do.
+    Rest(Rest),
+    /// That ended for now: there is something else to do, or the user wants it to stop.
+    RestPaused,
+    /// That failed. They come when a token needs them.
+    RestFailed(Failure),
     /// The GPU was lost. Another is opened, the model is loaded again, and the tokens so far are replayed; stages of loading
     /// follow.
     Recovering {
@@ -220,6 +226,18 @@ pub enum TroubleKind {
     Refused,
     /// There is no network.
     Offline,
+}
+
+/// Experts that are read when there is nothing else to do.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rest {
+    /// In slots, of all layers together.
+    pub resident: u32,
+    pub slots: u32,
+    /// Of their bytes in the file, how many are still missing.
+    pub missing_bytes: u64,
+    /// Since reading them began or went on; `None` before anything came.
+    pub bytes_per_second: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

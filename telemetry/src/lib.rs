@@ -10,11 +10,12 @@ mod keeping;
 mod stage;
 
 pub use command::{
-    Attention, Command, Effort, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat, Sampling, StorageAction,
+    Attention, Command, Effort, ExpertLoading, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat, Sampling,
+    StorageAction,
 };
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, NextAttempt,
-    SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use stage::{Stage, StageStatus};

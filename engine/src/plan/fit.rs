@@ -3,7 +3,7 @@
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::rope::HALF_DIM;
-use gptoss_telemetry as telemetry;
+use gptoss_telemetry::{self as telemetry, ExpertLoading};
 
 use super::buffers::BufferPurpose;
 use super::{
@@ -61,7 +61,9 @@ impl Planner<'_> {
             .map(|slot| Ok(arenas(slots_per_layer, slot.slots_per_arena(limits)?)))
             .collect::<Result<_, EngineError>>()?;
         let expert_slot_bytes = slot_layouts.iter().map(|slot| slot.slot_bytes).max().unwrap_or(0);
+        let paged = slots_per_layer < config.experts;
         let mut plan = MemoryPlan {
+            experts_ahead: !paged && options.experts == ExpertLoading::Ahead,
             slot_layouts,
             slots_per_layer,
             arenas,
@@ -80,7 +82,7 @@ impl Planner<'_> {
                 experts_per_layer: config.experts,
                 kv_capacity_tokens: kv_capacity,
                 host_bytes: inventory.token_embd.size_bytes,
-                paged: slots_per_layer < config.experts,
+                paged,
                 ..telemetry::MemoryPlan::default()
             },
         };
@@ -94,12 +96,12 @@ impl Planner<'_> {
         totals.kv_bytes = bytes_of(BufferPurpose::Cache);
         totals.scratch_bytes = bytes_of(BufferPurpose::Scratch);
         totals.gpu_total_bytes = buffers.iter().map(|buffer| buffer.bytes).sum();
-        self.add_file_bytes(totals);
+        self.add_file_bytes(plan.experts_ahead, totals);
         Ok(plan)
     }
 
     /// What is fetched when, and what stays where it is.
-    fn add_file_bytes(&self, totals: &mut telemetry::MemoryPlan) {
+    fn add_file_bytes(&self, experts_ahead: bool, totals: &mut telemetry::MemoryPlan) {
         let Inventory { token_embd, output_norm, output, .. } = self.inventory;
         let dense = self.layers().iter().map(dense_file_bytes).sum::<u64>()
             + token_embd.size_bytes
@@ -107,12 +109,12 @@ impl Planner<'_> {
             + output.size_bytes;
         // One expert of every layer.
         let one_each: u64 =
-            self.layers().iter().map(|layer| expert_file_bytes(layer) / u64::from(self.config.experts)).sum();
+            self.layers().iter().map(|layer| layer.expert_file_bytes() / u64::from(self.config.experts)).sum();
         let experts = |count: u32| u64::from(count) * one_each;
         totals.all_bytes = dense + experts(self.config.experts);
-        totals.load_bytes = if totals.paged { dense } else { totals.all_bytes };
+        totals.load_bytes = if experts_ahead { totals.all_bytes } else { dense };
         totals.first_token_bytes =
-            if totals.paged { dense + experts(self.config.experts_per_token) } else { totals.all_bytes };
+            if experts_ahead { totals.all_bytes } else { dense + experts(self.config.experts_per_token) };
         totals.on_disk_bytes = experts(self.config.experts - totals.expert_slots_per_layer);
     }
 
@@ -207,11 +209,6 @@ fn arenas(slots: u32, per_arena: u32) -> Vec<u32> {
     let count = slots.div_ceil(per_arena);
     let even = slots.div_ceil(count);
     (0..count).map(|arena| even.min(slots - arena * even)).collect()
-}
-
-/// Bytes of all experts' weights of a layer in the file.
-fn expert_file_bytes(layer: &LayerTensors) -> u64 {
-    layer.gate_exps.size_bytes + layer.up_exps.size_bytes + layer.down_exps.size_bytes
 }
 
 /// Bytes in the file of what every token of a layer reads, and of the experts' biases.

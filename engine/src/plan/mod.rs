@@ -10,7 +10,7 @@ use gptoss_kernels::rope::HEAD_DIM;
 use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::step::Status;
-use gptoss_telemetry as telemetry;
+use gptoss_telemetry::{self as telemetry, ExpertLoading};
 
 pub use self::buffers::{BufferPurpose, PlannedBuffer};
 use crate::config::ModelConfig;
@@ -37,6 +37,8 @@ pub struct PlanOptions {
     /// GPU memory for everything: experts give way first, then the default context. `None`: whatever allocation gets.
     pub gpu_memory_bytes: Option<u64>,
     pub cache: CacheFormat,
+    /// When experts are read, where all of them fit.
+    pub experts: ExpertLoading,
     /// Layers that are run.
     pub layers: u32,
     /// Full attention everywhere.
@@ -53,6 +55,7 @@ impl PlanOptions {
             expert_memory_bytes: None,
             gpu_memory_bytes: None,
             cache: CacheFormat::F16,
+            experts: ExpertLoading::Ahead,
             layers: config.layers,
             dense_attention: false,
             batch_tokens: DEFAULT_BATCH_TOKENS,
@@ -86,6 +89,8 @@ pub struct MemoryPlan {
     /// Context, in tokens.
     pub kv_capacity: u32,
     pub cache: CacheFormat,
+    /// All experts fit, and are read with the load.
+    pub experts_ahead: bool,
     pub layers: u32,
     pub dense_attention: bool,
     pub batch_tokens: u32,
@@ -129,19 +134,15 @@ impl MemoryPlan {
         u64::from(slots_per_layer) * bytes_of_one_each(&self.slot_layouts)
     }
 
-    /// True when experts come and go.
-    pub fn is_paged(&self) -> bool {
-        self.totals.paged
-    }
-
     /// Bytes of the page table (and of the last-used stamps).
     pub fn page_table_bytes(&self, config: &ModelConfig) -> u64 {
         u64::from(self.layers.max(1)) * u64::from(config.experts) * 4
     }
 
-    /// What comes back with each submission: the status, then candidates, then (when paged) the last-used stamps.
+    /// What comes back with each submission: the status, then candidates, then (where experts may be missed) the
+    /// last-used stamps.
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
-        Status::SIZE_BYTES + CANDIDATES_BYTES + if self.is_paged() { self.page_table_bytes(config) } else { 0 }
+        Status::SIZE_BYTES + CANDIDATES_BYTES + if self.experts_ahead { 0 } else { self.page_table_bytes(config) }
     }
 
     fn total_bytes(&self) -> u64 {

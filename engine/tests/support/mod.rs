@@ -2,16 +2,19 @@
 //! headless Chromium.
 #![allow(dead_code)] // each test target uses a part of it
 
+mod faulty_source;
 mod logits;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+#[allow(unused_imports)] // each test target uses a part of it
+pub use faulty_source::*;
 use gptoss_engine::{Host, Model, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::MemorySource;
 use gptoss_telemetry::{Event, LoadOptions};
-#[allow(unused_imports)] // each test target uses a part of it
+#[allow(unused_imports)]
 pub use logits::*;
 
 /// Runs an async test to its end.

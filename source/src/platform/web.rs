@@ -1,4 +1,5 @@
 mod blob;
+mod body;
 mod http_source;
 mod surroundings;
 mod transfer;

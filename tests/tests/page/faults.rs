@@ -41,7 +41,8 @@ impl<'a> Faulty<'a> {
 
     async fn open_url(session: &'a Session, host: &'a TinyHost, url: &str, options: &str) -> Self {
         let case = case("number_words");
-        let page = session.open(&format!("gguf={url}&{PATIENCE}{options}&{}", case.query())).await;
+        // Nothing is read but what is waited for.
+        let page = session.open(&format!("gguf={url}&experts=ahead&{PATIENCE}{options}&{}", case.query())).await;
         Self { browser: &session.browser, host, page, case }
     }
 

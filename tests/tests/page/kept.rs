@@ -168,7 +168,8 @@ async fn a_load_that_broke_off_goes_on_where_it_was() {
     let model = ten_chunks();
     let file_bytes = model.len() as u64;
     let mut setup = Setup::serving(&model).await;
-    let ask = |url: &str, more: &str| format!("gguf={}&prompt=Hi&max_new=5{more}", url.replace('?', "%3F"));
+    let ask =
+        |url: &str, more: &str| format!("gguf={}&experts=ahead&prompt=Hi&max_new=5{more}", url.replace('?', "%3F"));
     let (_, told) = setup.answer(&ask(&setup.url("").await, "&store=no")).await;
     let right = told.token_ids();
     assert_eq!(right.len(), 5);
@@ -214,7 +215,7 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
     let setup = Setup::serving(&nano_bytes()).await;
     let case = case("add");
     let file_bytes = nano_bytes().len() as u64;
-    let query = query(&setup.url("").await, &case);
+    let query = format!("{}&experts=ahead", query(&setup.url("").await, &case));
     let (first, told) = setup.answer(&query).await;
     assert_answer(&first, &case);
     let kept = told.kept();

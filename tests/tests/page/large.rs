@@ -84,7 +84,7 @@ async fn a_gigabyte_passes_through_a_small_heap() {
     let mut took = Vec::new();
     for query in ["store=no", "", ""] {
         // An answer of a model of this width would take a software adapter minutes.
-        let page = session.open(&format!("{query}&prompt=")).await;
+        let page = session.open(&format!("{query}&experts=ahead&prompt=")).await;
         page.load().await.expect("LOAD MODEL can be pressed");
         follow(&page, &[PageState::Ready]).await;
         let events = event_log::export(&session.browser).await;

@@ -10,6 +10,7 @@ mod large;
 mod lost_gpu;
 mod parts;
 mod relay;
+mod rest;
 mod session;
 mod tiny_host;
 

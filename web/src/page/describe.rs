@@ -1,7 +1,7 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_telemetry::{
-    Channel, Event, FinishReason, KeptState, NextAttempt, Stage, StageStatus, StorageReport, TokenInfo, Trouble,
+    Channel, Event, FinishReason, KeptState, NextAttempt, Rest, Stage, StageStatus, StorageReport, TokenInfo, Trouble,
     TroubleKind,
 };
 
@@ -66,10 +66,10 @@ pub fn sentence(state: &State) -> String {
             None => "No model is loaded.".to_owned(),
         },
         Phase::Loading => with_trouble(state, loading_sentence(state)),
-        Phase::Ready => "The model is loaded and waits for a question.".to_owned(),
+        Phase::Ready => with_rest(state, "The model is loaded and waits for a question."),
         Phase::Generating => with_trouble(state, generating_sentence(state)),
-        Phase::Done => done_sentence(state),
-        Phase::Stopped if state.model_loaded => "Stopped. The model is still loaded.".to_owned(),
+        Phase::Done => with_rest(state, &done_sentence(state)),
+        Phase::Stopped if state.model_loaded => with_rest(state, "Stopped. The model is still loaded."),
         Phase::Stopped => "Stopped. No model is loaded.".to_owned(),
         Phase::Error if state.model_loaded => {
             "That failed; the message says why. The model is still loaded.".to_owned()
@@ -205,6 +205,23 @@ fn generating_sentence(state: &State) -> String {
     }
 }
 
+/// What is said, and what becomes of experts that nobody waits for.
+fn with_rest(state: &State, said: &str) -> String {
+    if let Some(problem) = &state.rest_problem {
+        return format!("{said} The rest of the experts could not be read ahead: {}", problem.message);
+    }
+    match state.rest.filter(|_| state.reads_the_rest()) {
+        Some(rest) => {
+            let missing = format::bytes(rest.missing_bytes);
+            with_trouble(
+                state,
+                format!("{said} Experts that were not needed so far are read meanwhile: {missing} left."),
+            )
+        }
+        None => said.to_owned(),
+    }
+}
+
 fn done_sentence(state: &State) -> String {
     let Some(finished) = &state.answer.finished else { return "The answer is complete.".to_owned() };
     let tokens = format::plural(u64::from(finished.new_tokens), "token");
@@ -237,6 +254,13 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("plan", format!("header at {rate} · {}", if *waits { "waits for PROCEED" } else { "goes on" }))
         }
         Event::Remember { key } => ("check", format!("remembered for the next time: {key}")),
+        Event::Rest(rest) => {
+            let Rest { resident, slots, missing_bytes, bytes_per_second } = rest;
+            let (left, rate) = (bytes(*missing_bytes), format::bytes_per_second(*bytes_per_second));
+            ("rest", format!("{resident} of {slots} experts are there · {left} left · {rate}"))
+        }
+        Event::RestPaused => ("rest", "not read any further for now".to_owned()),
+        Event::RestFailed(failure) => ("rest", format!("{} {}", failure.message, failure.advice)),
         Event::SelfCheck(check) if check.remembered => ("check", "passed before on this adapter".to_owned()),
         Event::SelfCheck(check) => {
             let worst = check.worst_error.map_or(format::NOT_MEASURED.to_owned(), |error| format!("{error:.1e}"));
@@ -342,7 +366,7 @@ fn token_line(token: &TokenInfo) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::{AdapterInfo, Sequencer};
+    use gptoss_telemetry::{AdapterInfo, Failure, FailureKind, Sequencer};
 
     use super::*;
 
@@ -447,6 +471,33 @@ mod tests {
         assert_eq!(sentence(&state), "Preparing the prompt.");
         let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, elapsed_ms: 3.0 };
         assert_eq!(event(&mut state, prefill), "Reading the prompt: 64 of 80 tokens.");
+    }
+
+    #[test]
+    fn the_rest_is_told_beside_what_is_going_on() {
+        let mut sequencer = Sequencer::new(0);
+        let mut state = State::default();
+        state.load_requested();
+        let mut event = |state: &mut State, event| {
+            state.apply(sequencer.wrap(0.0, event));
+            sentence(state)
+        };
+        let ready = "The model is loaded and waits for a question.";
+        assert_eq!(event(&mut state, Event::Ready { load_ms: 1.0 }), ready);
+        let rest =
+            |missing_bytes| Event::Rest(Rest { resident: 96, slots: 768, missing_bytes, bytes_per_second: Some(5e7) });
+        assert_eq!(event_line(&rest(8_900_000_000)).1, "96 of 768 experts are there · 8.90 GB left · 50.0 MB/s");
+        let reading = format!("{ready} Experts that were not needed so far are read meanwhile: 8.90 GB left.");
+        assert_eq!(event(&mut state, rest(8_900_000_000)), reading);
+        assert!(state.reads_the_rest());
+        assert_eq!(event(&mut state, Event::RestPaused), ready);
+        assert_eq!(event(&mut state, rest(0)), ready);
+        assert!(!state.reads_the_rest());
+        let failure = Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into() };
+        let failed = format!("{ready} The rest of the experts could not be read ahead: no host");
+        assert_eq!(event(&mut state, Event::RestFailed(failure)), failed);
+        state.answer_requested();
+        assert_eq!((state.rest, state.rest_problem), (None, None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Attention, Effort, Keep, LoadOptions, Prompt, PromptFormat, Sampling};
+use gptoss_telemetry::{Attention, Effort, ExpertLoading, Keep, LoadOptions, Prompt, PromptFormat, Sampling};
 
 /// One choice. Each is an input element and a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,10 +30,11 @@ pub enum Field {
     FetchStall,
     Store,
     Limits,
+    Experts,
 }
 
 impl Field {
-    pub const ALL: [Field; 22] = [
+    pub const ALL: [Field; 23] = [
         Field::Gguf,
         Field::Prompt,
         Field::Format,
@@ -56,6 +57,7 @@ impl Field {
         Field::FetchStall,
         Field::Store,
         Field::Limits,
+        Field::Experts,
     ];
 
     /// Name of the query parameter.
@@ -83,6 +85,7 @@ impl Field {
             Field::FetchStall => "stall",
             Field::Store => "store",
             Field::Limits => "limits",
+            Field::Experts => "experts",
         }
     }
 
@@ -111,6 +114,7 @@ impl Field {
             Field::FetchStall => "fetch-stall",
             Field::Store => "store",
             Field::Limits => "gpu-limits",
+            Field::Experts => "experts",
         }
     }
 
@@ -137,8 +141,9 @@ impl Field {
             Field::Yarn => "YaRN range",
             Field::FetchAttempts => "Fetch attempts",
             Field::FetchStall => "Silence, seconds",
-            Field::Store => "Keep in browser",
+            Field::Store => "Keep what is fetched",
             Field::Limits => "GPU limits",
+            Field::Experts => "Experts",
         }
     }
 }
@@ -183,6 +188,7 @@ impl Inputs {
             fetch_attempts: reader.optional(Field::FetchAttempts, |text| parse_u32(text, 1)),
             fetch_stall_ms: reader.optional(Field::FetchStall, parse_stall),
             default_limits: reader.or_default(Field::Limits, parse_limits),
+            experts: reader.optional(Field::Experts, parse_experts).unwrap_or(ExpertLoading::AsNeeded),
             keep: reader.or_default(Field::Store, parse_store),
         };
         reader.finish(options)
@@ -238,6 +244,7 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::FetchStall => parse_stall(text).map(drop),
         Field::Store => parse_store(text).map(drop),
         Field::Limits => parse_limits(text).map(drop),
+        Field::Experts => parse_experts(text).map(drop),
     };
     result.map_err(|expected| field_error(field, text, &expected))
 }
@@ -386,6 +393,17 @@ fn parse_limits(text: &str) -> Result<bool, String> {
     }
 }
 
+fn parse_experts(text: &str) -> Result<ExpertLoading, String> {
+    match text {
+        "needed" => Ok(ExpertLoading::AsNeeded),
+        "ahead" => Ok(ExpertLoading::Ahead),
+        _ => {
+            Err("needed (when a token needs them, the others in the background) or ahead (all before the first answer)"
+                .to_owned())
+        }
+    }
+}
+
 fn parse_format(text: &str) -> Result<PromptFormat, String> {
     match text {
         "harmony" => Ok(PromptFormat::Harmony),
@@ -463,7 +481,8 @@ mod tests {
     #[test]
     fn blank_inputs_are_the_defaults() {
         let inputs = inputs(&[(Field::Prompt, " Hi \n"), (Field::MaxKv, "  ")]);
-        assert_eq!(inputs.load_options().expect("defaults"), LoadOptions::default());
+        let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..LoadOptions::default() };
+        assert_eq!(inputs.load_options().expect("defaults"), options);
         let prompt = inputs.prompt().expect("defaults");
         assert_eq!(prompt.user, "Hi");
         assert_eq!((prompt.format, prompt.effort), (PromptFormat::Harmony, Effort::Medium));
@@ -495,6 +514,7 @@ mod tests {
             (Field::FetchStall, "2.5"),
             (Field::Store, "yes"),
             (Field::Limits, "default"),
+            (Field::Experts, "ahead"),
         ]);
         let options = LoadOptions {
             layers: Some(0),
@@ -507,6 +527,7 @@ mod tests {
             fetch_attempts: Some(3),
             fetch_stall_ms: Some(2500),
             default_limits: true,
+            experts: ExpertLoading::Ahead,
             keep: Keep::Yes,
         };
         assert_eq!(inputs.load_options().expect("good"), options);
@@ -535,7 +556,7 @@ mod tests {
     #[test]
     fn each_field_accepts_and_refuses_what_it_says() {
         type Row = (Field, &'static [&'static str], &'static [&'static str]);
-        let rows: [Row; 19] = [
+        let rows: [Row; 20] = [
             (
                 Field::Gguf,
                 &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "kept:m.gguf"],
@@ -567,6 +588,7 @@ mod tests {
             (Field::FetchStall, &["0.1", "20", "3600"], &["", "0", "0.05", "3601", "20s"]),
             (Field::Store, &["yes", "no"], &["", "1", "maybe"]),
             (Field::Limits, &["granted", "default"], &["", "low"]),
+            (Field::Experts, &["needed", "ahead"], &["", "all"]),
         ];
         let mut failures = Vec::new();
         for (field, good, bad) in rows {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use gptoss_telemetry::{
     AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
-    SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
+    Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
 use super::kept::Kept;
@@ -186,6 +186,10 @@ pub struct State {
     /// While a lost GPU is replaced.
     pub recovery: Option<Recovery>,
     pub self_check: Option<SelfCheck>,
+    /// Experts that are read while there is nothing else to do, as last reported.
+    pub rest: Option<Rest>,
+    /// What ended that early, in words.
+    pub rest_problem: Option<Failure>,
     pub fetch: Option<FetchProgress>,
     pub tensors: Vec<ArrivedTensor>,
     pub tensor_count: Option<u32>,
@@ -231,6 +235,11 @@ impl State {
         self.troubles.iter().max_by_key(|trouble| trouble.next.map_or(u32::MAX, |next| next.attempt))
     }
 
+    /// Experts are being read that nobody waits for.
+    pub fn reads_the_rest(&self) -> bool {
+        !self.phase.busy() && self.rest.is_some_and(|rest| rest.missing_bytes > 0)
+    }
+
     /// STOP was pressed and has not taken effect yet.
     pub fn stopping(&self) -> bool {
         // A wish that came too late is over with what it was about.
@@ -264,6 +273,7 @@ impl State {
 
     /// The user asked a question of the model that is loaded.
     pub fn answer_requested(&mut self) {
+        self.rest_problem = None;
         self.phase = Phase::Generating;
         self.begin_answer();
     }
@@ -347,6 +357,12 @@ impl State {
                 self.header_bytes_per_second = bytes_per_second.or(self.header_bytes_per_second);
             }
             Event::SelfCheck(check) => self.self_check = Some(check.clone()),
+            Event::Rest(rest) => (self.rest, self.rest_problem) = (Some(*rest), None),
+            Event::RestPaused => {
+                self.rest = None;
+                self.troubles.clear();
+            }
+            Event::RestFailed(failure) => (self.rest, self.rest_problem) = (None, Some(failure.clone())),
             Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
                     fetched_bytes: *fetched_bytes,

@@ -149,6 +149,26 @@ impl WorkerHost {
     }
 }
 
+/// For what nobody asked for: as [`WorkerHost`], but it ends when somebody wants something, not with STOP.
+pub struct FillingHost<'a> {
+    pub host: &'a WorkerHost,
+    pub end: &'a Signal,
+}
+
+impl Host for FillingHost<'_> {
+    fn emit(&self, event: Event) {
+        self.host.post(event);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.end.is_requested()
+    }
+
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(self.end.requested())
+    }
+}
+
 impl FetchObserver for WorkerHost {
     fn fetching(&self, report: &FetchReport<'_>) {
         let (file, offset_bytes, missing_bytes) = (report.file.to_owned(), report.offset_bytes, report.missing_bytes);

@@ -8,11 +8,11 @@ mod open;
 mod storage;
 mod timer;
 
-use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 
 use futures_util::future::{Either, select};
+use futures_util::lock::Mutex;
 use gptoss_engine::{Engine, EngineError, StageError};
 use gptoss_telemetry::{Command, Event, Failure, FailureKind, LoadOptions, ModelLocation, Prompt, Stage};
 use js_sys::Array;
@@ -23,15 +23,18 @@ use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
 use web_time::Instant;
 
 use self::download::Downloaded;
-use self::host::WorkerHost;
+use self::host::{FillingHost, WorkerHost};
 use self::keeping::Keeping;
+use crate::signal::Signal;
 
 /// One per worker, for as long as it lives.
 struct Worker {
     host: Rc<WorkerHost>,
     keeping: Keeping,
-    /// Taken out while it answers.
-    engine: RefCell<Option<Engine>>,
+    /// Locked while it works.
+    engine: Mutex<Option<Engine>>,
+    /// Armed while the engine reads what nobody asked for; whoever wants something requests an end of that.
+    end_filling: Signal,
 }
 
 /// What a message asks for: a command, and the picked files where there are any.
@@ -48,7 +51,8 @@ enum Work {
 pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     let host = Rc::new(WorkerHost::new(scope.clone()));
-    let worker = Rc::new(Worker { keeping: Keeping::new(Rc::clone(&host)), host, engine: RefCell::new(None) });
+    let keeping = Keeping::new(Rc::clone(&host));
+    let worker = Rc::new(Worker { keeping, host, engine: Mutex::new(None), end_filling: Signal::default() });
     let failing = scope.clone();
     crate::panic::report(move |message| host::post_failure_of_panic(&failing, message));
     let orders = Rc::clone(&worker);
@@ -74,7 +78,10 @@ fn read(data: &JsValue) -> Result<Order, String> {
 impl Worker {
     fn obey(self: &Rc<Self>, (command, files): Order) {
         let work = match command {
-            Command::Stop => return self.host.stop().request(),
+            Command::Stop => {
+                self.end_filling.request();
+                return self.host.stop().request();
+            }
             Command::Proceed => return self.host.proceed().request(),
             Command::Storage { action } => {
                 let worker = Rc::clone(self);
@@ -94,6 +101,7 @@ impl Worker {
             Command::Generate { prompt } => Work::Answer(prompt),
         };
         self.host.stop().arm();
+        self.end_filling.request();
         let worker = Rc::clone(self);
         spawn_local(async move {
             let done = match work {
@@ -102,23 +110,25 @@ impl Worker {
                 Work::Answer(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
-            worker.settle(done);
+            worker.settle(done).await;
+            worker.fill().await;
         });
     }
 
     /// Tells how a task that did not end well ended.
-    fn settle(&self, done: Result<(), StageError>) {
+    async fn settle(&self, done: Result<(), StageError>) {
         match done {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {
+                let mut engine = self.engine.lock().await;
                 // Stopped between two devices: there is nothing to keep.
-                self.engine.replace_with(|engine| engine.take().filter(|engine| engine.model.model().is_some()));
-                self.host.post(Event::Stopped { model_loaded: self.engine.borrow().is_some() });
+                *engine = engine.take().filter(|engine| engine.model.model().is_some());
+                self.host.post(Event::Stopped { model_loaded: engine.is_some() });
             }
             Err(error) => {
                 let failure = error.failure();
                 if failure.kind == FailureKind::DeviceLost {
-                    self.engine.take();
+                    self.let_go().await;
                 }
                 self.fail(error.stage, failure);
             }
@@ -136,12 +146,12 @@ impl Worker {
         prompt: Option<Prompt>,
     ) -> Result<(), StageError> {
         // Before anything is allocated: two models need not fit side by side.
-        self.engine.take();
+        self.let_go().await;
         self.host.expect_experts_in(options.expert_memory_bytes);
         let loaded = self.load_or_stop(&model, files, options).await;
         self.keeping.tell_progress();
         self.host.post(Event::Storage(storage::report().await));
-        self.engine.replace(Some(loaded?));
+        *self.engine.lock().await = Some(loaded?);
         match prompt {
             Some(prompt) => self.answer(&prompt).await,
             None => Ok(()),
@@ -152,7 +162,7 @@ impl Worker {
     async fn download(&self, model: &ModelLocation, files: &[File], options: &LoadOptions) -> Result<(), StageError> {
         let begin = Instant::now();
         // It holds what is kept of its own model.
-        self.engine.take();
+        self.let_go().await;
         let downloading = pin!(download::download(&self.host, &self.keeping, model, files, options));
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
@@ -184,13 +194,42 @@ impl Worker {
     }
 
     async fn answer(&self, prompt: &Prompt) -> Result<(), StageError> {
-        let Some(mut engine) = self.engine.take() else {
+        let mut engine = self.engine.lock().await;
+        let Some(engine) = &mut *engine else {
             let error = EngineError::Option { what: "model", expected: "one that is loaded", got: "none".to_owned() };
             return Err(StageError { stage: Stage::PromptEncode, error });
         };
-        let answered = engine.answer(prompt, self.host.as_ref()).await;
-        self.engine.replace(Some(engine));
-        answered.map(drop)
+        engine.answer(prompt, self.host.as_ref()).await.map(drop)
+    }
+
+    /// Drops the model that is loaded, if any.
+    async fn let_go(&self) {
+        self.engine.lock().await.take();
+    }
+
+    /// Reads what no answer has needed so far, until somebody wants something. The page chose at load time whether there is such
+    /// a rest.
+    async fn fill(&self) {
+        let mut engine = self.engine.lock().await;
+        // Whoever waits for the engine comes first.
+        let Some(engine) = engine.as_mut().filter(|engine| engine.model.has_rest() && !self.host.stop().is_armed())
+        else {
+            return;
+        };
+        self.end_filling.arm();
+        let filled = engine.fill(&FillingHost { host: &self.host, end: &self.end_filling }).await;
+        self.end_filling.disarm();
+        self.keeping.tell_progress();
+        match filled {
+            Ok(()) => {}
+            Err(EngineError::Cancelled) => self.host.post(Event::RestPaused),
+            // Another is opened when there is an answer to be given.
+            Err(error) if error.kind() == FailureKind::DeviceLost => self.host.post(Event::RestPaused),
+            Err(error) => {
+                let error = StageError { stage: Stage::WeightsFetch, error };
+                self.host.post(Event::RestFailed(error.failure()));
+            }
+        }
     }
 
     fn fail(&self, stage: Stage, failure: Failure) {

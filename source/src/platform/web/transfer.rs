@@ -4,13 +4,12 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
-use js_sys::{IteratorNext, Promise, Uint8Array};
+use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    AbortController, Headers, ReadableStreamDefaultReader, Request, RequestCache, RequestInit, RequestMode, Response,
-};
+use web_sys::{AbortController, Headers, Request, RequestCache, RequestInit, RequestMode, Response};
 
+use super::body::Body;
 use super::surroundings::{Sleep, now, parse_date, since_1970, start_fetch};
 use super::{Bytes, browser_error, describe};
 use crate::SourceError;
@@ -103,12 +102,12 @@ impl Filling {
         }
     }
 
-    fn push(&mut self, url: &str, chunk: &Uint8Array) -> Result<(), SourceError> {
-        let got_bytes = self.filled_bytes + u64::from(chunk.length());
+    fn push(&mut self, url: &str, piece: &Uint8Array) -> Result<(), SourceError> {
+        let got_bytes = self.filled_bytes + u64::from(piece.length());
         if got_bytes > self.range.len_bytes() {
             return Err(self.wrong_length(url, got_bytes));
         }
-        self.target.set(chunk, self.filled_bytes as u32);
+        self.target.set(piece, self.filled_bytes as u32);
         self.filled_bytes = got_bytes;
         Ok(())
     }
@@ -166,21 +165,21 @@ pub async fn attempt(line: &Line, filling: &mut Filling, mut on_bytes: impl FnMu
     let Some(body) = response.body() else {
         return if filling.missing_bytes() == 0 { Ok(()) } else { Err(short(line, filling)) };
     };
-    let reader: ReadableStreamDefaultReader = body.get_reader().unchecked_into();
+    let mut body = Body::new(&body, filling.missing_bytes());
     while filling.missing_bytes() > 0 {
         let asked = filling.missing();
-        let read = watch.wait(reader.read(), asked).await?.map_err(|error| SourceError::BodyInterrupted {
+        let read = watch.wait(body.read(), asked).await?.map_err(|error| SourceError::BodyInterrupted {
             url: line.url.clone(),
             first: asked.first,
             last: asked.last,
             detail: describe(&error),
         })?;
-        let Some(chunk) = chunk_of(read)? else { return Err(short(line, filling)) };
-        watch.received(&chunk);
-        filling.push(&line.url, &chunk)?;
+        let Some(piece) = body.piece(read)? else { return Err(short(line, filling)) };
+        watch.received(&piece);
+        filling.push(&line.url, &piece)?;
         on_bytes(filling);
     }
-    check_end(line, filling, &reader).await
+    check_end(line, filling, &mut body).await
 }
 
 fn short(line: &Line, filling: &Filling) -> Fault {
@@ -209,25 +208,16 @@ fn check_head(line: &Line, asked: ByteRange, filling: &mut Filling, response: &R
 
 /// All bytes are there. More of them would mean that they are not those of the range; that the connection breaks now, or
 /// lingers, means nothing.
-async fn check_end(line: &Line, filling: &Filling, reader: &ReadableStreamDefaultReader) -> Result<(), Fault> {
-    let end = select(JsFuture::from(reader.read()), Sleep::new(END_GRACE)?).await;
+async fn check_end(line: &Line, filling: &Filling, body: &mut Body) -> Result<(), Fault> {
+    let end = select(JsFuture::from(body.read()), Sleep::new(END_GRACE)?).await;
     if let Either::Left((Ok(read), _)) = end
-        && let Some(chunk) = chunk_of(read)?
+        && let Some(piece) = body.piece(read)?
     {
-        let more = u64::from(chunk.length());
+        let more = u64::from(piece.length());
         line.received_bytes.set(line.received_bytes.get() + more);
         return Err(filling.wrong_length(&line.url, filling.filled_bytes + more).into());
     }
     Ok(())
-}
-
-/// What `ReadableStreamDefaultReader.read` resolved to, which has the fields of an iterator's result; `None` at the end.
-fn chunk_of(read: JsValue) -> Result<Option<Uint8Array>, SourceError> {
-    let read: IteratorNext = read.unchecked_into();
-    if read.done() {
-        return Ok(None);
-    }
-    read.value().dyn_into().map(Some).map_err(browser_error("reading a piece of a body"))
 }
 
 /// Waits, but not through more silence than the policy allows.
@@ -253,9 +243,9 @@ impl<'l> Watch<'l> {
         self.last_byte = now();
     }
 
-    fn received(&mut self, chunk: &Uint8Array) {
+    fn received(&mut self, piece: &Uint8Array) {
         let line = self.line;
-        line.received_bytes.set(line.received_bytes.get() + u64::from(chunk.length()));
+        line.received_bytes.set(line.received_bytes.get() + u64::from(piece.length()));
         self.last_byte = now();
         line.last_byte.set(self.last_byte);
     }

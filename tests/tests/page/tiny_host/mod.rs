@@ -114,6 +114,11 @@ impl TinyHost {
         lock(&self.shared.schedule).left()
     }
 
+    /// From now on there is no host, until [`TinyHost::bring_up`].
+    pub fn take_down(&self) {
+        self.shared.go_down(None);
+    }
+
     /// Ends an outage.
     pub fn bring_up(&self) {
         *lock(&self.shared.down) = None;

@@ -164,11 +164,13 @@ impl App {
         });
         for id in charts::CANVASES {
             // Pictures are on the GPU, and lost with it. Chrome draws a broken image in their place until it restores them.
-            let visible = move |value| report(element::<HtmlElement>(id).style().set_property("visibility", value));
-            listen(&element::<HtmlElement>(id), "contextlost", move |_: Event| drop(visible("hidden")));
+            let set_visibility = move |value| {
+                report(element::<HtmlElement>(id).style().set_property("visibility", value));
+            };
+            listen(&element::<HtmlElement>(id), "contextlost", move |_: Event| set_visibility("hidden"));
             let app = Rc::clone(self);
             listen(&element::<HtmlElement>(id), "contextrestored", move |_: Event| {
-                visible("visible");
+                set_visibility("visible");
                 app.view.borrow_mut().redraw_pictures();
                 app.request_frame();
             });

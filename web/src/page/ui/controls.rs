@@ -100,9 +100,14 @@ fn value(field: Field) -> String {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
-        Field::Format | Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
-            element::<HtmlSelectElement>(id).value()
-        }
+        Field::Format
+        | Field::Effort
+        | Field::Attention
+        | Field::Kv
+        | Field::Yarn
+        | Field::Store
+        | Field::Limits
+        | Field::Experts => element::<HtmlSelectElement>(id).value(),
         _ => element::<HtmlInputElement>(id).value(),
     }
 }
@@ -111,7 +116,14 @@ fn set_value(field: Field, text: &str) {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
-        Field::Format | Field::Effort | Field::Attention | Field::Kv | Field::Yarn | Field::Store | Field::Limits => {
+        Field::Format
+        | Field::Effort
+        | Field::Attention
+        | Field::Kv
+        | Field::Yarn
+        | Field::Store
+        | Field::Limits
+        | Field::Experts => {
             let select: HtmlSelectElement = element(id);
             let before = select.value();
             // The one alias that is not an option of its own.

@@ -1,0 +1,64 @@
+//! The body of an answer, piece by piece.
+
+use js_sys::{ArrayBuffer, Function, IteratorNext, Promise, Reflect, Uint8Array};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultReader};
+
+use super::browser_error;
+use crate::SourceError;
+
+/// Room for one piece. Browsers hand over about as much at once.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// Reads a body.
+pub enum Body {
+    /// Into the same memory again and again: a gigabyte takes as long as one that is thrown away, where fresh memory for every
+    /// piece takes a third longer (Chromium 156).
+    Reusing { reader: ReadableStreamByobReader, room: ArrayBuffer },
+    /// Where the browser has no byte streams: each piece comes in memory of its own.
+    Fresh { reader: ReadableStreamDefaultReader },
+}
+
+impl Body {
+    /// The body of `stream`, of which `expected_bytes` are wanted.
+    pub fn new(stream: &ReadableStream, expected_bytes: u64) -> Self {
+        match byob_reader(stream) {
+            Ok(reader) => {
+                let room = ArrayBuffer::new(expected_bytes.clamp(1, PIECE_BYTES) as u32);
+                Self::Reusing { reader, room }
+            }
+            Err(_) => Self::Fresh { reader: stream.get_reader().unchecked_into() },
+        }
+    }
+
+    /// Asks for the next piece. What the promise resolves to is for [`Body::piece`]; there is no other read until then.
+    pub fn read(&self) -> Promise {
+        match self {
+            Self::Reusing { reader, room } => reader.read_with_array_buffer_view(&Uint8Array::new(room)),
+            Self::Fresh { reader } => reader.read(),
+        }
+    }
+
+    /// What a read resolved to; `None` at the end of the body. It is overwritten by the next read.
+    pub fn piece(&mut self, read: JsValue) -> Result<Option<Uint8Array>, SourceError> {
+        // Of the same shape as an iterator's result.
+        let read: IteratorNext = read.unchecked_into();
+        if read.done() {
+            return Ok(None);
+        }
+        let piece: Uint8Array = read.value().dyn_into().map_err(browser_error("reading a piece of a body"))?;
+        if let Self::Reusing { room, .. } = self {
+            // A read takes the memory away, and brings it back under another name.
+            *room = piece.buffer();
+        }
+        Ok(Some(piece))
+    }
+}
+
+/// Fails where the stream is not one of bytes. By name: the typed binding takes an exception for impossible.
+fn byob_reader(stream: &ReadableStream) -> Result<ReadableStreamByobReader, JsValue> {
+    let options = js_sys::Object::new();
+    Reflect::set(&options, &JsValue::from_str("mode"), &JsValue::from_str("byob"))?;
+    let get_reader: Function = Reflect::get(stream, &JsValue::from_str("getReader"))?.dyn_into()?;
+    get_reader.call1(stream, &options)?.dyn_into()
+}
