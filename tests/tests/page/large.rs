@@ -11,6 +11,10 @@ use serde_json::json;
 use crate::event_log;
 use crate::session::{PATIENCE, Session, follow};
 
+/// A load is at least this fast, as a share of a bare fetch that throws the bytes away.
+const LEAST_SHARE_OF_FETCH: f64 = 0.7;
+/// A load of what is kept is at least so much faster than the same over loopback HTTP.
+const LEAST_GAIN_OF_KEEPING: f64 = 2.0;
 /// The engine's wasm heap may grow to this while it loads a file of 1 GB.
 const MOST_HEAP_BYTES: u64 = 256 << 20;
 
@@ -81,7 +85,7 @@ async fn a_gigabyte_passes_through_a_small_heap() {
         _ => None,
     });
 
-    let mut took = Vec::new();
+    let (mut took, mut adapters) = (Vec::new(), Vec::new());
     for query in ["store=no", "", ""] {
         // An answer of a model of this width would take a software adapter minutes.
         let page = session.open(&format!("{query}&experts=ahead&prompt=")).await;
@@ -91,6 +95,10 @@ async fn a_gigabyte_passes_through_a_small_heap() {
         let heap = largest_heap(&events);
         assert!(heap <= MOST_HEAP_BYTES, "the wasm heap grew to {heap} bytes");
         took.push((weights_ms(&events), heap));
+        adapters.extend(event_log::all(&events, |event| match event {
+            Event::Adapter(adapter) => Some(adapter.clone()),
+            _ => None,
+        }));
         let long_tasks = session.browser.text("#long-tasks-busy").await.expect("long tasks are shown");
         println!("tasks over 50 ms on the page's own thread while it loaded: {long_tasks}");
     }
@@ -98,4 +106,12 @@ async fn a_gigabyte_passes_through_a_small_heap() {
     println!(
         "{file_bytes} bytes: bare fetch {bare_ms:.0} ms; kept without a GPU {downloads:.0?} ms; weights and heap without keeping, kept, from what is kept: {took:?}"
     );
+    let [(plain_ms, _), (keeping_ms, _), (kept_ms, _)] = took[..] else { panic!("three loads: {took:?}") };
+    let (share, gain) = (bare_ms / plain_ms, keeping_ms / kept_ms);
+    println!("{share:.2} of the rate of a bare fetch; what is kept comes {gain:.1} times as fast");
+    // A software adapter puts every byte where it belongs on the same cores that fetch it.
+    if adapters.iter().all(|adapter| !adapter.software) {
+        assert!(share >= LEAST_SHARE_OF_FETCH, "{share:.2} of the rate of a bare fetch");
+        assert!(gain >= LEAST_GAIN_OF_KEEPING, "what is kept comes only {gain:.1} times as fast");
+    }
 }

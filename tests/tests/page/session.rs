@@ -101,9 +101,15 @@ impl Session {
     }
 }
 
-/// How the browsers of these tests are started.
+/// How the browsers of these tests are started: with the software adapter, which is the same everywhere, or with this machine's
+/// own GPU if `GPTOSS_PAGE_GPU=any`.
 pub fn launch_options() -> LaunchOptions {
-    LaunchOptions { gpu: Gpu::Software, ..LaunchOptions::default() }
+    let gpu = match std::env::var("GPTOSS_PAGE_GPU").as_deref() {
+        Err(std::env::VarError::NotPresent) => Gpu::Software,
+        Ok("any") => Gpu::Any,
+        other => panic!("GPTOSS_PAGE_GPU is {other:?}, expected any, or nothing at all"),
+    };
+    LaunchOptions { gpu, ..LaunchOptions::default() }
 }
 
 /// Follows the page to one of `states`.
