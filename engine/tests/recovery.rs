@@ -10,7 +10,7 @@ use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, St
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{
-    Event, ExpertLoading, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
+    Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
 };
 use support::memory;
 
@@ -228,6 +228,8 @@ everywhere!(loading, every_stage_of_loading_survives_a_loss(&[Stage::GpuMemory, 
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
+    use gptoss_telemetry::ExpertLoading;
+
     use super::*;
 
     const SEEDED: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.9, min_p: 0.0, seed: 11 };
