@@ -82,7 +82,9 @@ impl Engine<Session> {
     /// # Errors
     /// As [`crate::Model::fill`]. Answers can be asked for whatever came of it.
     pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
-        self.model.fill(host).await
+        let filled = self.model.fill(host).await;
+        host.emit(Event::Work(self.model.work_counters()));
+        filled
     }
 }
 

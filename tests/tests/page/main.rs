@@ -118,7 +118,7 @@ async fn ask_follows_what_is_typed() {
 async fn counters_say_that_nothing_was_wasted() {
     let session = Session::start().await;
     let case = case("capitals");
-    let page = session.open(&case.query()).await;
+    let page = session.open(&format!("experts=ahead&{}", case.query())).await;
     assert_answer(&load_and_answer(&page).await, &case);
     let events = event_log::export(&session.browser).await;
 

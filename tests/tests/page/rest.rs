@@ -88,7 +88,7 @@ async fn a_host_that_goes_away_meanwhile_is_no_trouble_before_it_is_needed() {
     follow(&page, &[PageState::Ready]).await;
     status(&session, |status| status.contains(MEANWHILE)).await;
     host.take_down();
-    status(&session, |status| status.contains("could not be read ahead")).await;
+    status(&session, |status| status.contains("come when a question needs them: no response")).await;
     session.screenshot("rest-failed").await;
     assert_eq!(page.snapshot().await.expect("snapshot").state, PageState::Ready);
     host.bring_up();

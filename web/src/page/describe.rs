@@ -208,7 +208,7 @@ fn generating_sentence(state: &State) -> String {
 /// What is said, and what becomes of experts that nobody waits for.
 fn with_rest(state: &State, said: &str) -> String {
     if let Some(problem) = &state.rest_problem {
-        return format!("{said} The rest of the experts could not be read ahead: {}", problem.message);
+        return format!("{said} The other experts come when a question needs them: {}.", problem.message);
     }
     match state.rest.filter(|_| state.reads_the_rest()) {
         Some(rest) => {
@@ -494,7 +494,7 @@ mod tests {
         assert_eq!(event(&mut state, rest(0)), ready);
         assert!(!state.reads_the_rest());
         let failure = Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into() };
-        let failed = format!("{ready} The rest of the experts could not be read ahead: no host");
+        let failed = format!("{ready} The other experts come when a question needs them: no host.");
         assert_eq!(event(&mut state, Event::RestFailed(failure)), failed);
         state.answer_requested();
         assert_eq!((state.rest, state.rest_problem), (None, None));

@@ -110,8 +110,12 @@ impl Worker {
                 Work::Answer(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
+            let went_well = done.is_ok();
             worker.settle(done).await;
-            worker.fill().await;
+            // Somebody who pressed STOP wants quiet; a host that failed is not asked at once for what nobody needs.
+            if went_well {
+                worker.fill().await;
+            }
         });
     }
 
