@@ -118,6 +118,12 @@ impl Field {
         }
     }
 
+    /// One of a few: its element is a list.
+    pub fn is_list(self) -> bool {
+        use Field::{Attention, Effort, Experts, Format, Kv, Limits, Store, Yarn};
+        matches!(self, Format | Effort | Attention | Kv | Yarn | Store | Limits | Experts)
+    }
+
     /// What the user sees beside the input.
     pub fn label(self) -> &'static str {
         match self {

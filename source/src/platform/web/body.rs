@@ -43,15 +43,15 @@ impl Body {
     pub fn piece(&mut self, read: JsValue) -> Result<Option<Uint8Array>, SourceError> {
         // Of the same shape as an iterator's result.
         let read: IteratorNext = read.unchecked_into();
+        let piece: Result<Uint8Array, JsValue> = read.value().dyn_into();
+        if let (Self::Reusing { room, .. }, Ok(piece)) = (self, &piece) {
+            // A read takes the memory away, and brings it back under another name; also at the end, with nothing in it.
+            *room = piece.buffer();
+        }
         if read.done() {
             return Ok(None);
         }
-        let piece: Uint8Array = read.value().dyn_into().map_err(browser_error("reading a piece of a body"))?;
-        if let Self::Reusing { room, .. } = self {
-            // A read takes the memory away, and brings it back under another name.
-            *room = piece.buffer();
-        }
-        Ok(Some(piece))
+        piece.map(Some).map_err(browser_error("reading a piece of a body"))
     }
 }
 

@@ -100,14 +100,7 @@ fn value(field: Field) -> String {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
-        Field::Format
-        | Field::Effort
-        | Field::Attention
-        | Field::Kv
-        | Field::Yarn
-        | Field::Store
-        | Field::Limits
-        | Field::Experts => element::<HtmlSelectElement>(id).value(),
+        _ if field.is_list() => element::<HtmlSelectElement>(id).value(),
         _ => element::<HtmlInputElement>(id).value(),
     }
 }
@@ -116,14 +109,7 @@ fn set_value(field: Field, text: &str) {
     let id = field.element_id();
     match field {
         Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
-        Field::Format
-        | Field::Effort
-        | Field::Attention
-        | Field::Kv
-        | Field::Yarn
-        | Field::Store
-        | Field::Limits
-        | Field::Experts => {
+        _ if field.is_list() => {
             let select: HtmlSelectElement = element(id);
             let before = select.value();
             // The one alias that is not an option of its own.
