@@ -8,7 +8,7 @@ use gptoss_kernels::sample::{CANDIDATES_BYTES, Candidate};
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
 use gptoss_source::Source;
-use gptoss_telemetry::{CacheCounters, WorkCounters};
+use gptoss_telemetry::{CacheCounters, Event, Missing, WorkCounters};
 
 use crate::backend::{Backend, Prediction, ring_holds};
 use crate::config::ModelConfig;
@@ -166,9 +166,33 @@ impl Model {
         let resident: Vec<u32> = (0..self.config.experts)
             .filter(|&expert| stamps[expert as usize] == step.stamp && self.residency.is_resident(layer, expert))
             .collect();
+        // A token of an answer is soon there, a prompt's first batch may wait for most of the model.
+        let tells = step.tokens > 1;
+        if tells {
+            let experts = missing.len() as u32;
+            let bytes = u64::from(experts) * self.expert_file_bytes(layer);
+            host.emit(Event::Missing(Missing { layer: layer as u32, layers: self.plan.layers, experts, bytes }));
+        }
+        let resume = self.read_missing(step, layer, missing, &resident, stamps, host).await?;
+        if tells {
+            host.emit(Event::Experts(self.residency.counters()));
+        }
+        Ok(resume)
+    }
+
+    /// Reads what is missing, in turns where it has to be.
+    async fn read_missing(
+        &mut self,
+        step: &Step,
+        layer: usize,
+        missing: &[u32],
+        resident: &[u32],
+        stamps: &[u32],
+        host: &dyn Host,
+    ) -> Result<Resume, EngineError> {
         let slots = self.residency.slots_per_layer();
         if resident.len() + missing.len() <= slots {
-            self.load_experts(layer, missing, &resident, stamps, host).await?;
+            self.load_experts(layer, missing, resident, stamps, host).await?;
             return Ok(Resume::Experts(layer));
         }
         // Those that are here go first, before their slots are needed.
@@ -181,6 +205,11 @@ impl Model {
             }
         }
         Ok(Resume::Experts(layer))
+    }
+
+    /// Bytes in the file of one expert.
+    pub(crate) fn expert_file_bytes(&self, layer: usize) -> u64 {
+        self.inventory.layers[layer].expert_file_bytes() / u64::from(self.config.experts)
     }
 
     /// Computes the pairs of a halted layer whose experts are resident.

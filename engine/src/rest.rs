@@ -50,11 +50,7 @@ impl Model {
 
     /// Of the file, for every slot that is free.
     fn missing_bytes(&self) -> u64 {
-        let experts = u64::from(self.config.experts);
-        let of_layer = |layer| {
-            let slots = self.residency.free_slots(layer) as u64;
-            slots * (self.inventory.layers[layer].expert_file_bytes() / experts)
-        };
+        let of_layer = |layer| self.residency.free_slots(layer) as u64 * self.expert_file_bytes(layer);
         (0..self.layers()).map(of_layer).sum()
     }
 }

@@ -11,7 +11,7 @@ use std::task::Poll;
 
 use gptoss_engine::{Backend, Engine, EngineError, Host, Quiet, Session};
 use gptoss_kernels::{GpuOptions, Status};
-use gptoss_telemetry::{Effort, Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Rest, Sampling};
+use gptoss_telemetry::{Effort, Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Rest, Sampling};
 use support::{FaultySource, Reads, Recorder, memory};
 
 #[cfg(target_arch = "wasm32")]
@@ -50,6 +50,11 @@ async fn load(options: &LoadOptions, host: &dyn Host) -> Engine<Session> {
 fn rests(host: &Recorder) -> Vec<Rest> {
     let events = host.events.borrow();
     events.iter().filter_map(|event| if let Event::Rest(rest) = event { Some(*rest) } else { None }).collect()
+}
+
+fn missing(host: &Recorder) -> Vec<Missing> {
+    let events = host.events.borrow();
+    events.iter().filter_map(|event| if let Event::Missing(missing) = event { Some(*missing) } else { None }).collect()
 }
 
 /// Loads without experts, answers with those that it needs, reads the rest, and answers with all.
@@ -171,14 +176,33 @@ async fn a_failing_source_leaves_the_model_as_it_was() {
     let host = Impatient(source.clone(), RefCell::default());
     let error = engine.fill(&host).await.expect_err("interrupted");
     assert!(matches!(error, EngineError::Cancelled) && source.hangs.get(), "{error}");
-    assert_eq!((engine.model.cache_counters(), host.1.borrow().len()), (before, 0));
+    assert_eq!(engine.model.cache_counters(), before);
+    assert!(!host.1.borrow().iter().any(|event| matches!(event, Event::Rest(_))), "nothing came");
     assert_eq!(engine.answer(&one_token(), &Quiet).await.expect("an answer").tokens, right, "without any read");
     source.reads.set(Reads::Good);
     engine.fill(&Quiet).await.expect("the rest comes");
     assert!(!engine.model.has_rest());
 }
 
+/// What may take minutes is told layer by layer; what comes at once, between two tokens, is not.
+async fn a_prompt_says_what_it_waits_for() {
+    let mut engine = load(&options(ExpertLoading::AsNeeded), &Quiet).await;
+    let host = Recorder::default();
+    engine.answer(&Prompt { max_new_tokens: 1, ..several_tokens() }, &host).await.expect("an answer");
+    let cache = engine.model.cache_counters();
+    let missing = missing(&host);
+    assert!(missing.iter().map(|missing| (missing.layer, missing.layers)).eq((0..LAYERS).map(|layer| (layer, LAYERS))));
+    assert_eq!(missing.iter().map(|missing| missing.experts).sum::<u32>(), cache.resident);
+    assert_eq!(missing.iter().map(|missing| missing.bytes).sum::<u64>(), cache.loaded_bytes);
+
+    let mut engine = load(&options(ExpertLoading::AsNeeded), &Quiet).await;
+    let host = Recorder::default();
+    engine.answer(&one_token(), &host).await.expect("an answer");
+    assert_eq!(self::missing(&host), []);
+}
+
 everywhere!(after, the_rest_comes_after_the_answer());
+everywhere!(told, a_prompt_says_what_it_waits_for());
 everywhere!(slots, free_slots_are_filled_and_no_more());
 everywhere!(interrupted, reading_the_rest_can_be_interrupted());
 everywhere!(failing, a_failing_source_leaves_the_model_as_it_was());

@@ -142,6 +142,8 @@ pub enum Event {
         capacity_tokens: u32,
         bytes: u64,
     },
+    /// A batch of the prompt waits for experts: they are being read.
+    Missing(Missing),
     Experts(CacheCounters),
     Work(WorkCounters),
     /// The answer is complete.
@@ -226,6 +228,17 @@ pub enum TroubleKind {
     Refused,
     /// There is no network.
     Offline,
+}
+
+/// Experts of one layer that the tokens of a batch need, and that are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// From 0 on.
+    pub layer: u32,
+    pub layers: u32,
+    pub experts: u32,
+    /// Of the file.
+    pub bytes: u64,
 }
 
 /// Experts that are read when there is nothing else to do.

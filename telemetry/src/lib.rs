@@ -14,8 +14,8 @@ pub use command::{
     StorageAction,
 };
 pub use event::{
-    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo, NextAttempt,
-    Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
+    NextAttempt, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use stage::{Stage, StageStatus};

@@ -1,8 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_telemetry::{
-    Channel, Event, FinishReason, KeptState, NextAttempt, Rest, Stage, StageStatus, StorageReport, TokenInfo, Trouble,
-    TroubleKind,
+    Channel, Event, FinishReason, KeptState, Missing, NextAttempt, Rest, Stage, StageStatus, StorageReport, TokenInfo,
+    Trouble, TroubleKind,
 };
 
 use super::format;
@@ -194,15 +194,28 @@ fn loading_sentence(state: &State) -> String {
 
 fn generating_sentence(state: &State) -> String {
     let answer = &state.answer;
-    match (&answer.prefill, answer.generated) {
-        (_, generated) if generated > 0 => format!("Answering: {}.", format::plural(u64::from(generated), "token")),
-        (Some(prefill), _) => format!(
+    let said = match (&answer.prefill, answer.missing, answer.generated) {
+        (.., generated) if generated > 0 => {
+            return format!("Answering: {}.", format::plural(u64::from(generated), "token"));
+        }
+        (Some(prefill), ..) => format!(
             "Reading the prompt: {} of {} tokens.",
             format::count(u64::from(prefill.done_tokens)),
             format::count(u64::from(prefill.total_tokens))
         ),
-        _ => "Preparing the prompt.".to_owned(),
+        (None, Some(_), _) => "Reading the prompt.".to_owned(),
+        (None, None, _) => "Preparing the prompt.".to_owned(),
+    };
+    match answer.missing {
+        Some(missing) => format!("{said} {}.", missing_words(&missing)),
+        None => said,
     }
+}
+
+fn missing_words(missing: &Missing) -> String {
+    let Missing { layer, layers, experts, bytes } = missing;
+    let experts = format::plural(u64::from(*experts), "expert");
+    format!("Layer {} of {layers} waits for {experts}, {}", layer + 1, format::bytes(*bytes))
 }
 
 /// What is said, and what becomes of experts that nobody waits for.
@@ -310,6 +323,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Kv { used_tokens, capacity_tokens, bytes: size } => {
             ("kv", format!("{used_tokens} of {capacity_tokens} tokens · {}", bytes(*size)))
         }
+        Event::Missing(missing) => ("experts", missing_words(missing)),
         Event::Experts(counters) => (
             "experts",
             format!("{} hits · {} misses · {} evictions", counters.hits, counters.misses, counters.evictions),
@@ -469,8 +483,13 @@ mod tests {
         assert_eq!(event(&mut state, Event::Stopped { model_loaded: false }), "Stopped. No model is loaded.");
         state.answer_requested();
         assert_eq!(sentence(&state), "Preparing the prompt.");
+        let missing = Event::Missing(Missing { layer: 4, layers: 24, experts: 26, bytes: 343_000_000 });
+        let waits = "Reading the prompt. Layer 5 of 24 waits for 26 experts, 343 MB.";
+        assert_eq!(event(&mut state, missing.clone()), waits);
         let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, elapsed_ms: 3.0 };
         assert_eq!(event(&mut state, prefill), "Reading the prompt: 64 of 80 tokens.");
+        let waits = "Reading the prompt: 64 of 80 tokens. Layer 5 of 24 waits for 26 experts, 343 MB.";
+        assert_eq!(event(&mut state, missing), waits);
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use gptoss_telemetry::{
-    AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
-    Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing,
+    ModelInfo, Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
 use super::kept::Kept;
@@ -131,6 +131,8 @@ pub struct Answer {
     pub chosen_id: Option<u32>,
     /// Entropy of every token, in nats.
     pub entropies: Vec<f32>,
+    /// What the prompt waits for.
+    pub missing: Option<Missing>,
     pub decode_tokens_per_second: Option<f64>,
     /// On the worker's clock, from the question to the first token; replaced by the engine's own number at the end.
     pub time_to_first_token_ms: Option<f64>,
@@ -410,8 +412,10 @@ impl State {
             Event::PromptEncoded { tokens, .. } => self.answer.prompt_tokens = Some(*tokens),
             Event::Prefill { done_tokens, total_tokens, elapsed_ms } => {
                 let (done_tokens, total_tokens, elapsed_ms) = (*done_tokens, *total_tokens, *elapsed_ms);
+                self.answer.missing = None;
                 self.answer.prefill = Some(Prefill { done_tokens, total_tokens, elapsed_ms });
             }
+            Event::Missing(missing) => self.answer.missing = Some(*missing),
             Event::Token(token) => self.apply_token(token, at_ms),
             Event::Kv { used_tokens, capacity_tokens, bytes } => {
                 self.kv = Some(KvUse { used_tokens: *used_tokens, capacity_tokens: *capacity_tokens, bytes: *bytes });
