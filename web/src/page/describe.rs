@@ -144,6 +144,21 @@ pub fn disk_sentence(state: &State) -> Option<String> {
     }
 }
 
+/// How long the load will take still, or what is read in between and how long that will take; `None` while nobody knows.
+pub fn left_to_load(state: &State) -> Option<String> {
+    let time = |seconds: f64| format::milliseconds(Some(seconds * 1000.0));
+    if let Some(seconds) = state.seconds_to_load() {
+        return Some(time(seconds));
+    }
+    if !state.model_loaded {
+        return None;
+    }
+    let Some(rest) = state.rest.filter(|_| state.reads_the_rest()) else { return Some("nothing".to_owned()) };
+    let left = format::bytes(rest.missing_bytes);
+    let rate = rest.bytes_per_second.filter(|rate| *rate > 0.0);
+    Some(rate.map_or(left.clone(), |rate| format!("{left} · {}", time(rest.missing_bytes as f64 / rate))))
+}
+
 /// What is going on while a lost GPU is replaced.
 fn recovering_sentence(recovery: &Recovery) -> String {
     match recovery.waiting {
@@ -509,9 +524,11 @@ mod tests {
         let reading = format!("{ready} Experts that were not needed so far are read meanwhile: 8.90 GB left.");
         assert_eq!(event(&mut state, rest(8_900_000_000)), reading);
         assert!(state.reads_the_rest());
+        assert_eq!(left_to_load(&state).as_deref(), Some("8.90 GB · 2 min 58 s"));
         assert_eq!(event(&mut state, Event::RestPaused), ready);
         assert_eq!(event(&mut state, rest(0)), ready);
         assert!(!state.reads_the_rest());
+        assert_eq!(left_to_load(&state).as_deref(), Some("nothing"));
         let failure = Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into() };
         let failed = format!("{ready} The other experts come when a question needs them: no host.");
         assert_eq!(event(&mut state, Event::RestFailed(failure)), failed);

@@ -11,7 +11,7 @@ use super::long_tasks::LongTasks;
 use super::storage::StorageView;
 use super::stream::StreamView;
 use crate::page::cards::{device_facts, model_facts};
-use crate::page::describe::{disk_sentence, page_title, question, sentence, stage_name, status_word};
+use crate::page::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
 use crate::page::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
 use crate::page::state::{Phase, StageState, State, all_stages};
 
@@ -262,11 +262,7 @@ impl View {
         planned("plan-first-token", plan.map(|plan| bytes(plan.first_token_bytes)));
         planned("plan-all", plan.map(|plan| bytes(plan.all_bytes)));
         planned("plan-disk", disk_sentence(state));
-        let left = match state.seconds_to_load() {
-            Some(seconds) => Some(milliseconds(Some(seconds * 1000.0))),
-            None => state.model_loaded.then(|| "nothing".to_owned()),
-        };
-        self.measured("plan-seconds", left);
+        self.measured("plan-seconds", left_to_load(state));
         self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
         self.measured("memory-wasm-heap", state.wasm_heap_bytes.map(bytes));
         let parts =
