@@ -14,7 +14,7 @@ use gptoss_engine::{Host, Model, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::MemorySource;
 use gptoss_telemetry::{Event, LoadOptions};
-#[allow(unused_imports)]
+#[allow(unused_imports)] // as above
 pub use logits::*;
 
 /// Runs an async test to its end.

@@ -71,6 +71,13 @@ async fn questions_and_stop_come_before_the_rest() {
     page.stop().await.expect("STOP can be pressed");
     status(&session, |status| !status.contains(MEANWHILE)).await;
     assert_eq!(page.snapshot().await.expect("snapshot").state, PageState::Ready);
+    let events = event_log::export(&session.browser).await;
+    let left = event_log::all(&events, |event| match event {
+        Event::Rest(rest) => Some(Some(rest.missing_bytes)),
+        Event::RestPaused => Some(None),
+        _ => None,
+    });
+    assert!(matches!(left[..], [.., Some(1..), None]), "STOP ended it before all was there: {left:?}");
     let sent = host.sent_bytes();
     tokio::time::sleep(2 * SLOW.delay).await;
     assert_eq!(host.sent_bytes(), sent, "nothing is fetched any more");

@@ -242,6 +242,11 @@ impl State {
         !self.phase.busy() && self.rest.is_some_and(|rest| rest.missing_bytes > 0)
     }
 
+    /// There is something that STOP would end.
+    pub fn can_stop(&self) -> bool {
+        (self.phase.busy() && !self.stopping()) || self.reads_the_rest()
+    }
+
     /// STOP was pressed and has not taken effect yet.
     pub fn stopping(&self) -> bool {
         // A wish that came too late is over with what it was about.

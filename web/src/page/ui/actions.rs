@@ -121,7 +121,7 @@ impl App {
     }
 
     pub(super) fn stop(self: &Rc<Self>) {
-        if self.state.borrow().phase.busy() && !self.state.borrow().stopping() {
+        if self.state.borrow().can_stop() {
             self.change(|state| state.stop_requested());
             WorkerLink::send(self, &Command::Stop, &[]);
         }

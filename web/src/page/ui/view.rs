@@ -161,7 +161,7 @@ impl View {
         attribute("data-loaded", state.model_loaded);
         let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
         enable("ask", state.model_loaded && !busy && !prompt_is_empty);
-        enable("stop", (busy && !state.stopping()) || state.reads_the_rest());
+        enable("stop", state.can_stop());
         enable("copy-answer", !state.answer.final_text.is_empty());
         enable("pick", !busy);
         enable("download", !busy);
