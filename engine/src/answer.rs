@@ -202,6 +202,7 @@ impl<B: Backend> Engine<B> {
             if tokens.len() as u32 >= limits.max_new_tokens {
                 break FinishReason::MaxTokens;
             }
+            check_cancelled(host)?;
             let token = self.draw(sampler, &prediction, host).await?;
             let text = speech.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
             tokens.push(token);

@@ -8,8 +8,9 @@ use gptoss_telemetry::{AdapterInfo, Event, Stage};
 use web_time::Instant;
 
 use crate::error::{EngineError, StageError};
-use crate::host::{Host, check_cancelled, in_stage};
+use crate::host::{Host, in_stage};
 use crate::platform::ADAPTER_PATIENCE;
+use crate::waiting::{AwaitPoint, until_stopped};
 
 /// How soon it is looked again for an adapter at first, and how soon a wish to stop takes effect.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
@@ -19,7 +20,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(5);
 /// Opens a device, reporting what was granted.
 pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
     in_stage(host, Stage::GpuDevice, async {
-        let gpu = Gpu::open(options).await?;
+        let gpu = until_stopped(host, AwaitPoint::Device, Gpu::open(options)).await??;
         host.emit(Event::Adapter(adapter_info(&gpu)));
         Ok(Rc::new(gpu))
     })
@@ -31,7 +32,7 @@ pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<
     in_stage(host, Stage::GpuDevice, async {
         let begin = Instant::now();
         loop {
-            let last = match Gpu::open(options).await {
+            let last = match until_stopped(host, AwaitPoint::Device, Gpu::open(options)).await? {
                 Ok(gpu) => {
                     host.emit(Event::Adapter(adapter_info(&gpu)));
                     return Ok(Rc::new(gpu));
@@ -52,8 +53,8 @@ pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<
             let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE - waited);
             let resume = Instant::now() + pause;
             while Instant::now() < resume {
-                gptoss_kernels::pause(SHORT_PAUSE.min(resume - Instant::now())).await;
-                check_cancelled(host)?;
+                let pause = gptoss_kernels::pause(SHORT_PAUSE.min(resume - Instant::now()));
+                until_stopped(host, AwaitPoint::NextAdapter, pause).await?;
             }
         }
     })

@@ -7,12 +7,13 @@ use gptoss_telemetry::{Event, MemoryPlan, Stage, StageStatus};
 use web_time::Instant;
 
 use crate::error::{EngineError, StageError};
+use crate::waiting::AwaitPoint;
 
 /// The engine's window on the world: where events go, and whether the user wants it to stop.
 pub trait Host {
     fn emit(&self, event: Event);
 
-    /// Asked between submissions and reads; `true` makes the engine return [`EngineError::Cancelled`].
+    /// Asked before and during everything that takes long; `true` makes the engine return [`EngineError::Cancelled`].
     fn cancelled(&self) -> bool;
 
     /// Ends once `cancelled` is true: a read may wait long for a host that does not answer. The default never ends, for hosts
@@ -21,9 +22,11 @@ pub trait Host {
         Box::pin(std::future::pending())
     }
 
+    /// Something is about to be waited for.
+    fn awaiting(&self, _at: AwaitPoint) {}
+
     /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
-    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. Has to end when `cancelled`
-    /// becomes true, too. The default does not ask.
+    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
     fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(std::future::ready(()))
     }

@@ -34,6 +34,7 @@ mod session;
 mod speech;
 mod stop;
 mod upload;
+mod waiting;
 mod weights;
 
 pub use answer::{Answer, AnswerLimits, Engine};
@@ -54,3 +55,4 @@ pub use plan::{
 pub use sampling::{Draw, Sampler};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;
+pub use waiting::AwaitPoint;

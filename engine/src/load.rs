@@ -22,6 +22,7 @@ use crate::plan::{MemoryPlan, PlanOptions};
 use crate::program::{Kernels, LayerCache, Parts, Program, Scratch};
 use crate::residency::Residency;
 use crate::upload::{self, Progress};
+use crate::waiting::{AwaitPoint, until_stopped};
 use crate::weights::Weights;
 
 /// First read of a header, in bytes. Each read after it brings four times as much as is there: five reads for the 13 MB of
@@ -60,10 +61,9 @@ async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, 
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
     loop {
-        check_cancelled(host)?;
         // Only what is not here yet.
         let have = bytes.len() as u64;
-        let more = source.read(have, wanted - have).await?;
+        let more = until_stopped(host, AwaitPoint::Header, source.read(have, wanted - have)).await??;
         bytes.extend(more.to_vec(0..more.len()));
         match parse(&bytes, file_bytes).map_err(named)? {
             HeaderProgress::Ready(gguf) => return Ok(*gguf),
@@ -173,11 +173,15 @@ impl Preflight {
 
     /// Waits until whoever is asked agrees.
     pub(crate) async fn approved(&self, host: &dyn Host) -> Result<(), StageError> {
-        if self.asks {
-            host.approve(Ahead { plan: &self.plan.totals, bytes_per_second: self.bytes_per_second }).await;
-        }
-        check_cancelled(host).map_err(|error| StageError { stage: Stage::MemoryPlan, error })
+        let ahead = Ahead { plan: &self.plan.totals, bytes_per_second: self.bytes_per_second };
+        let approved = if self.asks { approval(host, ahead).await } else { check_cancelled(host) };
+        approved.map_err(|error| StageError { stage: Stage::MemoryPlan, error })
     }
+}
+
+async fn approval(host: &dyn Host, ahead: Ahead<'_>) -> Result<(), EngineError> {
+    until_stopped(host, AwaitPoint::Approval, host.approve(ahead)).await?;
+    check_cancelled(host)
 }
 
 /// Reads the header and works out the plan.
@@ -224,7 +228,7 @@ pub async fn load(
         preflight;
     let kernels = in_stage(host, Stage::Kernels, async {
         let kernels = Kernels::new(&gpu, &inventory, plan.cache);
-        gpu.finished().await?;
+        until_stopped(host, AwaitPoint::Kernels, gpu.finished()).await??;
         Ok(kernels)
     })
     .await?;
@@ -253,7 +257,7 @@ pub async fn load(
         let spans = pieces::spans(all, plan.piece_bytes);
         let keep = |offset_bytes, bytes| rows.push((offset_bytes, bytes));
         let streamed = upload::stream(&gpu, &repack, source.as_ref(), spans, Some(progress), host, keep).await?;
-        gpu.finished().await?;
+        until_stopped(host, AwaitPoint::LastUploads, gpu.finished()).await??;
         Ok(streamed)
     })
     .await?;
@@ -289,7 +293,11 @@ async fn self_check(
     let begin = Instant::now();
     let key = self_check::key(gpu);
     let remembered = host.remembered(&key);
-    let report = if remembered { None } else { Some(kernels.self_check(gpu, config, plan).await?) };
+    let report = if remembered {
+        None
+    } else {
+        Some(until_stopped(host, AwaitPoint::SelfCheck, kernels.self_check(gpu, config, plan)).await??)
+    };
     if report.is_some() {
         host.remember(&key);
     }
@@ -318,21 +326,18 @@ async fn allocate(
     let wanted = plan.totals.gpu_total_bytes;
     loop {
         let bytes = plan.totals.gpu_total_bytes;
-        let attempt =
-            gpu.probe_memory("the model", bytes, || allocate_all(gpu, kernels, config, inventory, &plan)).await;
-        let out_of_memory = match attempt {
+        let probe = gpu.probe_memory("the model", bytes, || allocate_all(gpu, kernels, config, inventory, &plan));
+        let out_of_memory = match until_stopped(host, AwaitPoint::Memory, probe).await? {
             Ok(allocated) => {
                 let allocated = allocated?;
                 if asks && bytes < wanted {
-                    host.approve(Ahead { plan: &plan.totals, bytes_per_second: None }).await;
-                    check_cancelled(host)?;
+                    approval(host, Ahead { plan: &plan.totals, bytes_per_second: None }).await?;
                 }
                 return Ok((plan, allocated));
             }
             Err(error @ GpuError::OutOfMemory { .. }) => error,
             Err(error) => return Err(error.into()),
         };
-        check_cancelled(host)?;
         if !give_way(&plan, config, &mut options) {
             return Err(out_of_memory.into());
         }

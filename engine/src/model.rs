@@ -21,6 +21,7 @@ use crate::plan::MemoryPlan;
 use crate::program::{LayerCache, Program, Scratch};
 use crate::residency::Residency;
 use crate::upload::{self, Streamed};
+use crate::waiting::{AwaitPoint, until_stopped};
 use crate::weights::Weights;
 
 /// What to learn from a batch.
@@ -82,9 +83,9 @@ impl Model {
         &self.gpu
     }
 
-    async fn read_logits(&mut self, rows: usize) -> Result<Vec<f32>, EngineError> {
+    async fn read_logits(&mut self, rows: usize, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
         let bytes = rows as u64 * u64::from(self.config.vocabulary) * 4;
-        let raw = self.gpu.read(&self.scratch.logits, 0, bytes).await?;
+        let raw = until_stopped(host, AwaitPoint::Logits, self.gpu.read(&self.scratch.logits, 0, bytes)).await??;
         self.state.readbacks.sampling_bytes += bytes;
         Ok(bytemuck::pod_collect_to_vec(&raw))
     }
@@ -98,6 +99,7 @@ impl Model {
         inverse_temperature: f32,
         host: &dyn Host,
     ) -> Result<Option<Prediction>, EngineError> {
+        check_cancelled(host)?;
         self.state.stamp = self.state.stamp.wrapping_add(1);
         let tokens = batch.len() as u32;
         self.state.written = self.state.written.max(self.state.position + tokens);
@@ -122,13 +124,13 @@ impl Model {
         self.gpu.write(&self.scratch.x, 0, bytemuck::cast_slice(&embedded));
         self.gpu.write(&self.scratch.step, 0, bytemuck::bytes_of(&step));
 
-        let mut report = self.submit(&step, Resume::FromStart, wanted).await?;
+        let mut report = self.submit(&step, Resume::FromStart, wanted, host).await?;
         while report.status.halt_layer != Status::RUNNING {
             check_cancelled(host)?;
             let layer = report.status.halt_layer as usize;
             let missing: Vec<u32> = report.status.missed_experts().collect();
             let resume = self.bring_in(&step, layer, &missing, &report.stamps, host).await?;
-            report = self.submit(&step, resume, wanted).await?;
+            report = self.submit(&step, resume, wanted, host).await?;
         }
         self.state.position += tokens;
         self.finish(wanted, &report)
@@ -261,8 +263,15 @@ impl Model {
         }
     }
 
-    /// Records and submits from `resume` on, and reads back the status and what else is wanted.
-    async fn submit(&mut self, step: &Step, resume: Resume, wanted: Wanted) -> Result<Report, EngineError> {
+    /// Records and submits from `resume` on, and reads back the status and what else is wanted. After STOP the GPU ends what it
+    /// was given, and nobody looks at it: the position stays where it was.
+    async fn submit(
+        &mut self,
+        step: &Step,
+        resume: Resume,
+        wanted: Wanted,
+        host: &dyn Host,
+    ) -> Result<Report, EngineError> {
         self.gpu.write(&self.scratch.status, 0, bytemuck::bytes_of(&Status::running()));
         let mut encoder = self.gpu.encoder("forward");
         record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
@@ -282,7 +291,9 @@ impl Model {
             }
         }
         self.gpu.submit(encoder);
-        let raw = self.gpu.read_mapped(&self.readback, at).await?;
+        let layers = self.plan.layers - resume.first_layer() as u32;
+        let read = self.gpu.read_work(&self.readback, at, u64::from(step.tokens) * u64::from(layers + 1));
+        let raw = until_stopped(host, AwaitPoint::Batch, read).await??;
         self.state.readbacks.status_bytes += Status::SIZE_BYTES + stamps_bytes;
         self.state.readbacks.sampling_bytes += candidates_bytes;
 
@@ -386,13 +397,13 @@ impl Backend for Model {
         let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
         for batch in tokens.chunks(self.plan.head_tokens.min(self.plan.batch_tokens) as usize) {
             self.forward(batch, Wanted::AllLogits, 1.0, &Quiet).await?;
-            logits.extend(self.read_logits(batch.len()).await?);
+            logits.extend(self.read_logits(batch.len(), &Quiet).await?);
         }
         Ok(logits)
     }
 
-    async fn last_logits(&mut self, _host: &dyn Host) -> Result<Vec<f32>, EngineError> {
-        self.read_logits(1).await
+    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
+        self.read_logits(1, host).await
     }
 
     fn cache_counters(&self) -> CacheCounters {
@@ -423,6 +434,15 @@ enum Resume {
     Experts(usize),
 }
 
+impl Resume {
+    fn first_layer(self) -> usize {
+        match self {
+            Self::FromStart => 0,
+            Self::Experts(layer) => layer,
+        }
+    }
+}
+
 struct Report {
     status: Status,
     candidates: Vec<Candidate>,
@@ -431,11 +451,8 @@ struct Report {
 }
 
 fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {
-    let (first, skip_attention) = match resume {
-        Resume::FromStart => (0, false),
-        Resume::Experts(layer) => (layer, true),
-    };
-    program.layers[first..]
+    let skip_attention = matches!(resume, Resume::Experts(_));
+    program.layers[resume.first_layer()..]
         .iter()
         .enumerate()
         .flat_map(move |(index, layer)| {

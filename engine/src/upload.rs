@@ -1,7 +1,6 @@
 //! Streaming: source → host buffer → GPU, a few reads ahead, no weight through the wasm heap.
 
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
 use gptoss_kernels::Gpu;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_source::{Bytes, Source};
@@ -12,6 +11,7 @@ use crate::error::EngineError;
 use crate::host::{Host, check_cancelled};
 use crate::pieces::{Piece, Sink, Span};
 use crate::platform;
+use crate::waiting::{AwaitPoint, until_stopped};
 
 /// Reads under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for others.
 const READS_IN_FLIGHT: usize = 4;
@@ -54,12 +54,8 @@ pub async fn stream(
     });
     let mut arriving = futures_util::stream::iter(reads).buffered(READS_IN_FLIGHT);
     loop {
-        let arrived = match select(arriving.next(), host.until_cancelled()).await {
-            Either::Left((Some(arrived), _)) => arrived,
-            Either::Left((None, _)) => break,
-            // Dropping what is under way aborts it.
-            Either::Right(_) => return Err(EngineError::Cancelled),
-        };
+        // After STOP dropping what is under way aborts it.
+        let Some(arrived) = until_stopped(host, AwaitPoint::Weights, arriving.next()).await? else { break };
         check_cancelled(host)?;
         let (span, bytes) = arrived?;
         done.fetched_bytes += bytes.len() as u64;
@@ -93,7 +89,7 @@ pub async fn stream(
         if since_mark >= BYTES_BETWEEN_MARKS {
             since_mark = 0;
             if let Some(earlier) = mark.replace(gpu.finished()) {
-                earlier.await?;
+                until_stopped(host, AwaitPoint::Uploads, earlier).await??;
             }
         }
     }

@@ -5,6 +5,7 @@ mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, StageError};
 use gptoss_kernels::GpuOptions;
@@ -19,9 +20,21 @@ wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
+/// How a device is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    /// The browser tells of it.
+    Told,
+    /// Reads are refused, and nobody says why.
+    Refusing,
+    /// Nothing that it is waited for ends.
+    Silent,
+}
+
 /// Loses the device when an event comes that `when` is true of, so many times.
 struct Saboteur {
     testbed: Rc<Testbed>,
+    how: Loss,
     when: Box<dyn Fn(&Event) -> bool>,
     times: Cell<u32>,
     /// Stop when a rebuild begins, or an adapter is waited for.
@@ -34,6 +47,7 @@ impl Saboteur {
     fn new(testbed: &Rc<Testbed>, times: u32, when: impl Fn(&Event) -> bool + 'static) -> Self {
         Self {
             testbed: Rc::clone(testbed),
+            how: Loss::Told,
             when: Box::new(when),
             times: Cell::new(times),
             impatient: false,
@@ -85,7 +99,14 @@ impl Host for Saboteur {
         let left = self.times.get();
         if left > 0 && (self.when)(&event) {
             self.times.set(left - 1);
-            self.testbed.lose_device();
+            match self.how {
+                Loss::Told => self.testbed.lose_device(),
+                Loss::Refusing => self.testbed.refuse_reads(1),
+                Loss::Silent => self.testbed.hang(true),
+            }
+        }
+        if matches!(event, Event::Recovering { .. }) {
+            self.testbed.hang(false);
         }
         if self.impatient && matches!(event, Event::Recovering { .. } | Event::AwaitingGpu { .. }) {
             self.cancelled.set(true);
@@ -220,6 +241,36 @@ async fn a_load_that_always_loses_its_gpu_is_an_error() {
     assert_eq!(testbed.allocated_bytes(), 0);
 }
 
+/// Longer than any batch or compilation of these tests takes here.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "wasm32") { 15 } else { 5 });
+
+/// Not every browser says that a GPU is gone: reads are refused without a reason, or nothing that was asked for comes.
+async fn a_loss_that_nobody_tells_of_is_survived() {
+    let testbed = Rc::new(Testbed::default());
+    testbed.limit_patience(PATIENCE);
+    let calm = Saboteur::idle(&testbed);
+    let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
+    let right = engine.answer(&prompt(Sampling::default()), &calm).await.expect("an answer");
+    for (how, when, words) in [
+        (Loss::Refusing, token_3 as fn(&Event) -> bool, "reading back was refused"),
+        (Loss::Silent, first_batch, "no answer within"),
+    ] {
+        let host = Saboteur { how, ..Saboteur::new(&testbed, 1, when) };
+        let answer = engine.answer(&prompt(Sampling::default()), &host).await.expect("the answer goes on");
+        assert_eq!(answer.tokens, right.tokens, "{how:?}");
+        let events = host.events.borrow();
+        let reason = |event: &Event| match event {
+            Event::Recovering { reason, .. } => Some(reason.clone()),
+            _ => None,
+        };
+        let reasons: Vec<_> = events.iter().filter_map(reason).collect();
+        assert!(matches!(&reasons[..], [reason] if reason.contains(words)), "{how:?}: {reasons:?}");
+        assert_eq!(testbed.allocated_bytes(), engine.model.plan().totals.gpu_total_bytes, "one model is held");
+    }
+    assert_eq!(testbed.devices_opened(), 3);
+}
+
+everywhere!(untold, a_loss_that_nobody_tells_of_is_survived());
 everywhere!(greedy, greedy_answers_survive(if cfg!(target_arch = "wasm32") { 2 } else { MOMENTS.len() }));
 everywhere!(always_lost_at_load, a_load_that_always_loses_its_gpu_is_an_error());
 

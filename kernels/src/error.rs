@@ -20,8 +20,6 @@ pub enum GpuError {
     DeviceLost { reason: String, detail: String },
     #[error("{0}")]
     Wrong(Box<WrongResult>),
-    #[error("reading back from the GPU failed: {detail}")]
-    ReadBack { detail: String },
 }
 
 /// A kernel that does not compute what it must on this adapter.
@@ -54,7 +52,7 @@ impl GpuError {
             Self::Wrong(_) => {
                 "Nothing was run, since answers could not be trusted. Update the browser and the GPU driver, or use another GPU; please report it with the event log."
             }
-            Self::Validation { .. } | Self::Internal { .. } | Self::ReadBack { .. } => {
+            Self::Validation { .. } | Self::Internal { .. } => {
                 "This is a fault of this program or of the GPU driver; please report it with the event log."
             }
         }

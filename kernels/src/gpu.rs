@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::error::GpuError;
+use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
 use crate::testbed::Testbed;
 
@@ -147,6 +149,7 @@ pub struct Gpu {
     counts: Rc<Counts>,
     fault: Arc<Mutex<Option<GpuError>>>,
     pipelines_hash: Cell<u64>,
+    pace: Pace,
     testbed: Option<Rc<Testbed>>,
 }
 
@@ -156,12 +159,13 @@ impl Gpu {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         descriptor.backends = platform::backends();
         let instance = wgpu::Instance::new(descriptor);
-        let adapter = instance
-            .request_adapter(&wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::HighPerformance,
-                ..Default::default()
-            })
+        let request = instance.request_adapter(&wgpu::RequestAdapterOptions {
+            power_preference: wgpu::PowerPreference::HighPerformance,
+            ..Default::default()
+        });
+        let adapter = opened(options, request)
             .await
+            .ok_or_else(|| GpuError::NoAdapter { detail: unanswered(OPENING) })?
             .map_err(|error| GpuError::NoAdapter { detail: platform::no_adapter(&error) })?;
         if options.testbed.as_ref().is_some_and(|testbed| testbed.hides_adapters()) {
             return Err(GpuError::NoAdapter { detail: "the test hides it".into() });
@@ -173,15 +177,17 @@ impl Gpu {
             wanted.max_buffer_size = offered.max_buffer_size;
             wanted.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
         }
-        let (device, queue) = adapter
-            .request_device(&wgpu::DeviceDescriptor {
-                label: Some("gpt-oss"),
-                required_features: wgpu::Features::empty(),
-                required_limits: wanted,
-                ..Default::default()
-            })
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("gpt-oss"),
+            required_features: wgpu::Features::empty(),
+            required_limits: wanted,
+            ..Default::default()
+        };
+        let no_device = |detail| GpuError::NoDevice { adapter: info.name.clone(), detail };
+        let (device, queue) = opened(options, adapter.request_device(&descriptor))
             .await
-            .map_err(|error| GpuError::NoDevice { adapter: info.name.clone(), detail: error.to_string() })?;
+            .ok_or_else(|| no_device(unanswered(OPENING)))?
+            .map_err(|error| no_device(error.to_string()))?;
 
         let details = platform::adapter_details(&device, &info);
         let fault = Arc::new(Mutex::new(None));
@@ -221,6 +227,7 @@ impl Gpu {
             counts,
             fault,
             pipelines_hash: Cell::new(0),
+            pace: Pace::new(is_software(&info), options.testbed.as_ref().and_then(|testbed| testbed.patience())),
             testbed: options.testbed.clone(),
         })
     }
@@ -404,24 +411,52 @@ impl Gpu {
         add(&self.counts.dispatches, dispatches);
     }
 
-    /// Reads the first `size_bytes` of a buffer made with `MAP_READ`; returns when all work submitted before is done.
+    /// Reads the first `size_bytes` of a buffer made with `MAP_READ`; returns when all work submitted before is done. Dropped
+    /// before that, it leaves the buffer as it was: the work goes on, and nobody hears of it.
+    ///
+    /// # Errors
+    /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser tells of
+    /// every loss.
     pub async fn read_mapped(&self, staging: &GpuBuffer, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
+        self.read_within(self.pace.unmeasured_limit(), staging, size_bytes).await.map(|(bytes, _)| bytes)
+    }
+
+    /// As [`Gpu::read_mapped`], of work whose like took some time before: `units`, of the caller's choice, are what that time
+    /// grows with.
+    pub async fn read_work(&self, staging: &GpuBuffer, size_bytes: u64, units: u64) -> Result<Vec<u8>, GpuError> {
+        let (bytes, elapsed) = self.read_within(self.pace.limit(units), staging, size_bytes).await?;
+        self.pace.took(units, elapsed);
+        Ok(bytes)
+    }
+
+    async fn read_within(
+        &self,
+        limit: Duration,
+        staging: &GpuBuffer,
+        size_bytes: u64,
+    ) -> Result<(Vec<u8>, Duration), GpuError> {
         let (sender, receiver) = futures_channel::oneshot::channel();
         staging.raw.map_async(wgpu::MapMode::Read, 0..size_bytes, move |result| {
             // The receiver is gone only if the caller was cancelled: then nobody waits for this.
             drop(sender.send(result));
         });
-        platform::drive_callbacks(&self.device).map_err(|detail| GpuError::ReadBack { detail })?;
-        let mapped = receiver.await.map_err(|_| GpuError::ReadBack { detail: "the mapping was dropped".into() })?;
+        let _mapping = Mapping(&staging.raw);
+        let (outcome, elapsed) = self.settled(limit, "reading back", receiver).await?;
+        let refusal = match outcome {
+            _ if self.testbed.as_ref().is_some_and(|testbed| testbed.refuses_read()) => {
+                Some("the test does".to_owned())
+            }
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the mapping was dropped".to_owned()),
+        };
+        if let Some(detail) = refusal {
+            return Err(self.refused(detail).await);
+        }
         self.check()?;
-        mapped.map_err(|error| GpuError::ReadBack { detail: error.to_string() })?;
-        let bytes = staging
-            .raw
-            .get_mapped_range(0..size_bytes)
-            .map_err(|error| GpuError::ReadBack { detail: error.to_string() })?
-            .to_vec();
-        staging.raw.unmap();
-        Ok(bytes)
+        let mapped = staging.raw.get_mapped_range(0..size_bytes);
+        let bytes = mapped.map_err(|error| GpuError::Internal { detail: error.to_string() })?.to_vec();
+        Ok((bytes, elapsed))
     }
 
     /// Copies out part of a buffer: for tests and for what a user asked to see, not for the decode path.
@@ -446,9 +481,10 @@ impl Gpu {
             let _ignored = sender.send(());
         });
         async move {
-            platform::drive_callbacks(&self.device).map_err(|detail| GpuError::Internal { detail })?;
-            receiver.await.map_err(|_| GpuError::Internal { detail: "the queue dropped its callback".into() })?;
-            self.check()
+            match self.settled(self.pace.unmeasured_limit(), "submitted work", receiver).await? {
+                (Ok(()), _) => self.check(),
+                (Err(_), _) => Err(self.refused("the queue dropped its callback".to_owned()).await),
+            }
         }
     }
 
@@ -457,8 +493,9 @@ impl Gpu {
         let validation = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let allocated = allocate();
-        let out_of_memory = memory.pop().await;
-        let invalid = validation.pop().await;
+        let limit = self.pace.unmeasured_limit();
+        let (out_of_memory, _) = self.settled(limit, "allocating", memory.pop()).await?;
+        let (invalid, _) = self.settled(limit, "allocating", validation.pop()).await?;
         if self.testbed.as_ref().is_some_and(|testbed| testbed.refuses(self.counts.allocated_bytes())) {
             let detail = "the test's device has no more memory".to_owned();
             return Err(GpuError::OutOfMemory { what: what.to_owned(), bytes, detail });
@@ -471,6 +508,44 @@ impl Gpu {
                 detail: error.to_string(),
             })),
         }
+    }
+
+    /// The one place where this device is waited for: what `awaited` comes to, and how long that took. What does not end
+    /// within `limit` never will: the device counts as lost then.
+    async fn settled<T>(
+        &self,
+        limit: Duration,
+        what: &str,
+        awaited: impl Future<Output = T>,
+    ) -> Result<(T, Duration), GpuError> {
+        let turn = async |idle: bool| {
+            let turned = platform::turn(&self.device, idle).await;
+            // A device that is gone answers nobody.
+            match self.check() {
+                Err(lost @ GpuError::DeviceLost { .. }) if idle => Err(lost),
+                _ => turned.map_err(|detail| GpuError::Internal { detail }),
+            }
+        };
+        match within(limit, held_up(&self.testbed, awaited), turn).await? {
+            Some(settled) => Ok(settled),
+            None => Err(self.give_up(format!("{what}: {}", unanswered(limit)))),
+        }
+    }
+
+    /// Why a read was refused: a loss that the browser may not have told of.
+    async fn refused(&self, detail: String) -> GpuError {
+        if let Some(loss) = self.loss().await {
+            return loss;
+        }
+        self.check().err().unwrap_or_else(|| self.give_up(format!("reading back was refused: {detail}")))
+    }
+
+    /// Takes the device for lost.
+    fn give_up(&self, detail: String) -> GpuError {
+        let lost = GpuError::DeviceLost { reason: "no answer".to_owned(), detail };
+        *self.fault.lock().expect("nothing panics while holding this lock") = Some(lost.clone());
+        self.device.destroy();
+        lost
     }
 
     /// The first fault the device reported outside of any scope, or its loss, if any. It stays: a device with a fault is
@@ -486,8 +561,7 @@ impl Gpu {
     /// for a moment.
     pub async fn loss(&self) -> Option<GpuError> {
         for _ in 0..LOSS_PAUSES {
-            // Its own error says no more than that the device is no good.
-            let _polled = platform::drive_callbacks(&self.device);
+            platform::run_callbacks(&self.device);
             if let Err(lost @ GpuError::DeviceLost { .. }) = self.check() {
                 return Some(lost);
             }
@@ -514,6 +588,38 @@ pub async fn pause(duration: Duration) {
     platform::pause(duration).await;
 }
 
+/// A buffer that is mapped or about to be, until this is dropped.
+struct Mapping<'a>(&'a wgpu::Buffer);
+
+impl Drop for Mapping<'_> {
+    fn drop(&mut self) {
+        self.0.unmap();
+    }
+}
+
+/// What was asked of the browser or the driver before there is a device; `None` when there is no answer.
+async fn opened<T>(options: &GpuOptions, asked: impl Future<Output = T>) -> Option<T> {
+    let limit = options.testbed.as_ref().and_then(|testbed| testbed.patience()).unwrap_or(OPENING);
+    let turn = async |_: bool| {
+        platform::pause(TURN).await;
+        Ok::<_, Infallible>(true)
+    };
+    let Ok(outcome) = within(limit, held_up(&options.testbed, asked), turn).await;
+    outcome.map(|(outcome, _)| outcome)
+}
+
+/// `awaited`, unless a test has it never end.
+async fn held_up<T>(testbed: &Option<Rc<Testbed>>, awaited: impl Future<Output = T>) -> T {
+    if testbed.as_ref().is_some_and(|testbed| testbed.hangs()) {
+        std::future::pending::<()>().await;
+    }
+    awaited.await
+}
+
+fn unanswered(limit: Duration) -> String {
+    format!("no answer within {} s", limit.as_secs_f64())
+}
+
 fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
     let note = |slot: &Arc<Mutex<Option<GpuError>>>, error: GpuError| {
         slot.lock().expect("nothing panics while holding this lock").get_or_insert(error);
@@ -532,9 +638,12 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
     }));
     let slot = Arc::clone(fault);
     device.set_device_lost_callback(move |reason, detail| {
-        // Natively the first call on a lost device may be rejected before this is called: the loss is the cause.
-        let lost = GpuError::DeviceLost { reason: format!("{reason:?}"), detail };
-        *slot.lock().expect("nothing panics while holding this lock") = Some(lost);
+        let mut fault = slot.lock().expect("nothing panics while holding this lock");
+        // Of one that was given up it is known why. Any other fault is no more than what came of the loss: natively the first
+        // call on a lost device may be rejected before this is called.
+        if !matches!(*fault, Some(GpuError::DeviceLost { .. })) {
+            *fault = Some(GpuError::DeviceLost { reason: format!("{reason:?}"), detail });
+        }
     });
 }
 

@@ -16,6 +16,7 @@ pub mod format;
 pub mod gpu;
 pub mod launch;
 pub mod matmul;
+mod patience;
 mod platform;
 pub mod repack;
 pub mod rms_norm;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::gpu::Counts;
 
@@ -22,6 +23,9 @@ pub struct Testbed {
     memory_bytes: Cell<Option<u64>>,
     shader_fault: Cell<Option<ShaderFault>>,
     hidden: Cell<u32>,
+    refused: Cell<u32>,
+    hangs: Cell<bool>,
+    patience: Cell<Option<Duration>>,
     devices: RefCell<Vec<Rc<Counts>>>,
     /// The one that was opened last. Not all: a device that nothing holds any more is to go.
     device: RefCell<Option<wgpu::Device>>,
@@ -50,6 +54,21 @@ impl Testbed {
         self.hidden.set(times);
     }
 
+    /// The next so many reads are refused without a word of why.
+    pub fn refuse_reads(&self, times: u32) {
+        self.refused.set(times);
+    }
+
+    /// Whether nothing that the GPU is waited for ever comes, from now on.
+    pub fn hang(&self, hangs: bool) {
+        self.hangs.set(hangs);
+    }
+
+    /// The limit of everything that devices which are opened from now on are waited for.
+    pub fn limit_patience(&self, patience: Duration) {
+        self.patience.set(Some(patience));
+    }
+
     /// Bytes of the buffers that are alive on all devices together.
     pub fn allocated_bytes(&self) -> u64 {
         self.devices.borrow().iter().map(|counts| counts.allocated_bytes()).sum()
@@ -66,9 +85,19 @@ impl Testbed {
     }
 
     pub(crate) fn hides_adapters(&self) -> bool {
-        let left = self.hidden.get();
-        self.hidden.set(left.saturating_sub(1));
-        left > 0
+        one_less(&self.hidden)
+    }
+
+    pub(crate) fn refuses_read(&self) -> bool {
+        one_less(&self.refused)
+    }
+
+    pub(crate) fn hangs(&self) -> bool {
+        self.hangs.get()
+    }
+
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.patience.get()
     }
 
     pub(crate) fn altered<'a>(&self, label: &str, source: &'a str) -> Cow<'a, str> {
@@ -81,6 +110,13 @@ impl Testbed {
     pub(crate) fn refuses(&self, allocated_bytes: u64) -> bool {
         self.memory_bytes.get().is_some_and(|limit| allocated_bytes > limit)
     }
+}
+
+/// Whether there was one left.
+fn one_less(times: &Cell<u32>) -> bool {
+    let left = times.get();
+    times.set(left.saturating_sub(1));
+    left > 0
 }
 
 impl std::fmt::Debug for Testbed {

@@ -1,4 +1,8 @@
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
+
+use crate::patience::TURN;
 
 /// Backends to look for adapters on.
 pub(crate) fn backends() -> wgpu::Backends {
@@ -10,9 +14,26 @@ pub(crate) fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
     error.to_string()
 }
 
-/// Native callbacks (buffer mapping, work done) only run while the device is polled: wait for all submitted work.
-pub(crate) fn drive_callbacks(device: &wgpu::Device) -> Result<(), String> {
-    device.poll(wgpu::PollType::wait_indefinitely()).map(|_| ()).map_err(|error| error.to_string())
+/// Native callbacks (buffer mapping, work done, loss) only run while the device is polled: runs those that are due.
+pub(crate) fn run_callbacks(device: &wgpu::Device) {
+    // Its own error says no more than that the device is no good, which is found out from the device.
+    let _polled = device.poll(wgpu::PollType::Poll);
+}
+
+/// Waits for the submitted work for at most [`TURN`], and runs the callbacks that are due then. `idle`: the last turn left
+/// nothing to do. Returns whether nothing is left to do.
+pub(crate) async fn turn(device: &wgpu::Device, idle: bool) -> Result<bool, String> {
+    if idle {
+        pause(TURN).await;
+    }
+    match device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TURN) }) {
+        Ok(_) => Ok(true),
+        Err(wgpu::PollError::Timeout) => {
+            others_turn().await;
+            Ok(false)
+        }
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// Vendor, device and driver, in words.
@@ -21,7 +42,21 @@ pub(crate) fn adapter_details(_device: &wgpu::Device, info: &wgpu::AdapterInfo) 
     format!("{:04x}:{:04x} {}", info.vendor, info.device, driver.trim())
 }
 
-/// Does nothing for so long. One engine, one thread: it may block.
+/// Does nothing for so long. One engine, one thread: it may block; whatever else is awaited beside it gets its turn then.
 pub(crate) async fn pause(duration: Duration) {
     std::thread::sleep(duration);
+    others_turn().await;
+}
+
+/// Ends when it is asked for the second time.
+async fn others_turn() {
+    let mut had = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut had, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
