@@ -21,7 +21,7 @@ pub enum Command {
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
     Proceed,
-    /// Stop whatever is going on, at its next safe point.
+    /// Stop whatever is going on.
     Stop,
     /// Look after what is kept of earlier loads. Does not wait for a load or an answer to end.
     Storage { action: StorageAction },

@@ -1,6 +1,7 @@
 mod blob;
 mod body;
 mod http_source;
+mod promise;
 mod surroundings;
 mod transfer;
 

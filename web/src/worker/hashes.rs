@@ -1,16 +1,14 @@
 //! Asks a model's host for the hashes of its chunks, for as long as it is working them out.
 
-use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use futures_util::future::{Either, select};
 use gptoss_source::store::{CheckedStore, ChunkHashes, KeptFile};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, Response};
 
-use super::timer::sleep;
+use super::timer::{sleep, within};
 use crate::published::{HashesAddress, PublishedFile, hashes_address, parse};
 
 /// A load waits no longer than this to know the hashes from its first byte on. They may come later, too.
@@ -49,14 +47,8 @@ pub async fn ask_for(files: Vec<(KeptFile, &Rc<CheckedStore>)>) {
         wanted.push(Wanted { file, name, store: Rc::downgrade(store) });
     }
     let Some(url) = url else { return };
-    let first = {
-        let asking = pin!(ask_quickly(&url, &wanted));
-        match select(asking, pin!(sleep(FIRST_ANSWER))).await {
-            Either::Left((outcome, _)) => outcome,
-            Either::Right(_) => Outcome::Computing,
-        }
-    };
-    if matches!(first, Outcome::Computing) {
+    let first = within(FIRST_ANSWER, ask_quickly(&url, &wanted)).await;
+    if matches!(first, None | Some(Outcome::Computing)) {
         spawn_local(keep_asking(url, wanted));
     }
 }
@@ -95,7 +87,7 @@ async fn keep_asking(url: String, wanted: Vec<Wanted>) {
 
 /// A host that does not answer, or with something else, publishes none: that is no fault.
 async fn ask(url: &str, wanted: &[Wanted]) -> Outcome {
-    let Some(published) = fetch(url).await else { return Outcome::Settled };
+    let Some(Some(published)) = within(LONGEST_PAUSE, fetch(url)).await else { return Outcome::Settled };
     for wanted in wanted {
         let is_it =
             |file: &&PublishedFile| file.is_of(wanted.name.as_deref(), wanted.file.len_bytes, &wanted.file.etag);

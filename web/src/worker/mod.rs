@@ -111,7 +111,7 @@ impl Worker {
             };
             worker.host.stop().disarm();
             let went_well = done.is_ok();
-            worker.settle(done).await;
+            worker.settle(done);
             // Somebody who pressed STOP wants quiet; a host that failed is not asked at once for what nobody needs.
             if went_well {
                 worker.fill().await;
@@ -120,19 +120,24 @@ impl Worker {
     }
 
     /// Tells how a task that did not end well ended.
-    async fn settle(&self, done: Result<(), StageError>) {
+    fn settle(&self, done: Result<(), StageError>) {
         match done {
             Ok(()) => {}
             Err(error) if error.is_cancelled() => {
-                let mut engine = self.engine.lock().await;
-                // Stopped between two devices: there is nothing to keep.
-                *engine = engine.take().filter(|engine| engine.model.model().is_some());
-                self.host.post(Event::Stopped { model_loaded: engine.is_some() });
+                // Who still reads the rest with it will give it back.
+                let model_loaded = self.engine.try_lock().is_none_or(|mut engine| {
+                    // Stopped between two devices: there is nothing to keep.
+                    *engine = engine.take().filter(|engine| engine.model.model().is_some());
+                    engine.is_some()
+                });
+                self.host.post(Event::Stopped { model_loaded });
             }
             Err(error) => {
                 let failure = error.failure();
-                if failure.kind == FailureKind::DeviceLost {
-                    self.let_go().await;
+                if failure.kind == FailureKind::DeviceLost
+                    && let Some(mut engine) = self.engine.try_lock()
+                {
+                    engine.take();
                 }
                 self.fail(error.stage, failure);
             }
@@ -143,18 +148,21 @@ impl Worker {
     ///
     /// STOP drops the loading future wherever it waits: requests are aborted and GPU memory is freed with it.
     async fn load(
-        &self,
+        self: &Rc<Self>,
         model: ModelLocation,
         files: &[File],
         options: &LoadOptions,
         prompt: Option<Prompt>,
     ) -> Result<(), StageError> {
-        // Before anything is allocated: two models need not fit side by side.
-        self.let_go().await;
-        self.host.expect_experts_in(options.expert_memory_bytes);
-        let loaded = self.load_or_stop(&model, files, options).await;
+        let loading = pin!(async {
+            // Before anything is allocated: two models need not fit side by side.
+            self.let_go().await;
+            self.host.expect_experts_in(options.expert_memory_bytes);
+            open::load(&self.host, &self.keeping, &model, files, options).await
+        });
+        let loaded = self.or_stop(loading).await;
         self.keeping.tell_progress();
-        self.host.post(Event::Storage(storage::report().await));
+        self.tell_storage();
         *self.engine.lock().await = Some(loaded?);
         match prompt {
             Some(prompt) => self.answer(&prompt).await,
@@ -163,27 +171,30 @@ impl Worker {
     }
 
     /// Keeps a model for later.
-    async fn download(&self, model: &ModelLocation, files: &[File], options: &LoadOptions) -> Result<(), StageError> {
+    async fn download(
+        self: &Rc<Self>,
+        model: &ModelLocation,
+        files: &[File],
+        options: &LoadOptions,
+    ) -> Result<(), StageError> {
         let begin = Instant::now();
-        // It holds what is kept of its own model.
-        self.let_go().await;
-        let downloading = pin!(download::download(&self.host, &self.keeping, model, files, options));
+        let downloading = pin!(async {
+            // It holds what is kept of its own model.
+            self.let_go().await;
+            download::download(&self.host, &self.keeping, model, files, options).await
+        });
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
-        self.host.post(Event::Storage(storage::report().await));
+        self.tell_storage();
         let Downloaded { kept, model } = done?;
         self.host.post(Event::Downloaded { kept_bytes: kept, model_bytes: model, elapsed_ms });
         Ok(())
     }
 
-    async fn load_or_stop(
-        &self,
-        model: &ModelLocation,
-        files: &[File],
-        options: &LoadOptions,
-    ) -> Result<Engine, StageError> {
-        let loading = pin!(open::load(&self.host, &self.keeping, model, files, options));
-        self.or_stop(loading).await
+    /// Tells what is kept now, whenever the browser says so.
+    fn tell_storage(self: &Rc<Self>) {
+        let worker = Rc::clone(self);
+        spawn_local(async move { storage::tell(&worker.host, None).await });
     }
 
     /// What `work` comes to, unless the user stops it, which drops it.
@@ -197,8 +208,9 @@ impl Worker {
         }
     }
 
+    /// STOP ends it inside of the engine, which keeps what it holds in order.
     async fn answer(&self, prompt: &Prompt) -> Result<(), StageError> {
-        let mut engine = self.engine.lock().await;
+        let mut engine = self.or_stop(pin!(async { Ok(self.engine.lock().await) })).await?;
         let Some(engine) = &mut *engine else {
             let error = EngineError::Option { what: "model", expected: "one that is loaded", got: "none".to_owned() };
             return Err(StageError { stage: Stage::PromptEncode, error });

@@ -22,13 +22,18 @@ pub async fn act(host: &WorkerHost, keeping: &Keeping, action: StorageAction) {
         StorageAction::Verify { id } => verify(host, keeping, &id).await,
         StorageAction::Delete { id } => delete(keeping, &id).await,
     };
+    tell(host, done.err()).await;
+}
+
+/// Tells what is kept, and `problem`, if there is one.
+pub async fn tell(host: &WorkerHost, problem: Option<String>) {
     let mut report = report().await;
-    report.problem = done.err().or(report.problem);
+    report.problem = problem.or(report.problem);
     host.post(Event::Storage(report));
 }
 
 /// Everything that is kept, and the room there is.
-pub async fn report() -> StorageReport {
+async fn report() -> StorageReport {
     let room = storage_room().await;
     let listed = match KeptModels::open(KEPT_FOLDER).await {
         Ok(models) => models.list().await,

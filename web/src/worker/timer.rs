@@ -1,7 +1,9 @@
 //! Time passing, for those who wait.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use js_sys::Promise;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
@@ -20,4 +22,12 @@ pub async fn sleep(duration: Duration) {
     });
     // It is never rejected.
     let _ = JsFuture::from(passed).await;
+}
+
+/// What `awaited` comes to, if it does within so long.
+pub async fn within<T>(patience: Duration, awaited: impl Future<Output = T>) -> Option<T> {
+    match select(pin!(awaited), pin!(sleep(patience))).await {
+        Either::Left((outcome, _)) => Some(outcome),
+        Either::Right(_) => None,
+    }
 }

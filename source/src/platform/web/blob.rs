@@ -1,9 +1,9 @@
 use std::cell::Cell;
 
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::{Blob, File};
 
+use super::promise::{LATER, settled};
 use super::{Bytes, browser_error, describe};
 use crate::store::{KeptFile, kept_url};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
@@ -52,7 +52,7 @@ impl BlobSource {
             .blob
             .slice_with_f64_and_f64(offset_bytes as f64, (offset_bytes + len_bytes) as f64)
             .map_err(browser_error("Blob.slice"))?;
-        let buffer = JsFuture::from(part.array_buffer()).await.map_err(|error| self.read_error(&error))?;
+        let buffer = settled(part.array_buffer(), LATER).await.map_err(|error| self.read_error(&error))?;
         let bytes = Bytes::from_buffer(&buffer.dyn_into().map_err(browser_error("reading a Blob"))?);
         if bytes.len() as u64 != len_bytes {
             return Err(SourceError::FileShrank {

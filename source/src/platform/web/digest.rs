@@ -3,8 +3,8 @@
 use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 
+use super::promise::{LATER, settled};
 use super::{Bytes, browser_error};
 use crate::SourceError;
 
@@ -31,7 +31,7 @@ impl Bytes {
 /// SHA-256 of all bytes, worked out by the browser on a thread of its own.
 pub async fn sha256(bytes: &crate::Bytes) -> Result<[u8; 32], SourceError> {
     let digest = subtle_digest("SHA-256", bytes.as_uint8_array()).map_err(browser_error("crypto.subtle.digest"))?;
-    let digest = JsFuture::from(digest).await.map_err(browser_error("crypto.subtle.digest"))?;
+    let digest = settled(digest, LATER).await.map_err(browser_error("crypto.subtle.digest"))?;
     let digest = Uint8Array::new(digest.unchecked_ref());
     let mut sha256 = [0; 32];
     if digest.length() as usize != sha256.len() {

@@ -1,5 +1,7 @@
 //! Web Locks: one user of a kept model at a time, in all tabs of this origin together.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use js_sys::{Array, Function, Object, Promise, Reflect};
@@ -7,6 +9,8 @@ use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
+
+use super::promise::{SOON, settled};
 
 #[wasm_bindgen]
 extern "C" {
@@ -31,26 +35,31 @@ impl Drop for LockGuard {
     }
 }
 
-/// Takes the lock if nobody has it.
+/// Takes the lock if nobody has it. Dropped before it ends, it leaves no lock behind.
 pub async fn try_lock(name: &str) -> Result<Option<LockGuard>, JsValue> {
     let options = Object::new();
     Reflect::set(&options, &"ifAvailable".into(), &true.into())?;
+    let lock = Rc::new(RefCell::new(None));
+    let wanted = Rc::downgrade(&lock);
     let mut requested = Err(JsValue::UNDEFINED);
-    // Resolves to what releases the lock, or to null when somebody else has it.
+    // Resolves once it is known whether somebody else has the lock.
     let outcome = Promise::new(&mut |outcome, _| {
-        let callback = Closure::once_into_js(move |lock: JsValue| {
-            if lock.is_null() {
-                let _ = outcome.call1(&JsValue::UNDEFINED, &JsValue::NULL);
-                return JsValue::UNDEFINED;
-            }
-            // The browser holds the lock for as long as this is not resolved.
-            Promise::new(&mut |release, _| drop(outcome.call1(&JsValue::UNDEFINED, &release))).into()
+        let wanted = wanted.clone();
+        let callback = Closure::once_into_js(move |granted: JsValue| {
+            // It may come so late that nobody waits for it.
+            let held = wanted.upgrade().filter(|_| !granted.is_null()).map(|lock| {
+                // The browser holds the lock for as long as this is not resolved.
+                Promise::new(&mut |release, _| *lock.borrow_mut() = Some(LockGuard(release)))
+            });
+            // Resolving cannot fail.
+            let _ = outcome.call0(&JsValue::UNDEFINED);
+            held.map_or(JsValue::UNDEFINED, JsValue::from)
         });
         requested = request_lock(name, &options, &callback);
     });
     // The request itself ends first only when it is refused.
-    let first = Promise::race(&Array::of2(outcome.as_ref(), requested?.as_ref()));
-    Ok(JsFuture::from(first).await?.dyn_into().ok().map(LockGuard))
+    settled(Promise::race(&Array::of2(outcome.as_ref(), requested?.as_ref())), SOON).await?;
+    Ok(lock.take())
 }
 
 /// As [`try_lock`], with patience for one that is about to be released: a tab that was closed or reloaded a moment ago.
@@ -69,7 +78,7 @@ pub async fn lock_soon(name: &str, patience: Duration) -> Result<Option<LockGuar
 
 /// Names of all locks of this origin that somebody holds.
 pub async fn held_locks() -> Result<Vec<String>, JsValue> {
-    let snapshot = JsFuture::from(query_locks()?).await?;
+    let snapshot = settled(query_locks()?, SOON).await?;
     let held = Array::from(&Reflect::get(&snapshot, &"held".into())?);
     Ok(held.iter().filter_map(|lock| Reflect::get(&lock, &"name".into()).ok()?.as_string()).collect())
 }

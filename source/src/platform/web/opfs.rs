@@ -10,13 +10,13 @@ use std::time::Duration;
 use js_sys::{Array, AsyncIterator, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
 use web_sys::{
     File, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions, FileSystemGetFileOptions,
     FileSystemReadWriteOptions, FileSystemRemoveOptions, FileSystemSyncAccessHandle,
 };
 
 use super::locks::{LockGuard, held_locks, lock_soon, sleep};
+use super::promise::{self, LATER, SOON};
 use super::{HttpSource, describe};
 use crate::Bytes;
 use crate::store::{JournalSummary, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, kept_id, summarise};
@@ -141,7 +141,8 @@ impl KeptModels {
         let Some(_lock) = lock else { return Err(StoreError::InUse { url: id.to_owned() }) };
         let options = FileSystemRemoveOptions::new();
         options.set_recursive(true);
-        settled(Ok(self.folder.remove_entry_with_options(id, &options))).await.map(drop).map_err(unavailable)
+        let removed = promise::settled(self.folder.remove_entry_with_options(id, &options), LATER);
+        removed.await.map(drop).map_err(unavailable)
     }
 
     fn lock_name(&self, id: &str) -> String {
@@ -261,7 +262,7 @@ fn unavailable(error: JsValue) -> StoreError {
 }
 
 async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, JsValue> {
-    JsFuture::from(promise?).await
+    promise::settled(promise?, SOON).await
 }
 
 async fn sub_folder(

@@ -1,0 +1,30 @@
+//! The browser's promises, waited for no longer than makes sense: some never settle, those of storage after "Clear site data" among
+//! them.
+
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use js_sys::{Error, Promise};
+use wasm_bindgen::JsValue;
+use wasm_bindgen_futures::JsFuture;
+
+use super::surroundings::Sleep;
+
+/// For what a browser does in a moment.
+pub const SOON: Duration = Duration::from_secs(20);
+/// For what it does piece by piece: reading megabytes from a slow disk, deleting gigabytes.
+pub const LATER: Duration = Duration::from_secs(180);
+
+/// What a promise comes to.
+///
+/// # Errors
+/// What it was rejected with; an error that says how long it was waited for.
+pub async fn settled(promise: Promise, patience: Duration) -> Result<JsValue, JsValue> {
+    let alarm = Sleep::new(patience).map_err(|error| JsValue::from(Error::new(&error.to_string())))?;
+    match select(JsFuture::from(promise), alarm).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right(_) => {
+            Err(Error::new(&format!("the browser gave no answer within {} s", patience.as_secs())).into())
+        }
+    }
+}
