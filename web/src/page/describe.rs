@@ -46,8 +46,11 @@ pub fn status_word(status: Option<StageStatus>) -> &'static str {
 
 /// What is going on, in one sentence.
 pub fn sentence(state: &State) -> String {
+    if state.offers_end() {
+        return "Stopping, but the engine does not react.".to_owned();
+    }
     if state.stopping() {
-        return "Stopping at the next safe point.".to_owned();
+        return "Stopping.".to_owned();
     }
     if state.asks() {
         return "Waiting for you: not all of the model fits.".to_owned();

@@ -170,6 +170,17 @@ pub struct KvUse {
     pub bytes: u64,
 }
 
+/// STOP takes effect in a moment, unless something in the engine hangs: after this long the page offers to end the engine.
+pub const STOP_PATIENCE_MS: f64 = 5000.0;
+
+/// A press on STOP that has not taken effect yet.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct StopWish {
+    since_ms: f64,
+    /// For longer than [`STOP_PATIENCE_MS`].
+    in_vain: bool,
+}
+
 /// How many envelopes the event log keeps.
 pub const LOG_CAPACITY: usize = 4096;
 
@@ -218,7 +229,7 @@ pub struct State {
     pub log_dropped: u64,
     stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
     next_sequence: u64,
-    stopping: bool,
+    stopping: Option<StopWish>,
 }
 
 impl State {
@@ -250,7 +261,7 @@ impl State {
     /// STOP was pressed and has not taken effect yet.
     pub fn stopping(&self) -> bool {
         // A wish that came too late is over with what it was about.
-        self.stopping && self.phase.busy()
+        self.stopping.is_some() && self.phase.busy()
     }
 
     /// The user asked for a model: whatever was known about another one is over.
@@ -285,9 +296,35 @@ impl State {
         self.begin_answer();
     }
 
-    pub fn stop_requested(&mut self) {
-        self.stopping = self.phase.busy();
+    /// `now_ms` is the page's clock, as in [`State::time_passed`].
+    pub fn stop_requested(&mut self, now_ms: f64) {
+        self.stopping = self.phase.busy().then_some(StopWish { since_ms: now_ms, in_vain: false });
         self.asking = false;
+    }
+
+    /// It is later now.
+    pub fn time_passed(&mut self, now_ms: f64) {
+        if let Some(wish) = &mut self.stopping {
+            wish.in_vain |= now_ms - wish.since_ms >= STOP_PATIENCE_MS;
+        }
+    }
+
+    /// STOP did not help: all that is left is to end the engine.
+    pub fn offers_end(&self) -> bool {
+        self.stopping() && self.stopping.is_some_and(|wish| wish.in_vain)
+    }
+
+    /// The user ended the engine.
+    pub fn engine_ended(&mut self) {
+        self.worker_gone();
+        (self.recovery, self.asking, self.stopping) = (None, false, None);
+        self.troubles.clear();
+        for stage in &mut self.stages {
+            if stage.status == Some(StageStatus::Started) {
+                stage.status = Some(StageStatus::Cancelled);
+            }
+        }
+        self.phase = Phase::Stopped;
     }
 
     /// The load waits for an answer: PROCEED or STOP.
@@ -314,7 +351,7 @@ impl State {
     pub fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Error;
         (self.recovery, self.asking) = (None, false);
-        self.stopping = false;
+        self.stopping = None;
         self.troubles.clear();
         self.failure = Some(failure);
     }
@@ -327,9 +364,14 @@ impl State {
     }
 
     /// The worker is gone, and the model with it.
+    fn worker_gone(&mut self) {
+        (self.model_loaded, self.host_ready) = (false, false);
+        self.rest = None;
+    }
+
+    /// The worker ended by itself.
     pub fn worker_died(&mut self, failure: Failure) {
-        self.model_loaded = false;
-        self.host_ready = false;
+        self.worker_gone();
         // A worker that panics sends its own words first; they say more than that it is gone.
         let own_words = self.failure.take().filter(|earlier| earlier.kind == FailureKind::Internal);
         self.fail(own_words.unwrap_or(failure));
@@ -431,7 +473,7 @@ impl State {
             Event::Stopped { model_loaded } => {
                 (self.recovery, self.asking) = (None, false);
                 self.model_loaded = *model_loaded;
-                self.stopping = false;
+                self.stopping = None;
                 self.troubles.clear();
                 self.phase = Phase::Stopped;
             }
@@ -466,7 +508,7 @@ impl State {
     fn begin_answer(&mut self) {
         self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
         self.failure = None;
-        self.stopping = false;
+        self.stopping = None;
         self.troubles.clear();
         for stage in Stage::ANSWER {
             self.stages[stage_index(stage)] = StageState::default();
@@ -537,7 +579,7 @@ impl State {
             decode_tokens_per_second: *decode_tokens_per_second,
         });
         self.answer.time_to_first_token_ms = time_to_first_token_ms.or(self.answer.time_to_first_token_ms);
-        self.stopping = false;
+        self.stopping = None;
         self.troubles.clear();
         self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
     }

@@ -1,6 +1,7 @@
 use gptoss_telemetry::{AdapterInfo, Failure, FailureKind, Sequencer};
 
 use super::*;
+use crate::page::state::STOP_PATIENCE_MS;
 
 #[test]
 fn the_title_says_what_goes_on() {
@@ -48,7 +49,7 @@ fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
     state.proceed_requested();
     assert_eq!(question(&state), None);
     state.apply(sequencer.wrap(0.0, waits(true)));
-    state.stop_requested();
+    state.stop_requested(0.0);
     assert_eq!((question(&state), state.stopping()), (None, true));
 }
 
@@ -90,8 +91,10 @@ fn the_sentence_follows_the_run() {
     let over = |offset_bytes| Event::TroubleOver { file: "m.gguf".into(), offset_bytes, attempts: 2, elapsed_ms: 9.0 };
     assert_eq!(event(&mut state, over(100)), offline, "the other read still waits");
     assert_eq!(event(&mut state, over(0)), "Loading weights: 1.50 MB of 3.00 MB.");
-    state.stop_requested();
-    assert_eq!(sentence(&state), "Stopping at the next safe point.");
+    state.stop_requested(0.0);
+    assert_eq!(sentence(&state), "Stopping.");
+    state.time_passed(STOP_PATIENCE_MS);
+    assert_eq!(sentence(&state), "Stopping, but the engine does not react.");
     assert_eq!(event(&mut state, Event::Stopped { model_loaded: false }), "Stopped. No model is loaded.");
     state.answer_requested();
     assert_eq!(sentence(&state), "Preparing the prompt.");

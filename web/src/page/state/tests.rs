@@ -128,10 +128,10 @@ fn the_engines_own_final_text_wins() {
 #[test]
 fn stop_takes_effect_only_when_the_worker_says_so() {
     let mut run = Run::new();
-    run.state.stop_requested();
+    run.state.stop_requested(0.0);
     assert!(!run.state.stopping(), "nothing to stop");
     run.state.load_requested();
-    run.state.stop_requested();
+    run.state.stop_requested(0.0);
     assert!(run.state.stopping());
     assert_eq!(run.state.phase, Phase::Loading);
     let state = run.event(Event::Stopped { model_loaded: false });
@@ -139,9 +139,43 @@ fn stop_takes_effect_only_when_the_worker_says_so() {
 
     let mut run = Run::loaded();
     run.state.answer_requested();
-    run.state.stop_requested();
+    run.state.stop_requested(0.0);
     let state = run.event(finished(FinishReason::Stopped, ""));
     assert_eq!((state.phase, state.stopping(), state.model_loaded), (Phase::Stopped, false, true));
+}
+
+#[test]
+fn a_stop_without_effect_offers_to_end_the_engine() {
+    let mut run = Run::loaded();
+    run.state.answer_requested();
+    run.stage(Stage::Prefill, StageStatus::Started);
+    run.state.time_passed(1e9);
+    assert!(!run.state.offers_end(), "nobody pressed STOP");
+    run.state.stop_requested(1000.0);
+    run.state.time_passed(1000.0 + STOP_PATIENCE_MS - 1.0);
+    assert!(!run.state.offers_end());
+    run.state.time_passed(1000.0 + STOP_PATIENCE_MS);
+    assert!(run.state.offers_end());
+    run.event(token(0, "late", Some(Channel::Final)));
+    assert!(run.state.offers_end(), "a sign of life is not what was asked for");
+    let mut late = run.state.clone();
+    run.event(Event::Stopped { model_loaded: true });
+    assert!(!run.state.offers_end() && run.state.model_loaded, "STOP took effect after all");
+
+    late.engine_ended();
+    assert_eq!((late.phase, late.model_loaded, late.host_ready), (Phase::Stopped, false, false));
+    assert!(!late.offers_end() && !late.can_stop() && late.failure.is_none());
+    assert_eq!(late.stage(Stage::Prefill).status, Some(StageStatus::Cancelled));
+    assert_eq!(late.running_stage(), None);
+
+    // Replacing a model, before anything is heard of it.
+    late.load_requested();
+    late.stop_requested(0.0);
+    late.time_passed(STOP_PATIENCE_MS);
+    assert!(late.offers_end());
+    late.engine_ended();
+    late.load_requested();
+    assert!(!late.stopping() && !late.offers_end() && late.phase == Phase::Loading);
 }
 
 #[test]

@@ -8,10 +8,11 @@ use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
 
-use super::dom::{document, element, listen, report, show, window};
+use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, clipboard, log, memory, storage};
+use super::{App, catalog, charts, clipboard, log, memory, now_ms, storage};
 use crate::page::inputs::{Field, InputError, Inputs};
+use crate::page::state::STOP_PATIENCE_MS;
 use crate::page::{inputs, query};
 
 impl App {
@@ -122,8 +123,20 @@ impl App {
 
     pub(super) fn stop(self: &Rc<Self>) {
         if self.state.borrow().can_stop() {
-            self.change(|state| state.stop_requested());
+            self.change(|state| state.stop_requested(now_ms()));
             WorkerLink::send(self, &Command::Stop, &[]);
+            let app = Rc::clone(self);
+            // A timer may be a little early by another clock.
+            after(STOP_PATIENCE_MS + 50.0, move || app.change(|state| state.time_passed(now_ms())));
+        }
+    }
+
+    /// End the engine: for when STOP did not help.
+    fn end_engine(self: &Rc<Self>) {
+        if self.state.borrow().offers_end() {
+            WorkerLink::replace(self);
+            // The button goes, and the focus must not go with it.
+            report(element::<HtmlElement>("load").focus());
         }
     }
 
@@ -147,6 +160,7 @@ impl App {
         self.on_click("download", Self::download);
         self.on_click("proceed", Self::proceed);
         self.on_click("decline", Self::stop);
+        self.on_click("end-engine", Self::end_engine);
         self.on_click("pick", |_| element::<HtmlElement>("file").click());
         self.on_click("unpick", |app| {
             app.controls.pick(Vec::new());

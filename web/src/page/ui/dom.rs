@@ -30,6 +30,13 @@ pub fn listen<E: FromWasmAbi + 'static>(target: &EventTarget, event: &str, handl
     closure.forget();
 }
 
+/// Calls once, so many milliseconds later.
+pub fn after(wait_ms: f64, call: impl FnOnce() + 'static) {
+    let callback = Closure::once_into_js(call);
+    let callback = callback.unchecked_ref();
+    report(window().set_timeout_with_callback_and_timeout_and_arguments_0(callback, wait_ms.ceil() as i32));
+}
+
 /// A new element with a class and text, added at the end of `parent`.
 pub fn append(parent: &Element, tag: &str, class: &str, text: &str) -> Option<Element> {
     let child = report(document().create_element(tag))?;

@@ -162,6 +162,7 @@ impl View {
         let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
         enable("ask", state.model_loaded && !busy && !prompt_is_empty);
         enable("stop", state.can_stop());
+        show("stuck-panel", state.offers_end());
         enable("copy-answer", !state.answer.final_text.is_empty());
         enable("pick", !busy);
         enable("download", !busy);

@@ -59,9 +59,29 @@ impl WorkerLink {
         }
     }
 
+    /// Ends the worker, whatever it is doing, and starts another.
+    pub fn replace(app: &Rc<App>) {
+        Self::terminate(app);
+        app.change(|state| state.engine_ended());
+        Self::start(app);
+    }
+
+    fn terminate(app: &Rc<App>) {
+        let link = std::mem::take(&mut *app.worker.borrow_mut());
+        if let Some(worker) = link.worker {
+            worker.terminate();
+        }
+    }
+
     fn listen(app: &Rc<App>, worker: &Worker) {
-        let events = Rc::clone(app);
-        listen(worker, "message", move |message: MessageEvent| receive(&events, &message));
+        let (events, sender) = (Rc::clone(app), worker.clone());
+        listen(worker, "message", move |message: MessageEvent| {
+            // One that was ended may have sent something that is still on its way.
+            let is_current = events.worker.borrow().worker.as_ref() == Some(&sender);
+            if is_current {
+                receive(&events, &message);
+            }
+        });
         let died = Rc::clone(app);
         listen(worker, "error", move |event: Event| {
             event.prevent_default();
@@ -118,10 +138,7 @@ fn worker_error(event: &Event) -> String {
 
 /// A worker that failed in a way of its own is not to be trusted: the next load starts a new one.
 fn end(app: &Rc<App>, message: String) {
-    let link = std::mem::take(&mut *app.worker.borrow_mut());
-    if let Some(worker) = link.worker {
-        worker.terminate();
-    }
+    WorkerLink::terminate(app);
     app.change(|state| state.worker_died(internal(message)));
 }
 
