@@ -12,6 +12,7 @@ mod parts;
 mod relay;
 mod rest;
 mod session;
+mod stopping;
 mod tiny_host;
 
 use std::sync::{Arc, Mutex};
