@@ -75,7 +75,7 @@ pub enum GgufError {
         /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// Text that is not UTF-8.
+    /// A name of a key or tensor that is not UTF-8. (A value that is not is read as [`Value::NotUtf8`](crate::Value).)
     #[error("{what} is not valid UTF-8; the file is damaged")]
     InvalidUtf8 {
         /// Which text.
@@ -160,14 +160,6 @@ pub enum GgufError {
         tensor: String,
         /// Number of dimensions found.
         found: u32,
-    },
-    /// A dimension of size zero.
-    #[error("tensor {tensor:?}: dimension {dimension} is zero")]
-    ZeroDimension {
-        /// Tensor name.
-        tensor: String,
-        /// Index of the dimension; 0 is the contiguous one.
-        dimension: usize,
     },
     /// A shape whose size in weights or bytes does not fit into 64 bits.
     #[error("tensor {tensor:?}: the shape {shape:?} has more weights than can be counted")]

@@ -70,14 +70,16 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// ggml name, verbatim.
     pub name: String,
-    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. No dimension is zero.
+    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has no
+    /// weights.
     pub shape: Vec<u64>,
     /// Storage format of the weights.
     pub kind: TensorType,
     /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment.
     pub offset: u64,
-    /// Length of the data in bytes, computed from `kind` and `shape`. Zero exactly when `kind` is
-    /// [`TensorType::Unknown`], because then nobody can say.
+    /// Length of the data in bytes, computed from `kind` and `shape`. Zero when a dimension is, and when `kind` is
+    /// [`TensorType::Unknown`], because then nobody can say; save for [`TensorType::EARLY_OLLAMA_MXFP4`] in a file of
+    /// Ollama's.
     pub size_bytes: u64,
 }
 
@@ -85,6 +87,11 @@ impl TensorInfo {
     /// Number of weights: the product of `shape`.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Whether it has no weights, since a dimension is zero. ggml accepts such tensors, and files have them.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
     }
 }
 
@@ -101,7 +108,7 @@ impl Gguf {
         self.split
     }
 
-    /// Tensors stored in a format this crate does not know, in file order. Their `size_bytes` is zero.
+    /// Tensors stored in a format this crate does not know, in file order.
     pub fn unknown_types(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.iter().filter(|tensor| matches!(tensor.kind, TensorType::Unknown(_)))
     }
