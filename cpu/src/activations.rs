@@ -43,6 +43,18 @@ impl Rows {
         self.values.len() / self.columns
     }
 
+    /// The rows in an order that meets weights whose codes lie as [`gptoss_kernels::format::CodeOrder::Neighbours`] has them: reading such a block as
+    /// ggml's gives weights 0, 2, …, 30, then 1, 3, …, 31. A product is a sum over pairs, whose order is free.
+    pub fn for_neighbours(&self) -> Self {
+        Self {
+            columns: self.columns,
+            values: even_then_odd(&self.values),
+            codes: even_then_odd(&self.codes),
+            scales: self.scales.clone(),
+            sums: self.sums.clone(),
+        }
+    }
+
     /// Brings the 8-bit form up to date, when the products will use it.
     pub fn quantise(&mut self, isa: Isa, activations: Activations) {
         if activations == Activations::F32 {
@@ -54,6 +66,13 @@ impl Rows {
         self.sums.resize(blocks, 0);
         quantise(isa, &self.values, &mut self.codes, &mut self.scales, &mut self.sums);
     }
+}
+
+/// Of each block first what is at even places, then what is at odd ones.
+fn even_then_odd<T: Copy>(values: &[T]) -> Vec<T> {
+    let block =
+        |block: &[T]| [0, 1].map(|first| block.iter().skip(first).step_by(2).copied().collect::<Vec<T>>()).concat();
+    values.chunks_exact(BLOCK).flat_map(block).collect()
 }
 
 by_isa!(

@@ -1,9 +1,13 @@
 //! The mixture: router, then the chosen experts, each once for all tokens that chose it.
 
+use std::ops::Range;
+
+use gptoss_engine::RowOrder;
+use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::router::Route;
 
 use crate::activations::Rows;
-use crate::matmul::{Compute, Matrix, rows_per_task};
+use crate::matmul::{Compute, Kernels, Matrix, Scratch, rows_per_task};
 use crate::shared::SharedMut;
 use crate::vector::{dot, swiglu};
 
@@ -13,12 +17,19 @@ pub(crate) struct RouterWeights {
     pub bias: Vec<f32>,
 }
 
-/// All experts of a layer: gate and up [experts · ff, hidden], down [experts · hidden, ff]; biases [experts, rows].
+/// Gate and up of all experts.
+pub(crate) enum GateUp<'a> {
+    /// [experts · ff, hidden] each.
+    Apart(Matrix<'a>, Matrix<'a>),
+    /// [experts · 2 · ff, hidden].
+    Fused(Matrix<'a>, RowOrder),
+}
+
+/// All experts of a layer: gate and up; down [experts · hidden, ff]; biases [experts, rows].
 pub(crate) struct ExpertWeights<'a> {
     pub hidden: usize,
     pub ff: usize,
-    pub gate: Matrix<'a>,
-    pub up: Matrix<'a>,
+    pub gate_up: GateUp<'a>,
     pub down: Matrix<'a>,
     pub gate_bias: &'a [f32],
     pub up_bias: &'a [f32],
@@ -112,7 +123,8 @@ impl Mixture {
     fn gate_up(&mut self, compute: &mut Compute, x: &Rows, experts: &ExpertWeights<'_>, per_token: usize) {
         let ff = experts.ff;
         self.hidden.resize(self.routes.len(), ff);
-        let tasks = self.tasks(&expert_of(&experts.gate, 0, ff), compute.pool.threads());
+        let x = &InOrders::new(x, experts.gate_up.codes());
+        let tasks = self.tasks(&experts.gate_up.one_expert(ff), compute.pool.threads());
         let tokens: Vec<Vec<u32>> =
             self.groups.iter().map(|(_, pairs)| pairs.iter().map(|pair| pair / per_token as u32).collect()).collect();
         let hidden = SharedMut::new(&mut self.hidden.values);
@@ -123,12 +135,10 @@ impl Mixture {
             let (expert, pairs) = &groups[index];
             let rows = first..(first + rows).min(ff);
             let scratch = &mut *kernels.scratch(worker);
-            for (set, (matrix, bias)) in
-                [(&experts.gate, experts.gate_bias), (&experts.up, experts.up_bias)].into_iter().enumerate()
-            {
-                kernels.product_of(scratch, set, &expert_of(matrix, *expert, ff), rows.clone(), x, &tokens[index]);
+            experts.gate_up.products(kernels, scratch, (*expert, ff), rows.clone(), x, &tokens[index]);
+            for (results, bias) in scratch.results.iter_mut().zip([experts.gate_bias, experts.up_bias]) {
                 let bias = &bias[expert * ff..][rows.clone()];
-                for results in scratch.results[set].chunks_exact_mut(rows.len()) {
+                for results in results.chunks_exact_mut(rows.len()) {
                     results.iter_mut().zip(bias).for_each(|(result, bias)| *result += bias);
                 }
             }
@@ -147,14 +157,21 @@ impl Mixture {
         self.out.resize(self.routes.len() * columns, 0.0);
         let tasks = self.tasks(&expert_of(&experts.down, 0, columns), compute.pool.threads());
         let out = SharedMut::new(&mut self.out);
-        let (groups, hidden) = (&self.groups, &self.hidden);
+        let (groups, hidden) = (&self.groups, &InOrders::new(&self.hidden, [experts.down.codes; 2]));
         let (pool, kernels) = compute.split();
         pool.for_each(tasks.len(), &|task, worker| {
             let (index, first, rows) = tasks[task];
             let (expert, pairs) = &groups[index];
             let rows = first..(first + rows).min(columns);
             let scratch = &mut *kernels.scratch(worker);
-            kernels.product_of(scratch, 0, &expert_of(&experts.down, *expert, columns), rows.clone(), hidden, pairs);
+            kernels.product_of(
+                scratch,
+                0,
+                &expert_of(&experts.down, *expert, columns),
+                rows.clone(),
+                hidden.of(&experts.down),
+                pairs,
+            );
             let bias = &experts.down_bias[expert * columns..][rows.clone()];
             for (results, &pair) in scratch.results[0].chunks_exact(rows.len()).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
@@ -183,6 +200,90 @@ impl Mixture {
             }
             y.iter_mut().zip(sum).for_each(|(y, sum)| *y += sum);
         });
+    }
+}
+
+impl GateUp<'_> {
+    fn codes(&self) -> [CodeOrder; 2] {
+        match self {
+            Self::Apart(gate, up) => [gate.codes, up.codes],
+            Self::Fused(both, _) => [both.codes; 2],
+        }
+    }
+
+    /// A matrix of one expert, for the number of its rows and their bytes.
+    fn one_expert(&self, ff: usize) -> Matrix<'_> {
+        match self {
+            Self::Apart(gate, _) => expert_of(gate, 0, ff),
+            Self::Fused(both, _) => expert_of(both, 0, ff),
+        }
+    }
+
+    /// `scratch.results` = products of `rows` of gate and of up, [tokens, rows] each, of an expert whose matrices have `ff`
+    /// rows.
+    fn products(
+        &self,
+        kernels: Kernels<'_>,
+        scratch: &mut Scratch,
+        (expert, ff): (usize, usize),
+        rows: Range<usize>,
+        x: &InOrders<'_>,
+        tokens: &[u32],
+    ) {
+        let mut product = |set: usize, matrix: Matrix<'_>, rows| {
+            kernels.product_of(scratch, set, &matrix, rows, x.of(&matrix), tokens);
+        };
+        match self {
+            Self::Apart(gate, up) => {
+                product(0, expert_of(gate, expert, ff), rows.clone());
+                product(1, expert_of(up, expert, ff), rows);
+            }
+            Self::Fused(both, RowOrder::GateFirst) => {
+                let both = expert_of(both, expert, 2 * ff);
+                product(0, both, rows.clone());
+                product(1, both, ff + rows.start..ff + rows.end);
+            }
+            Self::Fused(both, RowOrder::Alternating) => {
+                // Two calls, since a panel takes sixteen rows.
+                let both = expert_of(both, expert, 2 * ff);
+                let middle = rows.start + rows.end;
+                product(0, both, 2 * rows.start..middle);
+                product(1, both, middle..2 * rows.end);
+                part(&mut scratch.results, rows.len());
+            }
+        }
+    }
+}
+
+/// From products of alternating rows, the first half of them in one set and the second in the other, [tokens, rows] each, to
+/// those of gate and those of up.
+fn part([gate, up]: &mut [Vec<f32>; 2], rows: usize) {
+    for (gate, up) in gate.chunks_exact_mut(rows).zip(up.chunks_exact_mut(rows)) {
+        let both = [&*gate, &*up].concat();
+        for ((gate, up), pair) in gate.iter_mut().zip(up).zip(both.chunks_exact(2)) {
+            (*gate, *up) = (pair[0], pair[1]);
+        }
+    }
+}
+
+/// Activations in each order that weights need.
+struct InOrders<'a> {
+    halves: &'a Rows,
+    neighbours: Option<Rows>,
+}
+
+impl<'a> InOrders<'a> {
+    fn new(x: &'a Rows, codes: [CodeOrder; 2]) -> Self {
+        let neighbours = codes.contains(&CodeOrder::Neighbours).then(|| x.for_neighbours());
+        Self { halves: x, neighbours }
+    }
+
+    /// As this matrix meets them.
+    fn of(&self, matrix: &Matrix<'_>) -> &Rows {
+        match matrix.codes {
+            CodeOrder::Halves => self.halves,
+            CodeOrder::Neighbours => self.neighbours.as_ref().expect("made for every order of the matrices"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
 use crate::cache::LayerCache;
-use crate::experts::{ExpertWeights, Mixture, RouterWeights};
+use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights};
 use crate::mapped::Mapped;
 use crate::matmul::{Compute, Matrix, Part};
 use crate::shared::SharedMut;
@@ -26,16 +26,19 @@ pub(crate) struct LayerVectors {
 }
 
 impl LayerVectors {
-    pub fn new(mapped: &Mapped, tensors: &LayerTensors) -> Self {
-        let vectors = |three: &[gptoss_engine::PlainTensor; 3]| three.each_ref().map(|tensor| mapped.plain(tensor));
+    pub fn new(mapped: &Mapped, config: &ModelConfig, tensors: &LayerTensors) -> Self {
+        let half = (config.experts * config.ff) as usize;
+        let mut gate: Vec<f32> = tensors.exps_bias.iter().flat_map(|tensor| mapped.plain(tensor)).collect();
+        let down = gate.split_off(2 * half);
+        let up = gate.split_off(half);
         Self {
             attn_norm: mapped.plain(&tensors.attn_norm),
-            qkv_bias: vectors(&tensors.qkv_bias),
+            qkv_bias: tensors.qkv_bias.each_ref().map(|tensor| mapped.plain(tensor)),
             attn_output_bias: mapped.plain(&tensors.attn_output_bias),
             attn_sinks: mapped.plain(&tensors.attn_sinks),
             post_attention_norm: mapped.plain(&tensors.post_attention_norm),
             router: RouterWeights { weight: mapped.plain(&tensors.router), bias: mapped.plain(&tensors.router_bias) },
-            exps_bias: vectors(&tensors.exps_bias),
+            exps_bias: [gate, up, down],
         }
     }
 }
@@ -69,6 +72,7 @@ impl<'a> Weights<'a> {
             bytes: self.mapped.matrix(tensor),
             rows: (tensor.rows * tensor.experts) as usize,
             columns: tensor.columns as usize,
+            codes: tensor.codes,
         }
     }
 
@@ -125,8 +129,10 @@ impl<'a> Weights<'a> {
         let experts = ExpertWeights {
             hidden,
             ff: config.ff as usize,
-            gate: self.matrix(&tensors.gate_exps),
-            up: self.matrix(&tensors.up_exps),
+            gate_up: match &tensors.gate_up {
+                gptoss_engine::GateUp::Apart { gate, up } => GateUp::Apart(self.matrix(gate), self.matrix(up)),
+                gptoss_engine::GateUp::Fused { both, order } => GateUp::Fused(self.matrix(both), *order),
+            },
             down: self.matrix(&tensors.down_exps),
             gate_bias,
             up_bias,

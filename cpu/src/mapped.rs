@@ -43,9 +43,9 @@ impl Mapped {
         self.bytes(tensor.offset_bytes, tensor.size_bytes)
     }
 
-    /// An F32 tensor, copied: small ones are used often and may lie at any offset.
+    /// A plain tensor in F32, copied: small ones are used often and may lie at any offset.
     pub fn plain(&self, tensor: &PlainTensor) -> Vec<f32> {
-        bytemuck::pod_collect_to_vec(self.bytes(tensor.offset_bytes, tensor.size_bytes))
+        tensor.decode(self.bytes(tensor.offset_bytes, tensor.size_bytes))
     }
 
     /// The header was checked against the files' lengths before, and no tensor reaches from one file into the next.

@@ -44,7 +44,7 @@ pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
-pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
+pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
 pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
 pub use model::Model;
 pub use plan::{

@@ -3,6 +3,7 @@
 use crate::format::Format;
 
 const COMMON: &str = include_str!("common.wgsl");
+const SWIGLU: &str = include_str!("swiglu.wgsl");
 const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
@@ -75,11 +76,11 @@ pub fn router() -> String {
 }
 
 pub fn experts_gate_up(format: Format) -> String {
-    [COMMON, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
+    [COMMON, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
 pub fn experts_down(format: Format) -> String {
-    [COMMON, &weights(format), include_str!("experts_down.wgsl")].concat()
+    [COMMON, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
 pub fn experts_combine() -> String {

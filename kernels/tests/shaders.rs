@@ -218,6 +218,7 @@ fn params(operation: &str) -> (u32, Fields) {
             row_step: u32,
             codes_base: u32,
             scales_base: u32,
+            neighbours: u32,
         }),
         _ => panic!("{operation} has no Rust parameters: add them here"),
     }

@@ -214,18 +214,6 @@ fn arenas(slots: u32, per_arena: u32) -> Vec<u32> {
 /// Bytes in the file of what every token of a layer reads, and of the experts' biases.
 fn dense_file_bytes(layer: &LayerTensors) -> u64 {
     let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
-    let plain = layer
-        .qkv_bias
-        .iter()
-        .chain(&layer.exps_bias)
-        .chain([
-            &layer.attn_norm,
-            &layer.attn_output_bias,
-            &layer.attn_sinks,
-            &layer.post_attention_norm,
-            &layer.router,
-            &layer.router_bias,
-        ])
-        .map(|tensor| tensor.size_bytes);
+    let plain = layer.dense_plain().chain(&layer.exps_bias).map(|tensor| tensor.size_bytes);
     matrices.chain(plain).sum()
 }
