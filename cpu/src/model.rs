@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use gptoss_engine::{
     Backend, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, Prediction, StageError,
-    in_stage, model_info, read_header, ring_holds,
+    announce, in_stage, read_header, ring_holds,
 };
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_source::FileSource;
-use gptoss_telemetry::{CacheCounters, Event, Stage, WorkCounters};
+use gptoss_telemetry::{CacheCounters, Stage, WorkCounters};
 
 use crate::activations::Activations;
 use crate::cache::LayerCache;
@@ -86,7 +86,7 @@ impl CpuModel {
                     got: format!("{layers}, and the model has {}", header.config.layers),
                 });
             }
-            host.emit(Event::Model(model_info(&header, layers)));
+            announce(&header, layers, host);
             Self::new(&paths, header, layers as usize, options)
         })
         .await

@@ -62,6 +62,13 @@ impl EngineError {
         match self {
             Self::Source(error) => error.advice().to_string(),
             Self::Gpu(error) => error.advice().to_string(),
+            // The file is whole: it says too little, or says it otherwise.
+            Self::Header(GgufError::MissingKey { .. } | GgufError::WrongType { .. })
+            | Self::Gguf { error: GgufError::MissingKey { .. } | GgufError::WrongType { .. }, .. } => {
+                "Use a file whose metadata is complete, such as gpt-oss-20b-mxfp4.gguf from ggml-org, or ask its publisher; \
+                 `pylon gguf meta` lists what this one has."
+                    .into()
+            }
             Self::Gguf { .. } | Self::Header(_) => {
                 "Download the file again and compare its size with the one its publisher states.".into()
             }

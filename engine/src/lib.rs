@@ -20,8 +20,10 @@ mod embedding;
 mod error;
 mod host;
 mod inventory;
+mod keys;
 mod load;
 mod model;
+mod notes;
 mod pieces;
 mod plan;
 mod platform;
@@ -34,6 +36,7 @@ mod session;
 mod speech;
 mod stop;
 mod upload;
+mod vocabulary;
 mod weights;
 
 pub use answer::{Answer, AnswerLimits, Engine};
@@ -45,8 +48,9 @@ pub use error::{EngineError, MemoryShortage, StageError};
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
-pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
+pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_header};
 pub use model::Model;
+pub use notes::file_notes;
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,
     PlannedBuffer,
@@ -54,3 +58,4 @@ pub use plan::{
 pub use sampling::{Draw, Sampler};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;
+pub use vocabulary::tokenizer;

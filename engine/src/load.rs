@@ -8,7 +8,6 @@ use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuError, Limits, self_check};
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, ModelInfo, Stage};
-use gptoss_text::Tokenizer;
 use web_time::Instant;
 
 use crate::config::ModelConfig;
@@ -17,6 +16,7 @@ use crate::error::{EngineError, StageError};
 use crate::host::{Ahead, Host, check_cancelled, in_stage, milliseconds_since};
 use crate::inventory::Inventory;
 use crate::model::{Model, State};
+use crate::notes::file_notes;
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::program::{Kernels, LayerCache, Parts, Program, Scratch};
@@ -74,8 +74,16 @@ async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, 
     }
 }
 
-/// What the header says about the model, of which `layers_run` layers are run.
-pub fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
+/// Tells the host what the header says about the model, of which `layers_run` layers are run, and what is worth knowing
+/// about the file.
+pub fn announce(header: &Header, layers_run: u32, host: &dyn Host) {
+    host.emit(Event::Model(model_info(header, layers_run)));
+    for text in file_notes(&header.gguf) {
+        host.emit(Event::FileNote { text });
+    }
+}
+
+fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
     let config = &header.config;
     let mut formats: Vec<(String, u32, u64)> = Vec::new();
     for tensor in &header.gguf.tensors {
@@ -105,24 +113,6 @@ pub fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
         layers_run,
         formats,
     }
-}
-
-/// Builds the tokenizer from the file's own vocabulary and merges.
-pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
-    let metadata = &gguf.metadata;
-    let kind = metadata.str("tokenizer.ggml.model")?;
-    if kind != "gpt2" {
-        return Err(EngineError::Hyperparameter {
-            key: "tokenizer.ggml.model".into(),
-            expected: "gpt2 (byte-level BPE)".into(),
-            got: kind.to_owned(),
-        });
-    }
-    Ok(Tokenizer::new(
-        metadata.string_array("tokenizer.ggml.tokens")?.iter(),
-        &metadata.i32_array("tokenizer.ggml.token_type")?,
-        metadata.string_array("tokenizer.ggml.merges")?.iter(),
-    )?)
 }
 
 /// Turns what the user chose into what the planner takes.
@@ -195,7 +185,7 @@ pub async fn preflight(
     header.config.yarn.truncate = options.yarn_truncate;
     in_stage(host, Stage::MemoryPlan, async move {
         let options = plan_options(&header.config, options)?;
-        host.emit(Event::Model(model_info(&header, options.layers)));
+        announce(&header, options.layers, host);
         let plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), &options)?;
         host.emit(Event::Plan(plan.totals.clone()));
         Ok(Preflight { header, options, plan, bytes_per_second, asks: true })

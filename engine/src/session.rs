@@ -15,9 +15,10 @@ use crate::config::ModelConfig;
 use crate::device::{open_gpu, reopen_gpu};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, Quiet, check_cancelled, in_stage, milliseconds_since};
-use crate::load::{load, preflight, tokenizer};
+use crate::load::{load, preflight};
 use crate::model::Model;
 use crate::plan::MemoryPlan;
+use crate::vocabulary::tokenizer;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
 pub const MAX_REBUILDS: u32 = 3;

@@ -22,6 +22,10 @@ pub enum Event {
     Adapter(AdapterInfo),
     /// What the header says the file is.
     Model(ModelInfo),
+    /// Something about the file that is worth knowing, in one line; it runs all the same.
+    FileNote {
+        text: String,
+    },
     /// Where everything will go, worked out from the header and the granted limits alone.
     Plan(MemoryPlan),
     /// Everything that can be known beforehand is: nothing big was allocated or fetched yet.

@@ -274,6 +274,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         }
         Event::Adapter(adapter) => ("gpu", format!("{} · {} · {} tier", adapter.name, adapter.backend, adapter.tier)),
         Event::Model(model) => ("model", format!("{} · {} · {} layers", model.name, model.architecture, model.layers)),
+        Event::FileNote { text } => ("note", text.clone()),
         Event::Plan(plan) => {
             ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
         }

@@ -443,6 +443,8 @@ impl State {
             }
             // Whoever reads the worker's messages sees to it.
             Event::Remember { .. } => {}
+            // The log has it.
+            Event::FileNote { .. } => {}
             Event::Kept(_) | Event::KeepNotice(_) | Event::Storage(_) | Event::StorageVerify { .. } => {
                 self.kept.apply(event);
             }

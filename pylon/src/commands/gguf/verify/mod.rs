@@ -5,7 +5,8 @@ mod model;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gptoss_gguf::{Gguf, TensorInfo, part_paths};
+use gptoss_engine::file_notes;
+use gptoss_gguf::{Gguf, TensorInfo, TensorType, part_paths};
 use gptoss_source::{FileSource, Source};
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -45,11 +46,13 @@ struct Check {
     /// What was looked at.
     detail: String,
     problems: Vec<String>,
+    /// What is worth knowing and no problem.
+    notes: Vec<String>,
 }
 
 impl Check {
     fn new(check: &'static str, detail: String, problems: Vec<String>) -> Self {
-        Self { check, ok: problems.is_empty(), detail, problems }
+        Self { check, ok: problems.is_empty(), detail, problems, notes: Vec::new() }
     }
 }
 
@@ -97,6 +100,9 @@ fn print_report(output: &mut Output, report: &Report) -> Result<(), CliError> {
         for problem in check.problems.iter().take(LISTED_PROBLEMS) {
             output.line(format_args!("      - {problem}"))?;
         }
+        for note in &check.notes {
+            output.line(format_args!("      note: {note}"))?;
+        }
         if check.problems.len() > LISTED_PROBLEMS {
             output.line(format_args!("      and {} more; --json lists all", check.problems.len() - LISTED_PROBLEMS))?;
         }
@@ -116,7 +122,9 @@ fn check_all(path: &Path) -> Result<(usize, Vec<Check>), CliError> {
             Err(error) => problems.push(error.to_string()),
         }
     }
-    let mut checks = vec![Check::new("header", described(&parts), problems)];
+    let mut header = Check::new("header", described(&parts), problems);
+    header.notes = parts.iter().flat_map(|part| file_notes(&part.gguf)).collect();
+    let mut checks = vec![header];
     if parts.is_empty() {
         return Ok((paths.len(), checks));
     }
@@ -170,7 +178,8 @@ fn check_layout(parts: &[Part]) -> Check {
     let mut problems = Vec::new();
     for part in parts {
         let gguf = &part.gguf;
-        let mut by_offset: Vec<&TensorInfo> = gguf.tensors.iter().collect();
+        // Those without weights lie nowhere.
+        let mut by_offset: Vec<&TensorInfo> = gguf.tensors.iter().filter(|tensor| !tensor.is_empty()).collect();
         by_offset.sort_by_key(|tensor| tensor.offset);
         let mut expected = gguf.data_offset;
         for tensor in by_offset {
@@ -197,7 +206,7 @@ fn check_numbers(parts: &[Part]) -> Result<Check, CliError> {
     let bar = progress::bytes("reading", total);
     let (mut problems, mut blocks) = (Vec::new(), 0);
     for part in parts {
-        for tensor in &part.gguf.tensors {
+        for tensor in part.gguf.tensors.iter().filter(|tensor| !tensor.is_empty()) {
             match check_tensor(part, tensor, &bar)? {
                 Ok(checked) => blocks += checked,
                 Err(problem) => problems.push(problem),
@@ -210,7 +219,10 @@ fn check_numbers(parts: &[Part]) -> Result<Check, CliError> {
 
 /// Blocks checked, or the problem.
 fn check_tensor(part: &Part, tensor: &TensorInfo, bar: &ProgressBar) -> Result<Result<u64, String>, CliError> {
-    let (Some(block_bytes), Some(numbers)) = (tensor.kind.block_bytes(), numbers_of(tensor.kind)) else {
+    // What Ollama's first files have under another number is stored in blocks as MXFP4 is.
+    let early = tensor.kind == TensorType::EARLY_OLLAMA_MXFP4 && tensor.size_bytes > 0;
+    let kind = if early { TensorType::Mxfp4 } else { tensor.kind };
+    let (Some(block_bytes), Some(numbers)) = (kind.block_bytes(), numbers_of(kind)) else {
         return Ok(Err(format!("{} is of type {}, whose scales cannot be checked", tensor.name, tensor.kind)));
     };
     let (mut bad, mut first, mut blocks) = (0, None, 0);
