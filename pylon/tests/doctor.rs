@@ -32,9 +32,11 @@ impl Home {
 
     fn run(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
         let mut command = pylon();
-        for name in ["HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE"] {
+        for name in ["HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME", "LLAMA_CACHE"] {
             command.env_remove(name);
         }
+        // Ollama's service keeps models of its own, which this machine may have.
+        command.env("OLLAMA_MODELS", self.path().join("ollama"));
         command.args(arguments).env("HOME", self.path()).env("USERPROFILE", self.path());
         command.envs(variables.iter().copied()).current_dir(self.path().join("here"));
         finish(&mut command, b"")
@@ -93,6 +95,60 @@ fn models_are_found_where_people_keep_them() {
         );
     }
     assert_eq!(report["model_ids"].as_array().expect("an array").len(), ids.len());
+}
+
+#[test]
+fn the_variables_and_folders_of_other_tools_are_honoured() {
+    for (variable, value, place) in [
+        ("XDG_CACHE_HOME", "x", "x/huggingface/hub/models--o--r/snapshots/abc/found.gguf"),
+        ("HF_HOME", "h", "h/hub/models--o--r/snapshots/abc/found.gguf"),
+        ("HUGGINGFACE_HUB_CACHE", "c", "c/models--o--r/snapshots/abc/found.gguf"),
+        ("HF_HUB_CACHE", "d", "d/models--o--r/snapshots/abc/found.gguf"),
+        ("LLAMA_CACHE", "l", "l/found.gguf"),
+        ("UNUSED", "", ".lmstudio/models/publisher/repository/found.gguf"),
+        ("UNUSED", "", ".cache/lm-studio/models/publisher/repository/found.gguf"),
+        ("UNUSED", "", "models/found.GGUF"),
+        ("UNUSED", "", "here/found.Gguf"),
+    ] {
+        let home = Home::new();
+        home.furnish(place);
+        let value = home.path().join(value);
+        let report = home.json("doctor", &[(variable, value.to_str().expect("UTF-8"))], 0);
+        assert_eq!(report["model_ids"], serde_json::json!(["found"]), "{variable} {place}: {report}");
+    }
+    let home = Home::new();
+    home.furnish("ollama/blobs/sha256-abc");
+    let manifest = r#"{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:abc","size":1}]}"#;
+    let folder = home.path().join("ollama/manifests/registry.ollama.ai/library/gpt-oss");
+    fs::create_dir_all(&folder).expect("folders");
+    fs::write(folder.join("20b"), manifest).expect("written");
+    assert_eq!(home.json("doctor", &[], 0)["model_ids"], serde_json::json!(["gpt-oss:20b"]));
+}
+
+#[cfg(unix)]
+#[test]
+fn what_was_passed_over_is_said_also_when_nothing_was_found() {
+    let home = Home::new();
+    let here = home.path().join("here");
+    std::os::unix::fs::symlink("/nowhere/x.gguf", here.join("dangling.gguf")).expect("a link");
+    fs::write(here.join("m.gguf.part1of2"), b"GGUF").expect("written");
+    let text = home.run(&["doctor"], &[]).stdout;
+    for words in ["dangling.gguf", "/nowhere/x.gguf", "does not exist", "m.gguf.part1of2", "piece"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert_eq!(home.json("doctor", &[], 1)["skipped"].as_array().map(Vec::len), Some(2));
+}
+
+/// Without `XDG_RUNTIME_DIR`, which a service, a container or a cron job does not have.
+#[test]
+fn a_run_that_succeeds_says_nothing_of_errors() {
+    let home = Home::new();
+    home.furnish("here/current.gguf");
+    for arguments in [&["doctor"][..], &["infer", "--model", "current", "--prompt", "What is 2+3?"]] {
+        let run = home.run(arguments, &[]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert!(!run.stderr.to_lowercase().contains("error"), "{}", run.stderr);
+    }
 }
 
 #[test]
