@@ -182,7 +182,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         stats: args.stats,
     };
     let options = LoadOptions { kv_f32: args.kv == Kv::F32, ..args.limits.load_options(&environment) };
-    let load = args.model.request(&environment, options)?;
+    let load = args.model.request_or_demo(&environment, options)?;
     let load = match args.activations {
         Some(activations) => activations.apply(load)?,
         None => load,
