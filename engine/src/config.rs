@@ -36,6 +36,9 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads and checks every key; errors name the key, what was expected and what was found.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, EngineError> {
+        if let Some(role) = gguf.role() {
+            return Err(EngineError::NotAModel { role });
+        }
         let metadata = &gguf.metadata;
         let architecture = metadata.str("general.architecture")?.to_owned();
         if architecture != "gpt-oss" && architecture != "gptoss" {

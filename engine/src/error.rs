@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gptoss_gguf::{GgufError, SplitError};
+use gptoss_gguf::{GgufError, Role, SplitError};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
 use gptoss_telemetry::{Failure, FailureKind, Stage};
@@ -18,6 +18,8 @@ pub enum EngineError {
     Gguf { name: String, error: GgufError },
     #[error(transparent)]
     Header(#[from] GgufError),
+    #[error("the file is no model but {role}")]
+    NotAModel { role: Role },
     #[error("the model's architecture is {got:?}; this engine runs gpt-oss")]
     Architecture { got: String },
     #[error(transparent)]
@@ -62,22 +64,12 @@ impl EngineError {
         match self {
             Self::Source(error) => error.advice().to_string(),
             Self::Gpu(error) => error.advice().to_string(),
-            // The file is whole: it says too little, or says it otherwise.
-            Self::Header(GgufError::MissingKey { .. } | GgufError::WrongType { .. })
-            | Self::Gguf { error: GgufError::MissingKey { .. } | GgufError::WrongType { .. }, .. } => {
-                "Use a file whose metadata is complete, such as gpt-oss-20b-mxfp4.gguf from ggml-org, or ask its publisher; \
-                 `pylon gguf meta` lists what this one has."
-                    .into()
-            }
-            Self::Gguf { .. } | Self::Header(_) => {
-                "Download the file again and compare its size with the one its publisher states.".into()
-            }
+            Self::Gguf { error, .. } | Self::Header(error) => error.advice().into(),
+            Self::NotAModel { role } => role.advice().into(),
             Self::Architecture { .. } | Self::Tensors { .. } | Self::Hyperparameter { .. } | Self::Tokenizer(_) => {
                 "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
             }
-            Self::Split(_) => {
-                "Put all files of the model into one place, with the names they were published under, or pick all of them at once.".into()
-            }
+            Self::Split(error) => error.advice().into(),
             Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
             Self::GpuMemory(shortage) => shortage.advice(),
             Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
@@ -101,9 +93,11 @@ impl EngineError {
         match self {
             Self::Source(_) => FailureKind::Source,
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
-            Self::Architecture { .. } | Self::Hyperparameter { .. } | Self::Tensors { .. } | Self::Tokenizer(_) => {
-                FailureKind::Model
-            }
+            Self::NotAModel { .. }
+            | Self::Architecture { .. }
+            | Self::Hyperparameter { .. }
+            | Self::Tensors { .. }
+            | Self::Tokenizer(_) => FailureKind::Model,
             Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
             | Self::ExpertMemory { .. }

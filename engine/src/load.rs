@@ -55,7 +55,8 @@ pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header,
 
 /// Reads the header of one file: as many bytes as it takes, no more than one read too many.
 async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
-    let named = |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error };
+    let named =
+        |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error: error.of_file(source.name()) };
     let file_bytes = source.len_bytes();
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);

@@ -24,7 +24,7 @@ const CONTROL: i32 = 3;
 /// Builds the tokenizer.
 ///
 /// # Errors
-/// Another kind of tokenizer, another way to split text, an array that is missing or that contradicts another.
+/// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that contradicts another.
 pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
     let metadata = &gguf.metadata;
     let wrong = |key: &str, expected: &str, got: String| EngineError::Hyperparameter {
@@ -32,7 +32,10 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
         expected: expected.into(),
         got,
     };
-    let kind = metadata.str(MODEL)?;
+    let kind = match (metadata.str(MODEL), gguf.role()) {
+        (Err(_), Some(role)) => return Err(EngineError::NotAModel { role }),
+        (kind, _) => kind?,
+    };
     if kind != "gpt2" {
         return Err(wrong(MODEL, "gpt2 (byte-level BPE)", kind.to_owned()));
     }

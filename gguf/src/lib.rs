@@ -26,20 +26,27 @@
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
+mod advice;
 mod cursor;
 mod error;
+mod gpt_oss;
+mod identify;
 mod join;
 mod layout;
 mod metadata;
 mod parse;
+mod role;
 mod split;
 mod split_error;
 mod tensor_type;
 mod value;
 
 pub use error::GgufError;
+pub use gpt_oss::GPT_OSS_ARCHITECTURES;
+pub use identify::{ForeignFile, IDENTIFY_BYTES, identify, is_unfinished_name, piece_stem};
 pub use metadata::Metadata;
 pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
+pub use role::Role;
 pub use split::{SplitInfo, arrange_parts, part_names, part_paths, split_name};
 pub use split_error::SplitError;
 pub use tensor_type::{GPT_OSS_TYPES, TensorType};
@@ -106,6 +113,11 @@ impl Gguf {
     /// Which part of a split model this file is; `None` for a model in one file.
     pub fn split(&self) -> Option<SplitInfo> {
         self.split
+    }
+
+    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no tensor.
+    pub fn data_end(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.offset + tensor.size_bytes).fold(self.data_offset, u64::max)
     }
 
     /// Tensors stored in a format this crate does not know, in file order.

@@ -1,4 +1,5 @@
 use crate::cursor::{Cursor, Place, Stop, Text};
+use crate::identify::identify;
 use crate::layout::{Blocks, TensorClaim, place_tensors};
 use crate::split::split_info;
 use crate::{Array, Gguf, GgufError, Metadata, StringArray, TensorInfo, TensorType, Value};
@@ -54,6 +55,11 @@ pub fn parse(header: &[u8], file_len: u64) -> Result<Progress, GgufError> {
     let header_len = header.len() as u64;
     if header_len > file_len {
         return Err(GgufError::HeaderLongerThanFile { header_len, file_len });
+    }
+    if file_len > 0
+        && let Some(what) = identify(header, file_len, "")
+    {
+        return Err(GgufError::Foreign { what });
     }
     match read_header(&mut Cursor::new(header, file_len), file_len) {
         Ok(gguf) => Ok(Progress::Ready(Box::new(gguf))),

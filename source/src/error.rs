@@ -13,6 +13,25 @@ pub enum SourceError {
     #[error("\"{url}\" is not an absolute http or https URL")]
     NotHttpUrl { url: String },
 
+    /// By the habits of a known hub the address is that of a page about a file.
+    #[error("{url} is the address of a page{}", file_is_at(.file_url, "; the file itself is at "))]
+    PageAddress {
+        url: String,
+        /// The file's own address; `None` if the page is about no single file.
+        file_url: Option<String>,
+    },
+
+    /// HTTP 200 with HTML to a range request.
+    #[error(
+        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url, "; the file itself may be at ")
+    )]
+    WebPage {
+        url: String,
+        content_type: String,
+        /// Where the file may be, by the habit of hubs.
+        file_url: Option<String>,
+    },
+
     /// The browser gave no response. It does not say whether the network or the CORS check is to blame.
     #[error("no response from {url} that the browser would let this page read ({detail})")]
     Network { url: String, detail: String },
@@ -119,6 +138,10 @@ pub enum SourceError {
     Browser { action: &'static str, detail: String },
 }
 
+fn file_is_at(file_url: &Option<String>, words: &str) -> String {
+    file_url.as_ref().map_or_else(String::new, |file_url| format!("{words}{file_url}"))
+}
+
 impl SourceError {
     /// Whether there is no such file, as against one that cannot be had.
     pub fn is_missing(&self) -> bool {
@@ -132,9 +155,21 @@ impl SourceError {
     /// What the user can do about it, in a sentence or two.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::OutOfBounds { .. } => "Download the file again and compare its size with the publisher's.",
+            Self::OutOfBounds { .. } => {
+                "The file ends too early: let its download finish, or download it again and compare its size with the publisher's."
+            }
             Self::NotHttpUrl { .. } => {
                 "Give the full address, for example http://127.0.0.1:8090/models/model.gguf, or pick the file from disk."
+            }
+            Self::PageAddress { file_url: Some(_), .. } => {
+                "Use the address of the file itself, which the message names."
+            }
+            Self::PageAddress { file_url: None, .. } => {
+                "Give the address of a .gguf file. On Hugging Face it has /resolve/ in it: open the file's page and copy its download link."
+            }
+            Self::WebPage { .. } => {
+                "Give the address of the file itself, not of the page about it: on Hugging Face and its like it has /resolve/ where the \
+                 page's has /blob/. A host that wants a login shows a page, too: then download the file and pick it from disk."
             }
             Self::Network { .. } => {
                 "Check that the host is running and the address is right. If the file opens in a tab of its own, the host does not allow \
@@ -156,7 +191,7 @@ impl SourceError {
                 "The file is read in parts, so the host must honour Range requests. Serve it with gguf-serve, or pick the file from disk."
             }
             Self::RangeRefused { .. } => "The file is shorter than its header says: download it again.",
-            Self::Empty { .. } => "Download the file again.",
+            Self::Empty { .. } => "The host has an empty file there. Check the address, or put the file there again.",
             Self::ContentRangeUnreadable { .. } => {
                 "The host must send Content-Range and, to a page of another origin, list it in Access-Control-Expose-Headers. gguf-serve \
                  does both; picking the file from disk works too."

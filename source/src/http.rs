@@ -1,6 +1,7 @@
 //! What an answer to a range request must look like (RFC 9110 §14 and §15.3.7). Pure: headers in, verdict out.
 
 use crate::SourceError;
+use crate::hub_page::guessed_file;
 
 /// A closed byte range, as HTTP writes it: both ends are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct ResponseHead {
     pub content_range: Option<String>,
     /// `ETag`, where it can be read.
     pub etag: Option<String>,
+    /// `Content-Type`, which pages may always read.
+    pub content_type: Option<String>,
 }
 
 /// What earlier answers said about the file; later ones have to agree.
@@ -161,8 +164,12 @@ pub fn check_range_response(
 }
 
 fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), SourceError> {
-    let url = url.to_owned();
     let status = head.status;
+    if let (200, Some(content_type)) = (status, web_page_type(head)) {
+        let (file_url, content_type) = (guessed_file(url), content_type.to_owned());
+        return Err(SourceError::WebPage { url: url.to_owned(), content_type, file_url });
+    }
+    let url = url.to_owned();
     Err(match status {
         206 => return Ok(()),
         200 => SourceError::RangesIgnored { url },
@@ -175,6 +182,12 @@ fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), 
         500..=599 => SourceError::HostFailed { url, status },
         _ => SourceError::UnexpectedStatus { url, status },
     })
+}
+
+/// The type of an answer that is HTML.
+fn web_page_type(head: &ResponseHead) -> Option<&str> {
+    let kind = head.content_type.as_deref()?.split(';').next()?.trim();
+    ["text/html", "application/xhtml+xml"].iter().any(|html| kind.eq_ignore_ascii_case(html)).then_some(kind)
 }
 
 /// `bytes 0-99/1234` → the range and the length of the file. `None` for anything else, an unknown length (`*`) and
@@ -214,7 +227,8 @@ mod tests {
     const ASKED: ByteRange = ByteRange { first: 10, last: 19 };
 
     fn head(status: u16, content_range: Option<&str>, etag: Option<&str>) -> ResponseHead {
-        ResponseHead { status, content_range: content_range.map(str::to_owned), etag: etag.map(str::to_owned) }
+        let (content_range, etag) = (content_range.map(str::to_owned), etag.map(str::to_owned));
+        ResponseHead { status, content_range, etag, content_type: None }
     }
 
     fn known(len_bytes: u64, etag: Option<&str>) -> KnownFile {
@@ -236,6 +250,26 @@ mod tests {
             let got = check_range_response(URL, ASKED, known, &head).expect("accepted");
             assert_eq!(got, AcceptedRange { range: ASKED, file: file.clone() }, "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_web_page_is_named_and_so_is_where_the_file_may_be() {
+        let url = "http://host/O/R/blob/main/m.gguf";
+        for content_type in ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"] {
+            let head = ResponseHead { content_type: Some(content_type.into()), ..head(200, None, None) };
+            let error = check_range_response(url, ASKED, None, &head).expect_err("a page");
+            assert!(matches!(error, SourceError::WebPage { .. }), "{error}");
+            let text = format!("{error} {}", error.advice());
+            assert!(text.contains("web page") && text.contains("http://host/O/R/resolve/main/m.gguf"), "{text}");
+        }
+        // A part of a file is one whatever type a host gives it, and an error stays what it is.
+        let html = |head: ResponseHead| ResponseHead { content_type: Some("text/html".into()), ..head };
+        check_range_response(URL, ASKED, None, &html(head(206, Some("bytes 10-19/100"), None))).expect("a part");
+        let error = check_range_response(URL, ASKED, None, &html(head(404, None, None))).expect_err("absent");
+        assert!(matches!(error, SourceError::NotFound { .. }), "{error}");
+        let plain = ResponseHead { content_type: Some("text/plain".into()), ..head(200, None, None) };
+        let error = check_range_response(url, ASKED, None, &plain).expect_err("no ranges");
+        assert!(matches!(error, SourceError::RangesIgnored { .. }), "{error}");
     }
 
     #[test]

@@ -22,6 +22,7 @@
 mod bytes;
 mod error;
 mod http;
+mod hub_page;
 mod joined;
 mod memory;
 mod observe;
@@ -39,6 +40,7 @@ pub use http::{
     AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, is_loopback_url,
     sibling_url, url_file_name,
 };
+pub use hub_page::check_not_a_page;
 pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
 pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};

@@ -1,6 +1,6 @@
 //! Every error variant, provoked.
 
-use gptoss_gguf::{Array, GgufError, MAX_HEADER_BYTES, Progress, TensorType, Value, parse};
+use gptoss_gguf::{Array, ForeignFile, GgufError, MAX_HEADER_BYTES, Progress, TensorType, Value, parse};
 
 use crate::parse_whole;
 use crate::writer::*;
@@ -17,11 +17,13 @@ fn header_longer_than_the_file() {
 
 #[test]
 fn not_a_gguf_file() {
+    let error = parse_whole(b"\x12<DO\x01\x02").unwrap_err();
+    assert_eq!(error, GgufError::NotGguf { found: *b"\x12<DO" });
+    assert!(error.to_string().contains("\"\\x12<DO\""), "{error}");
     let error = parse_whole(b"<!DOCTYPE html>").unwrap_err();
-    assert_eq!(error, GgufError::NotGguf { found: *b"<!DO" });
-    assert!(error.to_string().contains("\"<!DO\""), "{error}");
+    assert_eq!(error, GgufError::Foreign { what: ForeignFile::WebPage });
     // Four bytes are enough to say so, even of a huge file.
-    assert_eq!(parse(b"PK\x03\x04", 1 << 40).unwrap_err(), GgufError::NotGguf { found: *b"PK\x03\x04" });
+    assert!(matches!(parse(b"PK\x03\x04", 1 << 40).unwrap_err(), GgufError::Foreign { .. }));
 }
 
 #[test]

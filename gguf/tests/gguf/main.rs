@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // in a test that is the assertion
 
+mod advice;
 mod faults;
 mod metadata;
 mod nano;

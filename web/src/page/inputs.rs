@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gptoss_source::store::KEPT_SCHEME;
+use gptoss_source::{SourceError, check_not_a_page};
 use gptoss_telemetry::{Attention, Effort, ExpertLoading, Keep, LoadOptions, Prompt, PromptFormat, Sampling};
 
 /// One choice. Each is an input element and a query parameter.
@@ -288,7 +289,13 @@ fn field_error(field: Field, text: &str, expected: &str) -> InputError {
 fn check_gguf(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
-        Some("http" | "https") if text.contains("://") => Ok(()),
+        Some("http" | "https") if text.contains("://") => match check_not_a_page(text) {
+            Err(SourceError::PageAddress { file_url: Some(file_url), .. }) => {
+                Err(format!("the address of the file itself: that is a page about it, the file is at {file_url}"))
+            }
+            Err(error) => Err(format!("the address of a .gguf file: that is one of a page. {}", error.advice())),
+            Ok(()) => Ok(()),
+        },
         Some("kept") if text.len() > KEPT_SCHEME.len() => Ok(()),
         Some("pylon") => {
             Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())

@@ -3,6 +3,7 @@ use std::rc::Rc;
 use super::surroundings::{Sleep, is_online, now, online, random};
 use super::transfer::{Fault, Filling, Line, attempt};
 use crate::http::{ByteRange, KnownFile, check_http_url, is_loopback_url, url_file_name};
+use crate::hub_page::check_not_a_page;
 use crate::observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 use crate::retry::{Moment, Next, Patience};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
@@ -33,6 +34,7 @@ impl HttpSource {
     /// headers it needs. The bytes are kept and handed to the reads that ask for them.
     pub async fn open(url: &str, options: &HttpOptions) -> Result<Self, SourceError> {
         check_http_url(url)?;
+        check_not_a_page(url)?;
         Self::probe(url, options).await
     }
 

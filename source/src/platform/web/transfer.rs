@@ -192,6 +192,7 @@ fn check_head(line: &Line, asked: ByteRange, filling: &mut Filling, response: &R
         status: response.status(),
         content_range: headers.get("content-range").map_err(browser_error("reading Content-Range"))?,
         etag: headers.get("etag").map_err(browser_error("reading ETag"))?,
+        content_type: headers.get("content-type").map_err(browser_error("reading Content-Type"))?,
     };
     match check_range_response(&line.url, asked, filling.known.as_ref(), &head) {
         Ok(accepted) => {

@@ -90,7 +90,18 @@ fn each_field_accepts_and_refuses_what_it_says() {
         (
             Field::Gguf,
             &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "kept:m.gguf"],
-            &["", "kept:", "m.gguf", "pylon://h:1", "pylon", "file:///m.gguf", "ftp://h/m", "http:m"],
+            &[
+                "",
+                "kept:",
+                "m.gguf",
+                "pylon://h:1",
+                "pylon",
+                "file:///m.gguf",
+                "ftp://h/m",
+                "http:m",
+                "https://huggingface.co/O/R/blob/main/m.gguf",
+                "https://huggingface.co/O/R",
+            ],
         ),
         (Field::Format, &["harmony", "text"], &["", "raw"]),
         (Field::Effort, &["low", "medium", "high"], &["", "LOW", "max"]),
@@ -128,6 +139,16 @@ fn each_field_accepts_and_refuses_what_it_says() {
         );
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn the_address_of_a_page_names_the_file_s() {
+    let message = |text: &str| check(Field::Gguf, text).expect_err("refused").message;
+    let page = message("https://huggingface.co/O/R/blob/main/m.gguf");
+    assert!(page.contains("https://huggingface.co/O/R/resolve/main/m.gguf"), "{page}");
+    let repository = message("https://huggingface.co/O/R");
+    assert!(repository.contains("/resolve/"), "{repository}");
+    check(Field::Gguf, "https://huggingface.co/O/R/resolve/main/m.gguf").expect("the file's own");
 }
 
 #[test]

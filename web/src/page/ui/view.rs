@@ -455,7 +455,7 @@ fn failure_title(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::NoGpu => "No usable GPU",
         FailureKind::Source => "The file cannot be reached",
-        FailureKind::File => "The file is damaged",
+        FailureKind::File => "This file cannot be used",
         FailureKind::Model => "This model does not run here",
         FailureKind::Memory => "Not enough GPU memory",
         FailureKind::WrongResults => "This GPU computes wrongly",

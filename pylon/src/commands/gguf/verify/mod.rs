@@ -145,7 +145,7 @@ fn check_all(path: &Path) -> Result<(usize, Vec<Check>), CliError> {
 /// The header of one file: counts, lengths, shapes, offsets, overlaps and truncation are the reader's work.
 fn open(path: &Path) -> Result<Part, CliError> {
     let source = FileSource::open(path)?;
-    let gguf = read_header(&source)?.map_err(|error| CliError::Gguf { path: path.to_owned(), error })?;
+    let gguf = read_header(&source)?.map_err(|error| CliError::gguf(path, error))?;
     Ok(Part { name: source.name().to_owned(), source, gguf })
 }
 
