@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::prompt::FUNCTIONS;
+
 /// Where in its turn a message of the model belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Channel {
@@ -163,6 +165,13 @@ pub struct ToolNamespace {
     pub tools: Vec<FunctionTool>,
 }
 
+impl ToolNamespace {
+    /// The functions of a developer message, called as `functions.{name}`; none make no namespace.
+    pub fn functions(tools: Vec<FunctionTool>) -> Option<ToolNamespace> {
+        (!tools.is_empty()).then(|| ToolNamespace { name: FUNCTIONS.to_owned(), description: None, tools })
+    }
+}
+
 /// The first message: who the model is and how it is to answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SystemMessage {
@@ -196,8 +205,8 @@ impl Default for SystemMessage {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeveloperMessage {
     pub instructions: String,
-    /// Functions, called as `functions.{name}`.
-    pub functions: Vec<FunctionTool>,
+    /// Tools, as a rule one namespace of functions: see [`ToolNamespace::functions`].
+    pub tools: Vec<ToolNamespace>,
 }
 
 /// A message that the model wrote.
@@ -275,6 +284,7 @@ pub struct Conversation {
 impl Conversation {
     /// Whether any developer message offers functions.
     pub(super) fn has_functions(&self) -> bool {
-        self.messages.iter().any(|message| matches!(message, Message::Developer(d) if !d.functions.is_empty()))
+        let is_functions = |namespace: &ToolNamespace| namespace.name == FUNCTIONS && !namespace.tools.is_empty();
+        self.messages.iter().any(|message| matches!(message, Message::Developer(d) if d.tools.iter().any(is_functions)))
     }
 }

@@ -18,7 +18,8 @@
 //! - `<|constrain|>` is the special token wherever a content type is [`ContentType::constrained`].
 //! - The parser never fails: the library's strict and lenient modes both refuse output that models do produce.
 //!   `final <|constrain|>json` is an answer with a content type, not a call of a tool by that name.
-//! - Comments in tool descriptions: see the module `typescript`.
+//! - A developer message that says nothing is left out; so is a section of instructions or a namespace without anything
+//!   in it. Tools are shown byte for byte as that library shows them: see the module `typescript`.
 
 mod header;
 mod message;
