@@ -107,12 +107,55 @@ pub struct Header {
     pub content_type: Option<ContentType>,
 }
 
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// What the model thinks; not meant for the user.
+    Reasoning,
+    /// What it tells the user before it answers or calls a tool.
+    Preamble,
+    /// What it tells the user in the end; also what is on no channel, or on one that is not known, so that nothing is
+    /// lost.
+    Answer,
+    /// A tool's arguments.
+    Call,
+    /// Not the model's: a transcript's, or made up by the model.
+    Foreign,
+}
+
+impl Purpose {
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Reasoning => "reasoning",
+            Purpose::Preamble => "preamble",
+            Purpose::Answer => "answer",
+            Purpose::Call => "call",
+            Purpose::Foreign => "foreign",
+        }
+    }
+}
+
 impl Header {
-    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles are not tools.
+    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody, are
+    /// not tools.
     pub fn called_tool(&self) -> Option<&str> {
         let recipient = self.recipient.as_deref()?;
-        let is_call = self.role == Role::Assistant && matches!(Role::from_name(recipient), Role::Tool(_));
-        is_call.then_some(recipient)
+        let is_tool = matches!(Role::from_name(recipient), Role::Tool(_)) && recipient != "all";
+        (self.role == Role::Assistant && is_tool).then_some(recipient)
+    }
+
+    /// What a message with this header is for.
+    pub fn purpose(&self) -> Purpose {
+        if self.role != Role::Assistant {
+            return Purpose::Foreign;
+        }
+        match &self.channel {
+            _ if self.called_tool().is_some() => Purpose::Call,
+            Some(Channel::Analysis) => Purpose::Reasoning,
+            Some(Channel::Commentary) => Purpose::Preamble,
+            Some(Channel::Final | Channel::Other(_)) | None => Purpose::Answer,
+        }
     }
 }
 
