@@ -109,7 +109,7 @@ impl<B: Backend> Engine<B> {
             }),
             ..SystemMessage::default()
         };
-        let developer = DeveloperMessage { instructions: prompt.instructions.clone(), functions: Vec::new() };
+        let developer = DeveloperMessage { instructions: prompt.instructions.clone(), ..DeveloperMessage::default() };
         let messages = vec![Message::System(system), Message::Developer(developer), Message::User(prompt.user.clone())];
         Renderer::default().tokens(&self.tokenizer, &Conversation { messages })
     }

@@ -196,3 +196,17 @@ fn messages_are_told_in_the_recorded_form() {
         assert_eq!(answer["messages"], row["messages"], "{}", row["id"]);
     }
 }
+
+#[test]
+fn a_recovered_message_names_its_rules() {
+    let row = json!({"text": "<|channel|>??<|end|><|start|>bash<|message|>ls -la<|call|>"});
+    let arguments = ["harmony", "parse", "--messages", "--gguf", nano()];
+    let [answer] = <[Value; 1]>::try_from(run_with_input(&arguments, &lines(&[row])).expect(0).rows()).unwrap();
+    assert_eq!(answer["tool_calls"], json!([{"name": "bash", "arguments": "ls -la", "malformed": true}]));
+    assert_eq!(answer["fragments"], json!(["<|channel|>??"]));
+    let message = json!({
+        "role": "assistant", "name": null, "content": [{"type": "text", "text": "ls -la"}], "recipient": "bash",
+        "purpose": "call", "header": "bash", "recovered": ["role-unknown", "role-is-tool"],
+    });
+    assert_eq!(answer["messages"], json!([message]));
+}
