@@ -22,6 +22,7 @@ mod host;
 mod inventory;
 mod load;
 mod model;
+mod non_finite;
 mod pieces;
 mod plan;
 mod platform;
@@ -47,6 +48,7 @@ pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
 pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
 pub use model::Model;
+pub use non_finite::{NonFinite, require_finite_rows};
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,
     PlannedBuffer,

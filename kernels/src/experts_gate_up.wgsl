@@ -108,5 +108,8 @@ fn write(pair: u32, expert: u32, row: u32, products: vec2<f32>) {
     let both = products + vec2<f32>(biases[bias_at], biases[params.experts * params.rows + bias_at]);
     let gate = min(both.x, LIMIT);
     let up = clamp(both.y, -LIMIT, LIMIT);
-    h[pair * params.rows + row] = gate / (1.0 + exp(-ALPHA * gate)) * (up + 1.0);
+    let activated = gate / (1.0 + exp(-ALPHA * gate)) * (up + 1.0);
+    // The clamps would make an ordinary number of one that is not finite: that is passed on.
+    let are_finite = is_finite(both.x) && is_finite(both.y);
+    h[pair * params.rows + row] = select(both.x + both.y, activated, are_finite);
 }
