@@ -3,13 +3,14 @@
 use std::ops::Range;
 
 use gptoss_engine::RowOrder;
+use gptoss_kernels::Place;
 use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::router::Route;
 
 use crate::activations::Rows;
 use crate::matmul::{Compute, Kernels, Matrix, Scratch, rows_per_task};
 use crate::shared::SharedMut;
-use crate::vector::{dot, swiglu};
+use crate::vector::{INFINITE_BITS, dot, largest_bits, swiglu};
 
 /// Router weights [experts, hidden] and bias, in F32.
 pub(crate) struct RouterWeights {
@@ -49,10 +50,15 @@ pub(crate) struct Mixture {
     out: Vec<f32>,
 }
 
-/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax.
+/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax. An expert with a bias
+/// of −∞ or the least float is never chosen; if fewer than `count` others are left, or a logit is not finite for another
+/// reason, all weights are NaN.
 pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, routes: &mut [Route]) {
     let mut logits: Vec<f32> =
         router.weight.chunks_exact(x.len()).zip(&router.bias).map(|(row, bias)| dot(isa, row, x) + bias).collect();
+    let is_sound =
+        |(&logit, &bias): (&f32, &f32)| logit.is_finite() || (logit == f32::NEG_INFINITY && bias == f32::NEG_INFINITY);
+    let are_sound = logits.iter().zip(&router.bias).all(is_sound);
     let mut maximum = f32::NEG_INFINITY;
     for route in routes.iter_mut() {
         let (expert, logit) =
@@ -62,6 +68,10 @@ pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, rou
         logits[expert] = f32::NEG_INFINITY;
         maximum = maximum.max(logit);
         *route = Route { expert: expert as u32, weight: logit };
+    }
+    if !are_sound || routes.iter().any(|route| route.weight <= f32::MIN) {
+        routes.iter_mut().for_each(|route| route.weight = f32::NAN);
+        return;
     }
     let mut total = 0.0;
     for route in routes.iter_mut() {
@@ -73,6 +83,9 @@ pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, rou
 
 impl Mixture {
     /// `y[t] += Σ weight · expert(x[t])` for all rows of `x`.
+    ///
+    /// # Errors
+    /// Where a value was not finite.
     pub fn add(
         &mut self,
         compute: &mut Compute,
@@ -81,12 +94,16 @@ impl Mixture {
         experts: &ExpertWeights<'_>,
         per_token: usize,
         y: &mut [f32],
-    ) {
+    ) -> Result<(), Place> {
         self.choose(compute, x, router, per_token);
+        if self.routes.iter().any(|route| !route.weight.is_finite()) {
+            return Err(Place::Router);
+        }
         self.gate_up(compute, x, experts, per_token);
         self.hidden.quantise(compute.isa, compute.activations);
         self.down(compute, experts);
         self.combine(compute, x.columns, per_token, y);
+        if largest_bits(compute.isa, y) >= INFINITE_BITS { Err(Place::Experts) } else { Ok(()) }
     }
 
     fn choose(&mut self, compute: &mut Compute, x: &Rows, router: &RouterWeights, per_token: usize) {
@@ -291,4 +308,51 @@ impl<'a> InOrders<'a> {
 fn expert_of<'a>(all: &Matrix<'a>, expert: usize, rows: usize) -> Matrix<'a> {
     let bytes = all.row_bytes() * rows;
     Matrix { bytes: &all.bytes[expert * bytes..][..bytes], rows, ..*all }
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_kernels::router::reference;
+
+    use super::*;
+    use crate::isa::Isa;
+
+    /// The same choices, and NaN at the same time, as the reference.
+    #[test]
+    fn routes_are_the_reference_also_where_a_logit_is_not_finite() {
+        let x: Vec<f32> = (0..40).map(|i| ((i * 37 % 23) as f32 - 11.0) * 0.1).collect();
+        let weight: Vec<f32> = (0..6 * 40).map(|i| ((i * 29 % 31) as f32 - 15.0) * 0.05).collect();
+        let bias = vec![0.5f32, -0.25, 0.0, 0.125, 0.75, -1.0];
+        let (infinity, nan) = (f32::INFINITY, f32::NAN);
+        let biases: [(&[(usize, f32)], bool); 8] = [
+            (&[], true),
+            (&[(4, -infinity)], true),
+            (&[(4, -infinity), (0, -infinity)], true),
+            (&[(4, -infinity), (0, -infinity), (1, -infinity)], false),
+            (&[(5, nan)], false),
+            (&[(5, infinity)], false),
+            (&[(2, f32::MIN)], true),
+            (&[(2, -infinity), (5, nan)], false),
+        ];
+        for isa in Isa::available() {
+            for (changes, sound) in biases {
+                let mut router = RouterWeights { weight: weight.clone(), bias: bias.clone() };
+                changes.iter().for_each(|&(expert, value)| router.bias[expert] = value);
+                let mut routes = [Route { expert: 9, weight: 9.0 }; 4];
+                route(isa, &x, &router, &mut routes);
+                let want = reference(&x, &router.weight, &router.bias, 4);
+                assert_eq!(want.iter().all(|route| route.weight.is_finite()), sound, "{changes:?}");
+                for (got, want) in routes.iter().zip(&want) {
+                    assert_eq!(got.weight.is_nan(), want.weight.is_nan(), "{isa}: {changes:?}");
+                    assert!(!sound || (got.expert == want.expert && (got.weight - want.weight).abs() < 1e-5), "{isa}");
+                }
+            }
+            // −∞ that comes from a weight is no pruning, also under a bias that is finite.
+            let mut router = RouterWeights { weight: weight.clone(), bias: bias.clone() };
+            router.weight[3] = -infinity * x[3].signum();
+            let mut routes = [Route { expert: 9, weight: 9.0 }; 4];
+            route(isa, &x, &router, &mut routes);
+            assert!(routes.iter().all(|route| route.weight.is_nan()), "{isa}");
+        }
+    }
 }

@@ -1,16 +1,18 @@
 //! The forward pass: a batch of tokens through all layers.
 
 use gptoss_engine::{Inventory, LayerTensors, MatrixTensor, ModelConfig};
+use gptoss_kernels::Place;
 use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
 
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
 use crate::cache::LayerCache;
 use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights};
+use crate::isa::Isa;
 use crate::mapped::Mapped;
 use crate::matmul::{Compute, Matrix, Part};
 use crate::shared::SharedMut;
-use crate::vector::{rms_norm, rotate};
+use crate::vector::{INFINITE_BITS, largest_bits, rms_norm, rotate};
 
 /// The small tensors of a layer, copied out of the file.
 pub(crate) struct LayerVectors {
@@ -87,6 +89,10 @@ impl<'a> Weights<'a> {
     }
 
     /// One layer over the residual stream of tokens at `first_position ..`.
+    ///
+    /// # Errors
+    /// Where a value was not finite: every step makes such values of such values, so three looks at a layer are enough
+    /// ([`gptoss_kernels::not_finite`]).
     pub fn layer(
         &self,
         index: usize,
@@ -94,7 +100,7 @@ impl<'a> Weights<'a> {
         cache: &mut LayerCache,
         compute: &mut Compute,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), Place> {
         let (config, tensors, vectors) = (self.config, &self.inventory.layers[index], &self.layers[index]);
         let hidden = config.hidden as usize;
         let Scratch { x, normed, qkv, attended, mixture } = scratch;
@@ -116,7 +122,7 @@ impl<'a> Weights<'a> {
             .collect();
         compute.matmul(normed, &parts, qkv, columns, false);
 
-        self.cache_keys(first_position, qkv, cache);
+        self.cache_keys(compute.isa, first_position, qkv, cache)?;
         attended.resize(normed.count(), config.query_columns() as usize);
         self.attend(index, first_position, qkv, cache, compute, &mut attended.values);
         attended.quantise(compute.isa, compute.activations);
@@ -138,17 +144,31 @@ impl<'a> Weights<'a> {
             up_bias,
             down_bias,
         };
-        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x);
+        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x)
     }
 
     /// Turns queries and keys for their positions, and keeps keys and values.
-    fn cache_keys(&self, first_position: usize, qkv: &mut [f32], cache: &mut LayerCache) {
+    fn cache_keys(
+        &self,
+        isa: Isa,
+        first_position: usize,
+        qkv: &mut [f32],
+        cache: &mut LayerCache,
+    ) -> Result<(), Place> {
         let (query, kv) = (self.config.query_columns() as usize, self.config.kv_columns() as usize);
         for (position, row) in (first_position..).zip(qkv.chunks_exact_mut(query + 2 * kv)) {
             let (rotated, value) = row.split_at_mut(query + kv);
             rotate(rotated, &self.rope_table[position * HALF_DIM..][..HALF_DIM]);
+            let kept = largest_bits(isa, &rotated[query..]).max(largest_bits(isa, value));
+            if kept.max(largest_bits(isa, &rotated[..query])) >= INFINITE_BITS {
+                return Err(Place::Projections);
+            }
+            if kept > cache.largest().to_bits() {
+                return Err(Place::Cache);
+            }
             cache.put(position, &rotated[query..], value);
         }
+        Ok(())
     }
 
     fn attend(

@@ -8,6 +8,8 @@ use gptoss_source::SourceError;
 use gptoss_telemetry::{Failure, FailureKind, Stage};
 use gptoss_text::TokenizerError;
 
+use crate::non_finite::NonFinite;
+
 /// Why loading or answering stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -46,10 +48,8 @@ pub enum EngineError {
     Option { what: &'static str, expected: &'static str, got: String },
     #[error("token {id} is not in the vocabulary of {vocabulary}")]
     Token { id: u32, vocabulary: u32 },
-    #[error(
-        "the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted"
-    )]
-    NonFinite { count: u32, position: u32 },
+    #[error("{0}")]
+    NonFinite(NonFinite),
     #[error("the GPU was lost again after the model was rebuilt {rebuilds} times: {last}")]
     LostTooOften { rebuilds: u32, last: String },
     #[error("the GPU was lost, and for {} s there was no other: {last}", .waited.as_secs())]
@@ -76,9 +76,7 @@ impl EngineError {
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
             Self::Token { .. } => "Use ids from this model's own tokenizer.".into(),
-            Self::NonFinite { .. } => {
-                "Load the model again; if it happens again, the file or the GPU driver is damaged. Please report it with the event log.".into()
-            }
+            Self::NonFinite(found) => found.advice().into(),
             Self::LostTooOften { .. } => {
                 "Close other programs that use the GPU, or load the model with less GPU memory; if it happens again, update the GPU driver.".into()
             }
@@ -106,7 +104,7 @@ impl EngineError {
             Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
                 FailureKind::DeviceLost
             }
-            Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
+            Self::Gpu(_) | Self::NonFinite(_) => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }
             | Self::Option { .. }

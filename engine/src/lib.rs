@@ -23,6 +23,7 @@ mod inventory;
 mod keys;
 mod load;
 mod model;
+mod non_finite;
 mod notes;
 mod pieces;
 mod plan;
@@ -50,6 +51,7 @@ pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
 pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_header};
 pub use model::Model;
+pub use non_finite::{NonFinite, require_finite_rows};
 pub use notes::file_notes;
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,

@@ -194,7 +194,7 @@ pub const ACCESSES: [Access; 10] = [
     Access::Read,
 ];
 pub const COMBINE_ACCESSES: [Access; 6] =
-    [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::Read];
+    [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
 /// The compiled kernels.
 pub struct Experts {
@@ -367,8 +367,11 @@ fn launch(
         .keep(uniform)
 }
 
-/// The specification of the activation.
+/// The specification of the activation. What is not finite stays so, also where a clamp would make 7 of it.
 pub fn swiglu_reference(gate: f64, up: f64) -> f64 {
+    if !gate.is_finite() || !up.is_finite() {
+        return f64::NAN;
+    }
     let gate = gate.min(SWIGLU_LIMIT);
     let up = up.clamp(-SWIGLU_LIMIT, SWIGLU_LIMIT);
     gate / (1.0 + (-SWIGLU_ALPHA * gate).exp()) * (up + 1.0)

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use gptoss_kernels::format::Format;
 use gptoss_kernels::gpu::Access;
+use gptoss_kernels::not_finite::{NotFinite, PLACES, Place};
+use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Status, Step, attention, experts, matmul, repack, rms_norm, rope, router, sample, sources};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
 
@@ -257,6 +259,15 @@ fn constant(module: &naga::Module, name: &str) -> Option<u32> {
     }
 }
 
+/// A `const` of type f32, by name.
+fn float_constant(module: &naga::Module, name: &str) -> Option<f32> {
+    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(Literal::F32(value)) => Some(value),
+        _ => None,
+    }
+}
+
 #[test]
 fn status_indices_are_the_offsets_of_the_rust_fields() {
     let index = |offset: usize| Some((offset / 4) as u32);
@@ -271,6 +282,7 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
         ("STATUS_LOG_SUM_EXP", index(std::mem::offset_of!(Status, log_sum_exp))),
         ("STATUS_LOG_SUM_EXP_TEMPERED", index(std::mem::offset_of!(Status, log_sum_exp_tempered))),
         ("STATUS_ENTROPY", index(std::mem::offset_of!(Status, entropy_nats))),
+        ("STATUS_FIRST_NOT_FINITE", index(std::mem::offset_of!(Status, first_not_finite))),
     ];
     for (name, module) in modules().into_iter().filter(|(name, _)| operation(name) != "repack") {
         for (status, index) in want {
@@ -289,7 +301,26 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
 #[test]
 fn constants_shared_with_rust_are_equal() {
     for (name, module) in modules() {
+        if ["rope", "router", "experts_combine"].contains(&operation(&name)) {
+            assert_eq!(constant(&module, "NOT_FOUND"), Some(NotFinite::NONE));
+            assert_eq!(constant(&module, "PLACES"), Some(PLACES));
+            for (constant_name, place) in [
+                ("FOUND_PROJECTIONS", Place::Projections),
+                ("FOUND_CACHE", Place::Cache),
+                ("FOUND_ROUTER", Place::Router),
+                ("FOUND_EXPERTS", Place::Experts),
+            ] {
+                assert_eq!(constant(&module, constant_name), Some(place as u32), "{name}");
+                let found = NotFinite { layer: 7, place };
+                assert_eq!(NotFinite::from_code(7 * PLACES + place as u32), Some(found));
+                assert_eq!(found.code(), 7 * PLACES + place as u32);
+            }
+        }
         match operation(&name) {
+            "rope" => {
+                let format = if name.ends_with("F16") { CacheFormat::F16 } else { CacheFormat::F32 };
+                assert_eq!(float_constant(&module, "LARGEST_CACHED"), Some(format.largest()), "{name}");
+            }
             "router" => {
                 assert_eq!(constant(&module, "MISS"), Some(router::MISS));
                 assert_eq!(constant(&module, "MAX_EXPERTS"), Some(Status::MAX_EXPERTS));

@@ -83,11 +83,15 @@ pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>
 /// Twice the value of each E2M1 code.
 const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// Half of 2^(exponent − 127), as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
+/// Half of 2^(exponent − 127), of 255 NaN, as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
 #[inline(always)]
 fn e8m0_half(exponent: u8) -> f32 {
-    f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 })
+    let number = if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
+    f32::from_bits(if exponent == u8::MAX { E8M0_NAN } else { number })
 }
+
+/// What [`f32::NAN`] is in bits.
+const E8M0_NAN: u32 = 0x7fc0_0000;
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -118,7 +118,7 @@ fn said(result: Result<Answer, StageError>, shown: String) -> Result<Option<Vec<
 
 /// Whether the next question would meet the same error, or cannot be asked.
 fn ends_the_conversation(error: &CliError) -> bool {
-    !matches!(error, CliError::Engine(EngineError::PromptTooLong { .. } | EngineError::NonFinite { .. }))
+    !matches!(error, CliError::Engine(EngineError::PromptTooLong { .. } | EngineError::NonFinite(_)))
 }
 
 fn terminal_error(error: ReadlineError) -> CliError {
