@@ -104,6 +104,7 @@ impl CpuModel {
             })
             .collect();
         let mapped = Mapped::open(paths, gguf.file_len)?;
+        mapped.check_sense(&gguf, paths)?;
         Ok(Self {
             layers: inventory.layers[..layers].iter().map(|tensors| LayerVectors::new(&mapped, tensors)).collect(),
             output_norm: mapped.plain(&inventory.output_norm),

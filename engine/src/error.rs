@@ -92,6 +92,7 @@ impl EngineError {
 
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Source(SourceError::Nonsense { .. }) => FailureKind::File,
             Self::Source(_) => FailureKind::Source,
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
             Self::Architecture { .. } | Self::Hyperparameter { .. } | Self::Tensors { .. } | Self::Tokenizer(_) => {

@@ -30,6 +30,7 @@ pub mod reference;
 mod residency;
 mod rest;
 mod sampling;
+mod sensible;
 mod session;
 mod speech;
 mod stop;
@@ -45,12 +46,13 @@ pub use error::{EngineError, MemoryShortage, StageError};
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
-pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
+pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_gguf, read_header, tokenizer};
 pub use model::Model;
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,
     PlannedBuffer,
 };
 pub use sampling::{Draw, Sampler};
+pub use sensible::{SensibleSource, nonsense_error};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;
