@@ -46,6 +46,8 @@ pub(super) struct WindowKind {
     limits: Vec<Limit>,
     block_bytes: usize,
     quantised: bool,
+    /// A tensor of rows.
+    is_matrix: bool,
     /// A norm of zero silences what it scales.
     zero_is_odd: bool,
 }
@@ -103,6 +105,7 @@ impl WindowKind {
             limits: numbers.iter().map(|&number| Limit::of(kind, number)).collect(),
             block_bytes: kind.block_bytes().unwrap_or(1) as usize,
             quantised: kind.block_len().is_some_and(|weights| weights > 1),
+            is_matrix: tensor.shape.len() > 1,
             zero_is_odd: tensor.name.ends_with("norm.weight"),
         }
     }
@@ -138,16 +141,16 @@ impl WindowKind {
     /// The same byte again and again. Zeros are another matter.
     fn filling(&self, window: &[u8]) -> Option<Fault> {
         let first = *window.first()?;
-        let is_filling = self.quantised && first != 0 && window.iter().all(|&byte| byte == first);
-        is_filling.then(|| Fault {
-            expected: "blocks of scales and codes".to_owned(),
+        let may_be_one = first == 0 || (!self.quantised && !self.is_matrix);
+        (!may_be_one && window.iter().all(|&byte| byte == first)).then(|| Fault {
+            expected: "weights".to_owned(),
             got: format!("the byte {first:#04x} {} times in a row", window.len()),
         })
     }
 
     fn odd_blocks(&self, kind: TensorType, window: &[u8]) -> Option<Fault> {
         let blocks = window.len() / self.block_bytes;
-        let (mut odd, mut first, mut last) = (0, None, None);
+        let (mut odd, mut masked, mut first, mut last) = (0, 0, None, None);
         for block in window.chunks_exact(self.block_bytes) {
             let found = self.limits.iter().find_map(|limit| {
                 let value = limit.number.value_in(block);
@@ -157,10 +160,12 @@ impl WindowKind {
             // One value again and again is somebody's mask: a router without some of its experts, for example.
             let is_mask = !self.quantised && last == Some(value) && value != 0.0;
             last = Some(value);
-            if !is_mask {
-                odd += 1;
-                first.get_or_insert((*limit, value));
-            }
+            first.get_or_insert((*limit, value));
+            if is_mask { masked += 1 } else { odd += 1 }
+        }
+        // A mask of everything is none.
+        if odd + masked == blocks {
+            odd = blocks;
         }
         let (limit, value) = first.filter(|_| odd >= LEAST_ODD && odd * ODD_ONE_IN >= blocks)?;
         let value = match limit.number.encoding {
