@@ -150,6 +150,10 @@ pub enum Event {
     Finished {
         reason: FinishReason,
         new_tokens: u32,
+        /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer,
+        /// whatever was made of them. Else 0.
+        #[serde(default)]
+        junk_tokens: u32,
         /// Text of the final channel.
         final_text: String,
         analysis_text: String,

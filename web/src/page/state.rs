@@ -110,6 +110,8 @@ pub struct Prefill {
 pub struct Finished {
     pub reason: FinishReason,
     pub new_tokens: u32,
+    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
+    pub junk_tokens: u32,
     pub prefill_tokens_per_second: Option<f64>,
     pub decode_tokens_per_second: Option<f64>,
 }
@@ -518,6 +520,7 @@ impl State {
         let Event::Finished {
             reason,
             new_tokens,
+            junk_tokens,
             final_text,
             analysis_text,
             prefill_tokens_per_second,
@@ -533,6 +536,7 @@ impl State {
         self.answer.finished = Some(Finished {
             reason: *reason,
             new_tokens: *new_tokens,
+            junk_tokens: *junk_tokens,
             prefill_tokens_per_second: *prefill_tokens_per_second,
             decode_tokens_per_second: *decode_tokens_per_second,
         });
