@@ -106,7 +106,8 @@ impl EngineError {
             Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
                 FailureKind::DeviceLost
             }
-            Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
+            Self::NonFinite { .. } => FailureKind::NotFinite,
+            Self::Gpu(_) => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }
             | Self::Option { .. }

@@ -486,6 +486,8 @@ pub enum FailureKind {
     Source,
     /// Not a GGUF file, or a damaged or truncated one.
     File,
+    /// Numbers came out that are none: a damaged file, or a driver that computes wrongly now and then.
+    NotFinite,
     /// A GGUF file, but not one this engine runs.
     Model,
     /// Not enough GPU memory.

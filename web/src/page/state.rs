@@ -183,6 +183,8 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    /// The model comes from a host, which can be asked for it again.
+    pub from_host: bool,
     /// The load waits for the user, since not all of the model fits.
     asking: bool,
     /// At which the header came.
@@ -290,6 +292,13 @@ impl State {
     pub fn stop_requested(&mut self) {
         self.stopping = self.phase.busy();
         self.asking = false;
+    }
+
+    /// A failure that bytes may be to blame for which no published hash vouches for, of a model that its host can be asked for
+    /// again.
+    pub fn offers_refetch(&self) -> bool {
+        let blames_bytes = |failure: &Failure| matches!(failure.kind, FailureKind::File | FailureKind::NotFinite);
+        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.kept.is_unvouched()
     }
 
     /// The load waits for an answer: PROCEED or STOP.
