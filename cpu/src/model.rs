@@ -105,6 +105,7 @@ impl CpuModel {
             })
             .collect();
         let mapped = Mapped::open(paths, gguf.file_len)?;
+        mapped.check_sense(&gguf, paths)?;
         Ok(Self {
             layers: inventory.layers[..layers]
                 .iter()

@@ -16,7 +16,7 @@ use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
 use crate::sampling::{Draw, Sampler};
 use crate::session::{Loader, Session};
-use crate::speech::{Reading, Speech};
+use crate::speech::{Reading, Said, Speech};
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
@@ -50,6 +50,9 @@ pub struct Answer {
     pub reused_tokens: u32,
     /// What was said, by channel; whole, also when a stop sequence ended it. Empty unless it was read as Harmony.
     pub turn: Turn,
+    /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer, whatever
+    /// was made of them. Else 0.
+    pub junk_tokens: u32,
     final_text: String,
 }
 
@@ -237,11 +240,12 @@ impl<B: Backend> Engine<B> {
             self.report_state(host);
         };
         let decode_seconds = begin.elapsed().as_secs_f64();
-        let (turn, final_text) = speech.finish();
-        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, final_text };
+        let Said { turn, final_text, junk_tokens } = speech.finish();
+        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, junk_tokens, final_text };
         host.emit(Event::Finished {
             reason,
             new_tokens: answer.tokens.len() as u32,
+            junk_tokens,
             final_text: answer.final_text.clone(),
             analysis_text: answer.turn.reasoning().unwrap_or_default(),
             tool_calls: answer

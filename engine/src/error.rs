@@ -89,6 +89,7 @@ impl EngineError {
 
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Source(SourceError::Nonsense { .. }) => FailureKind::Damaged,
             Self::Source(_) => FailureKind::Source,
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
             Self::NotAModel { .. }
@@ -104,7 +105,8 @@ impl EngineError {
             Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
                 FailureKind::DeviceLost
             }
-            Self::Gpu(_) | Self::NonFinite(_) => FailureKind::Internal,
+            Self::NonFinite(_) => FailureKind::NotFinite,
+            Self::Gpu(_) => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }
             | Self::Option { .. }

@@ -33,6 +33,7 @@ pub mod reference;
 mod residency;
 mod rest;
 mod sampling;
+mod sensible;
 mod session;
 mod speech;
 mod stop;
@@ -49,7 +50,7 @@ pub use error::{EngineError, MemoryShortage, StageError};
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
-pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_header};
+pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_gguf, read_header};
 pub use model::Model;
 pub use non_finite::{NonFinite, require_finite_rows};
 pub use notes::file_notes;
@@ -58,6 +59,7 @@ pub use plan::{
     PlannedBuffer,
 };
 pub use sampling::{Draw, Sampler};
+pub use sensible::{SensibleSource, nonsense_error};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;
 pub use vocabulary::tokenizer;

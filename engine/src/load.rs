@@ -21,6 +21,7 @@ use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::program::{Kernels, LayerCache, Parts, Program, Scratch};
 use crate::residency::Residency;
+use crate::sensible::SensibleSource;
 use crate::upload::{self, Progress};
 use crate::weights::Weights;
 
@@ -38,6 +39,14 @@ pub struct Header {
 
 /// Reads the header of a model from a source: of one file, or of all parts that the source joins.
 pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header, EngineError> {
+    let gguf = read_gguf(source, host).await?;
+    let config = ModelConfig::from_gguf(&gguf)?;
+    let inventory = Inventory::from_gguf(&gguf, &config)?;
+    Ok(Header { config, inventory, gguf })
+}
+
+/// Reads the header of a GGUF file, whatever it is of, or of all parts that the source joins.
+pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
     let mut headers = Vec::new();
     match source.parts() {
         [] => headers.push((source.name().to_owned(), read_file_header(source, host).await?)),
@@ -47,16 +56,16 @@ pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header,
             }
         }
     }
-    let gguf = Gguf::join(headers)?;
-    let config = ModelConfig::from_gguf(&gguf)?;
-    let inventory = Inventory::from_gguf(&gguf, &config)?;
-    Ok(Header { config, inventory, gguf })
+    Ok(Gguf::join(headers)?)
 }
 
 /// Reads the header of one file: as many bytes as it takes, no more than one read too many.
 async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
-    let named =
-        |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error: error.of_file(source.name()) };
+    let named = |error: GgufError| {
+        // What is cached of it would be no better the next time.
+        source.distrust(0);
+        EngineError::Gguf { name: source.name().to_owned(), error: error.of_file(source.name()) }
+    };
     let file_bytes = source.len_bytes();
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
@@ -211,8 +220,8 @@ pub async fn load(
     preflight: Preflight,
     host: &dyn Host,
 ) -> Result<Model, StageError> {
-    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan, asks, bytes_per_second: _ } =
-        preflight;
+    let Preflight { header: Header { config, inventory, gguf }, options, plan, asks, bytes_per_second: _ } = preflight;
+    let source: Rc<dyn Source> = Rc::new(SensibleSource::new(source, &gguf));
     let kernels = in_stage(host, Stage::Kernels, async {
         let kernels = Kernels::new(&gpu, &inventory, plan.cache);
         gpu.finished().await?;

@@ -6,6 +6,10 @@ use gptoss_text::{StreamDecoder, Tokenizer, UnknownToken};
 
 use crate::stop::StopFilter;
 
+/// So many tokens in a row that say nothing on any channel are no header any more: the longest that a model has reason to
+/// write, with a recipient and a content type, takes about half of them.
+const JUNK_TOKENS: u32 = 64;
+
 /// How generated tokens are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
@@ -31,6 +35,18 @@ pub(crate) struct Speech {
     pub recipient: Option<String>,
     /// A stop sequence was completed.
     pub stopped: bool,
+    /// Tokens since the last text of a message, and the most there ever were.
+    silent_tokens: u32,
+    most_silent_tokens: u32,
+}
+
+/// What an answer came to.
+pub(crate) struct Said {
+    /// Empty unless it was read as Harmony.
+    pub turn: Turn,
+    pub final_text: String,
+    /// Tokens in a row that said nothing on any channel, where they are too many for a header; else 0.
+    pub junk_tokens: u32,
 }
 
 enum Reader {
@@ -55,6 +71,8 @@ impl Speech {
             channel: None,
             recipient: None,
             stopped: false,
+            silent_tokens: 0,
+            most_silent_tokens: 0,
         }
     }
 
@@ -64,6 +82,10 @@ impl Speech {
         match &mut self.reader {
             Reader::Harmony(parser) => {
                 let events = parser.push(tokenizer, token)?;
+                let says_something =
+                    |event: &harmony::Event| matches!(event, harmony::Event::Text(text) if !text.is_empty());
+                self.silent_tokens = if events.iter().any(says_something) { 0 } else { self.silent_tokens + 1 };
+                self.most_silent_tokens = self.most_silent_tokens.max(self.silent_tokens);
                 self.follow(events, &mut visible);
                 if visible.is_empty() {
                     (self.channel, self.recipient) = (self.open, self.open_recipient.clone());
@@ -80,8 +102,8 @@ impl Speech {
         Ok(visible)
     }
 
-    /// The turn, empty unless it was read as Harmony, and the text of the final channel.
-    pub fn finish(mut self) -> (Turn, String) {
+    /// Everything that was said, now that no more tokens come.
+    pub fn finish(mut self) -> Said {
         let reader = std::mem::replace(&mut self.reader, Reader::Text { decoder: StreamDecoder::new(), raw: false });
         let mut visible = String::new();
         let turn = match reader {
@@ -98,7 +120,8 @@ impl Speech {
                 Turn::default()
             }
         };
-        (turn, self.final_text)
+        let junk_tokens = if self.most_silent_tokens >= JUNK_TOKENS { self.most_silent_tokens } else { 0 };
+        Said { turn, final_text: self.final_text, junk_tokens }
     }
 
     fn follow(&mut self, events: Vec<harmony::Event>, visible: &mut String) {
@@ -193,7 +216,7 @@ mod tests {
             }
         }
         let stopped = speech.stopped;
-        let (turn, final_text) = speech.finish();
+        let Said { turn, final_text, .. } = speech.finish();
         assert_eq!(turn.messages.is_empty(), reading != Reading::Harmony);
         (shown, final_text, stopped)
     }
@@ -210,6 +233,27 @@ mod tests {
         assert_eq!((shown.as_str(), final_text.as_str()), ("Think.It is é.", "It is é."));
         assert_eq!(whole(Reading::Raw).0, text);
         assert_eq!(whole(Reading::Text).0, text.strip_suffix("<|return|>").expect("its end"));
+    }
+
+    #[test]
+    fn tokens_that_belong_to_no_message_are_no_answer() {
+        let tokenizer = nano();
+        let junk = |text: &str| {
+            let mut speech = Speech::new(&tokenizer, Reading::Harmony, &[]);
+            for token in tokenizer.encode_with_specials(text) {
+                speech.push(&tokenizer, token).expect("a token");
+            }
+            speech.finish().junk_tokens
+        };
+        let sound = "<|channel|>analysis<|message|>t<|end|><|start|>assistant<|channel|>final<|message|>A<|return|>";
+        assert_eq!(junk(sound), 0);
+        // Messages without a word, over and over; and words of a message that are many.
+        let empty = "<|channel|>final<|message|><|end|><|start|>assistant";
+        assert_eq!(junk(&empty.repeat(3)), 0);
+        let loops = junk(&empty.repeat(40));
+        assert!(loops >= 40 * 5, "{loops}");
+        assert!(junk(&format!("{sound}{}", "<|start|><|channel|>".repeat(50))) >= 100);
+        assert_eq!(junk(&format!("<|channel|>final<|message|>{}", "a b c ".repeat(200))), 0);
     }
 
     #[test]

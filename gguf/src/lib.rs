@@ -1,6 +1,6 @@
 //! Reader of GGUF headers: metadata, tensor table and layout, from whatever bytes of the file are there so far.
 //!
-//! The crate does no I/O and never sees tensor data. A caller that holds a prefix of a file calls [`parse`]; the
+//! The crate does no I/O. A caller that holds a prefix of a file calls [`parse`]; the
 //! answer is either the finished [`Gguf`] or how much more of the file to bring. Everything in the header is checked
 //! against the length of the file before it is used: counts, lengths, nesting, shapes, offsets, overlaps, truncation.
 //! Memory grows only with header bytes that are really there, never with a number that the file claims.
@@ -22,7 +22,8 @@
 //! # Ok::<(), gptoss_gguf::GgufError>(())
 //! ```
 //!
-//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs.
+//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs. Of tensor data the crate sees
+//! samples at most, which a caller hands to [`sense::Sense`].
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
@@ -34,8 +35,10 @@ mod identify;
 mod join;
 mod layout;
 mod metadata;
+pub mod numbers;
 mod parse;
 mod role;
+pub mod sense;
 mod split;
 mod split_error;
 mod tensor_type;

@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use crate::Place;
+
 /// Why bytes could not be had. The message says what happened; [`SourceError::advice`] what can be done about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -104,6 +106,10 @@ pub enum SourceError {
         "{name}: bytes {first}-{last} (chunk {chunk}) arrived twice with other contents than the host itself publishes the SHA-256 of"
     )]
     WrongContents { name: String, chunk: u32, first: u64, last: u64 },
+
+    /// Bytes came without an error and cannot be what the file's header says they are.
+    #[error("{} is damaged{}: {tensor}, at byte {}: expected {expected}, got {got}", .place.file, from_host(.place), .place.offset_bytes)]
+    Nonsense { place: Place, tensor: String, expected: String, got: String },
 
     /// Of a file that is there only as far as the browser keeps it.
     #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
@@ -221,6 +227,13 @@ impl SourceError {
                 "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
                  Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
             }
+            Self::Nonsense { place: Place { host: Some(_), .. }, .. } => {
+                "Delete what is cached of it and fetch it again: nothing of it that no published hash vouches for is cached any longer. If it happens \
+                 again, the host's own file is damaged, or something on the way (a proxy, a cache) changes bytes: get the file from somewhere else."
+            }
+            Self::Nonsense { .. } => {
+                "Delete this copy and download the file again; compare its SHA-256 with the one that its publisher states (pylon gguf hash)."
+            }
             Self::NotKept { .. } | Self::NothingKept { .. } => {
                 "Pick the file from disk; Keep in browser then keeps all of it. The Storage panel lists what is kept."
             }
@@ -238,4 +251,8 @@ impl SourceError {
             }
         }
     }
+}
+
+fn from_host(place: &Place) -> String {
+    place.host.as_ref().map(|host| format!(" as it came from {host}")).unwrap_or_default()
 }

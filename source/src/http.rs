@@ -84,6 +84,13 @@ pub fn url_file_name(url: &str) -> &str {
     &url[begin..end]
 }
 
+/// The host of an absolute URL, with the port where one is given.
+pub fn url_host(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    (!host.is_empty()).then_some(host)
+}
+
 /// The URL of the file `name` (percent-encoded) in the same folder, with the same query.
 pub fn sibling_url(url: &str, name: &str) -> String {
     let (begin, end) = file_name_bounds(url);

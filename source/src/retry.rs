@@ -127,6 +127,7 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::Io { .. }
         | E::Browser { .. }
         | E::WrongContents { .. }
+        | E::Nonsense { .. }
         | E::NotKept { .. }
         | E::NothingKept { .. }
         | E::KeptUnreadable { .. }

@@ -106,6 +106,8 @@ pub enum Keep {
     Yes,
     /// What is kept stays as it is and is not looked at.
     No,
+    /// What is kept already is deleted, what is fetched is kept: for bytes that turned out to be no good.
+    Anew,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

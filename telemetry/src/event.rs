@@ -154,6 +154,10 @@ pub enum Event {
     Finished {
         reason: FinishReason,
         new_tokens: u32,
+        /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer,
+        /// whatever was made of them. Else 0.
+        #[serde(default)]
+        junk_tokens: u32,
         /// Text of the final channel.
         final_text: String,
         analysis_text: String,
@@ -484,8 +488,12 @@ pub enum FailureKind {
     NoGpu,
     /// The source cannot be reached, or does not do byte ranges or CORS.
     Source,
-    /// Not a GGUF file, or a damaged or truncated one.
+    /// Not a GGUF file, or a truncated one.
     File,
+    /// Bytes of the file cannot be what they are said to be: it was damaged on its way, or where it is stored.
+    Damaged,
+    /// Numbers came out that are none: a damaged file, or a driver that computes wrongly now and then.
+    NotFinite,
     /// A GGUF file, but not one this engine runs.
     Model,
     /// Not enough GPU memory.

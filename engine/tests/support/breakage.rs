@@ -4,12 +4,8 @@
 
 use gptoss_gguf::TensorType;
 use gptoss_kernels::format::Format;
+use gptoss_synth::edit::{Edit, RawTensor};
 use half::{bf16, f16};
-
-#[path = "rewrite.rs"]
-mod rewrite;
-
-use rewrite::{RawTensor, rewrite};
 
 /// What the number becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,15 +88,12 @@ impl Random {
 /// Breaks one number of `file`: any tensor is as likely as any other, whatever its size.
 pub fn break_one(file: &[u8], random: &mut Random) -> Broken {
     let value = Value::ALL[random.below(Value::ALL.len())];
-    let (mut name, mut what) = (String::new(), String::new());
-    let file = rewrite(file, |tensors| {
-        let index = random.below(tensors.len());
-        let tensor = &mut tensors[index];
-        let place = put(tensor, value, random);
-        name.clone_from(&tensor.name);
-        what = format!("{value:?} in {place} of {name}");
-    });
-    Broken { file, tensor: name, value, what }
+    let mut edit = Edit::read(file);
+    let index = random.below(edit.tensors.len());
+    let tensor = &mut edit.tensors[index];
+    let place = put(tensor, value, random);
+    let name = tensor.name.clone();
+    Broken { file: edit.write(), what: format!("{value:?} in {place} of {name}"), tensor: name, value }
 }
 
 fn put(tensor: &mut RawTensor, value: Value, random: &mut Random) -> String {
@@ -133,11 +126,11 @@ fn put(tensor: &mut RawTensor, value: Value, random: &mut Random) -> String {
 
 /// `file` with one F32 number changed.
 pub fn with_f32(file: &[u8], name: &str, changes: &[(usize, f32)]) -> Vec<u8> {
-    rewrite(file, |tensors| {
-        let tensor = tensors.iter_mut().find(|tensor| tensor.name == name).expect("the model has the tensor");
-        assert_eq!(tensor.kind, TensorType::F32.id(), "{name}");
-        for (at, value) in changes {
-            tensor.data[4 * at..][..4].copy_from_slice(&value.to_le_bytes());
-        }
-    })
+    let mut edit = Edit::read(file);
+    let tensor = edit.tensors.iter_mut().find(|tensor| tensor.name == name).expect("the model has the tensor");
+    assert_eq!(tensor.kind, TensorType::F32.id(), "{name}");
+    for (at, value) in changes {
+        tensor.data[4 * at..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    edit.write()
 }

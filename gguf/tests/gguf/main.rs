@@ -4,9 +4,11 @@
 
 mod advice;
 mod faults;
+mod garble;
 mod metadata;
 mod nano;
 mod prefixes;
+mod sense;
 mod split;
 mod types;
 mod writer;

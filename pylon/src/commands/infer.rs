@@ -265,7 +265,11 @@ fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Reques
         note(format_args!("pylon: {note_text}"));
     }
     if settings.stats {
-        note(account);
+        note(&account);
+    }
+    if let Some(note_text) = no_answer(account.junk_tokens()) {
+        note(format_args!("pylon: {note_text}"));
+        return Ok(ExitCode::from(exit::FAILED));
     }
     Ok(exit::SUCCESS)
 }
@@ -311,6 +315,16 @@ pub(super) fn ended_early(reason: Option<FinishReason>, max_new_tokens: u32) -> 
         }
         _ => None,
     }
+}
+
+/// What to say of an answer that is none: whatever text was made of it is no word of a sound model.
+pub(super) fn no_answer(junk_tokens: u32) -> Option<String> {
+    (junk_tokens > 0).then(|| {
+        format!(
+            "this is no answer: {junk_tokens} tokens in a row belong to no message. The file may be damaged; \
+             `pylon gguf verify` looks closer"
+        )
+    })
 }
 
 fn converse(load: &LoadRequest, settings: &Settings) -> Result<ExitCode, CliError> {

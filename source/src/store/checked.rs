@@ -132,6 +132,11 @@ impl CheckedStore {
         self.store.borrow_mut().as_mut().map_or(Ok(()), ChunkStore::commit)
     }
 
+    /// As [`ChunkStore::forget_unverified`].
+    pub fn forget_unverified(&self) {
+        self.with_store(ChunkStore::forget_unverified);
+    }
+
     /// How many records wait to be committed.
     pub fn pending(&self) -> usize {
         self.store.borrow().as_ref().map_or(0, ChunkStore::pending)

@@ -5,6 +5,7 @@
 mod away;
 mod event_log;
 mod faults;
+mod garbled;
 mod kept;
 mod large;
 mod lost_gpu;

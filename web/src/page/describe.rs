@@ -253,6 +253,10 @@ fn with_rest(state: &State, said: &str) -> String {
 fn done_sentence(state: &State) -> String {
     let Some(finished) = &state.answer.finished else { return "The answer is complete.".to_owned() };
     let tokens = format::plural(u64::from(finished.new_tokens), "token");
+    if finished.junk_tokens > 0 {
+        let junk = format::count(u64::from(finished.junk_tokens));
+        return format!("This is no answer: {junk} tokens in a row belong to no message. The file may be damaged.");
+    }
     match finished.reason {
         FinishReason::Return => format!("The answer is complete: {tokens}."),
         FinishReason::Call => format!("The model calls a tool, which this page does not run: {tokens}."),

@@ -110,6 +110,8 @@ pub struct Prefill {
 pub struct Finished {
     pub reason: FinishReason,
     pub new_tokens: u32,
+    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
+    pub junk_tokens: u32,
     pub prefill_tokens_per_second: Option<f64>,
     pub decode_tokens_per_second: Option<f64>,
 }
@@ -181,6 +183,8 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    /// The model comes from a host, which can be asked for it again.
+    pub from_host: bool,
     /// The load waits for the user, since not all of the model fits.
     asking: bool,
     /// At which the header came.
@@ -288,6 +292,15 @@ impl State {
     pub fn stop_requested(&mut self) {
         self.stopping = self.phase.busy();
         self.asking = false;
+    }
+
+    /// A failure that bytes may be to blame for which no published hash vouches for, of a model that its host can be asked for
+    /// again.
+    pub fn offers_refetch(&self) -> bool {
+        let blames_bytes = |failure: &Failure| {
+            matches!(failure.kind, FailureKind::File | FailureKind::Damaged | FailureKind::NotFinite)
+        };
+        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.kept.is_unvouched()
     }
 
     /// The load waits for an answer: PROCEED or STOP.
@@ -520,6 +533,7 @@ impl State {
         let Event::Finished {
             reason,
             new_tokens,
+            junk_tokens,
             final_text,
             analysis_text,
             prefill_tokens_per_second,
@@ -535,6 +549,7 @@ impl State {
         self.answer.finished = Some(Finished {
             reason: *reason,
             new_tokens: *new_tokens,
+            junk_tokens: *junk_tokens,
             prefill_tokens_per_second: *prefill_tokens_per_second,
             decode_tokens_per_second: *decode_tokens_per_second,
         });

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use gptoss_engine::{Host, StageError, in_stage};
+use gptoss_engine::{Host, SensibleSource, StageError, in_stage, read_gguf};
+use gptoss_source::Source;
 use gptoss_telemetry::{Event, LoadOptions, ModelLocation, Stage};
 use web_sys::File;
 use web_time::Instant;
@@ -31,6 +32,9 @@ pub async fn download(
     options: &LoadOptions,
 ) -> Result<Downloaded, StageError> {
     let source = open::reach(host, keeping, true, model, files, options).await?;
+    let gguf = in_stage(host.as_ref(), Stage::GgufHeader, read_gguf(source.as_ref(), host.as_ref())).await?;
+    // Nobody looks at what is kept until it is loaded, perhaps when its host is gone.
+    let source = SensibleSource::new(source, &gguf);
     let needed_bytes = source.len_bytes();
     in_stage(host.as_ref(), Stage::WeightsFetch, async {
         let begin = Instant::now();

@@ -186,6 +186,10 @@ fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
             );
             notice(host, KeepNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
         }
+        StoreNews::Distrusted { chunks } => {
+            let message = format!("{chunks} cached chunks of {file} were deleted: bytes of it make no sense");
+            notice(host, KeepNoticeKind::Discarded, file, message, "The next load fetches them anew.");
+        }
         StoreNews::NotKept(error) => {
             let (host, file) = (Rc::clone(host), file.to_owned());
             spawn_local(async move {

@@ -6,14 +6,17 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use gptoss_engine::{Engine, EngineError, Host, StageError, arrange_parts, part_names};
 use gptoss_source::retry::RetryPolicy;
-use gptoss_source::{BlobSource, HttpOptions, HttpSource, JoinedSource, Source, sibling_url, url_file_name};
+use gptoss_source::store::kept_id;
+use gptoss_source::{
+    BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
+};
 use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Stage, StageStatus};
 use web_sys::File;
 use web_time::Instant;
 
-use super::hashes;
 use super::host::WorkerHost;
 use super::keeping::{Keeping, KeptSource};
+use super::{hashes, storage};
 
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
 const OPENINGS_IN_FLIGHT: usize = 4;
@@ -27,7 +30,7 @@ pub async fn load(
     options: &LoadOptions,
 ) -> Result<Engine, StageError> {
     // A picked file is on this disk already: it is kept only when that is asked for.
-    let keep = options.keep == Keep::Yes && matches!(model, ModelLocation::Url { .. });
+    let keep = options.keep != Keep::No && matches!(model, ModelLocation::Url { .. });
     let source = reach(host, keeping, keep, model, files, options).await?;
     Engine::load(source, &Default::default(), options, host.as_ref()).await
 }
@@ -43,7 +46,13 @@ pub async fn reach(
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
     let fetch = HttpOptions { retry: retry_policy(options), observer };
-    check_source(host.as_ref(), open(keeping, keep, model, files, &fetch)).await
+    let opening = async {
+        if let (Keep::Anew, ModelLocation::Url { url }) = (options.keep, model) {
+            delete_all(keeping, url).await?;
+        }
+        open(keeping, keep, model, files, &fetch).await
+    };
+    check_source(host.as_ref(), opening).await
 }
 
 fn retry_policy(options: &LoadOptions) -> RetryPolicy {
@@ -90,15 +99,27 @@ async fn open(
     }
 }
 
-/// Of a split model the URL of any part names them all: they lie in one folder. What comes from a URL is kept, if
-/// anything is.
-async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
-    let names = part_names(url_file_name(url));
-    let urls = match &names[..] {
+/// The addresses of a model's files. Of a split model the URL of any part names them all: they lie in one folder.
+fn file_urls(url: &str) -> Vec<String> {
+    match &part_names(url_file_name(url))[..] {
         [_] => vec![url.to_owned()],
         names => names.iter().map(|name| sibling_url(url, name)).collect(),
-    };
-    let openings = urls.into_iter().map(|url| async move {
+    }
+}
+
+/// Deletes what is kept of a model.
+async fn delete_all(keeping: &Keeping, url: &str) -> Result<(), EngineError> {
+    for url in file_urls(url) {
+        if let Err(detail) = storage::delete_if_kept(keeping, &kept_id(&url)).await {
+            return Err(SourceError::KeptUnreadable { name: url_file_name(&url).to_owned(), detail }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What comes from a URL is kept, if anything is.
+async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
+    let openings = file_urls(url).into_iter().map(|url| async move {
         let source = match (HttpSource::open(&url, fetch).await, keeping) {
             (Ok(source), Some(keeping)) => Ok(keeping.before_network(source).await),
             (Ok(source), None) => Ok(KeptSource { source: Rc::new(source), checked: None }),

@@ -74,6 +74,13 @@ async fn delete(keeping: &Keeping, id: &str) -> Result<(), String> {
     models.delete(id).await.map_err(|error| format!("It was not deleted: {}", in_words(&error)))
 }
 
+/// As [`delete`], where there is something to delete.
+pub async fn delete_if_kept(keeping: &Keeping, id: &str) -> Result<(), String> {
+    let models = KeptModels::open(KEPT_FOLDER).await.map_err(|error| in_words(&error))?;
+    let kept = models.list().await.map_err(|error| in_words(&error))?;
+    if kept.iter().any(|model| model.id == id) { delete(keeping, id).await } else { Ok(()) }
+}
+
 async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), String> {
     let not_verified = |detail: String| format!("It was not verified: {detail}");
     let store = match keeping.open_store(id).filter(|store| store.totals().stored_chunks > 0) {

@@ -58,6 +58,7 @@ fn finished(reason: FinishReason, final_text: &str) -> Event {
     Event::Finished {
         reason,
         new_tokens: 3,
+        junk_tokens: 0,
         final_text: final_text.to_owned(),
         analysis_text: "think".to_owned(),
         tool_calls: Vec::new(),

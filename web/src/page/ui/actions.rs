@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Command, Failure, FailureKind, ModelLocation};
+use gptoss_telemetry::{Command, Failure, FailureKind, Keep, LoadOptions, ModelLocation};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
@@ -47,6 +47,17 @@ impl App {
 
     /// LOAD MODEL: loads, and then answers the prompt if there is one.
     pub(super) fn load(self: &Rc<Self>) {
+        self.load_with(|_| {});
+    }
+
+    /// Delete and fetch again: what failed is done once more, without what is kept.
+    fn refetch(self: &Rc<Self>) {
+        let anew = |options: &mut LoadOptions| options.keep = Keep::Anew;
+        let was_downloading = self.state.borrow().downloading;
+        if was_downloading { self.download_with(anew) } else { self.load_with(anew) }
+    }
+
+    fn load_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
@@ -61,8 +72,12 @@ impl App {
             inputs.prompt().map(Some).map_err(|wrong| errors.extend(wrong)).ok()
         };
         match (model, options, prompt) {
-            (Some(model), Some(options), Some(prompt)) if errors.is_empty() => {
-                self.change(|state| state.load_requested());
+            (Some(model), Some(mut options), Some(prompt)) if errors.is_empty() => {
+                change(&mut options);
+                self.change(|state| {
+                    state.load_requested();
+                    state.from_host = matches!(model, ModelLocation::Url { .. });
+                });
                 let remembered = memory::remembered();
                 WorkerLink::send(self, &Command::Load { model, options, prompt, remembered }, &files);
             }
@@ -86,14 +101,22 @@ impl App {
 
     /// Keeps the model for later, the one that was picked or that behind the address.
     fn download(self: &Rc<Self>) {
+        self.download_with(|_| {});
+    }
+
+    fn download_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
         let inputs = self.controls.read();
         let files = self.controls.files();
         match (self.model_location(&inputs, &files), inputs.load_options()) {
-            (Ok(model), Ok(options)) => {
-                self.change(|state| state.download_requested());
+            (Ok(model), Ok(mut options)) => {
+                change(&mut options);
+                self.change(|state| {
+                    state.download_requested();
+                    state.from_host = matches!(model, ModelLocation::Url { .. });
+                });
                 WorkerLink::send(self, &Command::Download { model, options }, &files);
             }
             (model, options) => {
@@ -142,6 +165,7 @@ impl App {
 
     fn listen_to_buttons(self: &Rc<Self>) {
         self.on_click("load", Self::load);
+        self.on_click("refetch", Self::refetch);
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
         self.on_click("download", Self::download);

@@ -174,6 +174,7 @@ impl View {
         self.texts.set("error", failure.map_or("", |failure| &failure.message));
         self.texts.set("error-advice", failure.map_or("", |failure| &failure.advice));
         show("error-panel", state.failure.is_some());
+        show("refetch-offer", state.offers_refetch());
     }
 
     fn draw_question(&mut self, state: &State) {
@@ -456,6 +457,8 @@ fn failure_title(kind: FailureKind) -> &'static str {
         FailureKind::NoGpu => "No usable GPU",
         FailureKind::Source => "The file cannot be reached",
         FailureKind::File => "This file cannot be used",
+        FailureKind::Damaged => "The file is damaged",
+        FailureKind::NotFinite => "The answer cannot be trusted",
         FailureKind::Model => "This model does not run here",
         FailureKind::Memory => "Not enough GPU memory",
         FailureKind::WrongResults => "This GPU computes wrongly",
