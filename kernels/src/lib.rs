@@ -16,6 +16,7 @@ pub mod format;
 pub mod gpu;
 pub mod launch;
 pub mod matmul;
+pub mod needs;
 mod platform;
 pub mod repack;
 pub mod rms_norm;
