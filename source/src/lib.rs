@@ -36,8 +36,8 @@ use std::rc::Rc;
 pub use bytes::Bytes;
 pub use error::SourceError;
 pub use http::{
-    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, is_loopback_url,
-    sibling_url, url_file_name,
+    AcceptedRange, AddressSpace, ByteRange, KnownFile, ResponseHead, address_space, check_http_url,
+    check_range_response, is_loopback_url, sibling_url, url_file_name,
 };
 pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
@@ -45,7 +45,7 @@ pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room, words_of};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///
