@@ -38,7 +38,11 @@ pub trait Backend {
         }
         if tokens > self.room() as usize {
             let tokens = self.position() + tokens as u32;
-            return Err(EngineError::PromptTooLong { tokens, capacity: self.kv_capacity() });
+            return Err(EngineError::PromptTooLong {
+                tokens,
+                capacity: self.kv_capacity(),
+                longest: self.config().context_tokens,
+            });
         }
         Ok(())
     }

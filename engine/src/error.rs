@@ -5,7 +5,8 @@ use std::time::Duration;
 use gptoss_gguf::{GgufError, Role, SplitError};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
-use gptoss_telemetry::{Failure, FailureKind, Stage};
+use gptoss_telemetry::units::{bytes, bytes_at_least, bytes_at_most};
+use gptoss_telemetry::{Failure, FailureKind, Parameter, Stage};
 use gptoss_text::TokenizerError;
 
 use crate::non_finite::NonFinite;
@@ -32,16 +33,19 @@ pub enum EngineError {
     Tensors { problems: Vec<String> },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    #[error(transparent)]
+    #[error("{}", in_units(.0))]
     Gpu(#[from] GpuError),
     #[error(
-        "{given} bytes of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {minimum} bytes are needed"
+        "{} of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {} are needed",
+        bytes_at_most(*.given),
+        bytes_at_least(*.minimum)
     )]
     ExpertMemory { given: u64, slots: u32, needed: u32, minimum: u64 },
     #[error("{0}")]
     GpuMemory(Box<MemoryShortage>),
+    /// `longest` is the model's own context: what the capacity could be.
     #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
-    PromptTooLong { tokens: u32, capacity: u32 },
+    PromptTooLong { tokens: u32, capacity: u32, longest: u32 },
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
     #[error("{what} is {got}; expected {expected}")]
@@ -70,9 +74,12 @@ impl EngineError {
                 "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
             }
             Self::Split(error) => error.advice().into(),
-            Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
+            Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {}.", bytes_at_least(*minimum)),
             Self::GpuMemory(shortage) => shortage.advice(),
-            Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
+            &Self::PromptTooLong { tokens, longest, .. } => match context_for(tokens, longest) {
+                Some(context) => format!("Shorten the prompt, or load the model with a KV capacity of {context} tokens."),
+                None => format!("Shorten the prompt: the model's own context is {longest} tokens."),
+            },
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
             Self::Token { .. } => "Use ids from this model's own tokenizer.".into(),
@@ -87,9 +94,29 @@ impl EngineError {
         }
     }
 
+    /// The user's choice that cannot be used, where it is one.
+    pub fn parameter(&self) -> Option<Parameter> {
+        match self {
+            Self::PromptTooLong { .. } => Some(Parameter::Prompt),
+            Self::Context { .. } => Some(Parameter::MaxKvTokens),
+            Self::ExpertMemory { .. } => Some(Parameter::ExpertMemory),
+            Self::GpuMemory(_) => Some(Parameter::GpuMemory),
+            Self::Option { what, .. } => match *what {
+                "temperature" => Some(Parameter::Temperature),
+                "top_p" => Some(Parameter::TopP),
+                "min_p" => Some(Parameter::MinP),
+                "layers" => Some(Parameter::Layers),
+                "the prompt" => Some(Parameter::Prompt),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Source(SourceError::Nonsense { .. }) => FailureKind::Damaged,
+            Self::Source(error) if error.is_unreachable() => FailureKind::Unreachable,
             Self::Source(_) => FailureKind::Source,
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
             Self::NotAModel { .. }
@@ -97,7 +124,9 @@ impl EngineError {
             | Self::Hyperparameter { .. }
             | Self::Tensors { .. }
             | Self::Tokenizer(_) => FailureKind::Model,
-            Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
+            Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. } | GpuError::TooLimited { .. }) => {
+                FailureKind::NoGpu
+            }
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
@@ -116,12 +145,38 @@ impl EngineError {
     }
 }
 
+/// An error of the GPU with its sizes as all others are written.
+fn in_units(error: &GpuError) -> String {
+    match error {
+        GpuError::OutOfMemory { what, bytes: size, detail } => {
+            format!("not enough GPU memory for {what} ({}): {detail}", bytes(*size))
+        }
+        GpuError::Limit { limit, needed, granted } => {
+            let (granted, needed) = (bytes_at_most(*granted), bytes_at_least(*needed));
+            format!("the GPU's limit {limit} is {granted}; {needed} are needed")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A context that has room for a prompt and an answer of some length, in tokens; `None` if the model has none.
+fn context_for(prompt_tokens: u32, longest: u32) -> Option<u32> {
+    const ANSWER_TOKENS: u32 = 512;
+    let roomy = prompt_tokens.saturating_add(ANSWER_TOKENS).checked_next_multiple_of(64).unwrap_or(u32::MAX);
+    (prompt_tokens < longest).then(|| roomy.min(longest))
+}
+
 /// GPU memory that is too little for the least that can work; all sizes in bytes.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "{given} bytes of GPU memory are too little, at least {needed} are needed: {dense} for the weights that every token \
-     reads, {experts} for {experts_per_layer} experts of each layer, {kv} for a context of {context_tokens} tokens, \
-     {scratch} for activations and staging"
+    "{} of GPU memory are too little, at least {} are needed: {} for the weights that every token reads, {} for \
+     {experts_per_layer} experts of each layer, {} for a context of {context_tokens} tokens, {} for activations and staging",
+    bytes_at_most(*.given),
+    bytes_at_least(*.needed),
+    bytes(*.dense),
+    bytes(*.experts),
+    bytes(*.kv),
+    bytes(*.scratch)
 )]
 pub struct MemoryShortage {
     pub given: u64,
@@ -138,9 +193,12 @@ pub struct MemoryShortage {
 
 impl MemoryShortage {
     fn advice(&self) -> String {
+        let needed = bytes_at_least(self.needed);
         match self.fitting_context_tokens {
-            Some(tokens) => format!("Ask for a context of at most {tokens} tokens, or give {} bytes.", self.needed),
-            None => format!("Give at least {} bytes, or use a GPU that has as much.", self.needed),
+            Some(tokens) => {
+                format!("Ask for a context of at most {tokens} tokens, or give {needed}.")
+            }
+            None => format!("Give at least {needed}, or use a GPU that has as much."),
         }
     }
 }
@@ -157,7 +215,9 @@ pub struct StageError {
 impl StageError {
     /// For the wire.
     pub fn failure(&self) -> Failure {
-        Failure { kind: self.error.kind(), message: self.error.to_string(), advice: self.error.advice() }
+        let error = &self.error;
+        let (message, advice) = (error.to_string(), error.advice());
+        Failure { kind: error.kind(), message, advice, parameter: error.parameter() }
     }
 
     pub fn is_cancelled(&self) -> bool {

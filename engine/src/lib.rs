@@ -18,6 +18,7 @@ mod config;
 mod device;
 mod embedding;
 mod error;
+mod header_telling;
 mod host;
 mod inventory;
 mod keys;

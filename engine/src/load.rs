@@ -13,6 +13,7 @@ use web_time::Instant;
 use crate::config::ModelConfig;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, StageError};
+use crate::header_telling::HeaderTelling;
 use crate::host::{Ahead, Host, check_cancelled, in_stage, milliseconds_since};
 use crate::inventory::Inventory;
 use crate::model::{Model, State};
@@ -48,11 +49,12 @@ pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header,
 /// Reads the header of a GGUF file, whatever it is of, or of all parts that the source joins.
 pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
     let mut headers = Vec::new();
+    let mut telling = HeaderTelling::new(source, host);
     match source.parts() {
-        [] => headers.push((source.name().to_owned(), read_file_header(source, host).await?)),
+        [] => headers.push((source.name().to_owned(), read_file_header(source, &mut telling, host).await?)),
         parts => {
             for part in parts {
-                headers.push((part.name().to_owned(), read_file_header(part.as_ref(), host).await?));
+                headers.push((part.name().to_owned(), read_file_header(part.as_ref(), &mut telling, host).await?));
             }
         }
     }
@@ -60,7 +62,11 @@ pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, Eng
 }
 
 /// Reads the header of one file: as many bytes as it takes, no more than one read too many.
-async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
+async fn read_file_header(
+    source: &dyn Source,
+    telling: &mut HeaderTelling<'_>,
+    host: &dyn Host,
+) -> Result<Gguf, EngineError> {
     let named = |error: GgufError| {
         // What is cached of it would be no better the next time.
         source.distrust(0);
@@ -73,7 +79,7 @@ async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, 
         check_cancelled(host)?;
         // Only what is not here yet.
         let have = bytes.len() as u64;
-        let more = source.read(have, wanted - have).await?;
+        let more = telling.wait_for(source.read(have, wanted - have), wanted - have).await?;
         bytes.extend(more.to_vec(0..more.len()));
         match parse(&bytes, file_bytes).map_err(named)? {
             HeaderProgress::Ready(gguf) => return Ok(*gguf),

@@ -29,15 +29,14 @@ pub enum Draw {
 impl Sampler {
     /// Checks the parameters; the error names the one that is wrong.
     pub fn new(sampling: Sampling) -> Result<Self, EngineError> {
-        let wrong = |what, expected, got: f32| Err(EngineError::Option { what, expected, got: got.to_string() });
-        if !(0.0..=2.0).contains(&sampling.temperature) {
-            return wrong("temperature", "a number from 0 to 2", sampling.temperature);
-        }
-        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-            return wrong("top_p", "a number above 0, up to 1", sampling.top_p);
-        }
-        if !(0.0..=1.0).contains(&sampling.min_p) {
-            return wrong("min_p", "a number from 0 to 1", sampling.min_p);
+        for (what, allowed, got) in [
+            ("temperature", Sampling::TEMPERATURES, sampling.temperature),
+            ("top_p", Sampling::TOP_PS, sampling.top_p),
+            ("min_p", Sampling::MIN_PS, sampling.min_p),
+        ] {
+            if !allowed.holds(got) {
+                return Err(EngineError::Option { what, expected: allowed.words, got: got.to_string() });
+            }
         }
         Ok(Self { sampling, random: SplitMix64(sampling.seed) })
     }

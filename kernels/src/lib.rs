@@ -16,6 +16,7 @@ pub mod format;
 pub mod gpu;
 pub mod launch;
 pub mod matmul;
+pub mod needs;
 pub mod not_finite;
 mod platform;
 pub mod repack;

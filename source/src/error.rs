@@ -158,6 +158,15 @@ impl SourceError {
         }
     }
 
+    /// Whether nothing came back that could be read. A browser does not say why.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Network { .. } => true,
+            Self::GaveUp { last, .. } => last.is_unreachable(),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, in a sentence or two.
     pub fn advice(&self) -> &'static str {
         match self {

@@ -1,5 +1,7 @@
 //! What an answer to a range request must look like (RFC 9110 §14 and §15.3.7). Pure: headers in, verdict out.
 
+use std::net::IpAddr;
+
 use crate::SourceError;
 use crate::hub_page::guessed_file;
 
@@ -105,17 +107,58 @@ fn file_name_bounds(url: &str) -> (usize, usize) {
     (begin, end)
 }
 
+/// From where an address can be reached, as the Local Network Access specification has it; the more private come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressSpace {
+    /// This machine itself.
+    Loopback,
+    /// The network that this machine is in.
+    Local,
+    Public,
+}
+
+/// The address space of a URL's host, as far as its text says: of a public name nobody knows where it leads.
+pub fn address_space(url: &str) -> AddressSpace {
+    let host = host_of(url).to_ascii_lowercase();
+    if let Ok(address) = host.parse() {
+        return space_of(address);
+    }
+    let ends_with = |last: &str| host == last || host.strip_suffix(last).is_some_and(|rest| rest.ends_with('.'));
+    if ends_with("localhost") {
+        AddressSpace::Loopback
+    } else if ends_with("local") || !host.contains('.') {
+        AddressSpace::Local
+    } else {
+        AddressSpace::Public
+    }
+}
+
+fn space_of(address: IpAddr) -> AddressSpace {
+    let is_local = match address.to_canonical() {
+        address if address.is_loopback() => return AddressSpace::Loopback,
+        IpAddr::V4(v4) => {
+            // 100.64.0.0/10 is what providers number their customers with.
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || v4.is_unspecified() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    if is_local { AddressSpace::Local } else { AddressSpace::Public }
+}
+
 /// Whether the host is this machine itself, which is there without any network.
 pub fn is_loopback_url(url: &str) -> bool {
+    address_space(url) == AddressSpace::Loopback
+}
+
+/// Without port and brackets.
+fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host_and_port.strip_prefix('[') {
+    match host_and_port.strip_prefix('[') {
         Some(ipv6) => ipv6.split(']').next().unwrap_or(""),
         None => host_and_port.split(':').next().unwrap_or(""),
-    };
-    let is_loopback_address = host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    let name = host.to_ascii_lowercase();
-    is_loopback_address || name == "localhost" || name.ends_with(".localhost")
+    }
 }
 
 /// Decides whether `head` answers a request for `asked`.
@@ -366,6 +409,47 @@ mod tests {
         assert_eq!(ByteRange::new(5, 0), None);
         assert_eq!(ByteRange::new(u64::MAX, 2), None);
         assert_eq!(ByteRange::new(u64::MAX, 1).map(|range| range.len_bytes()), Some(1));
+    }
+
+    #[test]
+    fn address_spaces_are_told_by_the_host() {
+        for (space, hosts) in [
+            (
+                AddressSpace::Loopback,
+                &["127.0.0.1:8090", "[::1]:80", "localhost", "a.LOCALHOST:1", "[::ffff:127.0.0.1]", "u:p@127.9.9.9"][..],
+            ),
+            (
+                AddressSpace::Local,
+                &[
+                    "192.168.1.7:8090",
+                    "10.0.0.1",
+                    "172.31.0.1",
+                    "169.254.1.1",
+                    "100.64.0.1",
+                    "[fd00::1]",
+                    "[fe80::1]",
+                    "nas.local",
+                    "nas:80",
+                ],
+            ),
+            (
+                AddressSpace::Public,
+                &[
+                    "huggingface.co",
+                    "172.32.0.1",
+                    "100.128.0.1",
+                    "1.1.1.1",
+                    "[2606:4700::1]",
+                    "local.example",
+                    "localhost.example",
+                ],
+            ),
+        ] {
+            for host in hosts {
+                assert_eq!(address_space(&format!("http://{host}/m.gguf?x=http://127.0.0.1")), space, "{host}");
+            }
+        }
+        assert!(AddressSpace::Loopback < AddressSpace::Local && AddressSpace::Local < AddressSpace::Public);
     }
 
     #[test]

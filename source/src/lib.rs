@@ -37,8 +37,8 @@ use std::rc::Rc;
 pub use bytes::Bytes;
 pub use error::SourceError;
 pub use http::{
-    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, is_loopback_url,
-    sibling_url, url_file_name, url_host,
+    AcceptedRange, AddressSpace, ByteRange, KnownFile, ResponseHead, address_space, check_http_url,
+    check_range_response, is_loopback_url, sibling_url, url_file_name, url_host,
 };
 pub use hub_page::check_not_a_page;
 pub use joined::{JoinedSource, OpenOutcome};
@@ -47,7 +47,7 @@ pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room, words_of};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///

@@ -42,7 +42,18 @@ pub enum Event {
     Remember {
         key: String,
     },
-    /// Progress of fetching weights (and, before that, of the header).
+    /// Progress of reading the header, which is as long as it turns out to be.
+    Header {
+        /// Bytes that are here, those included that had to be fetched along with them.
+        fetched_bytes: u64,
+        /// So many will be here when the read that is under way is; more may follow. Equals `fetched_bytes` at the end.
+        asked_bytes: u64,
+        /// Since reading it began; `None` before there is anything to measure.
+        bytes_per_second: Option<f64>,
+    },
+    /// The model that was loaded before is gone: another takes its place, or nothing does.
+    LetGo,
+    /// Progress of fetching weights.
     Fetch {
         /// Bytes received so far.
         fetched_bytes: u64,
@@ -479,6 +490,24 @@ pub struct Failure {
     pub message: String,
     /// What the user can do about it.
     pub advice: String,
+    /// The choice that cannot be used, where it is one.
+    #[serde(default)]
+    pub parameter: Option<Parameter>,
+}
+
+/// A choice of the user's that the engine can refuse: of [`crate::LoadOptions`] or [`crate::Prompt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameter {
+    /// The user's text, the instructions included.
+    Prompt,
+    Temperature,
+    TopP,
+    MinP,
+    MaxKvTokens,
+    Layers,
+    ExpertMemory,
+    GpuMemory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -486,8 +515,10 @@ pub struct Failure {
 pub enum FailureKind {
     /// No WebGPU, or no adapter.
     NoGpu,
-    /// The source cannot be reached, or does not do byte ranges or CORS.
+    /// The source cannot be read: it does not exist, does not do byte ranges, or failed.
     Source,
+    /// Nothing came back from the source that could be read: no network, no host, no CORS, or no permission.
+    Unreachable,
     /// Not a GGUF file, or a truncated one.
     File,
     /// Bytes of the file cannot be what they are said to be: it was damaged on its way, or where it is stored.
@@ -498,6 +529,8 @@ pub enum FailureKind {
     Model,
     /// Not enough GPU memory.
     Memory,
+    /// The browser could not keep what it was to keep.
+    Storage,
     /// The GPU or its driver computes wrongly: nothing was run.
     WrongResults,
     /// The prompt or an option cannot be used.

@@ -241,6 +241,10 @@ impl StoredSource {
             self.tell_progress();
         }
         if let Err(error) = done {
+            if self.store.totals().stored_chunks == 0 {
+                // It holds nothing and takes nothing: its files can go.
+                self.store.close();
+            }
             (self.news)(StoreNews::NotKept(error));
             self.tell_progress();
         }

@@ -10,6 +10,7 @@ mod kept;
 mod large;
 mod lost_gpu;
 mod parts;
+mod refused;
 mod relay;
 mod rest;
 mod session;

@@ -1,7 +1,7 @@
 //! What this browser keeps of models, and what was told about it. Pure, like the rest of the state.
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Event, KeepNotice, KeptModel, KeptState, StorageReport};
+use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptModel, KeptState, StorageReport};
 
 use super::format::{bytes, count, fraction, percent, plural};
 
@@ -82,6 +82,12 @@ impl Kept {
     }
 }
 
+/// The notices as they are shown: one that says no more than what already stands there as the storage's problem is left out.
+pub fn shown_notices(kept: &Kept) -> impl Iterator<Item = &KeepNotice> {
+    let problem = kept.report.as_ref().is_some_and(|report| report.problem.is_some());
+    kept.notices.iter().filter(move |notice| !(problem && notice.kind == KeepNoticeKind::Unavailable))
+}
+
 /// A model's line in the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeptLine {
@@ -158,7 +164,7 @@ pub fn persisted_words(persisted: Option<bool>) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::{KeepNoticeKind, KeptContents};
+    use gptoss_telemetry::KeptContents;
 
     use super::*;
 

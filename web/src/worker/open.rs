@@ -10,7 +10,7 @@ use gptoss_source::store::kept_id;
 use gptoss_source::{
     BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
 };
-use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Stage, StageStatus};
+use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Prompt, Stage, StageStatus};
 use web_sys::File;
 use web_time::Instant;
 
@@ -21,18 +21,26 @@ use super::{hashes, storage};
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
 const OPENINGS_IN_FLIGHT: usize = 4;
 
-/// Runs every load stage: reaches the file, then hands over to the engine.
+/// A model that is wanted.
+pub struct Wanted<'a> {
+    pub model: &'a ModelLocation,
+    /// Those that were picked.
+    pub files: &'a [File],
+    pub options: &'a LoadOptions,
+}
+
+/// Runs every load stage: reaches the file, then hands over to the engine, which is to answer `prompt` first.
 pub async fn load(
     host: &Rc<WorkerHost>,
+    loading: &dyn Host,
     keeping: &Keeping,
-    model: &ModelLocation,
-    files: &[File],
-    options: &LoadOptions,
+    wanted: &Wanted<'_>,
+    prompt: Option<&Prompt>,
 ) -> Result<Engine, StageError> {
     // A picked file is on this disk already: it is kept only when that is asked for.
-    let keep = options.keep != Keep::No && matches!(model, ModelLocation::Url { .. });
-    let source = reach(host, keeping, keep, model, files, options).await?;
-    Engine::load(source, &Default::default(), options, host.as_ref()).await
+    let keep = wanted.options.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
+    let source = reach(host, keeping, keep, wanted).await?;
+    Engine::load_for(prompt, source, &Default::default(), wanted.options, loading).await
 }
 
 /// Reaches the model's files; with `keep` they are kept as they are read.
@@ -40,17 +48,16 @@ pub async fn reach(
     host: &Rc<WorkerHost>,
     keeping: &Keeping,
     keep: bool,
-    model: &ModelLocation,
-    files: &[File],
-    options: &LoadOptions,
+    wanted: &Wanted<'_>,
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
-    let fetch = HttpOptions { retry: retry_policy(options), observer };
+    let fetch = HttpOptions { retry: retry_policy(wanted.options), observer };
+    keeping.begin_work();
     let opening = async {
-        if let (Keep::Anew, ModelLocation::Url { url }) = (options.keep, model) {
+        if let (Keep::Anew, ModelLocation::Url { url }) = (wanted.options.keep, wanted.model) {
             delete_all(keeping, url).await?;
         }
-        open(keeping, keep, model, files, &fetch).await
+        open(keeping, keep, wanted.model, wanted.files, &fetch).await
     };
     check_source(host.as_ref(), opening).await
 }
@@ -129,6 +136,8 @@ async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> 
     });
     let opened: Vec<_> = futures_util::stream::iter(openings).buffered(OPENINGS_IN_FLIGHT).collect().await;
     let checked = opened.iter().filter_map(|(_, source)| source.as_ref().ok()?.checked.as_ref());
+    // A store that is shared with the model that is loaded may have them already.
+    let checked = checked.filter(|(_, store)| !store.has_hashes());
     hashes::ask_for(checked.map(|(file, store)| (file.clone(), store)).collect()).await;
     let opened = opened.into_iter().map(|(url, source)| (url, source.map(|kept| kept.source)));
     Ok(JoinedSource::of_opened(opened.collect())?)

@@ -10,8 +10,9 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, clipboard, log, memory, storage};
+use super::{App, catalog, charts, clipboard, local_network, log, memory, storage};
 use crate::page::inputs::{Field, InputError, Inputs};
+use crate::page::state::State;
 use crate::page::{inputs, query};
 
 impl App {
@@ -65,21 +66,13 @@ impl App {
         let files = self.controls.files();
         let mut errors = Vec::new();
         let model = self.model_location(&inputs, &files).map_err(|error| errors.push(error)).ok();
-        let options = inputs.load_options().map_err(|wrong| errors.extend(wrong)).ok();
-        let prompt = if inputs.get(Field::Prompt).is_empty() {
-            Some(None)
-        } else {
-            inputs.prompt().map(Some).map_err(|wrong| errors.extend(wrong)).ok()
-        };
-        match (model, options, prompt) {
-            (Some(model), Some(mut options), Some(prompt)) if errors.is_empty() => {
+        let asked = inputs.load_and_ask().map_err(|wrong| errors.extend(wrong)).ok();
+        match (model, asked) {
+            (Some(model), Some((mut options, prompt))) => {
                 change(&mut options);
-                self.change(|state| {
-                    state.load_requested();
-                    state.from_host = matches!(model, ModelLocation::Url { .. });
-                });
                 let remembered = memory::remembered();
-                WorkerLink::send(self, &Command::Load { model, options, prompt, remembered }, &files);
+                let command = Command::Load { model, options, prompt, remembered };
+                local_network::send(self, command, files, State::load_requested);
             }
             _ => self.refuse(&errors),
         }
@@ -113,11 +106,7 @@ impl App {
         match (self.model_location(&inputs, &files), inputs.load_options()) {
             (Ok(model), Ok(mut options)) => {
                 change(&mut options);
-                self.change(|state| {
-                    state.download_requested();
-                    state.from_host = matches!(model, ModelLocation::Url { .. });
-                });
-                WorkerLink::send(self, &Command::Download { model, options }, &files);
+                local_network::send(self, Command::Download { model, options }, files, State::download_requested);
             }
             (model, options) => {
                 let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
@@ -308,5 +297,6 @@ fn no_webgpu() -> Failure {
             "Open it over https, or as http://127.0.0.1 or http://localhost on the machine that serves it.",
         )
     };
-    Failure { kind: FailureKind::NoGpu, message: message.to_owned(), advice: advice.to_owned() }
+    let (message, advice) = (message.to_owned(), advice.to_owned());
+    Failure { kind: FailureKind::NoGpu, message, advice, parameter: None }
 }
