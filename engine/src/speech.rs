@@ -281,7 +281,7 @@ mod tests {
                 _ => heard.push((speech.channel, text)),
             }
         }
-        (heard, speech.finish().1)
+        (heard, speech.finish().final_text)
     }
 
     /// The parser says what a message is for, also where that is known only when its text is over.

@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
+use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
@@ -223,45 +223,53 @@ fn weight_of(weight: &[f32]) -> Vec<f32> {
 }
 
 gpu_test! {
-    /// One expert of two rows of gate and up; what its biases make of them.
+    /// One expert; what its biases make of it, in one launch for gate and up and in one for each.
     async fn experts_pass_it_on_and_the_sum_says_so() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernels = Experts::new(&gpu, Format::F32, Format::F32);
-        let (hidden, ff) = (32usize, 32usize);
-        let slot = SlotLayout::new(Format::F32, Format::F32, hidden as u64, ff as u64);
-        let arena = Arena { buffer: Rc::new(gpu.storage("arena", slot.slot_bytes)), first_slot: 0, slots: 1 };
-        let shape =
-            experts::Shape { layer: LAYER, hidden: 32, ff: 32, experts: 1, experts_per_token: 1 };
-        // Biases of gate, of up, of down.
-        for place in [0, ff, 2 * ff] {
-            for value in BROKEN.into_iter().chain([30.0]) {
-                let bench = Bench::new(&gpu, batch(1, 0));
-                let (h, y) = (bench.output(ff), bench.output(hidden));
-                let buffers = experts::Buffers {
-                    step: &bench.step_buffer,
-                    x: &gpu.storage_from("x", &vec![0.5f32; hidden]),
-                    biases: &gpu.storage_from("biases", &with(&vec![0.25; 2 * ff + hidden], place + 9, value)),
-                    h: &h,
-                    y: &y,
-                    residual: &gpu.storage_from("residual", &vec![1.0f32; hidden]),
-                    routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }]),
-                    page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
-                    status: &bench.status_buffer,
-                };
-                bench.run(&[
-                    kernels.launch_gate_up(&gpu, &arena, &slot, &buffers, shape),
-                    kernels.launch_down(&gpu, &arena, &slot, &buffers, shape),
-                    kernels.launch_combine(&gpu, &buffers, shape),
-                ]);
-                let want = if value.is_finite() { None } else { at(Place::Experts) };
-                assert_eq!(found(&bench).await, want, "a bias of {value} at {place}");
-                let h: Vec<f32> = bench.read(&h).await.expect("the device works");
-                let is_broken = !value.is_finite() && place < 2 * ff;
-                assert_eq!(h[9].is_finite(), !is_broken, "a bias of {value} at {place}");
-                assert!(h.iter().enumerate().all(|(row, value)| row == 9 || value.is_finite()));
+        for up in [Format::F32, Format::F16] {
+            let formats = ExpertFormats { gate: Format::F32, up, down: Format::F32 };
+            // Biases of gate, of up, of down.
+            for place in [0, FF, 2 * FF] {
+                for value in BROKEN.into_iter().chain([30.0]) {
+                    let (found, h) = one_expert(&gpu, formats, place + 9, value).await;
+                    let want = if value.is_finite() { None } else { at(Place::Experts) };
+                    assert_eq!(found, want, "a bias of {value} at {place}, {formats:?}");
+                    let is_broken = !value.is_finite() && place < 2 * FF;
+                    assert_eq!(h[9].is_finite(), !is_broken, "a bias of {value} at {place}, {formats:?}");
+                    assert!(h.iter().enumerate().all(|(row, value)| row == 9 || value.is_finite()));
+                }
             }
         }
     }
+}
+
+const HIDDEN: usize = 64;
+const FF: usize = 32;
+
+/// What is found of an expert whose bias `at` is `value`, and its activations, [FF].
+async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) -> (Option<NotFinite>, Vec<f32>) {
+    let kernels = Experts::new(gpu, formats);
+    let slot = SlotLayout::new(formats, HIDDEN as u64, FF as u64);
+    let arena = Arena { buffer: Rc::new(gpu.storage("arena", slot.slot_bytes)), first_slot: 0, slots: 1 };
+    let shape = experts::Shape { layer: LAYER, hidden: HIDDEN as u32, ff: FF as u32, experts: 1, experts_per_token: 1 };
+    let bench = Bench::new(gpu, batch(1, 0));
+    let (h, y) = (bench.output(FF), bench.output(HIDDEN));
+    let buffers = experts::Buffers {
+        step: &bench.step_buffer,
+        x: &gpu.storage_from("x", &[0.5f32; HIDDEN]),
+        biases: &gpu.storage_from("biases", &with(&[0.25; 2 * FF + HIDDEN], at, value)),
+        h: &h,
+        y: &y,
+        residual: &gpu.storage_from("residual", &[1.0f32; HIDDEN]),
+        routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }]),
+        page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
+        status: &bench.status_buffer,
+    };
+    let mut launches = kernels.launch_gate_up(gpu, &arena, &slot, &buffers, shape);
+    launches.push(kernels.launch_down(gpu, &arena, &slot, &buffers, shape));
+    launches.push(kernels.launch_combine(gpu, &buffers, shape));
+    bench.run(&launches);
+    (found(&bench).await, bench.read(&h).await.expect("the device works"))
 }
 
 gpu_test! {

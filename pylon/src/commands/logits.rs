@@ -1,6 +1,6 @@
 //! `pylon logits`: everything a model thinks of a sequence of tokens, for comparing engines.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -60,7 +60,7 @@ pub fn send(app: &Rc<App>, command: Command, files: Vec<File>, note: fn(&mut Sta
 }
 
 /// The page takes note of a command.
-fn begin(app: &App, note: fn(&mut State), command: &Command) {
+fn begin(app: &Rc<App>, note: fn(&mut State), command: &Command) {
     app.change(|state| {
         note(state);
         state.from_host = host_url(command).is_some();
