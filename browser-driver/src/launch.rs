@@ -23,6 +23,8 @@ pub struct LaunchOptions {
     pub window: (u32, u32),
     /// What becomes of pages whose GPU process crashed more than once.
     pub after_gpu_crashes: AfterGpuCrashes,
+    /// The `host:port` of servers that count as public, wherever they are: pages of theirs need permission to reach this machine.
+    pub public_hosts: Vec<String>,
 }
 
 /// Chrome protects users from pages that crash its GPU process, which a test may do on purpose.
@@ -37,7 +39,12 @@ pub enum AfterGpuCrashes {
 
 impl Default for LaunchOptions {
     fn default() -> Self {
-        Self { gpu: Gpu::Any, window: (1280, 1440), after_gpu_crashes: AfterGpuCrashes::Refuse }
+        Self {
+            gpu: Gpu::Any,
+            window: (1280, 1440),
+            after_gpu_crashes: AfterGpuCrashes::Refuse,
+            public_hosts: Vec::new(),
+        }
     }
 }
 
@@ -65,6 +72,10 @@ pub fn chrome_arguments(options: &LaunchOptions) -> Vec<String> {
     if options.after_gpu_crashes == AfterGpuCrashes::Allow {
         arguments
             .extend(["--disable-domain-blocking-for-3d-apis", "--disable-gpu-process-crash-limit"].map(str::to_owned));
+    }
+    if !options.public_hosts.is_empty() {
+        let overrides: Vec<String> = options.public_hosts.iter().map(|host| format!("{host}=public")).collect();
+        arguments.push(format!("--ip-address-space-overrides={}", overrides.join(",")));
     }
     if unattended() || is_root() {
         // Chrome refuses to sandbox as root, and containers on CI rarely allow the namespaces it needs.

@@ -1,6 +1,7 @@
 //! Activations as the kernels take them: F32, or 8 bits with a scale per block of 32.
 
 use crate::isa::{Isa, Level, by_isa};
+use crate::vector::largest_bits_body;
 
 /// Activations of one block.
 pub(crate) const BLOCK: usize = 32;
@@ -43,6 +44,18 @@ impl Rows {
         self.values.len() / self.columns
     }
 
+    /// The rows in an order that meets weights whose codes lie as [`gptoss_kernels::format::CodeOrder::Neighbours`] has them: reading such a block as
+    /// ggml's gives weights 0, 2, …, 30, then 1, 3, …, 31. A product is a sum over pairs, whose order is free.
+    pub fn for_neighbours(&self) -> Self {
+        Self {
+            columns: self.columns,
+            values: even_then_odd(&self.values),
+            codes: even_then_odd(&self.codes),
+            scales: self.scales.clone(),
+            sums: self.sums.clone(),
+        }
+    }
+
     /// Brings the 8-bit form up to date, when the products will use it.
     pub fn quantise(&mut self, isa: Isa, activations: Activations) {
         if activations == Activations::F32 {
@@ -56,6 +69,13 @@ impl Rows {
     }
 }
 
+/// Of each block first what is at even places, then what is at odd ones.
+fn even_then_odd<T: Copy>(values: &[T]) -> Vec<T> {
+    let block =
+        |block: &[T]| [0, 1].map(|first| block.iter().skip(first).step_by(2).copied().collect::<Vec<T>>()).concat();
+    values.chunks_exact(BLOCK).flat_map(block).collect()
+}
+
 by_isa!(
     /// `values` in blocks of 32 → codes from −127 to 127, scales and sums of codes.
     quantise(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]), quantise_body);
@@ -64,12 +84,13 @@ by_isa!(
 fn quantise_body<L: Level>(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
     let blocks = values.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
     for ((values, codes), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
-        let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+        // NaN where one is, infinite where no NaN but an infinity is: the scale carries it into every product of the block.
+        let largest = f32::from_bits(largest_bits_body::<L>(values));
         *scale = largest / 127.0;
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         *sum = 0;
         for (code, value) in codes.iter_mut().zip(values) {
-            // Never out of range, and the cast saturates; NaN becomes 0 here and is found in the scale, which is NaN too.
+            // Never out of range, and the cast saturates; NaN becomes 0.
             *code = (value * inverse).round_ties_even() as i8;
             *sum += i32::from(*code);
         }
@@ -95,6 +116,22 @@ mod tests {
             }
             let first = first.get_or_insert_with(|| rows.clone());
             assert_eq!((&first.codes, &first.scales), (&rows.codes, &rows.scales), "{isa}");
+        }
+    }
+
+    #[test]
+    fn a_block_with_a_value_that_is_not_finite_has_a_scale_that_is_not() {
+        for isa in Isa::available() {
+            for value in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                for place in 0..32 {
+                    let mut values: Vec<f32> = (0..96).map(|i| i as f32 - 40.0).collect();
+                    values[32 + place] = value;
+                    let mut rows = Rows { columns: 96, values, ..Rows::default() };
+                    rows.quantise(isa, Activations::Int8);
+                    let finite: Vec<bool> = rows.scales.iter().map(|scale| scale.is_finite()).collect();
+                    assert_eq!(finite, [true, false, true], "{isa}: {value} at {place}");
+                }
+            }
         }
     }
 

@@ -4,7 +4,7 @@ use gptoss_kernels::rope::HEAD_DIM;
 
 use crate::cache::{LayerCache, Store, TILE, Value};
 use crate::isa::{Isa, Level, by_isa};
-use crate::vector::exp_of_differences_body;
+use crate::vector::{INFINITE_BITS, exp_of_differences_body, largest_bits_body};
 
 /// One token's attention under one key-value head.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ pub(crate) struct Query<'a> {
     pub window: usize,
 }
 
-/// `out` [group, 64]. `scores` is scratch.
+/// `out` [group, 64]; NaN where a score or a sink is not finite. `scores` is scratch.
 pub(crate) fn attend(isa: Isa, cache: &LayerCache, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
     match cache {
         LayerCache::F16(store) => attend_f16(isa, store, query, scores, out),
@@ -116,7 +116,12 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     let seen = Seen::by(query);
     let columns = seen.columns();
     scores.resize(G * columns, 0.0);
-    score::<L, V, G>(store, query, &seen, scores);
+    let largest = score::<L, V, G>(store, query, &seen, scores).max(largest_bits_body::<L>(query.sinks));
+    if largest >= INFINITE_BITS {
+        // As a maximum, or with a weight of zero, it would vanish.
+        out.fill(f32::NAN);
+        return;
+    }
 
     let mut inverse_totals = [0.0f32; G];
     for g in 0..G {
@@ -128,9 +133,16 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     weigh::<L, V, G>(store, query.kv_head, &seen, scores, &inverse_totals, out);
 }
 
-/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen.
+/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen. Returns the largest magnitude of those that are, as bits
+/// ([`crate::vector::largest_bits`]).
 #[inline(always)]
-fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
+fn score<L: Level, V: Value, const G: usize>(
+    store: &Store<V>,
+    query: Query<'_>,
+    seen: &Seen,
+    scores: &mut [f32],
+) -> u32 {
+    let mut largest = [0u32; TILE];
     let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
     for tile in 0..seen.tiles {
         let slot = seen.position(tile) % store.capacity;
@@ -150,10 +162,15 @@ fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>,
             let scores = &mut scores[g * seen.columns() + tile * TILE..][..TILE];
             for lane in 0..TILE {
                 // Slots that are not seen may hold anything, also NaN: they are replaced, not added to.
-                scores[lane] = if lanes.contains(&lane) { sums[g][lane] * 0.125 } else { f32::NEG_INFINITY };
+                let score = sums[g][lane] * 0.125;
+                let (score, size) =
+                    if lanes.contains(&lane) { (score, score.abs().to_bits()) } else { (f32::NEG_INFINITY, 0) };
+                scores[lane] = score;
+                largest[lane] = largest[lane].max(size);
             }
         }
     }
+    largest.into_iter().fold(0, u32::max)
 }
 
 /// `out` [G, 64] = Σ weight · v, over what is seen; `weights` [G, columns].
@@ -254,6 +271,49 @@ mod tests {
     fn a_sliding_window_over_a_ring_that_wraps() {
         check(6, 2, 20, 150, 20 + 5);
         check(8, 1, 128, 300, 128 + 1);
+    }
+
+    /// A key, a query, a sink: the result of a head that sees it is NaN, also where its weight would be zero.
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        let (keys, values) = (numbers(20 * HEAD_DIM, 1), numbers(20 * HEAD_DIM, 2));
+        let (q, sinks) = (numbers(3 * HEAD_DIM, 3), numbers(3, 4));
+        // Finite, and infinite in a product.
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
+            for isa in Isa::available() {
+                let attended = |keys: &[f32], values: &[f32], q: &[f32], sinks: &[f32]| {
+                    let mut cache = LayerCache::new(CacheFormat::F32, 1, 32);
+                    for position in 0..20 {
+                        let row = position * HEAD_DIM..(position + 1) * HEAD_DIM;
+                        cache.put(position, &keys[row.clone()], &values[row]);
+                    }
+                    let query = Query { heads: q, sinks, kv_head: 0, position: 19, window: 8 };
+                    let mut out = vec![0.0; 3 * HEAD_DIM];
+                    attend(isa, &cache, query, &mut Vec::new(), &mut out);
+                    out
+                };
+                let with = |all: &[f32], at: usize| {
+                    let mut all = all.to_vec();
+                    all[at] = value;
+                    all
+                };
+                let sound = attended(&keys, &values, &q, &sinks);
+                // Position 11 is outside the window, 12 is not.
+                assert_eq!(attended(&with(&keys, 11 * HEAD_DIM + 5), &with(&values, 11 * HEAD_DIM), &q, &sinks), sound);
+                let big = [1e3; 3 * HEAD_DIM];
+                let broken = [
+                    attended(&with(&keys, 12 * HEAD_DIM + 5), &values, &big, &sinks),
+                    attended(&[1e3; 20 * HEAD_DIM], &values, &with(&q, HEAD_DIM + 7), &sinks),
+                ];
+                assert!(broken.iter().all(|out| out.iter().any(|v| v.is_nan())), "{isa}: {value} in {broken:?}");
+                if !value.is_finite() {
+                    let out = attended(&keys, &values, &q, &with(&sinks, 1));
+                    assert!(out[HEAD_DIM..2 * HEAD_DIM].iter().all(|v| v.is_nan()), "{isa}: a sink of {value}");
+                    let out = attended(&keys, &with(&values, 15 * HEAD_DIM + 3), &q, &sinks);
+                    assert!((0..3).all(|head| !out[head * HEAD_DIM + 3].is_finite()), "{isa}: a value of {value}");
+                }
+            }
+        }
     }
 
     #[test]

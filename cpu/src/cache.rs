@@ -96,6 +96,14 @@ impl LayerCache {
         }
     }
 
+    /// The largest number that a key or a value may be.
+    pub fn largest(&self) -> f32 {
+        match self {
+            Self::F16(_) => CacheFormat::F16.largest(),
+            Self::F32(_) => CacheFormat::F32.largest(),
+        }
+    }
+
     pub fn capacity(&self) -> usize {
         match self {
             Self::F16(store) => store.capacity,

@@ -1,11 +1,16 @@
 //! The mixture: router, then the chosen experts, each once for all tokens that chose it.
 
+use std::ops::Range;
+
+use gptoss_engine::RowOrder;
+use gptoss_kernels::Place;
+use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::router::Route;
 
 use crate::activations::Rows;
-use crate::matmul::{Compute, Matrix, rows_per_task};
+use crate::matmul::{Compute, Kernels, Matrix, Scratch, rows_per_task};
 use crate::shared::SharedMut;
-use crate::vector::{dot, swiglu};
+use crate::vector::{INFINITE_BITS, dot, largest_bits, swiglu};
 
 /// Router weights [experts, hidden] and bias, in F32.
 pub(crate) struct RouterWeights {
@@ -13,12 +18,19 @@ pub(crate) struct RouterWeights {
     pub bias: Vec<f32>,
 }
 
-/// All experts of a layer: gate and up [experts · ff, hidden], down [experts · hidden, ff]; biases [experts, rows].
+/// Gate and up of all experts.
+pub(crate) enum GateUp<'a> {
+    /// [experts · ff, hidden] each.
+    Apart(Matrix<'a>, Matrix<'a>),
+    /// [experts · 2 · ff, hidden].
+    Fused(Matrix<'a>, RowOrder),
+}
+
+/// All experts of a layer: gate and up; down [experts · hidden, ff]; biases [experts, rows].
 pub(crate) struct ExpertWeights<'a> {
     pub hidden: usize,
     pub ff: usize,
-    pub gate: Matrix<'a>,
-    pub up: Matrix<'a>,
+    pub gate_up: GateUp<'a>,
     pub down: Matrix<'a>,
     pub gate_bias: &'a [f32],
     pub up_bias: &'a [f32],
@@ -38,10 +50,15 @@ pub(crate) struct Mixture {
     out: Vec<f32>,
 }
 
-/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax.
+/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax. An expert with a bias
+/// of −∞ or the least float is never chosen; if fewer than `count` others are left, or a logit is not finite for another
+/// reason, all weights are NaN.
 pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, routes: &mut [Route]) {
     let mut logits: Vec<f32> =
         router.weight.chunks_exact(x.len()).zip(&router.bias).map(|(row, bias)| dot(isa, row, x) + bias).collect();
+    let is_sound =
+        |(&logit, &bias): (&f32, &f32)| logit.is_finite() || (logit == f32::NEG_INFINITY && bias == f32::NEG_INFINITY);
+    let are_sound = logits.iter().zip(&router.bias).all(is_sound);
     let mut maximum = f32::NEG_INFINITY;
     for route in routes.iter_mut() {
         let (expert, logit) =
@@ -51,6 +68,10 @@ pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, rou
         logits[expert] = f32::NEG_INFINITY;
         maximum = maximum.max(logit);
         *route = Route { expert: expert as u32, weight: logit };
+    }
+    if !are_sound || routes.iter().any(|route| route.weight <= f32::MIN) {
+        routes.iter_mut().for_each(|route| route.weight = f32::NAN);
+        return;
     }
     let mut total = 0.0;
     for route in routes.iter_mut() {
@@ -62,6 +83,9 @@ pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, rou
 
 impl Mixture {
     /// `y[t] += Σ weight · expert(x[t])` for all rows of `x`.
+    ///
+    /// # Errors
+    /// Where a value was not finite.
     pub fn add(
         &mut self,
         compute: &mut Compute,
@@ -70,12 +94,16 @@ impl Mixture {
         experts: &ExpertWeights<'_>,
         per_token: usize,
         y: &mut [f32],
-    ) {
+    ) -> Result<(), Place> {
         self.choose(compute, x, router, per_token);
+        if self.routes.iter().any(|route| !route.weight.is_finite()) {
+            return Err(Place::Router);
+        }
         self.gate_up(compute, x, experts, per_token);
         self.hidden.quantise(compute.isa, compute.activations);
         self.down(compute, experts);
         self.combine(compute, x.columns, per_token, y);
+        if largest_bits(compute.isa, y) >= INFINITE_BITS { Err(Place::Experts) } else { Ok(()) }
     }
 
     fn choose(&mut self, compute: &mut Compute, x: &Rows, router: &RouterWeights, per_token: usize) {
@@ -112,7 +140,8 @@ impl Mixture {
     fn gate_up(&mut self, compute: &mut Compute, x: &Rows, experts: &ExpertWeights<'_>, per_token: usize) {
         let ff = experts.ff;
         self.hidden.resize(self.routes.len(), ff);
-        let tasks = self.tasks(&expert_of(&experts.gate, 0, ff), compute.pool.threads());
+        let x = &InOrders::new(x, experts.gate_up.codes());
+        let tasks = self.tasks(&experts.gate_up.one_expert(ff), compute.pool.threads());
         let tokens: Vec<Vec<u32>> =
             self.groups.iter().map(|(_, pairs)| pairs.iter().map(|pair| pair / per_token as u32).collect()).collect();
         let hidden = SharedMut::new(&mut self.hidden.values);
@@ -123,12 +152,10 @@ impl Mixture {
             let (expert, pairs) = &groups[index];
             let rows = first..(first + rows).min(ff);
             let scratch = &mut *kernels.scratch(worker);
-            for (set, (matrix, bias)) in
-                [(&experts.gate, experts.gate_bias), (&experts.up, experts.up_bias)].into_iter().enumerate()
-            {
-                kernels.product_of(scratch, set, &expert_of(matrix, *expert, ff), rows.clone(), x, &tokens[index]);
+            experts.gate_up.products(kernels, scratch, (*expert, ff), rows.clone(), x, &tokens[index]);
+            for (results, bias) in scratch.results.iter_mut().zip([experts.gate_bias, experts.up_bias]) {
                 let bias = &bias[expert * ff..][rows.clone()];
-                for results in scratch.results[set].chunks_exact_mut(rows.len()) {
+                for results in results.chunks_exact_mut(rows.len()) {
                     results.iter_mut().zip(bias).for_each(|(result, bias)| *result += bias);
                 }
             }
@@ -147,14 +174,21 @@ impl Mixture {
         self.out.resize(self.routes.len() * columns, 0.0);
         let tasks = self.tasks(&expert_of(&experts.down, 0, columns), compute.pool.threads());
         let out = SharedMut::new(&mut self.out);
-        let (groups, hidden) = (&self.groups, &self.hidden);
+        let (groups, hidden) = (&self.groups, &InOrders::new(&self.hidden, [experts.down.codes; 2]));
         let (pool, kernels) = compute.split();
         pool.for_each(tasks.len(), &|task, worker| {
             let (index, first, rows) = tasks[task];
             let (expert, pairs) = &groups[index];
             let rows = first..(first + rows).min(columns);
             let scratch = &mut *kernels.scratch(worker);
-            kernels.product_of(scratch, 0, &expert_of(&experts.down, *expert, columns), rows.clone(), hidden, pairs);
+            kernels.product_of(
+                scratch,
+                0,
+                &expert_of(&experts.down, *expert, columns),
+                rows.clone(),
+                hidden.of(&experts.down),
+                pairs,
+            );
             let bias = &experts.down_bias[expert * columns..][rows.clone()];
             for (results, &pair) in scratch.results[0].chunks_exact(rows.len()).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
@@ -186,8 +220,139 @@ impl Mixture {
     }
 }
 
+impl GateUp<'_> {
+    fn codes(&self) -> [CodeOrder; 2] {
+        match self {
+            Self::Apart(gate, up) => [gate.codes, up.codes],
+            Self::Fused(both, _) => [both.codes; 2],
+        }
+    }
+
+    /// A matrix of one expert, for the number of its rows and their bytes.
+    fn one_expert(&self, ff: usize) -> Matrix<'_> {
+        match self {
+            Self::Apart(gate, _) => expert_of(gate, 0, ff),
+            Self::Fused(both, _) => expert_of(both, 0, ff),
+        }
+    }
+
+    /// `scratch.results` = products of `rows` of gate and of up, [tokens, rows] each, of an expert whose matrices have `ff`
+    /// rows.
+    fn products(
+        &self,
+        kernels: Kernels<'_>,
+        scratch: &mut Scratch,
+        (expert, ff): (usize, usize),
+        rows: Range<usize>,
+        x: &InOrders<'_>,
+        tokens: &[u32],
+    ) {
+        let mut product = |set: usize, matrix: Matrix<'_>, rows| {
+            kernels.product_of(scratch, set, &matrix, rows, x.of(&matrix), tokens);
+        };
+        match self {
+            Self::Apart(gate, up) => {
+                product(0, expert_of(gate, expert, ff), rows.clone());
+                product(1, expert_of(up, expert, ff), rows);
+            }
+            Self::Fused(both, RowOrder::GateFirst) => {
+                let both = expert_of(both, expert, 2 * ff);
+                product(0, both, rows.clone());
+                product(1, both, ff + rows.start..ff + rows.end);
+            }
+            Self::Fused(both, RowOrder::Alternating) => {
+                // Two calls, since a panel takes sixteen rows.
+                let both = expert_of(both, expert, 2 * ff);
+                let middle = rows.start + rows.end;
+                product(0, both, 2 * rows.start..middle);
+                product(1, both, middle..2 * rows.end);
+                part(&mut scratch.results, rows.len());
+            }
+        }
+    }
+}
+
+/// From products of alternating rows, the first half of them in one set and the second in the other, [tokens, rows] each, to
+/// those of gate and those of up.
+fn part([gate, up]: &mut [Vec<f32>; 2], rows: usize) {
+    for (gate, up) in gate.chunks_exact_mut(rows).zip(up.chunks_exact_mut(rows)) {
+        let both = [&*gate, &*up].concat();
+        for ((gate, up), pair) in gate.iter_mut().zip(up).zip(both.chunks_exact(2)) {
+            (*gate, *up) = (pair[0], pair[1]);
+        }
+    }
+}
+
+/// Activations in each order that weights need.
+struct InOrders<'a> {
+    halves: &'a Rows,
+    neighbours: Option<Rows>,
+}
+
+impl<'a> InOrders<'a> {
+    fn new(x: &'a Rows, codes: [CodeOrder; 2]) -> Self {
+        let neighbours = codes.contains(&CodeOrder::Neighbours).then(|| x.for_neighbours());
+        Self { halves: x, neighbours }
+    }
+
+    /// As this matrix meets them.
+    fn of(&self, matrix: &Matrix<'_>) -> &Rows {
+        match matrix.codes {
+            CodeOrder::Halves => self.halves,
+            CodeOrder::Neighbours => self.neighbours.as_ref().expect("made for every order of the matrices"),
+        }
+    }
+}
+
 /// The rows of one expert of a stack of matrices, `rows` each.
 fn expert_of<'a>(all: &Matrix<'a>, expert: usize, rows: usize) -> Matrix<'a> {
     let bytes = all.row_bytes() * rows;
     Matrix { bytes: &all.bytes[expert * bytes..][..bytes], rows, ..*all }
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_kernels::router::reference;
+
+    use super::*;
+    use crate::isa::Isa;
+
+    /// The same choices, and NaN at the same time, as the reference.
+    #[test]
+    fn routes_are_the_reference_also_where_a_logit_is_not_finite() {
+        let x: Vec<f32> = (0..40).map(|i| ((i * 37 % 23) as f32 - 11.0) * 0.1).collect();
+        let weight: Vec<f32> = (0..6 * 40).map(|i| ((i * 29 % 31) as f32 - 15.0) * 0.05).collect();
+        let bias = vec![0.5f32, -0.25, 0.0, 0.125, 0.75, -1.0];
+        let (infinity, nan) = (f32::INFINITY, f32::NAN);
+        let biases: [(&[(usize, f32)], bool); 8] = [
+            (&[], true),
+            (&[(4, -infinity)], true),
+            (&[(4, -infinity), (0, -infinity)], true),
+            (&[(4, -infinity), (0, -infinity), (1, -infinity)], false),
+            (&[(5, nan)], false),
+            (&[(5, infinity)], false),
+            (&[(2, f32::MIN)], true),
+            (&[(2, -infinity), (5, nan)], false),
+        ];
+        for isa in Isa::available() {
+            for (changes, sound) in biases {
+                let mut router = RouterWeights { weight: weight.clone(), bias: bias.clone() };
+                changes.iter().for_each(|&(expert, value)| router.bias[expert] = value);
+                let mut routes = [Route { expert: 9, weight: 9.0 }; 4];
+                route(isa, &x, &router, &mut routes);
+                let want = reference(&x, &router.weight, &router.bias, 4);
+                assert_eq!(want.iter().all(|route| route.weight.is_finite()), sound, "{changes:?}");
+                for (got, want) in routes.iter().zip(&want) {
+                    assert_eq!(got.weight.is_nan(), want.weight.is_nan(), "{isa}: {changes:?}");
+                    assert!(!sound || (got.expert == want.expert && (got.weight - want.weight).abs() < 1e-5), "{isa}");
+                }
+            }
+            // −∞ that comes from a weight is no pruning, also under a bias that is finite.
+            let mut router = RouterWeights { weight: weight.clone(), bias: bias.clone() };
+            router.weight[3] = -infinity * x[3].signum();
+            let mut routes = [Route { expert: 9, weight: 9.0 }; 4];
+            route(isa, &x, &router, &mut routes);
+            assert!(routes.iter().all(|route| route.weight.is_nan()), "{isa}");
+        }
+    }
 }

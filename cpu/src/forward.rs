@@ -1,16 +1,18 @@
 //! The forward pass: a batch of tokens through all layers.
 
 use gptoss_engine::{Inventory, LayerTensors, MatrixTensor, ModelConfig};
+use gptoss_kernels::Place;
 use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
 
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
 use crate::cache::LayerCache;
-use crate::experts::{ExpertWeights, Mixture, RouterWeights};
+use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights};
+use crate::isa::Isa;
 use crate::mapped::Mapped;
 use crate::matmul::{Compute, Matrix, Part};
 use crate::shared::SharedMut;
-use crate::vector::{rms_norm, rotate};
+use crate::vector::{INFINITE_BITS, largest_bits, rms_norm, rotate};
 
 /// The small tensors of a layer, copied out of the file.
 pub(crate) struct LayerVectors {
@@ -26,16 +28,19 @@ pub(crate) struct LayerVectors {
 }
 
 impl LayerVectors {
-    pub fn new(mapped: &Mapped, tensors: &LayerTensors) -> Self {
-        let vectors = |three: &[gptoss_engine::PlainTensor; 3]| three.each_ref().map(|tensor| mapped.plain(tensor));
+    pub fn new(mapped: &Mapped, config: &ModelConfig, tensors: &LayerTensors) -> Self {
+        let half = (config.experts * config.ff) as usize;
+        let mut gate: Vec<f32> = tensors.exps_bias.iter().flat_map(|tensor| mapped.plain(tensor)).collect();
+        let down = gate.split_off(2 * half);
+        let up = gate.split_off(half);
         Self {
             attn_norm: mapped.plain(&tensors.attn_norm),
-            qkv_bias: vectors(&tensors.qkv_bias),
+            qkv_bias: tensors.qkv_bias.each_ref().map(|tensor| mapped.plain(tensor)),
             attn_output_bias: mapped.plain(&tensors.attn_output_bias),
             attn_sinks: mapped.plain(&tensors.attn_sinks),
             post_attention_norm: mapped.plain(&tensors.post_attention_norm),
             router: RouterWeights { weight: mapped.plain(&tensors.router), bias: mapped.plain(&tensors.router_bias) },
-            exps_bias: vectors(&tensors.exps_bias),
+            exps_bias: [gate, up, down],
         }
     }
 }
@@ -69,6 +74,7 @@ impl<'a> Weights<'a> {
             bytes: self.mapped.matrix(tensor),
             rows: (tensor.rows * tensor.experts) as usize,
             columns: tensor.columns as usize,
+            codes: tensor.codes,
         }
     }
 
@@ -83,6 +89,10 @@ impl<'a> Weights<'a> {
     }
 
     /// One layer over the residual stream of tokens at `first_position ..`.
+    ///
+    /// # Errors
+    /// Where a value was not finite: every step makes such values of such values, so three looks at a layer are enough
+    /// ([`gptoss_kernels::not_finite`]).
     pub fn layer(
         &self,
         index: usize,
@@ -90,7 +100,7 @@ impl<'a> Weights<'a> {
         cache: &mut LayerCache,
         compute: &mut Compute,
         scratch: &mut Scratch,
-    ) {
+    ) -> Result<(), Place> {
         let (config, tensors, vectors) = (self.config, &self.inventory.layers[index], &self.layers[index]);
         let hidden = config.hidden as usize;
         let Scratch { x, normed, qkv, attended, mixture } = scratch;
@@ -112,7 +122,7 @@ impl<'a> Weights<'a> {
             .collect();
         compute.matmul(normed, &parts, qkv, columns, false);
 
-        self.cache_keys(first_position, qkv, cache);
+        self.cache_keys(compute.isa, first_position, qkv, cache)?;
         attended.resize(normed.count(), config.query_columns() as usize);
         self.attend(index, first_position, qkv, cache, compute, &mut attended.values);
         attended.quantise(compute.isa, compute.activations);
@@ -125,24 +135,40 @@ impl<'a> Weights<'a> {
         let experts = ExpertWeights {
             hidden,
             ff: config.ff as usize,
-            gate: self.matrix(&tensors.gate_exps),
-            up: self.matrix(&tensors.up_exps),
+            gate_up: match &tensors.gate_up {
+                gptoss_engine::GateUp::Apart { gate, up } => GateUp::Apart(self.matrix(gate), self.matrix(up)),
+                gptoss_engine::GateUp::Fused { both, order } => GateUp::Fused(self.matrix(both), *order),
+            },
             down: self.matrix(&tensors.down_exps),
             gate_bias,
             up_bias,
             down_bias,
         };
-        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x);
+        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x)
     }
 
     /// Turns queries and keys for their positions, and keeps keys and values.
-    fn cache_keys(&self, first_position: usize, qkv: &mut [f32], cache: &mut LayerCache) {
+    fn cache_keys(
+        &self,
+        isa: Isa,
+        first_position: usize,
+        qkv: &mut [f32],
+        cache: &mut LayerCache,
+    ) -> Result<(), Place> {
         let (query, kv) = (self.config.query_columns() as usize, self.config.kv_columns() as usize);
         for (position, row) in (first_position..).zip(qkv.chunks_exact_mut(query + 2 * kv)) {
             let (rotated, value) = row.split_at_mut(query + kv);
             rotate(rotated, &self.rope_table[position * HALF_DIM..][..HALF_DIM]);
+            let kept = largest_bits(isa, &rotated[query..]).max(largest_bits(isa, value));
+            if kept.max(largest_bits(isa, &rotated[..query])) >= INFINITE_BITS {
+                return Err(Place::Projections);
+            }
+            if kept > cache.largest().to_bits() {
+                return Err(Place::Cache);
+            }
             cache.put(position, &rotated[query..], value);
         }
+        Ok(())
     }
 
     fn attend(

@@ -4,8 +4,10 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use gptoss_engine::{EngineError, MatrixTensor, PlainTensor};
-use gptoss_source::SourceError;
+use gptoss_engine::{EngineError, MatrixTensor, PlainTensor, nonsense_error};
+use gptoss_gguf::Gguf;
+use gptoss_gguf::sense::{Sampling, Sense};
+use gptoss_source::{Place, SourceError};
 use memmap2::Mmap;
 
 /// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system then
@@ -43,15 +45,35 @@ impl Mapped {
         self.bytes(tensor.offset_bytes, tensor.size_bytes)
     }
 
-    /// An F32 tensor, copied: small ones are used often and may lie at any offset.
+    /// A plain tensor in F32, copied: small ones are used often and may lie at any offset.
     pub fn plain(&self, tensor: &PlainTensor) -> Vec<f32> {
-        bytemuck::pod_collect_to_vec(self.bytes(tensor.offset_bytes, tensor.size_bytes))
+        tensor.decode(self.bytes(tensor.offset_bytes, tensor.size_bytes))
+    }
+
+    /// Looks at samples of every tensor.
+    ///
+    /// # Errors
+    /// [`SourceError::Nonsense`] where one makes no sense.
+    pub fn check_sense(&self, gguf: &Gguf, paths: &[PathBuf]) -> Result<(), EngineError> {
+        let copy = |at: u64, sample: &mut [u8]| sample.copy_from_slice(self.bytes(at, sample.len() as u64));
+        let checked = Sense::new(gguf).check(0..gguf.file_len, Sampling::MAPPED, copy);
+        checked.map_err(|nonsense| {
+            let part = self.part_of(nonsense.offset_bytes);
+            let offset_bytes = nonsense.offset_bytes - self.parts[part].first_byte;
+            let place = Place { file: paths[part].display().to_string(), host: None, offset_bytes };
+            nonsense_error(place, *nonsense).into()
+        })
     }
 
     /// The header was checked against the files' lengths before, and no tensor reaches from one file into the next.
     fn bytes(&self, offset_bytes: u64, len_bytes: u64) -> &[u8] {
-        let part = &self.parts[self.parts.partition_point(|part| part.first_byte <= offset_bytes) - 1];
+        let part = &self.parts[self.part_of(offset_bytes)];
         &part.map[(offset_bytes - part.first_byte) as usize..][..len_bytes as usize]
+    }
+
+    /// The file that a byte is in.
+    fn part_of(&self, offset_bytes: u64) -> usize {
+        self.parts.partition_point(|part| part.first_byte <= offset_bytes) - 1
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use gptoss_kernels::format::Format;
+use gptoss_kernels::format::{CodeOrder, Format};
 
 use crate::activations::{Activations, Rows};
 use crate::float;
@@ -27,6 +27,8 @@ pub(crate) struct Matrix<'a> {
     pub bytes: &'a [u8],
     pub rows: usize,
     pub columns: usize,
+    /// Of MXFP4 blocks. In another order than ggml's they are multiplied with activations in that order.
+    pub codes: CodeOrder,
 }
 
 impl<'a> Matrix<'a> {

@@ -4,13 +4,14 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use gptoss_engine::{
-    Backend, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, Prediction, StageError,
-    in_stage, model_info, read_header, ring_holds,
+    Backend, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, NonFinite, Prediction,
+    StageError, announce, in_stage, read_header, require_finite_rows, ring_holds,
 };
 use gptoss_gguf::{Gguf, part_paths};
+use gptoss_kernels::NotFinite;
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_source::FileSource;
-use gptoss_telemetry::{CacheCounters, Event, Stage, WorkCounters};
+use gptoss_telemetry::{CacheCounters, Stage, WorkCounters};
 
 use crate::activations::Activations;
 use crate::cache::LayerCache;
@@ -86,7 +87,7 @@ impl CpuModel {
                     got: format!("{layers}, and the model has {}", header.config.layers),
                 });
             }
-            host.emit(Event::Model(model_info(&header, layers)));
+            announce(&header, layers, host);
             Self::new(&paths, header, layers as usize, options)
         })
         .await
@@ -104,8 +105,12 @@ impl CpuModel {
             })
             .collect();
         let mapped = Mapped::open(paths, gguf.file_len)?;
+        mapped.check_sense(&gguf, paths)?;
         Ok(Self {
-            layers: inventory.layers[..layers].iter().map(|tensors| LayerVectors::new(&mapped, tensors)).collect(),
+            layers: inventory.layers[..layers]
+                .iter()
+                .map(|tensors| LayerVectors::new(&mapped, &config, tensors))
+                .collect(),
             output_norm: mapped.plain(&inventory.output_norm),
             rope_table: config.yarn.table(kv_capacity as usize),
             dense_attention: options.dense_attention,
@@ -153,7 +158,13 @@ impl CpuModel {
             if host.cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            weights.layer(index, self.position as usize, cache, &mut self.compute, &mut self.scratch);
+            weights.layer(index, self.position as usize, cache, &mut self.compute, &mut self.scratch).map_err(
+                |place| {
+                    let found = NotFinite { layer: index as u32, place };
+                    let (first_position, tokens) = (self.position, batch.len() as u32);
+                    EngineError::NonFinite(NonFinite::Layer { found, first_position, tokens })
+                },
+            )?;
         }
         if logit_rows > 0 {
             weights.head(&self.output_norm, logit_rows, &mut self.compute, &mut self.scratch, &mut self.logits);
@@ -247,6 +258,8 @@ impl Backend for CpuModel {
         let mut all = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
         for batch in tokens.chunks(BATCH_TOKENS) {
             self.forward(batch, batch.len(), &gptoss_engine::Quiet)?;
+            let first_position = self.position - batch.len() as u32;
+            require_finite_rows(&self.logits, self.config.vocabulary, first_position)?;
             all.extend_from_slice(&self.logits);
         }
         Ok(all)

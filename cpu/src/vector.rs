@@ -37,21 +37,35 @@ pub(crate) fn sum_of(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
+/// The bits of an infinity: larger ones are those of NaN.
+pub(crate) const INFINITE_BITS: u32 = f32::INFINITY.to_bits();
+
 by_isa!(
-    /// `y = x / rms(x) · weight`, rms with `epsilon` under the root.
+    /// The largest magnitude, as bits: they order like the numbers they stand for, and NaN comes last, where a maximum of
+    /// floats would forget it. Below [`INFINITE_BITS`] when all values are finite.
+    largest_bits(values: &[f32]) -> u32, largest_bits_body);
+
+#[inline(always)]
+pub(crate) fn largest_bits_body<L: Level>(values: &[f32]) -> u32 {
+    values.iter().fold(0, |largest, value| largest.max(value.abs().to_bits()))
+}
+
+by_isa!(
+    /// `y = x / rms(x) · weight`, rms with `epsilon` under the root; not finite where the mean square is not.
     rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]), rms_norm_body);
 
 #[inline(always)]
 fn rms_norm_body<L: Level>(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
-    let mean = dot_body::<L>(x, x) / x.len() as f32;
-    let scale = 1.0 / (mean + epsilon).sqrt();
+    let mean = dot_body::<L>(x, x) / x.len() as f32 + epsilon;
+    // The inverse of an infinite mean would make zeros of the row.
+    let scale = if mean.is_finite() { 1.0 / mean.sqrt() } else { f32::NAN };
     for (y, (x, weight)) in y.iter_mut().zip(x.iter().zip(weight)) {
         *y = x * scale * weight;
     }
 }
 
 by_isa!(
-    /// `out = swiglu(gate, up)`, with gpt-oss' clamps.
+    /// `out = swiglu(gate, up)`, with gpt-oss' clamps; NaN where one of both is not finite.
     swiglu(gate: &[f32], up: &[f32], out: &mut [f32]), swiglu_body);
 
 #[inline(always)]
@@ -59,9 +73,11 @@ fn swiglu_body<L: Level>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     const LIMIT: f32 = SWIGLU_LIMIT as f32;
     const ALPHA: f32 = SWIGLU_ALPHA as f32;
     for (out, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
+        let are_finite = gate.is_finite() & up.is_finite();
         let gate = gate.min(LIMIT);
         let up = up.clamp(-LIMIT, LIMIT);
-        *out = gate / (1.0 + exp::<L>(-ALPHA * gate)) * (up + 1.0);
+        let activated = gate / (1.0 + exp::<L>(-ALPHA * gate)) * (up + 1.0);
+        *out = if are_finite { activated } else { f32::NAN };
     }
 }
 
@@ -142,6 +158,35 @@ mod tests {
             exp_of_differences(isa, &mut ends, 0.0);
             assert_eq!((ends[0], ends[1], ends[2]), (0.0, 0.0, f32::INFINITY), "{isa}");
             assert!(ends[3].is_nan(), "{isa}");
+        }
+    }
+
+    #[test]
+    fn steps_keep_what_is_not_finite() {
+        const NONE: [f32; 4] = [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+        let sound: Vec<f32> = (0..75).map(|i| (i as f32 - 37.0) * 0.3).collect();
+        for isa in Isa::available() {
+            assert_eq!(f32::from_bits(largest_bits(isa, &sound)), 37.0 * 0.3, "{isa}");
+            for (value, at) in NONE.into_iter().flat_map(|value| (0..75).map(move |at| (value, at))) {
+                let mut broken = sound.clone();
+                broken[at] = value;
+                assert!(largest_bits(isa, &broken) >= INFINITE_BITS, "{isa}: {value} at {at}");
+
+                let mut y = vec![0.0; 75];
+                rms_norm(isa, &broken, &sound, 1e-5, &mut y);
+                assert!(y.iter().all(|y| !y.is_finite()), "{isa}: {value} at {at} of a norm");
+
+                for (gate, up) in [(&broken, &sound), (&sound, &broken), (&broken, &broken)] {
+                    swiglu(isa, gate, up, &mut y);
+                    for (i, y) in y.iter().enumerate() {
+                        assert_eq!(y.is_finite(), i != at, "{isa}: {value} at {at} of SwiGLU, {i}");
+                    }
+                }
+            }
+            // Each is finite, their squares are not.
+            let mut y = vec![0.0; 75];
+            rms_norm(isa, &[1e25; 75], &sound, 1e-5, &mut y);
+            assert!(y.iter().all(|y| !y.is_finite()), "{isa}: squares that are infinite");
         }
     }
 

@@ -14,9 +14,10 @@ use web_time::Instant;
 use crate::backend::{Backend, Prediction};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
+use crate::load::Preflight;
 use crate::sampling::{Draw, Sampler};
 use crate::session::{Loader, Session};
-use crate::speech::{Reading, Speech};
+use crate::speech::{Reading, Said, Speech};
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
@@ -50,6 +51,9 @@ pub struct Answer {
     pub reused_tokens: u32,
     /// What was said, by channel; whole, also when a stop sequence ended it. Empty unless it was read as Harmony.
     pub turn: Turn,
+    /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer, whatever
+    /// was made of them. Else 0.
+    pub junk_tokens: u32,
     final_text: String,
 }
 
@@ -68,9 +72,32 @@ impl Engine<Session> {
         options: &LoadOptions,
         host: &dyn Host,
     ) -> Result<Self, StageError> {
+        Self::load_for(None, source, gpu, options, host).await
+    }
+
+    /// As [`Engine::load`], for a first question: one that could not be asked is refused before anything big is fetched.
+    pub async fn load_for(
+        prompt: Option<&Prompt>,
+        source: Rc<dyn Source>,
+        gpu: &GpuOptions,
+        options: &LoadOptions,
+        host: &dyn Host,
+    ) -> Result<Self, StageError> {
         let begin = Instant::now();
+        let refused = |error| StageError { stage: Stage::PromptEncode, error };
+        if let Some(prompt) = prompt {
+            Sampler::new(prompt.sampling).map_err(refused)?;
+        }
         let loader = Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false };
-        let (model, tokenizer) = Session::open_with_tokenizer(loader, host).await?;
+        let fits = |tokenizer: &Tokenizer, prepared: &Preflight| match prompt {
+            Some(prompt) => {
+                let tokens = encode(tokenizer, prompt).len() as u32;
+                let longest = prepared.header.config.context_tokens;
+                require_room_for_answer(tokens, prepared.plan.kv_capacity, longest).map_err(refused)
+            }
+            None => Ok(()),
+        };
+        let (model, tokenizer) = Session::open_if(loader, fits, host).await?;
         host.emit(Event::Experts(model.cache_counters()));
         host.emit(Event::Work(model.work_counters()));
         host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
@@ -97,21 +124,7 @@ impl<B: Backend> Engine<B> {
 
     /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token.
     pub fn encode(&self, prompt: &Prompt) -> Vec<u32> {
-        if prompt.format == PromptFormat::Text {
-            return self.tokenizer.encode_ordinary(&prompt.user);
-        }
-        let system = SystemMessage {
-            current_date: prompt.date.clone(),
-            effort: Some(match prompt.effort {
-                telemetry::Effort::Low => harmony::Effort::Low,
-                telemetry::Effort::Medium => harmony::Effort::Medium,
-                telemetry::Effort::High => harmony::Effort::High,
-            }),
-            ..SystemMessage::default()
-        };
-        let developer = DeveloperMessage { instructions: prompt.instructions.clone(), functions: Vec::new() };
-        let messages = vec![Message::System(system), Message::Developer(developer), Message::User(prompt.user.clone())];
-        Renderer::default().tokens(&self.tokenizer, &Conversation { messages })
+        encode(&self.tokenizer, prompt)
     }
 
     /// Answers one prompt from an empty context.
@@ -166,9 +179,7 @@ impl<B: Backend> Engine<B> {
         host: &dyn Host,
     ) -> Result<(Prediction, u32), EngineError> {
         let (total_tokens, capacity) = (prompt.len() as u32, self.model.kv_capacity());
-        if total_tokens >= capacity {
-            return Err(EngineError::PromptTooLong { tokens: total_tokens, capacity });
-        }
+        require_room_for_answer(total_tokens, capacity, self.model.config().context_tokens)?;
         let common = self.held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
         // The last token is always run: its logits are wanted.
         let keep = if reuse_prefix { common.min(prompt.len().saturating_sub(1)) } else { 0 };
@@ -238,11 +249,12 @@ impl<B: Backend> Engine<B> {
             self.report_state(host);
         };
         let decode_seconds = begin.elapsed().as_secs_f64();
-        let (turn, final_text) = speech.finish();
-        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, final_text };
+        let Said { turn, final_text, junk_tokens } = speech.finish();
+        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, junk_tokens, final_text };
         host.emit(Event::Finished {
             reason,
             new_tokens: answer.tokens.len() as u32,
+            junk_tokens,
             final_text: answer.final_text.clone(),
             analysis_text: answer.turn.reasoning().unwrap_or_default(),
             tool_calls: answer
@@ -311,6 +323,29 @@ impl<B: Backend> Engine<B> {
                 .map_or_else(|_| format!("[{id}]"), |bytes| String::from_utf8_lossy(bytes).into_owned()),
         }
     }
+}
+
+fn encode(tokenizer: &Tokenizer, prompt: &Prompt) -> Vec<u32> {
+    if prompt.format == PromptFormat::Text {
+        return tokenizer.encode_ordinary(&prompt.user);
+    }
+    let system = SystemMessage {
+        current_date: prompt.date.clone(),
+        effort: Some(match prompt.effort {
+            telemetry::Effort::Low => harmony::Effort::Low,
+            telemetry::Effort::Medium => harmony::Effort::Medium,
+            telemetry::Effort::High => harmony::Effort::High,
+        }),
+        ..SystemMessage::default()
+    };
+    let developer = DeveloperMessage { instructions: prompt.instructions.clone(), ..DeveloperMessage::default() };
+    let messages = vec![Message::System(system), Message::Developer(developer), Message::User(prompt.user.clone())];
+    Renderer::default().tokens(tokenizer, &Conversation { messages })
+}
+
+/// Refuses a prompt that fills the context: an answer has to have room. `longest` is the model's own context.
+fn require_room_for_answer(tokens: u32, capacity: u32, longest: u32) -> Result<(), EngineError> {
+    if tokens < capacity { Ok(()) } else { Err(EngineError::PromptTooLong { tokens, capacity, longest }) }
 }
 
 /// How the prefill went.

@@ -6,6 +6,7 @@ use gptoss_telemetry::{CacheCounters, WorkCounters};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::host::Host;
+use crate::non_finite::NonFinite;
 
 /// A model with its KV cache: on the GPU ([`crate::Model`]), or on the CPU (crate `gptoss-cpu`).
 ///
@@ -37,7 +38,11 @@ pub trait Backend {
         }
         if tokens > self.room() as usize {
             let tokens = self.position() + tokens as u32;
-            return Err(EngineError::PromptTooLong { tokens, capacity: self.kv_capacity() });
+            return Err(EngineError::PromptTooLong {
+                tokens,
+                capacity: self.kv_capacity(),
+                longest: self.config().context_tokens,
+            });
         }
         Ok(())
     }
@@ -107,9 +112,8 @@ impl Prediction {
         candidates: bool,
         position: u32,
     ) -> Result<Self, EngineError> {
-        let count = logits.iter().filter(|logit| !logit.is_finite()).count() as u32;
-        if count > 0 {
-            return Err(EngineError::NonFinite { count, position });
+        if let Some(found) = NonFinite::in_logits(logits, position) {
+            return Err(EngineError::NonFinite(found));
         }
         let best = best(logits, if candidates { CANDIDATES } else { 1 });
         let top = best[0];
@@ -188,6 +192,7 @@ mod tests {
         assert!((f64::from(prediction.log_sum_exp_tempered) - sum(2.0).ln()).abs() < 1e-6);
         assert!((f64::from(prediction.entropy_nats) - entropy).abs() < 1e-6);
         let refused = Prediction::from_logits(&[0.0, f32::NAN], 1.0, false, 7);
-        assert!(matches!(refused, Err(EngineError::NonFinite { count: 1, position: 7 })));
+        let found = NonFinite::Logits { count: 1, position: 7 };
+        assert!(matches!(refused, Err(EngineError::NonFinite(got)) if got == found));
     }
 }

@@ -1,13 +1,16 @@
 //! The model's hyperparameters, from the file's metadata.
 
-use gptoss_gguf::{Gguf, Metadata};
+use std::fmt::Display;
+
+use gptoss_gguf::{Array, Gguf, Metadata, Value};
 use gptoss_kernels::rope::{HEAD_DIM, Yarn};
 use gptoss_kernels::step::Status;
 
 use crate::error::EngineError;
+use crate::keys;
 
-/// What a gpt-oss file says about its shape. What no key carries is a constant of the architecture: which layers slide,
-/// SwiGLU's numbers, YaRN without truncation.
+/// What a gpt-oss file says about its shape. What no key carries is a constant of the architecture: SwiGLU's numbers, YaRN
+/// without truncation, and, where the file does not say, which layers slide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
     pub name: String,
@@ -22,6 +25,8 @@ pub struct ModelConfig {
     pub experts_per_token: u32,
     /// Keys that a query of a sliding layer sees, itself included.
     pub window_tokens: u32,
+    /// By layer: whether it slides.
+    pub sliding: Vec<bool>,
     pub vocabulary: u32,
     pub context_tokens: u32,
     pub epsilon: f32,
@@ -31,43 +36,46 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Reads and checks every key; errors name the key, what was expected and what was found.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, EngineError> {
+        if let Some(role) = gguf.role() {
+            return Err(EngineError::NotAModel { role });
+        }
         let metadata = &gguf.metadata;
         let architecture = metadata.str("general.architecture")?.to_owned();
         if architecture != "gpt-oss" && architecture != "gptoss" {
             return Err(EngineError::Architecture { got: architecture });
         }
-        let keys = Keys { metadata, prefix: &architecture };
+        let layers = metadata.u32(&format!("{architecture}.block_count"))?;
+        let keys = Keys { metadata, prefix: &architecture, layers };
         let ff = match keys.optional_u32("expert_feed_forward_length")? {
             Some(ff) => ff,
             None => keys.u32("feed_forward_length")?,
         };
+        let query_heads = keys.u32("attention.head_count")?;
         let config = Self {
-            name: metadata.optional::<&str>("general.name")?.unwrap_or("gpt-oss").to_owned(),
-            layers: keys.u32("block_count")?,
+            name: name(metadata),
+            layers,
             hidden: keys.u32("embedding_length")?,
-            query_heads: keys.u32("attention.head_count")?,
-            kv_heads: keys.u32("attention.head_count_kv")?,
+            query_heads,
+            kv_heads: keys.optional_u32("attention.head_count_kv")?.unwrap_or(query_heads),
             ff,
             experts: keys.u32("expert_count")?,
             experts_per_token: keys.u32("expert_used_count")?,
             window_tokens: keys.u32("attention.sliding_window")?,
+            sliding: keys.sliding()?,
             vocabulary: metadata.string_array("tokenizer.ggml.tokens")?.len() as u32,
             context_tokens: keys.u32("context_length")?,
             epsilon: keys.f32("attention.layer_norm_rms_epsilon")?,
             yarn: keys.yarn()?,
             architecture: architecture.clone(),
         };
+        keys::check(metadata, &architecture)?;
         config.check(&keys)?;
         Ok(config)
     }
 
     fn check(&self, keys: &Keys<'_>) -> Result<(), EngineError> {
-        let head_dim = HEAD_DIM as u32;
-        for key in ["attention.key_length", "attention.value_length"] {
-            // Absent means hidden / heads in GGUF, which is not what gpt-oss has: the tensors' shapes decide then.
-            if let Some(got) = keys.optional_u32(key)?.filter(|&got| got != head_dim) {
-                return Err(keys.wrong(key, head_dim, got));
-            }
+        if let Some(got) = keys.optional_u32("vocab_size")?.filter(|&got| got != self.vocabulary) {
+            return Err(keys.wrong("vocab_size", format!("{}, as there are tokens", self.vocabulary), got));
         }
         let require = |good: bool, key: &str, expected: String, got: u32| {
             if good { Ok(()) } else { Err(keys.wrong(key, expected, got)) }
@@ -121,16 +129,28 @@ impl ModelConfig {
         self.kv_heads * HEAD_DIM as u32
     }
 
-    /// The window of a layer: even layers slide, odd ones see everything (0).
+    /// The window of a layer; 0 where it sees everything.
     pub fn window_of(&self, layer: u32) -> u32 {
-        if layer.is_multiple_of(2) { self.window_tokens } else { 0 }
+        if self.sliding[layer as usize] { self.window_tokens } else { 0 }
     }
 }
+
+/// The model's name; it is shown only, so that nothing is refused for it.
+fn name(metadata: &Metadata) -> String {
+    match metadata.get("general.name") {
+        Some(Value::String(name) | Value::NotUtf8(name)) => name.clone(),
+        _ => "gpt-oss".to_owned(),
+    }
+}
+
+/// Every `n`th layer sees everything where the file does not say otherwise.
+const SLIDING_PATTERN: u32 = 2;
 
 /// Metadata under the architecture's prefix.
 struct Keys<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
+    layers: u32,
 }
 
 impl Keys<'_> {
@@ -139,19 +159,67 @@ impl Keys<'_> {
     }
 
     fn u32(&self, name: &str) -> Result<u32, EngineError> {
-        Ok(self.metadata.u32(&self.key(name))?)
-    }
-
-    fn optional_u32(&self, name: &str) -> Result<Option<u32>, EngineError> {
-        Ok(self.metadata.optional(&self.key(name))?)
+        match self.optional_u32(name)? {
+            Some(number) => Ok(number),
+            None => Ok(self.metadata.u32(&self.key(name))?),
+        }
     }
 
     fn f32(&self, name: &str) -> Result<f32, EngineError> {
-        Ok(self.metadata.f32(&self.key(name))?)
+        match self.optional_f32(name)? {
+            Some(number) => Ok(number),
+            None => Ok(self.metadata.f32(&self.key(name))?),
+        }
+    }
+
+    /// A number, or an array with the same number for each layer.
+    fn optional_u32(&self, name: &str) -> Result<Option<u32>, EngineError> {
+        let key = self.key(name);
+        match self.metadata.get(&key) {
+            Some(Value::Array(_)) => self.same_in_all_layers(name, &self.metadata.u32_array(&key)?).map(Some),
+            _ => Ok(self.metadata.optional(&key)?),
+        }
     }
 
     fn optional_f32(&self, name: &str) -> Result<Option<f32>, EngineError> {
-        Ok(self.metadata.optional(&self.key(name))?)
+        let key = self.key(name);
+        match self.metadata.get(&key) {
+            Some(Value::Array(Array::F32(numbers))) => self.same_in_all_layers(name, numbers).map(Some),
+            _ => Ok(self.metadata.optional(&key)?),
+        }
+    }
+
+    fn same_in_all_layers<T: Copy + PartialEq + Display>(&self, name: &str, numbers: &[T]) -> Result<T, EngineError> {
+        let layers = self.layers as usize;
+        let expected = || format!("one number, or the same for each of the {layers} layers");
+        match numbers {
+            [first, ..] if numbers.len() == layers => match numbers.iter().position(|number| number != first) {
+                None => Ok(*first),
+                Some(other) => {
+                    Err(self.wrong(name, expected(), format!("{first}, but {} in layer {other}", numbers[other])))
+                }
+            },
+            _ => Err(self.wrong(name, expected(), format!("an array of {}", numbers.len()))),
+        }
+    }
+
+    /// Which layers slide: as llama.cpp has it, of each `n` layers all but the last (0: all), or a truth for each layer.
+    fn sliding(&self) -> Result<Vec<bool>, EngineError> {
+        let name = "attention.sliding_window_pattern";
+        let layers: Vec<bool> = match self.metadata.get(&self.key(name)) {
+            None => return Ok(every(SLIDING_PATTERN, self.layers)),
+            Some(Value::Array(Array::Bool(slides))) => slides.clone(),
+            Some(Value::Array(_)) => {
+                self.metadata.u32_array(&self.key(name))?.iter().map(|&slides| slides != 0).collect()
+            }
+            Some(_) => return Ok(every(self.metadata.u32(&self.key(name))?, self.layers)),
+        };
+        if layers.len() == self.layers as usize {
+            Ok(layers)
+        } else {
+            let expected = format!("a number, or a boolean for each of the {} layers", self.layers);
+            Err(self.wrong(name, expected, format!("an array of {}", layers.len())))
+        }
     }
 
     fn yarn(&self) -> Result<Yarn, EngineError> {
@@ -182,4 +250,9 @@ impl Keys<'_> {
     fn wrong(&self, name: &str, expected: impl ToString, got: impl ToString) -> EngineError {
         EngineError::Hyperparameter { key: self.key(name), expected: expected.to_string(), got: got.to_string() }
     }
+}
+
+/// By layer: all but the last of each `period` slide; with 0, all.
+fn every(period: u32, layers: u32) -> Vec<bool> {
+    (0..layers).map(|layer| period == 0 || layer % period < period - 1).collect()
 }

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use gptoss_gguf::{GgufError, SplitError};
+use gptoss_gguf::{GgufError, Role, SplitError};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
-use gptoss_telemetry::{Failure, FailureKind, Stage};
+use gptoss_telemetry::units::{bytes, bytes_at_least, bytes_at_most};
+use gptoss_telemetry::{Failure, FailureKind, Parameter, Stage};
 use gptoss_text::TokenizerError;
+
+use crate::non_finite::NonFinite;
 
 /// Why loading or answering stopped.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,8 @@ pub enum EngineError {
     Gguf { name: String, error: GgufError },
     #[error(transparent)]
     Header(#[from] GgufError),
+    #[error("the file is no model but {role}")]
+    NotAModel { role: Role },
     #[error("the model's architecture is {got:?}; this engine runs gpt-oss")]
     Architecture { got: String },
     #[error(transparent)]
@@ -28,26 +33,27 @@ pub enum EngineError {
     Tensors { problems: Vec<String> },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    #[error(transparent)]
+    #[error("{}", in_units(.0))]
     Gpu(#[from] GpuError),
     #[error(
-        "{given} bytes of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {minimum} bytes are needed"
+        "{} of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {} are needed",
+        bytes_at_most(*.given),
+        bytes_at_least(*.minimum)
     )]
     ExpertMemory { given: u64, slots: u32, needed: u32, minimum: u64 },
     #[error("{0}")]
     GpuMemory(Box<MemoryShortage>),
+    /// `longest` is the model's own context: what the capacity could be.
     #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
-    PromptTooLong { tokens: u32, capacity: u32 },
+    PromptTooLong { tokens: u32, capacity: u32, longest: u32 },
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
     #[error("{what} is {got}; expected {expected}")]
     Option { what: &'static str, expected: &'static str, got: String },
     #[error("token {id} is not in the vocabulary of {vocabulary}")]
     Token { id: u32, vocabulary: u32 },
-    #[error(
-        "the model produced {count} logits that are not numbers at position {position}; the answer cannot be trusted"
-    )]
-    NonFinite { count: u32, position: u32 },
+    #[error("{0}")]
+    NonFinite(NonFinite),
     #[error("the GPU was lost again after the model was rebuilt {rebuilds} times: {last}")]
     LostTooOften { rebuilds: u32, last: String },
     #[error("the GPU was lost, and for {} s there was no other: {last}", .waited.as_secs())]
@@ -62,24 +68,22 @@ impl EngineError {
         match self {
             Self::Source(error) => error.advice().to_string(),
             Self::Gpu(error) => error.advice().to_string(),
-            Self::Gguf { .. } | Self::Header(_) => {
-                "Download the file again and compare its size with the one its publisher states.".into()
-            }
+            Self::Gguf { error, .. } | Self::Header(error) => error.advice().into(),
+            Self::NotAModel { role } => role.advice().into(),
             Self::Architecture { .. } | Self::Tensors { .. } | Self::Hyperparameter { .. } | Self::Tokenizer(_) => {
                 "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
             }
-            Self::Split(_) => {
-                "Put all files of the model into one place, with the names they were published under, or pick all of them at once.".into()
-            }
-            Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {minimum} bytes."),
+            Self::Split(error) => error.advice().into(),
+            Self::ExpertMemory { minimum, .. } => format!("Give the experts at least {}.", bytes_at_least(*minimum)),
             Self::GpuMemory(shortage) => shortage.advice(),
-            Self::PromptTooLong { .. } => "Shorten the prompt, or load the model with a larger context.".into(),
+            &Self::PromptTooLong { tokens, longest, .. } => match context_for(tokens, longest) {
+                Some(context) => format!("Shorten the prompt, or load the model with a KV capacity of {context} tokens."),
+                None => format!("Shorten the prompt: the model's own context is {longest} tokens."),
+            },
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
             Self::Token { .. } => "Use ids from this model's own tokenizer.".into(),
-            Self::NonFinite { .. } => {
-                "Load the model again; if it happens again, the file or the GPU driver is damaged. Please report it with the event log.".into()
-            }
+            Self::NonFinite(found) => found.advice().into(),
             Self::LostTooOften { .. } => {
                 "Close other programs that use the GPU, or load the model with less GPU memory; if it happens again, update the GPU driver.".into()
             }
@@ -90,14 +94,39 @@ impl EngineError {
         }
     }
 
+    /// The user's choice that cannot be used, where it is one.
+    pub fn parameter(&self) -> Option<Parameter> {
+        match self {
+            Self::PromptTooLong { .. } => Some(Parameter::Prompt),
+            Self::Context { .. } => Some(Parameter::MaxKvTokens),
+            Self::ExpertMemory { .. } => Some(Parameter::ExpertMemory),
+            Self::GpuMemory(_) => Some(Parameter::GpuMemory),
+            Self::Option { what, .. } => match *what {
+                "temperature" => Some(Parameter::Temperature),
+                "top_p" => Some(Parameter::TopP),
+                "min_p" => Some(Parameter::MinP),
+                "layers" => Some(Parameter::Layers),
+                "the prompt" => Some(Parameter::Prompt),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     pub fn kind(&self) -> FailureKind {
         match self {
+            Self::Source(SourceError::Nonsense { .. }) => FailureKind::Damaged,
+            Self::Source(error) if error.is_unreachable() => FailureKind::Unreachable,
             Self::Source(_) => FailureKind::Source,
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
-            Self::Architecture { .. } | Self::Hyperparameter { .. } | Self::Tensors { .. } | Self::Tokenizer(_) => {
-                FailureKind::Model
+            Self::NotAModel { .. }
+            | Self::Architecture { .. }
+            | Self::Hyperparameter { .. }
+            | Self::Tensors { .. }
+            | Self::Tokenizer(_) => FailureKind::Model,
+            Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. } | GpuError::TooLimited { .. }) => {
+                FailureKind::NoGpu
             }
-            Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. }) => FailureKind::NoGpu,
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
@@ -105,7 +134,8 @@ impl EngineError {
             Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
                 FailureKind::DeviceLost
             }
-            Self::Gpu(_) | Self::NonFinite { .. } => FailureKind::Internal,
+            Self::NonFinite(_) => FailureKind::NotFinite,
+            Self::Gpu(_) => FailureKind::Internal,
             Self::PromptTooLong { .. }
             | Self::Context { .. }
             | Self::Option { .. }
@@ -115,12 +145,38 @@ impl EngineError {
     }
 }
 
+/// An error of the GPU with its sizes as all others are written.
+fn in_units(error: &GpuError) -> String {
+    match error {
+        GpuError::OutOfMemory { what, bytes: size, detail } => {
+            format!("not enough GPU memory for {what} ({}): {detail}", bytes(*size))
+        }
+        GpuError::Limit { limit, needed, granted } => {
+            let (granted, needed) = (bytes_at_most(*granted), bytes_at_least(*needed));
+            format!("the GPU's limit {limit} is {granted}; {needed} are needed")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A context that has room for a prompt and an answer of some length, in tokens; `None` if the model has none.
+fn context_for(prompt_tokens: u32, longest: u32) -> Option<u32> {
+    const ANSWER_TOKENS: u32 = 512;
+    let roomy = prompt_tokens.saturating_add(ANSWER_TOKENS).checked_next_multiple_of(64).unwrap_or(u32::MAX);
+    (prompt_tokens < longest).then(|| roomy.min(longest))
+}
+
 /// GPU memory that is too little for the least that can work; all sizes in bytes.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
-    "{given} bytes of GPU memory are too little, at least {needed} are needed: {dense} for the weights that every token \
-     reads, {experts} for {experts_per_layer} experts of each layer, {kv} for a context of {context_tokens} tokens, \
-     {scratch} for activations and staging"
+    "{} of GPU memory are too little, at least {} are needed: {} for the weights that every token reads, {} for \
+     {experts_per_layer} experts of each layer, {} for a context of {context_tokens} tokens, {} for activations and staging",
+    bytes_at_most(*.given),
+    bytes_at_least(*.needed),
+    bytes(*.dense),
+    bytes(*.experts),
+    bytes(*.kv),
+    bytes(*.scratch)
 )]
 pub struct MemoryShortage {
     pub given: u64,
@@ -137,9 +193,12 @@ pub struct MemoryShortage {
 
 impl MemoryShortage {
     fn advice(&self) -> String {
+        let needed = bytes_at_least(self.needed);
         match self.fitting_context_tokens {
-            Some(tokens) => format!("Ask for a context of at most {tokens} tokens, or give {} bytes.", self.needed),
-            None => format!("Give at least {} bytes, or use a GPU that has as much.", self.needed),
+            Some(tokens) => {
+                format!("Ask for a context of at most {tokens} tokens, or give {needed}.")
+            }
+            None => format!("Give at least {needed}, or use a GPU that has as much."),
         }
     }
 }
@@ -156,7 +215,9 @@ pub struct StageError {
 impl StageError {
     /// For the wire.
     pub fn failure(&self) -> Failure {
-        Failure { kind: self.error.kind(), message: self.error.to_string(), advice: self.error.advice() }
+        let error = &self.error;
+        let (message, advice) = (error.to_string(), error.advice());
+        Failure { kind: error.kind(), message, advice, parameter: error.parameter() }
     }
 
     pub fn is_cancelled(&self) -> bool {

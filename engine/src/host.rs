@@ -31,6 +31,11 @@ pub trait Host {
         Box::pin(std::future::ready(()))
     }
 
+    /// The load begins in earnest: file and plan were looked at and approved of, and from here on memory is allocated and weights
+    /// are fetched. A host that holds another model lets go of it now: two need not fit side by side. Said again when a load begins
+    /// anew after a lost device.
+    fn going_ahead(&self) {}
+
     /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
     /// engine knows of adapter, driver and build; a host that knows more (the browser's version) adds it.
     fn remembered(&self, _key: &str) -> bool {

@@ -18,10 +18,14 @@ mod config;
 mod device;
 mod embedding;
 mod error;
+mod header_telling;
 mod host;
 mod inventory;
+mod keys;
 mod load;
 mod model;
+mod non_finite;
+mod notes;
 mod pieces;
 mod plan;
 mod platform;
@@ -30,10 +34,12 @@ pub mod reference;
 mod residency;
 mod rest;
 mod sampling;
+mod sensible;
 mod session;
 mod speech;
 mod stop;
 mod upload;
+mod vocabulary;
 mod waiting;
 mod weights;
 
@@ -45,14 +51,18 @@ pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
 pub use host::{Ahead, Host, Quiet, in_stage};
-pub use inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
-pub use load::{Header, Preflight, load, model_info, plan_options, preflight, read_header, tokenizer};
+pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
+pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_gguf, read_header};
 pub use model::Model;
+pub use non_finite::{NonFinite, require_finite_rows};
+pub use notes::file_notes;
 pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,
     PlannedBuffer,
 };
 pub use sampling::{Draw, Sampler};
+pub use sensible::{SensibleSource, nonsense_error};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use speech::Reading;
+pub use vocabulary::tokenizer;
 pub use waiting::AwaitPoint;

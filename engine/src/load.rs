@@ -8,19 +8,21 @@ use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuError, Limits, self_check};
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, ModelInfo, Stage};
-use gptoss_text::Tokenizer;
 use web_time::Instant;
 
 use crate::config::ModelConfig;
 use crate::embedding::Embedding;
 use crate::error::{EngineError, StageError};
+use crate::header_telling::HeaderTelling;
 use crate::host::{Ahead, Host, check_cancelled, in_stage, milliseconds_since};
 use crate::inventory::Inventory;
 use crate::model::{Model, State};
+use crate::notes::file_notes;
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::program::{Kernels, LayerCache, Parts, Program, Scratch};
 use crate::residency::Residency;
+use crate::sensible::SensibleSource;
 use crate::upload::{self, Progress};
 use crate::waiting::{AwaitPoint, until_stopped};
 use crate::weights::Weights;
@@ -39,31 +41,46 @@ pub struct Header {
 
 /// Reads the header of a model from a source: of one file, or of all parts that the source joins.
 pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header, EngineError> {
-    let mut headers = Vec::new();
-    match source.parts() {
-        [] => headers.push((source.name().to_owned(), read_file_header(source, host).await?)),
-        parts => {
-            for part in parts {
-                headers.push((part.name().to_owned(), read_file_header(part.as_ref(), host).await?));
-            }
-        }
-    }
-    let gguf = Gguf::join(headers)?;
+    let gguf = read_gguf(source, host).await?;
     let config = ModelConfig::from_gguf(&gguf)?;
     let inventory = Inventory::from_gguf(&gguf, &config)?;
     Ok(Header { config, inventory, gguf })
 }
 
+/// Reads the header of a GGUF file, whatever it is of, or of all parts that the source joins.
+pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
+    let mut headers = Vec::new();
+    let mut telling = HeaderTelling::new(source, host);
+    match source.parts() {
+        [] => headers.push((source.name().to_owned(), read_file_header(source, &mut telling, host).await?)),
+        parts => {
+            for part in parts {
+                headers.push((part.name().to_owned(), read_file_header(part.as_ref(), &mut telling, host).await?));
+            }
+        }
+    }
+    Ok(Gguf::join(headers)?)
+}
+
 /// Reads the header of one file: as many bytes as it takes, no more than one read too many.
-async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
-    let named = |error: GgufError| EngineError::Gguf { name: source.name().to_owned(), error };
+async fn read_file_header(
+    source: &dyn Source,
+    telling: &mut HeaderTelling<'_>,
+    host: &dyn Host,
+) -> Result<Gguf, EngineError> {
+    let named = |error: GgufError| {
+        // What is cached of it would be no better the next time.
+        source.distrust(0);
+        EngineError::Gguf { name: source.name().to_owned(), error: error.of_file(source.name()) }
+    };
     let file_bytes = source.len_bytes();
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
     loop {
         // Only what is not here yet.
         let have = bytes.len() as u64;
-        let more = until_stopped(host, AwaitPoint::Header, source.read(have, wanted - have)).await??;
+        let read = telling.wait_for(source.read(have, wanted - have), wanted - have);
+        let more = until_stopped(host, AwaitPoint::Header, read).await??;
         bytes.extend(more.to_vec(0..more.len()));
         match parse(&bytes, file_bytes).map_err(named)? {
             HeaderProgress::Ready(gguf) => return Ok(*gguf),
@@ -74,8 +91,16 @@ async fn read_file_header(source: &dyn Source, host: &dyn Host) -> Result<Gguf, 
     }
 }
 
-/// What the header says about the model, of which `layers_run` layers are run.
-pub fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
+/// Tells the host what the header says about the model, of which `layers_run` layers are run, and what is worth knowing
+/// about the file.
+pub fn announce(header: &Header, layers_run: u32, host: &dyn Host) {
+    host.emit(Event::Model(model_info(header, layers_run)));
+    for text in file_notes(&header.gguf) {
+        host.emit(Event::FileNote { text });
+    }
+}
+
+fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
     let config = &header.config;
     let mut formats: Vec<(String, u32, u64)> = Vec::new();
     for tensor in &header.gguf.tensors {
@@ -105,24 +130,6 @@ pub fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
         layers_run,
         formats,
     }
-}
-
-/// Builds the tokenizer from the file's own vocabulary and merges.
-pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
-    let metadata = &gguf.metadata;
-    let kind = metadata.str("tokenizer.ggml.model")?;
-    if kind != "gpt2" {
-        return Err(EngineError::Hyperparameter {
-            key: "tokenizer.ggml.model".into(),
-            expected: "gpt2 (byte-level BPE)".into(),
-            got: kind.to_owned(),
-        });
-    }
-    Ok(Tokenizer::new(
-        metadata.string_array("tokenizer.ggml.tokens")?.iter(),
-        &metadata.i32_array("tokenizer.ggml.token_type")?,
-        metadata.string_array("tokenizer.ggml.merges")?.iter(),
-    )?)
 }
 
 /// Turns what the user chose into what the planner takes.
@@ -199,7 +206,7 @@ pub async fn preflight(
     header.config.yarn.truncate = options.yarn_truncate;
     in_stage(host, Stage::MemoryPlan, async move {
         let options = plan_options(&header.config, options)?;
-        host.emit(Event::Model(model_info(&header, options.layers)));
+        announce(&header, options.layers, host);
         let plan = MemoryPlan::new(&header.config, &header.inventory, &gpu.limits(), &options)?;
         host.emit(Event::Plan(plan.totals.clone()));
         Ok(Preflight { header, options, plan, bytes_per_second, asks: true })
@@ -224,8 +231,8 @@ pub async fn load(
     preflight: Preflight,
     host: &dyn Host,
 ) -> Result<Model, StageError> {
-    let Preflight { header: Header { config, inventory, gguf: _ }, options, plan, asks, bytes_per_second: _ } =
-        preflight;
+    let Preflight { header: Header { config, inventory, gguf }, options, plan, asks, bytes_per_second: _ } = preflight;
+    let source: Rc<dyn Source> = Rc::new(SensibleSource::new(source, &gguf));
     let kernels = in_stage(host, Stage::Kernels, async {
         let kernels = Kernels::new(&gpu, &inventory, plan.cache);
         until_stopped(host, AwaitPoint::Kernels, gpu.finished()).await??;

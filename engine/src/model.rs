@@ -16,6 +16,7 @@ use crate::embedding::Embedding;
 use crate::error::EngineError;
 use crate::host::{Host, Quiet, check_cancelled};
 use crate::inventory::Inventory;
+use crate::non_finite::{NonFinite, require_finite, require_finite_rows};
 use crate::pieces;
 use crate::plan::MemoryPlan;
 use crate::program::{LayerCache, Program, Scratch};
@@ -125,12 +126,14 @@ impl Model {
         self.gpu.write(&self.scratch.step, 0, bytemuck::bytes_of(&step));
 
         let mut report = self.submit(&step, Resume::FromStart, wanted, host).await?;
+        require_finite(&report.status, &step)?;
         while report.status.halt_layer != Status::RUNNING {
             check_cancelled(host)?;
             let layer = report.status.halt_layer as usize;
             let missing: Vec<u32> = report.status.missed_experts().collect();
             let resume = self.bring_in(&step, layer, &missing, &report.stamps, host).await?;
             report = self.submit(&step, resume, wanted, host).await?;
+            require_finite(&report.status, &step)?;
         }
         self.state.position += tokens;
         self.finish(wanted, &report)
@@ -142,7 +145,8 @@ impl Model {
         }
         let status = &report.status;
         if status.non_finite != 0 {
-            return Err(EngineError::NonFinite { count: status.non_finite, position: self.state.position - 1 });
+            let found = NonFinite::Logits { count: status.non_finite, position: self.state.position - 1 };
+            return Err(EngineError::NonFinite(found));
         }
         Ok(Some(Prediction {
             token: status.top_token,
@@ -214,9 +218,19 @@ impl Model {
         self.inventory.layers[layer].expert_file_bytes() / u64::from(self.config.experts)
     }
 
+    /// As before a batch; what was found in the batch before it halted stays.
+    fn reset_status(&self, resume: Resume) {
+        let status = Status::running();
+        let bytes = match resume {
+            Resume::FromStart => bytemuck::bytes_of(&status),
+            Resume::Experts(_) => &bytemuck::bytes_of(&status)[..Status::BEFORE_NOT_FINITE_BYTES],
+        };
+        self.gpu.write(&self.scratch.status, 0, bytes);
+    }
+
     /// Computes the pairs of a halted layer whose experts are resident.
     fn run_experts(&self, step: &Step, layer: usize) {
-        self.gpu.write(&self.scratch.status, 0, bytemuck::bytes_of(&Status::running()));
+        self.reset_status(Resume::Experts(layer));
         let mut encoder = self.gpu.encoder("experts");
         record(&self.gpu, &mut encoder, step, &self.program.layers[layer].experts);
         self.gpu.submit(encoder);
@@ -272,7 +286,7 @@ impl Model {
         wanted: Wanted,
         host: &dyn Host,
     ) -> Result<Report, EngineError> {
-        self.gpu.write(&self.scratch.status, 0, bytemuck::bytes_of(&Status::running()));
+        self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
         record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
 
@@ -396,8 +410,11 @@ impl Backend for Model {
         self.require_room(tokens.len())?;
         let mut logits = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
         for batch in tokens.chunks(self.plan.head_tokens.min(self.plan.batch_tokens) as usize) {
+            let first_position = self.state.position;
             self.forward(batch, Wanted::AllLogits, 1.0, &Quiet).await?;
-            logits.extend(self.read_logits(batch.len(), &Quiet).await?);
+            let rows = self.read_logits(batch.len(), &Quiet).await?;
+            require_finite_rows(&rows, self.config.vocabulary, first_position)?;
+            logits.extend(rows);
         }
         Ok(logits)
     }

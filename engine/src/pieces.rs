@@ -1,9 +1,10 @@
 //! Cutting tensors into pieces, and pieces into reads. Pure: says which bytes go where, touches neither file nor GPU.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use gptoss_kernels::GpuBuffer;
-use gptoss_kernels::format::Format;
+use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::weights::{Matrix, PlaneLayout};
 
 use crate::inventory::{MatrixTensor, PlainTensor};
@@ -31,6 +32,8 @@ pub struct Completed {
 pub enum Sink {
     /// As it is, into a buffer.
     Copy { buffer: Rc<GpuBuffer>, offset_bytes: u64 },
+    /// A whole tensor, widened to F32 on the way. Only small tensors: their bytes pass through the engine's own memory.
+    Widen { buffer: Rc<GpuBuffer>, offset_bytes: u64, tensor: Rc<PlainTensor> },
     /// Whole rows, split into planes.
     Repack {
         buffer: Rc<GpuBuffer>,
@@ -39,6 +42,7 @@ pub enum Sink {
         rows: u64,
         first_row: u64,
         row_step: u64,
+        codes: CodeOrder,
     },
     /// Kept in host memory: rows of the embedding.
     Host,
@@ -52,17 +56,25 @@ pub struct Target {
     pub planes: PlaneLayout,
     pub first_row: u64,
     pub row_step: u64,
+    /// Of the file.
+    pub codes: CodeOrder,
 }
 
 /// A plain tensor into a buffer.
 pub fn plain(tensor: &PlainTensor, buffer: &Rc<GpuBuffer>, offset_bytes: u64) -> Piece {
+    let buffer = Rc::clone(buffer);
+    let sink = if tensor.is_used_as_it_is() {
+        Sink::Copy { buffer, offset_bytes }
+    } else {
+        Sink::Widen { buffer, offset_bytes, tensor: Rc::new(tensor.clone()) }
+    };
     Piece {
         offset_bytes: tensor.offset_bytes,
         len_bytes: tensor.size_bytes,
-        sink: Sink::Copy { buffer: Rc::clone(buffer), offset_bytes },
+        sink,
         completes: Some(Completed {
             name: tensor.name.clone(),
-            format: Format::F32.name(),
+            format: tensor.format.name(),
             size_bytes: tensor.size_bytes,
         }),
     }
@@ -83,6 +95,7 @@ pub fn dense(tensor: &MatrixTensor, matrix: &Matrix, first_row: u64, piece_bytes
             planes: shard.layout,
             first_row: target_row - shard.first_row,
             row_step: 1,
+            codes: tensor.codes,
         };
         pieces.extend(rows_to(&target, tensor.offset_bytes + row * tensor.row_bytes(), rows, piece_bytes));
         row += rows;
@@ -91,9 +104,10 @@ pub fn dense(tensor: &MatrixTensor, matrix: &Matrix, first_row: u64, piece_bytes
     pieces
 }
 
-/// One expert's rows of an expert tensor into its slot.
-pub fn expert(tensor: &MatrixTensor, expert: u32, target: &Target, piece_bytes: u64) -> Vec<Piece> {
-    rows_to(target, tensor.expert_offset_bytes(expert), tensor.rows, piece_bytes)
+/// Some of one expert's rows of an expert tensor into its slot.
+pub fn expert(tensor: &MatrixTensor, expert: u32, rows: &Range<u64>, target: &Target, piece_bytes: u64) -> Vec<Piece> {
+    let offset_bytes = tensor.expert_offset_bytes(expert) + rows.start * tensor.row_bytes();
+    rows_to(target, offset_bytes, rows.end - rows.start, piece_bytes)
 }
 
 /// The embedding, kept on the host in pieces of whole rows.
@@ -145,6 +159,7 @@ fn rows_to(target: &Target, offset_bytes: u64, rows: u64, piece_bytes: u64) -> V
                         rows,
                         first_row,
                         row_step: target.row_step,
+                        codes: target.codes,
                     },
                 )
             })

@@ -23,7 +23,7 @@ use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError, Launch, Status, Step};
 
 use crate::config::ModelConfig;
-use crate::inventory::{Inventory, LayerTensors};
+use crate::inventory::Inventory;
 use crate::plan::MemoryPlan;
 use crate::residency::Residency;
 use crate::weights::{LayerWeights, Weights};
@@ -35,7 +35,7 @@ pub struct Kernels {
     rope: Rope,
     attention: Attention,
     router: Router,
-    /// By the formats of gate and up, and of down.
+    /// By the formats of gate, up and down.
     experts: Vec<Experts>,
     sample: Sample,
     cache: CacheFormat,
@@ -55,9 +55,9 @@ impl Kernels {
         }
         let mut experts: Vec<Experts> = Vec::new();
         for layer in &inventory.layers {
-            let formats @ (gate_up, down) = expert_formats(layer);
+            let formats = layer.expert_formats();
             if !experts.iter().any(|known| known.formats() == formats) {
-                experts.push(Experts::new(gpu, gate_up, down));
+                experts.push(Experts::new(gpu, formats));
             }
         }
         Self {
@@ -96,14 +96,12 @@ impl Kernels {
     }
 
     fn experts(&self, slot: &SlotLayout) -> &Experts {
-        let formats = (slot.gate_up.format, slot.down.format);
-        self.experts.iter().find(|known| known.formats() == formats).expect("compiled for every pair of the file")
+        let formats = slot.formats();
+        self.experts
+            .iter()
+            .find(|known| known.formats() == formats)
+            .expect("compiled for all that the file has together")
     }
-}
-
-/// Of gate and up, and of down.
-fn expert_formats(layer: &LayerTensors) -> (Format, Format) {
-    (layer.gate_exps.format, layer.down_exps.format)
 }
 
 /// Activations and state, shared by all layers.
@@ -354,7 +352,8 @@ impl Parts<'_> {
         let slot = &weights.slot;
         let kernel = self.kernels.experts(slot);
         let (buffers, shape) = (self.expert_buffers(weights), self.expert_shape(layer));
-        let gate_up = weights.arenas.iter().map(|arena| kernel.launch_gate_up(self.gpu, arena, slot, &buffers, shape));
+        let gate_up =
+            weights.arenas.iter().flat_map(|arena| kernel.launch_gate_up(self.gpu, arena, slot, &buffers, shape));
         let down = weights.arenas.iter().map(|arena| kernel.launch_down(self.gpu, arena, slot, &buffers, shape));
         gate_up.chain(down).collect()
     }

@@ -12,7 +12,7 @@ use gptoss_source::Source;
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::host::Quiet;
-use crate::inventory::{MatrixTensor, PlainTensor};
+use crate::inventory::{GateUp, LayerTensors, MatrixTensor, PlainTensor};
 use crate::load::{Header, read_header};
 
 /// All weights of one layer, decoded; names as in the file.
@@ -57,7 +57,6 @@ impl ReferenceModel {
         for tensors in &inventory.layers {
             let [q, k, v] = &tensors.qkv;
             let [q_bias, k_bias, v_bias] = &tensors.qkv_bias;
-            let [gate_bias, up_bias, down_bias] = &tensors.exps_bias;
             layers.push(Layer {
                 attn_norm: plain(source, &tensors.attn_norm).await?,
                 qkv: [matrix(source, q).await?, matrix(source, k).await?, matrix(source, v).await?],
@@ -68,16 +67,8 @@ impl ReferenceModel {
                 post_attention_norm: plain(source, &tensors.post_attention_norm).await?,
                 router: plain(source, &tensors.router).await?,
                 router_bias: plain(source, &tensors.router_bias).await?,
-                gate_up_down: [
-                    matrix(source, &tensors.gate_exps).await?,
-                    matrix(source, &tensors.up_exps).await?,
-                    matrix(source, &tensors.down_exps).await?,
-                ],
-                gate_up_down_bias: [
-                    plain(source, gate_bias).await?,
-                    plain(source, up_bias).await?,
-                    plain(source, down_bias).await?,
-                ],
+                gate_up_down: gate_up_down(source, tensors).await?,
+                gate_up_down_bias: gate_up_down_bias(source, &config, tensors).await?,
             });
         }
         Ok(Self {
@@ -164,12 +155,45 @@ fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
+/// [experts, ff, hidden] of gate and of up, [experts, hidden, ff] of down.
+async fn gate_up_down(source: &dyn Source, tensors: &LayerTensors) -> Result<[Vec<f32>; 3], EngineError> {
+    let (gate, up) = match &tensors.gate_up {
+        GateUp::Apart { gate, up } => (matrix(source, gate).await?, matrix(source, up).await?),
+        GateUp::Fused { both, order } => {
+            let (mut gate, mut up) = (Vec::new(), Vec::new());
+            for expert in matrix(source, both).await?.chunks_exact((both.rows * both.columns) as usize) {
+                let [of_gate, of_up] = order.split(expert, both.columns as usize);
+                gate.extend(of_gate);
+                up.extend(of_up);
+            }
+            (gate, up)
+        }
+    };
+    Ok([gate, up, matrix(source, &tensors.down_exps).await?])
+}
+
+/// [experts, ff] of gate and of up, [experts, hidden] of down.
+async fn gate_up_down_bias(
+    source: &dyn Source,
+    config: &ModelConfig,
+    tensors: &LayerTensors,
+) -> Result<[Vec<f32>; 3], EngineError> {
+    let mut all = Vec::new();
+    for bias in &tensors.exps_bias {
+        all.extend(plain(source, bias).await?);
+    }
+    let half = config.experts as usize * config.ff as usize;
+    let down = all.split_off(2 * half);
+    let up = all.split_off(half);
+    Ok([all, up, down])
+}
+
 async fn matrix(source: &dyn Source, tensor: &MatrixTensor) -> Result<Vec<f32>, EngineError> {
     let bytes = source.read(tensor.offset_bytes, tensor.size_bytes).await?;
-    Ok(tensor.format.decode(&bytes.to_vec(0..bytes.len())))
+    Ok(tensor.decode(&bytes.to_vec(0..bytes.len())))
 }
 
 async fn plain(source: &dyn Source, tensor: &PlainTensor) -> Result<Vec<f32>, EngineError> {
     let bytes = source.read(tensor.offset_bytes, tensor.size_bytes).await?;
-    Ok(gptoss_kernels::format::Format::F32.decode(&bytes.to_vec(0..bytes.len())))
+    Ok(tensor.decode(&bytes.to_vec(0..bytes.len())))
 }

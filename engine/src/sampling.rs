@@ -7,6 +7,9 @@ use gptoss_telemetry::Sampling;
 use crate::backend::Prediction;
 use crate::error::EngineError;
 
+/// Below it the most likely token is certain to F64, and logits over it would be infinite: nothing is drawn.
+const LEAST_TEMPERATURE: f32 = 1e-20;
+
 /// Draws tokens as [`Sampling`] says; the same seed gives the same draws.
 pub struct Sampler {
     sampling: Sampling,
@@ -26,21 +29,20 @@ pub enum Draw {
 impl Sampler {
     /// Checks the parameters; the error names the one that is wrong.
     pub fn new(sampling: Sampling) -> Result<Self, EngineError> {
-        let wrong = |what, expected, got: f32| Err(EngineError::Option { what, expected, got: got.to_string() });
-        if !(0.0..=2.0).contains(&sampling.temperature) {
-            return wrong("temperature", "a number from 0 to 2", sampling.temperature);
-        }
-        if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-            return wrong("top_p", "a number above 0, up to 1", sampling.top_p);
-        }
-        if !(0.0..=1.0).contains(&sampling.min_p) {
-            return wrong("min_p", "a number from 0 to 1", sampling.min_p);
+        for (what, allowed, got) in [
+            ("temperature", Sampling::TEMPERATURES, sampling.temperature),
+            ("top_p", Sampling::TOP_PS, sampling.top_p),
+            ("min_p", Sampling::MIN_PS, sampling.min_p),
+        ] {
+            if !allowed.holds(got) {
+                return Err(EngineError::Option { what, expected: allowed.words, got: got.to_string() });
+            }
         }
         Ok(Self { sampling, random: SplitMix64(sampling.seed) })
     }
 
     pub fn is_greedy(&self) -> bool {
-        self.sampling.temperature == 0.0 || self.sampling.top_k == 1
+        self.sampling.temperature < LEAST_TEMPERATURE || self.sampling.top_k == 1
     }
 
     /// 1 / temperature for the GPU; 1 when greedy.
@@ -66,7 +68,11 @@ impl Sampler {
             // More tokens may pass; what they weigh together is not known.
             return Draw::NeedsAll { uniform };
         }
-        let weights = self.weights(&prediction.candidates[..kept], f64::from(prediction.log_sum_exp_tempered));
+        // Where only the kept ones count, they are weighed beside the best of them: when it is cold, the sum over all in F32
+        // is so coarse that weights beside it are infinite.
+        let best = f64::from(prediction.candidates[0].logit) * f64::from(self.inverse_temperature());
+        let log_total = if complete { best } else { f64::from(prediction.log_sum_exp_tempered) };
+        let weights = self.weights(&prediction.candidates[..kept], log_total);
         // Probabilities among all tokens; with top-k only the kept ones count.
         let total = if complete { weights.iter().sum() } else { 1.0 };
         match pick(&weights, total, f64::from(self.sampling.top_p), uniform) {
@@ -242,8 +248,23 @@ mod tests {
 
     #[test]
     fn zero_temperature_is_greedy_and_bad_parameters_are_named() {
-        let mut greedy = Sampler::new(Sampling::default()).expect("valid");
-        assert_eq!(greedy.draw(&prediction(&LOGITS, 6, 1.0)), Draw::Token(1));
+        for temperature in [0.0, f32::from_bits(1), 1e-38, 1e-21] {
+            let mut greedy = Sampler::new(Sampling { temperature, ..Sampling::default() }).expect("valid");
+            assert_eq!(greedy.inverse_temperature(), 1.0);
+            assert_eq!(greedy.draw(&prediction(&LOGITS, 6, 1.0)), Draw::Token(1), "{temperature}");
+        }
+        for seed in 0..20 {
+            for top_k in [0, 3] {
+                let sampling = Sampling { temperature: 1e-20, top_k, seed, ..Sampling::default() };
+                let mut coldest = Sampler::new(sampling).expect("valid");
+                let prediction = prediction(&LOGITS, 6, f64::from(coldest.inverse_temperature()));
+                let token = match coldest.draw(&prediction) {
+                    Draw::Token(token) => token,
+                    Draw::NeedsAll { uniform } => coldest.draw_from_all(&LOGITS, uniform),
+                };
+                assert_eq!(token, 1, "top_k {top_k}");
+            }
+        }
         for (sampling, name) in [
             (Sampling { temperature: f32::NAN, ..Sampling::default() }, "temperature"),
             (Sampling { temperature: -0.1, ..Sampling::default() }, "temperature"),

@@ -3,7 +3,6 @@
 
 use std::rc::Rc;
 
-use gptoss_gguf::Gguf;
 use gptoss_kernels::{Gpu, GpuError, GpuOptions};
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
@@ -15,9 +14,10 @@ use crate::config::ModelConfig;
 use crate::device::{open_gpu, reopen_gpu};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, Quiet, check_cancelled, in_stage, milliseconds_since};
-use crate::load::{load, preflight, tokenizer};
+use crate::load::{Preflight, load, preflight};
 use crate::model::Model;
 use crate::plan::MemoryPlan;
+use crate::vocabulary::tokenizer;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
 pub const MAX_REBUILDS: u32 = 3;
@@ -33,12 +33,12 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Opens a GPU and loads the model; `read` takes what else is wanted from the header, before anything big is fetched, and
-    /// once the host approves of the plan. `again`, after a loss: it did, and a GPU may be a while in coming. Errors of a device
-    /// that was lost say so.
+    /// Opens a GPU and loads the model; `read` takes what else is wanted from header and plan, before anything big is fetched, and
+    /// once the host approves of the plan. Its error ends the load. `again`, after a loss: the host did approve, and a GPU may be a
+    /// while in coming. Errors of a device that was lost say so.
     async fn load<T>(
         &self,
-        read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
+        read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
         again: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
@@ -54,7 +54,7 @@ impl Loader {
     async fn fill<T>(
         &self,
         gpu: Rc<Gpu>,
-        read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
+        read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
         again: bool,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
@@ -64,7 +64,8 @@ impl Loader {
         }
         prepared.asks = !again;
         prepared.approved(host).await?;
-        let taken = read(&prepared.header.gguf).await?;
+        let taken = read(&prepared).await?;
+        host.going_ahead();
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
     }
 }
@@ -133,13 +134,26 @@ impl Session {
 
     /// Loads the model, and the tokenizer of its file.
     pub async fn open_with_tokenizer(loader: Loader, host: &dyn Host) -> Result<(Self, Tokenizer), StageError> {
-        let read = async |gguf: &Gguf| in_stage(host, Stage::Tokenizer, async { tokenizer(gguf) }).await;
+        Self::open_if(loader, |_, _| Ok(()), host).await
+    }
+
+    /// As [`Session::open_with_tokenizer`], if `fits` has nothing against tokenizer and plan; asked before anything big is fetched.
+    pub(crate) async fn open_if(
+        loader: Loader,
+        fits: impl Fn(&Tokenizer, &Preflight) -> Result<(), StageError>,
+        host: &dyn Host,
+    ) -> Result<(Self, Tokenizer), StageError> {
+        let read = async |prepared: &Preflight| {
+            let tokenizer = in_stage(host, Stage::Tokenizer, async { tokenizer(&prepared.header.gguf) }).await?;
+            fits(&tokenizer, prepared)?;
+            Ok::<_, StageError>(tokenizer)
+        };
         Self::open_reading(loader, read, host).await
     }
 
     async fn open_reading<T>(
         loader: Loader,
-        read: impl AsyncFn(&Gguf) -> Result<T, StageError>,
+        read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
         host: &dyn Host,
     ) -> Result<(Self, T), StageError> {
         let mut losses = Losses::default();

@@ -1,10 +1,14 @@
 //! What the generated tokens say, token by token: the messages of a turn, or plain text.
 
 use gptoss_telemetry::Channel;
-use gptoss_text::harmony::{self, Parser, Turn};
+use gptoss_text::harmony::{self, Parser, Purpose, Turn};
 use gptoss_text::{StreamDecoder, Tokenizer, UnknownToken};
 
 use crate::stop::StopFilter;
+
+/// So many tokens in a row that say nothing on any channel are no header any more: the longest that a model has reason to
+/// write, with a recipient and a content type, takes about half of them.
+const JUNK_TOKENS: u32 = 64;
 
 /// How generated tokens are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,11 +27,26 @@ pub(crate) struct Speech {
     reader: Reader,
     stop: StopFilter,
     final_text: String,
-    /// Where the text of the last token belongs.
+    /// The channel of the message that is being read.
+    open: Option<Channel>,
+    open_recipient: Option<String>,
+    /// Where the text of the last token belongs; while it has none, the channel of the message that is being read.
     pub channel: Option<Channel>,
     pub recipient: Option<String>,
     /// A stop sequence was completed.
     pub stopped: bool,
+    /// Tokens since the last text of a message, and the most there ever were.
+    silent_tokens: u32,
+    most_silent_tokens: u32,
+}
+
+/// What an answer came to.
+pub(crate) struct Said {
+    /// Empty unless it was read as Harmony.
+    pub turn: Turn,
+    pub final_text: String,
+    /// Tokens in a row that said nothing on any channel, where they are too many for a header; else 0.
+    pub junk_tokens: u32,
 }
 
 enum Reader {
@@ -47,9 +66,13 @@ impl Speech {
             reader,
             stop: StopFilter::new(stop),
             final_text: String::new(),
+            open: None,
+            open_recipient: None,
             channel: None,
             recipient: None,
             stopped: false,
+            silent_tokens: 0,
+            most_silent_tokens: 0,
         }
     }
 
@@ -59,20 +82,28 @@ impl Speech {
         match &mut self.reader {
             Reader::Harmony(parser) => {
                 let events = parser.push(tokenizer, token)?;
+                let says_something =
+                    |event: &harmony::Event| matches!(event, harmony::Event::Text(text) if !text.is_empty());
+                self.silent_tokens = if events.iter().any(says_something) { 0 } else { self.silent_tokens + 1 };
+                self.most_silent_tokens = self.most_silent_tokens.max(self.silent_tokens);
                 self.follow(events, &mut visible);
+                if visible.is_empty() {
+                    (self.channel, self.recipient) = (self.open, self.open_recipient.clone());
+                }
             }
             Reader::Text { raw: false, .. } if tokenizer.is_stop(token) => {}
             Reader::Text { decoder, raw } => {
                 let (text, raw) = (decoder.push(tokenizer, token)?, *raw);
                 self.channel = Some(Channel::Final);
+                self.open = self.channel;
                 self.hear(&text, raw, &mut visible);
             }
         }
         Ok(visible)
     }
 
-    /// The turn, empty unless it was read as Harmony, and the text of the final channel.
-    pub fn finish(mut self) -> (Turn, String) {
+    /// Everything that was said, now that no more tokens come.
+    pub fn finish(mut self) -> Said {
         let reader = std::mem::replace(&mut self.reader, Reader::Text { decoder: StreamDecoder::new(), raw: false });
         let mut visible = String::new();
         let turn = match reader {
@@ -89,27 +120,29 @@ impl Speech {
                 Turn::default()
             }
         };
-        (turn, self.final_text)
+        let junk_tokens = if self.most_silent_tokens >= JUNK_TOKENS { self.most_silent_tokens } else { 0 };
+        Said { turn, final_text: self.final_text, junk_tokens }
     }
 
     fn follow(&mut self, events: Vec<harmony::Event>, visible: &mut String) {
         for event in events {
             match event {
-                harmony::Event::Header(header) => {
-                    self.recipient = header.called_tool().map(str::to_owned);
-                    self.channel = Some(match (&self.recipient, &header.channel) {
-                        (Some(_), _) => Channel::ToolCall,
-                        (None, Some(harmony::Channel::Analysis)) => Channel::Analysis,
-                        (None, Some(harmony::Channel::Commentary)) => Channel::Commentary,
-                        // Text without a channel, or on one that is not known, is shown: nothing is lost.
-                        (None, _) => Channel::Final,
-                    });
+                harmony::Event::Header(header, purpose) => {
+                    self.open_recipient = header.called_tool().map(str::to_owned);
+                    self.open = match purpose {
+                        Purpose::Reasoning => Some(Channel::Analysis),
+                        Purpose::Preamble => Some(Channel::Commentary),
+                        Purpose::Answer => Some(Channel::Final),
+                        Purpose::Call => Some(Channel::ToolCall),
+                        // What the model made up for others is not its answer.
+                        Purpose::Foreign => None,
+                    };
                 }
-                harmony::Event::Text(text) if self.channel == Some(Channel::Final) => self.hear(&text, false, visible),
-                harmony::Event::Text(text) => visible.push_str(&text),
+                harmony::Event::Text(text) if self.open == Some(Channel::Final) => self.hear(&text, false, visible),
+                harmony::Event::Text(text) => self.show(&text, visible),
                 harmony::Event::MessageEnd(_) => {
                     self.release(visible);
-                    (self.channel, self.recipient) = (None, None);
+                    (self.open, self.open_recipient) = (None, None);
                 }
                 harmony::Event::Stop(_) | harmony::Event::Ignored(_) => {}
             }
@@ -132,9 +165,29 @@ impl Speech {
         self.show(&rest, visible);
     }
 
+    /// Text of the open message. A token that tells of several messages shows one channel: what the user waits for.
     fn show(&mut self, text: &str, visible: &mut String) {
-        self.final_text.push_str(text);
-        visible.push_str(text);
+        let Some(channel) = self.open.filter(|_| !text.is_empty()) else { return };
+        if channel == Channel::Final {
+            self.final_text.push_str(text);
+        }
+        if visible.is_empty() || self.channel.is_some_and(|shown| rank(shown) < rank(channel)) {
+            visible.clear();
+            (self.channel, self.recipient) = (Some(channel), self.open_recipient.clone());
+        }
+        if self.channel == Some(channel) {
+            visible.push_str(text);
+        }
+    }
+}
+
+/// Which channel matters more to the user.
+fn rank(channel: Channel) -> u8 {
+    match channel {
+        Channel::Analysis => 0,
+        Channel::Commentary => 1,
+        Channel::ToolCall => 2,
+        Channel::Final => 3,
     }
 }
 
@@ -163,7 +216,7 @@ mod tests {
             }
         }
         let stopped = speech.stopped;
-        let (turn, final_text) = speech.finish();
+        let Said { turn, final_text, .. } = speech.finish();
         assert_eq!(turn.messages.is_empty(), reading != Reading::Harmony);
         (shown, final_text, stopped)
     }
@@ -183,6 +236,27 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_belong_to_no_message_are_no_answer() {
+        let tokenizer = nano();
+        let junk = |text: &str| {
+            let mut speech = Speech::new(&tokenizer, Reading::Harmony, &[]);
+            for token in tokenizer.encode_with_specials(text) {
+                speech.push(&tokenizer, token).expect("a token");
+            }
+            speech.finish().junk_tokens
+        };
+        let sound = "<|channel|>analysis<|message|>t<|end|><|start|>assistant<|channel|>final<|message|>A<|return|>";
+        assert_eq!(junk(sound), 0);
+        // Messages without a word, over and over; and words of a message that are many.
+        let empty = "<|channel|>final<|message|><|end|><|start|>assistant";
+        assert_eq!(junk(&empty.repeat(3)), 0);
+        let loops = junk(&empty.repeat(40));
+        assert!(loops >= 40 * 5, "{loops}");
+        assert!(junk(&format!("{sound}{}", "<|start|><|channel|>".repeat(50))) >= 100);
+        assert_eq!(junk(&format!("<|channel|>final<|message|>{}", "a b c ".repeat(200))), 0);
+    }
+
+    #[test]
     fn a_stop_sequence_is_shown_in_raw_text_only_and_not_looked_for_in_the_analysis() {
         let tokenizer = nano();
         let text = "<|channel|>analysis<|message|>a b c<|end|><|start|>assistant<|channel|>final<|message|>c b a";
@@ -193,5 +267,38 @@ mod tests {
         assert_eq!((shown.as_str(), stop), ("<|channel|>analysis<|message|>a", true));
         let (shown, _, stop) = stopped(Reading::Raw);
         assert_eq!((shown.as_str(), stop), ("<|channel|>analysis<|message|>a b", true));
+    }
+
+    /// Texts in a row, with the channel on which they are shown, and the final text.
+    fn heard(tokenizer: &Tokenizer, text: &str) -> (Vec<(Option<Channel>, String)>, String) {
+        let mut speech = Speech::new(tokenizer, Reading::Harmony, &[]);
+        let mut heard: Vec<(Option<Channel>, String)> = Vec::new();
+        for token in tokenizer.encode_with_specials(text) {
+            let text = speech.push(tokenizer, token).expect("a token");
+            match heard.last_mut() {
+                _ if text.is_empty() => {}
+                Some((channel, whole)) if *channel == speech.channel => whole.push_str(&text),
+                _ => heard.push((speech.channel, text)),
+            }
+        }
+        (heard, speech.finish().final_text)
+    }
+
+    /// The parser says what a message is for, also where that is known only when its text is over.
+    #[test]
+    fn odd_messages_are_shown_as_what_they_are() {
+        let tokenizer = nano();
+        let heard = |text: &str| heard(&tokenizer, text);
+        let on = |channel: Channel, text: &str| (Some(channel), text.to_owned());
+        assert_eq!(
+            heard("<|channel|>We look.<|end|><|start|>assistant<|channel|>final<|message|>A.<|return|>"),
+            (vec![on(Channel::Analysis, "We look."), on(Channel::Final, "A.")], "A.".to_owned())
+        );
+        assert_eq!(heard("<|channel|>bash<|message|>{}<|call|>"), (vec![on(Channel::ToolCall, "{}")], String::new()));
+        assert_eq!(heard("A.<|return|>"), (vec![on(Channel::Final, "A.")], "A.".to_owned()));
+        // Known when no more tokens come.
+        assert_eq!(heard("A."), (vec![], "A.".to_owned()));
+        // What is made up for others is not the answer.
+        assert_eq!(heard("<|start|>user<|message|>Hi.<|end|>"), (vec![], String::new()));
     }
 }

@@ -106,7 +106,11 @@ fn deliver(
 ) -> Result<(), EngineError> {
     match &piece.sink {
         Sink::Copy { buffer, offset_bytes } => platform::write_bytes(gpu, buffer, *offset_bytes, &bytes)?,
-        Sink::Repack { buffer, planes_offset_bytes, planes, rows, first_row, row_step } => {
+        Sink::Widen { buffer, offset_bytes, tensor } => {
+            let values = tensor.decode(&bytes.to_vec(0..bytes.len()));
+            gpu.write(buffer, *offset_bytes, bytemuck::cast_slice(&values));
+        }
+        Sink::Repack { buffer, planes_offset_bytes, planes, rows, first_row, row_step, codes } => {
             platform::write_bytes(gpu, repack.staging(), 0, &bytes)?;
             let destination = Destination {
                 buffer,
@@ -114,6 +118,7 @@ fn deliver(
                 planes: *planes,
                 first_row: *first_row,
                 row_step: *row_step,
+                codes: *codes,
             };
             repack.submit(gpu, *rows, &destination);
         }

@@ -1,12 +1,14 @@
 //! The model's weights on the GPU: allocation from the plan, and which bytes of the file go where.
 
+use std::ops::Range;
 use std::rc::Rc;
 
-use gptoss_kernels::experts::{Arena, SlotLayout};
+use gptoss_kernels::experts::{Arena, ExpertRows, SlotLayout, SlotRows};
+use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
 
-use crate::inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
+use crate::inventory::{ExpertTensor, Inventory, LayerTensors, MatrixTensor, PlainTensor};
 use crate::pieces::{self, Piece, Target};
 use crate::plan::{MemoryPlan, merge_same_format};
 
@@ -93,15 +95,13 @@ impl Weights {
         let mut bias_offset = 0;
         for bias in &tensors.exps_bias {
             all.push(pieces::plain(bias, &weights.expert_biases, bias_offset));
-            bias_offset += bias.size_bytes;
+            bias_offset += bias.f32_bytes();
         }
         if all_experts {
-            for tensor in [&tensors.gate_exps, &tensors.up_exps, &tensors.down_exps] {
+            for expert_tensor in tensors.expert_tensors() {
+                let tensor = expert_tensor.tensor;
                 let mut tensor_pieces: Vec<Piece> = (0..tensor.experts as u32)
-                    .flat_map(|expert| {
-                        let target = Self::target(weights, tensors, tensor, expert);
-                        pieces::expert(tensor, expert, &target, piece_bytes)
-                    })
+                    .flat_map(|expert| self.pieces_of(weights, &expert_tensor, expert, expert))
                     .collect();
                 pieces::complete(&mut tensor_pieces, tensor);
                 all.extend(tensor_pieces);
@@ -111,31 +111,37 @@ impl Weights {
 
     /// The pieces that bring one expert into a slot.
     pub fn expert_pieces(&self, layer: usize, tensors: &LayerTensors, expert: u32, slot: u32) -> Vec<Piece> {
-        [&tensors.gate_exps, &tensors.up_exps, &tensors.down_exps]
-            .into_iter()
-            .flat_map(|tensor| {
-                let target = Self::target(&self.layers[layer], tensors, tensor, slot);
-                pieces::expert(tensor, expert, &target, self.piece_bytes)
-            })
-            .collect()
+        let weights = &self.layers[layer];
+        tensors.expert_tensors().iter().flat_map(|tensor| self.pieces_of(weights, tensor, expert, slot)).collect()
     }
 
-    /// Where one of the three tensors of an expert goes in a slot.
-    fn target(weights: &LayerWeights, tensors: &LayerTensors, tensor: &MatrixTensor, slot: u32) -> Target {
+    /// One tensor's share of an expert.
+    fn pieces_of(&self, weights: &LayerWeights, experts: &ExpertTensor<'_>, expert: u32, slot: u32) -> Vec<Piece> {
+        let tensor = experts.tensor;
+        let of_part = |(part, rows): &(ExpertRows, Range<u64>)| {
+            let target = Self::target(weights, *part, tensor.codes, slot);
+            pieces::expert(tensor, expert, rows, &target, self.piece_bytes)
+        };
+        experts.parts.iter().flat_map(of_part).collect()
+    }
+
+    /// Where rows of an expert go in a slot.
+    fn target(weights: &LayerWeights, part: ExpertRows, codes: CodeOrder, slot: u32) -> Target {
         let arena = weights
             .arenas
             .iter()
             .find(|arena| (arena.first_slot..arena.first_slot + arena.slots).contains(&slot))
             .expect("arenas cover all slots of their layer");
-        let layout = &weights.slot;
-        let start = u64::from(slot - arena.first_slot) * layout.slot_bytes;
-        let is = |other: &MatrixTensor| std::ptr::eq(tensor, other);
-        let (planes, offset, first_row, row_step) = if is(&tensors.down_exps) {
-            (layout.down, layout.down_offset_bytes, 0, 1)
-        } else {
-            (layout.gate_up, 0, u64::from(is(&tensors.up_exps)), 2)
-        };
-        Target { buffer: Rc::clone(&arena.buffer), planes_offset_bytes: start + offset, planes, first_row, row_step }
+        let start = u64::from(slot - arena.first_slot) * weights.slot.slot_bytes;
+        let SlotRows { offset_bytes, planes, first_row, row_step } = weights.slot.place(part);
+        Target {
+            buffer: Rc::clone(&arena.buffer),
+            planes_offset_bytes: start + offset_bytes,
+            planes,
+            first_row,
+            row_step,
+            codes,
+        }
     }
 }
 
@@ -183,14 +189,14 @@ fn allocate_layer(
         post_attention_norm: plain(gpu, &layer.post_attention_norm),
         router: plain(gpu, &layer.router),
         router_bias: plain(gpu, &layer.router_bias),
-        expert_biases: Rc::new(gpu.storage("expert biases", layer.exps_bias.iter().map(|bias| bias.size_bytes).sum())),
+        expert_biases: Rc::new(gpu.storage("expert biases", layer.exps_bias.iter().map(PlainTensor::f32_bytes).sum())),
         slot: *slot,
         arenas,
     })
 }
 
 fn plain(gpu: &Gpu, tensor: &PlainTensor) -> Rc<GpuBuffer> {
-    Rc::new(gpu.storage(&tensor.name, tensor.size_bytes))
+    Rc::new(gpu.storage(&tensor.name, tensor.f32_bytes()))
 }
 
 fn matrix(gpu: &Gpu, tensor: &MatrixTensor) -> Result<Matrix, GpuError> {

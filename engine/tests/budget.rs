@@ -232,12 +232,7 @@ fn bytes_to_fetch_are_those_of_the_file() {
         let Ok(plan) = model.plan(limits, &model.options(context, Some(budget))) else { return };
         let totals = &plan.totals;
         assert_eq!(totals.all_bytes, model.data_bytes, "{row}");
-        let expert_bytes: u64 = model
-            .inventory
-            .layers
-            .iter()
-            .map(|layer| layer.gate_exps.size_bytes + layer.up_exps.size_bytes + layer.down_exps.size_bytes)
-            .sum();
+        let expert_bytes: u64 = model.inventory.layers.iter().map(|layer| layer.expert_file_bytes()).sum();
         let of_experts = |count: u32| expert_bytes / u64::from(model.config.experts) * u64::from(count);
         let dense = model.data_bytes - expert_bytes;
         let at_load = if plan.totals.paged { 0 } else { model.config.experts };

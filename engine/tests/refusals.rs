@@ -127,13 +127,13 @@ fn a_missing_special_token_is_named() {
 #[test]
 fn too_little_expert_memory_says_what_would_do() {
     let options = LoadOptions { expert_memory_bytes: Some(100_000), ..LoadOptions::default() };
-    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["100000", "4"]);
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["100 kB", "needs 4"]);
 }
 
 #[test]
 fn too_little_gpu_memory_says_what_takes_how_much() {
     let options = LoadOptions { gpu_memory_bytes: Some(1_000_000), ..LoadOptions::default() };
-    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["1000000", "4 experts", "context of 512"]);
+    refused(MODEL, &options, Stage::MemoryPlan, FailureKind::Memory, &["1.00 MB", "4 experts", "context of 512"]);
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::GgufError;
@@ -15,6 +16,13 @@ impl From<GgufError> for Stop {
     fn from(error: GgufError) -> Self {
         Self::Fault(Box::new(error))
     }
+}
+
+/// A string of a file.
+pub(crate) enum Text<'b> {
+    Utf8(&'b str),
+    /// With U+FFFD in place of what is not UTF-8.
+    NotUtf8(Cow<'b, str>),
 }
 
 /// What is being read: names a place in the header for error messages, at no cost until one is needed.
@@ -118,10 +126,11 @@ impl<'b> Cursor<'b> {
         self.array(place).map(u64::from_le_bytes)
     }
 
-    /// A string: length as u64, then that many bytes of UTF-8.
-    pub(crate) fn str(&mut self, place: Place<'_>) -> Result<&'b str, Stop> {
+    /// A string: length as u64, then that many bytes, which should be UTF-8.
+    pub(crate) fn text(&mut self, place: Place<'_>) -> Result<Text<'b>, Stop> {
         let len = self.u64(place)?;
-        self.utf8(len, place)
+        let bytes = self.take(len, place)?;
+        Ok(std::str::from_utf8(bytes).map_or_else(|_| Text::NotUtf8(String::from_utf8_lossy(bytes)), Text::Utf8))
     }
 
     /// A string with a limit on its length.

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-use crate::TensorType;
+use crate::{ForeignFile, TensorType};
 
 /// What is wrong with a file, or with a question asked of its metadata.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -19,6 +19,21 @@ pub enum GgufError {
     NotGguf {
         /// The first four bytes.
         found: [u8; 4],
+    },
+    /// The file is something else, and it is known what.
+    #[error("not a GGUF file: {what}")]
+    Foreign {
+        /// What it is.
+        what: ForeignFile,
+    },
+    /// The first piece of a file that was cut into pieces, or a download that did not end, by its name: a sound file as far
+    /// as it goes.
+    #[error("{}: {cut}", if *.is_piece { "by its name the file is the first piece of one that was cut into pieces" } else { "by its name the file is a download that did not end" })]
+    Incomplete {
+        /// It is a piece, and not a download.
+        is_piece: bool,
+        /// Where it ends.
+        cut: Box<GgufError>,
     },
     /// A file written for big-endian machines.
     #[error("big-endian GGUF files are not supported; convert the model to a little-endian file")]
@@ -75,7 +90,7 @@ pub enum GgufError {
         /// The limit in bytes.
         limit_bytes: u64,
     },
-    /// Text that is not UTF-8.
+    /// A name of a key or tensor that is not UTF-8. (A value that is not is read as [`Value::NotUtf8`](crate::Value).)
     #[error("{what} is not valid UTF-8; the file is damaged")]
     InvalidUtf8 {
         /// Which text.
@@ -161,14 +176,6 @@ pub enum GgufError {
         /// Number of dimensions found.
         found: u32,
     },
-    /// A dimension of size zero.
-    #[error("tensor {tensor:?}: dimension {dimension} is zero")]
-    ZeroDimension {
-        /// Tensor name.
-        tensor: String,
-        /// Index of the dimension; 0 is the contiguous one.
-        dimension: usize,
-    },
     /// A shape whose size in weights or bytes does not fit into 64 bits.
     #[error("tensor {tensor:?}: the shape {shape:?} has more weights than can be counted")]
     ShapeOverflow {
@@ -219,7 +226,7 @@ pub enum GgufError {
     },
     /// The file ends before its tensors do.
     #[error(
-        "the file is truncated: it has {file_len} bytes and {missing_bytes} more are missing, from tensor {tensor:?} on; download it again"
+        "the file is truncated: it has {file_len} bytes and {missing_bytes} more are missing, from tensor {tensor:?} on"
     )]
     FileTruncated {
         /// The first tensor in file order of data that is not whole.

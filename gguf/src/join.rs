@@ -36,6 +36,11 @@ impl Gguf {
 fn check_alone(name: &str, only: &Gguf) -> Result<(), SplitError> {
     let Some(split) = only.split.filter(|split| split.count > 1) else { return Ok(()) };
     let (name, count) = (name.to_owned(), split.count);
+    // A writer pads the last tensor, too; another header takes more than that.
+    let surplus_bytes = only.file_len.saturating_sub(only.data_end().next_multiple_of(only.alignment));
+    if surplus_bytes > 0 && only.unknown_types().next().is_none() {
+        return Err(SplitError::JoinedWithCat { name, number: split.no + 1, count, surplus_bytes });
+    }
     let mut missing = part_names(&name);
     if missing.len() as u64 != u64::from(count) {
         return Err(SplitError::Renamed { name, number: split.no + 1, count });

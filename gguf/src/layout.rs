@@ -1,6 +1,6 @@
 //! From what a header says about its tensors to where they lie, with every claim checked.
 
-use crate::{GgufError, TensorInfo, TensorType};
+use crate::{GgufError, Metadata, TensorInfo, TensorType};
 
 /// A tensor as the header describes it: the shape is checked, the offset is still relative to the data.
 pub(crate) struct TensorClaim {
@@ -8,23 +8,47 @@ pub(crate) struct TensorClaim {
     pub(crate) shape: Vec<u64>,
     pub(crate) kind: TensorType,
     pub(crate) relative_offset: u64,
-    /// Zero for an unknown type.
+    /// Zero for an unknown type, and without weights.
     pub(crate) size_bytes: u64,
 }
 
-/// Bytes of a tensor of this type and shape; zero for an unknown type.
-pub(crate) fn size_bytes(name: &str, kind: TensorType, shape: &[u64]) -> Result<u64, GgufError> {
-    if let Some(dimension) = shape.iter().position(|&d| d == 0) {
-        return Err(GgufError::ZeroDimension { tensor: name.to_owned(), dimension });
+/// What is known of the blocks of types.
+#[derive(Clone, Copy)]
+pub(crate) struct Blocks {
+    /// Whether the type whose number ggml gave up is Ollama's of August 2025.
+    early_ollama: bool,
+}
+
+/// The architecture of Ollama's gpt-oss files.
+const OLLAMA: &str = "gptoss";
+
+impl Blocks {
+    /// In a file with this metadata.
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let architecture = metadata.optional("general.architecture");
+        Self { early_ollama: matches!(architecture, Ok(Some(OLLAMA))) }
     }
-    let overflow = || GgufError::ShapeOverflow { tensor: name.to_owned(), shape: shape.to_vec() };
-    let elements = shape.iter().try_fold(1u64, |product, &d| product.checked_mul(d)).ok_or_else(overflow)?;
-    let (Some(block_len), Some(block_bytes)) = (kind.block_len(), kind.block_bytes()) else { return Ok(0) };
-    let row_len = shape.first().copied().unwrap_or(1);
-    if row_len % block_len != 0 {
-        return Err(GgufError::PartialBlock { tensor: name.to_owned(), row_len, kind, block_len });
+
+    /// Weights and bytes of a block; `None` for an unknown type.
+    fn of_type(self, kind: TensorType) -> Option<(u64, u64)> {
+        let known = if self.early_ollama && kind == TensorType::EARLY_OLLAMA_MXFP4 { TensorType::Mxfp4 } else { kind };
+        known.block_len().zip(known.block_bytes())
     }
-    (elements / block_len).checked_mul(block_bytes).ok_or_else(overflow)
+
+    /// Bytes of a tensor of this type and shape; zero for an unknown type, and where a dimension is zero.
+    pub(crate) fn size_bytes(self, name: &str, kind: TensorType, shape: &[u64]) -> Result<u64, GgufError> {
+        if shape.contains(&0) {
+            return Ok(0);
+        }
+        let overflow = || GgufError::ShapeOverflow { tensor: name.to_owned(), shape: shape.to_vec() };
+        let elements = shape.iter().try_fold(1u64, |product, &d| product.checked_mul(d)).ok_or_else(overflow)?;
+        let Some((block_len, block_bytes)) = self.of_type(kind) else { return Ok(0) };
+        let row_len = shape.first().copied().unwrap_or(1);
+        if row_len % block_len != 0 {
+            return Err(GgufError::PartialBlock { tensor: name.to_owned(), row_len, kind, block_len });
+        }
+        (elements / block_len).checked_mul(block_bytes).ok_or_else(overflow)
+    }
 }
 
 /// Places the tensors in the file: offsets become absolute; alignment, overlaps and the end of the file are checked.
@@ -56,8 +80,9 @@ fn end(tensor: &TensorInfo) -> u64 {
     tensor.offset + tensor.size_bytes.max(1)
 }
 
+/// Tensors without weights lie nowhere: writers differ in the offset that they give them.
 fn check_extents(tensors: &[TensorInfo], file_len: u64) -> Result<(), GgufError> {
-    let mut in_order: Vec<&TensorInfo> = tensors.iter().collect();
+    let mut in_order: Vec<&TensorInfo> = tensors.iter().filter(|tensor| !tensor.is_empty()).collect();
     in_order.sort_by_key(|tensor| tensor.offset);
     if let Some(pair) = in_order.windows(2).find(|pair| end(pair[0]) > pair[1].offset) {
         let (first, second) = (pair[0].name.clone(), pair[1].name.clone());

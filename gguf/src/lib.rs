@@ -1,6 +1,6 @@
 //! Reader of GGUF headers: metadata, tensor table and layout, from whatever bytes of the file are there so far.
 //!
-//! The crate does no I/O and never sees tensor data. A caller that holds a prefix of a file calls [`parse`]; the
+//! The crate does no I/O. A caller that holds a prefix of a file calls [`parse`]; the
 //! answer is either the finished [`Gguf`] or how much more of the file to bring. Everything in the header is checked
 //! against the length of the file before it is used: counts, lengths, nesting, shapes, offsets, overlaps, truncation.
 //! Memory grows only with header bytes that are really there, never with a number that the file claims.
@@ -22,24 +22,34 @@
 //! # Ok::<(), gptoss_gguf::GgufError>(())
 //! ```
 //!
-//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs.
+//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs. Of tensor data the crate sees
+//! samples at most, which a caller hands to [`sense::Sense`].
 //!
 //! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
 
+mod advice;
 mod cursor;
 mod error;
+mod gpt_oss;
+mod identify;
 mod join;
 mod layout;
 mod metadata;
+pub mod numbers;
 mod parse;
+mod role;
+pub mod sense;
 mod split;
 mod split_error;
 mod tensor_type;
 mod value;
 
 pub use error::GgufError;
+pub use gpt_oss::GPT_OSS_ARCHITECTURES;
+pub use identify::{ForeignFile, IDENTIFY_BYTES, identify, is_unfinished_name, piece_stem};
 pub use metadata::Metadata;
 pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
+pub use role::Role;
 pub use split::{SplitInfo, arrange_parts, part_names, part_paths, split_name};
 pub use split_error::SplitError;
 pub use tensor_type::{GPT_OSS_TYPES, TensorType};
@@ -70,14 +80,16 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// ggml name, verbatim.
     pub name: String,
-    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. No dimension is zero.
+    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has no
+    /// weights.
     pub shape: Vec<u64>,
     /// Storage format of the weights.
     pub kind: TensorType,
     /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment.
     pub offset: u64,
-    /// Length of the data in bytes, computed from `kind` and `shape`. Zero exactly when `kind` is
-    /// [`TensorType::Unknown`], because then nobody can say.
+    /// Length of the data in bytes, computed from `kind` and `shape`. Zero when a dimension is, and when `kind` is
+    /// [`TensorType::Unknown`], because then nobody can say; save for [`TensorType::EARLY_OLLAMA_MXFP4`] in a file of
+    /// Ollama's.
     pub size_bytes: u64,
 }
 
@@ -85,6 +97,11 @@ impl TensorInfo {
     /// Number of weights: the product of `shape`.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// Whether it has no weights, since a dimension is zero. ggml accepts such tensors, and files have them.
+    pub fn is_empty(&self) -> bool {
+        self.shape.contains(&0)
     }
 }
 
@@ -101,7 +118,12 @@ impl Gguf {
         self.split
     }
 
-    /// Tensors stored in a format this crate does not know, in file order. Their `size_bytes` is zero.
+    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no tensor.
+    pub fn data_end(&self) -> u64 {
+        self.tensors.iter().map(|tensor| tensor.offset + tensor.size_bytes).fold(self.data_offset, u64::max)
+    }
+
+    /// Tensors stored in a format this crate does not know, in file order.
     pub fn unknown_types(&self) -> impl Iterator<Item = &TensorInfo> {
         self.tensors.iter().filter(|tensor| matches!(tensor.kind, TensorType::Unknown(_)))
     }

@@ -1,5 +1,6 @@
-use crate::cursor::{Cursor, Place, Stop};
-use crate::layout::{TensorClaim, place_tensors, size_bytes};
+use crate::cursor::{Cursor, Place, Stop, Text};
+use crate::identify::identify;
+use crate::layout::{Blocks, TensorClaim, place_tensors};
 use crate::split::split_info;
 use crate::{Array, Gguf, GgufError, Metadata, StringArray, TensorInfo, TensorType, Value};
 
@@ -55,6 +56,11 @@ pub fn parse(header: &[u8], file_len: u64) -> Result<Progress, GgufError> {
     if header_len > file_len {
         return Err(GgufError::HeaderLongerThanFile { header_len, file_len });
     }
+    if file_len > 0
+        && let Some(what) = identify(header, file_len, "")
+    {
+        return Err(GgufError::Foreign { what });
+    }
     match read_header(&mut Cursor::new(header, file_len), file_len) {
         Ok(gguf) => Ok(Progress::Ready(Box::new(gguf))),
         Err(Stop::Fault(error)) => Err(*error),
@@ -79,9 +85,10 @@ fn read_header(cursor: &mut Cursor<'_>, file_len: u64) -> Result<Gguf, Stop> {
     let split = split_info(&metadata)?;
 
     cursor.check_count(tensor_count, LEAST_TENSOR_BYTES, Place::Field("the tensor count"))?;
+    let blocks = Blocks::of(&metadata);
     let mut claims = Vec::new();
     for index in 0..tensor_count {
-        claims.push(read_tensor(cursor, index)?);
+        claims.push(read_tensor(cursor, index, blocks)?);
     }
     // Cannot overflow: the position is at most MAX_HEADER_BYTES and the alignment a power of two below 2^32.
     let data_offset = cursor.position().next_multiple_of(alignment);
@@ -122,7 +129,7 @@ fn index_by_name(tensors: &[TensorInfo]) -> Result<Vec<u32>, GgufError> {
     }
 }
 
-fn read_tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorClaim, Stop> {
+fn read_tensor(cursor: &mut Cursor<'_>, index: u64, blocks: Blocks) -> Result<TensorClaim, Stop> {
     let name = cursor.name(MAX_NAME_BYTES, Place::TensorName { index })?;
     let place = Place::Tensor { name };
     let dimensions = match cursor.u32(place)? {
@@ -135,7 +142,7 @@ fn read_tensor(cursor: &mut Cursor<'_>, index: u64) -> Result<TensorClaim, Stop>
     let shape = (0..dimensions).map(|_| cursor.u64(place)).collect::<Result<Vec<_>, _>>()?;
     let kind = TensorType::from_id(cursor.u32(place)?);
     let relative_offset = cursor.u64(place)?;
-    let size_bytes = size_bytes(name, kind, &shape)?;
+    let size_bytes = blocks.size_bytes(name, kind, &shape)?;
     Ok(TensorClaim { name: name.to_owned(), shape, kind, relative_offset, size_bytes })
 }
 
@@ -157,7 +164,10 @@ fn read_value(cursor: &mut Cursor<'_>, key: &str, value_type: u32) -> Result<Val
         5 => Value::I32(i32::from_le_bytes(cursor.array(place)?)),
         6 => Value::F32(f32::from_le_bytes(cursor.array(place)?)),
         7 => Value::Bool(boolean(cursor.array::<1>(place)?[0], place)?),
-        8 => Value::String(cursor.str(place)?.to_owned()),
+        8 => match cursor.text(place)? {
+            Text::Utf8(text) => Value::String(text.to_owned()),
+            Text::NotUtf8(lossy) => Value::NotUtf8(lossy.into_owned()),
+        },
         9 => Value::Array(read_array(cursor, key, 1)?),
         10 => Value::U64(cursor.u64(place)?),
         11 => Value::I64(i64::from_le_bytes(cursor.array(place)?)),
@@ -191,7 +201,7 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str, depth: u32) -> Result<Array, S
         5 => Array::I32(numbers!(i32)),
         6 => Array::F32(numbers!(f32)),
         7 => Array::Bool(read_bools(cursor, key, count)?),
-        8 => Array::String(read_strings(cursor, key, count)?),
+        8 => read_strings(cursor, key, count)?,
         9 => Array::Array(read_arrays(cursor, key, count, depth + 1)?),
         10 => Array::U64(numbers!(u64)),
         11 => Array::I64(numbers!(i64)),
@@ -211,16 +221,26 @@ fn read_bools(cursor: &mut Cursor<'_>, key: &str, count: u64) -> Result<Vec<bool
     (0..).zip(bytes).map(|(index, &byte)| Ok(boolean(byte, place(index))?)).collect()
 }
 
-fn read_strings(cursor: &mut Cursor<'_>, key: &str, count: u64) -> Result<StringArray, Stop> {
+fn read_strings(cursor: &mut Cursor<'_>, key: &str, count: u64) -> Result<Array, Stop> {
     const LENGTH_BYTES: u64 = 8;
     cursor.check_count(count, LENGTH_BYTES, Place::Length { key })?;
     // Before room for `count` ends is made, the lengths themselves must be at hand.
     cursor.reserve(count * LENGTH_BYTES, Place::Value { key })?;
     let mut strings = StringArray::with_capacity(count as usize);
+    let mut first_wrong = None;
     for index in 0..count {
-        strings.push(cursor.str(Place::Element { key, index })?);
+        match cursor.text(Place::Element { key, index })? {
+            Text::Utf8(text) => strings.push(text),
+            Text::NotUtf8(lossy) => {
+                first_wrong = first_wrong.or(Some(index as usize));
+                strings.push(&lossy);
+            }
+        }
     }
-    Ok(strings)
+    Ok(match first_wrong {
+        None => Array::String(strings),
+        Some(first) => Array::NotUtf8 { lossy: strings, first },
+    })
 }
 
 fn read_arrays(cursor: &mut Cursor<'_>, key: &str, count: u64, depth: u32) -> Result<Vec<Array>, Stop> {

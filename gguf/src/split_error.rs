@@ -26,6 +26,20 @@ pub enum SplitError {
         /// Number of parts.
         count: u32,
     },
+    /// A part with bytes behind its last tensor: those of the parts that were appended to it.
+    #[error(
+        "{name} begins as part {number} of {count} of a split model, and {surplus_bytes} bytes follow behind its last tensor: parts were joined with cat, which does not make one model of them"
+    )]
+    JoinedWithCat {
+        /// The file.
+        name: String,
+        /// Which part it begins with.
+        number: u32,
+        /// Number of parts.
+        count: u32,
+        /// Bytes behind the data of that part.
+        surplus_bytes: u64,
+    },
     /// Of several files one is not named as a part is.
     #[error("{name} is not named like a part of a split model, as in NAME-00001-of-00003.gguf")]
     NotAPartName {

@@ -116,6 +116,29 @@ tensor_types! {
     Q1_0 = 41, "Q1_0", 128, 18;
 }
 
+impl TensorType {
+    /// What Ollama's first gpt-oss files, of August 2025, have for MXFP4: ggml's number of a type that was removed before
+    /// GGUF was. Blocks are of MXFP4's size, with the codes in another order. Only [architecture](crate::parse) `gptoss`
+    /// gives it this meaning.
+    pub const EARLY_OLLAMA_MXFP4: Self = Self::Unknown(4);
+
+    /// The name that an unknown type had before ggml removed it: `GGMLQuantizationType` and ggml.h, where the numbers are
+    /// kept free.
+    pub fn removed_name(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown(4) => Some("Q4_2"),
+            Self::Unknown(5) => Some("Q4_3"),
+            Self::Unknown(31) => Some("Q4_0_4_4"),
+            Self::Unknown(32) => Some("Q4_0_4_8"),
+            Self::Unknown(33) => Some("Q4_0_8_8"),
+            Self::Unknown(36) => Some("IQ4_NL_4_4"),
+            Self::Unknown(37) => Some("IQ4_NL_4_8"),
+            Self::Unknown(38) => Some("IQ4_NL_8_8"),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -15,6 +15,9 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     String(String),
+    /// A string that is not the UTF-8 which the format wants, with U+FFFD in place of what is wrong. No getter gives it: it is
+    /// there to be shown.
+    NotUtf8(String),
     Array(Array),
     U64(u64),
     I64(i64),
@@ -34,6 +37,12 @@ pub enum Array {
     F32(Vec<f32>),
     Bool(Vec<bool>),
     String(StringArray),
+    /// Strings of which one at least is not UTF-8; as [`Value::NotUtf8`].
+    NotUtf8 {
+        lossy: StringArray,
+        /// Index of the first that is not.
+        first: usize,
+    },
     Array(Vec<Array>),
     U64(Vec<u64>),
     I64(Vec<i64>),
@@ -117,6 +126,8 @@ impl Value {
             Self::Bool(v) => format!("bool {v}"),
             Self::String(v) if v.len() <= 64 => format!("string {v:?}"),
             Self::String(v) => format!("string of {} bytes", v.len()),
+            Self::NotUtf8(v) if v.len() <= 64 => format!("a string that is not UTF-8, about {v:?}"),
+            Self::NotUtf8(_) => "a string that is not UTF-8".to_owned(),
             Self::Array(array) => array.to_string(),
         }
     }
@@ -161,7 +172,7 @@ impl Array {
             Self::F32(v) => (v.len(), "f32"),
             Self::F64(v) => (v.len(), "f64"),
             Self::Bool(v) => (v.len(), "bool"),
-            Self::String(v) => (v.len(), "string"),
+            Self::String(v) | Self::NotUtf8 { lossy: v, .. } => (v.len(), "string"),
             Self::Array(v) => (v.len(), "array"),
         }
     }
@@ -188,7 +199,11 @@ impl Array {
 impl fmt::Display for Array {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (len, element) = self.facts();
-        write!(f, "array of {len} x {element}")
+        write!(f, "array of {len} x {element}")?;
+        match self {
+            Self::NotUtf8 { first, .. } => write!(f, ", of which element {first} is not UTF-8"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Shape {
 }
 
 /// The specification: one token at `position`. `query` [query_heads, 64], `keys`, `values` [positions, kv_heads, 64],
-/// `sinks` [query_heads] → [query_heads, 64].
+/// `sinks` [query_heads] → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
 pub fn reference(
     query: &[f32],
     keys: &[f32],
@@ -104,6 +104,10 @@ pub fn reference(
             })
             .collect();
         let sink = f64::from(sinks[head]);
+        if !sink.is_finite() || scores.iter().any(|score| !score.is_finite()) {
+            out.extend([f32::NAN; HEAD_DIM]);
+            continue;
+        }
         let maximum = scores.iter().copied().fold(sink, f64::max);
         let total = (sink - maximum).exp() + scores.iter().map(|s| (s - maximum).exp()).sum::<f64>();
         out.extend((0..HEAD_DIM).map(|d| {

@@ -22,3 +22,10 @@ const STATUS_TOP_LOGIT = 9u;
 const STATUS_LOG_SUM_EXP = 10u;
 const STATUS_LOG_SUM_EXP_TEMPERED = 11u;
 const STATUS_ENTROPY = 12u;
+// Where a value that is not finite was found first: not_finite.wgsl.
+const STATUS_FIRST_NOT_FINITE = 15u;
+
+// By the bits of the exponent: a device may assume that no float is NaN or infinite.
+fn is_finite(value: f32) -> bool {
+    return (bitcast<u32>(value) & 0x7f800000u) != 0x7f800000u;
+}

@@ -1,9 +1,10 @@
 //! The chosen experts: `x += Σ_k weight_k · (W_down · swiglu(W_gate x + b_gate, W_up x + b_up) + b_down)`.
 //!
-//! Three kernels. Results of the (token, choice) pairs stay apart until they are combined in the order of the choices,
+//! Three kernels, or four where gate and up differ in format. Results of the (token, choice) pairs stay apart until they are combined in the order of the choices,
 //! so that the sum is the same whichever experts were resident when.
 //!
-//! An expert's weights lie in one *slot*: gate and up rows interleaved, then the down rows, each as codes and scales.
+//! An expert's weights lie in one *slot*: gate and up rows interleaved (where they have one format), then the down rows, each
+//! as codes and scales.
 //! Slots lie in *arenas*, buffers no larger than a binding may be. Biases are small and always resident.
 
 use std::rc::Rc;
@@ -21,25 +22,103 @@ use crate::weights::{BINDING_ALIGNMENT, PlaneLayout};
 pub const SWIGLU_LIMIT: f64 = 7.0;
 pub const SWIGLU_ALPHA: f64 = 1.702;
 
+/// Formats of an expert's matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertFormats {
+    pub gate: Format,
+    pub up: Format,
+    pub down: Format,
+}
+
+impl ExpertFormats {
+    /// Gate and up of one format, as in most files.
+    pub const fn new(gate_up: Format, down: Format) -> Self {
+        Self { gate: gate_up, up: gate_up, down }
+    }
+
+    /// Whether gate and up rows interleave in one run of planes, and one launch multiplies both.
+    pub fn interleave(&self) -> bool {
+        self.gate == self.up
+    }
+}
+
+/// What a run of rows of an expert tensor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpertRows {
+    Gate,
+    Up,
+    /// Gate 0, up 0, gate 1, …
+    GateAndUp,
+    Down,
+}
+
+/// Where rows of an expert go in its slot: row r becomes row `first_row + r · row_step` of planes that begin at
+/// `offset_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotRows {
+    pub offset_bytes: u64,
+    pub planes: PlaneLayout,
+    pub first_row: u64,
+    pub row_step: u64,
+}
+
+impl SlotRows {
+    const fn whole(offset_bytes: u64, planes: PlaneLayout) -> Self {
+        Self { offset_bytes, planes, first_row: 0, row_step: 1 }
+    }
+
+    /// One past the last byte.
+    fn end_bytes(&self) -> u64 {
+        self.offset_bytes + self.planes.total_bytes()
+    }
+}
+
 /// Where one expert's planes lie in its slot, in bytes from the slot's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotLayout {
-    /// 2 · ff rows of `hidden` columns: gate r is row 2r, up r is row 2r + 1.
-    pub gate_up: PlaneLayout,
+    /// `ff` rows of `hidden` columns. Of one format, gate and up are 2 · ff rows in one run of planes: gate r is row 2r, up
+    /// r is row 2r + 1. Of different ones, each has planes of its own.
+    pub gate: SlotRows,
+    pub up: SlotRows,
     /// `hidden` rows of `ff` columns.
-    pub down: PlaneLayout,
-    pub down_offset_bytes: u64,
+    pub down: SlotRows,
     /// A slot's size, padded so that the next one is aligned.
     pub slot_bytes: u64,
 }
 
 impl SlotLayout {
-    pub fn new(gate_up: Format, down: Format, hidden: u64, ff: u64) -> Self {
-        let gate_up = PlaneLayout::new(gate_up, 2 * ff, hidden);
-        let down = PlaneLayout::new(down, hidden, ff);
-        let down_offset_bytes = gate_up.total_bytes().next_multiple_of(BINDING_ALIGNMENT);
-        let slot_bytes = (down_offset_bytes + down.total_bytes()).next_multiple_of(BINDING_ALIGNMENT);
-        Self { gate_up, down, down_offset_bytes, slot_bytes }
+    pub fn new(formats: ExpertFormats, hidden: u64, ff: u64) -> Self {
+        let after = |rows: &SlotRows| rows.end_bytes().next_multiple_of(BINDING_ALIGNMENT);
+        let (gate, up) = if formats.interleave() {
+            let both = SlotRows { row_step: 2, ..SlotRows::whole(0, PlaneLayout::new(formats.gate, 2 * ff, hidden)) };
+            (both, SlotRows { first_row: 1, ..both })
+        } else {
+            let gate = SlotRows::whole(0, PlaneLayout::new(formats.gate, ff, hidden));
+            (gate, SlotRows::whole(after(&gate), PlaneLayout::new(formats.up, ff, hidden)))
+        };
+        let down = SlotRows::whole(after(&up), PlaneLayout::new(formats.down, hidden, ff));
+        Self { gate, up, down, slot_bytes: after(&down) }
+    }
+
+    pub fn formats(&self) -> ExpertFormats {
+        let [gate, up, down] = [self.gate, self.up, self.down].map(|rows| rows.planes.format);
+        ExpertFormats { gate, up, down }
+    }
+
+    /// Where these rows go.
+    ///
+    /// # Panics
+    /// For gate and up rows that alternate in a tensor, and so have one format, but not here.
+    pub fn place(&self, rows: ExpertRows) -> SlotRows {
+        match rows {
+            ExpertRows::Gate => self.gate,
+            ExpertRows::Up => self.up,
+            ExpertRows::Down => self.down,
+            ExpertRows::GateAndUp => {
+                assert!(self.formats().interleave(), "rows of one tensor have one format");
+                SlotRows { row_step: 1, ..self.gate }
+            }
+        }
     }
 
     /// Slots that fit one arena.
@@ -115,14 +194,20 @@ pub const ACCESSES: [Access; 10] = [
     Access::Read,
 ];
 pub const COMBINE_ACCESSES: [Access; 6] =
-    [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::Read];
+    [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
 /// The compiled kernels.
 pub struct Experts {
-    formats: (Format, Format),
-    gate_up: Kernel,
+    formats: ExpertFormats,
+    gate_up: GateUp,
     down: Kernel,
     combine: Kernel,
+}
+
+/// Both at once where they have one format, else one after the other: `h` holds what gate gives until up comes.
+enum GateUp {
+    Together(Kernel),
+    Apart { gate: Kernel, up: Kernel },
 }
 
 /// Buffers of one layer: `x` is normalised [tokens, hidden]; `h` [tokens · k, ff]; `y` [tokens · k, hidden]; `residual`
@@ -140,21 +225,30 @@ pub struct Buffers<'a> {
 }
 
 impl Experts {
-    pub fn new(gpu: &Gpu, gate_up: Format, down: Format) -> Self {
+    pub fn new(gpu: &Gpu, formats: ExpertFormats) -> Self {
+        let one = |name, format, matrix: u32| {
+            let source = sources::experts_down(format);
+            Kernel::by_rows_with(gpu, name, &source, &ACCESSES, Some(("MATRIX", matrix)))
+        };
+        let gate_up = if formats.interleave() {
+            let source = sources::experts_gate_up(formats.gate);
+            GateUp::Together(Kernel::by_rows(gpu, "experts_gate_up", &source, &ACCESSES))
+        } else {
+            GateUp::Apart { gate: one("experts_gate", formats.gate, 1), up: one("experts_up", formats.up, 2) }
+        };
         Self {
-            formats: (gate_up, down),
-            gate_up: Kernel::by_rows(gpu, "experts_gate_up", &sources::experts_gate_up(gate_up), &ACCESSES),
-            down: Kernel::by_rows(gpu, "experts_down", &sources::experts_down(down), &ACCESSES),
+            formats,
+            gate_up,
+            down: one("experts_down", formats.down, 0),
             combine: Kernel::new(gpu, "experts_combine", &sources::experts_combine(), &COMBINE_ACCESSES),
         }
     }
 
-    /// Of gate and up, and of down.
-    pub fn formats(&self) -> (Format, Format) {
+    pub fn formats(&self) -> ExpertFormats {
         self.formats
     }
 
-    /// Gate and up of the experts in `arena`.
+    /// Gate and up of the experts in `arena`: as many launches as [`launches_of_gate_up`] says.
     pub fn launch_gate_up(
         &self,
         gpu: &Gpu,
@@ -162,14 +256,18 @@ impl Experts {
         slot: &SlotLayout,
         buffers: &Buffers<'_>,
         shape: Shape,
-    ) -> Launch {
-        let params = Params {
-            rows: shape.ff,
-            codes_base: 0,
-            scales_base: (slot.gate_up.scales_offset_bytes() / 4) as u32,
-            ..params(arena, slot, &slot.gate_up, shape)
+    ) -> Vec<Launch> {
+        let half = |kernel: &Kernel, rows: &SlotRows, bias_base: u32| {
+            let params = Params { rows: shape.ff, bias_base, ..params(arena, slot, rows, shape) };
+            launch(kernel, gpu, arena, buffers, params, buffers.x, buffers.h)
         };
-        launch(&self.gate_up, gpu, arena, buffers, params, buffers.x, buffers.h)
+        match &self.gate_up {
+            // It finds the biases of up behind those of gate.
+            GateUp::Together(kernel) => vec![half(kernel, &slot.gate, 0)],
+            GateUp::Apart { gate, up } => {
+                vec![half(gate, &slot.gate, 0), half(up, &slot.up, shape.experts * shape.ff)]
+            }
+        }
     }
 
     /// Down of the experts in `arena`.
@@ -181,13 +279,8 @@ impl Experts {
         buffers: &Buffers<'_>,
         shape: Shape,
     ) -> Launch {
-        let params = Params {
-            rows: shape.hidden,
-            codes_base: (slot.down_offset_bytes / 16) as u32,
-            scales_base: ((slot.down_offset_bytes + slot.down.scales_offset_bytes()) / 4) as u32,
-            bias_base: 2 * shape.experts * shape.ff,
-            ..params(arena, slot, &slot.down, shape)
-        };
+        let bias_base = 2 * shape.experts * shape.ff;
+        let params = Params { rows: shape.hidden, bias_base, ..params(arena, slot, &slot.down, shape) };
         launch(&self.down, gpu, arena, buffers, params, buffers.h, buffers.y)
     }
 
@@ -220,7 +313,13 @@ impl Experts {
     }
 }
 
-fn params(arena: &Arena, slot: &SlotLayout, planes: &PlaneLayout, shape: Shape) -> Params {
+/// Launches for gate and up of one arena.
+pub fn launches_of_gate_up(formats: ExpertFormats) -> usize {
+    if formats.interleave() { 1 } else { 2 }
+}
+
+fn params(arena: &Arena, slot: &SlotLayout, rows: &SlotRows, shape: Shape) -> Params {
+    let planes = &rows.planes;
     Params {
         rows: 0,
         blocks_per_row: planes.blocks_per_row as u32,
@@ -230,8 +329,8 @@ fn params(arena: &Arena, slot: &SlotLayout, planes: &PlaneLayout, shape: Shape) 
         first_slot: arena.first_slot,
         slots: arena.slots,
         slot_stride: (slot.slot_bytes / 16) as u32,
-        codes_base: 0,
-        scales_base: 0,
+        codes_base: (rows.offset_bytes / 16) as u32,
+        scales_base: ((rows.offset_bytes + planes.scales_offset_bytes()) / 4) as u32,
         bias_base: 0,
         padding: 0,
     }
@@ -268,8 +367,11 @@ fn launch(
         .keep(uniform)
 }
 
-/// The specification of the activation.
+/// The specification of the activation. What is not finite stays so, also where a clamp would make 7 of it.
 pub fn swiglu_reference(gate: f64, up: f64) -> f64 {
+    if !gate.is_finite() || !up.is_finite() {
+        return f64::NAN;
+    }
     let gate = gate.min(SWIGLU_LIMIT);
     let up = up.clamp(-SWIGLU_LIMIT, SWIGLU_LIMIT);
     gate / (1.0 + (-SWIGLU_ALPHA * gate).exp()) * (up + 1.0)

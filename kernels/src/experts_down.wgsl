@@ -3,7 +3,11 @@
 // h [tokens · k, 32 · blocks_per_row] F32, y [tokens · k, rows] F32. Slots, arenas and pairs as in experts_gate_up.wgsl.
 // Measured over both products, with h up to 56 and y about 10: at most 1.6e-5 with 8 lanes to a row and 2.3e-5 with 1;
 // tested to 3e-5 + 2e-6 · |y|.
-// load_block comes from the weights file prepended to this one.
+//
+// Gate and up of different formats have a launch of this kernel each, in place of experts_gate_up.wgsl: gate leaves
+// W_gate[e, r] · x[t] + b_gate[e, r] in h, and up makes swiglu of that and its own product. They read the token's row
+// instead of the pair's, and their `y` is h. The sums are those of experts_gate_up.wgsl, bit for bit.
+// load_block comes from the weights file prepended to this one, swiglu from swiglu.wgsl.
 
 struct Params {
     rows: u32,
@@ -16,7 +20,7 @@ struct Params {
     slot_stride: u32,
     codes_base: u32,
     scales_base: u32,
-    // Where the down biases start.
+    // Where the biases of this matrix start.
     bias_base: u32,
     padding_0: u32,
 }
@@ -39,6 +43,10 @@ struct Route {
 
 const LANES = 64u;
 override LANES_PER_ROW: u32 = 8u;
+// Which of an expert's matrices this is; gate is 1.
+const DOWN = 0u;
+const UP = 2u;
+override MATRIX: u32 = 0u;
 var<workgroup> partial: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
@@ -54,6 +62,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let rows_here = LANES / LANES_PER_ROW;
     let row = group.x * rows_here + lane / LANES_PER_ROW;
+    let input = select(pair / params.experts_per_token, pair, MATRIX == DOWN);
     var sum = 0.0;
     if (row < params.rows) {
         for (var block = lane % LANES_PER_ROW; block < params.blocks_per_row; block += LANES_PER_ROW) {
@@ -64,7 +73,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 row,
                 block,
             );
-            let at = (pair * params.blocks_per_row + block) * 8u;
+            let at = (input * params.blocks_per_row + block) * 8u;
             sum += dot(w[0], h[at]) + dot(w[1], h[at + 1u]) + dot(w[2], h[at + 2u]) + dot(w[3], h[at + 3u])
                 + dot(w[4], h[at + 4u]) + dot(w[5], h[at + 5u]) + dot(w[6], h[at + 6u]) + dot(w[7], h[at + 7u]);
         }
@@ -86,7 +95,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
 }
 
 fn write(pair: u32, expert: u32, row: u32, product: f32) {
-    if (row < params.rows) {
-        y[pair * params.rows + row] = product + biases[params.bias_base + expert * params.rows + row];
+    if (row >= params.rows) {
+        return;
+    }
+    let at = pair * params.rows + row;
+    let sum = product + biases[params.bias_base + expert * params.rows + row];
+    if (MATRIX == UP) {
+        y[at] = swiglu(y[at], sum);
+    } else {
+        y[at] = sum;
     }
 }

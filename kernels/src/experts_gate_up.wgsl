@@ -1,12 +1,11 @@
 // h[p, r] = swiglu(W_gate[e, r] · x[t] + b_gate[e, r],  W_up[e, r] · x[t] + b_up[e, r])   for pair p = (token t, choice k)
 //
-//   swiglu(g, u) = g' · sigmoid(1.702 g') · (u' + 1),   g' = min(g, 7),   u' = clamp(u, −7, 7)
-//
 // x [tokens, columns] F32, h [tokens · k, rows] F32; e is the pair's expert, found in a slot of this arena through the
 // page table. Gate and up rows are interleaved in the slot: row 2r is gate r, row 2r + 1 is up r. Pairs whose expert is
 // missing or in another arena are left alone. Sums in F32; geometry as in matmul.wgsl.
 // Error as in matmul.wgsl, times the slope of SwiGLU, up to 8; see experts_down.wgsl for the bound of both together.
-// load_block comes from the weights file prepended to this one.
+// load_block comes from the weights file prepended to this one, swiglu from swiglu.wgsl. Where gate and up differ in format,
+// experts_down.wgsl takes this one's place.
 
 struct Params {
     rows: u32,
@@ -45,8 +44,6 @@ struct Route {
 
 const LANES = 64u;
 override LANES_PER_ROW: u32 = 8u;
-const LIMIT = 7.0;
-const ALPHA = 1.702;
 var<workgroup> partial: array<vec2<f32>, LANES>;
 
 fn dot_block(row: u32, block: u32, slot: u32, x_at: u32) -> f32 {
@@ -106,7 +103,5 @@ fn write(pair: u32, expert: u32, row: u32, products: vec2<f32>) {
     }
     let bias_at = expert * params.rows + row;
     let both = products + vec2<f32>(biases[bias_at], biases[params.experts * params.rows + bias_at]);
-    let gate = min(both.x, LIMIT);
-    let up = clamp(both.y, -LIMIT, LIMIT);
-    h[pair * params.rows + row] = gate / (1.0 + exp(-ALPHA * gate)) * (up + 1.0);
+    h[pair * params.rows + row] = swiglu(both.x, both.y);
 }

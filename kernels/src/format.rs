@@ -42,6 +42,33 @@ pub enum Format {
     Iq4Nl,
 }
 
+/// How the codes of an MXFP4 block lie in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CodeOrder {
+    /// As ggml has it, and this project everywhere but in such files: byte j holds weights j and j + 16.
+    #[default]
+    Halves,
+    /// As OpenAI's files have it, and Ollama's first ones that took their codes over: byte j holds weights 2j and 2j + 1.
+    Neighbours,
+}
+
+impl CodeOrder {
+    /// Brings the codes of whole MXFP4 blocks into ggml's order.
+    pub fn to_halves(self, blocks: &mut [u8]) {
+        if self == Self::Halves {
+            return;
+        }
+        for block in blocks.chunks_exact_mut(Format::Mxfp4.block_bytes() as usize) {
+            let codes: [u8; 16] = std::array::from_fn(|j| block[1 + j]);
+            for i in 0..8 {
+                let (low, high) = (codes[i], codes[i + 8]);
+                block[1 + 2 * i] = (low & 15) | high << 4;
+                block[2 + 2 * i] = low >> 4 | (high & 0xf0);
+            }
+        }
+    }
+}
+
 /// What the sizes of a format follow from.
 struct Block {
     /// The name of the format in GGUF.

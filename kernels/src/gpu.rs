@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::error::GpuError;
+use crate::error::{GpuError, plain};
+use crate::needs;
 use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
 use crate::testbed::Testbed;
@@ -172,7 +173,12 @@ impl Gpu {
         }
         let info = adapter.get_info();
         let offered = adapter.limits();
-        let mut wanted = wgpu::Limits::default();
+        let shortages = needs::shortages(&offered);
+        if !shortages.is_empty() {
+            return Err(GpuError::TooLimited { adapter: display_name(&info, ""), shortages });
+        }
+        // What no kernel needs may be less than WebGPU promises.
+        let mut wanted = wgpu::Limits::default().or_worse_values_from(&offered);
         if !options.default_limits {
             wanted.max_buffer_size = offered.max_buffer_size;
             wanted.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
@@ -183,11 +189,11 @@ impl Gpu {
             required_limits: wanted,
             ..Default::default()
         };
-        let no_device = |detail| GpuError::NoDevice { adapter: info.name.clone(), detail };
+        let no_device = |detail| GpuError::NoDevice { adapter: display_name(&info, ""), detail };
         let (device, queue) = opened(options, adapter.request_device(&descriptor))
             .await
             .ok_or_else(|| no_device(unanswered(OPENING)))?
-            .map_err(|error| no_device(error.to_string()))?;
+            .map_err(|error| no_device(plain(&error.to_string())))?;
 
         let details = platform::adapter_details(&device, &info);
         let fault = Arc::new(Mutex::new(None));

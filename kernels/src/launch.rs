@@ -25,9 +25,22 @@ impl Kernel {
 
     /// A kernel that multiplies rows: `LANES_PER_ROW` lanes to a row, as suits the adapter ([`Gpu::lanes_per_row`]).
     pub fn by_rows(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access]) -> Self {
+        Self::by_rows_with(gpu, name, source, accesses, None)
+    }
+
+    /// The same with an override constant of its own.
+    pub fn by_rows_with(
+        gpu: &Gpu,
+        name: &'static str,
+        source: &str,
+        accesses: &[Access],
+        constant: Option<(&'static str, u32)>,
+    ) -> Self {
         let layout = gpu.bind_group_layout(name, accesses);
-        let lanes = [("LANES_PER_ROW", f64::from(gpu.lanes_per_row()))];
-        let pipeline = Rc::new(gpu.pipeline(name, source, &layout, &lanes));
+        let lanes = ("LANES_PER_ROW", gpu.lanes_per_row());
+        let constants: Vec<_> =
+            constant.into_iter().chain([lanes]).map(|(name, value)| (name, f64::from(value))).collect();
+        let pipeline = Rc::new(gpu.pipeline(name, source, &layout, &constants));
         Self { name, layout, one_token: Rc::clone(&pipeline), many_tokens: pipeline }
     }
 

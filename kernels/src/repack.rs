@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::format::Format;
+use crate::format::{CodeOrder, Format};
 use crate::gpu::{Access, Gpu, GpuBuffer};
 use crate::sources;
 use crate::weights::PlaneLayout;
@@ -20,7 +20,9 @@ pub struct Params {
     pub row_step: u32,
     pub codes_base: u32,
     pub scales_base: u32,
-    pub padding: [u32; 2],
+    /// Whether two neighbouring weights share a byte of the file: [`CodeOrder::Neighbours`].
+    pub neighbours: u32,
+    pub padding: u32,
 }
 
 pub const ACCESSES: [Access; 3] = [Access::Uniform, Access::Read, Access::ReadWrite];
@@ -44,6 +46,8 @@ pub struct Destination<'a> {
     /// Row r of the piece becomes row `first_row + r · row_step` of the planes.
     pub first_row: u64,
     pub row_step: u64,
+    /// Of the file; in the planes it is always ggml's.
+    pub codes: CodeOrder,
 }
 
 /// The kernels compiled for some formats.
@@ -79,7 +83,8 @@ impl Params {
             row_step: destination.row_step as u32,
             codes_base: (base / 4) as u32,
             scales_base: ((base + planes.scales_offset_bytes()) / 4) as u32,
-            padding: [0; 2],
+            neighbours: u32::from(destination.codes == CodeOrder::Neighbours),
+            padding: 0,
         }
     }
 }

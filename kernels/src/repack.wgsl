@@ -1,5 +1,6 @@
 // Splits blocks as they are in the file into aligned planes: codes, and scales (weights.rs says why). Both keep their
-// bytes and their order; only their places change. What differs from format to format are the constants below.
+// bytes and their order, save for files that order 4-bit codes otherwise than ggml; only their places change. What differs
+// from format to format are the constants below.
 //
 // One thread per BLOCKS_PER_THREAD blocks of a row, whose scales are whole words: every word has one writer. Rows may
 // be spread out on the way (gate and up rows of an expert interleave: first_row 0 or 1, row_step 2).
@@ -15,8 +16,9 @@ struct Params {
     // First word of the codes and of the scales in `planes`.
     codes_base: u32,
     scales_base: u32,
-    padding_0: u32,
-    padding_1: u32,
+    // 1: byte j of 16 holds the 4-bit codes of weights 2j and 2j + 1, and is to hold those of j and j + 16.
+    neighbours: u32,
+    padding: u32,
 }
 
 // In bytes, of one block of the file.
@@ -43,6 +45,21 @@ fn copy_words(raw_at: u32, words: u32, to: u32) {
     }
 }
 
+// Four 4-bit codes, each in the low half of a byte.
+fn one_to_a_byte(four: u32) -> u32 {
+    return (four & 0xfu) | ((four & 0xf0u) << 4u) | ((four & 0xf00u) << 8u) | ((four & 0xf000u) << 12u);
+}
+
+// From neighbouring weights in a byte to ggml's order, in place.
+fn to_halves(at: u32) {
+    let first = array<u32, 2>(planes[at], planes[at + 1u]);
+    let second = array<u32, 2>(planes[at + 2u], planes[at + 3u]);
+    for (var word = 0u; word < 4u; word++) {
+        let shift = (word % 2u) * 16u;
+        planes[at + word] = one_to_a_byte(first[word / 2u] >> shift) | (one_to_a_byte(second[word / 2u] >> shift) << 4u);
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let threads_per_row = (params.file_blocks_per_row + BLOCKS_PER_THREAD - 1u) / BLOCKS_PER_THREAD;
@@ -59,6 +76,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let codes_to = params.codes_base + (target_row * params.file_blocks_per_row + first_block) * code_words;
     for (var block = 0u; block < blocks; block++) {
         copy_words(raw_at + block * BLOCK_BYTES + CODES_AT, code_words, codes_to + block * code_words);
+        if (params.neighbours != 0u) {
+            to_halves(codes_to + block * code_words);
+        }
     }
 
     // Scales are gathered in steps of one byte or, where all sizes are even, of two: neither crosses a word of `raw`.

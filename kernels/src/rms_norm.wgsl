@@ -38,7 +38,9 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     for (var i = 0u; i < LANES; i++) {
         total += partial[i];
     }
-    let scale = inverseSqrt(total / f32(params.columns) + params.epsilon);
+    // A mean that is not finite is passed on: its inverse would make zeros of a row that holds an infinity.
+    let mean = total / f32(params.columns) + params.epsilon;
+    let scale = select(mean, inverseSqrt(mean), is_finite(mean));
     for (var i = lane; i < params.columns; i += LANES) {
         y[group.x * params.columns + i] = x[source + i] * scale * weight[i];
     }

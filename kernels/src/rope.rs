@@ -96,7 +96,7 @@ pub const ACCESSES: [Access; 7] = [
     Access::Uniform,
     Access::ReadWrite,
     Access::Read,
-    Access::Read,
+    Access::ReadWrite,
     Access::ReadWrite,
     Access::ReadWrite,
 ];

@@ -7,7 +7,9 @@
 // each position and i < 32; caches [capacity, kv_heads, 64], written at position mod capacity (a ring on sliding layers).
 // The table is rounded once; two products and a sum follow: measured 4.8e-7 for values of 6, tested to 1e-6 + 3e-7 · |q'|.
 // An F16 cache rounds keys and values to 11 bits; WGSL leaves the direction to the device: tested to 2^-10 of the value.
-// Bindings 5 and 6 and store_key / store_value come from the cache file prepended to this one.
+// Queries, keys and values are looked at for values that are not finite, keys and values also for such as the cache
+// cannot hold.
+// Bindings 5 and 6, LARGEST_CACHED and store_key / store_value come from the cache file prepended to this one.
 
 struct Params {
     query_heads: u32,
@@ -20,7 +22,7 @@ struct Params {
 @group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read_write> qkv: array<f32>;
 @group(0) @binding(3) var<storage, read> table: array<vec2<f32>>;
-@group(0) @binding(4) var<storage, read> status: array<u32>;
+@group(0) @binding(4) var<storage, read_write> status: array<atomic<u32>>;
 
 // A thread takes dimensions 2j, 2j + 1 and their partners, so that a packed pair of the cache has one writer.
 const THREADS_PER_HEAD = 16u;
@@ -30,9 +32,23 @@ fn rotate(at: u32, angle: u32) -> vec2<f32> {
     return vec2<f32>(qkv[at] * turn.x - qkv[at + 32u] * turn.y, qkv[at + 32u] * turn.x + qkv[at] * turn.y);
 }
 
+fn check_finite(values: vec4<f32>) {
+    let exponents = bitcast<vec4<u32>>(values) & vec4<u32>(0x7f800000u);
+    if (any(exponents == vec4<u32>(0x7f800000u))) {
+        note(FOUND_PROJECTIONS);
+    }
+}
+
+// A number that the cache cannot hold would become infinite there, or on some devices any number.
+fn check_range(values: vec4<f32>) {
+    if (any(abs(values) > vec4<f32>(LARGEST_CACHED))) {
+        note(FOUND_CACHE);
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if (status[STATUS_HALT_LAYER] < params.layer) {
+    if (atomicLoad(&status[STATUS_HALT_LAYER]) < params.layer) {
         return;
     }
     let heads = params.query_heads + 2u * params.kv_heads;
@@ -49,6 +65,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if (head < params.query_heads + params.kv_heads) {
         let even = rotate(at + 2u * j, position * 32u + 2u * j);
         let odd = rotate(at + 2u * j + 1u, position * 32u + 2u * j + 1u);
+        check_finite(vec4<f32>(even, odd));
         if (head < params.query_heads) {
             qkv[at + 2u * j] = even.x;
             qkv[at + 2u * j + 1u] = odd.x;
@@ -56,12 +73,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
             qkv[at + 33u + 2u * j] = odd.y;
         } else {
             let cached = (cache_row + head - params.query_heads) * 32u + j;
+            check_range(vec4<f32>(even, odd));
             store_key(cached, vec2<f32>(even.x, odd.x));
             store_key(cached + 16u, vec2<f32>(even.y, odd.y));
         }
     } else {
         let cached = (cache_row + head - params.query_heads - params.kv_heads) * 32u + 2u * j;
-        store_value(cached, vec2<f32>(qkv[at + 4u * j], qkv[at + 4u * j + 1u]));
-        store_value(cached + 1u, vec2<f32>(qkv[at + 4u * j + 2u], qkv[at + 4u * j + 3u]));
+        let value = vec4<f32>(qkv[at + 4u * j], qkv[at + 4u * j + 1u], qkv[at + 4u * j + 2u], qkv[at + 4u * j + 3u]);
+        check_finite(value);
+        check_range(value);
+        store_value(cached, value.xy);
+        store_value(cached + 1u, value.zw);
     }
 }

@@ -85,7 +85,8 @@ impl Router {
 }
 
 /// The specification, for one token: `x` [columns] → the `k` best experts, best first (ties: lower index), with softmax
-/// over the k.
+/// over the k. An expert with a bias of −∞ or the least float is never chosen; if fewer than `k` others are left, or a logit
+/// is not finite for another reason, all weights are NaN.
 pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<Route> {
     let logits: Vec<f64> = weight
         .chunks_exact(x.len())
@@ -95,6 +96,10 @@ pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<Route
     let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|&a, &b| logits[b].total_cmp(&logits[a]).then(a.cmp(&b)));
     order.truncate(k);
+    let is_sound = |e: usize| logits[e].is_finite() || (logits[e] == f64::NEG_INFINITY && bias[e] == f32::NEG_INFINITY);
+    if !(0..logits.len()).all(is_sound) || order.iter().any(|&e| logits[e] <= f64::from(f32::MIN)) {
+        return order.iter().map(|&e| Route { expert: e as u32, weight: f32::NAN }).collect();
+    }
     let total: f64 = order.iter().map(|&e| (logits[e] - logits[order[0]]).exp()).sum();
     order
         .iter()

@@ -3,6 +3,7 @@
 // x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k].
 // One workgroup per token; logits in F32. A use of an expert that is not resident halts the layers after this one: the
 // first such layer and its missing experts go into the status.
+// Logits are looked at for values that are not finite. Only a bias of −∞ may make a logit −∞: that expert is never chosen.
 //
 // Logits of a few units are good to about 1e-6: measured 1.2e-6 relative in the weights, tested to 1e-5. Logits that are
 // nearer than that may be chosen in another order than exact arithmetic would; equal rows are equal here too.
@@ -35,7 +36,8 @@ const MISS = 0xffffffffu;
 const LANES = 64u;
 const MAX_EXPERTS = 128u;
 const LANES_PER_EXPERT = 8u;
-const NEGATIVE = -3.4e38;
+// The logit of an expert that is never chosen, or not again.
+const LEAST: f32 = -0x1.fffffep+127;
 var<workgroup> partial: array<f32, LANES>;
 var<workgroup> logits: array<f32, MAX_EXPERTS>;
 
@@ -58,6 +60,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 total += partial[lane + i];
             }
             logits[expert] = total;
+            if (is_minus_infinity(total) && is_minus_infinity(bias[expert])) {
+                logits[expert] = LEAST;
+            } else if (!is_finite(total)) {
+                note(FOUND_ROUTER);
+            }
         }
         workgroupBarrier();
     }
@@ -65,6 +72,10 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane == 0u && atomicLoad(&status[STATUS_HALT_LAYER]) >= params.layer) {
         choose(token);
     }
+}
+
+fn is_minus_infinity(value: f32) -> bool {
+    return bitcast<u32>(value) == 0xff800000u;
 }
 
 fn choose(token: u32) {
@@ -79,7 +90,10 @@ fn choose(token: u32) {
             }
         }
         let logit = logits[chosen];
-        logits[chosen] = NEGATIVE;
+        if (logit <= LEAST) {
+            note(FOUND_ROUTER);
+        }
+        logits[chosen] = LEAST;
         if (k == 0u) {
             best = logit;
         }

@@ -3,6 +3,8 @@
 use crate::format::Format;
 
 const COMMON: &str = include_str!("common.wgsl");
+const SWIGLU: &str = include_str!("swiglu.wgsl");
+const NOT_FINITE: &str = include_str!("not_finite.wgsl");
 const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
@@ -17,6 +19,14 @@ pub enum CacheFormat {
 }
 
 impl CacheFormat {
+    /// The largest number that the cache holds: `LARGEST_CACHED` in `cache/store_*.wgsl`.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F16 => half::f16::MAX.to_f32(),
+            Self::F32 => f32::MAX,
+        }
+    }
+
     /// Bytes of one value.
     pub fn size_bytes(self) -> u64 {
         match self {
@@ -59,7 +69,7 @@ pub fn rope(cache: CacheFormat) -> String {
         CacheFormat::F16 => include_str!("cache/store_f16.wgsl"),
         CacheFormat::F32 => include_str!("cache/store_f32.wgsl"),
     };
-    [COMMON, store, include_str!("rope.wgsl")].concat()
+    [COMMON, NOT_FINITE, store, include_str!("rope.wgsl")].concat()
 }
 
 pub fn attention(cache: CacheFormat) -> String {
@@ -71,19 +81,19 @@ pub fn attention(cache: CacheFormat) -> String {
 }
 
 pub fn router() -> String {
-    [COMMON, include_str!("router.wgsl")].concat()
+    [COMMON, NOT_FINITE, include_str!("router.wgsl")].concat()
 }
 
 pub fn experts_gate_up(format: Format) -> String {
-    [COMMON, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
+    [COMMON, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
 pub fn experts_down(format: Format) -> String {
-    [COMMON, &weights(format), include_str!("experts_down.wgsl")].concat()
+    [COMMON, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
 pub fn experts_combine() -> String {
-    [COMMON, include_str!("experts_combine.wgsl")].concat()
+    [COMMON, NOT_FINITE, include_str!("experts_combine.wgsl")].concat()
 }
 
 pub fn sample() -> String {

@@ -2,6 +2,8 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::not_finite::NotFinite;
+
 /// The batch that the next submission works on; a uniform of every kernel. Mirrors `Step` in `common.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
@@ -44,7 +46,10 @@ pub struct Status {
     pub log_sum_exp_tempered: f32,
     /// −Σ p ln p at temperature 1, in nats.
     pub entropy_nats: f32,
-    pub padding: [u32; 3],
+    pub padding: [u32; 2],
+    /// Where an activation that is not finite was found first, as [`NotFinite::from_code`] reads it. Last, so that the words
+    /// before it can be reset alone ([`Status::BEFORE_NOT_FINITE_BYTES`]).
+    pub first_not_finite: u32,
 }
 
 impl Status {
@@ -54,9 +59,17 @@ impl Status {
     /// Experts that fit the `missed` mask.
     pub const MAX_EXPERTS: u32 = 128;
 
+    /// Bytes that are reset when a batch goes on after a miss: what was found before it stays.
+    pub const BEFORE_NOT_FINITE_BYTES: usize = std::mem::offset_of!(Self, first_not_finite);
+
     /// The state before a batch.
     pub fn running() -> Self {
-        Self { halt_layer: Self::RUNNING, ..Self::zeroed() }
+        Self { halt_layer: Self::RUNNING, first_not_finite: NotFinite::NONE, ..Self::zeroed() }
+    }
+
+    /// Where an activation that is not finite was found first.
+    pub fn not_finite(&self) -> Option<NotFinite> {
+        NotFinite::from_code(self.first_not_finite)
     }
 
     /// The experts that `halt_layer` was missing, ascending.

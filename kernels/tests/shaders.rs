@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 
 use gptoss_kernels::format::Format;
 use gptoss_kernels::gpu::Access;
-use gptoss_kernels::{Status, Step, attention, experts, matmul, repack, rms_norm, rope, router, sample, sources};
+use gptoss_kernels::not_finite::{NotFinite, PLACES, Place};
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::{
+    Status, Step, attention, experts, matmul, needs, repack, rms_norm, rope, router, sample, sources,
+};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
 
-const MAX_STORAGE_BUFFERS: usize = 8;
-const MAX_WORKGROUP_BYTES: u32 = 16384;
-const MAX_WORKGROUP_THREADS: u32 = 256;
 /// `pack2x16float` and its inverse are core WGSL, which every WebGPU device has; naga asks for the capability because
 /// devices below WebGPU may lack it.
 const BASELINE: naga::valid::Capabilities = naga::valid::Capabilities::SHADER_FLOAT16_IN_FLOAT32;
@@ -47,9 +48,37 @@ fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
             .unwrap_or_else(|error| panic!("{name} is not valid:\n{}", error.emit_to_string(&source)));
         let entries: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(entries, ["main"], "{name}");
-        let threads: u32 = module.entry_points[0].workgroup_size.iter().product();
-        assert!(threads <= MAX_WORKGROUP_THREADS, "{name}: {threads} threads a workgroup");
     }
+}
+
+/// What is asked of a device is what the largest kernel needs, no less and no more.
+#[test]
+fn the_needs_are_those_of_the_kernels() {
+    let largest = |of: fn(&naga::Module) -> u32| modules().iter().map(|(_, module)| of(module)).max().expect("kernels");
+    let storage = |module: &naga::Module| bindings_in(module, |space| matches!(space, AddressSpace::Storage { .. }));
+    let uniform = |module: &naga::Module| bindings_in(module, |space| *space == AddressSpace::Uniform);
+    assert_eq!(largest(storage), needs::STORAGE_BUFFERS.needed);
+    assert_eq!(largest(uniform), needs::UNIFORM_BUFFERS.needed);
+    assert_eq!(largest(|module| bindings_in(module, |_| true)), needs::BINDINGS.needed);
+    assert_eq!(largest(|module| module.entry_points[0].workgroup_size.iter().product()), needs::INVOCATIONS.needed);
+    assert_eq!(largest(|module| module.entry_points[0].workgroup_size[0]), needs::WORKGROUP_WIDTH.needed);
+    assert_eq!(largest(workgroup_bytes).next_power_of_two(), needs::WORKGROUP_MEMORY.needed);
+}
+
+/// Bindings in such address spaces.
+fn bindings_in(module: &naga::Module, is: fn(&AddressSpace) -> bool) -> u32 {
+    let variables = module.global_variables.iter().map(|(_, variable)| variable);
+    variables.filter(|variable| variable.binding.is_some() && is(&variable.space)).count() as u32
+}
+
+fn workgroup_bytes(module: &naga::Module) -> u32 {
+    let mut layouts = naga::proc::Layouter::default();
+    layouts.update(module.to_ctx()).unwrap_or_else(|error| panic!("{error}"));
+    let variables = module.global_variables.iter().map(|(_, variable)| variable);
+    variables
+        .filter(|variable| variable.space == AddressSpace::WorkGroup)
+        .map(|variable| layouts[variable.ty].size.next_multiple_of(16))
+        .sum()
 }
 
 /// Chrome's compiler rejects infinite constants; f16 needs shader-f16.
@@ -82,15 +111,8 @@ fn constants_are_finite_and_no_type_is_f16() {
 #[test]
 fn workgroup_memory_fits_the_smallest_device() {
     for (name, module) in modules() {
-        let mut layouts = naga::proc::Layouter::default();
-        layouts.update(module.to_ctx()).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let bytes: u32 = module
-            .global_variables
-            .iter()
-            .filter(|(_, variable)| variable.space == AddressSpace::WorkGroup)
-            .map(|(_, variable)| layouts[variable.ty].size.next_multiple_of(16))
-            .sum();
-        assert!(bytes <= MAX_WORKGROUP_BYTES, "{name} takes {bytes} bytes of workgroup memory");
+        let bytes = workgroup_bytes(&module);
+        assert!(bytes <= needs::WORKGROUP_MEMORY.needed, "{name} takes {bytes} bytes of workgroup memory");
     }
 }
 
@@ -127,7 +149,7 @@ fn bindings_are_those_of_the_rust_side() {
         let want: BTreeMap<u32, Access> = (0..).zip(accesses(operation(&name)).iter().copied()).collect();
         assert_eq!(found, want, "{name}");
         let storage = want.values().filter(|access| **access != Access::Uniform).count();
-        assert!(storage <= MAX_STORAGE_BUFFERS, "{name} binds {storage} storage buffers");
+        assert!(storage <= needs::STORAGE_BUFFERS.needed as usize, "{name} binds {storage} storage buffers");
     }
 }
 
@@ -218,6 +240,7 @@ fn params(operation: &str) -> (u32, Fields) {
             row_step: u32,
             codes_base: u32,
             scales_base: u32,
+            neighbours: u32,
         }),
         _ => panic!("{operation} has no Rust parameters: add them here"),
     }
@@ -256,6 +279,15 @@ fn constant(module: &naga::Module, name: &str) -> Option<u32> {
     }
 }
 
+/// A `const` of type f32, by name.
+fn float_constant(module: &naga::Module, name: &str) -> Option<f32> {
+    let (_, constant) = module.constants.iter().find(|(_, constant)| constant.name.as_deref() == Some(name))?;
+    match module.global_expressions[constant.init] {
+        naga::Expression::Literal(Literal::F32(value)) => Some(value),
+        _ => None,
+    }
+}
+
 #[test]
 fn status_indices_are_the_offsets_of_the_rust_fields() {
     let index = |offset: usize| Some((offset / 4) as u32);
@@ -270,6 +302,7 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
         ("STATUS_LOG_SUM_EXP", index(std::mem::offset_of!(Status, log_sum_exp))),
         ("STATUS_LOG_SUM_EXP_TEMPERED", index(std::mem::offset_of!(Status, log_sum_exp_tempered))),
         ("STATUS_ENTROPY", index(std::mem::offset_of!(Status, entropy_nats))),
+        ("STATUS_FIRST_NOT_FINITE", index(std::mem::offset_of!(Status, first_not_finite))),
     ];
     for (name, module) in modules().into_iter().filter(|(name, _)| operation(name) != "repack") {
         for (status, index) in want {
@@ -288,7 +321,26 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
 #[test]
 fn constants_shared_with_rust_are_equal() {
     for (name, module) in modules() {
+        if ["rope", "router", "experts_combine"].contains(&operation(&name)) {
+            assert_eq!(constant(&module, "NOT_FOUND"), Some(NotFinite::NONE));
+            assert_eq!(constant(&module, "PLACES"), Some(PLACES));
+            for (constant_name, place) in [
+                ("FOUND_PROJECTIONS", Place::Projections),
+                ("FOUND_CACHE", Place::Cache),
+                ("FOUND_ROUTER", Place::Router),
+                ("FOUND_EXPERTS", Place::Experts),
+            ] {
+                assert_eq!(constant(&module, constant_name), Some(place as u32), "{name}");
+                let found = NotFinite { layer: 7, place };
+                assert_eq!(NotFinite::from_code(7 * PLACES + place as u32), Some(found));
+                assert_eq!(found.code(), 7 * PLACES + place as u32);
+            }
+        }
         match operation(&name) {
+            "rope" => {
+                let format = if name.ends_with("F16") { CacheFormat::F16 } else { CacheFormat::F32 };
+                assert_eq!(float_constant(&module, "LARGEST_CACHED"), Some(format.largest()), "{name}");
+            }
             "router" => {
                 assert_eq!(constant(&module, "MISS"), Some(router::MISS));
                 assert_eq!(constant(&module, "MAX_EXPERTS"), Some(Status::MAX_EXPERTS));

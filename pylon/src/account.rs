@@ -19,6 +19,7 @@ pub struct Account {
     kv: Option<(u32, u32, u64)>,
     experts: CacheCounters,
     finished: Option<FinishReason>,
+    junk_tokens: u32,
 }
 
 impl Account {
@@ -36,7 +37,9 @@ impl Account {
                 self.kv = Some((*used_tokens, *capacity_tokens, *bytes));
             }
             Event::Experts(counters) => self.experts = *counters,
-            Event::Finished { reason, .. } => self.finished = Some(*reason),
+            Event::Finished { reason, junk_tokens, .. } => {
+                (self.finished, self.junk_tokens) = (Some(*reason), *junk_tokens);
+            }
             _ => {}
         }
     }
@@ -59,6 +62,11 @@ impl Account {
 
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.finished
+    }
+
+    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
+    pub fn junk_tokens(&self) -> u32 {
+        self.junk_tokens
     }
 
     pub fn time_to_first_token_ms(&self) -> Option<f64> {

@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::env;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use gptoss_engine::{Header, MemoryPlan, PlanOptions, Quiet, read_header};
+use gptoss_finder::{Findings, Links, SearchOptions, places};
 use gptoss_gguf::split_name;
 use gptoss_kernels::Limits;
 use gptoss_source::Source;
@@ -13,14 +15,6 @@ use serde::Serialize;
 
 use crate::backend::open_source;
 use crate::environment::Environment;
-
-/// A place to look for models.
-struct Place {
-    name: &'static str,
-    folder: PathBuf,
-    /// How many levels of folders below it are looked into.
-    depth: u32,
-}
 
 /// A GGUF file that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,14 +58,31 @@ pub struct Details {
     pub gpu_bytes_least: u64,
 }
 
+/// Something in one of the places that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SkippedFile {
+    pub path: PathBuf,
+    pub place: &'static str,
+    pub reason: String,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Catalogue {
+    pub models: Vec<FoundModel>,
+    pub skipped: Vec<SkippedFile>,
+}
+
 /// Finds models and reads their headers; those of `GPT_OSS_GGUF_PATH` come first, each file once.
-pub fn search(environment: &Environment) -> Vec<FoundModel> {
-    list(environment).into_iter().map(|listed| examine(listed.id, listed.place, listed.path)).collect()
+pub fn search(environment: &Environment) -> Catalogue {
+    let (listed, skipped) = list(environment);
+    let models = listed.into_iter().map(|listed| examine(listed.id, listed.place, listed.path)).collect();
+    Catalogue { models, skipped }
 }
 
 /// The file of the model that [`search`] calls `id`.
 pub fn find(id: &str, environment: &Environment) -> Option<PathBuf> {
-    list(environment).into_iter().find(|listed| listed.id == id).map(|listed| listed.path)
+    list(environment).0.into_iter().find(|listed| listed.id == id).map(|listed| listed.path)
 }
 
 /// A file that nobody has looked into yet.
@@ -81,30 +92,49 @@ struct Listed {
     path: PathBuf,
 }
 
-fn list(environment: &Environment) -> Vec<Listed> {
-    let mut found = Vec::new();
+/// A file before it has an id of its own.
+struct Candidate {
+    /// What the tool that keeps it calls it, where that is not the file's name.
+    label: Option<String>,
+    place: &'static str,
+    path: PathBuf,
+}
+
+fn list(environment: &Environment) -> (Vec<Listed>, Vec<SkippedFile>) {
+    let (mut found, mut skipped) = (Vec::new(), Vec::new());
     if let Some(path) = &environment.path {
-        found.push(("GPT_OSS_GGUF_PATH", path.clone()));
+        let label = environment.model_id.clone();
+        found.push(Candidate { label, place: "GPT_OSS_GGUF_PATH", path: path.clone() });
     }
-    for place in places() {
-        let mut files = Vec::new();
-        gguf_files(&place.folder, place.depth, &mut files);
-        files.sort();
-        found.extend(files.into_iter().map(|file| (place.name, file)));
+    for place in places(|name| env::var_os(name).map(PathBuf::from)) {
+        // Whoever runs this may read what links lead to.
+        let options = SearchOptions { links: Links::Anywhere, depth: Some(place.depth) };
+        let skip = |path, reason| SkippedFile { path, place: place.name, reason };
+        match gptoss_finder::search(&place.folder, options) {
+            Ok(Findings { files, skipped: passed_over }) => {
+                let is_first = |name: &str| split_name(name).is_none_or(|(_, part, _)| part == 1);
+                let firsts = files.into_iter().filter(|file| is_first(&file.name));
+                found.extend(firsts.map(|file| Candidate {
+                    label: file.label.filter(|_| file.hub.is_none()),
+                    place: place.name,
+                    path: file.path,
+                }));
+                skipped.extend(passed_over.iter().map(|it| skip(place.folder.join(&it.name), it.reason.to_string())));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !place.folder.is_symlink() => {}
+            Err(error) => skipped.push(skip(place.folder.clone(), error.to_string())),
+        }
     }
     // The hub cache links to one file from several snapshots.
     let mut seen = HashSet::new();
-    found.retain(|(_, path)| seen.insert(fs::canonicalize(path).unwrap_or_else(|_| path.clone())));
+    found.retain(|file| seen.insert(fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone())));
 
     let mut ids = HashSet::new();
-    found
-        .into_iter()
-        .map(|(place, path)| {
-            let named = environment.model_id.as_ref().filter(|_| environment.path.as_ref() == Some(&path));
-            let id = unused_id(named.cloned().unwrap_or_else(|| id_of(&path)), &mut ids);
-            Listed { id, place, path }
-        })
-        .collect()
+    let listed = found.into_iter().map(|Candidate { label, place, path }| {
+        let id = unused_id(label.unwrap_or_else(|| id_of(&path)), &mut ids);
+        Listed { id, place, path }
+    });
+    (listed.collect(), skipped)
 }
 
 fn unused_id(wanted: String, used: &mut HashSet<String>) -> String {
@@ -119,41 +149,10 @@ fn id_of(path: &Path) -> String {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     match split_name(&name) {
         Some((stem, ..)) => stem.to_owned(),
-        None => name.strip_suffix(".gguf").unwrap_or(&name).to_owned(),
-    }
-}
-
-fn places() -> Vec<Place> {
-    let mut places = vec![
-        Place { name: "current folder", folder: ".".into(), depth: 0 },
-        Place { name: "models here", folder: "models".into(), depth: 2 },
-    ];
-    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let home = env::home_dir();
-    let in_home = |path: &str| home.as_ref().map(|home| home.join(path));
-    let hub = variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|folder| folder.join("hub")))
-        .or_else(|| in_home(".cache/huggingface/hub"));
-    let system_cache = if cfg!(target_os = "macos") { "Library/Caches/llama.cpp" } else { ".cache/llama.cpp" };
-    let llama = variable("LLAMA_CACHE").or_else(|| in_home(system_cache));
-    // A model of the hub lies at models--{owner}--{name}/snapshots/{commit}/{file}, files in folders one deeper.
-    places.extend(hub.map(|folder| Place { name: "hub cache", folder, depth: 4 }));
-    places.extend(llama.map(|folder| Place { name: "llama.cpp cache", folder, depth: 0 }));
-    places.extend(in_home("models").map(|folder| Place { name: "~/models", folder, depth: 3 }));
-    places
-}
-
-/// Collects the GGUF files of a folder; of split models the first part. A folder that cannot be read has none.
-fn gguf_files(folder: &Path, depth: u32, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() && depth > 0 && !name.starts_with('.') {
-            gguf_files(&path, depth - 1, files);
-        } else if !kind.is_dir() && name.ends_with(".gguf") && split_name(&name).is_none_or(|(_, part, _)| part == 1) {
-            files.push(path);
-        }
+        None => match name.rsplit_once('.') {
+            Some((stem, extension)) if extension.eq_ignore_ascii_case("gguf") => stem.to_owned(),
+            _ => name,
+        },
     }
 }
 
@@ -209,28 +208,10 @@ mod tests {
     fn ids_are_file_names_and_never_the_same_twice() {
         assert_eq!(id_of(Path::new("x/gpt-oss-20b-mxfp4.gguf")), "gpt-oss-20b-mxfp4");
         assert_eq!(id_of(Path::new("gpt-oss-120b-00001-of-00003.gguf")), "gpt-oss-120b");
+        assert_eq!((id_of(Path::new("UP.GGUF")), id_of(Path::new("sha256-12"))), ("UP".into(), "sha256-12".into()));
         let mut used = HashSet::new();
         let ids: Vec<String> = (0..3).map(|_| unused_id("a".into(), &mut used)).collect();
         assert_eq!(ids, ["a", "a-2", "a-3"]);
-    }
-
-    #[test]
-    fn folders_are_searched_as_deep_as_said_and_parts_of_splits_once() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let deep = folder.path().join("one/two");
-        fs::create_dir_all(&deep).expect("folders");
-        fs::create_dir_all(folder.path().join(".hidden")).expect("a folder");
-        for name in
-            ["a.gguf", "a.txt", "s-00001-of-00002.gguf", "s-00002-of-00002.gguf", ".hidden/h.gguf", "one/b.gguf"]
-        {
-            fs::write(folder.path().join(name), b"GGUF").expect("a file");
-        }
-        fs::write(deep.join("c.gguf"), b"GGUF").expect("a file");
-        for (depth, expected) in [(0, 2), (1, 3), (2, 4)] {
-            let mut files = Vec::new();
-            gguf_files(folder.path(), depth, &mut files);
-            assert_eq!(files.len(), expected, "{files:?}");
-        }
     }
 
     #[test]

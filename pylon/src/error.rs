@@ -1,7 +1,7 @@
 //! Everything that ends a command early, in words a user can act on.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_engine::{EngineError, StageError};
@@ -55,6 +55,11 @@ impl From<GpuError> for CliError {
 }
 
 impl CliError {
+    /// A file whose header cannot be used.
+    pub fn gguf(path: &Path, error: GgufError) -> Self {
+        Self::Gguf { path: path.to_owned(), error: error.of_file(&path.to_string_lossy()) }
+    }
+
     /// An error of writing to standard output.
     pub fn from_output(error: io::Error) -> Self {
         match error.kind() {
@@ -70,12 +75,13 @@ impl CliError {
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 "Check the path; `pylon doctor` lists the models it finds.".into()
             }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
+                "Store it as a text in UTF-8 and try again.".into()
+            }
             Self::File { .. } => "Check the path and its permissions.".into(),
             Self::Input(_) => "Give the rows on standard input, one JSON object to a line, in UTF-8.".into(),
             Self::InputLine { .. } => "Correct that line; the lines before it were answered.".into(),
-            Self::Gguf { .. } => {
-                "Download the file again and compare its size with the one its publisher states; `pylon gguf verify` looks closer.".into()
-            }
+            Self::Gguf { error, .. } => error.advice().into(),
             Self::NoTensor { .. } => "`pylon gguf dump` lists the tensors of a file.".into(),
             Self::Source(error) => error.advice().into(),
             Self::Engine(error) => error.advice(),

@@ -95,7 +95,7 @@ impl GgufFile {
 }
 
 fn checked_header(source: &dyn Source, path: &Path) -> Result<Gguf, CliError> {
-    read_header(source)?.map_err(|error| CliError::Gguf { path: path.to_owned(), error })
+    read_header(source)?.map_err(|error| CliError::gguf(path, error))
 }
 
 /// Reads the header of a file: the outer error is the file's, the inner one the header's.

@@ -1,4 +1,5 @@
-//! Bars for what takes long: fetching weights, and running long prompts. Drawn on a terminal only. And a word when the GPU is lost.
+//! Bars for what takes long: fetching weights, and running long prompts. Drawn on a terminal only. And a word when
+//! the GPU is lost, or when the file has something worth knowing.
 
 use gptoss_telemetry::Event;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,6 +23,9 @@ impl LoadBars {
             // The weights come once more.
             self.clear();
             note(format_args!("pylon: {reason}; loading the model again, attempt {attempt} of {most}"));
+        }
+        if let Event::FileNote { text } = event {
+            note(format_args!("pylon: note: {text}"));
         }
         if !stderr_is_terminal() {
             return;

@@ -27,16 +27,37 @@ mod rows;
 mod stats;
 mod survey;
 mod tensor_names;
+mod text_input;
 mod transcript;
 mod vocabulary;
 
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    choose_no_device_by_the_display();
     match cli::Cli::parse().command.run() {
         Ok(code) => code,
         Err(error) => error.report(),
     }
+}
+
+/// A layer of Mesa's puts the GPU of the display first, for which it asks Wayland. Without a session (a service, a
+/// container, ssh) libwayland then writes `error: XDG_RUNTIME_DIR is invalid or not set` to standard error before every
+/// answer, though nothing is wrong: nothing is shown there, and there is no display to ask. This turns the layer off where
+/// it would, unless the user told it which device to take.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn choose_no_device_by_the_display() {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let has_session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).is_absolute());
+    if has_session || is_set("DRI_PRIME") || is_set("MESA_VK_DEVICE_SELECT") {
+        return;
+    }
+    // SAFETY: nothing else has happened in this process yet, so no other thread reads the environment.
+    unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
 }

@@ -4,17 +4,19 @@ use std::path::PathBuf;
 
 use gptoss_cpu::Activations;
 use gptoss_engine::EngineError;
+use gptoss_finder::{DEMO_NAME, demo_file};
 use gptoss_telemetry::LoadOptions;
 
 use crate::backend::{BackendChoice, LoadRequest};
 use crate::catalogue;
 use crate::environment::Environment;
 use crate::error::CliError;
+use crate::output::note;
 
 /// The model and where it runs.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct ModelArgs {
-    /// GGUF file of the model
+    /// GGUF file of the model; infer and bench take the bundled demo model if nothing says which
     #[arg(long, value_name = "P")]
     pub gguf: Option<PathBuf>,
     /// Instead of a path: the id of a model that `pylon doctor` finds
@@ -56,15 +58,37 @@ impl ModelArgs {
     /// # Errors
     /// As [`ModelArgs::path`].
     pub fn request(&self, environment: &Environment, load: LoadOptions) -> Result<LoadRequest, CliError> {
-        Ok(LoadRequest {
-            path: self.path(environment)?,
+        Ok(self.request_for(self.path(environment)?, environment, load))
+    }
+
+    /// As [`ModelArgs::request`], but where nothing says which model, it is the demo model, and standard error says so.
+    ///
+    /// # Errors
+    /// There is no model of the id that is given, or the demo model cannot be put anywhere.
+    pub fn request_or_demo(&self, environment: &Environment, load: LoadOptions) -> Result<LoadRequest, CliError> {
+        let is_given = self.gguf.is_some() || self.model.is_some();
+        if is_given || environment.path.is_some() || environment.model_id.is_some() {
+            return self.request(environment, load);
+        }
+        note(format_args!(
+            "pylon: no model was given (--gguf, --model or GPT_OSS_GGUF_PATH): taking the bundled demo model {DEMO_NAME}; `pylon \
+             doctor` lists the models on this machine"
+        ));
+        let failed = |source| CliError::File { path: DEMO_NAME.into(), action: "unpack", source };
+        let path = demo_file(|name| std::env::var_os(name).map(PathBuf::from)).map_err(failed)?;
+        Ok(self.request_for(path, environment, load))
+    }
+
+    fn request_for(&self, path: PathBuf, environment: &Environment, load: LoadOptions) -> LoadRequest {
+        LoadRequest {
+            path,
             backend: self.backend,
             load,
             threads: self.threads.map(|threads| threads as usize).or(environment.threads),
             activations: Activations::Int8,
             all_logits: false,
             tokenizer: false,
-        })
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::error::CliError;
 use crate::output::Output;
+use crate::text_input::{UTF16_EXPECTED, UTF16_PROBLEM, is_utf16, without_mark};
 
 /// One row of the input: a JSON object.
 pub type Row = Map<String, Value>;
@@ -38,10 +39,12 @@ pub fn answer_each(mut answer: impl FnMut(&mut Row) -> Result<(), RowError>) -> 
         if input.read_until(b'\n', &mut bytes).map_err(CliError::Input)? == 0 {
             break;
         }
-        if bytes.iter().all(u8::is_ascii_whitespace) {
+        // Files that were put together with their marks have one in the middle, too.
+        let row = without_mark(&bytes);
+        if row.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let answered = parse(&bytes).and_then(|mut row| answer(&mut row).map(|()| row));
+        let answered = parse(row).and_then(|mut row| answer(&mut row).map(|()| row));
         match answered {
             Ok(row) => output.json(&row)?,
             Err(RowError { problem, expected }) => {
@@ -57,6 +60,9 @@ pub fn answer_each(mut answer: impl FnMut(&mut Row) -> Result<(), RowError>) -> 
 }
 
 fn parse(line: &[u8]) -> Result<Row, RowError> {
+    if is_utf16(line) {
+        return Err(RowError::new(UTF16_PROBLEM, UTF16_EXPECTED));
+    }
     match serde_json::from_slice(line) {
         Ok(Value::Object(row)) => Ok(row),
         Ok(other) => Err(RowError::new(format_args!("it is {}", kind_of(&other)), "a JSON object")),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::adapters::{self, Adapter};
-use crate::catalogue::{self, FoundModel};
+use crate::catalogue::{self, Catalogue, FoundModel, SkippedFile};
 use crate::environment::Environment;
 use crate::machine::Machine;
 
@@ -15,6 +15,8 @@ pub struct Survey {
     pub adapters: Vec<Adapter>,
     pub backends: Vec<BackendState>,
     pub models: Vec<FoundModel>,
+    /// What was passed over where models were looked for, and why.
+    pub skipped: Vec<SkippedFile>,
     /// Ids of the models that can be served.
     pub model_ids: Vec<String>,
     /// A model can run here.
@@ -41,13 +43,14 @@ impl Survey {
     pub fn take(environment: &Environment) -> Self {
         let machine = Machine::look();
         let adapters = pollster::block_on(adapters::list());
-        let models = catalogue::search(environment);
+        let Catalogue { models, skipped } = catalogue::search(environment);
         let backends = backends(&machine, &adapters);
         let model_ids: Vec<String> =
             models.iter().filter(|model| model.supported).map(|model| model.id.clone()).collect();
         let can_run = !model_ids.is_empty() && backends.iter().any(|backend| backend.ready);
         let findings = findings(&machine, &adapters, &models);
-        Self { version: env!("CARGO_PKG_VERSION"), machine, adapters, backends, models, model_ids, can_run, findings }
+        let version = env!("CARGO_PKG_VERSION");
+        Self { version, machine, adapters, backends, models, skipped, model_ids, can_run, findings }
     }
 }
 

@@ -4,6 +4,7 @@
 mod support;
 
 use gptoss_gguf::{Gguf, Progress, TensorType};
+use gptoss_synth::edit::{Edit, RawTensor, RawValue};
 use gptoss_synth::{GOLDEN_20B_DATA_OFFSET, Publisher, Spec};
 use serde_json::{Value, json};
 use support::{Folder, Run, nano, nano_bytes, o200k, run, write_split};
@@ -136,16 +137,50 @@ fn failed(path: &str) -> String {
 }
 
 #[test]
-fn sound_files_are_sound() {
+fn files_without_a_fault_have_none() {
     let folder = Folder::new();
     let nano_run = verify(nano()).expect(0).stdout;
-    assert!(nano_run.ends_with(": sound\n") && nano_run.lines().count() == 6, "{nano_run}");
+    // What nobody vouches for is not called sound.
+    assert!(nano_run.contains(": no fault found, unverified") && nano_run.lines().count() == 8, "{nano_run}");
     for kind in [TensorType::Q4_0, TensorType::Q5_1, TensorType::Q6K, TensorType::Iq4Nl, TensorType::BF16] {
         let spec = Spec::tiny().layers(1).types(gptoss_synth::TypeMix::Uniform(kind));
         let path = folder.write(kind.name(), &spec.to_bytes().unwrap());
         let json = run(&["gguf", "verify", &path, "--json"]).expect(0).json();
-        assert_eq!(json["ok"], true, "{kind}: {json}");
+        assert_eq!((&json["ok"], &json["vouched_for"]), (&json!(true), &json!(false)), "{kind}: {json}");
     }
+}
+
+/// What other programs write and this one runs: sound, with a note where something is worth knowing.
+#[test]
+fn files_of_other_writers_are_sound_and_what_is_odd_is_noted() {
+    let folder = Folder::new();
+    let changed = |name: &str, change: &dyn Fn(&mut Edit)| {
+        let mut file = Edit::read(&nano_bytes());
+        change(&mut file);
+        folder.write(name, &file.write())
+    };
+    let noted = |path: &str, words: &[&str]| {
+        let text = verify(path).expect(0).stdout;
+        assert!(text.ends_with(": sound\n"), "{text}");
+        let notes: Vec<&str> = text.lines().filter(|line| line.contains("note: ")).collect();
+        assert_eq!(notes.len(), usize::from(!words.is_empty()), "{text}");
+        assert!(words.iter().all(|word| notes[0].contains(word)), "{text}");
+    };
+    noted(&changed("early.gguf", &|file| _ = file.early_ollama(6)), &[]);
+    noted(&changed("router.gguf", &|file| _ = file.retype("blk.0.ffn_gate_inp.weight", TensorType::BF16)), &[]);
+    let empty = |file: &mut Edit| file.tensors.insert(3, RawTensor::of_f32("x", &[0], &[]));
+    noted(&changed("empty.gguf", &empty), &["without weights", ": x"]);
+    let unknown = |file: &mut Edit| _ = file.set("gpt-oss.attention.fancy", 2u32);
+    noted(&changed("unknown.gguf", &unknown), &["does not know", "gpt-oss.attention.fancy"]);
+
+    let odd = changed("odd.gguf", &|file| {
+        file.set("general.description", RawValue::string_of_bytes(b"caf\xe9 au lait"));
+    });
+    noted(&odd, &["not UTF-8", "general.description"]);
+    let meta = run(&["gguf", "meta", &odd]).expect(0).stdout;
+    let line = meta.lines().find(|line| line.starts_with("general.description")).unwrap();
+    assert!(line.contains("not UTF-8") && line.contains("caf\u{fffd} au lait"), "{line}");
+    run(&["gguf", "dump", &odd]).expect(0);
 }
 
 #[test]

@@ -347,7 +347,60 @@ fn files_that_are_no_model_are_refused() {
         refused(1, &["text.gguf", "GGUF"], &with(&text));
         refused(1, &["cut.gguf"], &with(&cut));
     }
-    refused(2, &["--gguf", "GPT_OSS_GGUF_PATH"], &run(&["infer", "--prompt", "x"]));
+}
+
+#[test]
+fn without_a_model_the_demo_model_answers_and_it_is_said() {
+    let home = Folder::new();
+    let ask = || {
+        let mut command = pylon();
+        command.env_remove("XDG_CACHE_HOME").env("HOME", home.path("")).env("USERPROFILE", home.path(""));
+        finish(command.args(["infer", "--backend", "cpu"]).args(PLANETS), b"")
+    };
+    for _ in 0..2 {
+        let run = ask();
+        assert_eq!((run.code, run.stdout.as_str()), (0, PLANETS_ANSWER), "{}", run.stderr);
+        assert!(run.stderr.contains("no model was given") && run.stderr.contains("gpt-oss-nano"), "{}", run.stderr);
+        assert!(run.stderr.contains("--gguf") && run.stderr.contains("GPT_OSS_GGUF_PATH"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_lies_beside_models_is_named_for_what_it_is() {
+    let folder = Folder::new();
+    let nano = support::nano_bytes();
+    let cases: [(&str, &[u8], &str, &str); 8] = [
+        ("page.gguf", b"\xef\xbb\xbf\n <!DOCTYPE HTML><html>", "web page", "/resolve/"),
+        ("lfs.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "git lfs pull"),
+        ("entry.gguf", b"Entry not found", "Entry not found", "host"),
+        ("empty.gguf", b"", "empty", "Download"),
+        ("zeros.gguf", &[0; 10_000], "zeros", "finish"),
+        ("zip.gguf", b"PK\x03\x04\x14\0", "ZIP archive", "Unpack"),
+        ("m.gguf.part1of2", &nano[..1_500_000], "first piece", "cat"),
+        ("m.gguf.part2of2", &nano[1_500_000..], "later piece", "cat"),
+    ];
+    for (name, bytes, what, advice) in cases {
+        let path = folder.write(name, bytes);
+        let run = run(&["infer", "--backend", "cpu", "--gguf", &path, "--prompt", "x"]);
+        refused(1, &[name, what, advice], &run);
+        let is_damaged = name == "empty.gguf" || name == "zeros.gguf";
+        assert!(is_damaged || !run.stderr.contains("ownload the file again"), "{name}: {}", run.stderr);
+    }
+    let parts = support::write_split(&folder, "m", &gptoss_synth::Spec::tiny(), 2);
+    let joined = parts.iter().flat_map(|part| std::fs::read(part).expect("a part")).collect::<Vec<u8>>();
+    let joined = folder.write("joined.gguf", &joined);
+    let run = run(&["infer", "--backend", "cpu", "--gguf", &joined, "--prompt", "x"]);
+    refused(1, &["joined.gguf", "joined with cat", "part 1 of 2", "Keep the parts"], &run);
+    assert!(!run.stderr.contains("ownload"), "{}", run.stderr);
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_a_prompt() {
+    let arguments = ["infer", "--gguf", nano(), "--backend", "cpu", "--prompt", "-"];
+    let ask = |input: &[u8]| run_with_input(&arguments, input);
+    let marked = ask(b"\xef\xbb\xbfWhat is 2+3?\r\n");
+    assert_eq!((marked.code, marked.stdout), (0, ask(b"What is 2+3?").stdout), "{}", marked.stderr);
+    refused(2, &["UTF-16", "UTF-8"], &ask(b"\xff\xfeW\0"));
 }
 
 #[test]

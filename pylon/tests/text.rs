@@ -107,6 +107,19 @@ fn bad_rows_are_named() {
 }
 
 #[test]
+fn a_byte_order_mark_before_rows_is_ignored() {
+    let plain = b"{\"text\":\"a\"}\n{\"text\":\"b\"}\n";
+    let marked = b"\xef\xbb\xbf{\"text\":\"a\"}\r\n\xef\xbb\xbf{\"text\":\"b\"}\r\n\xef\xbb\xbf";
+    for command in [&["tokenize"][..], &["harmony", "parse"]] {
+        let arguments = [command, &["--gguf", nano()]].concat();
+        let expected = run_with_input(&arguments, plain).expect(0).stdout;
+        assert_eq!(run_with_input(&arguments, marked).expect(0).stdout, expected);
+        let wide = run_with_input(&arguments, b"\xff\xfe{\0\"\0").expect(1);
+        assert!(wide.stderr.contains("UTF-16") && wide.stderr.contains("line 1"), "{}", wide.stderr);
+    }
+}
+
+#[test]
 fn a_missing_file_is_no_fault_of_the_input() {
     for command in [&["tokenize"][..], &["harmony", "render"], &["harmony", "parse"]] {
         let arguments = [command, &["--gguf", "no-such-file.gguf"]].concat();
@@ -182,4 +195,18 @@ fn messages_are_told_in_the_recorded_form() {
     for (answer, row) in answers.iter().zip(&rows) {
         assert_eq!(answer["messages"], row["messages"], "{}", row["id"]);
     }
+}
+
+#[test]
+fn a_recovered_message_names_its_rules() {
+    let row = json!({"text": "<|channel|>??<|end|><|start|>bash<|message|>ls -la<|call|>"});
+    let arguments = ["harmony", "parse", "--messages", "--gguf", nano()];
+    let [answer] = <[Value; 1]>::try_from(run_with_input(&arguments, &lines(&[row])).expect(0).rows()).unwrap();
+    assert_eq!(answer["tool_calls"], json!([{"name": "bash", "arguments": "ls -la", "malformed": true}]));
+    assert_eq!(answer["fragments"], json!(["<|channel|>??"]));
+    let message = json!({
+        "role": "assistant", "name": null, "content": [{"type": "text", "text": "ls -la"}], "recipient": "bash",
+        "purpose": "call", "header": "bash", "recovered": ["role-unknown", "role-is-tool"],
+    });
+    assert_eq!(answer["messages"], json!([message]));
 }

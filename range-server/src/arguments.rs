@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
-use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options, TlsIdentity, hub_folder};
+use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options, TlsIdentity};
+use gptoss_finder::{hub_folder, places};
 
 /// Connections from one address where others can reach the server: two browsers' worth.
 const CONNECTIONS_PER_STRANGER: usize = 16;
@@ -21,9 +22,16 @@ pub struct Arguments {
     pub command: Option<Command>,
     /// GGUF files, and folders with GGUF files below them. Without any, a small demo model is served.
     pub paths: Vec<PathBuf>,
-    /// Serve what is in the cache of the Hugging Face hub too (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface).
+    /// Serve what is in the cache of the Hugging Face hub too (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache/huggingface).
     #[arg(long)]
     pub hf_cache: bool,
+    /// Serve what other programs keep too: the cache of the hub, LM Studio, Ollama (OLLAMA_MODELS), llama.cpp (LLAMA_CACHE)
+    /// and ~/models, as far as they exist.
+    #[arg(long, conflicts_with = "hf_cache")]
+    pub usual_places: bool,
+    /// Follow links in folders wherever they lead, to folders too. Without it they are followed to files inside the folder only.
+    #[arg(long)]
+    pub follow_links: bool,
     /// Address to listen on. Without it, this machine alone: 127.0.0.1, and ::1 where there is one.
     #[arg(long, value_name = "ADDRESS")]
     pub bind: Option<IpAddr>,
@@ -88,8 +96,15 @@ impl Arguments {
     /// What the library is told.
     pub fn into_options(self, log: AccessLog) -> anyhow::Result<Options> {
         let mut paths = self.paths;
+        let variable = |name: &str| std::env::var_os(name).map(PathBuf::from);
+        if self.usual_places {
+            // Those in the current folder are not meant: whoever wants that served names it.
+            let folders = places(variable).into_iter().map(|place| place.folder);
+            paths.extend(folders.filter(|folder| folder.is_absolute() && folder.is_dir()));
+            anyhow::ensure!(!paths.is_empty(), "--usual-places: none of the folders exists");
+        }
         if self.hf_cache {
-            let folder = hub_folder(|name| std::env::var_os(name).map(PathBuf::from));
+            let folder = hub_folder(variable);
             let folder =
                 folder.context("--hf-cache: none of HF_HUB_CACHE, HF_HOME and HOME says where the cache is")?;
             paths.push(folder);
@@ -106,6 +121,7 @@ impl Arguments {
         }
         Ok(Options {
             paths,
+            follow_links: self.follow_links,
             bind: self.bind,
             port: self.port,
             web: self.web,

@@ -14,10 +14,10 @@ use crate::report::say;
 /// Hashes all files, the good ones also after a bad one.
 pub fn run(arguments: &HashArguments) -> anyhow::Result<ExitCode> {
     let GgufFiles { files, notes } = gguf_files(&arguments.paths)?;
-    anyhow::ensure!(!files.is_empty(), "no .gguf file was found there");
     for note in notes {
         eprintln!("note: {note}");
     }
+    anyhow::ensure!(!files.is_empty(), "no .gguf file was found there");
     let store = HashStore::new(hash_cache());
     let mut all_well = true;
     for (name, path) in &files {

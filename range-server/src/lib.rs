@@ -32,7 +32,7 @@ mod tls;
 pub mod token;
 
 pub use access::{AccessLog, AccessRecord};
-pub use catalogue::{CatalogueError, FileInfo, GgufFiles, HubOrigin, ModelInfo, SplitState, gguf_files, hub_folder};
+pub use catalogue::{CatalogueError, FileInfo, GgufFiles, ModelInfo, SplitState, gguf_files};
 pub use listing::size as size_text;
 pub use options::{DEFAULT_PORT, Limits, Options, ServeError};
 pub use page::PageSource;

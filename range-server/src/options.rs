@@ -19,6 +19,8 @@ pub const DEFAULT_PORT: u16 = 8090;
 pub struct Options {
     /// GGUF files, and folders with GGUF files below them. None: the bundled demo model.
     pub paths: Vec<PathBuf>,
+    /// Whether links in folders may lead out of them, and to folders.
+    pub follow_links: bool,
     /// Address to listen on; `None` for this machine alone, on 127.0.0.1 and, where there is one, ::1.
     pub bind: Option<IpAddr>,
     /// Port to listen on; 0 lets the system choose.
@@ -47,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             paths: Vec::new(),
+            follow_links: false,
             bind: None,
             port: DEFAULT_PORT,
             web: None,

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use gptoss_finder::Links;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -126,7 +127,8 @@ fn build_service(options: Options, port: u16) -> Result<Service, ServeError> {
         Some(folder) => Page::read(folder).map_err(|source| ServeError::Page { folder: folder.clone(), source })?,
     });
     let names = Arc::clone(&page);
-    let shelf = Shelf::open(options.paths, Box::new(move |name| is_taken(&names, name)))?;
+    let links = if options.follow_links { Links::Anywhere } else { Links::Inside };
+    let shelf = Shelf::open(options.paths, links, Box::new(move |name| is_taken(&names, name)))?;
     Ok(Service {
         hosts: HostList::new(hosts),
         origins,

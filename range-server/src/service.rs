@@ -302,7 +302,7 @@ mod tests {
     /// A service of the demo model, compiled before the page was built.
     fn without_page() -> Service {
         let page = Arc::new(Page::missing());
-        let shelf = Arc::new(Shelf::open(vec![], Box::new(|_| false)).unwrap());
+        let shelf = Arc::new(Shelf::open(vec![], gptoss_finder::Links::Inside, Box::new(|_| false)).unwrap());
         let (hosts, origins) = (HostList::new(vec![]), OriginList::new(&[]).unwrap());
         let hashes = Arc::new(HashQueue::new(HashStore::default()));
         Service { hosts, origins, token: None, isolate: false, secure: false, page, shelf, hashes, log: None }

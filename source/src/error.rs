@@ -1,5 +1,7 @@
 use thiserror::Error;
 
+use crate::Place;
+
 /// Why bytes could not be had. The message says what happened; [`SourceError::advice`] what can be done about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -12,6 +14,25 @@ pub enum SourceError {
 
     #[error("\"{url}\" is not an absolute http or https URL")]
     NotHttpUrl { url: String },
+
+    /// By the habits of a known hub the address is that of a page about a file.
+    #[error("{url} is the address of a page{}", file_is_at(.file_url, "; the file itself is at "))]
+    PageAddress {
+        url: String,
+        /// The file's own address; `None` if the page is about no single file.
+        file_url: Option<String>,
+    },
+
+    /// HTTP 200 with HTML to a range request.
+    #[error(
+        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url, "; the file itself may be at ")
+    )]
+    WebPage {
+        url: String,
+        content_type: String,
+        /// Where the file may be, by the habit of hubs.
+        file_url: Option<String>,
+    },
 
     /// The browser gave no response. It does not say whether the network or the CORS check is to blame.
     #[error("no response from {url} that the browser would let this page read ({detail})")]
@@ -86,6 +107,10 @@ pub enum SourceError {
     )]
     WrongContents { name: String, chunk: u32, first: u64, last: u64 },
 
+    /// Bytes came without an error and cannot be what the file's header says they are.
+    #[error("{} is damaged{}: {tensor}, at byte {}: expected {expected}, got {got}", .place.file, from_host(.place), .place.offset_bytes)]
+    Nonsense { place: Place, tensor: String, expected: String, got: String },
+
     /// Of a file that is there only as far as the browser keeps it.
     #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
     NotKept { name: String, first: u64, last: u64 },
@@ -119,6 +144,10 @@ pub enum SourceError {
     Browser { action: &'static str, detail: String },
 }
 
+fn file_is_at(file_url: &Option<String>, words: &str) -> String {
+    file_url.as_ref().map_or_else(String::new, |file_url| format!("{words}{file_url}"))
+}
+
 impl SourceError {
     /// Whether there is no such file, as against one that cannot be had.
     pub fn is_missing(&self) -> bool {
@@ -129,12 +158,33 @@ impl SourceError {
         }
     }
 
+    /// Whether nothing came back that could be read. A browser does not say why.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Network { .. } => true,
+            Self::GaveUp { last, .. } => last.is_unreachable(),
+            _ => false,
+        }
+    }
+
     /// What the user can do about it, in a sentence or two.
     pub fn advice(&self) -> &'static str {
         match self {
-            Self::OutOfBounds { .. } => "Download the file again and compare its size with the publisher's.",
+            Self::OutOfBounds { .. } => {
+                "The file ends too early: let its download finish, or download it again and compare its size with the publisher's."
+            }
             Self::NotHttpUrl { .. } => {
                 "Give the full address, for example http://127.0.0.1:8090/models/model.gguf, or pick the file from disk."
+            }
+            Self::PageAddress { file_url: Some(_), .. } => {
+                "Use the address of the file itself, which the message names."
+            }
+            Self::PageAddress { file_url: None, .. } => {
+                "Give the address of a .gguf file. On Hugging Face it has /resolve/ in it: open the file's page and copy its download link."
+            }
+            Self::WebPage { .. } => {
+                "Give the address of the file itself, not of the page about it: on Hugging Face and its like it has /resolve/ where the \
+                 page's has /blob/. A host that wants a login shows a page, too: then download the file and pick it from disk."
             }
             Self::Network { .. } => {
                 "Check that the host is running and the address is right. If the file opens in a tab of its own, the host does not allow \
@@ -156,7 +206,7 @@ impl SourceError {
                 "The file is read in parts, so the host must honour Range requests. Serve it with gguf-serve, or pick the file from disk."
             }
             Self::RangeRefused { .. } => "The file is shorter than its header says: download it again.",
-            Self::Empty { .. } => "Download the file again.",
+            Self::Empty { .. } => "The host has an empty file there. Check the address, or put the file there again.",
             Self::ContentRangeUnreadable { .. } => {
                 "The host must send Content-Range and, to a page of another origin, list it in Access-Control-Expose-Headers. gguf-serve \
                  does both; picking the file from disk works too."
@@ -186,6 +236,13 @@ impl SourceError {
                 "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
                  Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
             }
+            Self::Nonsense { place: Place { host: Some(_), .. }, .. } => {
+                "Delete what is cached of it and fetch it again: nothing of it that no published hash vouches for is cached any longer. If it happens \
+                 again, the host's own file is damaged, or something on the way (a proxy, a cache) changes bytes: get the file from somewhere else."
+            }
+            Self::Nonsense { .. } => {
+                "Delete this copy and download the file again; compare its SHA-256 with the one that its publisher states (pylon gguf hash)."
+            }
             Self::NotKept { .. } | Self::NothingKept { .. } => {
                 "Pick the file from disk; Keep in browser then keeps all of it. The Storage panel lists what is kept."
             }
@@ -203,4 +260,8 @@ impl SourceError {
             }
         }
     }
+}
+
+fn from_host(place: &Place) -> String {
+    place.host.as_ref().map(|host| format!(" as it came from {host}")).unwrap_or_default()
 }

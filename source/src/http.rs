@@ -1,6 +1,9 @@
 //! What an answer to a range request must look like (RFC 9110 §14 and §15.3.7). Pure: headers in, verdict out.
 
+use std::net::IpAddr;
+
 use crate::SourceError;
+use crate::hub_page::guessed_file;
 
 /// A closed byte range, as HTTP writes it: both ends are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct ResponseHead {
     pub content_range: Option<String>,
     /// `ETag`, where it can be read.
     pub etag: Option<String>,
+    /// `Content-Type`, which pages may always read.
+    pub content_type: Option<String>,
 }
 
 /// What earlier answers said about the file; later ones have to agree.
@@ -81,6 +86,13 @@ pub fn url_file_name(url: &str) -> &str {
     &url[begin..end]
 }
 
+/// The host of an absolute URL, with the port where one is given.
+pub fn url_host(url: &str) -> Option<&str> {
+    let authority = url.split_once("://")?.1.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit('@').next()?;
+    (!host.is_empty()).then_some(host)
+}
+
 /// The URL of the file `name` (percent-encoded) in the same folder, with the same query.
 pub fn sibling_url(url: &str, name: &str) -> String {
     let (begin, end) = file_name_bounds(url);
@@ -95,17 +107,58 @@ fn file_name_bounds(url: &str) -> (usize, usize) {
     (begin, end)
 }
 
+/// From where an address can be reached, as the Local Network Access specification has it; the more private come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddressSpace {
+    /// This machine itself.
+    Loopback,
+    /// The network that this machine is in.
+    Local,
+    Public,
+}
+
+/// The address space of a URL's host, as far as its text says: of a public name nobody knows where it leads.
+pub fn address_space(url: &str) -> AddressSpace {
+    let host = host_of(url).to_ascii_lowercase();
+    if let Ok(address) = host.parse() {
+        return space_of(address);
+    }
+    let ends_with = |last: &str| host == last || host.strip_suffix(last).is_some_and(|rest| rest.ends_with('.'));
+    if ends_with("localhost") {
+        AddressSpace::Loopback
+    } else if ends_with("local") || !host.contains('.') {
+        AddressSpace::Local
+    } else {
+        AddressSpace::Public
+    }
+}
+
+fn space_of(address: IpAddr) -> AddressSpace {
+    let is_local = match address.to_canonical() {
+        address if address.is_loopback() => return AddressSpace::Loopback,
+        IpAddr::V4(v4) => {
+            // 100.64.0.0/10 is what providers number their customers with.
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || v4.is_unspecified() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    };
+    if is_local { AddressSpace::Local } else { AddressSpace::Public }
+}
+
 /// Whether the host is this machine itself, which is there without any network.
 pub fn is_loopback_url(url: &str) -> bool {
+    address_space(url) == AddressSpace::Loopback
+}
+
+/// Without port and brackets.
+fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let host = match host_and_port.strip_prefix('[') {
+    match host_and_port.strip_prefix('[') {
         Some(ipv6) => ipv6.split(']').next().unwrap_or(""),
         None => host_and_port.split(':').next().unwrap_or(""),
-    };
-    let is_loopback_address = host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
-    let name = host.to_ascii_lowercase();
-    is_loopback_address || name == "localhost" || name.ends_with(".localhost")
+    }
 }
 
 /// Decides whether `head` answers a request for `asked`.
@@ -161,8 +214,12 @@ pub fn check_range_response(
 }
 
 fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), SourceError> {
-    let url = url.to_owned();
     let status = head.status;
+    if let (200, Some(content_type)) = (status, web_page_type(head)) {
+        let (file_url, content_type) = (guessed_file(url), content_type.to_owned());
+        return Err(SourceError::WebPage { url: url.to_owned(), content_type, file_url });
+    }
+    let url = url.to_owned();
     Err(match status {
         206 => return Ok(()),
         200 => SourceError::RangesIgnored { url },
@@ -175,6 +232,12 @@ fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), 
         500..=599 => SourceError::HostFailed { url, status },
         _ => SourceError::UnexpectedStatus { url, status },
     })
+}
+
+/// The type of an answer that is HTML.
+fn web_page_type(head: &ResponseHead) -> Option<&str> {
+    let kind = head.content_type.as_deref()?.split(';').next()?.trim();
+    ["text/html", "application/xhtml+xml"].iter().any(|html| kind.eq_ignore_ascii_case(html)).then_some(kind)
 }
 
 /// `bytes 0-99/1234` → the range and the length of the file. `None` for anything else, an unknown length (`*`) and
@@ -214,7 +277,8 @@ mod tests {
     const ASKED: ByteRange = ByteRange { first: 10, last: 19 };
 
     fn head(status: u16, content_range: Option<&str>, etag: Option<&str>) -> ResponseHead {
-        ResponseHead { status, content_range: content_range.map(str::to_owned), etag: etag.map(str::to_owned) }
+        let (content_range, etag) = (content_range.map(str::to_owned), etag.map(str::to_owned));
+        ResponseHead { status, content_range, etag, content_type: None }
     }
 
     fn known(len_bytes: u64, etag: Option<&str>) -> KnownFile {
@@ -236,6 +300,26 @@ mod tests {
             let got = check_range_response(URL, ASKED, known, &head).expect("accepted");
             assert_eq!(got, AcceptedRange { range: ASKED, file: file.clone() }, "{head:?}");
         }
+    }
+
+    #[test]
+    fn a_web_page_is_named_and_so_is_where_the_file_may_be() {
+        let url = "http://host/O/R/blob/main/m.gguf";
+        for content_type in ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"] {
+            let head = ResponseHead { content_type: Some(content_type.into()), ..head(200, None, None) };
+            let error = check_range_response(url, ASKED, None, &head).expect_err("a page");
+            assert!(matches!(error, SourceError::WebPage { .. }), "{error}");
+            let text = format!("{error} {}", error.advice());
+            assert!(text.contains("web page") && text.contains("http://host/O/R/resolve/main/m.gguf"), "{text}");
+        }
+        // A part of a file is one whatever type a host gives it, and an error stays what it is.
+        let html = |head: ResponseHead| ResponseHead { content_type: Some("text/html".into()), ..head };
+        check_range_response(URL, ASKED, None, &html(head(206, Some("bytes 10-19/100"), None))).expect("a part");
+        let error = check_range_response(URL, ASKED, None, &html(head(404, None, None))).expect_err("absent");
+        assert!(matches!(error, SourceError::NotFound { .. }), "{error}");
+        let plain = ResponseHead { content_type: Some("text/plain".into()), ..head(200, None, None) };
+        let error = check_range_response(url, ASKED, None, &plain).expect_err("no ranges");
+        assert!(matches!(error, SourceError::RangesIgnored { .. }), "{error}");
     }
 
     #[test]
@@ -325,6 +409,47 @@ mod tests {
         assert_eq!(ByteRange::new(5, 0), None);
         assert_eq!(ByteRange::new(u64::MAX, 2), None);
         assert_eq!(ByteRange::new(u64::MAX, 1).map(|range| range.len_bytes()), Some(1));
+    }
+
+    #[test]
+    fn address_spaces_are_told_by_the_host() {
+        for (space, hosts) in [
+            (
+                AddressSpace::Loopback,
+                &["127.0.0.1:8090", "[::1]:80", "localhost", "a.LOCALHOST:1", "[::ffff:127.0.0.1]", "u:p@127.9.9.9"][..],
+            ),
+            (
+                AddressSpace::Local,
+                &[
+                    "192.168.1.7:8090",
+                    "10.0.0.1",
+                    "172.31.0.1",
+                    "169.254.1.1",
+                    "100.64.0.1",
+                    "[fd00::1]",
+                    "[fe80::1]",
+                    "nas.local",
+                    "nas:80",
+                ],
+            ),
+            (
+                AddressSpace::Public,
+                &[
+                    "huggingface.co",
+                    "172.32.0.1",
+                    "100.128.0.1",
+                    "1.1.1.1",
+                    "[2606:4700::1]",
+                    "local.example",
+                    "localhost.example",
+                ],
+            ),
+        ] {
+            for host in hosts {
+                assert_eq!(address_space(&format!("http://{host}/m.gguf?x=http://127.0.0.1")), space, "{host}");
+            }
+        }
+        assert!(AddressSpace::Loopback < AddressSpace::Local && AddressSpace::Local < AddressSpace::Public);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use crate::{Bytes, ReadFuture, Source, SourceError, check_bounds};
+use crate::{Bytes, Place, ReadFuture, Source, SourceError, check_bounds};
 
 /// What came of opening a file.
 pub type OpenOutcome = Result<Rc<dyn Source>, SourceError>;
@@ -49,14 +49,20 @@ impl JoinedSource {
         Ok(if count == 1 { parts.remove(0) } else { Rc::new(Self::new(parts)) })
     }
 
+    /// The file that a byte is in, and where that file begins.
+    fn part_at(&self, offset_bytes: u64) -> Option<(&Rc<dyn Source>, u64)> {
+        let index = self.ends.partition_point(|&end| end <= offset_bytes);
+        let part = self.parts.get(index)?;
+        Some((part, self.ends[index] - part.len_bytes()))
+    }
+
     async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<Bytes, SourceError> {
         check_bounds(&self.name, offset_bytes, len_bytes, self.len_bytes())?;
         let first = self.ends.partition_point(|&end| end <= offset_bytes);
-        let (Some(part), Some(&end)) = (self.parts.get(first), self.ends.get(first)) else {
+        let Some((part, begin)) = self.part_at(offset_bytes) else {
             return Ok(Bytes::from_vec(Vec::new())); // nothing, from the very end
         };
-        let begin = end - part.len_bytes();
-        if offset_bytes + len_bytes <= end {
+        if offset_bytes + len_bytes <= begin + part.len_bytes() {
             return part.read(offset_bytes - begin, len_bytes).await;
         }
         // Rare: no tensor crosses from one file into the next.
@@ -94,6 +100,19 @@ impl Source for JoinedSource {
 
     fn requests(&self) -> u32 {
         self.parts.iter().map(|part| part.requests()).sum()
+    }
+
+    fn place(&self, offset_bytes: u64) -> Place {
+        match self.part_at(offset_bytes) {
+            Some((part, begin)) => part.place(offset_bytes - begin),
+            None => Place { file: self.name.clone(), host: None, offset_bytes },
+        }
+    }
+
+    fn distrust(&self, offset_bytes: u64) {
+        if let Some((part, begin)) = self.part_at(offset_bytes) {
+            part.distrust(offset_bytes - begin);
+        }
     }
 
     fn wire_bytes(&self) -> Option<u64> {
@@ -158,6 +177,18 @@ mod tests {
         assert_eq!(requests(), [0, 0, 1, 0]);
         pollster::block_on(source.read(30, 20)).expect("inside");
         assert_eq!(requests()[2..], [2, 0]);
+    }
+
+    #[test]
+    fn a_place_is_one_in_a_file() {
+        let source = joined();
+        let place = |offset| source.place(offset);
+        for (offset, file, within) in
+            [(0, "a", 0), (39, "a", 39), (40, "c", 0), (64, "c", 24), (65, "d", 0), (99, "d", 34)]
+        {
+            assert_eq!(place(offset), Place { file: file.to_owned(), host: None, offset_bytes: within }, "{offset}");
+        }
+        assert_eq!(place(100).offset_bytes, 100, "there is none");
     }
 
     #[test]

@@ -22,6 +22,7 @@
 mod bytes;
 mod error;
 mod http;
+mod hub_page;
 mod joined;
 mod memory;
 mod observe;
@@ -36,16 +37,17 @@ use std::rc::Rc;
 pub use bytes::Bytes;
 pub use error::SourceError;
 pub use http::{
-    AcceptedRange, ByteRange, KnownFile, ResponseHead, check_http_url, check_range_response, is_loopback_url,
-    sibling_url, url_file_name,
+    AcceptedRange, AddressSpace, ByteRange, KnownFile, ResponseHead, address_space, check_http_url,
+    check_range_response, is_loopback_url, sibling_url, url_file_name, url_host,
 };
+pub use hub_page::check_not_a_page;
 pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
 pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room, words_of};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///
@@ -83,6 +85,26 @@ pub trait Source {
     fn parts(&self) -> &[Rc<dyn Source>] {
         &[]
     }
+
+    /// Where a byte of this source is, in words that lead a user to it.
+    fn place(&self, offset_bytes: u64) -> Place {
+        Place { file: self.name().to_owned(), host: None, offset_bytes }
+    }
+
+    /// Takes note that the byte at `offset_bytes` makes no sense: of the file that it is in, nothing is cached any longer but
+    /// what a published hash vouches for.
+    fn distrust(&self, _offset_bytes: u64) {}
+}
+
+/// A byte of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the file.
+    pub file: String,
+    /// Of a file that comes over a network: its host, with the port.
+    pub host: Option<String>,
+    /// From the start of that file.
+    pub offset_bytes: u64,
 }
 
 /// Checks that `offset_bytes .. offset_bytes + len_bytes` lies inside a file of `file_bytes` and fits into memory.

@@ -112,6 +112,8 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::NotHttpUrl { .. }
         | E::UnexpectedStatus { .. }
         | E::RangesIgnored { .. }
+        | E::PageAddress { .. }
+        | E::WebPage { .. }
         | E::RangeRefused { .. }
         | E::Empty { .. }
         | E::ContentRangeUnreadable { .. }
@@ -125,6 +127,7 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::Io { .. }
         | E::Browser { .. }
         | E::WrongContents { .. }
+        | E::Nonsense { .. }
         | E::NotKept { .. }
         | E::NothingKept { .. }
         | E::KeptUnreadable { .. }
@@ -330,6 +333,8 @@ mod tests {
             (status(407), Final, Final),
             (status(304), Final, Final),
             (SourceError::RangesIgnored { url: URL.into() }, Final, Final),
+            (SourceError::PageAddress { url: URL.into(), file_url: None }, Final, Final),
+            (SourceError::WebPage { url: URL.into(), content_type: "text/html".into(), file_url: None }, Final, Final),
             (SourceError::RangeRefused { url: URL.into(), first: 0, last: 9 }, Final, Final),
             (SourceError::ContentRangeUnreadable { url: URL.into() }, Final, Final),
             (changed(), Final, Final),

@@ -14,6 +14,7 @@
 //! # Ok::<(), gptoss_synth::SynthError>(())
 //! ```
 
+pub mod edit;
 mod error;
 mod header;
 mod metadata;

@@ -68,6 +68,9 @@ struct Arguments {
     /// Metadata and tokenizer only, no tensors: what llama.cpp's ggml-vocab-*.gguf files are.
     #[arg(long)]
     vocab_only: bool,
+    /// Gate and up of an expert in one tensor
+    #[arg(long)]
+    fuse_gate_up: bool,
     /// Whose metadata keys and tensor names to use.
     #[arg(long, value_enum, default_value_t = PublisherName::GgmlOrg)]
     publisher: PublisherName,
@@ -142,7 +145,7 @@ impl Arguments {
             PublisherName::Unsloth => Publisher::Unsloth,
             PublisherName::Ollama => Publisher::Ollama,
         });
-        spec = spec.seed(self.seed).vocabulary_only(self.vocab_only);
+        spec = spec.seed(self.seed).vocabulary_only(self.vocab_only).fused_gate_up(self.fuse_gate_up);
         if let Some(types) = self.types {
             spec = spec.types(types);
         }

@@ -45,6 +45,7 @@ pub struct Spec {
     pub(crate) overrides: Vec<(String, TensorType)>,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) vocabulary_only: bool,
+    pub(crate) fused_gate_up: bool,
     pub(crate) chat_template: Option<String>,
     pub(crate) data_offset: Option<u64>,
     pub(crate) seed: u64,
@@ -113,6 +114,7 @@ impl Spec {
             overrides: Vec::new(),
             vocabulary: Vocabulary::O200k,
             vocabulary_only: false,
+            fused_gate_up: false,
             chat_template: None,
             data_offset: None,
             seed: 0,
@@ -149,6 +151,9 @@ impl Spec {
         vocabulary: Vocabulary;
         /// Metadata and tokenizer only, without tensors: what llama.cpp's `ggml-vocab-*.gguf` files are.
         vocabulary_only: bool;
+        /// Gate and up rows of an expert in one tensor, `ffn_gate_up_exps`, as llama.cpp's `--fuse-gate-up-exps` and Ollama's
+        /// first files have it. The architecture says in which order.
+        fused_gate_up: bool;
         /// Decides all weights.
         seed: u64;
     }

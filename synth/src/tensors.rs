@@ -121,7 +121,7 @@ impl List<'_> {
             Publisher::Ollama => ("attn_sinks", "ffn_norm.weight"),
             Publisher::GgmlOrg | Publisher::Unsloth => ("attn_sinks.weight", "post_attention_norm.weight"),
         };
-        let parts: [(&str, Role, &[u64]); 19] = [
+        let parts: [(&str, Role, &[u64]); 15] = [
             ("attn_norm.weight", Role::Norm, &[hidden]),
             ("attn_q.weight", Role::Query, &[hidden, query]),
             ("attn_q.bias", Role::InnerBias, &[query]),
@@ -135,13 +135,16 @@ impl List<'_> {
             (second_norm, Role::Norm, &[hidden]),
             ("ffn_gate_inp.weight", Role::Router, &[hidden, experts]),
             ("ffn_gate_inp.bias", Role::InnerBias, &[experts]),
-            ("ffn_gate_exps.weight", Role::GateOrUp, &[hidden, ff, experts]),
-            ("ffn_gate_exps.bias", Role::InnerBias, &[ff, experts]),
-            ("ffn_up_exps.weight", Role::GateOrUp, &[hidden, ff, experts]),
-            ("ffn_up_exps.bias", Role::InnerBias, &[ff, experts]),
             ("ffn_down_exps.weight", Role::Down, &[ff, hidden, experts]),
             ("ffn_down_exps.bias", Role::OuterBias, &[hidden, experts]),
         ];
+        let gate_up: &[(&str, u64)] =
+            if self.spec.fused_gate_up { &[("gate_up", 2 * ff)] } else { &[("gate", ff), ("up", ff)] };
+        for (which, rows) in gate_up {
+            let name = format!("blk.{}.ffn_{which}_exps", self.layer);
+            self.add(&format!("{name}.weight"), Role::GateOrUp, &[hidden, *rows, experts])?;
+            self.add(&format!("{name}.bias"), Role::InnerBias, &[*rows, experts])?;
+        }
         for (suffix, role, shape) in parts {
             self.add(&format!("blk.{}.{suffix}", self.layer), role, shape)?;
         }

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
-    /// Open a model and put it on the GPU; then answer `prompt` if there is one.
+    /// Open a model and put it on the GPU in place of the one that is loaded, which is let go of once it is known that the new
+    /// one can be loaded and `prompt` be asked; then answer `prompt` if there is one.
     Load {
         model: ModelLocation,
         options: LoadOptions,
@@ -15,7 +16,7 @@ pub enum Command {
         #[serde(default)]
         remembered: Vec<String>,
     },
-    /// Keep all of a model for later, from a URL or picked; needs no GPU. What is loaded is let go of.
+    /// Keep all of a model for later, from a URL or picked; needs no GPU. What is loaded stays loaded.
     Download { model: ModelLocation, options: LoadOptions },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
@@ -106,6 +107,8 @@ pub enum Keep {
     Yes,
     /// What is kept stays as it is and is not looked at.
     No,
+    /// What is kept already is deleted, what is fetched is kept: for bytes that turned out to be no good.
+    Anew,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,8 +177,68 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+/// Values that a number may have, and how that is said: one row for page and engine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Allowed {
+    /// The least, or what all are above.
+    pub from: f32,
+    pub is_from_included: bool,
+    pub to: f32,
+    pub words: &'static str,
+}
+
+impl Allowed {
+    pub fn holds(&self, value: f32) -> bool {
+        let above = if self.is_from_included { value >= self.from } else { value > self.from };
+        above && value <= self.to
+    }
+}
+
+impl Sampling {
+    pub const TEMPERATURES: Allowed =
+        Allowed { from: 0.0, is_from_included: true, to: 2.0, words: "a number from 0 (greedy) to 2" };
+    pub const TOP_PS: Allowed =
+        Allowed { from: 0.0, is_from_included: false, to: 1.0, words: "a number above 0 and at most 1" };
+    pub const MIN_PS: Allowed = Allowed { from: 0.0, is_from_included: true, to: 1.0, words: "a number from 0 to 1" };
+}
+
+impl LoadOptions {
+    /// A context of fewer tokens has no room for one of the prompt and one of an answer.
+    pub const LEAST_KV_TOKENS: u32 = 2;
+}
+
+impl PromptFormat {
+    /// Prompts of this format take at least so many tokens of the context, an answer's first one included, whatever the user's
+    /// text and the model's vocabulary. A conversation has the system message with its valid channels before the user's.
+    pub fn least_context_tokens(self) -> u32 {
+        match self {
+            Self::Harmony => 32,
+            Self::Text => LoadOptions::LEAST_KV_TOKENS,
+        }
+    }
+}
+
 impl Default for Sampling {
     fn default() -> Self {
         Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, seed: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_is_what_is_said() {
+        for (allowed, good, bad) in [
+            (Sampling::TEMPERATURES, &[0.0, 0.7, 2.0][..], &[-0.1, 2.1, f32::NAN, f32::INFINITY][..]),
+            (Sampling::TOP_PS, &[0.01, 1.0], &[0.0, -1.0, 1.01, f32::NAN]),
+            (Sampling::MIN_PS, &[0.0, 1.0], &[-0.1, 1.5, f32::NAN]),
+        ] {
+            assert!(good.iter().all(|&value| allowed.holds(value)), "{allowed:?}");
+            assert!(!bad.iter().any(|&value| allowed.holds(value)), "{allowed:?}");
+            let says = |number: f32| allowed.words.split([' ', ',']).any(|word| word == number.to_string());
+            assert!(says(allowed.from) && says(allowed.to), "{allowed:?}");
+        }
     }
 }

@@ -22,6 +22,10 @@ pub enum Event {
     Adapter(AdapterInfo),
     /// What the header says the file is.
     Model(ModelInfo),
+    /// Something about the file that is worth knowing, in one line; it runs all the same.
+    FileNote {
+        text: String,
+    },
     /// Where everything will go, worked out from the header and the granted limits alone.
     Plan(MemoryPlan),
     /// Everything that can be known beforehand is: nothing big was allocated or fetched yet.
@@ -38,7 +42,18 @@ pub enum Event {
     Remember {
         key: String,
     },
-    /// Progress of fetching weights (and, before that, of the header).
+    /// Progress of reading the header, which is as long as it turns out to be.
+    Header {
+        /// Bytes that are here, those included that had to be fetched along with them.
+        fetched_bytes: u64,
+        /// So many will be here when the read that is under way is; more may follow. Equals `fetched_bytes` at the end.
+        asked_bytes: u64,
+        /// Since reading it began; `None` before there is anything to measure.
+        bytes_per_second: Option<f64>,
+    },
+    /// The model that was loaded before is gone: another takes its place, or nothing does.
+    LetGo,
+    /// Progress of fetching weights.
     Fetch {
         /// Bytes received so far.
         fetched_bytes: u64,
@@ -150,6 +165,10 @@ pub enum Event {
     Finished {
         reason: FinishReason,
         new_tokens: u32,
+        /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer,
+        /// whatever was made of them. Else 0.
+        #[serde(default)]
+        junk_tokens: u32,
         /// Text of the final channel.
         final_text: String,
         analysis_text: String,
@@ -471,6 +490,24 @@ pub struct Failure {
     pub message: String,
     /// What the user can do about it.
     pub advice: String,
+    /// The choice that cannot be used, where it is one.
+    #[serde(default)]
+    pub parameter: Option<Parameter>,
+}
+
+/// A choice of the user's that the engine can refuse: of [`crate::LoadOptions`] or [`crate::Prompt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parameter {
+    /// The user's text, the instructions included.
+    Prompt,
+    Temperature,
+    TopP,
+    MinP,
+    MaxKvTokens,
+    Layers,
+    ExpertMemory,
+    GpuMemory,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -478,14 +515,22 @@ pub struct Failure {
 pub enum FailureKind {
     /// No WebGPU, or no adapter.
     NoGpu,
-    /// The source cannot be reached, or does not do byte ranges or CORS.
+    /// The source cannot be read: it does not exist, does not do byte ranges, or failed.
     Source,
-    /// Not a GGUF file, or a damaged or truncated one.
+    /// Nothing came back from the source that could be read: no network, no host, no CORS, or no permission.
+    Unreachable,
+    /// Not a GGUF file, or a truncated one.
     File,
+    /// Bytes of the file cannot be what they are said to be: it was damaged on its way, or where it is stored.
+    Damaged,
+    /// Numbers came out that are none: a damaged file, or a driver that computes wrongly now and then.
+    NotFinite,
     /// A GGUF file, but not one this engine runs.
     Model,
     /// Not enough GPU memory.
     Memory,
+    /// The browser could not keep what it was to keep.
+    Storage,
     /// The GPU or its driver computes wrongly: nothing was run.
     WrongResults,
     /// The prompt or an option cannot be used.

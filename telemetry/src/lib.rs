@@ -1,21 +1,23 @@
 //! The one language between the engine's host (a worker, a native node) and whoever watches it (the page, a terminal, a
 //! recording): [`Event`]s out, [`Command`]s in.
 //!
-//! Events carry numbers with units in their names, never display text that would have to be parsed back. What was not
+//! Events carry numbers with units in their names, never display text that would have to be parsed back; how sizes read in
+//! messages for people is in [`units`]. What was not
 //! measured is `None`, not zero. On the wire each event travels in an [`Envelope`] as JSON.
 
 mod command;
 mod event;
 mod keeping;
 mod stage;
+pub mod units;
 
 pub use command::{
-    Attention, Command, Effort, ExpertLoading, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat, Sampling,
-    StorageAction,
+    Allowed, Attention, Command, Effort, ExpertLoading, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat,
+    Sampling, StorageAction,
 };
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
-    NextAttempt, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    NextAttempt, Parameter, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use stage::{Stage, StageStatus};

@@ -7,6 +7,7 @@ use gptoss_tests::cargo_graph::{CargoGraph, WASM, host};
 /// Every crate of the workspace with the crates of the workspace that it may depend on (its own tests aside).
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-gguf", &[]),
+    ("gptoss-finder", &["gptoss-gguf"]),
     ("gptoss-source", &[]),
     ("gptoss-text", &[]),
     ("gptoss-telemetry", &[]),
@@ -18,6 +19,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &[
             "gptoss-cpu",
             "gptoss-engine",
+            "gptoss-finder",
             "gptoss-gguf",
             "gptoss-kernels",
             "gptoss-source",
@@ -27,7 +29,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-kernels"]),
     ("gptoss-web", &["gptoss-engine", "gptoss-source", "gptoss-telemetry"]),
-    ("gguf-serve", &["gptoss-gguf"]),
+    ("gguf-serve", &["gptoss-finder", "gptoss-gguf"]),
     ("browser-driver", &[]),
     ("xtask", &["browser-driver"]),
     // Tests may look at everything; nothing may depend on them.

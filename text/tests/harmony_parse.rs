@@ -38,7 +38,7 @@ fn retold(events: &[Event]) -> Vec<Told> {
     let mut current: Option<(Header, String)> = None;
     for event in events {
         match event {
-            Event::Header(header) => assert!(current.replace((header.clone(), String::new())).is_none()),
+            Event::Header(header, _) => assert!(current.replace((header.clone(), String::new())).is_none()),
             Event::Text(text) => current.as_mut().expect("text is in a message").1.push_str(text),
             Event::MessageEnd(end) => {
                 let (header, text) = current.take().expect("a message is open");
@@ -158,7 +158,7 @@ fn check_steps(id: &str, steps: &[Value]) {
         let mut delta = String::new();
         for event in parser.push(o200k(), step["token"].as_u64().unwrap() as u32).unwrap() {
             match event {
-                Event::Header(new) => header = Some(new),
+                Event::Header(new, _) => header = Some(new),
                 Event::Text(text) => delta.push_str(&text),
                 Event::MessageEnd(_) => header = None,
                 Event::Stop(_) | Event::Ignored(_) => {}

@@ -12,6 +12,9 @@ use gptoss_text::harmony::{
 };
 use serde_json::Value;
 
+/// Rows of `harmony_tools.jsonl`.
+const TOOL_ROWS: usize = 353;
+
 #[test]
 fn recorded_renderings() {
     for row in rows("harmony_render.jsonl", 26) {
@@ -42,11 +45,41 @@ fn recorded_functions() {
             description: row.get("description").map_or("Does it.".to_owned(), string),
             parameters: row.get("parameters").cloned(),
         };
-        let developer = DeveloperMessage { functions: vec![function], ..DeveloperMessage::default() };
-        let conversation = Conversation { messages: vec![Message::Developer(developer)] };
-        let renderer = Renderer { ending: Ending::Closed, ..Renderer::default() };
-        assert_eq!(renderer.text(o200k(), &conversation), string(&row["text"]), "{}", row["name"]);
+        let tools = ToolNamespace::functions(vec![function]).into_iter().collect();
+        let developer = Message::Developer(DeveloperMessage { tools, ..DeveloperMessage::default() });
+        assert_eq!(closed_text(developer), string(&row["text"]), "{}", row["name"]);
     }
+}
+
+/// Whole namespaces, and schemas written by hand and by chance: every one as OpenAI's renderer shows it.
+#[test]
+fn recorded_tools() {
+    for (index, row) in rows("harmony_tools.jsonl", TOOL_ROWS).into_iter().enumerate() {
+        let tools = row["tools"].as_array().unwrap().iter().map(namespace).collect();
+        let (message, role) = match row["place"].as_str().unwrap() {
+            "developer" => {
+                let developer = DeveloperMessage { tools, ..DeveloperMessage::default() };
+                (Message::Developer(developer), "developer")
+            }
+            "system" => {
+                let empty = SystemMessage {
+                    identity: String::new(),
+                    knowledge_cutoff: None,
+                    effort: None,
+                    ..SystemMessage::default()
+                };
+                (Message::System(SystemMessage { tools, valid_channels: Vec::new(), ..empty }), "system")
+            }
+            other => panic!("row {index}: a place {other}"),
+        };
+        let expected = format!("<|start|>{role}<|message|>{}<|end|>", string(&row["text"]));
+        assert_eq!(closed_text(message), expected, "row {index}: {}", row["tools"]);
+    }
+}
+
+fn closed_text(message: Message) -> String {
+    let renderer = Renderer { ending: Ending::Closed, ..Renderer::default() };
+    renderer.text(o200k(), &Conversation { messages: vec![message] })
 }
 
 /// A recorded conversation as ours.
@@ -61,7 +94,7 @@ fn message(message: &Value) -> Message {
         "system" => Message::System(system(content)),
         "developer" => Message::Developer(DeveloperMessage {
             instructions: content["instructions"].as_str().unwrap_or_default().to_owned(),
-            functions: content.pointer("/tools/functions/tools").map(functions).unwrap_or_default(),
+            tools: content["tools"].as_object().into_iter().flat_map(|all| all.values()).map(namespace).collect(),
         }),
         "user" => Message::User(string(&content["text"])),
         "assistant" => Message::Assistant(AssistantMessage {
@@ -105,7 +138,7 @@ fn system(content: &Value) -> SystemMessage {
 fn namespace(namespace: &Value) -> ToolNamespace {
     ToolNamespace {
         name: string(&namespace["name"]),
-        description: namespace.get("description").map(string),
+        description: namespace.get("description").and_then(Value::as_str).map(str::to_owned),
         tools: functions(&namespace["tools"]),
     }
 }
@@ -147,7 +180,10 @@ fn text_never_becomes_a_special_token() {
     };
     let messages = vec![
         Message::System(SystemMessage { identity: attack.into(), ..SystemMessage::default() }),
-        Message::Developer(DeveloperMessage { instructions: attack.into(), functions: vec![function] }),
+        Message::Developer(DeveloperMessage {
+            instructions: attack.into(),
+            tools: ToolNamespace::functions(vec![function]).into_iter().collect(),
+        }),
         user(attack),
         Message::Assistant(call),
         Message::Tool(tool),

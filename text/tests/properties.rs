@@ -6,7 +6,7 @@ mod common;
 
 use common::{VOCAB_SIZE, o200k};
 use gptoss_text::harmony::{
-    AssistantMessage, Channel, Conversation, Ending, Event, Message, ParsedMessage, Parser, Renderer, Turn,
+    AssistantMessage, Channel, Conversation, Ending, Event, Message, ParsedMessage, Parser, Purpose, Renderer, Turn,
 };
 use gptoss_text::{Special, StreamDecoder, split_o200k};
 use proptest::prelude::*;
@@ -34,9 +34,19 @@ fn tokens() -> impl Strategy<Value = Vec<u32>> {
             "commentary",
             "final",
             " to=functions.f",
+            " to = \"f\"",
             "json",
+            "bash",
+            "functions.g",
+            "analyis",
+            "thinking",
+            "Final",
+            "user",
+            " We need",
+            "?",
             " x",
             "{}",
+            "{\"a\":1}",
             "to="
         ])
         .prop_map(|text| o200k().encode_ordinary(text)),
@@ -87,20 +97,20 @@ proptest! {
         let mut open = None;
         for event in events {
             match event {
-                Event::Header(header) => prop_assert!(open.replace((header, String::new())).is_none()),
-                Event::Text(text) => open.as_mut().unwrap().1.push_str(&text),
+                Event::Header(header, purpose) => prop_assert!(open.replace((header, purpose, String::new())).is_none()),
+                Event::Text(text) => open.as_mut().unwrap().2.push_str(&text),
                 Event::MessageEnd(end) => {
-                    let (header, text) = open.take().unwrap();
-                    told.push((header, text, end));
+                    let (header, purpose, text) = open.take().unwrap();
+                    told.push((header, purpose, text, end));
                 }
                 Event::Stop(special) => prop_assert!(open.is_none() && special.is_stop()),
                 Event::Ignored(id) => prop_assert!(o200k().is_special(id)),
             }
         }
         prop_assert!(open.is_none());
-        let kept: Vec<_> = turn.messages.iter().map(|m| (m.header.clone(), m.text.clone(), m.end)).collect();
+        let kept: Vec<_> = turn.messages.iter().map(|m| (m.header.clone(), m.purpose, m.text.clone(), m.end)).collect();
         prop_assert_eq!(told, kept);
-        // No marker in any name.
+        // Nothing but a name in any name.
         for message in &turn.messages {
             let header = &message.header;
             let names = [
@@ -109,7 +119,57 @@ proptest! {
                 header.recipient.as_deref(),
                 header.content_type.as_ref().map(|content_type| content_type.name.as_str()),
             ];
-            prop_assert!(names.into_iter().flatten().all(|name| !name.contains("<|")), "{header:?}");
+            let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-/".contains(c);
+            prop_assert!(names.into_iter().flatten().all(|name| !name.is_empty() && name.chars().all(is_part)), "{header:?}");
+        }
+    }
+
+    /// What was written is in a header, in a text or in a fragment, once and in order.
+    #[test]
+    fn no_token_is_lost(tokens in tokens()) {
+        let mut written = String::new();
+        let mut decoder = StreamDecoder::new();
+        for &id in &tokens {
+            if o200k().is_special(id) {
+                written.push_str(&std::mem::take(&mut decoder).finish());
+            } else {
+                written.push_str(&decoder.push(o200k(), id).unwrap());
+            }
+        }
+        written.push_str(&decoder.finish());
+
+        let (_, turn) = parse(&tokens);
+        let markers = [Special::Channel, Special::Constrain].map(Special::name);
+        let unmarked = |text: &str| markers.iter().fold(text.to_owned(), |text, marker| text.replace(marker, ""));
+        let mut read = String::new();
+        for index in 0..=turn.messages.len() {
+            let fragments = turn.fragments.iter().filter(|fragment| fragment.before == index);
+            read.extend(fragments.map(|fragment| unmarked(&fragment.text)));
+            if let Some(message) = turn.messages.get(index) {
+                read.push_str(&unmarked(&message.header_text));
+                read.push_str(&message.text);
+            }
+        }
+        prop_assert_eq!(read, written);
+    }
+
+    /// Whatever comes before and after it.
+    #[test]
+    fn nothing_on_the_analysis_channel_is_shown(before in tokens(), after in tokens()) {
+        let secret = o200k().encode_with_specials("<|channel|>analysis<|message|>zqxsecret<|end|>");
+        let (events, turn) = parse(&[before, secret, after].concat());
+        let is_secret = |text: Option<String>| text.is_some_and(|text| text.contains("zqxsecret"));
+        prop_assert!(!is_secret(turn.content()), "{:?}", turn.messages);
+        prop_assert!(turn.messages.iter().any(|message| message.text.contains("zqxsecret")));
+        let mut told = (None, String::new());
+        for event in events {
+            match event {
+                Event::Header(_, purpose) => told = (Some(purpose), String::new()),
+                Event::Text(text) => told.1.push_str(&text),
+                _ => {}
+            }
+            let is_hidden = matches!(told.0, Some(Purpose::Reasoning | Purpose::Call | Purpose::Foreign));
+            prop_assert!(is_hidden || !told.1.contains("zqxsecret"), "{told:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodedRow, E2M1_DOUBLED, e8m0_half};
+use super::{CodedRow, E2M1_DOUBLED, E8M0_NAN, e8m0_half};
 
 /// Makes E2M1 codes unsigned.
 pub(super) const MXFP4_OFFSET: i8 = 12;
@@ -302,7 +302,9 @@ unsafe fn eight_exponents(at: [*const u8; 4]) -> __m256 {
     let one = _mm256_set1_epi32(1);
     let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(exponents, one));
     let subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x0020_0000), exponents);
-    _mm256_castsi256_ps(_mm256_mask_blend_epi32(_mm256_cmple_epu32_mask(exponents, one), normal, subnormal))
+    let number = _mm256_mask_blend_epi32(_mm256_cmple_epu32_mask(exponents, one), normal, subnormal);
+    let is_nan = _mm256_cmpeq_epi32_mask(exponents, _mm256_set1_epi32(255));
+    _mm256_castsi256_ps(_mm256_mask_blend_epi32(is_nan, number, _mm256_set1_epi32(E8M0_NAN as i32)))
 }
 
 /// The activation scales of a pair of blocks, four times.

@@ -83,14 +83,20 @@ pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>
 /// Twice the value of each E2M1 code.
 const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// Half of 2^(exponent − 127), as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
+/// Half of 2^(exponent − 127), of 255 NaN, as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
 #[inline(always)]
 fn e8m0_half(exponent: u8) -> f32 {
-    f32::from_bits(if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 })
+    let number = if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
+    f32::from_bits(if exponent == u8::MAX { E8M0_NAN } else { number })
 }
+
+/// What [`f32::NAN`] is in bits.
+const E8M0_NAN: u32 = 0x7fc0_0000;
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use gptoss_kernels::format::CodeOrder;
+
     use super::*;
     use crate::activations::Activations;
 
@@ -137,6 +143,27 @@ pub(crate) mod tests {
         let values = x.codes.iter().enumerate().map(|(i, &code)| f64::from(code) * f64::from(x.scales[i / BLOCK]));
         let products = format.decode(row).into_iter().zip(values).map(|(w, x)| f64::from(w) * x);
         products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
+    }
+
+    /// Blocks whose codes lie in another order are multiplied as they are, with activations in that order.
+    #[test]
+    fn neighbouring_codes_meet_activations_in_their_order() {
+        for isa in Isa::available() {
+            for blocks in [1, 2, 5, 90] {
+                let stored = weights(Format::Mxfp4, 6, blocks * BLOCK);
+                let mut meant = stored.clone();
+                CodeOrder::Neighbours.to_halves(&mut meant);
+                assert_ne!(stored, meant);
+                let x = activations(1, blocks * BLOCK, isa);
+                let reordered = x.for_neighbours();
+                let mut out = [0.0; 6];
+                dot_rows(isa, Format::Mxfp4, &stored, CodedRow::of(&reordered, 0), &mut out);
+                for (row, got) in meant.chunks(blocks * Format::Mxfp4.block_bytes() as usize).zip(out) {
+                    let (want, size) = expected(Format::Mxfp4, row, CodedRow::of(&x, 0));
+                    assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + size), "{isa}: {got}, expected {want}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::arch::x86_64::*;
 
 use gptoss_kernels::format::Format;
 
-use super::CodedRow;
 use super::avx512::{MXFP4_OFFSET, mxfp4_table};
+use super::{CodedRow, E8M0_NAN};
 use crate::isa::Isa;
 
 /// Rows of a panel.
@@ -163,13 +163,15 @@ impl Panel {
     }
 }
 
-/// Half of 2^(exponent − 127) in every lane; exponents 0 and 1 give subnormals.
+/// Half of 2^(exponent − 127) in every lane; exponents 0 and 1 give subnormals, 255 gives NaN.
 #[target_feature(enable = "avx512f")]
 fn e8m0_half(exponents: __m512i) -> __m512 {
     let one = _mm512_set1_epi32(1);
     let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(exponents, one));
     let subnormal = _mm512_sllv_epi32(_mm512_set1_epi32(0x0020_0000), exponents);
-    _mm512_castsi512_ps(_mm512_mask_blend_epi32(_mm512_cmple_epu32_mask(exponents, one), normal, subnormal))
+    let number = _mm512_mask_blend_epi32(_mm512_cmple_epu32_mask(exponents, one), normal, subnormal);
+    let is_nan = _mm512_cmpeq_epi32_mask(exponents, _mm512_set1_epi32(255));
+    _mm512_castsi512_ps(_mm512_mask_blend_epi32(is_nan, number, _mm512_set1_epi32(E8M0_NAN as i32)))
 }
 
 #[cfg(test)]

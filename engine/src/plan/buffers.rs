@@ -10,7 +10,7 @@ use gptoss_kernels::{GpuError, attention, experts, matmul, repack, rms_norm, rop
 
 use super::{MemoryPlan, merge_same_format};
 use crate::config::ModelConfig;
-use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
+use crate::inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
 
 /// What a buffer is for, as memory is told to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ impl MemoryPlan {
         for (index, layer) in inventory.layers[..self.layers as usize].iter().enumerate() {
             self.add_layer(&mut list, config, index as u32, layer)?;
         }
-        list.add(BufferPurpose::Dense, "output norm", inventory.output_norm.size_bytes)?;
+        list.add(BufferPurpose::Dense, "output norm", inventory.output_norm.f32_bytes())?;
         let shards = list.add_matrix("output", &inventory.output)?;
         list.add_uniforms::<rms_norm::Params>(1)?;
         list.add_uniforms::<matmul::Params>(shards)?;
@@ -83,9 +83,9 @@ impl MemoryPlan {
             ("router", &layer.router),
             ("router bias", &layer.router_bias),
         ] {
-            list.add(BufferPurpose::Dense, what, tensor.size_bytes)?;
+            list.add(BufferPurpose::Dense, what, tensor.f32_bytes())?;
         }
-        let expert_biases = layer.exps_bias.iter().map(|bias| bias.size_bytes).sum();
+        let expert_biases = layer.exps_bias.iter().map(PlainTensor::f32_bytes).sum();
         list.add(BufferPurpose::Dense, "expert biases", expert_biases)?;
         let slot_bytes = self.slot_layouts[index as usize].slot_bytes;
         let arenas = &self.arenas[index as usize];
@@ -100,7 +100,8 @@ impl MemoryPlan {
         list.add_uniforms::<rope::Params>(1)?;
         list.add_uniforms::<attention::Params>(1)?;
         list.add_uniforms::<router::Params>(1)?;
-        list.add_uniforms::<experts::Params>(2 * arenas.len())?;
+        let launches = experts::launches_of_gate_up(layer.expert_formats()) + 1;
+        list.add_uniforms::<experts::Params>(launches * arenas.len())?;
         list.add_uniforms::<experts::CombineParams>(1)
     }
 

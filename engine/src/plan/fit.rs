@@ -3,7 +3,8 @@
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::rope::HALF_DIM;
-use gptoss_telemetry::{self as telemetry, ExpertLoading};
+use gptoss_telemetry::units::bytes;
+use gptoss_telemetry::{self as telemetry, ExpertLoading, LoadOptions};
 
 use super::buffers::BufferPurpose;
 use super::{
@@ -149,14 +150,14 @@ impl Planner<'_> {
         let default = u64::from(config.context_tokens.min(DEFAULT_CONTEXT_TOKENS)).min(fit) as u32;
         let wanted = options.max_kv_tokens.unwrap_or(default);
         let refuse = |limit: String| Err(EngineError::Context { wanted, limit });
-        if wanted < 2 {
-            return refuse("an answer needs at least 2".into());
+        if wanted < LoadOptions::LEAST_KV_TOKENS {
+            return refuse(format!("an answer needs at least {}", LoadOptions::LEAST_KV_TOKENS));
         }
         if wanted > config.context_tokens {
             return refuse(format!("the model's own context is {} tokens", config.context_tokens));
         }
         if u64::from(wanted) > fit {
-            return refuse(format!("the GPU's largest binding ({} bytes) holds {fit}", limits.max_binding_bytes));
+            return refuse(format!("the GPU's largest binding ({}) holds {fit}", bytes(limits.max_binding_bytes)));
         }
         Ok(wanted)
     }
@@ -214,18 +215,6 @@ fn arenas(slots: u32, per_arena: u32) -> Vec<u32> {
 /// Bytes in the file of what every token of a layer reads, and of the experts' biases.
 fn dense_file_bytes(layer: &LayerTensors) -> u64 {
     let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
-    let plain = layer
-        .qkv_bias
-        .iter()
-        .chain(&layer.exps_bias)
-        .chain([
-            &layer.attn_norm,
-            &layer.attn_output_bias,
-            &layer.attn_sinks,
-            &layer.post_attention_norm,
-            &layer.router,
-            &layer.router_bias,
-        ])
-        .map(|tensor| tensor.size_bytes);
+    let plain = layer.dense_plain().chain(&layer.exps_bias).map(|tensor| tensor.size_bytes);
     matrices.chain(plain).sum()
 }

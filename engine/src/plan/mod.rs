@@ -151,7 +151,7 @@ impl MemoryPlan {
 }
 
 fn slot_layout(config: &ModelConfig, layer: &LayerTensors) -> SlotLayout {
-    SlotLayout::new(layer.gate_exps.format, layer.down_exps.format, u64::from(config.hidden), u64::from(config.ff))
+    SlotLayout::new(layer.expert_formats(), u64::from(config.hidden), u64::from(config.ff))
 }
 
 /// Bytes of one slot in every layer.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
-use gptoss_source::Bytes;
+use gptoss_source::{Bytes, words_of};
 use js_sys::{Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 
@@ -32,7 +32,7 @@ fn write_array(gpu: &Gpu, buffer: &GpuBuffer, offset_bytes: u64, array: &Uint8Ar
     let queue: &JsValue = gpu.queue().as_webgpu().ok_or_else(no_handle)?.as_ref();
     let target: &JsValue = buffer.raw().as_webgpu().ok_or_else(no_handle)?.as_ref();
     // Called by name: wgpu's binding of the type is private in its details.
-    let failed = |error: JsValue| GpuError::Internal { detail: format!("writeBuffer failed: {error:?}") };
+    let failed = |error: JsValue| GpuError::Internal { detail: format!("writeBuffer failed: {}", words_of(&error)) };
     let write: Function = Reflect::get(queue, &JsValue::from_str("writeBuffer"))
         .and_then(|function| function.dyn_into())
         .map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Every error variant, provoked.
 
-use gptoss_gguf::{GgufError, MAX_HEADER_BYTES, Progress, TensorType, parse};
+use gptoss_gguf::{Array, ForeignFile, GgufError, MAX_HEADER_BYTES, Progress, TensorType, Value, parse};
 
 use crate::parse_whole;
 use crate::writer::*;
@@ -17,11 +17,13 @@ fn header_longer_than_the_file() {
 
 #[test]
 fn not_a_gguf_file() {
+    let error = parse_whole(b"\x12<DO\x01\x02").unwrap_err();
+    assert_eq!(error, GgufError::NotGguf { found: *b"\x12<DO" });
+    assert!(error.to_string().contains("\"\\x12<DO\""), "{error}");
     let error = parse_whole(b"<!DOCTYPE html>").unwrap_err();
-    assert_eq!(error, GgufError::NotGguf { found: *b"<!DO" });
-    assert!(error.to_string().contains("\"<!DO\""), "{error}");
+    assert_eq!(error, GgufError::Foreign { what: ForeignFile::WebPage });
     // Four bytes are enough to say so, even of a huge file.
-    assert_eq!(parse(b"PK\x03\x04", 1 << 40).unwrap_err(), GgufError::NotGguf { found: *b"PK\x03\x04" });
+    assert!(matches!(parse(b"PK\x03\x04", 1 << 40).unwrap_err(), GgufError::Foreign { .. }));
 }
 
 #[test]
@@ -104,15 +106,65 @@ fn names_beyond_the_limit() {
 }
 
 #[test]
-fn text_that_is_not_utf8() {
+fn names_that_are_not_utf8() {
     let expect = |file: &Writer, name: &str| assert_eq!(fault(file), GgufError::InvalidUtf8 { what: name.into() });
     expect(&writer().pair_of_bytes(b"\xff", U8, &[0]), "metadata key number 0");
-    expect(&writer().pair("k", STRING, &string(b"\xc3")), "the value of key \"k\"");
-    let elements = [string(b"fine"), string(b"\x80")].concat();
-    expect(&writer().pair("k", ARRAY, &array(STRING, 2, &elements)), "element 1 of key \"k\"");
-    // Valid together, but not each on its own: strings may not borrow bytes from their neighbours.
-    let elements = [string(b"\xc3"), string(b"\xa4")].concat();
-    expect(&writer().pair("k", ARRAY, &array(STRING, 2, &elements)), "element 0 of key \"k\"");
+}
+
+/// Values that are not UTF-8 cost nothing but themselves: whoever asks for one is told its key.
+#[test]
+fn values_that_are_not_utf8() {
+    let elements = |texts: [&[u8]; 2]| array(STRING, 2, &texts.map(string).concat());
+    let file = writer()
+        .str("before", "fine")
+        .pair("k", STRING, &string(b"caf\xc3"))
+        .pair("second", ARRAY, &elements([b"fine", b"\x80"]))
+        // Valid together, but not each on its own: strings may not borrow bytes from their neighbours.
+        .pair("split", ARRAY, &elements([b"\xc3", b"\xa4"]))
+        .str("after", "fine");
+    let gguf = parse_whole(&file.bytes()).expect("a header that can be read");
+    let metadata = &gguf.metadata;
+    assert_eq!((metadata.str("before"), metadata.str("after")), (Ok("fine"), Ok("fine")));
+    assert_eq!(metadata.get("k"), Some(&Value::NotUtf8("caf\u{fffd}".into())));
+    let message = metadata.str("k").expect_err("no text").to_string();
+    assert!(
+        message.contains("\"k\"") && message.contains("expected a string") && message.contains("UTF-8"),
+        "{message}"
+    );
+    for (key, index, texts) in [("second", 1, ["fine", "\u{fffd}"]), ("split", 0, ["\u{fffd}"; 2])] {
+        let Some(Value::Array(Array::NotUtf8 { lossy, first })) = metadata.get(key) else { panic!("{key} is read") };
+        assert_eq!((*first, lossy.iter().collect::<Vec<_>>()), (index, texts.to_vec()));
+        let message = metadata.string_array(key).expect_err("no texts").to_string();
+        assert!(message.contains(key) && message.contains(&format!("element {index} is not UTF-8")), "{message}");
+    }
+}
+
+/// A tensor without weights lies nowhere, whatever its offset says; ggml accepts it.
+#[test]
+fn dimensions_of_zero() {
+    for (offset, shape) in [(0, &[0u64][..]), (32, &[4, 0, 2]), (64, &[0, 1 << 62, 1 << 62]), (1 << 20, &[16, 0])] {
+        for kind in [0, 8, 4, 9999] {
+            let file =
+                writer().tensor("a", &[8], 0, 0).tensor("x", shape, kind, offset).tensor("b", &[8], 0, 32).data(64);
+            let gguf = parse_whole(&file.bytes()).expect("a header that can be read");
+            let x = gguf.tensor("x").expect("it is listed");
+            assert!(x.is_empty() && x.size_bytes == 0 && x.shape == shape, "{x:?}");
+        }
+    }
+}
+
+/// Type 4 has a size only where it is Ollama's.
+#[test]
+fn the_type_of_early_ollama_files() {
+    let file =
+        |architecture| writer().str("general.architecture", architecture).tensor("t", &[64, 3], 4, 0).data(6 * 17);
+    let size = |architecture| {
+        let gguf = parse_whole(&file(architecture).bytes()).expect("sound");
+        gguf.tensor("t").expect("there").size_bytes
+    };
+    assert_eq!((size("gptoss"), size("gpt-oss")), (6 * 17, 0));
+    let cut = file("gptoss").data(6 * 17 - 1);
+    assert!(matches!(fault(&cut), GgufError::FileTruncated { missing_bytes: 1, .. }));
 }
 
 #[test]
@@ -184,7 +236,6 @@ fn shapes_that_cannot_be() {
     let tensor = || "t".to_owned();
     assert_eq!(shaped(&[], 0), GgufError::NoDimensions { tensor: tensor() });
     assert_eq!(shaped(&[1; 5], 0), GgufError::TooManyDimensions { tensor: tensor(), found: 5 });
-    assert_eq!(shaped(&[4, 0, 2], 0), GgufError::ZeroDimension { tensor: tensor(), dimension: 1 });
     let partial = GgufError::PartialBlock { tensor: tensor(), row_len: 48, kind: TensorType::Mxfp4, block_len: 32 };
     assert_eq!(shaped(&[48, 2], 39), partial);
     // Whole blocks in sum do not help: a row may not end inside one.

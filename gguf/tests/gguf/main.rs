@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)] // in a test that is the assertion
 
+mod advice;
 mod faults;
+mod garble;
 mod metadata;
 mod nano;
 mod prefixes;
+mod sense;
 mod split;
 mod types;
 mod writer;

@@ -13,10 +13,11 @@ pub const E2M1_DOUBLED: [f32; 16] =
 const IQ4_NL: [f32; 16] =
     [-127.0, -104.0, -83.0, -65.0, -49.0, -35.0, -22.0, -10.0, 1.0, 13.0, 25.0, 38.0, 53.0, 69.0, 89.0, 113.0];
 
-/// Half of 2^(exponent − 127), which makes up for the doubled codes.
+/// Half of 2^(exponent − 127), which makes up for the doubled codes; of 255, NaN (OCP Microscaling, 5.4.1).
 pub fn e8m0_half(exponent: u8) -> f32 {
     match exponent {
         0 | 1 => f32::from_bits(0x0020_0000 << exponent),
+        255 => f32::NAN,
         _ => f32::from_bits((u32::from(exponent) - 1) << 23),
     }
 }

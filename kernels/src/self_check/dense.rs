@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{SelfCheck, Want};
-use crate::format::Format;
+use crate::format::{CodeOrder, Format};
 use crate::gpu::GpuBuffer;
 use crate::matmul::{self, Matmul, Target};
 use crate::repack::{self, Destination, RepackKernels};
@@ -45,18 +45,24 @@ impl SelfCheck<'_> {
     /// Bit for bit, in every format: rows that are spread out as gate and up rows of an expert are, not from the start of the
     /// buffer.
     pub fn repack(&mut self, repack: &RepackKernels) {
-        for format in repack.formats() {
+        let orders = |format| {
+            let other = (format == Format::Mxfp4).then_some(CodeOrder::Neighbours);
+            [CodeOrder::Halves].into_iter().chain(other).map(move |order| (format, order))
+        };
+        for (format, order) in repack.formats().flat_map(orders) {
             let (rows, columns) = (5, whole_blocks(format, COLUMNS - 32));
-            let bytes = self.random.weights(format, rows, columns);
+            let mut bytes = self.random.weights(format, rows, columns);
             let layout = PlaneLayout::new(format, 2 * rows as u64, columns as u64);
             let buffer = self.keep(self.gpu.storage("self-check", BINDING_ALIGNMENT + layout.total_bytes()));
             let place = Destination {
                 planes_offset_bytes: BINDING_ALIGNMENT,
                 first_row: 1,
                 row_step: 2,
+                codes: order,
                 ..whole(&buffer, layout)
             };
             self.upload(repack, &bytes, &place);
+            order.to_halves(&mut bytes);
             // Even rows are never written.
             let row_bytes = layout.file_row_bytes() as usize;
             let spread: Vec<u8> =
@@ -104,7 +110,7 @@ impl SelfCheck<'_> {
 
     /// Brings rows of a file to their place as the loader does.
     pub(super) fn upload(&mut self, repack: &RepackKernels, bytes: &[u8], destination: &Destination<'_>) {
-        let Destination { buffer, planes, planes_offset_bytes, first_row, row_step } = *destination;
+        let Destination { buffer, planes, planes_offset_bytes, first_row, row_step, codes: _ } = *destination;
         let row_bytes = planes.file_row_bytes() as usize;
         if planes.format.is_repacked() {
             let raw = self.keep(self.gpu.storage("self-check", repack::staging_bytes(bytes.len() as u64)));
@@ -122,5 +128,5 @@ impl SelfCheck<'_> {
 
 /// All rows of a buffer that holds nothing else.
 fn whole(buffer: &Rc<GpuBuffer>, planes: PlaneLayout) -> Destination<'_> {
-    Destination { buffer, planes_offset_bytes: 0, planes, first_row: 0, row_step: 1 }
+    Destination { buffer, planes_offset_bytes: 0, planes, first_row: 0, row_step: 1, codes: CodeOrder::Halves }
 }

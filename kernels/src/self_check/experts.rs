@@ -4,9 +4,8 @@ use std::rc::Rc;
 
 use super::dense::whole_blocks;
 use super::{SelfCheck, UNTOUCHED, Want};
-use crate::experts::{self, Arena, Experts, Shape, SlotLayout, swiglu_reference};
-use crate::format::Format;
-use crate::gpu::GpuBuffer;
+use crate::experts::{self, Arena, ExpertFormats, ExpertRows, Experts, Shape, SlotLayout, swiglu_reference};
+use crate::format::CodeOrder;
 use crate::repack::{Destination, RepackKernels};
 use crate::router::{self, MISS, Route, Router};
 use crate::step::{Status, Step};
@@ -114,8 +113,9 @@ impl SelfCheck<'_> {
     /// Experts in two arenas, one of them missing; then the sum of their results.
     pub fn experts(&mut self, kernel: &Experts, repack: &RepackKernels) {
         let formats = kernel.formats();
-        let (hidden, ff) = (whole_blocks(formats.0, 288), whole_blocks(formats.1, 96));
-        let slot = SlotLayout::new(formats.0, formats.1, hidden as u64, ff as u64);
+        let (hidden, ff) = (whole_blocks(formats.gate, 288), whole_blocks(formats.down, 96));
+        let hidden = whole_blocks(formats.up, hidden as u64);
+        let slot = SlotLayout::new(formats, hidden as u64, ff as u64);
         let all: Vec<Expert> = (0..EXPERTS).map(|_| self.expert(formats, hidden, ff)).collect();
         let arenas = self.arenas(repack, &slot, &all);
         // So large that the clamps of SwiGLU matter.
@@ -154,7 +154,7 @@ impl SelfCheck<'_> {
             experts: EXPERTS as u32,
             experts_per_token: CHOICES as u32,
         };
-        let gate_up = arenas.iter().map(|arena| kernel.launch_gate_up(self.gpu, arena, &slot, &buffers, shape));
+        let gate_up = arenas.iter().flat_map(|arena| kernel.launch_gate_up(self.gpu, arena, &slot, &buffers, shape));
         let down = arenas.iter().map(|arena| kernel.launch_down(self.gpu, arena, &slot, &buffers, shape));
         let launches = gate_up.chain(down).collect();
         self.record(step, launches);
@@ -163,20 +163,25 @@ impl SelfCheck<'_> {
         self.record(whole, vec![combine]);
 
         let combined = combined(&residual, &y, hidden);
-        self.expect(&format!("experts_gate_up {}", formats.0.name()), "h", &h_buffer, Want::Close(h));
-        self.expect(&format!("experts_down {}", formats.1.name()), "y", &y_buffer, Want::Close(y));
+        let gate_up = if formats.interleave() {
+            format!("experts_gate_up {}", formats.gate.name())
+        } else {
+            format!("experts_gate {}, experts_up {}", formats.gate.name(), formats.up.name())
+        };
+        self.expect(&gate_up, "h", &h_buffer, Want::Close(h));
+        self.expect(&format!("experts_down {}", formats.down.name()), "y", &y_buffer, Want::Close(y));
         self.expect("experts_combine", "residual", &sums, Want::Close(combined));
     }
 
-    fn expert(&mut self, formats: (Format, Format), hidden: usize, ff: usize) -> Expert {
-        let gate = self.random.weights(formats.0, ff, hidden);
-        let up = self.random.weights(formats.0, ff, hidden);
-        let down = self.random.weights(formats.1, hidden, ff);
-        let weights = [formats.0.decode(&gate), formats.0.decode(&up), formats.1.decode(&down)];
+    fn expert(&mut self, formats: ExpertFormats, hidden: usize, ff: usize) -> Expert {
+        let gate = self.random.weights(formats.gate, ff, hidden);
+        let up = self.random.weights(formats.up, ff, hidden);
+        let down = self.random.weights(formats.down, hidden, ff);
+        let weights = [formats.gate.decode(&gate), formats.up.decode(&up), formats.down.decode(&down)];
         Expert { bytes: [gate, up, down], weights }
     }
 
-    /// Filled as the loader does it: gate and up rows interleave.
+    /// Filled as the loader does it: gate and up rows interleave where they can.
     fn arenas(&mut self, repack: &RepackKernels, slot: &SlotLayout, all: &[Expert]) -> Vec<Arena> {
         let mut first_slot = 0;
         ARENAS
@@ -186,14 +191,17 @@ impl SelfCheck<'_> {
                 for index in 0..slots {
                     let expert = &all[RESIDENT[(first_slot + index) as usize]];
                     let start = u64::from(index) * slot.slot_bytes;
-                    for (part, bytes) in expert.bytes.iter().enumerate() {
-                        let (offset_bytes, planes, first_row, row_step) = match part {
-                            2 => (slot.down_offset_bytes, slot.down, 0, 1),
-                            gate_or_up => (0, slot.gate_up, gate_or_up as u64, 2),
+                    let parts = [ExpertRows::Gate, ExpertRows::Up, ExpertRows::Down];
+                    for (bytes, part) in expert.bytes.iter().zip(parts) {
+                        let rows = slot.place(part);
+                        let place = Destination {
+                            buffer: &buffer,
+                            planes_offset_bytes: start + rows.offset_bytes,
+                            planes: rows.planes,
+                            first_row: rows.first_row,
+                            row_step: rows.row_step,
+                            codes: CodeOrder::Halves,
                         };
-                        let planes_offset_bytes = start + offset_bytes;
-                        let buffer: &GpuBuffer = &buffer;
-                        let place = Destination { buffer, planes_offset_bytes, planes, first_row, row_step };
                         self.upload(repack, bytes, &place);
                     }
                 }

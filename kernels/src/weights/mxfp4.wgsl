@@ -6,9 +6,10 @@ fn scale_words_per_row(blocks_per_row: u32) -> u32 {
 }
 
 // Half of 2^(exponent − 127): the magnitudes below are doubled. Exponents 0 and 1 give subnormals, which a GPU may take
-// for zero: at most 12 · 2^−127 is lost.
+// for zero: at most 12 · 2^−127 is lost. 255 is NaN.
 fn e8m0_half(exponent: u32) -> f32 {
-    return bitcast<f32>(select((exponent - 1u) << 23u, 0x00200000u << (exponent & 1u), exponent < 2u));
+    let number = select((exponent - 1u) << 23u, 0x00200000u << (exponent & 1u), exponent < 2u);
+    return bitcast<f32>(select(number, 0x7fc00000u, exponent == 255u));
 }
 
 // The low nibbles of four bytes. Doubled E2M1 magnitudes 0 1 2 3 4 6 8 12 fit one nibble each.

@@ -3,8 +3,10 @@
 
 use std::rc::Rc;
 
-use gptoss_kernels::experts::{self, Arena, Buffers, ExpertWeights, Experts, Shape, SlotLayout};
-use gptoss_kernels::format::Format;
+use gptoss_kernels::experts::{
+    self, Arena, Buffers, ExpertFormats, ExpertRows, ExpertWeights, Experts, Shape, SlotLayout,
+};
+use gptoss_kernels::format::{CodeOrder, Format};
 use gptoss_kernels::repack::Destination;
 use gptoss_kernels::router::{MISS, Route};
 use gptoss_kernels::{Gpu, GpuOptions, Launch};
@@ -22,7 +24,7 @@ const LAYER: usize = 2;
 
 #[derive(Debug)]
 struct Row {
-    formats: (Format, Format),
+    formats: ExpertFormats,
     hidden: usize,
     ff: usize,
     experts: usize,
@@ -39,12 +41,17 @@ const fn row(
     experts: usize,
     arenas: &'static [usize],
 ) -> Row {
-    Row { formats: (gate_up, down), hidden, ff, experts, tokens, arenas }
+    Row { formats: ExpertFormats::new(gate_up, down), hidden, ff, experts, tokens, arenas }
+}
+
+/// The same with a format of its own for up.
+const fn apart(up: Format, row: Row) -> Row {
+    Row { formats: ExpertFormats { up, ..row.formats }, ..row }
 }
 
 use Format::{Bf16, F16, F32, Iq4Nl, Mxfp4, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
-const TABLE: [Row; 18] = [
+const TABLE: [Row; 23] = [
     row(Mxfp4, Mxfp4, (96, 160), 1, 6, &[6]),
     row(Mxfp4, Mxfp4, (96, 160), 9, 6, &[2, 3, 1]),
     row(Mxfp4, Mxfp4, (32, 288), 3, 5, &[1, 4]),
@@ -58,6 +65,12 @@ const TABLE: [Row; 18] = [
     row(Iq4Nl, Q5_0, (160, 96), 3, 5, &[3, 2]),
     row(Q4K, Q6K, (256, 768), 3, 5, &[3, 2]),
     row(Q5K, Iq4Nl, (768, 96), 3, 5, &[3, 2]),
+    // Gate and up of different formats.
+    apart(Mxfp4, row(Q8_0, Mxfp4, (96, 160), 1, 6, &[6])),
+    apart(Q4_1, row(Mxfp4, Q8_0, (96, 160), 9, 8, &[2, 3])),
+    apart(F32, row(Q5_0, F16, (160, 96), 3, 5, &[3, 2])),
+    apart(Q4K, row(Mxfp4, Mxfp4, (256, 96), 3, 5, &[1, 4])),
+    apart(Mxfp4, row(Bf16, Iq4Nl, (32, 288), 3, 5, &[5])),
     // Not resident: pairs that nobody computes.
     row(Mxfp4, Mxfp4, (96, 160), 9, 8, &[2, 3]),
     row(Mxfp4, Mxfp4, (64, 32), 64, 33, &[10, 1]),
@@ -87,11 +100,11 @@ struct Layer {
 
 impl Layer {
     fn random(random: &mut Random, row: &Row) -> Self {
-        let (gate_up, down) = row.formats;
+        let ExpertFormats { gate, up, down } = row.formats;
         let experts = (0..row.experts)
             .map(|_| Expert {
-                gate: file_bytes(random, gate_up, row.ff, row.hidden),
-                up: file_bytes(random, gate_up, row.ff, row.hidden),
+                gate: file_bytes(random, gate, row.ff, row.hidden),
+                up: file_bytes(random, up, row.ff, row.hidden),
                 down: file_bytes(random, down, row.hidden, row.ff),
                 // So large that the clamps of SwiGLU matter.
                 gate_bias: random.normals(row.ff, 4.0),
@@ -126,7 +139,7 @@ impl Layer {
 
     /// The specification's result of each pair, or the sentinel where the expert is not resident.
     fn results(&self, row: &Row, x: &[f32]) -> Vec<f32> {
-        let (gate_up, down) = row.formats;
+        let formats = row.formats;
         let per_token = self.routes.len() / row.tokens;
         let mut decoded: Vec<Option<[Vec<f32>; 3]>> = vec![None; row.experts];
         let mut results = Vec::new();
@@ -138,7 +151,7 @@ impl Layer {
             }
             let expert = &self.experts[index];
             let [gate, up, down] = decoded[index].get_or_insert_with(|| {
-                [gate_up.decode(&expert.gate), gate_up.decode(&expert.up), down.decode(&expert.down)]
+                [formats.gate.decode(&expert.gate), formats.up.decode(&expert.up), formats.down.decode(&expert.down)]
             });
             let weights = ExpertWeights {
                 gate,
@@ -163,17 +176,21 @@ fn upload_arenas(gpu: &Gpu, uploader: &Uploader<'_>, layer: &Layer, row: &Row, s
         let buffer = gpu.storage("arena", slots as u64 * slot.slot_bytes);
         for (index, &expert) in layer.resident[first_slot..][..slots].iter().enumerate() {
             let at = index as u64 * slot.slot_bytes;
-            let place = |offset_bytes: u64, planes, first_row, row_step| Destination {
-                buffer: &buffer,
-                planes_offset_bytes: at + offset_bytes,
-                planes,
-                first_row,
-                row_step,
-            };
             let expert = &layer.experts[expert];
-            uploader.rows(&expert.gate, &place(0, slot.gate_up, 0, 2));
-            uploader.rows(&expert.up, &place(0, slot.gate_up, 1, 2));
-            uploader.rows(&expert.down, &place(slot.down_offset_bytes, slot.down, 0, 1));
+            let parts =
+                [(ExpertRows::Gate, &expert.gate), (ExpertRows::Up, &expert.up), (ExpertRows::Down, &expert.down)];
+            for (part, bytes) in parts {
+                let rows = slot.place(part);
+                let place = Destination {
+                    buffer: &buffer,
+                    planes_offset_bytes: at + rows.offset_bytes,
+                    planes: rows.planes,
+                    first_row: rows.first_row,
+                    row_step: rows.row_step,
+                    codes: CodeOrder::Halves,
+                };
+                uploader.rows(bytes, &place);
+            }
         }
         arenas.push(Arena { buffer: Rc::new(buffer), first_slot: first_slot as u32, slots: slots as u32 });
         first_slot += slots;
@@ -184,7 +201,7 @@ fn upload_arenas(gpu: &Gpu, uploader: &Uploader<'_>, layer: &Layer, row: &Row, s
 async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
     let layer = Layer::random(&mut random, row);
-    let slot = SlotLayout::new(row.formats.0, row.formats.1, row.hidden as u64, row.ff as u64);
+    let slot = SlotLayout::new(row.formats, row.hidden as u64, row.ff as u64);
     let arenas = upload_arenas(gpu, uploader, &layer, row, &slot);
     let x = random.normals(row.tokens * row.hidden, 1.0);
     let before = random.normals(row.tokens * row.hidden, 1.0);
@@ -210,10 +227,10 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         page_table: &gpu.storage_from("page table", &layer.page_table(row)),
         status: &bench.status_buffer,
     };
-    let kernels = Experts::new(gpu, row.formats.0, row.formats.1);
-    let each = |launch: &dyn Fn(&Arena) -> Launch| arenas.iter().map(launch).collect::<Vec<_>>();
+    let kernels = Experts::new(gpu, row.formats);
+    let each = |launch: &dyn Fn(&Arena) -> Vec<Launch>| arenas.iter().flat_map(launch).collect::<Vec<_>>();
     bench.run(&each(&|arena| kernels.launch_gate_up(gpu, arena, &slot, &buffers, shape)));
-    bench.run(&each(&|arena| kernels.launch_down(gpu, arena, &slot, &buffers, shape)));
+    bench.run(&each(&|arena| vec![kernels.launch_down(gpu, arena, &slot, &buffers, shape)]));
     bench.run(&[kernels.launch_combine(gpu, &buffers, shape)]);
 
     let results = layer.results(row, &x);

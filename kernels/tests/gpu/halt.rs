@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
+use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
 use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
@@ -44,7 +44,7 @@ impl Kernels {
             rope: Rope::new(gpu, CacheFormat::F32),
             attention: Attention::new(gpu, CacheFormat::F32),
             router: Router::new(gpu),
-            experts: Experts::new(gpu, Format::Mxfp4, Format::Mxfp4),
+            experts: Experts::new(gpu, ExpertFormats::new(Format::Mxfp4, Format::Mxfp4)),
         }
     }
 }
@@ -75,7 +75,7 @@ impl<'a> Layer<'a> {
         // Expert 3 is missing at every layer.
         let table: Vec<u32> = [0, 1, 2, MISS].repeat(LAYER as usize + 1);
         let weights = Matrix::allocate(gpu, "weights", Format::F32, 9, COLUMNS as u64).expect("fits any device");
-        let slot = SlotLayout::new(Format::Mxfp4, Format::Mxfp4, COLUMNS as u64, FF as u64);
+        let slot = SlotLayout::new(kernels.experts.formats(), COLUMNS as u64, FF as u64);
         let arena = Arena { buffer: Rc::new(gpu.storage("arena", 3 * slot.slot_bytes)), first_slot: 0, slots: 3 };
         Self {
             input: gpu.storage_from("input", &[0.25f32; 4096]),
@@ -182,7 +182,7 @@ impl<'a> Layer<'a> {
     }
 
     /// Gate and up, down, and the sum.
-    fn experts(&self) -> [Launch; 3] {
+    fn experts(&self) -> Vec<Launch> {
         let gpu = self.bench.gpu;
         let (arena, slot) = (&self.arena, &self.slot);
         let buffers = experts::Buffers {
@@ -204,11 +204,12 @@ impl<'a> Layer<'a> {
             experts_per_token: 4,
         };
         let kernels = &self.kernels.experts;
-        [
-            kernels.launch_gate_up(gpu, arena, slot, &buffers, shape),
+        let mut launches = kernels.launch_gate_up(gpu, arena, slot, &buffers, shape);
+        launches.extend([
             kernels.launch_down(gpu, arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
             kernels.launch_combine(gpu, &experts::Buffers { y: &self.input, ..buffers }, shape),
-        ]
+        ]);
+        launches
     }
 
     /// Every kernel of the layer on its own: (launch, whether it is one of the experts').

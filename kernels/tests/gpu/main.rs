@@ -16,6 +16,7 @@ mod device;
 mod experts;
 mod halt;
 mod matmul;
+mod not_finite;
 mod repack;
 mod rms_norm;
 mod rope;

@@ -1,6 +1,6 @@
 //! From file blocks to planes: bit for bit, whatever the pieces, and nothing but the rows it was given.
 
-use gptoss_kernels::format::Format;
+use gptoss_kernels::format::{CodeOrder, Format};
 use gptoss_kernels::repack::{self, Destination, Repack};
 use gptoss_kernels::weights::PlaneLayout;
 use gptoss_kernels::{Gpu, GpuOptions};
@@ -53,7 +53,7 @@ const TABLE: [Row; 12] = [
     row(&[1, 100, 28], 4, (0, 1, 129), 0),
 ];
 
-async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64) -> Result<Difference, String> {
+async fn check(gpu: &Gpu, format: Format, codes: CodeOrder, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
     let columns = row.blocks_per_row as u64 * format.block_weights();
     let planes = PlaneLayout::new(format, row.plane_rows as u64, columns);
@@ -75,6 +75,7 @@ async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64) -> Result<Differ
             planes,
             first_row: first_row as u64,
             row_step: row.row_step as u64,
+            codes,
         };
         repack.submit(gpu, rows as u64, &destination);
         first_row += rows * row.row_step;
@@ -84,6 +85,8 @@ async fn check(gpu: &Gpu, format: Format, row: &Row, seed: u64) -> Result<Differ
     // The specification knows whole planes: give it every row on its own and put it in its place.
     let mut want = vec![UNTOUCHED; buffer_bytes];
     let single = PlaneLayout { rows: 1, ..planes };
+    let mut tensor = tensor;
+    codes.to_halves(&mut tensor);
     for (index, bytes) in tensor.chunks_exact(row_bytes).enumerate() {
         let (codes, scales) = repack::reference(bytes, &single);
         let scales: &[u8] = bytemuck::cast_slice(&scales);
@@ -105,8 +108,13 @@ gpu_test! {
             // The formats of the original files are asked everything, the others every second question.
             let step = if matches!(format, Format::Q8_0 | Format::Mxfp4) { 1 } else { 2 };
             for (seed, row) in (300..).zip(&TABLE).step_by(step) {
-                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed).await);
+                let outcome = check(&gpu, format, CodeOrder::Halves, row, seed).await;
+                report.row(&format!("{format:?} {row:?}, seed {seed}"), outcome);
             }
+        }
+        for (seed, row) in (400..).zip(&TABLE) {
+            let outcome = check(&gpu, Format::Mxfp4, CodeOrder::Neighbours, row, seed).await;
+            report.row(&format!("MXFP4 with neighbouring codes, {row:?}, seed {seed}"), outcome);
         }
         report.finish();
     }

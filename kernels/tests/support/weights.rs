@@ -1,7 +1,7 @@
 //! Random weights as they are in a file, and their way to the GPU.
 
 use gptoss_kernels::Gpu;
-use gptoss_kernels::format::Format;
+use gptoss_kernels::format::{CodeOrder, Format};
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::Matrix;
 use half::{bf16, f16};
@@ -107,6 +107,7 @@ impl<'a> Uploader<'a> {
                     planes: shard.layout,
                     first_row: 0,
                     row_step: 1,
+                    codes: CodeOrder::Halves,
                 },
             );
             rest = later;

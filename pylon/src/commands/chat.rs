@@ -11,7 +11,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::backend::AnyModel;
-use crate::commands::infer::{Settings, ended_early, sampler};
+use crate::commands::infer::{Settings, ended_early, no_answer, sampler};
 use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
@@ -93,8 +93,9 @@ fn answer(
     if settings.stats {
         note(&account);
     }
-    if let Some(early) = ended_early(account.finish_reason(), settings.max_new_tokens) {
-        note(format_args!("pylon: {early}"));
+    let early = ended_early(account.finish_reason(), settings.max_new_tokens);
+    for text in early.into_iter().chain(no_answer(account.junk_tokens())) {
+        note(format_args!("pylon: {text}"));
     }
     said(result, shown)
 }
@@ -118,7 +119,7 @@ fn said(result: Result<Answer, StageError>, shown: String) -> Result<Option<Vec<
 
 /// Whether the next question would meet the same error, or cannot be asked.
 fn ends_the_conversation(error: &CliError) -> bool {
-    !matches!(error, CliError::Engine(EngineError::PromptTooLong { .. } | EngineError::NonFinite { .. }))
+    !matches!(error, CliError::Engine(EngineError::PromptTooLong { .. } | EngineError::NonFinite(_)))
 }
 
 fn terminal_error(error: ReadlineError) -> CliError {

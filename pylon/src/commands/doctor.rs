@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::adapters::Adapter;
-use crate::catalogue::FoundModel;
+use crate::catalogue::{FoundModel, SkippedFile};
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
@@ -14,7 +14,8 @@ use crate::survey::Survey;
 /// Say what would run here, and why not
 ///
 /// Looks at processor, memory, GPU adapters, and the models in the usual places: GPT_OSS_GGUF_PATH, the current folder and
-/// its folder models, the Hugging Face hub cache, llama.cpp's cache, and ~/models. Of models only headers are read.
+/// its folder models, the cache of the Hugging Face hub, what LM Studio, Ollama and llama.cpp keep, and ~/models. Of models
+/// only headers are read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -58,6 +59,9 @@ fn write(survey: &Survey, verbose: bool, output: &mut Output) -> Result<(), CliE
     }
     for model in &survey.models {
         write_model(model, verbose, output)?;
+    }
+    for SkippedFile { path, place, reason } in &survey.skipped {
+        output.line(format_args!("  skipped {} ({place}): {reason}", path.display()))?;
     }
     output.line("")?;
     for finding in &survey.findings {

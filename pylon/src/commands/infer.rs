@@ -1,6 +1,6 @@
 //! `pylon infer`: an answer to a prompt, or a conversation.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -18,6 +18,7 @@ use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::model_args::{ActivationsArg, Kv, LimitArgs, ModelArgs, in_flags};
 use crate::output::note;
+use crate::text_input::read_text;
 use crate::transcript::Transcript;
 
 /// New tokens when neither flag nor environment says how many.
@@ -181,7 +182,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         stats: args.stats,
     };
     let options = LoadOptions { kv_f32: args.kv == Kv::F32, ..args.limits.load_options(&environment) };
-    let load = args.model.request(&environment, options)?;
+    let load = args.model.request_or_demo(&environment, options)?;
     let load = match args.activations {
         Some(activations) => activations.apply(load)?,
         None => load,
@@ -231,11 +232,10 @@ fn prompt_text(args: &Args) -> Result<Option<String>, CliError> {
     let text = match args.prompt.as_deref() {
         None => return Ok(None),
         Some("-") => {
-            let mut text = String::new();
-            match std::io::stdin().read_to_string(&mut text) {
+            match read_text(std::io::stdin()) {
                 // `echo` and editors end a text with a line break that nobody means.
-                Ok(_) if !args.raw => text.trim_end_matches(['\r', '\n']).to_owned(),
-                Ok(_) => text,
+                Ok(text) if !args.raw => text.trim_end_matches(['\r', '\n']).to_owned(),
+                Ok(text) => text,
                 Err(error) => return refuse(format!("unreadable on standard input ({error})")),
             }
         }
@@ -265,7 +265,11 @@ fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Reques
         note(format_args!("pylon: {note_text}"));
     }
     if settings.stats {
-        note(account);
+        note(&account);
+    }
+    if let Some(note_text) = no_answer(account.junk_tokens()) {
+        note(format_args!("pylon: {note_text}"));
+        return Ok(ExitCode::from(exit::FAILED));
     }
     Ok(exit::SUCCESS)
 }
@@ -311,6 +315,16 @@ pub(super) fn ended_early(reason: Option<FinishReason>, max_new_tokens: u32) -> 
         }
         _ => None,
     }
+}
+
+/// What to say of an answer that is none: whatever text was made of it is no word of a sound model.
+pub(super) fn no_answer(junk_tokens: u32) -> Option<String> {
+    (junk_tokens > 0).then(|| {
+        format!(
+            "this is no answer: {junk_tokens} tokens in a row belong to no message. The file may be damaged; \
+             `pylon gguf verify` looks closer"
+        )
+    })
 }
 
 fn converse(load: &LoadRequest, settings: &Settings) -> Result<ExitCode, CliError> {

@@ -1,7 +1,7 @@
 //! `pylon logits`: everything a model thinks of a sequence of tokens, for comparing engines.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -17,6 +17,7 @@ use crate::interrupt::Interrupts;
 use crate::model_args::{ActivationsArg, Kv, ModelArgs, in_flags};
 use crate::npy;
 use crate::output::note;
+use crate::text_input::read_text;
 
 /// Write the logits of every position to a file
 ///
@@ -104,11 +105,9 @@ fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<Load
 
 fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
     let text = if path == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text).map_err(cannot("read", Path::new("standard input")))?;
-        text
+        read_text(io::stdin()).map_err(cannot("read", Path::new("standard input")))?
     } else {
-        fs::read_to_string(path).map_err(cannot("read", path))?
+        File::open(path).and_then(read_text).map_err(cannot("read", path))?
     };
     let ids: Result<Vec<u32>, _> =
         text.split_whitespace().enumerate().map(|(index, word)| word.parse().map_err(|_| (index, word))).collect();

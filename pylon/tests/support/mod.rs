@@ -72,8 +72,8 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Run {
 
 /// Feeds `input`, as far as it is read, and waits.
 pub fn finish(command: &mut Command, input: &[u8]) -> Run {
-    // Without it Mesa's drivers complain on standard error, in words that are not ours.
-    command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    // As in a service or a container: libraries then like to complain on standard error.
+    command.env_remove("XDG_RUNTIME_DIR");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut stdin = child.stdin.take().unwrap();
@@ -126,6 +126,7 @@ impl Folder {
 
     pub fn write(&self, name: &str, bytes: &[u8]) -> String {
         let path = self.path(name);
+        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path
     }

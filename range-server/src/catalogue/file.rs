@@ -4,7 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::hub;
+use gptoss_finder::{blob_hash, is_sha256};
+
 use crate::content::{Content, OpenFile, Version};
 use crate::hashes::HashSlot;
 
@@ -72,7 +73,7 @@ impl ServedFile {
 
     /// SHA-256 of this version in hexadecimal, if it is known: from a hub cache, or computed.
     pub(crate) fn sha256(&self, version: &Version) -> Option<String> {
-        let named = version.content_name.clone().filter(|name| hub::is_sha256(name));
+        let named = version.content_name.clone().filter(|name| is_sha256(name));
         named.or_else(|| self.hashes.known(version).map(|hashes| hashes.sha256.clone()))
     }
 }
@@ -109,5 +110,5 @@ fn open_inside(path: &Path, root: Option<&Path>) -> io::Result<OpenFile> {
 
 /// Opens a regular file, knowing it for a hub cache's if it is one.
 pub(crate) fn open_file(path: &Path) -> io::Result<OpenFile> {
-    OpenFile::open(path, hub::blob_hash(&path.canonicalize()?))
+    OpenFile::open(path, blob_hash(&path.canonicalize()?))
 }

@@ -3,7 +3,6 @@
 //! A request can only ever reach a file that is in here, so no cleverness in a URL leads anywhere else.
 
 mod file;
-mod hub;
 mod search;
 mod shelf;
 mod summary;
@@ -13,14 +12,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gptoss_finder::HubOrigin;
 use gptoss_gguf::{part_names, split_name};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use thiserror::Error;
 
 pub(crate) use file::{ServedFile, open_file};
-pub(crate) use hub::is_sha256;
-pub use hub::{HubOrigin, hub_folder};
 pub(crate) use search::Found;
 pub use search::{GgufFiles, gguf_files};
 pub(crate) use shelf::Shelf;
@@ -46,11 +44,13 @@ pub enum CatalogueError {
     },
     /// A file that was named is no GGUF file, neither by its name nor by its bytes.
     #[error(
-        "{} is not a GGUF file: its name does not end in .gguf and it does not begin with the bytes \"GGUF\"", path.display()
+        "{} is not a GGUF file: {}", path.display(), what.as_deref().unwrap_or("its name does not end in .gguf and it does not begin with the bytes \"GGUF\"")
     )]
     NotGguf {
         /// The path as given.
         path: PathBuf,
+        /// What it is, where that is known.
+        what: Option<String>,
     },
     /// A file name that no URL can carry.
     #[error("the name of {} is not UTF-8; rename it", path.display())]
@@ -59,10 +59,12 @@ pub enum CatalogueError {
         path: PathBuf,
     },
     /// The paths hold no model at all.
-    #[error("no .gguf file was found in {}", folders.join(", "))]
+    #[error("no .gguf file was found in {}{}", folders.join(", "), notes.iter().map(|note| format!("\n  {note}")).collect::<String>())]
     Empty {
         /// The paths as given.
         folders: Vec<String>,
+        /// What was skipped in them, and why, one sentence each.
+        notes: Vec<String>,
     },
 }
 

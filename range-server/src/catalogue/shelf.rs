@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use gptoss_finder::Links;
+
 use super::search::Search;
 use super::{Catalogue, CatalogueError};
 
@@ -15,6 +17,7 @@ type NameTest = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// The current catalogue, and how to make the next one.
 pub(crate) struct Shelf {
     paths: Vec<PathBuf>,
+    links: Links,
     /// Names that belong to somebody else.
     is_taken: NameTest,
     current: RwLock<Arc<Catalogue>>,
@@ -22,13 +25,13 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens everything that the paths lead to; the bundled demo model if there are none. Blocks.
+    /// Opens everything that the paths lead to, by the links that may be followed; the bundled demo model if there are none. Blocks.
     ///
     /// # Errors
     /// If a path cannot be served, or there is no model in any.
-    pub(crate) fn open(paths: Vec<PathBuf>, is_taken: NameTest) -> Result<Self, CatalogueError> {
+    pub(crate) fn open(paths: Vec<PathBuf>, links: Links, is_taken: NameTest) -> Result<Self, CatalogueError> {
         let before = Catalogue::default();
-        let mut search = Search::new(&before);
+        let mut search = Search::new(&before, links);
         if paths.is_empty() {
             search.add_demo();
         }
@@ -37,11 +40,11 @@ impl Shelf {
         }
         if search.found.is_empty() {
             let folders = paths.iter().map(|path| path.display().to_string()).collect();
-            return Err(CatalogueError::Empty { folders });
+            return Err(CatalogueError::Empty { folders, notes: search.notes });
         }
         let catalogue = Catalogue::index(search.found, search.notes, &is_taken);
         let searched = Mutex::new(Instant::now());
-        Ok(Self { paths, is_taken, current: RwLock::new(Arc::new(catalogue)), searched })
+        Ok(Self { paths, links, is_taken, current: RwLock::new(Arc::new(catalogue)), searched })
     }
 
     /// The catalogue as it was last made.
@@ -56,7 +59,7 @@ impl Shelf {
         if searched.elapsed() < SEARCH_INTERVAL {
             return before;
         }
-        let mut search = Search::new(&before);
+        let mut search = Search::new(&before, self.links);
         if self.paths.is_empty() {
             search.add_demo();
         }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use gptoss_gguf::{GPT_OSS_TYPES, Gguf, GgufError, Progress, SplitError, TensorType, arrange_parts};
+use gptoss_gguf::{
+    GPT_OSS_ARCHITECTURES, GPT_OSS_TYPES, Gguf, GgufError, Progress, SplitError, TensorType, arrange_parts,
+};
 
 use crate::content::{Content, Version};
-
-/// Architecture names of gpt-oss: llama.cpp's, and the one Ollama writes.
-const ARCHITECTURES: [&str; 2] = ["gpt-oss", "gptoss"];
 
 /// Names of `general.file_type`, by llama.cpp's enumeration `llama_ftype`; numbers that were given up are left out.
 const FILE_TYPES: [(u32, &str); 33] = [
@@ -82,15 +81,11 @@ impl Summary {
 enum HeaderError {
     #[error("the file cannot be read: {0}")]
     Unreadable(String),
-    #[error("the file is empty")]
-    Empty,
-    #[error("not a GGUF file: it does not begin with the bytes \"GGUF\"")]
-    NotGguf,
-    #[error(transparent)]
-    Gguf(#[from] GgufError),
+    #[error("{0}. {advice}", advice = .0.advice())]
+    Gguf(GgufError),
     #[error("{name}: {source}")]
     Part { name: String, source: Box<HeaderError> },
-    #[error(transparent)]
+    #[error("{0}. {advice}", advice = .0.advice())]
     Split(#[from] SplitError),
 }
 
@@ -105,7 +100,7 @@ fn read_model(files: &[(String, Content, Version)]) -> Result<Gguf, HeaderError>
     let names: Vec<&str> = files.iter().map(|(name, ..)| name.as_str()).collect();
     arrange_parts(&names)?;
     let of_several = files.len() > 1;
-    let headers = files.iter().map(|(name, content, version)| match read_header(content, version.len) {
+    let headers = files.iter().map(|(name, content, version)| match read_header(name, content, version.len) {
         Ok(gguf) => Ok((name.clone(), gguf)),
         Err(source) if of_several => Err(HeaderError::Part { name: name.clone(), source: Box::new(source) }),
         Err(error) => Err(error),
@@ -113,20 +108,10 @@ fn read_model(files: &[(String, Content, Version)]) -> Result<Gguf, HeaderError>
     Ok(Gguf::join(headers.collect::<Result<Vec<_>, _>>()?)?)
 }
 
-fn read_header(content: &Content, file_len: u64) -> Result<Gguf, HeaderError> {
-    const MAGIC: &[u8; 4] = b"GGUF";
-    let mut magic = [0; MAGIC.len()];
-    if file_len == 0 {
-        return Err(HeaderError::Empty);
-    }
-    let told = (file_len as usize).min(MAGIC.len());
-    content.read_exact_at(&mut magic[..told], 0)?;
-    if magic[..told] != MAGIC[..told] {
-        return Err(HeaderError::NotGguf);
-    }
+fn read_header(name: &str, content: &Content, file_len: u64) -> Result<Gguf, HeaderError> {
     let mut header = Vec::new();
     loop {
-        match gptoss_gguf::parse(&header, file_len)? {
+        match gptoss_gguf::parse(&header, file_len).map_err(|error| HeaderError::Gguf(error.of_file(name)))? {
             Progress::Ready(gguf) => return Ok(*gguf),
             Progress::NeedMore { at_least } => {
                 let at_hand = header.len();
@@ -154,13 +139,22 @@ fn quantisation(gguf: &Gguf) -> Option<String> {
 }
 
 fn obstacle(gguf: &Gguf) -> Option<String> {
+    if let Some(role) = gguf.role() {
+        return Some(format!("it is no model but {role}. {}", role.advice()));
+    }
     match gguf.metadata.str("general.architecture") {
-        Ok(architecture) if ARCHITECTURES.contains(&architecture) => {}
+        Ok(architecture) if GPT_OSS_ARCHITECTURES.contains(&architecture) => {}
         Ok(architecture) => return Some(format!("architecture {architecture:?}, expected \"gpt-oss\"")),
         Err(error) => return Some(error.to_string()),
     }
-    let foreign = gguf.tensors.iter().find(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind))?;
-    let others = gguf.tensors.iter().filter(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind)).count() - 1;
-    let known = GPT_OSS_TYPES.map(TensorType::name).join(", ");
-    Some(format!("tensor {:?} and {others} more are {}, expected one of {known}", foreign.name, foreign.kind))
+    let mut foreign = gguf.tensors.iter().filter(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind));
+    if let Some(first) = foreign.next() {
+        let known = GPT_OSS_TYPES.map(TensorType::name).join(", ");
+        let (name, kind, others) = (&first.name, first.kind, foreign.count());
+        return Some(format!("tensor {name:?} and {others} more are {kind}, expected one of {known}"));
+    }
+    let missing = gguf.missing_for_gpt_oss();
+    let first = missing.first()?;
+    let others = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+    Some(format!("it is not a whole gpt-oss model: {first}{others} missing"))
 }

@@ -1,8 +1,10 @@
 use std::io;
 use std::path::Path;
 
+use gptoss_finder::is_sha256;
+
 use super::{Cancelled, ComputeError, FileHashes, compute};
-use crate::catalogue::{is_sha256, open_file};
+use crate::catalogue::open_file;
 use crate::content::{OpenFile, Stamp};
 
 /// A file to be hashed, opened.

@@ -1,6 +1,8 @@
 //! Which files are there, and under which names.
 
 use std::fs;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gguf_serve::{CatalogueError, Options, ServeError};
@@ -185,9 +187,58 @@ fn links_are_followed_inside_the_folder_only() {
     assert_eq!(server.get("/api/health", &[]).json()["models"], 1);
     assert_eq!(server.get("/out.gguf", &[]).status, 404);
     assert!(server.server().notes().iter().any(|note| note.contains("/out.gguf") && note.contains("leads out")));
+    assert!(server.server().notes().iter().any(|note| note.contains("/dangling.gguf") && note.contains("/nowhere")));
+    // Whoever starts the server may allow it.
+    let follow =
+        |path: PathBuf| start(Options { paths: vec![path], follow_links: true, ..Options::default() }).unwrap();
+    let server = follow(folder.path().join("hub"));
+    assert_eq!(server.get("/out.gguf", &[]).body, pattern(10));
+    assert_eq!(server.get("/api/health", &[]).json()["models"], 2, "the circle leads to nothing new");
     // Named by the person who starts the server, a link may lead anywhere; its own name counts.
     let server = serving(&[&folder.path().join("hub/out.gguf")]);
     assert_eq!(server.get("/out.gguf", &[]).body, pattern(10));
+}
+
+/// What was skipped is said also when there is nothing else.
+#[cfg(unix)]
+#[test]
+fn a_folder_of_links_that_lead_out_says_so() {
+    use std::os::unix::fs::symlink;
+    let folder = folder();
+    let model = write(&folder, "elsewhere/m.gguf", &pattern(10));
+    write(&folder, "links/n.gguf.crdownload", b"GGUF");
+    symlink(model, folder.path().join("links/m.gguf")).unwrap();
+    let paths = vec![folder.path().join("links")];
+    let error = start(Options { paths: paths.clone(), ..Options::default() }).err().unwrap().to_string();
+    for words in [
+        "no .gguf file was found in",
+        "/m.gguf",
+        "leads out",
+        "elsewhere/m.gguf",
+        "--follow-links",
+        "n.gguf.crdownload",
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+    let server = start(Options { paths, follow_links: true, ..Options::default() }).unwrap();
+    assert_eq!(server.get("/m.gguf", &[]).body, pattern(10));
+}
+
+#[test]
+fn the_models_of_ollama_are_served_under_its_names() {
+    let folder = folder();
+    let manifest = r#"{"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:abc","size":1}]}"#;
+    write(&folder, "manifests/registry.ollama.ai/library/gpt-oss/20b", manifest.as_bytes());
+    write(&folder, "blobs/sha256-abc", &pattern(40));
+    write(&folder, "blobs/sha256-def", b"a template");
+    let server = serving(&[folder.path()]);
+    let models = server.get("/api/models", &[]).json();
+    assert_eq!(models["models"].as_array().unwrap().len(), 1, "{models}");
+    assert_eq!(models["models"][0]["name"], "gpt-oss:20b");
+    for target in [models["models"][0]["url"].as_str().unwrap(), "/blobs/sha256-abc"] {
+        assert_eq!(server.get(target, &[]).body, pattern(40), "{target}");
+    }
+    assert_eq!(server.get("/blobs/sha256-def", &[]).status, 404);
 }
 
 #[test]
@@ -251,27 +302,75 @@ fn paths_that_cannot_be_served() {
     assert!(fault(&["none.gguf"]).to_string().contains("none.gguf"));
 }
 
-/// A header with one key and one tensor of 32 weights.
-fn small_gguf(architecture: &str, tensor_type: u32, data_len: usize) -> Vec<u8> {
-    let string = |text: &str| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat();
-    let mut file = b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0".to_vec();
-    file.extend([string("general.architecture"), 8u32.to_le_bytes().to_vec(), string(architecture)].concat());
-    file.extend([string("t"), 1u32.to_le_bytes().to_vec(), 32u64.to_le_bytes().to_vec()].concat());
-    file.extend([&tensor_type.to_le_bytes()[..], &0u64.to_le_bytes()].concat());
-    file.resize(file.len().next_multiple_of(32) + data_len, 0);
+fn text(text: &str) -> Vec<u8> {
+    [&(text.len() as u64).to_le_bytes()[..], text.as_bytes()].concat()
+}
+
+/// A key with a value of a type.
+fn pair(key: &str, kind: u32, value: &[u8]) -> Vec<u8> {
+    [&text(key)[..], &kind.to_le_bytes(), value].concat()
+}
+
+fn text_pair(key: &str, value: &str) -> Vec<u8> {
+    pair(key, 8, &text(value))
+}
+
+/// A file of such keys, and of tensors of 32 weights each, which take `weights_len` bytes.
+fn gguf(pairs: &[Vec<u8>], tensors: &[&str], tensor_type: u32, weights_len: usize) -> Vec<u8> {
+    let mut file = b"GGUF\x03\0\0\0".to_vec();
+    file.extend([tensors.len() as u64, pairs.len() as u64].map(u64::to_le_bytes).concat());
+    file.extend(pairs.concat());
+    for (index, name) in tensors.iter().enumerate() {
+        let offset = (index * weights_len.next_multiple_of(32)) as u64;
+        file.extend([text(name), 1u32.to_le_bytes().to_vec(), 32u64.to_le_bytes().to_vec()].concat());
+        file.extend([&tensor_type.to_le_bytes()[..], &offset.to_le_bytes()].concat());
+    }
+    let data = tensors.len().saturating_sub(1) * weights_len.next_multiple_of(32) + weights_len;
+    file.resize(file.len().next_multiple_of(32) + data, 0);
     file
 }
+
+/// A file with one tensor.
+fn small_gguf(architecture: &str, tensor_type: u32, data_len: usize) -> Vec<u8> {
+    gguf(&[text_pair("general.architecture", architecture)], &["t"], tensor_type, data_len)
+}
+
+/// What a model of one layer cannot do without, by name.
+fn model_pairs(architecture: &str) -> Vec<Vec<u8>> {
+    let tokens = [&8u32.to_le_bytes()[..], &1u64.to_le_bytes(), &text("a")].concat();
+    vec![
+        text_pair("general.architecture", architecture),
+        pair(&format!("{architecture}.block_count"), 4, &1u32.to_le_bytes()),
+        pair("tokenizer.ggml.tokens", 9, &tokens),
+    ]
+}
+
+const MODEL_TENSORS: [&str; 11] = [
+    "token_embd.weight",
+    "output_norm.weight",
+    "output.weight",
+    "blk.0.attn_norm.weight",
+    "blk.0.attn_q.weight",
+    "blk.0.attn_output.weight",
+    "blk.0.attn_sinks.weight",
+    "blk.0.post_attention_norm.weight",
+    "blk.0.ffn_gate_inp.weight",
+    "blk.0.ffn_gate_exps.weight",
+    "blk.0.ffn_down_exps.weight",
+];
 
 #[test]
 fn what_the_page_can_run_and_why_not() {
     let folder = folder();
-    write(&folder, "1.gguf", &small_gguf("gpt-oss", 39, 17));
-    write(&folder, "2.gguf", &small_gguf("gptoss", 8, 34));
+    write(&folder, "1.gguf", &gguf(&model_pairs("gpt-oss"), &MODEL_TENSORS, 39, 17));
+    write(&folder, "2.gguf", &gguf(&model_pairs("gptoss"), &MODEL_TENSORS, 8, 34));
     write(&folder, "3.gguf", &small_gguf("llama", 39, 17));
     write(&folder, "4.gguf", &small_gguf("gpt-oss", 9, 40));
     write(&folder, "5.gguf", &small_gguf("gpt-oss", 777, 17));
     write(&folder, "6.gguf", &small_gguf("gpt-oss", 39, 16));
     write(&folder, "7.gguf", &pattern(100));
+    write(&folder, "8.gguf", &gguf(&model_pairs("gpt-oss"), &MODEL_TENSORS[1..], 39, 17));
+    write(&folder, "9.gguf", &small_gguf("gpt-oss", 39, 17));
     let models = serving(&[folder.path()]).get("/api/models", &[]).json();
     let expected = [
         (Some("gpt-oss"), None),
@@ -281,6 +380,8 @@ fn what_the_page_can_run_and_why_not() {
         (Some("gpt-oss"), Some("unknown type 777")),
         (None, Some("truncated")),
         (None, Some("version")),
+        (Some("gpt-oss"), Some("tensor token_embd.weight missing")),
+        (Some("gpt-oss"), Some("key tokenizer.ggml.tokens and 4 more missing")),
     ];
     for (model, (architecture, reason)) in models["models"].as_array().unwrap().iter().zip(expected) {
         assert_eq!(model["architecture"].as_str(), architecture, "{model}");
@@ -292,23 +393,37 @@ fn what_the_page_can_run_and_why_not() {
     }
 }
 
-/// A part without tensors. Only the first has an architecture.
+#[test]
+fn what_is_no_model_is_not_listed_as_one() {
+    let folder = folder();
+    let with_type =
+        |kind: &str| gguf(&[text_pair("general.architecture", "gpt-oss"), text_pair("general.type", kind)], &[], 0, 0);
+    write(&folder, "1.gguf", &with_type("adapter"));
+    write(&folder, "2.gguf", &with_type("imatrix"));
+    write(&folder, "3.gguf", &with_type("model"));
+    write(&folder, "4.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
+    write(&folder, "5.gguf", b"PK\x03\x04");
+    write(&folder, "6.gguf", &gguf(&model_pairs("gpt-oss"), &[], 0, 0));
+    let models = serving(&[folder.path()]).get("/api/models", &[]).json();
+    let words = ["adapter", "importance matrix", "metadata only", "git lfs pull", "ZIP archive", "a vocabulary only"];
+    for (model, words) in models["models"].as_array().unwrap().iter().zip(words) {
+        assert_eq!(model["supported"], false, "{model}");
+        assert!(model["reason"].as_str().unwrap().contains(words), "{words}: {model}");
+    }
+}
+
+/// A part with half of the tensors. Only the first has the model's keys.
 fn small_part(no: u16, count: u16) -> Vec<u8> {
-    let key =
-        |text: &str, kind: u32| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &kind.to_le_bytes()].concat();
+    let (first, rest) = MODEL_TENSORS.split_at(MODEL_TENSORS.len() / 2);
     let mut pairs = vec![
-        [key("split.no", 2), no.to_le_bytes().to_vec()].concat(),
-        [key("split.count", 2), count.to_le_bytes().to_vec()].concat(),
-        [key("split.tensors.count", 5), 0i32.to_le_bytes().to_vec()].concat(),
+        pair("split.no", 2, &no.to_le_bytes()),
+        pair("split.count", 2, &count.to_le_bytes()),
+        pair("split.tensors.count", 5, &(MODEL_TENSORS.len() as i32).to_le_bytes()),
     ];
     if no == 0 {
-        pairs.push([&key("general.architecture", 8)[..], &7u64.to_le_bytes(), b"gpt-oss"].concat());
+        pairs.extend(model_pairs("gpt-oss"));
     }
-    let mut file = b"GGUF\x03\0\0\0\0\0\0\0\0\0\0\0".to_vec();
-    file.extend((pairs.len() as u64).to_le_bytes());
-    file.extend(pairs.concat());
-    file.resize(file.len().next_multiple_of(32), 0);
-    file
+    gguf(&pairs, if no == 0 { first } else { rest }, 39, 17)
 }
 
 #[test]

@@ -8,7 +8,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::support::{folder, pattern, serving};
+use gguf_serve::Options;
+
+use crate::support::{folder, pattern, serving, start};
 
 const MAIN: &str = "0123456789abcdef0123456789abcdef01234567";
 const OLD: &str = "00aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -99,4 +101,25 @@ fn a_repository_or_a_snapshot_alone_reaches_its_blobs() {
     assert_eq!(serve(&repo.join("snapshots").join(MAIN), "/m.gguf"), pattern(300));
     assert_eq!(serve(&repo.join("snapshots").join(MAIN).join("sub"), "/deep.gguf"), pattern(400));
     assert_eq!(serve(&repo.join("snapshots").join(OLD).join("m.gguf"), "/m.gguf"), pattern(200));
+}
+
+#[test]
+fn repositories_and_files_that_are_links_are_served_when_that_is_allowed_and_named_otherwise() {
+    let (_kept, repo) = cache();
+    let shared = folder();
+    fs::write(shared.path().join("blob"), pattern(500)).unwrap();
+    symlink(shared.path().join("blob"), repo.join("snapshots").join(MAIN).join("shared.gguf")).unwrap();
+    let linked = folder();
+    symlink(&repo, linked.path().join("models--some-org--some-model")).unwrap();
+    let options = |path: &Path, follow_links| Options { paths: vec![path.into()], follow_links, ..Options::default() };
+
+    let error = start(options(linked.path(), false)).err().unwrap().to_string();
+    assert!(error.contains("/models--some-org--some-model: it is a link to a folder"), "{error}");
+    assert!(error.contains("--follow-links"), "{error}");
+    let server = start(options(linked.path(), true)).unwrap();
+    assert_eq!(server.get("/some-org/some-model/m.gguf", &[]).body, pattern(300));
+    assert_eq!(server.get("/some-org/some-model/shared.gguf", &[]).body, pattern(500));
+
+    let server = start(options(&repo, false)).unwrap();
+    assert!(server.server().notes().iter().any(|note| note.contains("shared.gguf") && note.contains("leads out")));
 }

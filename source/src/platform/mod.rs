@@ -8,4 +8,6 @@ mod web;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{Bytes, FileSource, sha256};
 #[cfg(target_arch = "wasm32")]
-pub use web::{BlobSource, Bytes, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, sha256, storage_room};
+pub use web::{
+    BlobSource, Bytes, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, sha256, storage_room, words_of,
+};

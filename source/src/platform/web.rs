@@ -62,13 +62,25 @@ impl Bytes {
 }
 
 fn browser_error(action: &'static str) -> impl FnOnce(JsValue) -> SourceError {
-    move |error| SourceError::Browser { action, detail: describe(&error) }
+    move |error| SourceError::Browser { action, detail: words_of(&error) }
 }
 
-/// `TypeError: Failed to fetch`, or whatever else was thrown.
-fn describe(error: &JsValue) -> String {
-    match error.dyn_ref::<js_sys::Object>() {
-        Some(object) => object.to_string().into(),
-        None => format!("{error:?}"),
-    }
+/// What a JavaScript value that was thrown says, as part of a sentence: `TypeError: Failed to fetch`.
+pub fn words_of(error: &JsValue) -> String {
+    let said = |name: &str| js_sys::Reflect::get(error, &JsValue::from_str(name)).ok().and_then(|it| it.as_string());
+    let text = match (error.as_string(), error.is_object()) {
+        (Some(text), _) => text,
+        (None, true) => match (said("name"), said("message")) {
+            (Some(name), Some(message)) if !message.is_empty() => format!("{name}: {message}"),
+            (Some(only), _) | (None, Some(only)) => only,
+            (None, None) => error.unchecked_ref::<js_sys::Object>().to_string().into(),
+        },
+        (None, false) => match (error.as_f64(), error.as_bool()) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(truth)) => truth.to_string(),
+            (None, None) if error.is_null() => "null".to_owned(),
+            (None, None) => "no reason was given".to_owned(),
+        },
+    };
+    text.split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned()
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::{ChunkHashes, ChunkRead, ChunkStore, Chunks, StoreFileError, StoreTotals};
+use super::{ChunkHashes, ChunkRead, ChunkStore, Chunks, KeptFile, StoreFileError, StoreTotals};
 use crate::{Bytes, SourceError, platform};
 
 /// A store that may be closed at any time, with the hashes that the file's host published, once they are known.
@@ -33,6 +33,11 @@ impl CheckedStore {
 
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
+    }
+
+    /// What this holds a copy of; `None` where nothing can be held.
+    pub fn file(&self) -> Option<KeptFile> {
+        self.store.borrow().as_ref().map(|store| store.file().clone())
     }
 
     /// What chunks are checked against from now on. `false` if these are hashes of a file that is cut otherwise.
@@ -130,6 +135,17 @@ impl CheckedStore {
     /// As [`ChunkStore::commit`].
     pub fn commit(&self) -> Result<(), StoreFileError> {
         self.store.borrow_mut().as_mut().map_or(Ok(()), ChunkStore::commit)
+    }
+
+    /// As [`ChunkStore::forget_unverified`].
+    pub fn forget_unverified(&self) {
+        self.with_store(ChunkStore::forget_unverified);
+    }
+
+    /// Whether more of the file may come to be held, or all of it is.
+    pub fn can_hold_all(&self) -> bool {
+        let totals = self.totals();
+        self.is_writable() || totals.stored_chunks == totals.chunks
     }
 
     /// How many records wait to be committed.

@@ -314,6 +314,38 @@ impl ChunkStore {
         }
     }
 
+    /// Lets go of every chunk of which no SHA-256 was compared with a published one, at once and for good, and gives back
+    /// the room at the end.
+    pub fn forget_unverified(&mut self) {
+        let unverified: Vec<u32> =
+            self.held.iter().filter(|(_, held)| !held.verified).map(|(&chunk, _)| chunk).collect();
+        let mut on_record = Vec::new();
+        for chunk in unverified {
+            let Some(held) = self.held.remove(&chunk) else { continue };
+            self.pending.retain(|record| record.chunk != chunk);
+            if self.uncommitted.remove(&chunk) {
+                self.free_slots.insert(held.slot);
+            } else {
+                self.pending.push(Record { kind: RecordKind::Forgotten, ..self.record(chunk, held) });
+                on_record.push(held.slot);
+            }
+        }
+        // As in `forget`: the journal first, then the slots.
+        if self.commit().is_ok() && self.writable {
+            self.free_slots.extend(on_record);
+        }
+        // Also where the journal can be written no more: a chunk that the data file does not have is not held.
+        if self.files.data.truncate(self.used_bytes()).is_ok() {
+            self.end_slot = self.held.values().map(|held| held.slot + 1).max().unwrap_or(0);
+            self.free_slots.retain(|&slot| slot < self.end_slot);
+        }
+    }
+
+    /// Where the last chunk in the data file ends.
+    fn used_bytes(&self) -> u64 {
+        self.held.iter().map(|(&chunk, held)| slot_end(&self.chunks, chunk, held.slot)).max().unwrap_or(0)
+    }
+
     /// Makes everything that was put so far last: bytes first, then the records that name them.
     ///
     /// # Errors
@@ -356,9 +388,8 @@ impl ChunkStore {
 
     /// After a chunk could not be written: the half of it is given back, so that what came before it may still be kept.
     fn end_writing(&mut self) {
-        let ends = self.held.iter().map(|(&chunk, held)| slot_end(&self.chunks, chunk, held.slot));
         // Whatever fails here is the trouble that the caller is told of anyway.
-        let _ = self.files.data.truncate(ends.max().unwrap_or(0));
+        let _ = self.files.data.truncate(self.used_bytes());
         let _ = self.commit();
         self.writable = false;
     }

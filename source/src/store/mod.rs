@@ -110,7 +110,7 @@ impl StoreError {
     pub fn advice(&self) -> &'static str {
         match self {
             Self::File(StoreFileError::Full { .. }) => {
-                "Delete a kept model under Storage, or free disk space; then load again to keep this one."
+                "Free disk space, or let this site store more; then load again to keep this one."
             }
             Self::File(StoreFileError::Failed { .. }) => {
                 "If it happens again, delete the kept copy under Storage and load the model once more."

@@ -11,7 +11,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::{CheckedStore, KeptChunk, StoreFileError};
-use crate::{Bytes, ReadFuture, Source, SourceError, check_bounds};
+use crate::{Bytes, Place, ReadFuture, Source, SourceError, check_bounds};
 
 /// Chunks kept in memory, so that neighbouring reads do not ask for the chunk between them twice. Reads ahead of one
 /// another are few, and each ends in one chunk that the next begins with.
@@ -35,6 +35,10 @@ pub enum StoreNews {
     /// A chunk came from the network with another SHA-256 than its host publishes; it is fetched once more.
     WrongOnTheWay {
         chunk: u32,
+    },
+    /// What came made no sense: what no published hash vouches for was let go of.
+    Distrusted {
+        chunks: u32,
     },
     /// Nothing more can be kept. Said once; reading goes on.
     NotKept(StoreFileError),
@@ -73,6 +77,8 @@ pub struct StoredSource {
     store_bytes: Cell<u64>,
     reads_untold: Cell<u32>,
     committed: Cell<Instant>,
+    /// What came made no sense.
+    distrusted: Cell<bool>,
 }
 
 impl StoredSource {
@@ -89,6 +95,7 @@ impl StoredSource {
             store_bytes: Cell::new(0),
             reads_untold: Cell::new(0),
             committed: Cell::new(Instant::now()),
+            distrusted: Cell::new(false),
         }
     }
 
@@ -221,6 +228,9 @@ impl StoredSource {
 
     /// Hands a chunk to the store, which may be unable to take it.
     fn keep(&self, chunk: u32, bytes: &Bytes, verified: bool) {
+        if self.distrusted.get() && !verified {
+            return;
+        }
         let mut done = self.store.put(chunk, bytes, verified);
         let due = self.store.pending() >= CHUNKS_PER_COMMIT || self.committed.get().elapsed() >= LONGEST_WAIT;
         // Nobody else is at it: nothing may follow for a while.
@@ -231,6 +241,10 @@ impl StoredSource {
             self.tell_progress();
         }
         if let Err(error) = done {
+            if self.store.totals().stored_chunks == 0 {
+                // It holds nothing and takes nothing: its files can go.
+                self.store.close();
+            }
             (self.news)(StoreNews::NotKept(error));
             self.tell_progress();
         }
@@ -294,6 +308,22 @@ impl Source for StoredSource {
     /// Bytes from the network; the store is not counted.
     fn wire_bytes(&self) -> Option<u64> {
         self.inner.wire_bytes()
+    }
+
+    fn place(&self, offset_bytes: u64) -> Place {
+        self.inner.place(offset_bytes)
+    }
+
+    /// Which bytes are good nobody can say any more, so none is kept without a hash that somebody published; nor is what
+    /// comes from now on.
+    fn distrust(&self, offset_bytes: u64) {
+        self.inner.distrust(offset_bytes);
+        self.recent.borrow_mut().clear();
+        let before = self.store.totals().stored_chunks;
+        self.store.forget_unverified();
+        self.distrusted.set(true);
+        (self.news)(StoreNews::Distrusted { chunks: before - self.store.totals().stored_chunks });
+        self.tell_progress();
     }
 }
 

@@ -93,6 +93,42 @@ fn what_was_not_committed_is_committed_when_it_is_closed() {
 }
 
 #[test]
+fn what_nobody_vouches_for_can_be_let_go_of_at_once() {
+    let disk = Disk::default();
+    let (mut store, _) = open(&disk);
+    store.put(4, &chunk_bytes(4), true).expect("room");
+    put_all(&mut store, &[0, 5, 2]);
+    store.mark_verified(5);
+    // Not committed yet.
+    store.put(1, &chunk_bytes(1), false).expect("room");
+    store.forget_unverified();
+    assert_right(&mut store, &[4, 5]);
+    assert_eq!(disk.bytes(DATA).len() as u64, 2 * CHUNK + 3, "what lay behind them is given back");
+    put_all(&mut store, &[3, 1]);
+    assert_right(&mut store, &[1, 3, 4, 5]);
+    drop(store);
+    let (mut store, opening) = open(&disk);
+    assert_eq!(opening, Opening::Resumed { torn_bytes: 0, lost_chunks: 0 });
+    assert_right(&mut store, &[1, 3, 4, 5]);
+    store.forget_unverified();
+    drop(store);
+    assert_right(&mut open(&disk).0, &[4, 5]);
+}
+
+#[test]
+fn a_full_disk_keeps_nothing_that_was_let_go_of() {
+    let disk = Disk::default();
+    let (mut store, _) = open(&disk);
+    put_all(&mut store, &[0, 1, 2]);
+    disk.set_room(Some(0));
+    store.put(3, &chunk_bytes(3), false).expect_err("no room");
+    store.forget_unverified();
+    assert_right(&mut store, &[]);
+    drop(store);
+    assert_right(&mut open(&disk).0, &[]);
+}
+
+#[test]
 fn another_version_of_the_file_makes_a_new_store() {
     let one = kept_file();
     let longer = KeptFile { len_bytes: FILE_BYTES + 1, ..one.clone() };

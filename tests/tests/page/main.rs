@@ -5,10 +5,12 @@
 mod away;
 mod event_log;
 mod faults;
+mod garbled;
 mod kept;
 mod large;
 mod lost_gpu;
 mod parts;
+mod refused;
 mod relay;
 mod rest;
 mod session;

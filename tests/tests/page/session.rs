@@ -46,10 +46,11 @@ impl Session {
         let log: gguf_serve::AccessLog = Arc::new(move |record: &AccessRecord| {
             log.lock().unwrap_or_else(PoisonError::into_inner).push(record.clone());
         });
+        let page = options.web.clone().map_or(PageSource::Embedded, PageSource::Folder);
         let server = serve(Options { port: 0, log: Some(log), ..options }).await.expect("gguf-serve starts");
-        assert_ne!(
+        assert_eq!(
             *server.page_source(),
-            PageSource::Missing,
+            page,
             "gguf-serve was built without the page: run `cargo xtask page` first, or `cargo xtask test`"
         );
         let browser = Browser::open(&launch_options()).await.expect("headless Chromium");

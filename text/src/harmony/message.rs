@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+use super::prompt::FUNCTIONS;
+
 /// Where in its turn a message of the model belongs.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Channel {
@@ -105,12 +107,55 @@ pub struct Header {
     pub content_type: Option<ContentType>,
 }
 
+/// What a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// What the model thinks; not meant for the user.
+    Reasoning,
+    /// What it tells the user before it answers or calls a tool.
+    Preamble,
+    /// What it tells the user in the end; also what is on no channel, or on one that is not known, so that nothing is
+    /// lost.
+    Answer,
+    /// A tool's arguments.
+    Call,
+    /// Not the model's: a transcript's, or made up by the model.
+    Foreign,
+}
+
+impl Purpose {
+    /// Its name, in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Purpose::Reasoning => "reasoning",
+            Purpose::Preamble => "preamble",
+            Purpose::Answer => "answer",
+            Purpose::Call => "call",
+            Purpose::Foreign => "foreign",
+        }
+    }
+}
+
 impl Header {
-    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles are not tools.
+    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody, are
+    /// not tools.
     pub fn called_tool(&self) -> Option<&str> {
         let recipient = self.recipient.as_deref()?;
-        let is_call = self.role == Role::Assistant && matches!(Role::from_name(recipient), Role::Tool(_));
-        is_call.then_some(recipient)
+        let is_tool = matches!(Role::from_name(recipient), Role::Tool(_)) && recipient != "all";
+        (self.role == Role::Assistant && is_tool).then_some(recipient)
+    }
+
+    /// What a message with this header is for.
+    pub fn purpose(&self) -> Purpose {
+        if self.role != Role::Assistant {
+            return Purpose::Foreign;
+        }
+        match &self.channel {
+            _ if self.called_tool().is_some() => Purpose::Call,
+            Some(Channel::Analysis) => Purpose::Reasoning,
+            Some(Channel::Commentary) => Purpose::Preamble,
+            Some(Channel::Final | Channel::Other(_)) | None => Purpose::Answer,
+        }
     }
 }
 
@@ -163,6 +208,13 @@ pub struct ToolNamespace {
     pub tools: Vec<FunctionTool>,
 }
 
+impl ToolNamespace {
+    /// The functions of a developer message, called as `functions.{name}`; none make no namespace.
+    pub fn functions(tools: Vec<FunctionTool>) -> Option<ToolNamespace> {
+        (!tools.is_empty()).then(|| ToolNamespace { name: FUNCTIONS.to_owned(), description: None, tools })
+    }
+}
+
 /// The first message: who the model is and how it is to answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SystemMessage {
@@ -196,8 +248,8 @@ impl Default for SystemMessage {
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeveloperMessage {
     pub instructions: String,
-    /// Functions, called as `functions.{name}`.
-    pub functions: Vec<FunctionTool>,
+    /// Tools, as a rule one namespace of functions: see [`ToolNamespace::functions`].
+    pub tools: Vec<ToolNamespace>,
 }
 
 /// A message that the model wrote.
@@ -275,6 +327,7 @@ pub struct Conversation {
 impl Conversation {
     /// Whether any developer message offers functions.
     pub(super) fn has_functions(&self) -> bool {
-        self.messages.iter().any(|message| matches!(message, Message::Developer(d) if !d.functions.is_empty()))
+        let is_functions = |namespace: &ToolNamespace| namespace.name == FUNCTIONS && !namespace.tools.is_empty();
+        self.messages.iter().any(|message| matches!(message, Message::Developer(d) if d.tools.iter().any(is_functions)))
     }
 }

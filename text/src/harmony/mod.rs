@@ -16,22 +16,27 @@
 //! - The reasoning of *every* completed turn is dropped, also while a later turn waits for a tool; the library stops
 //!   at the first answer. Calls and tool results on the analysis channel stay.
 //! - `<|constrain|>` is the special token wherever a content type is [`ContentType::constrained`].
-//! - The parser never fails: the library's strict and lenient modes both refuse output that models do produce.
+//! - The parser never fails: the library's strict and lenient modes both refuse output that models do produce. By which
+//!   rules it is read is in docs/HARMONY.md; a message that needed one names it ([`Recovery`]).
 //!   `final <|constrain|>json` is an answer with a content type, not a call of a tool by that name.
-//! - Comments in tool descriptions: see the module `typescript`.
+//! - A developer message that says nothing is left out; so is a section of instructions or a namespace without anything
+//!   in it. Tools are shown byte for byte as that library shows them: see the module `typescript`.
 
 mod header;
 mod message;
 mod parser;
 mod prompt;
+mod recovery;
 mod render;
 mod turn;
 mod typescript;
+mod words;
 
 pub use message::{
     AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, Effort, FunctionTool, Header, Message,
-    Role, SystemMessage, ToolMessage, ToolNamespace,
+    Purpose, Role, SystemMessage, ToolMessage, ToolNamespace,
 };
 pub use parser::{Event, MessageEnd, Parser};
+pub use recovery::Recovery;
 pub use render::{Ending, RecipientPlace, Renderer};
-pub use turn::{ParsedMessage, ToolCall, Turn};
+pub use turn::{Fragment, ParsedMessage, ToolCall, Turn};

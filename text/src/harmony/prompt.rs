@@ -6,15 +6,19 @@ use super::typescript;
 /// Where functions live; a call's recipient is `functions.{name}`.
 pub(super) const FUNCTIONS: &str = "functions";
 
+/// Before a line that is not code.
+const COMMENT: &str = "// ";
+
 /// The system message's text. `with_functions`: whether the conversation offers functions.
 pub(super) fn system_text(system: &SystemMessage, with_functions: bool) -> String {
-    let mut about = vec![system.identity.clone()];
+    let mut about: Vec<String> =
+        Some(&system.identity).filter(|identity| !identity.is_empty()).cloned().into_iter().collect();
     about.extend(system.knowledge_cutoff.iter().map(|cutoff| format!("Knowledge cutoff: {cutoff}")));
     about.extend(system.current_date.iter().map(|date| format!("Current date: {date}")));
 
-    let mut sections = vec![about.join("\n")];
+    let mut sections: Vec<String> = (!about.is_empty()).then(|| about.join("\n")).into_iter().collect();
     sections.extend(system.effort.map(|effort| format!("Reasoning: {}", effort.name())));
-    sections.extend(tools_section(&system.tools));
+    sections.extend(tools_section(system.tools.iter().collect()));
     if !system.valid_channels.is_empty() {
         let names: Vec<&str> = system.valid_channels.iter().map(Channel::name).collect();
         let mut channels =
@@ -33,38 +37,37 @@ pub(super) fn developer_text(developer: &DeveloperMessage) -> Option<String> {
     if !developer.instructions.is_empty() {
         sections.push(format!("# Instructions\n\n{}", developer.instructions));
     }
-    if !developer.functions.is_empty() {
-        let namespace =
-            ToolNamespace { name: FUNCTIONS.to_owned(), description: None, tools: developer.functions.clone() };
-        sections.extend(tools_section(&[namespace]));
-    }
+    let says_something = |namespace: &&ToolNamespace| !namespace.tools.is_empty() || namespace.description.is_some();
+    let tools: Vec<&ToolNamespace> = developer.tools.iter().filter(says_something).collect();
+    sections.extend(tools_section(tools));
     (!sections.is_empty()).then(|| sections.join("\n\n"))
 }
 
-fn tools_section(namespaces: &[ToolNamespace]) -> Option<String> {
+/// The namespaces in the order of their names.
+fn tools_section(mut namespaces: Vec<&ToolNamespace>) -> Option<String> {
     if namespaces.is_empty() {
         return None;
     }
+    namespaces.sort_by(|one, other| one.name.cmp(&other.name));
     let mut sections = vec!["# Tools".to_owned()];
-    sections.extend(namespaces.iter().map(namespace_text));
+    sections.extend(namespaces.into_iter().map(namespace_text));
     Some(sections.join("\n\n"))
 }
 
+/// Every line of a description is a comment, or stands as it is in a namespace without functions.
 fn namespace_text(namespace: &ToolNamespace) -> String {
     let ToolNamespace { name, description, tools } = namespace;
-    let mut text = format!("## {name}\n\n");
-    let description = description.as_deref().unwrap_or_default();
-    if tools.is_empty() {
-        text.push_str(description);
-        return text;
+    let mark = if tools.is_empty() { "" } else { COMMENT };
+    let mut lines = vec![format!("## {name}\n")];
+    lines.extend(description.iter().flat_map(|text| text.lines()).map(|line| format!("{mark}{line}")));
+    if !tools.is_empty() {
+        lines.push(format!("namespace {name} {{\n"));
+        for tool in tools {
+            lines.extend(tool.description.lines().map(|line| format!("{COMMENT}{line}")));
+            let parameters = tool.parameters.as_ref().map(typescript::parameters).unwrap_or_default();
+            lines.push(format!("type {} = ({parameters}) => any;\n", tool.name));
+        }
+        lines.push(format!("}} // namespace {name}"));
     }
-    typescript::push_comment(&mut text, description, "");
-    text.push_str(&format!("namespace {name} {{\n\n"));
-    for tool in tools {
-        typescript::push_comment(&mut text, &tool.description, "");
-        let parameters = tool.parameters.as_ref().map(typescript::parameters).unwrap_or_default();
-        text.push_str(&format!("type {} = ({parameters}) => any;\n\n", tool.name));
-    }
-    text.push_str(&format!("}} // namespace {name}"));
-    text
+    lines.join("\n")
 }

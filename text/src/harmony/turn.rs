@@ -2,26 +2,53 @@
 
 use crate::Special;
 
-use super::message::{AssistantMessage, Channel, Header, Role};
+use serde_json::Value;
+
+use super::message::{AssistantMessage, Channel, Header, Purpose};
 use super::parser::MessageEnd;
 use super::prompt::FUNCTIONS;
+use super::recovery::Recovery;
 
 /// A message as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedMessage {
     pub header: Header,
+    /// What it is for. A message that was recovered may be for something else than its header says.
+    pub purpose: Purpose,
     pub text: String,
     pub end: MessageEnd,
     /// The message's tokens behind `<|start|>`, without the one that ended it; `None` when they are not a well-formed
     /// message, and better not repeated to the model.
     pub exact_tokens: Option<Vec<u32>>,
+    /// The header as it was written, special tokens by name.
+    pub header_text: String,
+    /// The rules by which an odd message was read; none if it is as the format has it.
+    pub recoveries: Vec<Recovery>,
+}
+
+/// A header that led to no message: it was cut off, or names nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fragment {
+    /// As it was written, special tokens by name.
+    pub text: String,
+    /// How many messages come before it.
+    pub before: usize,
 }
 
 impl ParsedMessage {
-    /// The message as a part of the conversation's history; `None` unless the assistant wrote it.
+    /// The message as a part of the conversation's history; `None` unless the assistant wrote it. One that was recovered
+    /// is on the channel where it belongs.
     pub fn to_history(&self) -> Option<AssistantMessage> {
-        (self.header.role == Role::Assistant).then(|| AssistantMessage {
-            channel: self.header.channel.clone(),
+        let channel = match self.purpose {
+            Purpose::Foreign => return None,
+            _ if self.recoveries.is_empty() => self.header.channel.clone(),
+            Purpose::Reasoning => Some(Channel::Analysis),
+            Purpose::Preamble => Some(Channel::Commentary),
+            Purpose::Answer => Some(Channel::Final),
+            Purpose::Call => self.header.channel.clone().or(Some(Channel::Commentary)),
+        };
+        Some(AssistantMessage {
+            channel,
             recipient: self.header.recipient.clone(),
             content_type: self.header.content_type.clone(),
             text: self.text.clone(),
@@ -29,9 +56,9 @@ impl ParsedMessage {
         })
     }
 
-    /// Whether its text is the assistant's and addressed to no tool.
-    fn is_said(&self) -> bool {
-        self.header.role == Role::Assistant && self.header.called_tool().is_none() && !self.text.is_empty()
+    /// The text, if there is any and it is for one of `purposes`.
+    fn text_for(&self, purposes: &[Purpose]) -> Option<&str> {
+        (purposes.contains(&self.purpose) && !self.text.is_empty()).then_some(&self.text)
     }
 }
 
@@ -46,6 +73,8 @@ pub struct ToolCall {
     pub arguments: String,
     /// Whether the model ended the message itself. If not, the arguments may lack their end.
     pub is_complete: bool,
+    /// A function takes a JSON object, and the arguments are none. What takes plain text, `python`, is not asked for one.
+    pub is_malformed: bool,
 }
 
 /// One turn of the model.
@@ -53,30 +82,31 @@ pub struct ToolCall {
 pub struct Turn {
     /// All messages in order, those of other roles included.
     pub messages: Vec<ParsedMessage>,
+    /// What is in no message.
+    pub fragments: Vec<Fragment>,
     /// The last token at which generation ended; `None` when it was cut off.
     pub stop: Option<Special>,
 }
 
 impl Turn {
-    /// What it thought: the text on the analysis channel; `None` when there is none.
+    /// What it thought; `None` when there is nothing.
     pub fn reasoning(&self) -> Option<String> {
-        joined(self.said().filter(|message| message.header.channel == Some(Channel::Analysis)))
+        joined(self.texts(&[Purpose::Reasoning]))
     }
 
-    /// What it told the user: preambles and answer, and text without a channel or on one that is not known, so that
-    /// nothing is lost. `None` when there is none.
+    /// What it told the user: preambles and answer. `None` when there is nothing.
     pub fn content(&self) -> Option<String> {
-        joined(self.said().filter(|message| message.header.channel != Some(Channel::Analysis)))
+        joined(self.texts(&[Purpose::Preamble, Purpose::Answer]))
     }
 
     /// What it told the user before it called a tool or answered: text on the commentary channel.
     pub fn preambles(&self) -> impl Iterator<Item = &str> {
-        self.on_channel(Channel::Commentary)
+        self.texts(&[Purpose::Preamble])
     }
 
-    /// Its answer: the text on the final channel.
+    /// Its answer: the text on the final channel, and what else can only be one.
     pub fn answers(&self) -> impl Iterator<Item = &str> {
-        self.on_channel(Channel::Final)
+        self.texts(&[Purpose::Answer])
     }
 
     /// The tools it called, on whatever channel.
@@ -91,20 +121,27 @@ impl Turn {
                 recipient: recipient.to_owned(),
                 arguments: arguments.to_owned(),
                 is_complete: !matches!(message.end, MessageEnd::Unfinished | MessageEnd::Interrupted),
+                is_malformed: takes_object(&message.header) && !is_object(arguments),
             })
         })
     }
 
-    fn said(&self) -> impl Iterator<Item = &ParsedMessage> {
-        self.messages.iter().filter(|message| message.is_said())
-    }
-
-    fn on_channel(&self, channel: Channel) -> impl Iterator<Item = &str> {
-        self.said().filter(move |message| message.header.channel.as_ref() == Some(&channel)).map(|m| m.text.as_str())
+    fn texts(&self, purposes: &'static [Purpose]) -> impl Iterator<Item = &str> {
+        self.messages.iter().filter_map(move |message| message.text_for(purposes))
     }
 }
 
-fn joined<'a>(messages: impl Iterator<Item = &'a ParsedMessage>) -> Option<String> {
-    let texts: Vec<&str> = messages.map(|message| message.text.as_str()).collect();
+/// Whether a call's arguments are to be a JSON object.
+fn takes_object(header: &Header) -> bool {
+    let is_announced = header.content_type.as_ref().is_some_and(|content_type| content_type.name == "json");
+    is_announced || header.recipient.as_deref() != Some("python")
+}
+
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object())
+}
+
+fn joined<'a>(texts: impl Iterator<Item = &'a str>) -> Option<String> {
+    let texts: Vec<&str> = texts.collect();
     (!texts.is_empty()).then(|| texts.join("\n"))
 }

@@ -6,7 +6,7 @@ use gptoss_telemetry::{
 };
 
 use super::format;
-use super::state::{Phase, Recovery, State, Waiting};
+use super::state::{Answer, HeaderProgress, Phase, Recovery, State, Waiting};
 
 pub fn stage_name(stage: Stage) -> &'static str {
     match stage {
@@ -59,17 +59,9 @@ pub fn sentence(state: &State) -> String {
         return recovering_sentence(recovery);
     }
     match state.phase {
-        Phase::Idle => match state.downloaded {
-            Some((kept, all)) if kept >= all => {
-                format!("All {} are kept in this browser. No model is loaded.", format::bytes(all))
-            }
-            Some((kept, all)) => {
-                format!("Only {} of {} are kept; the storage panel says why.", format::bytes(kept), format::bytes(all))
-            }
-            None => "No model is loaded.".to_owned(),
-        },
+        Phase::Idle => with_download(state, "No model is loaded."),
         Phase::Loading => with_trouble(state, loading_sentence(state)),
-        Phase::Ready => with_rest(state, "The model is loaded and waits for a question."),
+        Phase::Ready => with_download(state, &with_rest(state, "The model is loaded and waits for a question.")),
         Phase::Generating => with_trouble(state, generating_sentence(state)),
         Phase::Done => with_rest(state, &done_sentence(state)),
         Phase::Stopped if state.model_loaded => with_rest(state, "Stopped. The model is still loaded."),
@@ -78,6 +70,14 @@ pub fn sentence(state: &State) -> String {
             "That failed; the message says why. The model is still loaded.".to_owned()
         }
         Phase::Error => "That failed; the message says why.".to_owned(),
+    }
+}
+
+/// What came of a download, before what is said.
+fn with_download(state: &State, said: &str) -> String {
+    match state.downloaded {
+        Some(model_bytes) => format!("All {} are kept in this browser. {said}", format::bytes(model_bytes)),
+        None => said.to_owned(),
     }
 }
 
@@ -177,13 +177,30 @@ fn recovering_sentence(recovery: &Recovery) -> String {
     }
 }
 
+/// What stands in place of an answer's text while there is none.
+pub fn stream_note(answer: &Answer) -> Option<String> {
+    let text_came = !answer.tokens.is_empty() || !answer.final_text.is_empty() || !answer.analysis_text.is_empty();
+    match (text_came, answer.generated) {
+        (true, _) => None,
+        (false, 0) => Some("Tokens appear here as the model produces them, each on the channel it wrote.".to_owned()),
+        (false, generated) => {
+            Some(format!("No text so far: {}, all of the format.", format::plural(u64::from(generated), "token")))
+        }
+    }
+}
+
 /// What the tab is called, for whoever is in another one.
 pub fn page_title(state: &State) -> String {
     const NAME: &str = "gpt-oss in this tab";
-    let share = state.fetch.and_then(|fetch| format::fraction(fetch.fetched_bytes, fetch.needed_bytes));
     let doing = match state.phase {
         Phase::Loading if state.asks() => "waiting for you".to_owned(),
-        Phase::Loading => share.map_or("loading".to_owned(), format::percent),
+        Phase::Loading => match (state.fetch, state.header_under_way()) {
+            (Some(fetch), _) => {
+                format::percent(format::fraction(fetch.fetched_bytes, fetch.needed_bytes).unwrap_or(1.0))
+            }
+            (None, Some(header)) => format!("header {}", format::bytes(header.fetched_bytes)),
+            (None, None) => "loading".to_owned(),
+        },
         Phase::Generating => "answering".to_owned(),
         Phase::Done => "answered".to_owned(),
         Phase::Error => "failed".to_owned(),
@@ -200,13 +217,25 @@ fn loading_sentence(state: &State) -> String {
         }
         (Some(Stage::GpuDevice), _) => "Asking the browser for a GPU.".to_owned(),
         (Some(Stage::RangeCheck), _) => "Checking that the host serves byte ranges.".to_owned(),
-        (Some(Stage::GgufHeader), _) => "Reading the file's header.".to_owned(),
+        (Some(Stage::GgufHeader), _) => match state.header_under_way() {
+            Some(header) => format!("Reading the file's header: {}.", header_words(&header)),
+            None => "Reading the file's header.".to_owned(),
+        },
         (Some(Stage::Tokenizer), _) => "Building the tokenizer.".to_owned(),
         (Some(Stage::MemoryPlan), _) => "Working out what goes where in GPU memory.".to_owned(),
         (Some(Stage::Kernels), _) => "Compiling the GPU kernels.".to_owned(),
         (Some(Stage::SelfCheck), _) => "Checking that this GPU computes what it should.".to_owned(),
         (Some(Stage::GpuMemory), _) => "Allocating GPU memory.".to_owned(),
         _ => "Loading the model.".to_owned(),
+    }
+}
+
+/// How much of the header is here, and how fast it comes; how long it is shows only at its end.
+pub fn header_words(header: &HeaderProgress) -> String {
+    let here = format::bytes(header.fetched_bytes);
+    match header.bytes_per_second {
+        Some(rate) => format!("{here} so far, {}", format::bytes_per_second(Some(rate))),
+        None => format!("{here} so far"),
     }
 }
 
@@ -256,6 +285,10 @@ fn with_rest(state: &State, said: &str) -> String {
 fn done_sentence(state: &State) -> String {
     let Some(finished) = &state.answer.finished else { return "The answer is complete.".to_owned() };
     let tokens = format::plural(u64::from(finished.new_tokens), "token");
+    if finished.junk_tokens > 0 {
+        let junk = format::count(u64::from(finished.junk_tokens));
+        return format!("This is no answer: {junk} tokens in a row belong to no message. The file may be damaged.");
+    }
     match finished.reason {
         FinishReason::Return => format!("The answer is complete: {tokens}."),
         FinishReason::Call => format!("The model calls a tool, which this page does not run: {tokens}."),
@@ -277,9 +310,15 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         }
         Event::Adapter(adapter) => ("gpu", format!("{} · {} · {} tier", adapter.name, adapter.backend, adapter.tier)),
         Event::Model(model) => ("model", format!("{} · {} · {} layers", model.name, model.architecture, model.layers)),
+        Event::FileNote { text } => ("note", text.clone()),
         Event::Plan(plan) => {
             ("plan", format!("{} on the GPU, {} to load", bytes(plan.gpu_total_bytes), bytes(plan.load_bytes)))
         }
+        Event::Header { fetched_bytes, asked_bytes, bytes_per_second } => {
+            let rate = format::bytes_per_second(*bytes_per_second);
+            ("header", format!("{} of {} asked for · {rate}", bytes(*fetched_bytes), bytes(*asked_bytes)))
+        }
+        Event::LetGo => ("let go", "of the model that was loaded".to_owned()),
         Event::Preflight { waits, bytes_per_second } => {
             let rate = format::bytes_per_second(*bytes_per_second);
             ("plan", format!("header at {rate} · {}", if *waits { "waits for PROCEED" } else { "goes on" }))

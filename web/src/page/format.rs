@@ -1,23 +1,10 @@
 //! Numbers as text, with their units. One place, so that the same quantity looks the same in every panel.
 
+pub use gptoss_telemetry::units::bytes;
+use gptoss_telemetry::units::three_digits;
+
 /// Shown wherever a number was not measured; never a zero.
 pub const NOT_MEASURED: &str = "not measured";
-
-/// Decimal units, three significant digits: `3.05 MB`. Below 1000 the exact count.
-pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
-    if count < 1000 {
-        return format!("{count} B");
-    }
-    let mut value = count as f64 / 1000.0;
-    let mut unit = 0;
-    // 999.5 would be rounded to four digits.
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{} {}", three_digits(value), UNITS[unit])
-}
 
 /// Picked files: `model.gguf · 3.05 MB`, or `model-00001-of-00003.gguf and 2 more · 63.4 GB`.
 pub fn picked(first_name: &str, files: usize, total_bytes: u64) -> String {
@@ -103,14 +90,6 @@ pub fn plural(value: u64, unit: &str) -> String {
     format!("{} {unit}{}", count(value), if value == 1 { "" } else { "s" })
 }
 
-fn three_digits(value: f64) -> String {
-    match value {
-        v if v < 9.995 => format!("{v:.2}"),
-        v if v < 99.95 => format!("{v:.1}"),
-        v => format!("{v:.0}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,22 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_keep_three_digits_and_change_unit_before_four() {
-        let cases = [
-            (0, "0 B"),
-            (999, "999 B"),
-            (1000, "1.00 kB"),
-            (9_994, "9.99 kB"),
-            (9_996, "10.0 kB"),
-            (999_499, "999 kB"),
-            (999_500, "1.00 MB"),
-            (3_054_208, "3.05 MB"),
-            (12_100_000_000, "12.1 GB"),
-            (63_400_000_000, "63.4 GB"),
-        ];
-        for (count, text) in cases {
-            assert_eq!(bytes(count), text, "{count}");
-        }
+    fn rates_have_a_unit() {
         assert_eq!(bytes_per_second(Some(1.25e8)), "125 MB/s");
         assert_eq!(bytes_per_second(Some(f64::INFINITY)), NOT_MEASURED);
     }

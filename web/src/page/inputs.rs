@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Attention, Effort, ExpertLoading, Keep, LoadOptions, Prompt, PromptFormat, Sampling};
+use gptoss_source::{SourceError, check_not_a_page};
+use gptoss_telemetry::{
+    Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, Parameter, Prompt, PromptFormat, Sampling,
+};
 
 /// One choice. Each is an input element and a query parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +157,20 @@ impl Field {
     }
 }
 
+/// The input that holds a choice of which the engine speaks; `None` for choices that this page does not offer.
+pub fn field_of(parameter: Parameter) -> Option<Field> {
+    match parameter {
+        Parameter::Prompt => Some(Field::Prompt),
+        Parameter::Temperature => Some(Field::Temperature),
+        Parameter::TopP => Some(Field::TopP),
+        Parameter::MinP => None,
+        Parameter::MaxKvTokens => Some(Field::MaxKv),
+        Parameter::Layers => Some(Field::Layers),
+        Parameter::ExpertMemory => Some(Field::ExpertMemory),
+        Parameter::GpuMemory => Some(Field::GpuMemory),
+    }
+}
+
 /// A choice that cannot be used, in words for the user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputError {
@@ -185,7 +202,7 @@ impl Inputs {
         let mut reader = Reader { inputs: self, errors: Vec::new() };
         let options = LoadOptions {
             layers: reader.optional(Field::Layers, parse_layers).flatten(),
-            max_kv_tokens: reader.optional(Field::MaxKv, |text| parse_u32(text, 1)),
+            max_kv_tokens: reader.optional(Field::MaxKv, parse_max_kv),
             expert_memory_bytes: reader.optional(Field::ExpertMemory, parse_bytes),
             gpu_memory_bytes: reader.optional(Field::GpuMemory, parse_bytes),
             attention: reader.or_default(Field::Attention, parse_attention),
@@ -198,6 +215,25 @@ impl Inputs {
             keep: reader.or_default(Field::Store, parse_store),
         };
         reader.finish(options)
+    }
+
+    /// What the model is to be loaded with and then asked, if there is a prompt, or everything that is wrong with either.
+    pub fn load_and_ask(&self) -> Result<(LoadOptions, Option<Prompt>), Vec<InputError>> {
+        let prompt = if self.get(Field::Prompt).is_empty() { Ok(None) } else { self.prompt().map(Some) };
+        match (self.load_options(), prompt) {
+            (Ok(options), Ok(prompt)) => {
+                let least = prompt.as_ref().map_or(0, |prompt| prompt.format.least_context_tokens());
+                if options.max_kv_tokens.is_some_and(|tokens| tokens < least) {
+                    let expected = format!("at least {least}: what stands before the prompt alone takes as much");
+                    return Err(vec![field_error(Field::MaxKv, self.get(Field::MaxKv), &expected)]);
+                }
+                Ok((options, prompt))
+            }
+            (options, prompt) => {
+                let errors = options.err().into_iter().chain(prompt.err());
+                Err(errors.flatten().collect())
+            }
+        }
     }
 
     /// What the model is to be asked, or everything that is wrong with it.
@@ -237,7 +273,8 @@ pub fn check(field: Field, text: &str) -> Result<(), InputError> {
         Field::Format => parse_format(text).map(drop),
         Field::Effort => parse_effort(text).map(drop),
         Field::Date => parse_date(text).map(drop),
-        Field::MaxNew | Field::MaxKv | Field::FetchAttempts => parse_u32(text, 1).map(drop),
+        Field::MaxNew | Field::FetchAttempts => parse_u32(text, 1).map(drop),
+        Field::MaxKv => parse_max_kv(text).map(drop),
         Field::Temperature => parse_temperature(text).map(drop),
         Field::TopK => parse_u32(text, 0).map(drop),
         Field::TopP => parse_top_p(text).map(drop),
@@ -288,7 +325,13 @@ fn field_error(field: Field, text: &str, expected: &str) -> InputError {
 fn check_gguf(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
-        Some("http" | "https") if text.contains("://") => Ok(()),
+        Some("http" | "https") if text.contains("://") => match check_not_a_page(text) {
+            Err(SourceError::PageAddress { file_url: Some(file_url), .. }) => {
+                Err(format!("the address of the file itself: that is a page about it, the file is at {file_url}"))
+            }
+            Err(error) => Err(format!("the address of a .gguf file: that is one of a page. {}", error.advice())),
+            Ok(()) => Ok(()),
+        },
         Some("kept") if text.len() > KEPT_SCHEME.len() => Ok(()),
         Some("pylon") => {
             Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
@@ -330,14 +373,20 @@ fn parse_number(text: &str) -> Option<f32> {
     text.parse::<f32>().ok().filter(|value| plain && value.is_finite())
 }
 
+fn parse_allowed(text: &str, allowed: Allowed) -> Result<f32, String> {
+    parse_number(text).filter(|value| allowed.holds(*value)).ok_or_else(|| allowed.words.to_owned())
+}
+
 fn parse_temperature(text: &str) -> Result<f32, String> {
-    parse_number(text).filter(|value| *value <= 5.0).ok_or_else(|| "a number from 0 (greedy) to 5".to_owned())
+    parse_allowed(text, Sampling::TEMPERATURES)
 }
 
 fn parse_top_p(text: &str) -> Result<f32, String> {
-    parse_number(text)
-        .filter(|value| *value > 0.0 && *value <= 1.0)
-        .ok_or_else(|| "a number above 0 and at most 1".to_owned())
+    parse_allowed(text, Sampling::TOP_PS)
+}
+
+fn parse_max_kv(text: &str) -> Result<u32, String> {
+    parse_u32(text, LoadOptions::LEAST_KV_TOKENS)
 }
 
 /// `all`, or how many of the first layers run.

@@ -1,7 +1,7 @@
 //! What this browser keeps of models, and what was told about it. Pure, like the rest of the state.
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Event, KeepNotice, KeptModel, KeptState, StorageReport};
+use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptModel, KeptState, StorageReport};
 
 use super::format::{bytes, count, fraction, percent, plural};
 
@@ -70,11 +70,22 @@ impl Kept {
         }
     }
 
+    /// Whether a file of this load was put before the cache, and not every chunk has a published hash.
+    pub fn is_unvouched(&self) -> bool {
+        self.files.iter().any(|file| file.verified_chunks < file.chunks)
+    }
+
     /// Bytes of this load that came out of the browser's storage, and from a host or a picked file; `None` before any file is opened.
     pub fn loaded_bytes(&self) -> Option<(u64, u64)> {
         let sum = |of: fn(&KeptState) -> u64| self.files.iter().map(of).sum();
         (!self.files.is_empty()).then(|| (sum(|file| file.storage_bytes), sum(|file| file.network_bytes)))
     }
+}
+
+/// The notices as they are shown: one that says no more than what already stands there as the storage's problem is left out.
+pub fn shown_notices(kept: &Kept) -> impl Iterator<Item = &KeepNotice> {
+    let problem = kept.report.as_ref().is_some_and(|report| report.problem.is_some());
+    kept.notices.iter().filter(move |notice| !(problem && notice.kind == KeepNoticeKind::Unavailable))
 }
 
 /// A model's line in the list.
@@ -126,7 +137,11 @@ fn kept_line(model: &KeptModel, verify: Option<&Verification>) -> KeptLine {
         Some(verify) if verify.damaged_chunks > 0 => {
             format!("{} damaged and let go of; {verified}", plural(u64::from(verify.damaged_chunks), "chunk"))
         }
-        Some(_) => format!("sound; {verified}"),
+        Some(_) if contents.verified_chunks >= contents.stored_chunks => format!("sound: {verified}"),
+        // What was received is what is there; whether that is what the publisher made nobody can say.
+        Some(_) => {
+            format!("unverified: unchanged since it came, but no published hash vouches for all of it; {verified}")
+        }
         None => verified,
     };
     let name = file_name(&contents.url).to_owned();
@@ -149,7 +164,7 @@ pub fn persisted_words(persisted: Option<bool>) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::{KeepNoticeKind, KeptContents};
+    use gptoss_telemetry::KeptContents;
 
     use super::*;
 
@@ -203,9 +218,14 @@ mod tests {
         kept.apply(&verify(2, 1));
         kept.apply(&Event::Storage(report.clone()));
         assert!(kept_lines(&kept)[0].check.starts_with("1 chunk damaged and let go of; "));
+        // One of two chunks has a published hash: nobody vouches for the other.
         kept.apply(&verify(2, 0));
-        kept.apply(&Event::Storage(report));
-        assert!(kept_lines(&kept)[0].check.starts_with("sound; "));
+        kept.apply(&Event::Storage(report.clone()));
+        assert!(kept_lines(&kept)[0].check.starts_with("unverified: "), "{:?}", kept_lines(&kept)[0]);
+        let mut vouched = report;
+        vouched.models[0].contents.as_mut().expect("given").verified_chunks = 2;
+        kept.apply(&Event::Storage(vouched));
+        assert!(kept_lines(&kept)[0].check.starts_with("sound: 2 of 2 chunks verified"), "{:?}", kept_lines(&kept)[0]);
     }
 
     #[test]

@@ -15,18 +15,77 @@ pub struct Query {
     pub errors: Vec<InputError>,
 }
 
-/// Reads `?a=b&c=d` (the question mark may be missing). Nothing is ignored: an unknown name, a value that does not parse, a
-/// name that occurs twice and a broken escape are all errors.
+/// Reads `?a=b&c=d` (the question mark may be missing). Nothing is ignored that might be meant for this page: an unknown name, a
+/// value that does not parse, a name that occurs twice and a broken escape are all errors. What others are known to append to
+/// addresses that they link to or pass on says nothing about the model, see [`is_others`].
 pub fn parse(query: &str) -> Query {
     let mut reader = QueryReader::default();
     for part in query.strip_prefix('?').unwrap_or(query).split('&').filter(|part| !part.is_empty()) {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if is_others(key) {
+            continue;
+        }
         match (decode(key), decode(value)) {
             (Some(key), Some(value)) => reader.pair(&key, &value),
             _ => reader.error(None, format!("\"{part}\" in the address is not valid percent-encoded UTF-8.")),
         }
     }
     reader.finish()
+}
+
+/// Beginnings of names that campaigns, mailings and translators append.
+const OTHERS_PREFIXES: [&str; 9] = ["utm_", "hsa_", "mtm_", "pk_", "piwik_", "matomo_", "mc_", "vero_", "_x_tr_"];
+/// Names that advertisers, networks, messengers and sites append: click ids, where a link was, and in which language it was read.
+const OTHERS_NAMES: [&str; 43] = [
+    "_branch_match_id",
+    "_ga",
+    "_gac",
+    "_gl",
+    "_hsenc",
+    "_hsmi",
+    "_kx",
+    "_openstat",
+    "ck_subscriber_id",
+    "cvid",
+    "dclid",
+    "epik",
+    "fb_action_ids",
+    "fb_action_types",
+    "fb_ref",
+    "fb_source",
+    "fbclid",
+    "gad_source",
+    "gad_campaignid",
+    "gbraid",
+    "gclid",
+    "gclsrc",
+    "hl",
+    "hsctatracking",
+    "igsh",
+    "igshid",
+    "lang",
+    "li_fat_id",
+    "locale",
+    "mkt_tok",
+    "msclkid",
+    "oly_anon_id",
+    "rdt_cid",
+    "ref",
+    "ref_src",
+    "ref_url",
+    "referrer",
+    "s_cid",
+    "srsltid",
+    "ttclid",
+    "twclid",
+    "wbraid",
+    "yclid",
+];
+
+/// Whether a name is known to be appended to addresses by others, whatever page they lead to. None of this page's own is.
+fn is_others(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    OTHERS_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || OTHERS_NAMES.contains(&key.as_str())
 }
 
 #[derive(Default)]
@@ -180,6 +239,19 @@ mod tests {
         assert_eq!(messages("?max_new=a&top_k=b&x=c").len(), 3);
         let query = parse("?max_new=a");
         assert_eq!((query.inputs.get(Field::MaxNew), &query.named[..]), ("a", &[Field::MaxNew][..]), "to be corrected");
+    }
+
+    #[test]
+    fn what_others_append_to_any_address_is_not_this_pages_business() {
+        let query = parse(
+            "?utm_source=news&utm_source=twice&fbclid=%zz&gclid=1&msclkid&ref=hn&lang=de&_gl=1*x&max_new=7&UTM_Medium=mail&mc_eid=a",
+        );
+        assert_eq!(query.errors, []);
+        assert_eq!(query.named, [Field::MaxNew]);
+        assert_eq!(messages("?reference=1&language=de&utm=1&utmost_=2").len(), 4, "names that only look like them");
+        for field in Field::ALL {
+            assert!(!is_others(field.key()), "{field:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,13 @@ use gptoss_telemetry::{
     ModelInfo, Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
+use super::format::fraction;
 use super::kept::Kept;
+
+mod refusing;
+mod replacing;
+
+pub use self::refusing::Refusal;
 
 /// What the page as a whole is doing; `data-state` on the body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,6 +55,14 @@ pub struct FetchProgress {
     pub needed_bytes: u64,
     pub requests: u32,
     pub wire_bytes: Option<u64>,
+    pub bytes_per_second: Option<f64>,
+}
+
+/// How much of a header is here; how long it is shows when it is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HeaderProgress {
+    pub fetched_bytes: u64,
+    pub asked_bytes: u64,
     pub bytes_per_second: Option<f64>,
 }
 
@@ -110,6 +124,8 @@ pub struct Prefill {
 pub struct Finished {
     pub reason: FinishReason,
     pub new_tokens: u32,
+    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
+    pub junk_tokens: u32,
     pub prefill_tokens_per_second: Option<f64>,
     pub decode_tokens_per_second: Option<f64>,
 }
@@ -192,6 +208,8 @@ pub struct State {
     pub adapter: Option<AdapterInfo>,
     pub model: Option<ModelInfo>,
     pub plan: Option<MemoryPlan>,
+    /// The model comes from a host, which can be asked for it again.
+    pub from_host: bool,
     /// The load waits for the user, since not all of the model fits.
     asking: bool,
     /// At which the header came.
@@ -210,8 +228,8 @@ pub struct State {
     pub wasm_heap_bytes: Option<u64>,
     /// What is fetched is only kept.
     pub downloading: bool,
-    /// Bytes that are kept, and bytes of the model, after a download.
-    pub downloaded: Option<(u64, u64)>,
+    /// Bytes of the model that was kept for later.
+    pub downloaded: Option<u64>,
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
@@ -221,6 +239,14 @@ pub struct State {
     pub work: Option<WorkCounters>,
     pub kept: Kept,
     pub failure: Option<Failure>,
+    /// The header, while it is read.
+    pub header: Option<HeaderProgress>,
+    /// The inputs that cannot be used, since they were last refused.
+    pub refused: Refusal,
+    /// What was loaded before, while another model is looked at that may take its place.
+    before: Option<Box<State>>,
+    /// The answer before the one that is asked for, until that begins.
+    earlier_answer: Option<Answer>,
     /// Events that were sent but never arrived, by the gaps in their numbers.
     pub missing_events: u64,
     /// The last events, oldest first.
@@ -240,6 +266,20 @@ impl State {
     /// The stage that is under way.
     pub fn running_stage(&self) -> Option<Stage> {
         all_stages().find(|stage| self.stage(*stage).status == Some(StageStatus::Started))
+    }
+
+    /// The header, while it is what is read.
+    pub fn header_under_way(&self) -> Option<HeaderProgress> {
+        self.header.filter(|_| self.running_stage() == Some(Stage::GgufHeader))
+    }
+
+    /// How far the reading is that is under way, of the weights or, before them, of the header.
+    pub fn read_share(&self) -> Option<f64> {
+        match (self.fetch, self.header_under_way()) {
+            (Some(fetch), _) => fraction(fetch.fetched_bytes, fetch.needed_bytes),
+            (None, Some(header)) => fraction(header.fetched_bytes, header.asked_bytes),
+            (None, None) => None,
+        }
     }
 
     /// The trouble that is nearest to ending the run.
@@ -264,34 +304,10 @@ impl State {
         self.stopping.is_some() && self.phase.busy()
     }
 
-    /// The user asked for a model: whatever was known about another one is over.
-    pub fn load_requested(&mut self) {
-        let mut kept = std::mem::take(self);
-        kept.kept.load_requested();
-        *self = Self {
-            phase: Phase::Loading,
-            host_ready: kept.host_ready,
-            kept: kept.kept,
-            // The worker is the same.
-            wasm_heap_bytes: kept.wasm_heap_bytes,
-            answer: Answer { number: kept.answer.number + 1, ..Answer::default() },
-            missing_events: kept.missing_events,
-            log: kept.log,
-            log_dropped: kept.log_dropped,
-            next_sequence: kept.next_sequence,
-            ..Self::default()
-        };
-    }
-
-    /// The user asked for a model to be kept, not loaded.
-    pub fn download_requested(&mut self) {
-        self.load_requested();
-        self.downloading = true;
-    }
-
     /// The user asked a question of the model that is loaded.
     pub fn answer_requested(&mut self) {
         self.rest_problem = None;
+        self.downloaded = None;
         self.phase = Phase::Generating;
         self.begin_answer();
     }
@@ -327,6 +343,15 @@ impl State {
         self.phase = Phase::Stopped;
     }
 
+    /// A failure that bytes may be to blame for which no published hash vouches for, of a model that its host can be asked for
+    /// again.
+    pub fn offers_refetch(&self) -> bool {
+        let blames_bytes = |failure: &Failure| {
+            matches!(failure.kind, FailureKind::File | FailureKind::Damaged | FailureKind::NotFinite)
+        };
+        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.kept.is_unvouched()
+    }
+
     /// The load waits for an answer: PROCEED or STOP.
     pub fn asks(&self) -> bool {
         self.asking
@@ -353,6 +378,7 @@ impl State {
         (self.recovery, self.asking) = (None, false);
         self.stopping = None;
         self.troubles.clear();
+        self.mark_refused(&failure);
         self.failure = Some(failure);
     }
 
@@ -371,6 +397,7 @@ impl State {
 
     /// The worker ended by itself.
     pub fn worker_died(&mut self, failure: Failure) {
+        self.before = None;
         self.worker_gone();
         // A worker that panics sends its own words first; they say more than that it is gone.
         let own_words = self.failure.take().filter(|earlier| earlier.kind == FailureKind::Internal);
@@ -412,6 +439,14 @@ impl State {
                 self.troubles.clear();
             }
             Event::RestFailed(failure) => (self.rest, self.rest_problem) = (None, Some(failure.clone())),
+            Event::Header { fetched_bytes, asked_bytes, bytes_per_second } => {
+                self.header = Some(HeaderProgress {
+                    fetched_bytes: *fetched_bytes,
+                    asked_bytes: *asked_bytes,
+                    bytes_per_second: *bytes_per_second,
+                });
+            }
+            Event::LetGo => self.let_go(),
             Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
                     fetched_bytes: *fetched_bytes,
@@ -434,9 +469,7 @@ impl State {
             Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
             Event::WasmHeap { bytes } => self.wasm_heap_bytes = Some(*bytes),
             Event::Downloaded { kept_bytes, model_bytes, .. } => {
-                self.downloaded = Some((*kept_bytes, *model_bytes));
-                self.phase = Phase::Idle;
-                self.troubles.clear();
+                self.apply_downloaded(*kept_bytes, *model_bytes);
             }
             Event::Recovering { attempt, most, .. } => {
                 // Everything is fetched again.
@@ -471,20 +504,26 @@ impl State {
             Event::Work(counters) => self.work = Some(*counters),
             Event::Finished { .. } => self.apply_finished(event),
             Event::Stopped { model_loaded } => {
+                self.restore();
                 (self.recovery, self.asking) = (None, false);
                 self.model_loaded = *model_loaded;
+                self.earlier_answer = None;
                 self.stopping = None;
                 self.troubles.clear();
                 self.phase = Phase::Stopped;
             }
             Event::Failed { failure, .. } => {
+                self.restore();
                 if failure.kind == FailureKind::DeviceLost {
                     self.model_loaded = false;
                 }
+                self.restore_earlier_answer();
                 self.fail(failure.clone());
             }
             // Whoever reads the worker's messages sees to it.
             Event::Remember { .. } => {}
+            // The log has it.
+            Event::FileNote { .. } => {}
             Event::Kept(_) | Event::KeepNotice(_) | Event::Storage(_) | Event::StorageVerify { .. } => {
                 self.kept.apply(event);
             }
@@ -506,7 +545,8 @@ impl State {
     }
 
     fn begin_answer(&mut self) {
-        self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
+        let next = Answer { number: self.answer.number + 1, ..Answer::default() };
+        self.earlier_answer = Some(std::mem::replace(&mut self.answer, next));
         self.failure = None;
         self.stopping = None;
         self.troubles.clear();
@@ -522,6 +562,7 @@ impl State {
     }
 
     fn apply_token(&mut self, token: &TokenInfo, at_ms: f64) {
+        self.earlier_answer = None;
         let answer = &mut self.answer;
         if answer.generated == 0 {
             answer.time_to_first_token_ms = answer.begun_at_ms.map(|begun_at_ms| at_ms - begun_at_ms);
@@ -560,6 +601,7 @@ impl State {
         let Event::Finished {
             reason,
             new_tokens,
+            junk_tokens,
             final_text,
             analysis_text,
             prefill_tokens_per_second,
@@ -570,11 +612,13 @@ impl State {
         else {
             return;
         };
+        self.earlier_answer = None;
         self.answer.final_text.clone_from(final_text);
         self.answer.analysis_text.clone_from(analysis_text);
         self.answer.finished = Some(Finished {
             reason: *reason,
             new_tokens: *new_tokens,
+            junk_tokens: *junk_tokens,
             prefill_tokens_per_second: *prefill_tokens_per_second,
             decode_tokens_per_second: *decode_tokens_per_second,
         });

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use gptoss_engine::{Host, StageError, in_stage};
-use gptoss_telemetry::{Event, LoadOptions, ModelLocation, Stage};
-use web_sys::File;
+use gptoss_engine::{Host, SensibleSource, StageError, in_stage, read_gguf};
+use gptoss_source::Source;
+use gptoss_telemetry::{Event, Stage};
 use web_time::Instant;
 
 use super::host::WorkerHost;
 use super::keeping::Keeping;
-use super::open;
+use super::open::{self, Wanted};
 
 /// Read at once; two chunks of what is kept.
 const READ_BYTES: u64 = 8 << 20;
@@ -22,15 +22,13 @@ pub struct Downloaded {
     pub model: u64,
 }
 
-/// Reads all of a model, so that it is kept.
-pub async fn download(
-    host: &Rc<WorkerHost>,
-    keeping: &Keeping,
-    model: &ModelLocation,
-    files: &[File],
-    options: &LoadOptions,
-) -> Result<Downloaded, StageError> {
-    let source = open::reach(host, keeping, true, model, files, options).await?;
+/// Reads all of a model, so that it is kept. Ends early once that can come to nothing.
+pub async fn download(host: &Rc<WorkerHost>, keeping: &Keeping, wanted: &Wanted<'_>) -> Result<Downloaded, StageError> {
+    let source = open::reach(host, keeping, true, wanted).await?;
+    let files = source.parts().len().max(1);
+    let gguf = in_stage(host.as_ref(), Stage::GgufHeader, read_gguf(source.as_ref(), host.as_ref())).await?;
+    // Nobody looks at what is kept until it is loaded, perhaps when its host is gone.
+    let source = SensibleSource::new(source, &gguf);
     let needed_bytes = source.len_bytes();
     in_stage(host.as_ref(), Stage::WeightsFetch, async {
         let begin = Instant::now();
@@ -38,7 +36,9 @@ pub async fn download(
         let reads = offsets.map(|offset| source.read(offset, READ_BYTES.min(needed_bytes - offset)));
         let mut reads = futures_util::stream::iter(reads).buffer_unordered(READS_IN_FLIGHT);
         let mut fetched_bytes = 0;
-        while let Some(bytes) = reads.try_next().await? {
+        while keeping.can_keep_all(files)
+            && let Some(bytes) = reads.try_next().await?
+        {
             fetched_bytes += bytes.len() as u64;
             host.emit(Event::Fetch {
                 fetched_bytes,

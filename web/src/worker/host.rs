@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 
 use futures_util::future::select;
-use gptoss_engine::{Ahead, Host};
+use gptoss_engine::{Ahead, Engine, Host};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
 use gptoss_telemetry::{
@@ -149,6 +149,44 @@ impl WorkerHost {
     }
 }
 
+/// For a load that may replace a model: as [`WorkerHost`], and lets go of that model when the load goes ahead.
+pub struct ReplacingHost<'a> {
+    pub host: &'a WorkerHost,
+    pub before: RefCell<Option<Engine>>,
+}
+
+impl Host for ReplacingHost<'_> {
+    fn emit(&self, event: Event) {
+        self.host.post(event);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.host.cancelled()
+    }
+
+    fn remembered(&self, key: &str) -> bool {
+        self.host.remembered(key)
+    }
+
+    fn remember(&self, key: &str) {
+        self.host.remember(key);
+    }
+
+    fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        self.host.approve(ahead)
+    }
+
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        self.host.until_cancelled()
+    }
+
+    fn going_ahead(&self) {
+        if self.before.take().is_some() {
+            self.host.post(Event::LetGo);
+        }
+    }
+}
+
 /// For what nobody asked for: as [`WorkerHost`], but it ends when somebody wants something, not with STOP.
 pub struct FillingHost<'a> {
     pub host: &'a WorkerHost,
@@ -218,6 +256,7 @@ pub fn post_failure_of_panic(scope: &DedicatedWorkerGlobalScope, message: &str) 
         kind: FailureKind::Internal,
         message: format!("the engine's worker stopped: {message}"),
         advice: "Load the model again. If it happens again, please report it with the event log.".to_owned(),
+        parameter: None,
     };
     let envelope = Sequencer::new(0).wrap(0.0, Event::Failed { stage: Stage::GpuDevice, failure });
     post_text(scope, &envelope.to_json());

@@ -1,11 +1,11 @@
 //! Keeping what comes over the network or from a picked file, so that the next load need not fetch or pick it again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
 use gptoss_source::store::{
-    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, OnlyKept, Opening, StoreError, StoreNews, StoreProgress,
-    StoredSource, kept_id, kept_url,
+    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, OnlyKept, Opening, StoreError, StoreFileError, StoreNews,
+    StoreProgress, StoredSource, kept_id, kept_url,
 };
 use gptoss_source::{BlobSource, HttpSource, KEPT_FOLDER, KeptModels, Source, SourceError};
 use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptState};
@@ -17,7 +17,17 @@ use super::host::WorkerHost;
 /// What this worker has open, and to whom it tells what happens to it.
 pub struct Keeping {
     host: Rc<WorkerHost>,
-    open: RefCell<Vec<(String, Weak<StoredSource>)>>,
+    open: RefCell<Vec<Opened>>,
+    /// Counts loads and downloads.
+    work: Cell<u32>,
+}
+
+/// A file that is read with a store before it.
+struct Opened {
+    id: String,
+    /// For which load or download.
+    work: u32,
+    source: Weak<StoredSource>,
 }
 
 /// A source with what is kept of it before it, if it can be kept.
@@ -37,7 +47,12 @@ enum Behind {
 
 impl Keeping {
     pub fn new(host: Rc<WorkerHost>) -> Self {
-        Self { host, open: RefCell::default() }
+        Self { host, open: RefCell::default(), work: Cell::new(0) }
+    }
+
+    /// What is opened from now on is for another load or download.
+    pub fn begin_work(&self) {
+        self.work.set(self.work.get() + 1);
     }
 
     /// Puts what is kept of a file before the network. Whatever stands against keeping is told, and no more than that.
@@ -58,6 +73,11 @@ impl Keeping {
     /// What is kept of a file that was picked earlier.
     pub async fn alone(&self, name: &str) -> Result<Rc<dyn Source>, SourceError> {
         let id = kept_id(&kept_url(name));
+        if let Some(store) = self.open_store(&id)
+            && let Some(file) = store.file()
+        {
+            return Ok(self.stored(Rc::new(OnlyKept::new(name, &file)), &file, store, Behind::Nothing));
+        }
         let unreadable = |detail: String| SourceError::KeptUnreadable { name: name.to_owned(), detail };
         let open = async {
             let models = KeptModels::open(KEPT_FOLDER).await?;
@@ -83,6 +103,10 @@ impl Keeping {
             self.notice(KeepNoticeKind::Unavailable, &name, error.to_string(), error.advice());
             return KeptSource { source, checked: None };
         };
+        if let Some(store) = self.shared(&file) {
+            let source = self.stored(source, &file, Rc::clone(&store), Behind::TheFile);
+            return KeptSource { source, checked: Some((file, store)) };
+        }
         let store = match open(&file).await {
             Ok((store, opening)) => {
                 if let Some(message) = discarded(&name, &opening) {
@@ -101,14 +125,26 @@ impl Keeping {
                     StoreError::File(_) => KeepNoticeKind::NotKept,
                     _ => KeepNoticeKind::Unavailable,
                 };
-                let message = format!("{name} is read and not kept: {error}");
-                self.notice(kind, &name, message, error.advice());
+                let message = format!("{name} is not kept: {error}");
+                self.notice(kind, &name, message, &advice(&error, &name).await);
                 None
             }
         };
         let checked = Rc::new(CheckedStore::new(chunks, store));
         let source = self.stored(source, &file, Rc::clone(&checked), Behind::TheFile);
         KeptSource { source, checked: Some((file, checked)) }
+    }
+
+    /// The store of this very file, where a model that is loaded has it open: nobody else can open it then. One of another version
+    /// of the file is closed, and that model reads on without it.
+    fn shared(&self, file: &KeptFile) -> Option<Rc<CheckedStore>> {
+        let store = self.open_store(&kept_id(&file.url))?;
+        let held = store.file()?;
+        if held == *file {
+            return Some(store);
+        }
+        store.close();
+        None
     }
 
     /// `inner` with a store before it, of which this knows from now on.
@@ -122,29 +158,40 @@ impl Keeping {
         let (host, told) = (Rc::clone(&self.host), inner.name().to_owned());
         let stored = Rc::new(StoredSource::new(inner, store, move |news| tell(&host, &told, behind, news)));
         let mut open = self.open.borrow_mut();
-        open.retain(|(_, source)| source.strong_count() > 0);
-        open.push((kept_id(&file.url), Rc::downgrade(&stored)));
+        open.retain(|opened| opened.source.strong_count() > 0);
+        open.push(Opened { id: kept_id(&file.url), work: self.work.get(), source: Rc::downgrade(&stored) });
         stored
     }
 
     /// Tells how much is kept of everything that is open.
     pub fn tell_progress(&self) {
-        for source in self.open.borrow().iter().filter_map(|(_, source)| source.upgrade()) {
+        for source in self.open.borrow().iter().filter_map(|opened| opened.source.upgrade()) {
             self.host.post(Event::Kept(kept_state(source.name(), &source.progress())));
         }
     }
 
-    /// Bytes that are kept of everything that is open.
+    /// Bytes that are kept of what the present load or download reads.
     pub fn kept_bytes(&self) -> u64 {
+        self.of_this_work().iter().map(|source| source.progress().stored_bytes).sum()
+    }
+
+    /// Whether each of the `files` files of the present load or download is kept, or can come to be.
+    pub fn can_keep_all(&self, files: usize) -> bool {
+        let open = self.of_this_work();
+        open.len() == files && open.iter().all(|source| source.store().can_hold_all())
+    }
+
+    fn of_this_work(&self) -> Vec<Rc<StoredSource>> {
         let open = self.open.borrow();
-        open.iter().filter_map(|(_, source)| source.upgrade()).map(|source| source.progress().stored_bytes).sum()
+        let of_this_work = open.iter().filter(|opened| opened.work == self.work.get());
+        of_this_work.filter_map(|opened| opened.source.upgrade()).collect()
     }
 
     /// The store of a file that this worker has open.
     pub fn open_store(&self, id: &str) -> Option<Rc<CheckedStore>> {
         let open = self.open.borrow();
-        let mut stores = open.iter().filter(|(open, _)| open == id).filter_map(|(_, source)| source.upgrade());
-        stores.next().map(|source| Rc::clone(source.store()))
+        let mut sources = open.iter().filter(|opened| opened.id == id).filter_map(|opened| opened.source.upgrade());
+        sources.next().map(|source| Rc::clone(source.store()))
     }
 
     fn notice(&self, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {
@@ -186,14 +233,27 @@ fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
             );
             notice(host, KeepNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
         }
+        StoreNews::Distrusted { chunks } => {
+            let message = format!("{chunks} cached chunks of {file} were deleted: bytes of it make no sense");
+            notice(host, KeepNoticeKind::Discarded, file, message, "The next load fetches them anew.");
+        }
         StoreNews::NotKept(error) => {
             let (host, file) = (Rc::clone(host), file.to_owned());
             spawn_local(async move {
-                let message = format!("no more of {file} is kept: {error}. The load goes on");
-                let advice = format!("{}{}", StoreError::File(error).advice(), largest_other(&file).await);
+                let message = format!("no more of {file} is kept: {error}");
+                let advice = advice(&StoreError::File(error), &file).await;
                 notice(&host, KeepNoticeKind::NotKept, &file, message, &advice);
             });
         }
+    }
+}
+
+/// What the user can do; where there is no room, that includes deleting a model, if another one is kept.
+async fn advice(error: &StoreError, file: &str) -> String {
+    let advice = error.advice();
+    match error {
+        StoreError::File(StoreFileError::Full { .. }) => format!("{advice}{}", largest_other(file).await),
+        _ => advice.to_owned(),
     }
 }
 
@@ -203,13 +263,14 @@ async fn largest_other(file: &str) -> String {
         Ok(models) => models.list().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
-    let others = models.iter().filter(|model| !model.in_use);
+    let others = models.iter().filter(|model| !model.in_use && !model.is_empty());
     let Some(largest) = others.max_by_key(|model| model.disk_bytes) else { return String::new() };
     let url = largest.summary.as_ref().map_or(largest.id.as_str(), |summary| summary.file.url.as_str());
     if gptoss_source::url_file_name(url) == file {
         return String::new();
     }
-    format!(" The largest that is not in use is {url} ({}).", crate::page::format::bytes(largest.disk_bytes))
+    let size = crate::page::format::bytes(largest.disk_bytes);
+    format!(" Or delete a kept model under Storage: the largest that is not in use is {url} ({size}).")
 }
 
 fn notice(host: &WorkerHost, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {

@@ -8,6 +8,7 @@ mod open;
 mod storage;
 mod timer;
 
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -23,8 +24,9 @@ use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
 use web_time::Instant;
 
 use self::download::Downloaded;
-use self::host::{FillingHost, WorkerHost};
+use self::host::{FillingHost, ReplacingHost, WorkerHost};
 use self::keeping::Keeping;
+use self::open::Wanted;
 use crate::signal::Signal;
 
 /// One per worker, for as long as it lives.
@@ -105,8 +107,12 @@ impl Worker {
         let worker = Rc::clone(self);
         spawn_local(async move {
             let done = match work {
-                Work::Load(model, options, prompt) => worker.load(model, &files, &options, prompt).await,
-                Work::Download(model, options) => worker.download(&model, &files, &options).await,
+                Work::Load(model, options, prompt) => {
+                    worker.load(&Wanted { model: &model, files: &files, options: &options }, prompt).await
+                }
+                Work::Download(model, options) => {
+                    worker.download(&Wanted { model: &model, files: &files, options: &options }).await
+                }
                 Work::Answer(prompt) => worker.answer(&prompt).await,
             };
             worker.host.stop().disarm();
@@ -144,45 +150,36 @@ impl Worker {
         }
     }
 
-    /// Loads a model in place of the one before, and answers the prompt if there is one.
+    /// Loads a model in place of the one before, and answers the prompt if there is one. The one before is let go of once the new
+    /// one was looked at, and before anything is allocated for it: two need not fit side by side.
     ///
     /// STOP drops the loading future wherever it waits: requests are aborted and GPU memory is freed with it.
-    async fn load(
-        self: &Rc<Self>,
-        model: ModelLocation,
-        files: &[File],
-        options: &LoadOptions,
-        prompt: Option<Prompt>,
-    ) -> Result<(), StageError> {
-        let loading = pin!(async {
-            // Before anything is allocated: two models need not fit side by side.
-            self.let_go().await;
-            self.host.expect_experts_in(options.expert_memory_bytes);
-            open::load(&self.host, &self.keeping, &model, files, options).await
-        });
-        let loaded = self.or_stop(loading).await;
+    async fn load(self: &Rc<Self>, wanted: &Wanted<'_>, prompt: Option<Prompt>) -> Result<(), StageError> {
+        self.host.expect_experts_in(wanted.options.expert_memory_bytes);
+        // Who reads the rest with it gives it back soon.
+        let engine = self.or_stop(pin!(async { Ok(self.engine.lock().await.take()) })).await?;
+        let replacing = ReplacingHost { host: &self.host, before: RefCell::new(engine) };
+        let loaded = {
+            let loading = pin!(open::load(&self.host, &replacing, &self.keeping, wanted, prompt.as_ref()));
+            self.or_stop(loading).await
+        };
         self.keeping.tell_progress();
         self.tell_storage();
-        *self.engine.lock().await = Some(loaded?);
-        match prompt {
-            Some(prompt) => self.answer(&prompt).await,
-            None => Ok(()),
+        let (engine, done) = match loaded {
+            Ok(engine) => (Some(engine), Ok(())),
+            Err(error) => (replacing.before.take(), Err(error)),
+        };
+        *self.engine.lock().await = engine;
+        match (done, prompt) {
+            (Ok(()), Some(prompt)) => self.answer(&prompt).await,
+            (done, _) => done,
         }
     }
 
-    /// Keeps a model for later.
-    async fn download(
-        self: &Rc<Self>,
-        model: &ModelLocation,
-        files: &[File],
-        options: &LoadOptions,
-    ) -> Result<(), StageError> {
+    /// Keeps a model for later. What is loaded stays loaded.
+    async fn download(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<(), StageError> {
         let begin = Instant::now();
-        let downloading = pin!(async {
-            // It holds what is kept of its own model.
-            self.let_go().await;
-            download::download(&self.host, &self.keeping, model, files, options).await
-        });
+        let downloading = pin!(download::download(&self.host, &self.keeping, wanted));
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
         self.tell_storage();
@@ -255,5 +252,5 @@ impl Worker {
 
 fn internal(message: String) -> Failure {
     let advice = "Reload the page so that both sides are of the same build.".to_owned();
-    Failure { kind: FailureKind::Internal, message, advice }
+    Failure { kind: FailureKind::Internal, message, advice, parameter: None }
 }

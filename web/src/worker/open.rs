@@ -6,30 +6,41 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use gptoss_engine::{Engine, EngineError, Host, StageError, arrange_parts, part_names};
 use gptoss_source::retry::RetryPolicy;
-use gptoss_source::{BlobSource, HttpOptions, HttpSource, JoinedSource, Source, sibling_url, url_file_name};
-use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Stage, StageStatus};
+use gptoss_source::store::kept_id;
+use gptoss_source::{
+    BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
+};
+use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Prompt, Stage, StageStatus};
 use web_sys::File;
 use web_time::Instant;
 
-use super::hashes;
 use super::host::WorkerHost;
 use super::keeping::{Keeping, KeptSource};
+use super::{hashes, storage};
 
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
 const OPENINGS_IN_FLIGHT: usize = 4;
 
-/// Runs every load stage: reaches the file, then hands over to the engine.
+/// A model that is wanted.
+pub struct Wanted<'a> {
+    pub model: &'a ModelLocation,
+    /// Those that were picked.
+    pub files: &'a [File],
+    pub options: &'a LoadOptions,
+}
+
+/// Runs every load stage: reaches the file, then hands over to the engine, which is to answer `prompt` first.
 pub async fn load(
     host: &Rc<WorkerHost>,
+    loading: &dyn Host,
     keeping: &Keeping,
-    model: &ModelLocation,
-    files: &[File],
-    options: &LoadOptions,
+    wanted: &Wanted<'_>,
+    prompt: Option<&Prompt>,
 ) -> Result<Engine, StageError> {
     // A picked file is on this disk already: it is kept only when that is asked for.
-    let keep = options.keep == Keep::Yes && matches!(model, ModelLocation::Url { .. });
-    let source = reach(host, keeping, keep, model, files, options).await?;
-    Engine::load(source, &Default::default(), options, host.as_ref()).await
+    let keep = wanted.options.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
+    let source = reach(host, keeping, keep, wanted).await?;
+    Engine::load_for(prompt, source, &Default::default(), wanted.options, loading).await
 }
 
 /// Reaches the model's files; with `keep` they are kept as they are read.
@@ -37,13 +48,18 @@ pub async fn reach(
     host: &Rc<WorkerHost>,
     keeping: &Keeping,
     keep: bool,
-    model: &ModelLocation,
-    files: &[File],
-    options: &LoadOptions,
+    wanted: &Wanted<'_>,
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
-    let fetch = HttpOptions { retry: retry_policy(options), observer };
-    check_source(host.as_ref(), open(keeping, keep, model, files, &fetch)).await
+    let fetch = HttpOptions { retry: retry_policy(wanted.options), observer };
+    keeping.begin_work();
+    let opening = async {
+        if let (Keep::Anew, ModelLocation::Url { url }) = (wanted.options.keep, wanted.model) {
+            delete_all(keeping, url).await?;
+        }
+        open(keeping, keep, wanted.model, wanted.files, &fetch).await
+    };
+    check_source(host.as_ref(), opening).await
 }
 
 fn retry_policy(options: &LoadOptions) -> RetryPolicy {
@@ -90,15 +106,27 @@ async fn open(
     }
 }
 
-/// Of a split model the URL of any part names them all: they lie in one folder. What comes from a URL is kept, if
-/// anything is.
-async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
-    let names = part_names(url_file_name(url));
-    let urls = match &names[..] {
+/// The addresses of a model's files. Of a split model the URL of any part names them all: they lie in one folder.
+fn file_urls(url: &str) -> Vec<String> {
+    match &part_names(url_file_name(url))[..] {
         [_] => vec![url.to_owned()],
         names => names.iter().map(|name| sibling_url(url, name)).collect(),
-    };
-    let openings = urls.into_iter().map(|url| async move {
+    }
+}
+
+/// Deletes what is kept of a model.
+async fn delete_all(keeping: &Keeping, url: &str) -> Result<(), EngineError> {
+    for url in file_urls(url) {
+        if let Err(detail) = storage::delete_if_kept(keeping, &kept_id(&url)).await {
+            return Err(SourceError::KeptUnreadable { name: url_file_name(&url).to_owned(), detail }.into());
+        }
+    }
+    Ok(())
+}
+
+/// What comes from a URL is kept, if anything is.
+async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
+    let openings = file_urls(url).into_iter().map(|url| async move {
         let source = match (HttpSource::open(&url, fetch).await, keeping) {
             (Ok(source), Some(keeping)) => Ok(keeping.before_network(source).await),
             (Ok(source), None) => Ok(KeptSource { source: Rc::new(source), checked: None }),
@@ -108,6 +136,8 @@ async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> 
     });
     let opened: Vec<_> = futures_util::stream::iter(openings).buffered(OPENINGS_IN_FLIGHT).collect().await;
     let checked = opened.iter().filter_map(|(_, source)| source.as_ref().ok()?.checked.as_ref());
+    // A store that is shared with the model that is loaded may have them already.
+    let checked = checked.filter(|(_, store)| !store.has_hashes());
     hashes::ask_for(checked.map(|(file, store)| (file.clone(), store)).collect()).await;
     let opened = opened.into_iter().map(|(url, source)| (url, source.map(|kept| kept.source)));
     Ok(JoinedSource::of_opened(opened.collect())?)

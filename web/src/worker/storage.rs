@@ -4,8 +4,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gptoss_source::store::{CheckedStore, ChunkStore, JournalSummary, KeptChunk, StoreError};
-use gptoss_source::{KEPT_FOLDER, KeptModels, storage_room};
-use gptoss_telemetry::{Event, KeptContents, KeptModel, StorageAction, StorageReport};
+use gptoss_source::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+use gptoss_telemetry::{self as telemetry, Event, KeptContents, StorageAction, StorageReport};
 
 use super::hashes;
 use super::host::WorkerHost;
@@ -34,16 +34,16 @@ pub async fn tell(host: &WorkerHost, problem: Option<String>) {
 
 /// Everything that is kept, and the room there is.
 async fn report() -> StorageReport {
-    let room = storage_room().await;
     let listed = match KeptModels::open(KEPT_FOLDER).await {
-        Ok(models) => models.list().await,
+        Ok(models) => tidied(&models).await,
         Err(error) => Err(error),
     };
-    let (models, problem) = match listed {
-        Ok(models) => (models, None),
-        Err(error) => (Vec::new(), Some(in_words(&error))),
+    let (models, problem, room) = match listed {
+        Ok(models) => (models, None, storage_room().await),
+        // What the browser says that there is room for is no use to a page that can keep nothing.
+        Err(error) => (Vec::new(), Some(in_words(&error)), StorageRoom::default()),
     };
-    let models = models.into_iter().map(|model| KeptModel {
+    let models = models.into_iter().map(|model| telemetry::KeptModel {
         id: model.id,
         contents: model.summary.as_ref().map(contents),
         disk_bytes: model.disk_bytes,
@@ -57,6 +57,18 @@ async fn report() -> StorageReport {
         persisted: room.persisted,
         problem,
     }
+}
+
+/// All that is kept; folders that were made and then could not be filled are deleted.
+async fn tidied(models: &KeptModels) -> Result<Vec<KeptModel>, StoreError> {
+    let mut kept = Vec::new();
+    for model in models.list().await? {
+        // One that cannot be deleted now is there to be seen, and to be deleted by hand.
+        if !model.is_empty() || models.delete(&model.id).await.is_err() {
+            kept.push(model);
+        }
+    }
+    Ok(kept)
 }
 
 fn contents(summary: &JournalSummary) -> KeptContents {
@@ -77,6 +89,13 @@ async fn delete(keeping: &Keeping, id: &str) -> Result<(), String> {
     }
     let models = KeptModels::open(KEPT_FOLDER).await.map_err(|error| in_words(&error))?;
     models.delete(id).await.map_err(|error| format!("It was not deleted: {}", in_words(&error)))
+}
+
+/// As [`delete`], where there is something to delete.
+pub async fn delete_if_kept(keeping: &Keeping, id: &str) -> Result<(), String> {
+    let models = KeptModels::open(KEPT_FOLDER).await.map_err(|error| in_words(&error))?;
+    let kept = models.list().await.map_err(|error| in_words(&error))?;
+    if kept.iter().any(|model| model.id == id) { delete(keeping, id).await } else { Ok(()) }
 }
 
 async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), String> {

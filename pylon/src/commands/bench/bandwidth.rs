@@ -54,21 +54,12 @@ pub fn weight_bytes_per_token(config: &ModelConfig, inventory: &Inventory, layer
 
 fn dense_bytes(layer: &LayerTensors) -> u64 {
     let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
-    let plain = layer.qkv_bias.iter().chain([
-        &layer.attn_norm,
-        &layer.attn_output_bias,
-        &layer.attn_sinks,
-        &layer.post_attention_norm,
-        &layer.router,
-        &layer.router_bias,
-    ]);
-    matrices.chain(plain.map(|tensor| tensor.size_bytes)).sum()
+    matrices.chain(layer.dense_plain().map(|tensor| tensor.size_bytes)).sum()
 }
 
 fn chosen_bytes(config: &ModelConfig, layer: &LayerTensors) -> u64 {
-    let matrices = [&layer.gate_exps, &layer.up_exps, &layer.down_exps].map(|matrix| matrix.size_bytes);
     let biases = layer.exps_bias.iter().map(|tensor| tensor.size_bytes);
-    let all: u64 = matrices.into_iter().chain(biases).sum();
+    let all = layer.expert_file_bytes() + biases.sum::<u64>();
     all / u64::from(config.experts) * u64::from(config.experts_per_token)
 }
 

@@ -82,7 +82,7 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
         max_kv_tokens: Some(args.prompt_tokens.saturating_add(args.new_tokens)),
         ..LoadOptions::default()
     };
-    let mut request = args.model.request(environment, load)?;
+    let mut request = args.model.request_or_demo(environment, load)?;
     request.backend = match (request.backend, &args.compare) {
         (BackendChoice::Gpu, Some(_)) => {
             return Err(CliError::Argument {

@@ -3,7 +3,7 @@
 
 use gptoss_engine::{Quiet, open_gpu};
 use gptoss_gguf::TensorInfo;
-use gptoss_kernels::format::Format;
+use gptoss_kernels::format::{CodeOrder, Format};
 use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::{Matrix, Shard};
@@ -154,8 +154,14 @@ impl Part<'_> {
             }
             gpu.write(repack.staging(), 0, bytes);
             let planes = shard.layout;
-            let destination =
-                Destination { buffer: &shard.buffer, planes_offset_bytes: 0, planes, first_row, row_step: 1 };
+            let destination = Destination {
+                buffer: &shard.buffer,
+                planes_offset_bytes: 0,
+                planes,
+                first_row,
+                row_step: 1,
+                codes: CodeOrder::Halves,
+            };
             repack.submit(gpu, bytes.len() as u64 / row_bytes, &destination);
             // Waiting bounds the copies that the queue holds.
             Ok(pollster::block_on(gpu.finished())?)

@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use gptoss_engine::{Inventory, LayerTensors, MatrixTensor, ModelConfig, PlainTensor};
+use gptoss_engine::{GateUp, Inventory, LayerTensors, MatrixTensor, ModelConfig, PlainTensor};
 use gptoss_kernels::attention::{self, Shape};
 use gptoss_kernels::experts::{self, ExpertWeights};
-use gptoss_kernels::format::Format;
 use gptoss_kernels::{matmul, rms_norm, rope, router};
 
 use crate::error::CliError;
@@ -92,18 +91,26 @@ impl Layered<'_> {
                 users.entry(route.expert).or_default().push((token, choice));
             }
         }
+        let mut biases = Vec::new();
+        for tensor in &tensors.exps_bias {
+            biases.extend(self.plain(tensor)?);
+        }
+        let ff = self.config.ff as usize;
+        let half = self.config.experts as usize * ff;
         let mut outputs = vec![vec![Vec::new(); chosen]; states.len()];
         for (&expert, users) in &users {
-            let weights = [&tensors.gate_exps, &tensors.up_exps, &tensors.down_exps];
-            let [gate, up, down] = [0, 1, 2].map(|matrix| self.matrix(weights[matrix], expert));
-            let [gate_bias, up_bias, down_bias] = [0, 1, 2].map(|matrix| self.expert_bias(tensors, matrix, expert));
+            let [gate, up] = match &tensors.gate_up {
+                GateUp::Apart { gate, up } => [self.matrix(gate, expert)?, self.matrix(up, expert)?],
+                GateUp::Fused { both, order } => order.split(&self.matrix(both, expert)?, both.columns as usize),
+            };
+            let of_expert = |bias: &[f32], rows: usize| bias[expert as usize * rows..][..rows].to_vec();
             let expert = ExpertWeights {
-                gate: &gate?,
-                up: &up?,
-                down: &down?,
-                gate_bias: &gate_bias?,
-                up_bias: &up_bias?,
-                down_bias: &down_bias?,
+                gate: &gate,
+                up: &up,
+                down: &self.matrix(&tensors.down_exps, expert)?,
+                gate_bias: &of_expert(&biases[..half], ff),
+                up_bias: &of_expert(&biases[half..], ff),
+                down_bias: &of_expert(&biases[2 * half..], self.config.hidden as usize),
             };
             for &(token, choice) in users {
                 outputs[token][choice] = experts::reference(&normed[token], &expert);
@@ -142,18 +149,11 @@ impl Layered<'_> {
     /// The rows of one expert (0 for a dense matrix), decoded: [rows, columns].
     fn matrix(&self, tensor: &MatrixTensor, expert: u32) -> Result<Vec<f32>, CliError> {
         let bytes = self.file.read(tensor.expert_offset_bytes(expert), tensor.rows * tensor.row_bytes())?;
-        Ok(tensor.format.decode(&bytes))
+        Ok(tensor.decode(&bytes))
     }
 
     fn plain(&self, tensor: &PlainTensor) -> Result<Vec<f32>, CliError> {
-        Ok(Format::F32.decode(&self.file.read(tensor.offset_bytes, tensor.size_bytes)?))
-    }
-
-    /// One expert's share of the biases of gate (0), up (1) or down (2).
-    fn expert_bias(&self, tensors: &LayerTensors, matrix: usize, expert: u32) -> Result<Vec<f32>, CliError> {
-        let tensor = &tensors.exps_bias[matrix];
-        let bytes = tensor.size_bytes / u64::from(self.config.experts);
-        Ok(Format::F32.decode(&self.file.read(tensor.offset_bytes + u64::from(expert) * bytes, bytes)?))
+        Ok(tensor.decode(&self.file.read(tensor.offset_bytes, tensor.size_bytes)?))
     }
 }
 

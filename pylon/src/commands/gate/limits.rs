@@ -51,7 +51,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     report.fact("plans", json!(totals));
     check_refusals(&config, &inventory, &granted, report);
 
-    let largest = matrices(&inventory).max_by_key(|matrix| matrix.size_bytes).expect("a model has matrices");
+    let largest = inventory.gpu_matrices().max_by_key(|matrix| matrix.size_bytes).expect("a model has matrices");
     let MatrixTensor { name, format, rows, columns, size_bytes, experts, .. } = largest;
     let allocated = pollster::block_on(
         gpu.probe_memory(name, *size_bytes, || Matrix::allocate(&gpu, name, *format, rows * experts, *columns)),
@@ -72,13 +72,6 @@ fn described(limits: &Limits) -> String {
         limits.max_workgroup_storage_bytes,
         limits.max_workgroups_per_dimension
     )
-}
-
-fn matrices(inventory: &Inventory) -> impl Iterator<Item = &MatrixTensor> {
-    let of_layers = inventory.layers.iter().flat_map(|layer| {
-        layer.qkv.iter().chain([&layer.attn_output, &layer.gate_exps, &layer.up_exps, &layer.down_exps])
-    });
-    of_layers.chain([&inventory.output])
 }
 
 /// Plans for `limits` and looks at every buffer of the plan.

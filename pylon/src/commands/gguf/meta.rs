@@ -109,6 +109,7 @@ fn type_name(value: &GgufValue) -> &'static str {
         GgufValue::F32(_) => "f32",
         GgufValue::Bool(_) => "bool",
         GgufValue::String(_) => "string",
+        GgufValue::NotUtf8(_) => "string that is not UTF-8",
         GgufValue::Array(_) => "array",
         GgufValue::U64(_) => "u64",
         GgufValue::I64(_) => "i64",
@@ -130,7 +131,7 @@ fn to_json(value: &GgufValue, limit: usize) -> Value {
         GgufValue::F32(v) => float(*v),
         GgufValue::F64(v) => double(*v),
         GgufValue::Bool(v) => json!(v),
-        GgufValue::String(v) => json!(v),
+        GgufValue::String(v) | GgufValue::NotUtf8(v) => json!(v),
         GgufValue::Array(array) => array_to_json(array, limit),
     }
 }
@@ -151,7 +152,7 @@ fn array_to_json(array: &Array, limit: usize) -> Value {
         Array::Bool(v) => all(v, limit),
         Array::F32(v) => v.iter().take(limit).map(|&v| float(v)).collect(),
         Array::F64(v) => v.iter().take(limit).map(|&v| double(v)).collect(),
-        Array::String(v) => v.iter().take(limit).collect(),
+        Array::String(v) | Array::NotUtf8 { lossy: v, .. } => v.iter().take(limit).collect(),
         Array::Array(v) => v.iter().take(limit).map(|inner| array_to_json(inner, limit)).collect(),
     }
 }

@@ -4,7 +4,6 @@ mod dump;
 mod hash;
 mod meta;
 mod range;
-mod scales;
 mod verify;
 
 use std::process::ExitCode;

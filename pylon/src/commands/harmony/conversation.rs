@@ -159,15 +159,10 @@ fn system(content: &SystemContent) -> Result<SystemMessage, RowError> {
 }
 
 fn developer(content: &DeveloperContent) -> Result<DeveloperMessage, RowError> {
-    let mut functions = Vec::new();
-    for namespace in namespaces(content.tools.as_ref())? {
-        if namespace.name != "functions" {
-            let problem = format_args!("a developer message has tools in the namespace {:?}", namespace.name);
-            return Err(RowError::new(problem, "the namespace \"functions\""));
-        }
-        functions.extend(namespace.tools);
-    }
-    Ok(DeveloperMessage { instructions: content.instructions.clone().unwrap_or_default(), functions })
+    Ok(DeveloperMessage {
+        instructions: content.instructions.clone().unwrap_or_default(),
+        tools: namespaces(content.tools.as_ref())?,
+    })
 }
 
 fn namespaces(tools: Option<&Map<String, Value>>) -> Result<Vec<ToolNamespace>, RowError> {

@@ -11,7 +11,7 @@ use crate::vocabulary::Vocabulary;
 ///
 /// Reads JSON lines with "tokens", or with "text" in which names of special tokens stand for the tokens: a turn of the
 /// model, from behind <|start|>assistant on. Adds "reasoning", "content" (null where there is none) and "tool_calls" (with
-/// "name" and "arguments").
+/// "name" and "arguments"; "malformed" where those are no JSON object though a function takes one).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -20,7 +20,10 @@ Example:
 pub struct Args {
     #[command(flatten)]
     pub vocabulary: Vocabulary,
-    /// Add "messages" too: every message with its role, channel, recipient and content type
+    /// Add "messages" too: every message with its role, channel, recipient and content type; one that is not as the
+    /// format has it with its header as it was written, its purpose, and "recovered", the rules of docs/HARMONY.md by
+    /// which it was read.
+    /// Headers without a message are in "fragments"
     #[arg(long)]
     messages: bool,
 }
@@ -37,12 +40,21 @@ pub fn answer(tokenizer: &Tokenizer, args: &Args, row: &mut Row) -> Result<(), R
     let turn = parse(tokenizer, &ids).map_err(|error| {
         RowError::new(error, format_args!("ids below {}, the size of this file's vocabulary", tokenizer.vocab_size()))
     })?;
-    let calls = turn.tool_calls().map(|call| json!({"name": call.name, "arguments": call.arguments}));
+    let calls = turn.tool_calls().map(|call| {
+        let mut json = json!({"name": call.name, "arguments": call.arguments});
+        if call.is_malformed {
+            json["malformed"] = true.into();
+        }
+        json
+    });
     row.insert("reasoning".into(), json!(turn.reasoning()));
     row.insert("content".into(), json!(turn.content()));
     row.insert("tool_calls".into(), calls.collect());
     if args.messages {
         row.insert("messages".into(), turn.messages.iter().map(message).collect());
+        if !turn.fragments.is_empty() {
+            row.insert("fragments".into(), turn.fragments.iter().map(|fragment| fragment.text.as_str()).collect());
+        }
     }
     Ok(())
 }
@@ -70,6 +82,11 @@ fn message(message: &ParsedMessage) -> Value {
         if let Some(value) = value {
             json[field] = value.into();
         }
+    }
+    if !message.recoveries.is_empty() {
+        json["purpose"] = message.purpose.name().into();
+        json["header"] = message.header_text.as_str().into();
+        json["recovered"] = message.recoveries.iter().map(|recovery| recovery.name()).collect();
     }
     json
 }

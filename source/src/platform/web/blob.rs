@@ -4,7 +4,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Blob, File};
 
 use super::promise::{LATER, settled};
-use super::{Bytes, browser_error, describe};
+use super::{Bytes, browser_error, words_of};
 use crate::store::{KeptFile, kept_url};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
@@ -66,7 +66,7 @@ impl BlobSource {
 
     /// Browsers refuse to read a picked file once its size or modification time is another (File API §4.1).
     fn read_error(&self, error: &JsValue) -> SourceError {
-        let detail = describe(error);
+        let detail = words_of(error);
         if detail.starts_with("NotReadableError") || detail.starts_with("NotFoundError") {
             return SourceError::FileChanged { name: self.name.clone(), detail };
         }

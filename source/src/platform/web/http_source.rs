@@ -2,10 +2,11 @@ use std::rc::Rc;
 
 use super::surroundings::{Sleep, is_online, now, online, random};
 use super::transfer::{Fault, Filling, Line, attempt};
-use crate::http::{ByteRange, KnownFile, check_http_url, is_loopback_url, url_file_name};
+use crate::http::{ByteRange, KnownFile, check_http_url, is_loopback_url, url_file_name, url_host};
+use crate::hub_page::check_not_a_page;
 use crate::observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 use crate::retry::{Moment, Next, Patience};
-use crate::{ReadFuture, Source, SourceError, check_bounds};
+use crate::{Place, ReadFuture, Source, SourceError, check_bounds};
 
 /// How much the first request asks for: enough to prove ranges and to see what kind of file it is; kept, so that the
 /// first reads need not ask again.
@@ -33,6 +34,7 @@ impl HttpSource {
     /// headers it needs. The bytes are kept and handed to the reads that ask for them.
     pub async fn open(url: &str, options: &HttpOptions) -> Result<Self, SourceError> {
         check_http_url(url)?;
+        check_not_a_page(url)?;
         Self::probe(url, options).await
     }
 
@@ -95,6 +97,10 @@ impl Source for HttpSource {
 
     fn wire_bytes(&self) -> Option<u64> {
         Some(self.line.received_bytes.get())
+    }
+
+    fn place(&self, offset_bytes: u64) -> Place {
+        Place { file: self.name.clone(), host: url_host(&self.line.url).map(str::to_owned), offset_bytes }
     }
 }
 

@@ -17,7 +17,7 @@ use web_sys::{
 
 use super::locks::{LockGuard, held_locks, lock_soon, sleep};
 use super::promise::{self, LATER, SOON};
-use super::{HttpSource, describe};
+use super::{HttpSource, words_of};
 use crate::Bytes;
 use crate::store::{JournalSummary, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, kept_id, summarise};
 
@@ -63,6 +63,14 @@ pub struct KeptModel {
     pub written_ms: f64,
     /// A tab has it open.
     pub in_use: bool,
+}
+
+impl KeptModel {
+    /// Whether nothing of any model is in it, and nobody is about to change that: what is left where there was no room.
+    pub fn is_empty(&self) -> bool {
+        let holds = self.summary.as_ref().map_or(self.disk_bytes, |summary| u64::from(summary.stored_chunks));
+        !self.in_use && holds == 0
+    }
 }
 
 /// What the browser lets this origin keep. `None` is what it does not say.
@@ -217,11 +225,11 @@ impl StoreFile for OpfsFile {
     fn write_at(&self, offset_bytes: u64, bytes: &Bytes) -> Result<(), StoreFileError> {
         let source = bytes.as_uint8_array();
         let put = self.0.write_with_js_u8_array_and_options(source, &at(offset_bytes)).map_err(failed("writing"))?;
-        // A write that is cut short has met the end of the disk.
+        // A write that is cut short has met the end of the disk. Chrome 150 counts wrongly then, so its number says nothing.
         if put == bytes.len() as f64 {
             return Ok(());
         }
-        Err(StoreFileError::Full { detail: format!("{put} of {} bytes were written", bytes.len()) })
+        Err(StoreFileError::Full { detail: "the disk or the browser's quota is full".to_owned() })
     }
 
     fn truncate(&self, len_bytes: u64) -> Result<(), StoreFileError> {
@@ -241,7 +249,7 @@ fn at(offset_bytes: u64) -> FileSystemReadWriteOptions {
 
 fn failed(action: &'static str) -> impl FnOnce(JsValue) -> StoreFileError {
     move |error| {
-        let detail = describe(&error);
+        let detail = words_of(&error);
         if detail.starts_with("QuotaExceededError") {
             return StoreFileError::Full { detail };
         }
@@ -250,7 +258,7 @@ fn failed(action: &'static str) -> impl FnOnce(JsValue) -> StoreFileError {
 }
 
 fn is_locked(error: &JsValue) -> bool {
-    describe(error).starts_with("NoModificationAllowedError")
+    words_of(error).starts_with("NoModificationAllowedError")
 }
 
 fn handle_error(error: &JsValue, url: &str) -> StoreError {
@@ -258,7 +266,7 @@ fn handle_error(error: &JsValue, url: &str) -> StoreError {
 }
 
 fn unavailable(error: JsValue) -> StoreError {
-    StoreError::Unavailable { detail: describe(&error) }
+    StoreError::Unavailable { detail: words_of(&error) }
 }
 
 async fn settled(promise: Result<Promise, JsValue>) -> Result<JsValue, JsValue> {

@@ -11,7 +11,7 @@ use web_sys::{AbortController, Headers, Request, RequestCache, RequestInit, Requ
 
 use super::body::Body;
 use super::surroundings::{Sleep, now, parse_date, since_1970, start_fetch};
-use super::{Bytes, browser_error, describe};
+use super::{Bytes, browser_error, words_of};
 use crate::SourceError;
 use crate::http::{ByteRange, KnownFile, ResponseHead, check_range_response};
 use crate::retry::{RetryPolicy, parse_retry_after};
@@ -156,7 +156,7 @@ pub async fn attempt(line: &Line, filling: &mut Filling, mut on_bytes: impl FnMu
     let response = watch
         .wait(start_fetch(&request)?, asked)
         .await?
-        .map_err(|error| SourceError::Network { url: line.url.clone(), detail: describe(&error) })?;
+        .map_err(|error| SourceError::Network { url: line.url.clone(), detail: words_of(&error) })?;
     let response: Response = response.dyn_into().map_err(browser_error("reading a Response"))?;
     check_head(line, asked, filling, &response)?;
     watch.answered();
@@ -172,7 +172,7 @@ pub async fn attempt(line: &Line, filling: &mut Filling, mut on_bytes: impl FnMu
             url: line.url.clone(),
             first: asked.first,
             last: asked.last,
-            detail: describe(&error),
+            detail: words_of(&error),
         })?;
         let Some(piece) = body.piece(read)? else { return Err(short(line, filling)) };
         watch.received(&piece);
@@ -192,6 +192,7 @@ fn check_head(line: &Line, asked: ByteRange, filling: &mut Filling, response: &R
         status: response.status(),
         content_range: headers.get("content-range").map_err(browser_error("reading Content-Range"))?,
         etag: headers.get("etag").map_err(browser_error("reading ETag"))?,
+        content_type: headers.get("content-type").map_err(browser_error("reading Content-Type"))?,
     };
     match check_range_response(&line.url, asked, filling.known.as_ref(), &head) {
         Ok(accepted) => {

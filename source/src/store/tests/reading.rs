@@ -192,6 +192,37 @@ fn a_failed_fetch_is_each_readers_own_and_nothing_is_kept_of_it() {
 }
 
 #[test]
+fn what_is_distrusted_is_fetched_anew_by_the_next_load() {
+    let (disk, host) = (Disk::default(), Host::new());
+    let (source, news) = before(&host, Some(open(&disk).0));
+    host.fault.set(Fault::Flip(2));
+    assert_ne!(read(&source, 0, 16).expect("without an error"), file_bytes()[..16]);
+    assert_eq!(source.progress().stored_chunks, 2);
+    source.distrust(9);
+    assert_eq!((source.progress().stored_chunks, problems(&news)), (0, vec![StoreNews::Distrusted { chunks: 2 }]));
+    // The reads that were under way end, and nothing of theirs is kept either.
+    assert_eq!(read(&source, 0, 43).expect("inside"), file_bytes());
+    assert_eq!(source.progress().stored_chunks, 0);
+    drop(source);
+    let (source, _) = before(&host, Some(open(&disk).0));
+    assert_reads_right(&source);
+    assert_eq!((source.progress().resumed_bytes, source.progress().stored_chunks), (0, CHUNKS));
+}
+
+#[test]
+fn what_a_published_hash_vouches_for_is_not_distrusted() {
+    let (disk, host) = (Disk::default(), Host::new());
+    put_all(&mut open(&disk).0, &[4]);
+    let (source, news) = before(&host, Some(open(&disk).0));
+    assert!(source.store().set_hashes(hashes()));
+    assert_eq!(read(&source, 0, 16).expect("inside"), file_bytes()[..16]);
+    source.distrust(0);
+    assert_eq!((source.store().held(), problems(&news)), (vec![0, 1], vec![StoreNews::Distrusted { chunks: 1 }]));
+    assert_eq!(read(&source, 16, 8).expect("inside"), file_bytes()[16..24]);
+    assert_eq!(source.store().held(), [0, 1, 2], "its hash is the published one");
+}
+
+#[test]
 fn what_was_flipped_on_the_way_is_fetched_once_more_and_then_refused() {
     let (disk, host) = (Disk::default(), Host::new());
     let (source, news) = before(&host, Some(open(&disk).0));

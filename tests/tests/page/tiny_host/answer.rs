@@ -125,6 +125,12 @@ fn spoil<'f>(answer: &mut Answer<'f>, fault: Fault, after_bytes: usize, file: &'
             }
             answer.body = owned;
         }
+        Fault::Shifted(bytes) => {
+            let (before, after) = answer.body.split_at(after_bytes.min(answer.body.len()));
+            owned.extend_from_slice(before);
+            owned.extend(after.iter().cycle().skip(bytes).take(after.len()));
+            answer.body = owned;
+        }
         Fault::WrongContentRange => rewrite_range(answer, 1, 0),
         Fault::OtherLength => rewrite_range(answer, 0, 1),
         Fault::OtherEtag => answer.etag = "\"another\"",

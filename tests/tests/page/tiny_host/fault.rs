@@ -24,6 +24,9 @@ pub enum Fault {
     OtherLength,
     /// One bit of the byte is another. Nobody can tell without a hash.
     FlippedBit,
+    /// So many bytes of the body are left out; others follow at its end, so that its length is right. Nobody can tell without
+    /// a hash but by the bytes themselves.
+    Shifted(usize),
     /// The rest of the body comes in this many pieces, with a pause before each.
     Drip(u32, Duration),
     /// Nobody listens any more, and what is under way breaks off: for this long, or until `bring_up`.

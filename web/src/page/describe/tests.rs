@@ -129,7 +129,8 @@ fn the_rest_is_told_beside_what_is_going_on() {
     assert_eq!(event(&mut state, rest(0)), ready);
     assert!(!state.reads_the_rest() && !state.can_stop());
     assert_eq!(left_to_load(&state).as_deref(), Some("nothing"));
-    let failure = Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into() };
+    let failure =
+        Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into(), parameter: None };
     let failed = format!("{ready} The other experts come when a question needs them: no host.");
     assert_eq!(event(&mut state, Event::RestFailed(failure)), failed);
     state.answer_requested();
@@ -202,4 +203,34 @@ fn log_lines_name_kind_and_numbers() {
     assert_eq!(event_line(&fetch).1, "1.00 kB of 2.00 kB in 3 requests · 1.10 kB received");
     let failed = Event::Stage { stage: Stage::Kernels, status: StageStatus::Failed, elapsed_ms: Some(1234.0) };
     assert_eq!(event_line(&failed).1, "Kernels: failed after 1.23 s");
+}
+
+#[test]
+fn bytes_of_the_header_are_told_while_they_come() {
+    let mut sequencer = Sequencer::new(0);
+    let mut state = State::default();
+    state.load_requested();
+    let mut event = |state: &mut State, event| {
+        state.apply(sequencer.wrap(0.0, event));
+        sentence(state)
+    };
+    let started = Event::Stage { stage: Stage::GgufHeader, status: StageStatus::Started, elapsed_ms: None };
+    assert_eq!(event(&mut state, started), "Reading the file's header.");
+    let header = Event::Header { fetched_bytes: 4_000_000, asked_bytes: 16_000_000, bytes_per_second: Some(4e5) };
+    assert_eq!(event_line(&header).1, "4.00 MB of 16.0 MB asked for · 400 kB/s");
+    assert_eq!(event(&mut state, header), "Reading the file's header: 4.00 MB so far, 400 kB/s.");
+    assert_eq!((state.read_share(), page_title(&state).as_str()), (Some(0.25), "header 4.00 MB · gpt-oss in this tab"));
+    let ended = Event::Stage { stage: Stage::GgufHeader, status: StageStatus::Completed, elapsed_ms: Some(9.0) };
+    event(&mut state, ended);
+    assert_eq!((state.read_share(), page_title(&state).as_str()), (None, "loading · gpt-oss in this tab"));
+}
+
+#[test]
+fn an_answer_of_format_tokens_alone_says_so() {
+    let mut answer = Answer::default();
+    assert!(stream_note(&answer).expect("nothing came").starts_with("Tokens appear here"));
+    answer.generated = 3;
+    assert_eq!(stream_note(&answer).as_deref(), Some("No text so far: 3 tokens, all of the format."));
+    answer.final_text = "x".into();
+    assert_eq!(stream_note(&answer), None);
 }

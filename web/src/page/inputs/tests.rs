@@ -90,7 +90,18 @@ fn each_field_accepts_and_refuses_what_it_says() {
         (
             Field::Gguf,
             &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "kept:m.gguf"],
-            &["", "kept:", "m.gguf", "pylon://h:1", "pylon", "file:///m.gguf", "ftp://h/m", "http:m"],
+            &[
+                "",
+                "kept:",
+                "m.gguf",
+                "pylon://h:1",
+                "pylon",
+                "file:///m.gguf",
+                "ftp://h/m",
+                "http:m",
+                "https://huggingface.co/O/R/blob/main/m.gguf",
+                "https://huggingface.co/O/R",
+            ],
         ),
         (Field::Format, &["harmony", "text"], &["", "raw"]),
         (Field::Effort, &["low", "medium", "high"], &["", "LOW", "max"]),
@@ -100,8 +111,9 @@ fn each_field_accepts_and_refuses_what_it_says() {
             &["", "28.06.2025", "2025-13-01", "1900-02-29", "2025-6-28", "2025-00-10"],
         ),
         (Field::MaxNew, &["1", "131072"], &["", "0", "-1", "+5", "1.5", "4294967296", "ten"]),
-        (Field::MaxKv, &["32"], &["0", ""]),
-        (Field::Temperature, &["0", "0.7", "1", "5"], &["", "5.1", "-0.1", "NaN", "inf", "1e0"]),
+        (Field::MaxKv, &["32", "2"], &["0", "1", ""]),
+        // As the engine: a value that it refuses is not taken here.
+        (Field::Temperature, &["0", "0.7", "1", "2"], &["", "2.1", "4", "5", "-0.1", "NaN", "inf", "1e0"]),
         (Field::TopK, &["0", "40"], &["", "-1", "a"]),
         (Field::TopP, &["1", "0.01"], &["", "0", "1.01"]),
         (Field::Seed, &["0", "18446744073709551615"], &["", "18446744073709551616", "x"]),
@@ -131,6 +143,16 @@ fn each_field_accepts_and_refuses_what_it_says() {
 }
 
 #[test]
+fn the_address_of_a_page_names_the_file_s() {
+    let message = |text: &str| check(Field::Gguf, text).expect_err("refused").message;
+    let page = message("https://huggingface.co/O/R/blob/main/m.gguf");
+    assert!(page.contains("https://huggingface.co/O/R/resolve/main/m.gguf"), "{page}");
+    let repository = message("https://huggingface.co/O/R");
+    assert!(repository.contains("/resolve/"), "{repository}");
+    check(Field::Gguf, "https://huggingface.co/O/R/resolve/main/m.gguf").expect("the file's own");
+}
+
+#[test]
 fn byte_suffixes_scale() {
     for (text, bytes) in
         [("4G", 4_000_000_000), ("4Gi", 4 << 30), ("1.5k", 1500), ("7", 7), ("3 MB", 3_000_000), ("2KiB", 2048)]
@@ -146,4 +168,23 @@ fn keys_and_elements_are_distinct() {
             assert!(a.key() != b.key() && a.element_id() != b.element_id(), "{a:?} {b:?}");
         }
     }
+}
+
+#[test]
+fn a_context_without_room_for_any_prompt_is_refused_before_anything_is_loaded() {
+    let asked = |prompt, format, max_kv| {
+        inputs(&[(Field::Prompt, prompt), (Field::Format, format), (Field::MaxKv, max_kv)]).load_and_ask()
+    };
+    let errors = asked("Hi", "harmony", "10").expect_err("the system message alone is longer");
+    assert_eq!((errors.len(), errors[0].field), (1, Some(Field::MaxKv)));
+    assert!(errors[0].message.contains("KV capacity (max_kv) is \"10\", expected at least"), "{errors:?}");
+    for (prompt, format, max_kv) in
+        [("Hi", "text", "10"), ("", "harmony", "10"), ("Hi", "harmony", "200"), ("Hi", "", "")]
+    {
+        let (_, asked) = asked(prompt, format, max_kv).expect("it may fit");
+        assert_eq!(asked.is_some(), !prompt.is_empty());
+    }
+    let errors = inputs(&[(Field::Prompt, "Hi"), (Field::TopP, "7"), (Field::Layers, "x")]).load_and_ask();
+    let fields: Vec<_> = errors.expect_err("both").iter().filter_map(|error| error.field).collect();
+    assert_eq!(fields, [Field::Layers, Field::TopP], "of both parts, at once");
 }

@@ -1,6 +1,7 @@
 use gptoss_telemetry::{FailureKind, NextAttempt, Sequencer, TroubleKind};
 
 use super::*;
+use crate::page::inputs::InputError;
 
 /// Plays events into a state, numbered as a worker numbers them.
 struct Run {
@@ -58,6 +59,7 @@ fn finished(reason: FinishReason, final_text: &str) -> Event {
     Event::Finished {
         reason,
         new_tokens: 3,
+        junk_tokens: 0,
         final_text: final_text.to_owned(),
         analysis_text: "think".to_owned(),
         tool_calls: Vec::new(),
@@ -180,7 +182,7 @@ fn a_stop_without_effect_offers_to_end_the_engine() {
 
 #[test]
 fn a_failure_is_kept_until_the_next_attempt() {
-    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into() };
+    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into(), parameter: None };
     let mut run = Run::new();
     run.state.load_requested();
     run.stage(Stage::RangeCheck, StageStatus::Failed);
@@ -197,7 +199,12 @@ fn a_failure_is_kept_until_the_next_attempt() {
 
 #[test]
 fn a_dying_workers_own_words_are_kept_and_a_new_one_counts_from_zero() {
-    let failure = |message: &str| Failure { kind: FailureKind::Internal, message: message.into(), advice: "".into() };
+    let failure = |message: &str| Failure {
+        kind: FailureKind::Internal,
+        message: message.into(),
+        advice: "".into(),
+        parameter: None,
+    };
     let mut run = Run::loaded();
     run.event(Event::Failed { stage: Stage::Decode, failure: failure("index out of bounds") });
     run.state.worker_died(failure("unreachable"));
@@ -233,7 +240,7 @@ fn trouble_lasts_until_data_flows_or_the_run_ends() {
     }
     assert_eq!(worst(&run), None);
 
-    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into() };
+    let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into(), parameter: None };
     for end in [
         Event::Stopped { model_loaded: true },
         Event::Failed { stage: Stage::Decode, failure },
@@ -246,7 +253,8 @@ fn trouble_lasts_until_data_flows_or_the_run_ends() {
 
 #[test]
 fn a_lost_device_takes_the_model_with_it() {
-    let failure = Failure { kind: FailureKind::DeviceLost, message: "gone".into(), advice: "again".into() };
+    let failure =
+        Failure { kind: FailureKind::DeviceLost, message: "gone".into(), advice: "again".into(), parameter: None };
     let state = Run::loaded().event(Event::Failed { stage: Stage::Decode, failure }).clone();
     assert_eq!((state.phase, state.model_loaded), (Phase::Error, false));
 }
@@ -269,4 +277,121 @@ fn measurements_that_never_came_are_none() {
     let state = Run::loaded().state;
     assert_eq!((state.gpu_allocated_bytes, state.kv, state.experts, state.work), (None, None, None, None));
     assert_eq!((state.answer.decode_tokens_per_second, state.fetch), (None, None));
+}
+
+fn failed(kind: FailureKind, parameter: Option<gptoss_telemetry::Parameter>) -> Event {
+    let failure = Failure { kind, message: "the prompt is long".into(), advice: "Shorten it.".into(), parameter };
+    Event::Failed { stage: Stage::RangeCheck, failure }
+}
+
+/// A model that answered, with what the page knows about it.
+fn answered() -> Run {
+    let mut run = Run::loaded();
+    run.event(Event::GpuMemory { allocated_bytes: 7_000_000 });
+    run.event(Event::Kv { used_tokens: 3, capacity_tokens: 64, bytes: 9 });
+    run.state.answer_requested();
+    run.stage(Stage::PromptEncode, StageStatus::Started);
+    run.event(token(0, "42", Some(Channel::Final)));
+    run.event(finished(FinishReason::Return, "42"));
+    run
+}
+
+#[test]
+fn what_is_loaded_stays_until_another_model_is_known_to_be_good() {
+    for ending in [failed(FailureKind::Source, None), Event::Stopped { model_loaded: true }] {
+        let mut run = answered();
+        let before = run.state.clone();
+        run.state.load_requested();
+        assert_eq!((run.state.phase, run.state.model_loaded), (Phase::Loading, false));
+        assert_eq!(run.state.gpu_allocated_bytes, Some(7_000_000), "it still takes its memory");
+        assert_eq!(run.state.answer.final_text, "42", "and can still be read");
+        run.stage(Stage::RangeCheck, StageStatus::Started);
+        run.stage(Stage::RangeCheck, StageStatus::Failed);
+        run.event(ending);
+        let after = &run.state;
+        assert!(after.model_loaded && !after.phase.busy());
+        assert_eq!((&after.answer, after.kv, after.load_ms), (&before.answer, before.kv, before.load_ms));
+        assert_eq!(after.gpu_allocated_bytes, Some(7_000_000));
+        assert_eq!(after.stages, before.stages);
+        assert_eq!(after.failure.is_some(), after.phase == Phase::Error);
+        assert_eq!((after.missing_events, after.log.len()), (0, before.log.len() + 3), "the log goes on");
+    }
+}
+
+#[test]
+fn what_was_let_go_of_does_not_come_back() {
+    let mut run = answered();
+    run.state.load_requested();
+    run.event(Event::LetGo);
+    assert_eq!((run.state.gpu_allocated_bytes, run.state.answer.final_text.as_str()), (None, ""));
+    run.event(failed(FailureKind::Memory, None));
+    assert!(!run.state.model_loaded && run.state.phase == Phase::Error);
+
+    let mut run = answered();
+    run.state.load_requested();
+    run.event(failed(FailureKind::DeviceLost, None));
+    assert!(!run.state.model_loaded, "the GPU went away with both");
+}
+
+#[test]
+fn a_question_that_is_refused_keeps_the_answer_before_it() {
+    let mut run = answered();
+    run.state.answer_requested();
+    run.stage(Stage::PromptEncode, StageStatus::Started);
+    run.stage(Stage::PromptEncode, StageStatus::Completed);
+    assert_eq!(run.state.answer.final_text, "");
+    let number = run.state.answer.number;
+    run.event(failed(FailureKind::Request, Some(gptoss_telemetry::Parameter::Prompt)));
+    let state = &run.state;
+    assert_eq!((state.answer.final_text.as_str(), state.answer.generated), ("42", 1));
+    assert!(state.answer.number > number, "it has to be drawn again");
+    assert!(state.model_loaded);
+    let refused = &state.refused;
+    assert_eq!((refused.number, refused.errors[0].field), (1, Some(crate::page::inputs::Field::Prompt)));
+    assert_eq!(refused.errors[0].message, "The prompt is long. Shorten it.");
+
+    // One that fails in the middle keeps what it has itself.
+    run.state.answer_requested();
+    run.event(token(0, "4", Some(Channel::Final)));
+    run.event(failed(FailureKind::Source, None));
+    assert_eq!(run.state.answer.final_text, "4");
+}
+
+#[test]
+fn inputs_that_are_refused_on_the_page_are_marked_every_time() {
+    let mut run = answered();
+    let error = InputError { field: Some(crate::page::inputs::Field::TopP), message: "Top-p is \"7\".".into() };
+    for number in [1, 2] {
+        run.state.refuse(std::slice::from_ref(&error));
+        assert_eq!(run.state.refused, Refusal { number, errors: vec![error.clone()] });
+        assert_eq!(run.state.failure.as_ref().expect("said").message, "Top-p is \"7\".");
+        assert!(run.state.model_loaded && run.state.answer.final_text == "42");
+    }
+}
+
+#[test]
+fn a_download_that_was_not_kept_has_failed_and_leaves_the_loaded_model_alone() {
+    let downloaded = |kept_bytes| Event::Downloaded { kept_bytes, model_bytes: 3_000_000, elapsed_ms: 5.0 };
+    for (kept_bytes, words) in [(0, "nothing of it is in this browser"), (1_000_000, "only 1.00 MB of 3.00 MB are")] {
+        let mut run = answered();
+        run.state.download_requested();
+        run.event(Event::KeepNotice(gptoss_telemetry::KeepNotice {
+            kind: gptoss_telemetry::KeepNoticeKind::NotKept,
+            file: "m.gguf".into(),
+            message: "no more of m.gguf is kept: there is no room left".into(),
+            advice: "Free disk space.".into(),
+        }));
+        let state = run.event(downloaded(kept_bytes));
+        let failure = state.failure.as_ref().expect("an error");
+        assert_eq!((state.phase, failure.kind, state.model_loaded), (Phase::Error, FailureKind::Storage, true));
+        assert!(failure.message.contains(words) && failure.message.ends_with("no room left"), "{}", failure.message);
+        assert_eq!(failure.advice, "Free disk space.");
+    }
+    let mut run = answered();
+    run.state.download_requested();
+    let state = run.event(downloaded(3_000_000));
+    assert_eq!((state.phase, state.downloaded, state.model_loaded), (Phase::Ready, Some(3_000_000), true));
+    let mut run = Run::new();
+    run.state.download_requested();
+    assert_eq!(run.event(downloaded(3_000_000)).phase, Phase::Idle);
 }

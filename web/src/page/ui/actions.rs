@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Command, Failure, FailureKind, ModelLocation};
+use gptoss_telemetry::{Command, Failure, FailureKind, Keep, LoadOptions, ModelLocation};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
 
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, clipboard, log, memory, now_ms, storage};
+use super::{App, catalog, charts, clipboard, local_network, log, memory, now_ms, storage};
 use crate::page::inputs::{Field, InputError, Inputs};
-use crate::page::state::STOP_PATIENCE_MS;
+use crate::page::state::{STOP_PATIENCE_MS, State};
 use crate::page::{inputs, query};
 
 impl App {
@@ -48,6 +48,17 @@ impl App {
 
     /// LOAD MODEL: loads, and then answers the prompt if there is one.
     pub(super) fn load(self: &Rc<Self>) {
+        self.load_with(|_| {});
+    }
+
+    /// Delete and fetch again: what failed is done once more, without what is kept.
+    fn refetch(self: &Rc<Self>) {
+        let anew = |options: &mut LoadOptions| options.keep = Keep::Anew;
+        let was_downloading = self.state.borrow().downloading;
+        if was_downloading { self.download_with(anew) } else { self.load_with(anew) }
+    }
+
+    fn load_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
@@ -55,17 +66,13 @@ impl App {
         let files = self.controls.files();
         let mut errors = Vec::new();
         let model = self.model_location(&inputs, &files).map_err(|error| errors.push(error)).ok();
-        let options = inputs.load_options().map_err(|wrong| errors.extend(wrong)).ok();
-        let prompt = if inputs.get(Field::Prompt).is_empty() {
-            Some(None)
-        } else {
-            inputs.prompt().map(Some).map_err(|wrong| errors.extend(wrong)).ok()
-        };
-        match (model, options, prompt) {
-            (Some(model), Some(options), Some(prompt)) if errors.is_empty() => {
-                self.change(|state| state.load_requested());
+        let asked = inputs.load_and_ask().map_err(|wrong| errors.extend(wrong)).ok();
+        match (model, asked) {
+            (Some(model), Some((mut options, prompt))) => {
+                change(&mut options);
                 let remembered = memory::remembered();
-                WorkerLink::send(self, &Command::Load { model, options, prompt, remembered }, &files);
+                let command = Command::Load { model, options, prompt, remembered };
+                local_network::send(self, command, files, State::load_requested);
             }
             _ => self.refuse(&errors),
         }
@@ -87,15 +94,19 @@ impl App {
 
     /// Keeps the model for later, the one that was picked or that behind the address.
     fn download(self: &Rc<Self>) {
+        self.download_with(|_| {});
+    }
+
+    fn download_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
         let inputs = self.controls.read();
         let files = self.controls.files();
         match (self.model_location(&inputs, &files), inputs.load_options()) {
-            (Ok(model), Ok(options)) => {
-                self.change(|state| state.download_requested());
-                WorkerLink::send(self, &Command::Download { model, options }, &files);
+            (Ok(model), Ok(mut options)) => {
+                change(&mut options);
+                local_network::send(self, Command::Download { model, options }, files, State::download_requested);
             }
             (model, options) => {
                 let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
@@ -155,6 +166,7 @@ impl App {
 
     fn listen_to_buttons(self: &Rc<Self>) {
         self.on_click("load", Self::load);
+        self.on_click("refetch", Self::refetch);
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
         self.on_click("download", Self::download);
@@ -298,5 +310,6 @@ fn no_webgpu() -> Failure {
             "Open it over https, or as http://127.0.0.1 or http://localhost on the machine that serves it.",
         )
     };
-    Failure { kind: FailureKind::NoGpu, message: message.to_owned(), advice: advice.to_owned() }
+    let (message, advice) = (message.to_owned(), advice.to_owned());
+    Failure { kind: FailureKind::NoGpu, message, advice, parameter: None }
 }

@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 
-use gptoss_telemetry::{Failure, FailureKind};
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
-use super::dom::{element, report, show};
+use super::dom::{document, element, report, show};
 use crate::page::format;
 use crate::page::inputs::{Field, InputError, Inputs};
 use crate::page::query::Query;
@@ -46,17 +45,21 @@ impl Controls {
         value(field).trim().is_empty()
     }
 
-    /// Marks the inputs that `errors` name and no others; opens the group of each and puts the cursor into the first.
+    /// Marks the inputs that `errors` name and no others, with the words beside them; opens the group of each and puts the cursor
+    /// into the first.
     pub fn mark_invalid(&self, errors: &[InputError]) {
         for field in Field::ALL {
             let input: HtmlElement = element(field.element_id());
-            if errors.iter().any(|error| error.field == Some(field)) {
-                report(input.set_attribute("aria-invalid", "true"));
-                if let Ok(Some(group)) = input.closest("details") {
-                    report(group.set_attribute("open", ""));
-                }
-            } else {
+            let said: Vec<&str> =
+                errors.iter().filter(|error| error.field == Some(field)).map(|error| error.message.as_str()).collect();
+            say_beside(&input, &said.join(" "));
+            if said.is_empty() {
                 report(input.remove_attribute("aria-invalid"));
+                continue;
+            }
+            report(input.set_attribute("aria-invalid", "true"));
+            if let Ok(Some(group)) = input.closest("details") {
+                report(group.set_attribute("open", ""));
             }
         }
         if let Some(field) = errors.iter().find_map(|error| error.field) {
@@ -85,15 +88,27 @@ impl Controls {
     }
 }
 
-/// All of them at once, one per line.
-pub fn request_failure(errors: &[InputError]) -> Failure {
-    let message: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
-    let advice = if errors.iter().any(|error| error.field.is_some()) {
-        "Correct the marked inputs and try again."
-    } else {
-        "Correct the page's address and reload."
-    };
-    Failure { kind: FailureKind::Request, message: message.join("\n"), advice: advice.to_owned() }
+/// Writes what is wrong with an input under it, and ties the two together for those who listen; nothing for an empty text.
+fn say_beside(input: &HtmlElement, text: &str) {
+    let id = format!("{}-error", input.id());
+    let there = document().get_element_by_id(&id);
+    if text.is_empty() {
+        if let Some(line) = there {
+            line.remove();
+            report(input.remove_attribute("aria-describedby"));
+        }
+        return;
+    }
+    let line = there.or_else(|| {
+        let line = report(document().create_element("p"))?;
+        line.set_id(&id);
+        line.set_class_name("field-error");
+        report(input.insert_adjacent_element("afterend", &line))?
+    });
+    if let Some(line) = line {
+        line.set_text_content(Some(text));
+        report(input.set_attribute("aria-describedby", &id));
+    }
 }
 
 fn value(field: Field) -> String {

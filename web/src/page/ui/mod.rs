@@ -6,6 +6,7 @@ mod charts;
 mod clipboard;
 mod controls;
 mod dom;
+mod local_network;
 mod log;
 mod long_tasks;
 mod memory;
@@ -21,6 +22,7 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 
 use self::controls::Controls;
+use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
 use self::view::View;
 use self::worker_link::WorkerLink;
@@ -33,6 +35,7 @@ pub struct App {
     view: RefCell<View>,
     controls: Controls,
     worker: RefCell<WorkerLink>,
+    local_network: LocalNetworkLink,
     long_tasks: Rc<LongTasks>,
     frame_requested: Cell<bool>,
     drawn_at_ms: Cell<f64>,
@@ -51,6 +54,7 @@ pub fn run() {
         view: RefCell::new(View::new()),
         controls: Controls::default(),
         worker: RefCell::new(WorkerLink::default()),
+        local_network: LocalNetworkLink::default(),
         long_tasks: LongTasks::observe(),
         frame_requested: Cell::new(false),
         drawn_at_ms: Cell::new(f64::NEG_INFINITY),
@@ -112,8 +116,7 @@ impl App {
 
     /// Shows what is wrong with inputs or address, at the inputs themselves and in words.
     fn refuse(self: &Rc<Self>, errors: &[InputError]) {
-        self.controls.mark_invalid(errors);
-        self.change(|state| state.fail(controls::request_failure(errors)));
+        self.change(|state| state.refuse(errors));
     }
 }
 

@@ -11,7 +11,7 @@ use super::App;
 use super::dom::{Texts, append, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
 use crate::page::format::{NOT_MEASURED, bytes};
-use crate::page::kept::{Kept, KeptLine, kept_lines, persisted_words};
+use crate::page::kept::{Kept, KeptLine, kept_lines, persisted_words, shown_notices};
 
 /// What was drawn last, so that buttons stay where they are while nothing changes.
 #[derive(Default)]
@@ -57,14 +57,15 @@ impl StorageView {
     }
 
     fn draw_notices(&mut self, kept: &Kept) {
-        let latest = kept.notices.last().map_or("", |notice| &notice.message);
-        if (self.notices, self.latest_notice.as_str()) == (kept.notices.len(), latest) {
+        let shown: Vec<_> = shown_notices(kept).collect();
+        let latest = shown.last().map_or("", |notice| &notice.message);
+        if (self.notices, self.latest_notice.as_str()) == (shown.len(), latest) {
             return;
         }
-        (self.notices, self.latest_notice) = (kept.notices.len(), latest.to_owned());
+        (self.notices, self.latest_notice) = (shown.len(), latest.to_owned());
         let list: Element = element("storage-notices");
         list.set_text_content(None);
-        for notice in &kept.notices {
+        for notice in shown {
             let mut message = notice.message.clone();
             // Messages begin as parts of sentences do.
             if let Some(first) = message.get_mut(..1).filter(|_| !message_begins_with(notice)) {

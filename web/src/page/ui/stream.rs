@@ -3,7 +3,8 @@
 use gptoss_telemetry::Channel;
 use web_sys::Element;
 
-use super::dom::{append, element, report, show};
+use super::dom::{Texts, append, element, report, show};
+use crate::page::describe::stream_note;
 use crate::page::format;
 use crate::page::state::{Answer, StreamToken};
 
@@ -19,7 +20,7 @@ pub struct StreamView {
 
 impl StreamView {
     /// Adds what came since the last drawing; a new answer begins with empty blocks.
-    pub fn draw(&mut self, answer: &Answer) {
+    pub fn draw(&mut self, answer: &Answer, texts: &mut Texts) {
         if answer.number != self.answer {
             self.clear(answer.number);
         }
@@ -29,8 +30,10 @@ impl StreamView {
                 add_token(token);
             }
             self.tokens = answer.tokens.len();
-            show("stream-empty", false);
         }
+        let note = stream_note(answer);
+        texts.set("stream-empty", note.as_deref().unwrap_or_default());
+        show("stream-empty", note.is_some());
         if answer.finished.is_some() && !self.corrected {
             self.corrected = true;
             correct("final-text", &answer.final_text);
@@ -46,7 +49,6 @@ impl StreamView {
             element::<Element>(text).set_text_content(None);
         }
         element::<Element>("tool-name").set_text_content(None);
-        show("stream-empty", true);
         *self = Self { answer, ..Self::default() };
     }
 }

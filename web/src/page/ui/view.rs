@@ -53,6 +53,7 @@ pub struct View {
     memory_parts: [u64; 4],
     load_share: f64,
     asked: bool,
+    refusal: u32,
     announced_final_bytes: usize,
 }
 
@@ -74,6 +75,7 @@ impl View {
             memory_parts: [0; 4],
             load_share: 0.0,
             asked: false,
+            refusal: 0,
             announced_final_bytes: 0,
         }
     }
@@ -89,6 +91,7 @@ impl View {
         self.draw_status(state);
         self.draw_buttons(state, controls);
         self.draw_failure(state);
+        self.draw_refusal(state, controls);
         self.draw_question(state);
         self.draw_stages(state);
         self.draw_weights(state);
@@ -99,7 +102,7 @@ impl View {
         self.draw_work(state);
         self.draw_page(state, long_tasks);
         self.storage.draw(&state.kept, &mut self.texts);
-        self.stream.draw(&state.answer);
+        self.stream.draw(&state.answer, &mut self.texts);
         self.announce(state);
         self.log.draw(state)
     }
@@ -134,7 +137,7 @@ impl View {
 
     fn draw_buttons(&mut self, state: &State, controls: &Controls) {
         let busy = state.phase.busy();
-        let share = state.fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes));
+        let share = state.read_share();
         let (label, note) = match state.phase {
             Phase::Loading if state.downloading => ("KEEPING", loading_note(state, share)),
             Phase::Loading => ("LOADING", loading_note(state, share)),
@@ -175,6 +178,15 @@ impl View {
         self.texts.set("error", failure.map_or("", |failure| &failure.message));
         self.texts.set("error-advice", failure.map_or("", |failure| &failure.advice));
         show("error-panel", state.failure.is_some());
+        show("refetch-offer", state.offers_refetch());
+    }
+
+    /// Marks what was refused once per refusal: the marks go when inputs are read again.
+    fn draw_refusal(&mut self, state: &State, controls: &Controls) {
+        if self.refusal != state.refused.number {
+            self.refusal = state.refused.number;
+            controls.mark_invalid(&state.refused.errors);
+        }
     }
 
     fn draw_question(&mut self, state: &State) {
@@ -212,14 +224,22 @@ impl View {
 
     fn draw_weights(&mut self, state: &State) {
         let fetch = state.fetch;
-        let summary = fetch.map(|fetch| format!("{} of {}", bytes(fetch.fetched_bytes), bytes(fetch.needed_bytes)));
+        let header = state.header_under_way();
+        let summary = match (fetch, header) {
+            (Some(fetch), _) => Some(format!("{} of {}", bytes(fetch.fetched_bytes), bytes(fetch.needed_bytes))),
+            (None, Some(header)) => Some(format!("header, {} so far", bytes(header.fetched_bytes))),
+            (None, None) => None,
+        };
         self.measured("weights-summary", summary);
-        let share = fetch.and_then(|fetch| fraction(fetch.fetched_bytes, fetch.needed_bytes)).unwrap_or(0.0);
+        let share = state.read_share().unwrap_or(0.0);
         let progress: HtmlProgressElement = element("weights-progress");
         if progress.value() != share {
             progress.set_value(share);
         }
-        let rate = fetch.and_then(|fetch| fetch.bytes_per_second);
+        let rate = match fetch {
+            Some(fetch) => fetch.bytes_per_second,
+            None => header.and_then(|header| header.bytes_per_second),
+        };
         self.measured("weights-rate", rate.map(|rate| format::bytes_per_second(Some(rate))));
         self.measured("weights-requests", fetch.map(|fetch| count(u64::from(fetch.requests))));
         self.measured("weights-wire", fetch.and_then(|fetch| fetch.wire_bytes).map(bytes));
@@ -398,8 +418,11 @@ impl View {
             }
             self.phase = Some(state.phase);
         }
+        // After a question that was refused the earlier answer stands there again: it was read out when it came.
         if text.len() < self.announced_final_bytes {
             self.announced_final_bytes = 0;
+        } else if state.phase == Phase::Error {
+            self.announced_final_bytes = text.len();
         }
         let rest = text.get(self.announced_final_bytes..).unwrap_or_default();
         let complete = match state.phase {
@@ -436,9 +459,13 @@ fn top_row(list: &Element) -> Option<TopRow> {
 /// How far the weights are, or the stage before them.
 fn loading_note(state: &State, share: Option<f64>) -> String {
     match (share, state.running_stage()) {
-        (Some(share), _) => percent(share),
-        (None, Some(stage)) => stage_name(stage).to_owned(),
-        (None, None) => "starting".to_owned(),
+        (Some(share), _) if state.fetch.is_some() => percent(share),
+        (Some(_), Some(stage)) => {
+            let here = state.header_under_way().map_or(0, |header| header.fetched_bytes);
+            format!("{}, {} so far", stage_name(stage), bytes(here))
+        }
+        (_, Some(stage)) => stage_name(stage).to_owned(),
+        (_, None) => "starting".to_owned(),
     }
 }
 
@@ -455,10 +482,13 @@ fn stage_mark(status: Option<StageStatus>) -> &'static str {
 fn failure_title(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::NoGpu => "No usable GPU",
-        FailureKind::Source => "The file cannot be reached",
-        FailureKind::File => "The file is damaged",
+        FailureKind::Source | FailureKind::Unreachable => "The file cannot be reached",
+        FailureKind::File => "This file cannot be used",
+        FailureKind::Damaged => "The file is damaged",
+        FailureKind::NotFinite => "The answer cannot be trusted",
         FailureKind::Model => "This model does not run here",
         FailureKind::Memory => "Not enough GPU memory",
+        FailureKind::Storage => "The model was not kept",
         FailureKind::WrongResults => "This GPU computes wrongly",
         FailureKind::Request => "This cannot be done as asked",
         FailureKind::DeviceLost => "The GPU went away",

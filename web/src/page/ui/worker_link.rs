@@ -3,13 +3,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use gptoss_source::words_of;
 use gptoss_telemetry::{self as telemetry, Command, Envelope, Failure, FailureKind};
 use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{ErrorEvent, Event, File, MessageEvent, Worker, WorkerOptions, WorkerType};
 
 use super::dom::{document, listen};
-use super::{App, memory};
+use super::{App, local_network, memory};
 
 /// What trunk calls the worker's loader; it lies beside the page's own files.
 const WORKER_SCRIPT: &str = "worker_loader.js";
@@ -55,7 +56,9 @@ impl WorkerLink {
                 *app.worker.borrow_mut() = Self { worker: Some(worker), ready: false, waiting: Vec::new() };
                 app.change(|state| state.worker_started());
             }
-            Err(error) => app.change(|state| state.fail(internal(format!("the worker cannot be started: {error:?}")))),
+            Err(error) => {
+                app.change(|state| state.fail(internal(format!("the worker cannot be started: {}", words_of(&error)))))
+            }
         }
     }
 
@@ -117,7 +120,9 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
             if let telemetry::Event::Remember { key } = &envelope.event {
                 memory::remember(key);
             }
+            let event = envelope.event.clone();
             app.change(|state| state.apply(envelope));
+            local_network::look_at(app, &event);
             if app.state.borrow().host_ready && !app.worker.borrow().ready {
                 WorkerLink::set_ready(&app.worker);
             }
@@ -144,5 +149,5 @@ fn end(app: &Rc<App>, message: String) {
 
 pub fn internal(message: String) -> Failure {
     let advice = "Reload the page and try again. If it happens again, please report it with the event log (copy or export below).";
-    Failure { kind: FailureKind::Internal, message, advice: advice.to_owned() }
+    Failure { kind: FailureKind::Internal, message, advice: advice.to_owned(), parameter: None }
 }

@@ -13,7 +13,8 @@ pub fn check_model(gguf: &Gguf) -> Check {
     match found {
         Ok((inventory, config)) => {
             let used = used_names(&inventory);
-            let extra = gguf.tensors.iter().filter(|tensor| !used.contains(tensor.name.as_str()));
+            let unused = gguf.tensors.iter().filter(|tensor| !used.contains(tensor.name.as_str()));
+            let extra = unused.filter(|tensor| !tensor.is_empty());
             let problems = extra.map(|tensor| format!("{} does not belong to gpt-oss", tensor.name)).collect();
             let detail = format!("{}, {} layers, {} tensors", config.architecture, config.layers, used.len());
             Check::new("model", detail, problems)

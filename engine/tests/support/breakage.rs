@@ -1,0 +1,136 @@
+//! Models with one number in one tensor that is NaN, infinite, or as large as its format can hold. Shared by the tests of
+//! both backends.
+#![allow(dead_code)] // each test target uses a part of it
+
+use gptoss_gguf::TensorType;
+use gptoss_kernels::format::Format;
+use gptoss_synth::edit::{Edit, RawTensor};
+use half::{bf16, f16};
+
+/// What the number becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Value {
+    Nan,
+    Infinity,
+    MinusInfinity,
+    /// The largest number of the format, of either sign.
+    Huge {
+        negative: bool,
+    },
+}
+
+impl Value {
+    const ALL: [Self; 5] =
+        [Self::Nan, Self::Infinity, Self::MinusInfinity, Self::Huge { negative: false }, Self::Huge { negative: true }];
+
+    fn in_f32(self) -> f32 {
+        match self {
+            Self::Nan => f32::NAN,
+            Self::Infinity => f32::INFINITY,
+            Self::MinusInfinity => f32::NEG_INFINITY,
+            Self::Huge { negative: false } => f32::MAX,
+            Self::Huge { negative: true } => f32::MIN,
+        }
+    }
+
+    fn in_f16(self) -> f16 {
+        let value = f16::from_f32(self.in_f32());
+        let largest = if value.is_sign_negative() { f16::MIN } else { f16::MAX };
+        if matches!(self, Self::Huge { .. }) { largest } else { value }
+    }
+
+    fn in_bf16(self) -> bf16 {
+        let value = bf16::from_f32(self.in_f32());
+        let largest = if value.is_sign_negative() { bf16::MIN } else { bf16::MAX };
+        if matches!(self, Self::Huge { .. }) { largest } else { value }
+    }
+
+    /// E8M0 has no infinity and no sign.
+    fn in_e8m0(self) -> u8 {
+        if matches!(self, Self::Huge { .. }) { 254 } else { 255 }
+    }
+}
+
+/// A model with such a number.
+pub struct Broken {
+    pub file: Vec<u8>,
+    pub tensor: String,
+    pub value: Value,
+    /// For messages.
+    pub what: String,
+}
+
+impl Broken {
+    /// The layer that the tensor belongs to.
+    pub fn layer(&self) -> Option<u32> {
+        self.tensor.strip_prefix("blk.")?.split('.').next()?.parse().ok()
+    }
+
+    /// An expert may be kept from being chosen.
+    pub fn is_pruned(&self) -> bool {
+        self.tensor.ends_with("ffn_gate_inp.bias") && self.value == Value::MinusInfinity
+    }
+}
+
+/// SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, count: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % count as u64) as usize
+    }
+}
+
+/// Breaks one number of `file`: any tensor is as likely as any other, whatever its size.
+pub fn break_one(file: &[u8], random: &mut Random) -> Broken {
+    let value = Value::ALL[random.below(Value::ALL.len())];
+    let mut edit = Edit::read(file);
+    let index = random.below(edit.tensors.len());
+    let tensor = &mut edit.tensors[index];
+    let place = put(tensor, value, random);
+    let name = tensor.name.clone();
+    Broken { file: edit.write(), what: format!("{value:?} in {place} of {name}"), tensor: name, value }
+}
+
+fn put(tensor: &mut RawTensor, value: Value, random: &mut Random) -> String {
+    let kind = TensorType::ALL.iter().find(|kind| kind.id() == tensor.kind).expect("a known type");
+    let format = Format::from_name(kind.name()).expect("a format that the kernels have");
+    let data = &mut tensor.data;
+    if !format.is_repacked() {
+        let bytes = kind.block_bytes().expect("a known size") as usize;
+        let at = random.below(data.len() / bytes);
+        let place = &mut data[at * bytes..][..bytes];
+        match format {
+            Format::F32 => place.copy_from_slice(&value.in_f32().to_le_bytes()),
+            Format::F16 => place.copy_from_slice(&value.in_f16().to_le_bytes()),
+            _ => place.copy_from_slice(&value.in_bf16().to_le_bytes()),
+        }
+        return format!("{} element {at}", format.name());
+    }
+    let at = random.below(data.len() / format.block_bytes() as usize);
+    let scale = at * format.block_bytes() as usize + format.scales_at() as usize;
+    if format == Format::Mxfp4 {
+        data[scale] = value.in_e8m0();
+        return format!("the scale of MXFP4 block {at}");
+    }
+    // A scale, and in some formats a minimum after it.
+    let has_minimum = matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K);
+    let number = if has_minimum { random.below(2) } else { 0 };
+    data[scale + 2 * number..][..2].copy_from_slice(&value.in_f16().to_le_bytes());
+    format!("number {number} of {} block {at}", format.name())
+}
+
+/// `file` with one F32 number changed.
+pub fn with_f32(file: &[u8], name: &str, changes: &[(usize, f32)]) -> Vec<u8> {
+    let mut edit = Edit::read(file);
+    let tensor = edit.tensors.iter_mut().find(|tensor| tensor.name == name).expect("the model has the tensor");
+    assert_eq!(tensor.kind, TensorType::F32.id(), "{name}");
+    for (at, value) in changes {
+        tensor.data[4 * at..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    edit.write()
+}

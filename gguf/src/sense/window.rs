@@ -1,0 +1,236 @@
+//! A window of a tensor's bytes, by itself.
+//!
+//! Nothing here asks what weights are usual: limits are those that no weight of any model comes near (a trained one has
+//! weights of about 0.01 to 1). They suffice, since a scale at a wrong place has random bits: a half is negative every second
+//! time, and beyond the limit two times of five; a code byte of MXFP4 is a possible exponent one time of three. Of a sound
+//! file no block is odd; some may be, for whatever reason, before a window is.
+
+use std::collections::BTreeSet;
+
+use crate::numbers::{Encoding, Number, numbers_of, power_of_two};
+use crate::{TensorInfo, TensorType};
+
+/// Of a window so many blocks have to be odd, and one of so many.
+const LEAST_ODD: usize = 4;
+const ODD_ONE_IN: usize = 8;
+
+/// No block of a matrix has a weight as large as this. Sound files stay two decimal orders below.
+const LARGEST_WEIGHT: f64 = 256.0;
+/// MXFP4 comes from training, not from a quantiser: its limits are wider, since no more is needed. 2^13 and 2^-63.
+const MXFP4_SCALES: (f64, f64) = (power_of_two(-63), power_of_two(13));
+/// Biases, norms and masks are stored as they are, and may be large; the exponents of random floats are evenly spread.
+const LARGEST_PLAIN: f64 = 65536.0;
+/// Halves cannot be as large as that. Random ones pass this limit one time of five.
+const LARGEST_PLAIN_HALF: f64 = 1024.0;
+/// Floats that are that small and not zero are bytes at a wrong place.
+const SMALLEST_PLAIN: f64 = power_of_two(-96);
+
+/// Less than this is no evidence of text.
+const LEAST_TEXT_BYTES: usize = 256;
+/// Of text nearly all bytes can be printed; of weights about every third.
+const TEXT_SHARE: (usize, usize) = (7, 8);
+/// Text is no constant.
+const LEAST_TEXT_ALPHABET: usize = 12;
+/// Of a text so much is shown.
+const SHOWN_TEXT_BYTES: usize = 24;
+
+/// What was found in place of what.
+pub(super) struct Fault {
+    pub expected: String,
+    pub got: String,
+}
+
+/// What a tensor's windows are judged by.
+#[derive(Debug, Clone)]
+pub(super) struct WindowKind {
+    limits: Vec<Limit>,
+    block_bytes: usize,
+    quantised: bool,
+    /// A tensor of rows.
+    is_matrix: bool,
+    /// A norm of zero silences what it scales.
+    zero_is_odd: bool,
+}
+
+/// What a number of a block can be.
+#[derive(Debug, Clone, Copy)]
+struct Limit {
+    number: Number,
+    /// Smallest magnitude besides zero.
+    least: f64,
+    below: f64,
+}
+
+impl Limit {
+    fn of(kind: TensorType, number: Number) -> Self {
+        let (least, below) = match (kind, number.encoding) {
+            (TensorType::Mxfp4, _) => MXFP4_SCALES,
+            (TensorType::F16, _) => (0.0, LARGEST_PLAIN_HALF),
+            (TensorType::F32 | TensorType::BF16 | TensorType::F64, _) => (SMALLEST_PLAIN, LARGEST_PLAIN),
+            _ => (0.0, LARGEST_WEIGHT / number.reach),
+        };
+        Self { number, least, below }
+    }
+
+    fn allows(&self, value: f64) -> bool {
+        let magnitude = value.abs();
+        magnitude == 0.0
+            || (magnitude >= self.least && magnitude < self.below && (value > 0.0 || self.number.may_be_negative))
+    }
+
+    fn described(&self) -> String {
+        let what = match self.number.encoding {
+            Encoding::E8m0 => "exponents",
+            _ if self.number.reach == 1.0 => "values",
+            _ => "scales",
+        };
+        if self.number.encoding == Encoding::E8m0 {
+            return format!("{what} from {} to {}", exponent(self.least), exponent(self.below) - 1);
+        }
+        let lower = if self.number.may_be_negative { -self.below } else { 0.0 };
+        format!("{what} between {lower} and {}", self.below)
+    }
+}
+
+/// As E8M0 has it.
+fn exponent(value: f64) -> i32 {
+    value.log2() as i32 + 127
+}
+
+impl WindowKind {
+    pub fn of(tensor: &TensorInfo) -> Self {
+        let kind = tensor.kind;
+        let numbers = numbers_of(kind).unwrap_or_default();
+        Self {
+            limits: numbers.iter().map(|&number| Limit::of(kind, number)).collect(),
+            block_bytes: kind.block_bytes().unwrap_or(1) as usize,
+            quantised: kind.block_len().is_some_and(|weights| weights > 1),
+            is_matrix: tensor.shape.len() > 1,
+            zero_is_odd: tensor.name.ends_with("norm.weight"),
+        }
+    }
+
+    /// Blocks of a window: enough for a verdict.
+    pub fn blocks(&self) -> u64 {
+        match (self.quantised, self.block_bytes) {
+            (false, _) => 128,
+            (true, ..=40) => 32,
+            (true, _) => 16,
+        }
+    }
+
+    /// What cannot be in a window of whole blocks.
+    pub fn fault(&self, kind: TensorType, window: &[u8]) -> Option<Fault> {
+        self.text(window).or_else(|| self.filling(window)).or_else(|| self.odd_blocks(kind, window))
+    }
+
+    fn text(&self, window: &[u8]) -> Option<Fault> {
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || matches!(byte, b' ' | b'\n' | b'\r' | b'\t');
+        let printable = window.iter().filter(|byte| is_text(byte)).count();
+        let (share, of) = TEXT_SHARE;
+        if window.len() < LEAST_TEXT_BYTES || printable * of < window.len() * share {
+            return None;
+        }
+        let alphabet: BTreeSet<u8> = window.iter().copied().collect();
+        (alphabet.len() >= LEAST_TEXT_ALPHABET).then(|| Fault {
+            expected: "weights".to_owned(),
+            got: format!("text: {:?}", String::from_utf8_lossy(&window[..SHOWN_TEXT_BYTES])),
+        })
+    }
+
+    /// The same byte again and again. Zeros are another matter.
+    fn filling(&self, window: &[u8]) -> Option<Fault> {
+        let first = *window.first()?;
+        let may_be_one = first == 0 || (!self.quantised && !self.is_matrix);
+        (!may_be_one && window.iter().all(|&byte| byte == first)).then(|| Fault {
+            expected: "weights".to_owned(),
+            got: format!("the byte {first:#04x} {} times in a row", window.len()),
+        })
+    }
+
+    fn odd_blocks(&self, kind: TensorType, window: &[u8]) -> Option<Fault> {
+        let blocks = window.len() / self.block_bytes;
+        let (mut odd, mut masked, mut first, mut last) = (0, 0, None, None);
+        for block in window.chunks_exact(self.block_bytes) {
+            let found = self.limits.iter().find_map(|limit| {
+                let value = limit.number.value_in(block);
+                (!limit.allows(value) || (self.zero_is_odd && value == 0.0)).then_some((limit, value))
+            });
+            let Some((limit, value)) = found.filter(|_| !is_empty_mxfp4(kind, block)) else { continue };
+            // One value again and again is somebody's mask: a router without some of its experts, for example.
+            let is_mask = !self.quantised && last == Some(value) && value != 0.0;
+            last = Some(value);
+            first.get_or_insert((*limit, value));
+            if is_mask { masked += 1 } else { odd += 1 }
+        }
+        // A mask of everything is none.
+        if odd + masked == blocks {
+            odd = blocks;
+        }
+        let (limit, value) = first.filter(|_| odd >= LEAST_ODD && odd * ODD_ONE_IN >= blocks)?;
+        let value = match limit.number.encoding {
+            Encoding::E8m0 if value.is_nan() => "255".to_owned(),
+            Encoding::E8m0 => exponent(value).to_string(),
+            _ => format!("{value:e}"),
+        };
+        let of = if self.quantised { "blocks" } else { "values" };
+        Some(Fault { expected: limit.described(), got: format!("others in {odd} of {blocks} {of}, the first {value}") })
+    }
+}
+
+/// Whether all weights of an MXFP4 block are zero: its exponent may be anything.
+fn is_empty_mxfp4(kind: TensorType, block: &[u8]) -> bool {
+    const CODE_WITHOUT_SIGN: u8 = 0x77;
+    kind == TensorType::Mxfp4 && block[1..].iter().all(|codes| codes & CODE_WITHOUT_SIGN == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window_kind(name: &str, kind: TensorType) -> WindowKind {
+        WindowKind::of(&TensorInfo { name: name.to_owned(), shape: vec![256, 4], kind, offset: 0, size_bytes: 0 })
+    }
+
+    fn fault(name: &str, kind: TensorType, window: &[u8]) -> Option<String> {
+        window_kind(name, kind).fault(kind, window).map(|fault| format!("{}; {}", fault.expected, fault.got))
+    }
+
+    fn floats(values: impl IntoIterator<Item = f32>) -> Vec<u8> {
+        values.into_iter().flat_map(f32::to_le_bytes).collect()
+    }
+
+    #[test]
+    fn what_people_do_to_their_models_is_no_fault() {
+        let router = |masked: f32| floats((0..128).map(|expert| if expert % 2 == 0 { masked } else { 0.1 }));
+        for masked in [f32::NEG_INFINITY, -1e9, -1e30, 0.0] {
+            assert_eq!(fault("blk.0.ffn_gate_inp.bias", TensorType::F32, &router(masked)), None, "{masked}");
+        }
+        assert!(fault("blk.0.ffn_gate_inp.bias", TensorType::F32, &router(f32::NAN)).is_some());
+        // Large and small, but of one kind.
+        let outliers = floats((0..128).map(|at| if at % 7 == 0 { 900.0 } else { 1e-12 * at as f32 }));
+        assert_eq!(fault("blk.0.attn_k.bias", TensorType::F32, &outliers), None);
+        // Blocks whose weights are all zero, with any exponent; tiny ones, in Q8_0.
+        let empty: Vec<u8> = (0..32).flat_map(|block| [[block * 8].as_slice(), &[0x80; 16]].concat()).collect();
+        assert_eq!(fault("x", TensorType::Mxfp4, &empty), None);
+        let tiny: Vec<u8> = (0..32).flat_map(|block| [[block, 0].as_slice(), &[127; 32]].concat()).collect();
+        assert_eq!(fault("x", TensorType::Q8_0, &tiny), None);
+    }
+
+    #[test]
+    fn a_few_odd_blocks_are_left_to_others() {
+        let blocks = |odd: usize| -> Vec<u8> {
+            let block = |at: usize| [[if at < odd { 7 } else { 120 }].as_slice(), &[0x1f; 16]].concat();
+            (0..32).flat_map(block).collect()
+        };
+        assert_eq!(fault("x", TensorType::Mxfp4, &blocks(3)), None);
+        let told = fault("x", TensorType::Mxfp4, &blocks(4)).expect("a fault");
+        assert_eq!(told, "exponents from 64 to 139; others in 4 of 32 blocks, the first 7");
+    }
+
+    #[test]
+    fn a_norm_of_zeros_is_odd_and_a_bias_is_not() {
+        assert_eq!(fault("blk.0.attn_q.bias", TensorType::F32, &[0; 512]), None);
+        assert!(fault("blk.0.attn_norm.weight", TensorType::F32, &[0; 512]).is_some());
+    }
+}

@@ -1,0 +1,314 @@
+//! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is checked
+//! are bits, on the device and here.
+
+use std::rc::Rc;
+
+use gptoss_kernels::attention::{self, Attention};
+use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
+use gptoss_kernels::format::Format;
+use gptoss_kernels::matmul::{self, Matmul};
+use gptoss_kernels::rms_norm::{self, RmsNorm};
+use gptoss_kernels::rope::{self, HEAD_DIM, Rope};
+use gptoss_kernels::router::{self, Route, Router};
+use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::{Gpu, GpuOptions, NotFinite, Place};
+
+use crate::support::bench::{Bench, batch};
+use crate::support::random::Random;
+use crate::support::seam::{self, gpu_test};
+use crate::support::weights::{Uploader, file_bytes};
+
+const LAYER: u32 = 3;
+const BROKEN: [f32; 3] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY];
+
+fn with(values: &[f32], at: usize, value: f32) -> Vec<f32> {
+    let mut values = values.to_vec();
+    values[at] = value;
+    values
+}
+
+fn finite(values: &[f32]) -> Vec<bool> {
+    values.iter().map(|value| value.is_finite()).collect()
+}
+
+async fn found(bench: &Bench<'_>) -> Option<NotFinite> {
+    bench.status().await.expect("the device works").not_finite()
+}
+
+fn at(place: Place) -> Option<NotFinite> {
+    Some(NotFinite { layer: LAYER, place })
+}
+
+/// Two query heads and a key-value head of three tokens.
+async fn rope_of(gpu: &Gpu, kernel: &Rope, format: CacheFormat, qkv: &[f32]) -> Option<NotFinite> {
+    let bench = Bench::new(gpu, batch(3, 1));
+    let cache = || gpu.storage("cache", 4 * HEAD_DIM as u64 * format.size_bytes());
+    let table = super::rope::YARN.table(4);
+    let buffers = rope::Buffers {
+        step: &bench.step_buffer,
+        qkv: &gpu.storage_from("qkv", qkv),
+        table: &gpu.storage_from("table", &table),
+        keys: &cache(),
+        values: &cache(),
+        status: &bench.status_buffer,
+    };
+    let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
+    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    found(&bench).await
+}
+
+gpu_test! {
+    async fn queries_keys_and_values_are_looked_at_before_the_cache() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let qkv = Random::new(1).normals(3 * 4 * HEAD_DIM, 1.0);
+        for format in [CacheFormat::F16, CacheFormat::F32] {
+            let kernel = Rope::new(&gpu, format);
+            assert_eq!(rope_of(&gpu, &kernel, format, &qkv).await, None);
+            let token = 2 * 4 * HEAD_DIM;
+            for (what, place) in [("query", token + 70), ("key", token + 2 * HEAD_DIM + 33), ("value", token + 255)] {
+                for value in BROKEN {
+                    let got = rope_of(&gpu, &kernel, format, &with(&qkv, place, value)).await;
+                    assert_eq!(got, at(Place::Projections), "{format:?}: a {what} of {value}");
+                }
+                // A rotated key of 1e5 has a component beyond 65504 at every angle.
+                let overflows = format == CacheFormat::F16 && what != "query";
+                for value in [1e5, -1e5, 1e30] {
+                    let got = rope_of(&gpu, &kernel, format, &with(&qkv, place, value)).await;
+                    let want = if overflows { at(Place::Cache) } else { None };
+                    assert_eq!(got, want, "{format:?}: a {what} of {value}");
+                }
+            }
+            let largest = with(&qkv, token + 255, 65504.0);
+            assert_eq!(rope_of(&gpu, &kernel, format, &largest).await, None, "{format:?}: the largest half");
+        }
+    }
+}
+
+gpu_test! {
+    async fn a_norm_passes_it_on() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let kernel = RmsNorm::new(&gpu);
+        let x = Random::new(2).normals(3 * 100, 1.0);
+        let weight = vec![1.0f32; 100];
+        // The last: numbers whose squares are infinite.
+        for value in BROKEN.into_iter().chain([1e25]) {
+            let broken = with(&x, 137, value);
+            let bench = Bench::new(&gpu, batch(3, 0));
+            let y = bench.output(300);
+            let buffers = rms_norm::Buffers {
+                step: &bench.step_buffer,
+                x: &gpu.storage_from("x", &broken),
+                weight: &gpu.storage_from("weight", &weight),
+                y: &y,
+                status: &bench.status_buffer,
+            };
+            let params = rms_norm::Params { columns: 100, layer: LAYER, head: 0, epsilon: 1e-5 };
+            bench.run(&[kernel.launch(&gpu, &buffers, params)]);
+            let y: Vec<f32> = bench.read(&y).await.expect("the device works");
+            let rows: Vec<bool> = y.chunks(100).map(|row| finite(row).contains(&true)).collect();
+            assert_eq!(rows, [true, false, true], "{value}");
+        }
+    }
+}
+
+/// One query head over a window of the last four of twenty positions; keys, values [20, 64].
+async fn attention_of(gpu: &Gpu, kernel: &Attention, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
+    let bench = Bench::new(gpu, batch(1, 19));
+    let out = bench.output(HEAD_DIM);
+    let buffers = attention::Buffers {
+        step: &bench.step_buffer,
+        qkv: &gpu.storage_from("qkv", &[q, &[0.0; 2 * HEAD_DIM]].concat()),
+        sinks: &gpu.storage_from("sinks", sinks),
+        out: &out,
+        keys: &gpu.storage_from("keys", keys),
+        values: &gpu.storage_from("values", values),
+        status: &bench.status_buffer,
+    };
+    let params =
+        attention::Params { query_heads: 1, kv_heads: 1, capacity: 20, window: 4, layer: LAYER, padding: [0; 3] };
+    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    bench.read(&out).await.expect("the device works")
+}
+
+gpu_test! {
+    async fn attention_passes_it_on() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let kernel = Attention::new(&gpu, CacheFormat::F32);
+        let mut random = Random::new(3);
+        let q = random.normals(HEAD_DIM, 1.0);
+        let [keys, values] = [0, 1].map(|_| random.normals(20 * HEAD_DIM, 1.0));
+        let sinks = [0.5f32];
+        let sound = attention_of(&gpu, &kernel, [&q, &keys, &values, &sinks]).await;
+        assert!(sound.iter().all(|value| value.is_finite()));
+        let (outside, inside) = (15 * HEAD_DIM + 3, 17 * HEAD_DIM + 3);
+        for value in BROKEN {
+            let unseen = [&q[..], &with(&keys, outside, value), &with(&values, outside, value), &sinks];
+            assert_eq!(attention_of(&gpu, &kernel, unseen).await, sound, "{value} outside the window");
+            let broken = [
+                attention_of(&gpu, &kernel, [&with(&q, 5, value), &keys, &values, &sinks]).await,
+                attention_of(&gpu, &kernel, [&q, &with(&keys, inside, value), &values, &sinks]).await,
+                attention_of(&gpu, &kernel, [&q, &keys, &values, &[value]]).await,
+            ];
+            for (out, what) in broken.iter().zip(["query", "key", "sink"]) {
+                assert!(!finite(out).contains(&true), "{value} in a {what}: {out:?}");
+            }
+            let out = attention_of(&gpu, &kernel, [&q, &keys, &with(&values, inside, value), &sinks]).await;
+            assert_eq!(finite(&out).iter().filter(|is_finite| !**is_finite).count(), 1, "{value} in a value");
+        }
+        // A score of −∞, from numbers that are finite.
+        let large = [with(&q, 3, 1e25), with(&keys, inside, -1e25)];
+        let out = attention_of(&gpu, &kernel, [&large[0], &large[1], &values, &sinks]).await;
+        assert!(!finite(&out).contains(&true), "a score that overflows: {out:?}");
+    }
+}
+
+/// Eight experts, four of which a token takes: where something was found, and the choices.
+async fn routes_of(gpu: &Gpu, kernel: &Router, [x, weight, bias]: [&[f32]; 3]) -> (Option<NotFinite>, Vec<Route>) {
+    let bench = Bench::new(gpu, batch(1, 0));
+    let routes = gpu.storage_from("routes", &[Route { expert: 0, weight: 0.0 }; 4]);
+    let table: Vec<u32> = (0..8 * (LAYER + 1)).map(|at| at % 8).collect();
+    let buffers = router::Buffers {
+        step: &bench.step_buffer,
+        x: &gpu.storage_from("x", x),
+        weight: &gpu.storage_from("weight", weight),
+        bias: &gpu.storage_from("bias", bias),
+        routes: &routes,
+        page_table: &gpu.storage_from("page table", &table),
+        last_used: &gpu.storage_from("last used", &table),
+        status: &bench.status_buffer,
+    };
+    let params = router::Params { columns: 40, experts: 8, experts_per_token: 4, layer: LAYER };
+    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    (found(&bench).await, bench.read(&routes).await.expect("the device works"))
+}
+
+gpu_test! {
+    async fn the_router_says_so_and_lets_experts_be_pruned() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let kernel = Router::new(&gpu);
+        let mut random = Random::new(4);
+        let (x, weight) = (random.normals(40, 1.0), random.normals(8 * 40, 0.2));
+        let bias = random.normals(8, 0.5);
+        let broken = at(Place::Router);
+        for value in BROKEN {
+            let (place, _) = routes_of(&gpu, &kernel, [&with(&x, 7, value), &weight, &bias]).await;
+            assert_eq!(place, broken, "an input of {value}");
+            for expert in 0..8 {
+                let weight = with(&weight, expert * 40 + 11, value);
+                assert_eq!(routes_of(&gpu, &kernel, [&x, &weight, &bias]).await.0, broken, "a weight of {value}");
+                let bias = with(&bias, expert, value);
+                let (place, got) = routes_of(&gpu, &kernel, [&x, &weight_of(&weight), &bias]).await;
+                let want = router::reference(&x, &weight_of(&weight), &bias, 4);
+                let is_sound = want.iter().all(|route| route.weight.is_finite());
+                assert_eq!(place, if is_sound { None } else { broken }, "a bias of {value}");
+                if is_sound {
+                    let experts = |routes: &[Route]| routes.iter().map(|route| route.expert).collect::<Vec<_>>();
+                    assert_eq!(experts(&got), experts(&want));
+                }
+            }
+        }
+        let pruned = |count: usize| {
+            bias.iter().enumerate().map(|(e, &b)| if e < count { f32::NEG_INFINITY } else { b }).collect::<Vec<f32>>()
+        };
+        let (place, routes) = routes_of(&gpu, &kernel, [&x, &weight, &pruned(4)]).await;
+        assert_eq!(place, None, "four experts are left");
+        assert!(routes.iter().all(|route| route.expert >= 4 && route.weight.is_finite()), "{routes:?}");
+        assert_eq!(routes_of(&gpu, &kernel, [&x, &weight, &pruned(5)]).await.0, broken, "three experts are left");
+    }
+}
+
+/// The weights with what was broken in them mended.
+fn weight_of(weight: &[f32]) -> Vec<f32> {
+    weight.iter().map(|&w| if w.is_finite() { w } else { 0.1 }).collect()
+}
+
+gpu_test! {
+    /// One expert; what its biases make of it, in one launch for gate and up and in one for each.
+    async fn experts_pass_it_on_and_the_sum_says_so() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        for up in [Format::F32, Format::F16] {
+            let formats = ExpertFormats { gate: Format::F32, up, down: Format::F32 };
+            // Biases of gate, of up, of down.
+            for place in [0, FF, 2 * FF] {
+                for value in BROKEN.into_iter().chain([30.0]) {
+                    let (found, h) = one_expert(&gpu, formats, place + 9, value).await;
+                    let want = if value.is_finite() { None } else { at(Place::Experts) };
+                    assert_eq!(found, want, "a bias of {value} at {place}, {formats:?}");
+                    let is_broken = !value.is_finite() && place < 2 * FF;
+                    assert_eq!(h[9].is_finite(), !is_broken, "a bias of {value} at {place}, {formats:?}");
+                    assert!(h.iter().enumerate().all(|(row, value)| row == 9 || value.is_finite()));
+                }
+            }
+        }
+    }
+}
+
+const HIDDEN: usize = 64;
+const FF: usize = 32;
+
+/// What is found of an expert whose bias `at` is `value`, and its activations, [FF].
+async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) -> (Option<NotFinite>, Vec<f32>) {
+    let kernels = Experts::new(gpu, formats);
+    let slot = SlotLayout::new(formats, HIDDEN as u64, FF as u64);
+    let arena = Arena { buffer: Rc::new(gpu.storage("arena", slot.slot_bytes)), first_slot: 0, slots: 1 };
+    let shape = experts::Shape { layer: LAYER, hidden: HIDDEN as u32, ff: FF as u32, experts: 1, experts_per_token: 1 };
+    let bench = Bench::new(gpu, batch(1, 0));
+    let (h, y) = (bench.output(FF), bench.output(HIDDEN));
+    let buffers = experts::Buffers {
+        step: &bench.step_buffer,
+        x: &gpu.storage_from("x", &[0.5f32; HIDDEN]),
+        biases: &gpu.storage_from("biases", &with(&[0.25; 2 * FF + HIDDEN], at, value)),
+        h: &h,
+        y: &y,
+        residual: &gpu.storage_from("residual", &[1.0f32; HIDDEN]),
+        routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }]),
+        page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
+        status: &bench.status_buffer,
+    };
+    let mut launches = kernels.launch_gate_up(gpu, &arena, &slot, &buffers, shape);
+    launches.push(kernels.launch_down(gpu, &arena, &slot, &buffers, shape));
+    launches.push(kernels.launch_combine(gpu, &buffers, shape));
+    bench.run(&launches);
+    (found(&bench).await, bench.read(&h).await.expect("the device works"))
+}
+
+gpu_test! {
+    /// A scale or a minimum that is not finite: the row that holds it gives nothing finite, other rows what they gave.
+    async fn scales_of_every_format_are_passed_on() {
+        let gpu = seam::open(&GpuOptions::default()).await;
+        let uploader = Uploader::new(&gpu, &Format::ALL);
+        for format in Format::ALL.into_iter().filter(|format| format.is_repacked()) {
+            let columns = 3 * format.block_weights() as usize;
+            let clean = file_bytes(&mut Random::new(5), format, 4, columns);
+            let kernel = Matmul::new(&gpu, format);
+            let x = Random::new(6).normals(columns, 1.0);
+            let sound = products(&gpu, &uploader, &kernel, &clean, &x).await;
+            assert!(sound.iter().all(|y| y.is_finite()), "{format:?}");
+            // The second block of the third row.
+            let scale = 7 * format.block_bytes() as usize + format.scales_at() as usize;
+            let has_minimum = matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K);
+            for (number, bits) in (0..1 + usize::from(has_minimum)).flat_map(|n| [(n, 0x7e00u16), (n, 0x7c00), (n, 0xfc00)]) {
+                let mut broken = clean.clone();
+                match format {
+                    Format::Mxfp4 => broken[scale] = 255,
+                    _ => broken[scale + 2 * number..][..2].copy_from_slice(&bits.to_le_bytes()),
+                }
+                assert!(format.decode(&broken).iter().any(|w| !w.is_finite()), "{format:?}: the reference");
+                let got = products(&gpu, &uploader, &kernel, &broken, &x).await;
+                assert_eq!(finite(&got), [true, true, false, true], "{format:?} {bits:#06x}: {got:?}");
+                assert!(got.iter().zip(&sound).enumerate().all(|(row, (got, want))| row == 2 || got == want));
+            }
+        }
+    }
+}
+
+async fn products(gpu: &Gpu, uploader: &Uploader<'_>, kernel: &Matmul, bytes: &[u8], x: &[f32]) -> Vec<f32> {
+    let matrix = uploader.matrix(kernel.format(), 4, x.len(), bytes).expect("it fits");
+    let bench = Bench::new(gpu, batch(1, 0));
+    let y = bench.output(4);
+    let x = gpu.storage_from("x", x);
+    let buffers = matmul::Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
+    let target = matmul::Target { y_first: 0, y_stride: 4, layer: LAYER, residual: false, head: false };
+    bench.run(&[kernel.launch(gpu, &matrix.shards[0], &buffers, target)]);
+    bench.read(&y).await.expect("the device works")
+}

@@ -1,0 +1,220 @@
+//! Values of keys as they are in a file, and weights in the plainest types.
+
+use std::borrow::Cow;
+
+use gptoss_gguf::TensorType;
+use half::{bf16, f16};
+
+/// The format's ids of value types that are not numbers.
+const BOOL: u32 = 7;
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// Weights in a block of Q8_0 and of MXFP4, and their bytes.
+const BLOCK: usize = 32;
+const Q8_0_BYTES: usize = 34;
+const MXFP4_BYTES: usize = 17;
+
+/// Twice the value of each E2M1 code.
+const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// A value: the id of its type, and its bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawValue {
+    pub kind: u32,
+    pub bytes: Vec<u8>,
+}
+
+impl RawValue {
+    /// A string of any bytes, UTF-8 or not.
+    pub fn string_of_bytes(bytes: &[u8]) -> Self {
+        let mut value = Self { kind: STRING, bytes: Vec::new() };
+        string(&mut value.bytes, bytes);
+        value
+    }
+
+    /// An array of strings of any bytes.
+    pub fn strings_of_bytes(strings: &[&[u8]]) -> Self {
+        let mut elements = Vec::new();
+        strings.iter().for_each(|bytes| string(&mut elements, bytes));
+        Self::array(STRING, strings.len(), elements)
+    }
+
+    fn array(element_kind: u32, len: usize, elements: impl IntoIterator<Item = u8>) -> Self {
+        let mut bytes = element_kind.to_le_bytes().to_vec();
+        bytes.extend((len as u64).to_le_bytes());
+        bytes.extend(elements);
+        Self { kind: ARRAY, bytes }
+    }
+
+    /// The text of a string.
+    pub(super) fn text(&self) -> Cow<'_, str> {
+        assert_eq!(self.kind, STRING, "not a string");
+        String::from_utf8_lossy(&self.bytes[8..])
+    }
+}
+
+macro_rules! from_numbers {
+    ($($type:ty = $kind:literal),*) => {$(
+        impl From<$type> for RawValue {
+            fn from(value: $type) -> Self {
+                Self { kind: $kind, bytes: value.to_le_bytes().to_vec() }
+            }
+        }
+
+        impl From<&[$type]> for RawValue {
+            fn from(values: &[$type]) -> Self {
+                Self::array($kind, values.len(), values.iter().flat_map(|value| value.to_le_bytes()))
+            }
+        }
+    )*};
+}
+
+from_numbers!(u8 = 0, i8 = 1, u16 = 2, i16 = 3, u32 = 4, i32 = 5, f32 = 6, u64 = 10, i64 = 11, f64 = 12);
+
+impl From<bool> for RawValue {
+    fn from(value: bool) -> Self {
+        Self { kind: BOOL, bytes: vec![value.into()] }
+    }
+}
+
+impl From<&[bool]> for RawValue {
+    fn from(values: &[bool]) -> Self {
+        Self::array(BOOL, values.len(), values.iter().map(|&value| value.into()))
+    }
+}
+
+impl From<&str> for RawValue {
+    fn from(value: &str) -> Self {
+        Self::string_of_bytes(value.as_bytes())
+    }
+}
+
+impl From<&[&str]> for RawValue {
+    fn from(values: &[&str]) -> Self {
+        Self::strings_of_bytes(&values.iter().map(|text| text.as_bytes()).collect::<Vec<_>>())
+    }
+}
+
+pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text);
+}
+
+/// Reads the fields of a header.
+pub(super) struct Reader<'a> {
+    pub bytes: &'a [u8],
+    pub at: usize,
+}
+
+impl<'a> Reader<'a> {
+    pub fn take(&mut self, bytes: usize) -> &'a [u8] {
+        self.at += bytes;
+        &self.bytes[self.at - bytes..self.at]
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        u32::from_le_bytes(self.take(4).try_into().expect("four bytes"))
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.take(8).try_into().expect("eight bytes"))
+    }
+
+    pub fn string(&mut self) -> Vec<u8> {
+        let len = self.u64() as usize;
+        self.take(len).to_vec()
+    }
+
+    pub fn value(&mut self) -> RawValue {
+        let kind = self.u32();
+        let first = self.at;
+        self.skip(kind);
+        RawValue { kind, bytes: self.bytes[first..self.at].to_vec() }
+    }
+
+    fn skip(&mut self, kind: u32) {
+        match kind {
+            STRING => {
+                self.string();
+            }
+            ARRAY => {
+                let (element_kind, count) = (self.u32(), self.u64());
+                (0..count).for_each(|_| self.skip(element_kind));
+            }
+            number => {
+                let bytes = match number {
+                    0 | 1 | BOOL => 1,
+                    2 | 3 => 2,
+                    4..=6 => 4,
+                    10..=12 => 8,
+                    other => panic!("no value has the type {other}"),
+                };
+                self.take(bytes);
+            }
+        }
+    }
+}
+
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+/// The code of weight `j` of an MXFP4 block: low nibbles first, then high ones.
+fn mxfp4_code(block: &[u8], j: usize) -> i8 {
+    let byte = block[1 + j % (BLOCK / 2)];
+    E2M1_DOUBLED[usize::from(if j < BLOCK / 2 { byte & 15 } else { byte >> 4 })]
+}
+
+/// Half of 2^(exponent − 127).
+fn mxfp4_scale(block: &[u8]) -> f32 {
+    2f64.powi(i32::from(block[0]) - 128) as f32
+}
+
+pub(super) fn decode(kind: TensorType, data: &[u8]) -> Vec<f32> {
+    match kind {
+        TensorType::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        TensorType::F16 => data.chunks_exact(2).map(|bytes| f16_at(bytes, 0)).collect(),
+        TensorType::BF16 => data.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+        TensorType::Q8_0 => data
+            .chunks_exact(Q8_0_BYTES)
+            .flat_map(|block| block[2..].iter().map(|&code| f32::from(code as i8) * f16_at(block, 0)))
+            .collect(),
+        TensorType::Mxfp4 => data
+            .chunks_exact(MXFP4_BYTES)
+            .flat_map(|block| (0..BLOCK).map(|j| f32::from(mxfp4_code(block, j)) * mxfp4_scale(block)))
+            .collect(),
+        other => panic!("weights of type {other} are not read here"),
+    }
+}
+
+pub(super) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
+    match kind {
+        TensorType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        TensorType::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+        TensorType::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
+        TensorType::Q8_0 => {
+            assert_eq!(values.len() % BLOCK, 0, "{} weights are not whole blocks", values.len());
+            values.chunks_exact(BLOCK).flat_map(q8_0).collect()
+        }
+        other => panic!("weights of type {other} are not written here"),
+    }
+}
+
+fn q8_0(values: &[f32]) -> Vec<u8> {
+    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let scale = f16::from_f32(largest / 127.0);
+    let inverse = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
+    let codes = values.iter().map(|value| (value * inverse).round().clamp(-127.0, 127.0) as i8 as u8);
+    scale.to_le_bytes().into_iter().chain(codes).collect()
+}
+
+/// The same weights in Q8_0: the doubled codes are whole numbers, and the scale is a power of two.
+pub(super) fn q8_0_of_mxfp4(data: &[u8]) -> Vec<u8> {
+    let block = |block: &[u8]| {
+        let scale = f16::from_f32(mxfp4_scale(block)).to_le_bytes();
+        let codes: [u8; BLOCK] = std::array::from_fn(|j| mxfp4_code(block, j) as u8);
+        [&scale[..], &codes].concat()
+    };
+    data.chunks_exact(MXFP4_BYTES).flat_map(block).collect()
+}

@@ -1,0 +1,220 @@
+//! What a wrong address, a value that cannot be used, a GPU that is too small or a permission that is missing costs: no model, no
+//! answer, and no riddle.
+
+use std::path::Path;
+use std::time::Duration;
+
+use browser_driver::{Browser, LaunchOptions, PageState, Snapshot};
+use gguf_serve::Options;
+use gptoss_telemetry::Event;
+use serde_json::{Value, json};
+
+use crate::session::{Session, assert_answer, case, follow, launch_options, load_and_answer};
+use crate::tiny_host::{Behaviour, TinyHost};
+use crate::{event_log, nano_bytes, query_with};
+
+/// The words at an input, how it is marked, and what has the focus.
+const MARKS: &str = "const input = document.getElementById(arguments[0]); return [ \
+     document.getElementById(input.getAttribute('aria-describedby') ?? '')?.textContent ?? '', \
+     input.getAttribute('aria-invalid'), document.activeElement.id];";
+
+async fn words_at(browser: &Browser, id: &str) -> String {
+    let seen = browser.eval(MARKS, vec![json!(id)]).await.expect("script");
+    assert_eq!((&seen[1], &seen[2]), (&json!("true"), &json!(id)), "marked, and in focus: {seen}");
+    seen[0].as_str().expect("words").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    let case = case("add");
+    let page = session.open(&case.query()).await;
+    assert_answer(&load_and_answer(&page).await, &case);
+    let memory = browser.text("#gpu-allocated").await.expect("shown");
+    assert!(memory.ends_with("MB"), "{memory}");
+
+    let picture = TinyHost::start(b"\x89PNG\r\n\x1a\n".repeat(1000), Behaviour::GOOD).expect("host");
+    let without_ranges = TinyHost::start(nano_bytes(), Behaviour { ranges: false, ..Behaviour::GOOD }).expect("host");
+    let missing = format!("http://{}/models/nothing.gguf", session.server.addr());
+    for url in [&missing, &picture.url(), &without_ranges.url()] {
+        page.set_gguf_url(url).await.expect("type");
+        page.load().await.expect("LOAD MODEL can be pressed");
+        let failed = follow(&page, &[PageState::Error]).await;
+        assert_answer(&failed, &case);
+        let status = browser.text("#status").await.expect("a sentence");
+        assert!(status.contains("The model is still loaded"), "{url}: {status}");
+        assert_eq!(browser.text("#gpu-allocated").await.expect("shown"), memory, "{url}");
+        page.ask().await.expect("ASK can be pressed");
+        assert_answer(&follow(&page, &[PageState::Done]).await, &case);
+    }
+
+    browser.set_value("#temperature", "4").await.expect("type");
+    page.ask().await.expect("ASK can be pressed");
+    assert_answer(&follow(&page, &[PageState::Error]).await, &case);
+    let words = words_at(browser, "temperature").await;
+    assert!(words.contains("\"4\", expected a number from 0 (greedy) to 2"), "{words}");
+    session.screenshot("refused-temperature").await;
+    browser.set_value("#temperature", "").await.expect("type");
+    page.ask().await.expect("ASK can be pressed");
+    assert_answer(&follow(&page, &[PageState::Done]).await, &case);
+
+    browser.set_value("#prompt", &"word ".repeat(9000)).await.expect("type");
+    page.ask().await.expect("ASK can be pressed");
+    assert_answer(&follow(&page, &[PageState::Error]).await, &case);
+    let words = words_at(browser, "prompt").await;
+    assert!(words.contains("tokens long") && words.contains("KV capacity of"), "{words}");
+    session.screenshot("refused-prompt").await;
+
+    // The model that is loaded has its file's kept copy open: the same model again shares it.
+    page.set_prompt(&case.user).await.expect("type");
+    page.set_gguf_url(&session.model_url("gpt-oss-nano.gguf").await).await.expect("type");
+    assert_answer(&load_and_answer(&page).await, &case);
+    let events = event_log::export(browser).await;
+    let notices = event_log::all(&events, |event| match event {
+        Event::KeepNotice(notice) => Some(notice.clone()),
+        _ => None,
+    });
+    assert_eq!(notices, []);
+    let let_go = event_log::all(&events, |event| matches!(event, Event::LetGo).then_some(()));
+    assert_eq!(let_go.len(), 1, "only for the load that went ahead");
+}
+
+/// A first question that cannot be asked is refused before weights are fetched, or before anything is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_question_that_does_not_fit_costs_no_weights() {
+    let session = Session::start().await;
+    let case = case("add");
+    let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
+    for (setting, id, words, header) in [
+        ("temp=4", "temperature", "0 (greedy) to 2", false),
+        ("max_kv=10", "max-kv", "expected at least", false),
+        ("max_kv=40", "prompt", "KV capacity of", true),
+        ("gpu_memory=1", "gpu-memory", "1 B of GPU memory are too little, at least", true),
+    ] {
+        let before = host.requests().len();
+        let page = session.open(&format!("store=no&{setting}&{}", query_with(&host.url(), &case))).await;
+        session.browser.click("#load").await.expect("it can be pressed");
+        let failed = follow(&page, &[PageState::Error]).await;
+        assert!(failed.error.contains(words) || failed.error_advice.contains(words), "{setting}: {failed:?}");
+        assert!(words_at(&session.browser, id).await.contains(words), "{setting}");
+        let loaded = |name: &str| failed.stages.iter().find(|line| line.name == name).map(|line| line.status.clone());
+        assert_eq!(loaded("Weights").as_deref(), Some("waiting"), "{setting}");
+        assert_eq!(host.requests().len() > before, header, "{setting}");
+    }
+}
+
+/// The built page, with a few lines before its worker's own.
+fn page_with(lines: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temp folder");
+    copy(&gptoss_tests::workspace_root().join("web/dist"), folder.path());
+    let loader = folder.path().join("worker_loader.js");
+    let script = std::fs::read_to_string(&loader).expect("the worker's loader");
+    std::fs::write(&loader, format!("{lines}\n{script}")).expect("write");
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a type").is_dir() {
+            std::fs::create_dir(&target).expect("a folder");
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("a copy");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_the_gpu_that_are_too_low_are_named_before_anything_is_fetched() {
+    let masked = "const limits = Object.getOwnPropertyDescriptor(GPUAdapter.prototype, 'limits').get; \
+         const lower = { maxStorageBuffersPerShaderStage: 4, maxComputeInvocationsPerWorkgroup: 128 }; \
+         Object.defineProperty(GPUAdapter.prototype, 'limits', { get() { const real = limits.call(this); \
+             return new Proxy(real, { get: (_, name) => lower[name] ?? Reflect.get(real, name, real) }); } });";
+    let web = page_with(masked);
+    let paths = vec![gptoss_tests::nano_model()];
+    let session = Session::with(Options { paths, web: Some(web.path().to_owned()), ..Options::default() }).await;
+    let page = session.open(&case("add").query()).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    session.screenshot("gpu-limits").await;
+    for words in ["this GPU lets a shader use 4 storage buffers; 8 are needed", "128 invocations; 256 are needed"] {
+        assert!(failed.error.contains(words), "{failed:?}");
+    }
+    assert!(!failed.error.contains("JsValue") && !failed.error.contains("  "), "{failed:?}");
+    assert!(!failed.error_advice.contains("browser with WebGPU"), "{failed:?}");
+}
+
+/// A page from elsewhere, and a file on this machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_permission_that_is_missing_is_named() {
+    let mut session = Session::start().await;
+    let public_hosts = vec![session.server.addr().to_string()];
+    session.restart_with(&LaunchOptions { public_hosts, ..launch_options() }).await;
+    let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
+    let origin = format!("http://{}", session.server.addr());
+    let set = async |setting: &str| {
+        let permission = json!({ "permission": { "name": "loopback-network" }, "setting": setting, "origin": origin });
+        session.browser.devtools("Browser.setPermission", permission).await.expect("a permission");
+    };
+    let query = query_with(&host.url(), &case("add"));
+    for setting in ["denied", "prompt"] {
+        set(setting).await;
+        let page = session.open(&query).await;
+        page.load().await.expect("LOAD MODEL can be pressed");
+        let failed = named(
+            &session,
+            &page.follow(&[PageState::Error], Duration::from_secs(60), |_| {}).await.expect("it fails"),
+        )
+        .await;
+        assert!(failed.contains("\"Apps on device\" (loopback-network)"), "{setting}: {failed}");
+    }
+    session.screenshot("permission").await;
+    set("granted").await;
+    let page = session.open(&query).await;
+    assert_answer(&load_and_answer(&page).await, &case("add"));
+}
+
+/// The advice, once the browser was asked about the permission.
+async fn named(session: &Session, failed: &Snapshot) -> String {
+    assert_ne!(failed.error, "");
+    let look = async |browser: &Browser| {
+        let advice = browser.text("#error-advice").await?;
+        Ok(if advice.contains("permission \"") { Ok(advice) } else { Err(advice) })
+    };
+    session.browser.wait_for("the permission to be named", Duration::from_secs(60), look).await.expect("it is named")
+}
+
+/// What the browser has no room for is not downloaded for nothing, and nothing is left of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_download_that_keeps_nothing_is_an_error() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    let case = case("add");
+    let page = session.open(&case.query()).await;
+    let origin = format!("http://{}", session.server.addr());
+    for quota_bytes in [0, 200_000, 2_000_000] {
+        let quota = json!({ "origin": origin, "quotaSize": quota_bytes });
+        browser.devtools("Storage.overrideQuotaForOrigin", quota).await.expect("a small quota");
+        let page = session.open(&case.query()).await;
+        browser.click("#download").await.expect("it can be pressed");
+        let failed = follow(&page, &[PageState::Error]).await;
+        assert!(failed.error.contains("nothing of it is in this browser"), "{quota_bytes}: {failed:?}");
+        let advice = &failed.error_advice;
+        assert!(
+            advice.contains("ree disk space") && !advice.contains("elete"),
+            "there is none to be deleted: {advice}"
+        );
+        assert!(!failed.error.contains("goes on"), "{failed:?}");
+        let rows = "return document.querySelectorAll('#storage-models li').length;";
+        let none = async |browser: &Browser| {
+            let rows: Value = browser.eval(rows, vec![]).await?;
+            Ok(if rows == json!(0) { Ok(()) } else { Err(rows.to_string()) })
+        };
+        browser.wait_for("no row", Duration::from_secs(10), none).await.expect("nothing is left behind");
+    }
+    session.screenshot("download-without-room").await;
+    drop(page);
+}

@@ -1,0 +1,105 @@
+//! Another model in place of the one that is loaded: until the new one is known to be good, nothing of the old one is lost.
+
+use std::mem;
+
+use gptoss_telemetry::{Failure, FailureKind};
+
+use super::{Answer, Kept, Phase, Refusal, State};
+use crate::page::format::bytes;
+
+impl State {
+    /// The user asked for a model. What is known about the one that is loaded is kept until the worker lets go of it.
+    pub fn load_requested(&mut self) {
+        let mut earlier = mem::take(self);
+        let files = earlier.kept.files.clone();
+        let mut kept = mem::take(&mut earlier.kept);
+        kept.load_requested();
+        *self = Self {
+            phase: Phase::Loading,
+            host_ready: earlier.host_ready,
+            kept,
+            // The worker is the same.
+            wasm_heap_bytes: earlier.wasm_heap_bytes,
+            missing_events: earlier.missing_events,
+            log: mem::take(&mut earlier.log),
+            log_dropped: earlier.log_dropped,
+            next_sequence: earlier.next_sequence,
+            refused: Refusal { errors: Vec::new(), ..earlier.refused },
+            ..Self::default()
+        };
+        if earlier.model_loaded {
+            // It still takes its memory, and what it said can still be read.
+            self.gpu_allocated_bytes = earlier.gpu_allocated_bytes;
+            self.answer = mem::take(&mut earlier.answer);
+            earlier.kept.files = files;
+            // Reading what nobody asked for ends with this.
+            (earlier.rest, earlier.rest_problem, earlier.downloaded) = (None, None, None);
+            self.before = Some(Box::new(earlier));
+        } else {
+            self.answer = Answer { number: earlier.answer.number + 1, ..Answer::default() };
+        }
+    }
+
+    /// The user asked for a model to be kept, not loaded.
+    pub fn download_requested(&mut self) {
+        self.load_requested();
+        self.downloading = true;
+    }
+
+    /// The model that was loaded is gone.
+    pub(super) fn let_go(&mut self) {
+        self.model_loaded = false;
+        if self.before.take().is_some() {
+            self.gpu_allocated_bytes = None;
+            self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
+        }
+    }
+
+    /// Nothing came of another model: the one before is still loaded.
+    pub(super) fn restore(&mut self) {
+        let Some(before) = self.before.take() else { return };
+        let now = mem::replace(self, *before);
+        self.phase = now.phase;
+        self.host_ready = now.host_ready;
+        self.kept = Kept { files: mem::take(&mut self.kept.files), ..now.kept };
+        self.wasm_heap_bytes = now.wasm_heap_bytes;
+        self.answer = now.answer;
+        self.missing_events = now.missing_events;
+        self.log = now.log;
+        self.log_dropped = now.log_dropped;
+        self.next_sequence = now.next_sequence;
+        self.refused = now.refused;
+        self.failure = now.failure;
+        self.stopping = now.stopping;
+    }
+
+    /// A question was refused before anything came of it: the answer before it stays.
+    pub(super) fn restore_earlier_answer(&mut self) {
+        if let Some(earlier) = self.earlier_answer.take() {
+            self.answer = Answer { number: self.answer.number + 1, ..earlier };
+        }
+    }
+
+    /// A download is over. One that the browser did not keep whole has failed.
+    pub(super) fn apply_downloaded(&mut self, kept_bytes: u64, model_bytes: u64) {
+        self.restore();
+        self.troubles.clear();
+        self.downloading = false;
+        if kept_bytes >= model_bytes {
+            self.downloaded = Some(model_bytes);
+            self.phase = if self.model_loaded { Phase::Ready } else { Phase::Idle };
+            return;
+        }
+        let kept = match kept_bytes {
+            0 => "nothing of it is".to_owned(),
+            kept_bytes => format!("only {} of {} are", bytes(kept_bytes), bytes(model_bytes)),
+        };
+        // What stood in the way was told when it did.
+        let (why, advice) = match self.kept.notices.last() {
+            Some(notice) => (format!(": {}", notice.message), notice.advice.clone()),
+            None => (String::new(), "Free disk space, or use the model without keeping it.".to_owned()),
+        };
+        let message = format!("the model could not be kept, {kept} in this browser{why}");
+        self.fail(Failure { kind: FailureKind::Storage, message, advice, parameter: None });
+    }
+}
