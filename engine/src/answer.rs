@@ -210,10 +210,10 @@ impl<B: Backend> Engine<B> {
         let mut tokens = Vec::new();
         let mut speech = Speech::new(&self.tokenizer, limits.reading, &limits.stop);
         let reason = loop {
+            check_cancelled(host)?;
             if tokens.len() as u32 >= limits.max_new_tokens {
                 break FinishReason::MaxTokens;
             }
-            check_cancelled(host)?;
             let token = self.draw(sampler, &prediction, host).await?;
             let text = speech.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
             tokens.push(token);

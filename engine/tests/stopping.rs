@@ -98,7 +98,7 @@ fn telling_moments(events: &[Event]) -> Vec<usize> {
 /// The event is the last thing before the end, or the end: nobody is asked any more.
 fn is_over(events: &[Event], number: usize) -> bool {
     let asks = |event: &Event| matches!(event, Event::Stage { .. } | Event::Prefill { .. } | Event::Token(_));
-    !events[number + 1..].iter().any(asks)
+    matches!(events[number], Event::Finished { .. }) || !events[number + 1..].iter().any(asks)
 }
 
 /// STOP at any moment of a load: the engine returns `Cancelled`, never something half done.

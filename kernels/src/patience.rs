@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(pace.unmeasured_limit(), UNMEASURED_FLOORS * HARDWARE_FLOOR);
     }
 
-    /// Measured with gpt-oss-20b's shape on a software adapter: minutes for a batch whose first layer took seconds.
+    /// Minutes for a batch whose first layer took seconds.
     #[test]
     fn a_slow_batch_of_a_software_adapter_is_waited_for() {
         let pace = Pace::new(true, None);

@@ -215,11 +215,6 @@ impl Worker {
         engine.answer(prompt, self.host.as_ref()).await.map(drop)
     }
 
-    /// Drops the model that is loaded, if any.
-    async fn let_go(&self) {
-        self.engine.lock().await.take();
-    }
-
     /// Reads what no answer has needed so far, until somebody wants something. The page chose at load time whether there is such
     /// a rest.
     async fn fill(&self) {
