@@ -10,6 +10,7 @@ use gptoss_gguf::{Gguf, Progress, parse};
 use gptoss_kernels::Limits;
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_synth::Spec;
+use gptoss_telemetry::units;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -187,8 +188,9 @@ fn check_shortage(
     );
     assert_eq!(shortage.context_tokens, context.unwrap_or(LEAST_CONTEXT_TOKENS), "{row}");
     let text = EngineError::GpuMemory(Box::new(shortage.clone())).to_string();
-    for number in [given, needed, shortage.dense, shortage.experts, shortage.kv, shortage.scratch] {
-        assert!(text.contains(&number.to_string()), "{row}: {number} is missing in {text}");
+    let parts = [shortage.dense, shortage.experts, shortage.kv, shortage.scratch].map(units::bytes);
+    for size in parts.into_iter().chain([units::bytes_at_most(given), units::bytes_at_least(needed)]) {
+        assert!(text.contains(&size), "{row}: {size} is missing in {text}");
     }
     match shortage.fitting_context_tokens {
         Some(fitting) => {
