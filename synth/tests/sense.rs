@@ -54,7 +54,10 @@ fn faults_are_found_in_every_type() {
         let (block_bytes, plain) = (kind.block_bytes().expect("known") as usize, kind.block_len() == Some(1));
         // A shift by whole values of a type without blocks is one that nobody can see.
         let shifts = shifts.into_iter().filter(|shift| !plain || shift % block_bytes != 0);
-        for fault in Garble::OTHERS.into_iter().chain(shifts.map(Garble::Skip)) {
+        // Nor can anybody see this in floats: it makes bytes of exponents of each other that small weights have (0x3c stays, 0x3d
+        // becomes 0xbc).
+        let others = Garble::OTHERS.into_iter().filter(|&fault| !plain || fault != Garble::BitsReversed);
+        for fault in others.chain(shifts.map(Garble::Skip)) {
             let tensors = gguf.tensors.iter().filter(|tensor| tensor.kind == kind && tensor.size_bytes > 100_000);
             for tensor in tensors {
                 let (begin, size) = (tensor.offset as usize, tensor.size_bytes as usize);

@@ -97,8 +97,10 @@ fn what_a_model_lacks_is_named() {
     assert_eq!(parse_whole(&nano()).unwrap().missing_for_gpt_oss(), Vec::<String>::new());
     for name in ["token_embd.weight", "output.weight", "blk.3.ffn_down_exps.weight", "blk.5.attn_sinks.weight"] {
         let mut file = nano();
-        let at = file.windows(name.len()).position(|bytes| bytes == name.as_bytes()).unwrap();
-        file[at] = b'x';
+        // With its length before it: other names end with it.
+        let named = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
+        let at = file.windows(named.len()).position(|bytes| bytes == named).unwrap();
+        file[at + 8] = b'x';
         assert_eq!(parse_whole(&file).unwrap().missing_for_gpt_oss(), [format!("tensor {name}")]);
     }
     let nothing = gguf(&writer().str("general.architecture", "gpt-oss").u32("gpt-oss.block_count", u32::MAX));
