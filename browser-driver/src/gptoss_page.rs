@@ -128,7 +128,7 @@ impl<'a> GptossPage<'a> {
     /// longer mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks. A
     /// run that fails at once may begin and end between two drawings of the page, as one that failed before it: then the
     /// number of events, which is drawn together with the state, is what has changed.
-    async fn press(&self, css: &str) -> Result<(), Error> {
+    pub async fn press(&self, css: &str) -> Result<(), Error> {
         self.wait_until_enabled(css).await?;
         let count_changes = "window.driverStateChanges = 0; \
              window.driverEventsBefore = document.querySelector('#events-received')?.textContent; \

@@ -37,7 +37,7 @@ impl SensibleSource {
 /// As an error of the file at `place`.
 pub fn nonsense_error(place: Place, nonsense: Nonsense) -> SourceError {
     let Nonsense { tensor, kind, expected, got, .. } = nonsense;
-    SourceError::Nonsense { place, tensor: format!("{tensor} ({kind})"), expected, got }
+    SourceError::Nonsense { place: Box::new(place), tensor: format!("{tensor} ({kind})"), expected, got }
 }
 
 impl Source for SensibleSource {

@@ -1,4 +1,5 @@
 //! Files whose bytes make no sense: `infer` and `verify` say so; and who vouches for a file without a fault.
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 #[path = "../../gguf/tests/gguf/garble.rs"]
 mod garble;

@@ -64,6 +64,8 @@ fn metadata_is_summarised_and_shown_whole_when_asked() {
 }
 
 /// `sha256` of the coreutils, over the same bytes.
+/// How verify ends where it found nothing, and nobody published a hash.
+const UNVERIFIED: &str = ": no fault found, unverified: nothing vouches for these bytes (no published hash)\n";
 const NANO_SHA256: &str = "ca89cedf85444e462a7f6333c9c1797f9d44c747c88f3b764c64b1a22621c837";
 
 #[test]
@@ -161,7 +163,7 @@ fn files_of_other_writers_are_sound_and_what_is_odd_is_noted() {
     };
     let noted = |path: &str, words: &[&str]| {
         let text = verify(path).expect(0).stdout;
-        assert!(text.ends_with(": sound\n"), "{text}");
+        assert!(text.ends_with(UNVERIFIED), "{text}");
         let notes: Vec<&str> = text.lines().filter(|line| line.contains("note: ")).collect();
         assert_eq!(notes.len(), usize::from(!words.is_empty()), "{text}");
         assert!(words.iter().all(|word| notes[0].contains(word)), "{text}");
@@ -223,7 +225,7 @@ fn every_kind_of_damage_is_named() {
     let not_gguf = damaged("other.gguf", &|bytes| bytes[0] = b'g');
     assert!(not_gguf.contains("not a GGUF file"), "{not_gguf}");
     let vocabulary = failed(o200k());
-    assert!(vocabulary.contains("token_embd.weight is missing"), "{vocabulary}");
+    assert!(vocabulary.contains("no model but a vocabulary only"), "{vocabulary}");
     let missing = verify("no-such-file.gguf").expect(2);
     assert!(missing.stderr.contains("no-such-file.gguf"), "{}", missing.stderr);
 }

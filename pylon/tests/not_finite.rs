@@ -5,13 +5,13 @@ mod support;
 use gptoss_gguf::{Progress, parse};
 use support::{Folder, Run, nano_bytes, run};
 
-/// The demo model with the first `count` elements of an F32 tensor replaced.
-fn nano_with(tensor: &str, value: f32, count: usize) -> Vec<u8> {
+/// The demo model with `count` elements of an F32 tensor replaced, `step` apart.
+fn nano_with(tensor: &str, value: f32, count: usize, step: usize) -> Vec<u8> {
     let mut file = nano_bytes();
     let Ok(Progress::Ready(gguf)) = parse(&file, file.len() as u64) else { panic!("not a whole GGUF file") };
     let tensor = gguf.tensors.iter().find(|candidate| candidate.name == tensor).expect("nano has it");
     let first = tensor.offset as usize;
-    for element in 0..count {
+    for element in (0..count).map(|number| number * step) {
         file[first + 4 * element..][..4].copy_from_slice(&value.to_le_bytes());
     }
     file
@@ -29,7 +29,7 @@ const PATHS: [&[&str]; 3] =
 fn what_an_f16_cache_cannot_hold_is_said_with_what_helps() {
     let folder = Folder::new();
     for (tensor, value, count) in [("blk.3.attn_v.bias", 66_000.0, 1), ("blk.3.attn_k.bias", 1e5, 128)] {
-        let path = folder.write("broken.gguf", &nano_with(tensor, value, count));
+        let path = folder.write("broken.gguf", &nano_with(tensor, value, count, 1));
         for flags in PATHS {
             let refused = infer(&path, flags).expect(1);
             for word in ["not finite", "layer 3", "--kv f32"] {
@@ -51,9 +51,9 @@ fn a_number_that_is_none_ends_the_answer() {
         ("blk.2.ffn_up_exps.bias", f32::INFINITY),
         ("output_norm.weight", f32::NAN),
     ] {
-        // All experts' biases, so that it is met whichever are chosen.
-        let count = if tensor.ends_with("exps.bias") { 8 * 96 } else { 1 };
-        let path = folder.write("broken.gguf", &nano_with(tensor, value, count));
+        // One bias of each expert, so that it is met whichever are chosen.
+        let count = if tensor.ends_with("exps.bias") { 8 } else { 1 };
+        let path = folder.write("broken.gguf", &nano_with(tensor, value, count, 96));
         for flags in PATHS.into_iter().flat_map(|flags| [flags.to_vec(), [flags, &["--kv", "f32"]].concat()]) {
             let refused = infer(&path, &flags).expect(1);
             assert!(refused.stderr.contains("not finite"), "{tensor} {flags:?}: {}", refused.stderr);

@@ -109,7 +109,7 @@ pub enum SourceError {
 
     /// Bytes came without an error and cannot be what the file's header says they are.
     #[error("{} is damaged{}: {tensor}, at byte {}: expected {expected}, got {got}", .place.file, from_host(.place), .place.offset_bytes)]
-    Nonsense { place: Place, tensor: String, expected: String, got: String },
+    Nonsense { place: Box<Place>, tensor: String, expected: String, got: String },
 
     /// Of a file that is there only as far as the browser keeps it.
     #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
@@ -236,7 +236,7 @@ impl SourceError {
                 "Something between this page and the host's disk changes bytes: a proxy, a cache, or the disk itself. Nothing of them was used. \
                  Check the file where it is served (gguf-serve hash does), load again, or pick the file from disk."
             }
-            Self::Nonsense { place: Place { host: Some(_), .. }, .. } => {
+            Self::Nonsense { place, .. } if place.host.is_some() => {
                 "Delete what is cached of it and fetch it again: nothing of it that no published hash vouches for is cached any longer. If it happens \
                  again, the host's own file is damaged, or something on the way (a proxy, a cache) changes bytes: get the file from somewhere else."
             }

@@ -19,7 +19,7 @@ const LARGEST_WEIGHT: f64 = 256.0;
 /// MXFP4 comes from training, not from a quantiser: its limits are wider, since no more is needed. 2^13 and 2^-63.
 const MXFP4_SCALES: (f64, f64) = (power_of_two(-63), power_of_two(13));
 /// Biases, norms and masks are stored as they are, and may be large; the exponents of random floats are evenly spread.
-const LARGEST_PLAIN: f64 = 65536.0;
+const LARGEST_PLAIN: f64 = power_of_two(40);
 /// Halves cannot be as large as that. Random ones pass this limit one time of five.
 const LARGEST_PLAIN_HALF: f64 = 1024.0;
 /// Floats that are that small and not zero are bytes at a wrong place.
@@ -177,6 +177,7 @@ impl WindowKind {
         let value = match limit.number.encoding {
             Encoding::E8m0 if value.is_nan() => "255".to_owned(),
             Encoding::E8m0 => exponent(value).to_string(),
+            _ if !value.is_finite() => format!("{value}, which is not finite"),
             _ => format!("{value:e}"),
         };
         let of = if self.quantised { "blocks" } else { "values" };

@@ -9,7 +9,7 @@ use crate::{event_log, nano_bytes};
 
 /// Presses `button`, fails, and looks at what is said and cached.
 async fn fails(session: &Session, host: &TinyHost, page: &GptossPage<'_>, button: &str) -> Snapshot {
-    session.browser.click(button).await.expect("the button can be pressed");
+    page.press(button).await.expect("the button can be pressed");
     let end = follow(page, &[PageState::Done, PageState::Error]).await;
     assert_eq!(end.state, PageState::Error, "{end:?}");
     assert_eq!(host.faults_left(), 0, "no request met the fault, nothing was tested");
@@ -39,7 +39,7 @@ async fn recovers(host: &TinyHost, session: &Session, when: When) {
     host.fail(when, Fault::Shifted(4));
     fails(session, host, &page, "#load").await;
     // The host is sound again.
-    session.browser.click("#refetch").await.expect("it is offered to delete and fetch again");
+    page.press("#refetch").await.expect("it is offered to delete and fetch again");
     let end = follow(&page, &[PageState::Done, PageState::Error]).await;
     assert_answer(&end, &case);
     let kept = kept(session).await;
@@ -66,6 +66,6 @@ async fn a_shift_of_the_last_bytes_is_found_by_loads_and_downloads() {
     let page = session.open(&format!("gguf={}&{}", other.url(), case.query())).await;
     other.fail(When::Byte(2_900_000), Fault::Shifted(4));
     fails(&session, &other, &page, "#download").await;
-    session.browser.click("#load").await.expect("LOAD MODEL can be pressed");
+    page.load().await.expect("LOAD MODEL can be pressed");
     assert_answer(&follow(&page, &[PageState::Done, PageState::Error]).await, &case);
 }

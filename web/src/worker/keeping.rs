@@ -234,8 +234,9 @@ fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
             notice(host, KeepNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
         }
         StoreNews::Distrusted { chunks } => {
-            let message = format!("{chunks} cached chunks of {file} were deleted: bytes of it make no sense");
-            notice(host, KeepNoticeKind::Discarded, file, message, "The next load fetches them anew.");
+            let message =
+                format!("what was cached of {file} ({chunks} chunks of 4 MiB) cannot be used and was deleted");
+            notice(host, KeepNoticeKind::Discarded, file, message, "The next load fetches it anew.");
         }
         StoreNews::NotKept(error) => {
             let (host, file) = (Rc::clone(host), file.to_owned());

@@ -11,6 +11,7 @@ mod timer;
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
@@ -27,7 +28,11 @@ use self::download::Downloaded;
 use self::host::{FillingHost, ReplacingHost, WorkerHost};
 use self::keeping::Keeping;
 use self::open::Wanted;
+use self::timer::within;
 use crate::signal::Signal;
+
+/// Something that a browser in good health says at once.
+const SOON: Duration = Duration::from_millis(500);
 
 /// One per worker, for as long as it lives.
 struct Worker {
@@ -164,7 +169,7 @@ impl Worker {
             self.or_stop(loading).await
         };
         self.keeping.tell_progress();
-        self.tell_storage();
+        self.tell_storage().await;
         let (engine, done) = match loaded {
             Ok(engine) => (Some(engine), Ok(())),
             Err(error) => (replacing.before.take(), Err(error)),
@@ -182,16 +187,18 @@ impl Worker {
         let downloading = pin!(download::download(&self.host, &self.keeping, wanted));
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
-        self.tell_storage();
+        self.tell_storage().await;
         let Downloaded { kept, model } = done?;
         self.host.post(Event::Downloaded { kept_bytes: kept, model_bytes: model, elapsed_ms });
         Ok(())
     }
 
-    /// Tells what is kept now, whenever the browser says so.
-    fn tell_storage(self: &Rc<Self>) {
-        let worker = Rc::clone(self);
-        spawn_local(async move { storage::tell(&worker.host, None).await });
+    /// Tells what is kept now, before anything else is told; later, where the browser takes its time to say so.
+    async fn tell_storage(self: &Rc<Self>) {
+        if within(SOON, storage::tell(&self.host, None)).await.is_none() {
+            let worker = Rc::clone(self);
+            spawn_local(async move { storage::tell(&worker.host, None).await });
+        }
     }
 
     /// What `work` comes to, unless the user stops it, which drops it.

@@ -17,27 +17,26 @@ const CHUNKS_AT_ONCE: u32 = 8;
 
 /// Does what was asked for, and tells what is kept then.
 pub async fn act(host: &WorkerHost, keeping: &Keeping, action: StorageAction) {
-    let done = match action {
-        StorageAction::List => Ok(()),
-        StorageAction::Verify { id } => verify(host, keeping, &id).await,
-        StorageAction::Delete { id } => delete(keeping, &id).await,
-    };
-    tell(host, done.err()).await;
+    match action {
+        StorageAction::List => tell(host, None).await,
+        StorageAction::Verify { id } => {
+            let done = verify(host, keeping, &id).await;
+            // What was found is shown beside the model, also when nothing of it is left.
+            let listed = async { KeptModels::open(KEPT_FOLDER).await?.list().await };
+            host.post(Event::Storage(report(listed.await, done.err()).await));
+        }
+        StorageAction::Delete { id } => tell(host, delete(keeping, &id).await.err()).await,
+    }
 }
 
 /// Tells what is kept, and `problem`, if there is one.
 pub async fn tell(host: &WorkerHost, problem: Option<String>) {
-    let mut report = report().await;
-    report.problem = problem.or(report.problem);
-    host.post(Event::Storage(report));
+    let listed = async { tidied(&KeptModels::open(KEPT_FOLDER).await?).await };
+    host.post(Event::Storage(report(listed.await, problem).await));
 }
 
 /// Everything that is kept, and the room there is.
-async fn report() -> StorageReport {
-    let listed = match KeptModels::open(KEPT_FOLDER).await {
-        Ok(models) => tidied(&models).await,
-        Err(error) => Err(error),
-    };
+async fn report(listed: Result<Vec<KeptModel>, StoreError>, told: Option<String>) -> StorageReport {
     let (models, problem, room) = match listed {
         Ok(models) => (models, None, storage_room().await),
         // What the browser says that there is room for is no use to a page that can keep nothing.
@@ -55,7 +54,7 @@ async fn report() -> StorageReport {
         usage_bytes: room.usage_bytes,
         quota_bytes: room.quota_bytes,
         persisted: room.persisted,
-        problem,
+        problem: told.or(problem),
     }
 }
 

@@ -127,6 +127,7 @@ fn sha256_of(path: &Path) -> Result<String, CliError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 mod tests {
     use super::*;
 
