@@ -113,7 +113,7 @@ async fn refusal(file: &Edit) -> EngineError {
     let source = memory("file", &file.write());
     match read_header(source.as_ref(), &Quiet).await {
         Err(error) => error,
-        Ok(header) => tokenizer(&header.gguf).err().expect("must be refused"),
+        Ok(header) => tokenizer(&header.gguf).map(drop).expect_err("must be refused"),
     }
 }
 

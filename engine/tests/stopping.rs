@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use gptoss_engine::{Ahead, AnswerLimits, AwaitPoint, Backend, Engine, Host, Quiet, Reading, Sampler, StageError};
+use gptoss_engine::{Ahead, AwaitPoint, Engine, Host, Quiet, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
@@ -121,39 +121,6 @@ async fn loading_can_be_stopped_at_every_point() {
     }
 }
 
-/// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What was read stays,
-/// and the question asked again gets its answer.
-async fn cancelling_works_at_every_point() {
-    let engine = Engine::load(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
-    let mut engine = engine.expect("nano loads");
-    let question = long_prompt();
-    let tokens = engine.encode(&question);
-    let batch_tokens = gptoss_engine::DEFAULT_BATCH_TOKENS;
-    assert!(tokens.len() as u32 > 2 * batch_tokens, "{} tokens are no long prompt", tokens.len());
-    let limits = AnswerLimits { max_new_tokens: 3, reading: Reading::Text, reuse_prefix: true, ..Default::default() };
-    let calm = StopAt::new(usize::MAX);
-    let right = engine.answer(&question, &calm).await.expect("an answer").tokens;
-    let events = calm.events.take();
-    let mut batches_seen = 0;
-    for number in telling_moments(&events) {
-        let host = StopAt::new(number);
-        match engine.answer(&question, &host).await {
-            Err(error) => assert!(error.is_cancelled(), "at {:?}: {error}", events[number]),
-            Ok(_) => assert!(is_over(&events, number), "{:?} did not end it", events[number]),
-        }
-        assert_eq!(host.done_since(), [], "STOP at {:?}", events[number]);
-        let Event::Prefill { done_tokens, total_tokens, .. } = events[number] else { continue };
-        batches_seen += 1;
-        assert_eq!(engine.model.position(), done_tokens, "what was read is held");
-        let sampler = Sampler::new(question.sampling).expect("valid");
-        let again = engine.answer_tokens(&tokens, sampler, &limits, &Quiet).await.expect("an answer");
-        assert_eq!(again.tokens, right, "after STOP at {done_tokens} of {total_tokens} tokens");
-        assert_eq!(again.reused_tokens, done_tokens.min(total_tokens - 1), "and used again");
-    }
-    assert!(batches_seen >= 3, "{batches_seen} batches");
-    assert_eq!(engine.answer(&question, &Quiet).await.expect("an answer").tokens, right);
-}
-
 /// From the moment at which the engine waits at `at`, nothing that it waits for comes; then somebody presses STOP.
 struct Hanging {
     at: AwaitPoint,
@@ -241,11 +208,46 @@ mod native {
     use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
     use std::time::Duration;
 
+    use gptoss_engine::{AnswerLimits, Backend, Reading, Sampler};
     use gptoss_synth::{Spec, TensorType, TypeMix};
 
     use super::*;
 
     everywhere!(answering, cancelling_works_at_every_point());
+
+    /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What was read stays,
+    /// and the question asked again gets its answer.
+    async fn cancelling_works_at_every_point() {
+        let engine = Engine::load(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
+        let mut engine = engine.expect("nano loads");
+        let question = long_prompt();
+        let tokens = engine.encode(&question);
+        let batch_tokens = gptoss_engine::DEFAULT_BATCH_TOKENS;
+        assert!(tokens.len() as u32 > 2 * batch_tokens, "{} tokens are no long prompt", tokens.len());
+        let limits =
+            AnswerLimits { max_new_tokens: 3, reading: Reading::Text, reuse_prefix: true, ..Default::default() };
+        let calm = StopAt::new(usize::MAX);
+        let right = engine.answer(&question, &calm).await.expect("an answer").tokens;
+        let events = calm.events.take();
+        let mut batches_seen = 0;
+        for number in telling_moments(&events) {
+            let host = StopAt::new(number);
+            match engine.answer(&question, &host).await {
+                Err(error) => assert!(error.is_cancelled(), "at {:?}: {error}", events[number]),
+                Ok(_) => assert!(is_over(&events, number), "{:?} did not end it", events[number]),
+            }
+            assert_eq!(host.done_since(), [], "STOP at {:?}", events[number]);
+            let Event::Prefill { done_tokens, total_tokens, .. } = events[number] else { continue };
+            batches_seen += 1;
+            assert_eq!(engine.model.position(), done_tokens, "what was read is held");
+            let sampler = Sampler::new(question.sampling).expect("valid");
+            let again = engine.answer_tokens(&tokens, sampler, &limits, &Quiet).await.expect("an answer");
+            assert_eq!(again.tokens, right, "after STOP at {done_tokens} of {total_tokens} tokens");
+            assert_eq!(again.reused_tokens, done_tokens.min(total_tokens - 1), "and used again");
+        }
+        assert!(batches_seen >= 3, "{batches_seen} batches");
+        assert_eq!(engine.answer(&question, &Quiet).await.expect("an answer").tokens, right);
+    }
 
     /// Longer than anything between two steps takes; not for ever.
     const BOUND: Duration = Duration::from_secs(120);

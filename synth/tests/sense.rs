@@ -52,11 +52,17 @@ fn faults_are_found_in_every_type() {
         let file = of_type(kind).to_bytes().expect("a file");
         let gguf = parsed(&file);
         let (block_bytes, plain) = (kind.block_bytes().expect("known") as usize, kind.block_len() == Some(1));
-        // A shift by whole values of a type without blocks is one that nobody can see.
-        let shifts = shifts.into_iter().filter(|shift| !plain || shift % block_bytes != 0);
-        // Nor can anybody see this in floats: it makes bytes of exponents of each other that small weights have (0x3c stays, 0x3d
-        // becomes 0xbc).
-        let others = Garble::OTHERS.into_iter().filter(|&fault| !plain || fault != Garble::BitsReversed);
+        // A shift by whole blocks, or by whole values of a type without blocks, is one that nobody can see.
+        let shifts = shifts.into_iter().filter(|shift| shift % block_bytes != 0);
+        // Reversed bits may make a usual exponent of a usual one (in floats 0x3c stays and 0x3d becomes 0xbc, in MXFP4 122 becomes
+        // 94). In a file of floats alone, its bytes from the begin on are floats again after a header that is shorter than the
+        // distance of two windows.
+        let is_seen = |fault: &Garble| match fault {
+            Garble::BitsReversed => false,
+            Garble::Restart => !plain,
+            _ => true,
+        };
+        let others = Garble::OTHERS.into_iter().filter(is_seen);
         for fault in others.chain(shifts.map(Garble::Skip)) {
             let tensors = gguf.tensors.iter().filter(|tensor| tensor.kind == kind && tensor.size_bytes > 100_000);
             for tensor in tensors {
