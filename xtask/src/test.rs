@@ -47,6 +47,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "pylon",
     "gptoss-web",
     "gguf-serve",
+    "gptoss-finder",
     "browser-driver",
     "gptoss-synth",
     "gptoss-tests",

@@ -102,8 +102,10 @@ async fn a_file_smaller_than_the_probe_is_whole_after_it() {
 #[wasm_bindgen_test]
 async fn hosts_that_cannot_serve_ranges_are_told_apart() {
     let open = async |url: &str| HttpSource::open(url, &impatient()).await.map(drop);
-    let ignoring = open(&runner_url("/")).await.expect_err("the runner sends whole files");
+    let ignoring = open(&runner_url("/wasm-bindgen-test_bg.wasm")).await.expect_err("the runner sends whole files");
     assert!(matches!(ignoring, SourceError::RangesIgnored { .. }), "{ignoring}");
+    let page = open(&runner_url("/")).await.expect_err("the runner's page");
+    assert!(matches!(page, SourceError::WebPage { .. }), "{page}");
     let missing = open(&runner_url("/no-such-file.gguf")).await.expect_err("not there");
     assert!(matches!(missing, SourceError::NotFound { status: 404, .. }), "{missing}");
     // Port 9 is on the Fetch standard's list of bad ports: the browser refuses before anything is sent.
