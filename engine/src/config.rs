@@ -2,12 +2,11 @@
 
 use std::fmt::Display;
 
-use gptoss_gguf::{Array, Gguf, Metadata, Value};
+use gptoss_gguf::{Array, GPT_OSS_ARCHITECTURES, Gguf, Metadata, Value, WrongKey, check_keys};
 use gptoss_kernels::rope::{HEAD_DIM, Yarn};
 use gptoss_kernels::step::Status;
 
 use crate::error::EngineError;
-use crate::keys;
 
 /// What a gpt-oss file says about its shape. What no key carries is a constant of the architecture: SwiGLU's numbers, YaRN
 /// without truncation, and, where the file does not say, which layers slide.
@@ -41,7 +40,7 @@ impl ModelConfig {
         }
         let metadata = &gguf.metadata;
         let architecture = metadata.str("general.architecture")?.to_owned();
-        if architecture != "gpt-oss" && architecture != "gptoss" {
+        if !GPT_OSS_ARCHITECTURES.contains(&architecture.as_str()) {
             return Err(EngineError::Architecture { got: architecture });
         }
         let layers = metadata.u32(&format!("{architecture}.block_count"))?;
@@ -68,7 +67,7 @@ impl ModelConfig {
             yarn: keys.yarn()?,
             architecture: architecture.clone(),
         };
-        keys::check(metadata, &architecture)?;
+        check_keys(metadata, &architecture)?;
         config.check(&keys)?;
         Ok(config)
     }
@@ -248,7 +247,7 @@ impl Keys<'_> {
     }
 
     fn wrong(&self, name: &str, expected: impl ToString, got: impl ToString) -> EngineError {
-        EngineError::Hyperparameter { key: self.key(name), expected: expected.to_string(), got: got.to_string() }
+        WrongKey { key: self.key(name), expected: expected.to_string(), got: got.to_string() }.into()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gptoss_gguf::{GgufError, Role, SplitError};
+use gptoss_gguf::{GgufError, Role, SplitError, WrongKey};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
 use gptoss_telemetry::units::{bytes, bytes_at_least, bytes_at_most};
@@ -27,8 +27,8 @@ pub enum EngineError {
     Architecture { got: String },
     #[error(transparent)]
     Split(#[from] SplitError),
-    #[error("{key} is {got}; this engine needs {expected}")]
-    Hyperparameter { key: String, expected: String, got: String },
+    #[error(transparent)]
+    Key(#[from] WrongKey),
     #[error("the file does not hold a complete gpt-oss model:\n{}", .problems.join("\n"))]
     Tensors { problems: Vec<String> },
     #[error(transparent)]
@@ -70,7 +70,7 @@ impl EngineError {
             Self::Gpu(error) => error.advice().to_string(),
             Self::Gguf { error, .. } | Self::Header(error) => error.advice().into(),
             Self::NotAModel { role } => role.advice().into(),
-            Self::Architecture { .. } | Self::Tensors { .. } | Self::Hyperparameter { .. } | Self::Tokenizer(_) => {
+            Self::Architecture { .. } | Self::Tensors { .. } | Self::Key(_) | Self::Tokenizer(_) => {
                 "Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.".into()
             }
             Self::Split(error) => error.advice().into(),
@@ -121,7 +121,7 @@ impl EngineError {
             Self::Gguf { .. } | Self::Header(_) | Self::Split(_) => FailureKind::File,
             Self::NotAModel { .. }
             | Self::Architecture { .. }
-            | Self::Hyperparameter { .. }
+            | Self::Key(_)
             | Self::Tensors { .. }
             | Self::Tokenizer(_) => FailureKind::Model,
             Self::Gpu(GpuError::NoAdapter { .. } | GpuError::NoDevice { .. } | GpuError::TooLimited { .. }) => {

@@ -21,7 +21,6 @@ mod error;
 mod header_telling;
 mod host;
 mod inventory;
-mod keys;
 mod load;
 mod model;
 mod non_finite;

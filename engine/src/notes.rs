@@ -1,8 +1,6 @@
 //! What is worth knowing about a file that runs all the same.
 
-use gptoss_gguf::{Array, Gguf, Value};
-
-use crate::keys;
+use gptoss_gguf::{Array, Gguf, Value, unknown_keys};
 
 /// Names that a line lists, and characters of each.
 const LISTED: usize = 6;
@@ -13,7 +11,7 @@ pub fn file_notes(gguf: &Gguf) -> Vec<String> {
     let not_utf8 = gguf.metadata.iter().filter(|(_, value)| is_not_utf8(value)).map(|(key, _)| key).collect();
     let empty = gguf.tensors.iter().filter(|tensor| tensor.is_empty()).map(|tensor| tensor.name.as_str()).collect();
     [
-        (keys::unknown(gguf), "this engine does not know, and does not use: "),
+        (unknown_keys(gguf), "this engine does not know, and does not use: "),
         (not_utf8, "keys whose text is not UTF-8, and is not used: "),
         (empty, "tensors without weights, which nothing uses: "),
     ]

@@ -2,20 +2,15 @@
 
 use std::borrow::Cow;
 
-use gptoss_gguf::{Gguf, StringArray};
+use gptoss_gguf::{Gguf, StringArray, WrongKey, check_tokenizer};
 use gptoss_text::{Tokenizer, TokenizerError};
 
 use crate::error::EngineError;
 
 const MODEL: &str = "tokenizer.ggml.model";
-const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
-
-/// Names of o200k's way to split text before merging. llama.cpp takes `llama4` for the same; files of Ollama's converter say
-/// `default` or nothing, and mean it.
-const O200K: [&str; 7] = ["gpt-4o", "gpt-oss", "o200k", "o200k_harmony", "llama4", "default", ""];
 
 /// ggml's types of tokens: of text, and markers.
 const NORMAL: i32 = 1;
@@ -27,36 +22,21 @@ const CONTROL: i32 = 3;
 /// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that contradicts another.
 pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
     let metadata = &gguf.metadata;
-    let wrong = |key: &str, expected: &str, got: String| EngineError::Hyperparameter {
-        key: key.into(),
-        expected: expected.into(),
-        got,
-    };
-    let kind = match (metadata.str(MODEL), gguf.role()) {
-        (Err(_), Some(role)) => return Err(EngineError::NotAModel { role }),
-        (kind, _) => kind?,
-    };
-    if kind != "gpt2" {
-        return Err(wrong(MODEL, "gpt2 (byte-level BPE)", kind.to_owned()));
+    if let (Err(_), Some(role)) = (metadata.str(MODEL), gguf.role()) {
+        return Err(EngineError::NotAModel { role });
     }
-    let pre: Option<&str> = metadata.optional(PRE)?;
-    if let Some(other) = pre.filter(|pre| !O200K.contains(pre)) {
-        return Err(wrong(PRE, "gpt-4o, by which gpt-oss splits text", other.to_owned()));
-    }
-    let tokens = metadata.string_array(TOKENS)?;
-    let merges: &StringArray = metadata.optional(MERGES)?.ok_or_else(|| {
-        // The specification takes tokens for atomic then, which would make other tokens of every text.
-        wrong(MERGES, "the merges that make tokens of bytes, which this file lacks", "missing".to_owned())
-    })?;
+    check_tokenizer(metadata)?;
+    let (tokens, merges) = (metadata.string_array(TOKENS)?, metadata.string_array(MERGES)?);
     let types: Option<Cow<'_, [i32]>> = metadata.optional(TOKEN_TYPE)?;
     let lacks_types = types.is_none();
     let types = types.unwrap_or_else(|| types_by_name(tokens).into());
     Tokenizer::new(tokens.iter(), &types, merges.iter()).map_err(|error| match error {
-        TokenizerError::MissingSpecial { name } if lacks_types => wrong(
-            TOKEN_TYPE,
-            &format!("types of the tokens, which this file lacks, or a token named {name}"),
-            "missing".to_owned(),
-        ),
+        TokenizerError::MissingSpecial { name } if lacks_types => WrongKey {
+            key: TOKEN_TYPE.to_owned(),
+            expected: format!("types of the tokens, which this file lacks, or a token named {name}"),
+            got: "missing".to_owned(),
+        }
+        .into(),
         other => other.into(),
     })
 }

@@ -22,7 +22,8 @@ macro_rules! case_logits {
 /// Case number and logits of its generated positions, from Transformers.
 const LOGITS: [(&str, &[u8]); 6] = case_logits!("24", "25", "03", "26", "27", "29");
 
-/// How many of them are compared: in Chromium, where the software adapter is slow, the longest prompt and the longest answer.
+/// How many of them are compared with an F32 cache: in Chromium, where the software adapter is slow, the longest prompt and the
+/// longest answer.
 const GOLDENS: usize = if cfg!(target_arch = "wasm32") { 2 } else { LOGITS.len() };
 
 #[derive(Deserialize)]
@@ -105,7 +106,8 @@ fn is_asked_here(number: usize) -> bool {
 
 everywhere!(cases_with_all_experts, cases_are_answered(LoadOptions::default(), is_asked_here));
 everywhere!(logits_f32, logits_match_transformers(true, 1e-8, GOLDENS));
-everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, GOLDENS));
+// The rounding of the cache is the same in every case: the longest prompt and the longest answer show it.
+everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, 2));
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {

@@ -1,5 +1,6 @@
 //! From what a header says about its tensors to where they lie, with every claim checked.
 
+use crate::gpt_oss::OLLAMA;
 use crate::{GgufError, Metadata, TensorInfo, TensorType};
 
 /// A tensor as the header describes it: the shape is checked, the offset is still relative to the data.
@@ -18,9 +19,6 @@ pub(crate) struct Blocks {
     /// Whether the type whose number ggml gave up is Ollama's of August 2025.
     early_ollama: bool,
 }
-
-/// The architecture of Ollama's gpt-oss files.
-const OLLAMA: &str = "gptoss";
 
 impl Blocks {
     /// In a file with this metadata.

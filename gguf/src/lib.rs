@@ -45,7 +45,7 @@ mod tensor_type;
 mod value;
 
 pub use error::GgufError;
-pub use gpt_oss::GPT_OSS_ARCHITECTURES;
+pub use gpt_oss::{GPT_OSS_ARCHITECTURES, TensorUse, WrongKey, check_keys, check_tokenizer, runs, unknown_keys};
 pub use identify::{ForeignFile, IDENTIFY_BYTES, identify, is_unfinished_name, piece_stem};
 pub use metadata::Metadata;
 pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};

@@ -120,6 +120,9 @@ fn channels() {
             => Some("t"), Some("A"), [], ["channel-unknown", "unclear-reasoning"];
         "<|channel|>final__HANDOFF__<|return|>" => None, Some("__HANDOFF__"), [], ["channel-spelling", "message-missing"];
         "<|channel|>finalThe answer.<|return|>" => None, Some("The answer."), [], ["channel-spelling", "message-missing"];
+        "<|channel|>finalA<|return|>" => None, Some("A"), [], ["channel-spelling", "message-missing"];
+        "<|channel|>analysisWe think<|end|><|start|>assistant<|channel|>final<|message|>A<|return|>" => Some("We think"), Some("A"), [],
+            ["channel-spelling", "message-missing"];
         "<|channel|>42<|return|>" => None, Some("42"), [], ["channel-unknown", "message-missing", "unclear-answer"];
         "<|channel|>final Here it is:<|message|>A<|return|>"
             => None, Some("Here it is:\nA"), [], ["words-in-header", "words-in-header"];

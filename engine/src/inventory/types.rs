@@ -67,3 +67,29 @@ pub(super) fn hint(tensors: &[TensorInfo]) -> Option<String> {
             .to_owned()
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use gptoss_gguf::{TensorUse, runs};
+
+    use super::*;
+
+    /// What the server calls runnable is what runs.
+    #[test]
+    fn types_that_run_are_those_that_headers_are_judged_by() {
+        let kinds = TensorType::ALL.iter().copied().chain((0..=64).map(TensorType::from_id));
+        for kind in kinds {
+            let name = "blk.0.some.weight".to_owned();
+            let tensor = TensorInfo { name, shape: vec![256], kind, offset: 0, size_bytes: 1 };
+            for architecture in ["gpt-oss", OLLAMA] {
+                for (used, is_good) in [
+                    (TensorUse::Matrix, of_matrix(&tensor, architecture, false).is_ok()),
+                    (TensorUse::Experts, of_matrix(&tensor, architecture, true).is_ok()),
+                    (TensorUse::Plain, of_plain(&tensor).is_ok()),
+                ] {
+                    assert_eq!(runs(kind, used, architecture), is_good, "{kind} as {used:?} in {architecture}");
+                }
+            }
+        }
+    }
+}

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use gptoss_gguf::{
-    GPT_OSS_ARCHITECTURES, GPT_OSS_TYPES, Gguf, GgufError, Progress, SplitError, TensorType, arrange_parts,
-};
+use gptoss_gguf::{Gguf, GgufError, Progress, SplitError, arrange_parts};
 
 use crate::content::{Content, Version};
 
@@ -63,7 +61,7 @@ impl Summary {
         match read_model(files) {
             Ok(gguf) => {
                 let architecture = gguf.metadata.str("general.architecture").map(str::to_owned).ok();
-                Self { obstacle: obstacle(&gguf), quantisation: quantisation(&gguf), architecture }
+                Self { obstacle: gguf.gpt_oss_obstacle(), quantisation: quantisation(&gguf), architecture }
             }
             Err(error) => Self { architecture: None, quantisation: None, obstacle: Some(error.to_string()) },
         }
@@ -136,25 +134,4 @@ fn quantisation(gguf: &Gguf) -> Option<String> {
         *bytes.entry(tensor.kind.name()).or_default() += tensor.size_bytes;
     }
     bytes.into_iter().max_by_key(|(_, bytes)| *bytes).map(|(name, _)| name.to_owned())
-}
-
-fn obstacle(gguf: &Gguf) -> Option<String> {
-    if let Some(role) = gguf.role() {
-        return Some(format!("it is no model but {role}. {}", role.advice()));
-    }
-    match gguf.metadata.str("general.architecture") {
-        Ok(architecture) if GPT_OSS_ARCHITECTURES.contains(&architecture) => {}
-        Ok(architecture) => return Some(format!("architecture {architecture:?}, expected \"gpt-oss\"")),
-        Err(error) => return Some(error.to_string()),
-    }
-    let mut foreign = gguf.tensors.iter().filter(|tensor| !GPT_OSS_TYPES.contains(&tensor.kind));
-    if let Some(first) = foreign.next() {
-        let known = GPT_OSS_TYPES.map(TensorType::name).join(", ");
-        let (name, kind, others) = (&first.name, first.kind, foreign.count());
-        return Some(format!("tensor {name:?} and {others} more are {kind}, expected one of {known}"));
-    }
-    let missing = gguf.missing_for_gpt_oss();
-    let first = missing.first()?;
-    let others = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
-    Some(format!("it is not a whole gpt-oss model: {first}{others} missing"))
 }

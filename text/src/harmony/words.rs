@@ -54,9 +54,11 @@ pub(super) fn channel_word(word: &str) -> ChannelWord {
     let parts: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
     let [first, others @ ..] = parts.as_slice() else { return ChannelWord::Unknown };
     let is_repeated = |channel: &Channel| parts.iter().all(|part| part.replace(channel.name(), "").is_empty());
+    // `finalA` is no slip: the letter belongs to the text.
+    let may_be_slip = others.is_empty() && glued_channel(word, false).is_none();
     let is_misspelt = |channel: &Channel| {
         let allowed = if channel.name().len() > 5 { 2 } else { 1 };
-        others.is_empty() && strsim::osa_distance(first, channel.name()) <= allowed
+        may_be_slip && strsim::osa_distance(first, channel.name()) <= allowed
     };
     if let Some(channel) = CHANNELS.into_iter().find(|channel| is_repeated(channel) || is_misspelt(channel)) {
         return ChannelWord::Known { channel, is_exact: false };

@@ -4,14 +4,13 @@
 //! What llama.cpp's loader of gpt-oss reads, it decides by; of keys that only other architectures have, those are listed that
 //! would change the arithmetic if a gpt-oss file had them.
 
-use gptoss_gguf::{Array, Gguf, Metadata, Value};
-
-use crate::error::EngineError;
+use super::WrongKey;
+use crate::{Array, Gguf, Metadata, Value};
 
 /// What a key is to this engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rule {
-    /// Read by [`crate::ModelConfig`], which checks it.
+    /// Read by the engine, which checks it.
     Read,
     /// Nothing computed depends on it.
     Information,
@@ -132,7 +131,7 @@ struct Found<'a> {
 ///
 /// # Errors
 /// The first key that does, with its value and the one that is expected.
-pub fn check(metadata: &Metadata, architecture: &str) -> Result<(), EngineError> {
+pub fn check_keys(metadata: &Metadata, architecture: &str) -> Result<(), WrongKey> {
     of_architecture(metadata, architecture).try_for_each(|found| match rule_of(found.name) {
         Some(rule) => found.check(rule),
         None => match found.base() {
@@ -144,7 +143,7 @@ pub fn check(metadata: &Metadata, architecture: &str) -> Result<(), EngineError>
 
 /// Keys under the architecture's prefix that this engine does not know, in file order. They may mean nothing for it, or that
 /// the file is of a newer kind.
-pub fn unknown(gguf: &Gguf) -> Vec<&str> {
+pub fn unknown_keys(gguf: &Gguf) -> Vec<&str> {
     let Ok(architecture) = gguf.metadata.str("general.architecture") else { return Vec::new() };
     let unknown =
         |found: &Found<'_>| rule_of(found.name).is_none() && found.base().is_none() && found.base_rule().is_none();
@@ -175,7 +174,7 @@ impl<'a> Found<'a> {
         rule_of(self.name.strip_suffix(OF_SLIDING_LAYERS)?).filter(|rule| *rule != Read)
     }
 
-    fn check(&self, rule: Rule) -> Result<(), EngineError> {
+    fn check(&self, rule: Rule) -> Result<(), WrongKey> {
         match rule {
             Read | Information => Ok(()),
             Same(other) => self.check_same(other, self.metadata.get(&self.key_of(other))),
@@ -201,7 +200,7 @@ impl<'a> Found<'a> {
         }
     }
 
-    fn check_same(&self, other: &str, value: Option<&Value>) -> Result<(), EngineError> {
+    fn check_same(&self, other: &str, value: Option<&Value>) -> Result<(), WrongKey> {
         let same = value.is_some_and(|value| match (numbers(value), numbers(self.value)) {
             (Some(one), Some(two)) => one == two,
             _ => value == self.value,
@@ -213,8 +212,8 @@ impl<'a> Found<'a> {
         Err(self.wrong(format!("the same as {}, which is {other_value}", self.key_of(other)), shown(self.value)))
     }
 
-    fn wrong(&self, expected: String, got: String) -> EngineError {
-        EngineError::Hyperparameter { key: self.key.to_owned(), expected, got }
+    fn wrong(&self, expected: String, got: String) -> WrongKey {
+        WrongKey { key: self.key.to_owned(), expected, got }
     }
 }
 
@@ -280,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_documentation_has_every_key() {
-        let documentation = include_str!("../../docs/FILES.md");
+        let documentation = include_str!("../../../docs/FILES.md");
         for (key, _, why) in RULES {
             assert!(documentation.contains(&format!("`{key}`")), "docs/FILES.md lacks {key}: {why}");
         }
