@@ -93,6 +93,12 @@ impl Seen {
         self.tiles * TILE
     }
 
+    /// Those of one head's that are seen.
+    #[inline(always)]
+    fn seen_columns(&self) -> std::ops::Range<usize> {
+        self.first - self.position(0)..self.last + 1 - self.position(0)
+    }
+
     #[inline(always)]
     fn position(&self, tile: usize) -> usize {
         (self.first_tile + tile) * TILE
@@ -116,7 +122,11 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     let seen = Seen::by(query);
     let columns = seen.columns();
     scores.resize(G * columns, 0.0);
-    let largest = score::<L, V, G>(store, query, &seen, scores).max(largest_bits_body::<L>(query.sinks));
+    score::<L, V, G>(store, query, &seen, scores);
+    let mut largest = largest_bits_body::<L>(query.sinks);
+    for g in 0..G {
+        largest = largest.max(largest_bits_body::<L>(&scores[g * columns..][seen.seen_columns()]));
+    }
     if largest >= INFINITE_BITS {
         // As a maximum, or with a weight of zero, it would vanish.
         out.fill(f32::NAN);
@@ -133,16 +143,9 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     weigh::<L, V, G>(store, query.kv_head, &seen, scores, &inverse_totals, out);
 }
 
-/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen. Returns the largest magnitude of those that are, as bits
-/// ([`crate::vector::largest_bits`]).
+/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen.
 #[inline(always)]
-fn score<L: Level, V: Value, const G: usize>(
-    store: &Store<V>,
-    query: Query<'_>,
-    seen: &Seen,
-    scores: &mut [f32],
-) -> u32 {
-    let mut largest = [0u32; TILE];
+fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
     let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
     for tile in 0..seen.tiles {
         let slot = seen.position(tile) % store.capacity;
@@ -162,15 +165,10 @@ fn score<L: Level, V: Value, const G: usize>(
             let scores = &mut scores[g * seen.columns() + tile * TILE..][..TILE];
             for lane in 0..TILE {
                 // Slots that are not seen may hold anything, also NaN: they are replaced, not added to.
-                let score = sums[g][lane] * 0.125;
-                let (score, size) =
-                    if lanes.contains(&lane) { (score, score.abs().to_bits()) } else { (f32::NEG_INFINITY, 0) };
-                scores[lane] = score;
-                largest[lane] = largest[lane].max(size);
+                scores[lane] = if lanes.contains(&lane) { sums[g][lane] * 0.125 } else { f32::NEG_INFINITY };
             }
         }
     }
-    largest.into_iter().fold(0, u32::max)
 }
 
 /// `out` [G, 64] = Σ weight · v, over what is seen; `weights` [G, columns].

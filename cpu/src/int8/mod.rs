@@ -83,11 +83,21 @@ pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>
 /// Twice the value of each E2M1 code.
 const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// Half of 2^(exponent − 127), of 255 NaN, as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here.
+/// Half of 2^(exponent − 127), of 255 NaN, as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here,
+/// and a look at a table is less than its cases.
 #[inline(always)]
 fn e8m0_half(exponent: u8) -> f32 {
-    let number = if exponent < 2 { 0x0020_0000 << exponent } else { (u32::from(exponent) - 1) << 23 };
-    f32::from_bits(if exponent == u8::MAX { E8M0_NAN } else { number })
+    static HALVES: [f32; 256] = {
+        let mut halves = [f32::from_bits(E8M0_NAN); 256];
+        let mut exponent = 0;
+        while exponent < u8::MAX as u32 {
+            let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 };
+            halves[exponent as usize] = f32::from_bits(bits);
+            exponent += 1;
+        }
+        halves
+    };
+    HALVES[usize::from(exponent)]
 }
 
 /// What [`f32::NAN`] is in bits.
@@ -143,6 +153,14 @@ pub(crate) mod tests {
         let values = x.codes.iter().enumerate().map(|(i, &code)| f64::from(code) * f64::from(x.scales[i / BLOCK]));
         let products = format.decode(row).into_iter().zip(values).map(|(w, x)| f64::from(w) * x);
         products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
+    }
+
+    #[test]
+    fn scales_are_those_of_the_reference() {
+        for exponent in 0..=u8::MAX {
+            let want = gptoss_kernels::format::e8m0_half(exponent);
+            assert_eq!(e8m0_half(exponent).to_bits(), want.to_bits(), "{exponent}");
+        }
     }
 
     /// Blocks whose codes lie in another order are multiplied as they are, with activations in that order.
