@@ -49,6 +49,15 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
         assert_answer(&follow(&page, &[PageState::Done]).await, &case);
     }
 
+    // A hub's page about a file is no file: said at the field, with the file's own address, before anything is asked for.
+    page.set_gguf_url("https://huggingface.co/someone/model-GGUF/blob/main/model.gguf").await.expect("type");
+    page.load().await.expect("LOAD MODEL can be pressed");
+    assert_answer(&follow(&page, &[PageState::Error]).await, &case);
+    let words = words_at(browser, "gguf-url").await;
+    assert!(words.contains("https://huggingface.co/someone/model-GGUF/resolve/main/model.gguf"), "{words}");
+    session.screenshot("refused-address").await;
+    page.set_gguf_url(&missing).await.expect("type");
+
     browser.set_value("#temperature", "4").await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
