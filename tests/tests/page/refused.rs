@@ -57,6 +57,8 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     assert!(words.contains("https://huggingface.co/someone/model-GGUF/resolve/main/model.gguf"), "{words}");
     session.screenshot("refused-address").await;
     page.set_gguf_url(&missing).await.expect("type");
+    page.ask().await.expect("ASK can be pressed");
+    assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 
     browser.set_value("#temperature", "4").await.expect("type");
     page.ask().await.expect("ASK can be pressed");
