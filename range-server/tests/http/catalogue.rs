@@ -315,74 +315,114 @@ fn text_pair(key: &str, value: &str) -> Vec<u8> {
     pair(key, 8, &text(value))
 }
 
-/// A file of such keys, and of tensors of 32 weights each, which take `weights_len` bytes.
-fn gguf(pairs: &[Vec<u8>], tensors: &[&str], tensor_type: u32, weights_len: usize) -> Vec<u8> {
+/// ggml's types, and the bytes of 32 weights in them.
+const F32: u32 = 0;
+const Q8_0: u32 = 8;
+const Q8_1: u32 = 9;
+const MXFP4: u32 = 39;
+
+fn weights_len(tensor_type: u32) -> usize {
+    match tensor_type {
+        F32 => 128,
+        Q8_0 => 34,
+        Q8_1 => 40,
+        _ => 17,
+    }
+}
+
+/// A file of such keys, and of tensors of 32 weights each.
+fn gguf(pairs: &[Vec<u8>], tensors: &[(&str, u32)]) -> Vec<u8> {
     let mut file = b"GGUF\x03\0\0\0".to_vec();
     file.extend([tensors.len() as u64, pairs.len() as u64].map(u64::to_le_bytes).concat());
     file.extend(pairs.concat());
-    for (index, name) in tensors.iter().enumerate() {
-        let offset = (index * weights_len.next_multiple_of(32)) as u64;
+    let (mut offset, mut end) = (0, 0);
+    for (name, tensor_type) in tensors {
         file.extend([text(name), 1u32.to_le_bytes().to_vec(), 32u64.to_le_bytes().to_vec()].concat());
-        file.extend([&tensor_type.to_le_bytes()[..], &offset.to_le_bytes()].concat());
+        file.extend([&tensor_type.to_le_bytes()[..], &(offset as u64).to_le_bytes()].concat());
+        end = offset + weights_len(*tensor_type);
+        offset = end.next_multiple_of(32);
     }
-    let data = tensors.len().saturating_sub(1) * weights_len.next_multiple_of(32) + weights_len;
-    file.resize(file.len().next_multiple_of(32) + data, 0);
+    file.resize(file.len().next_multiple_of(32) + end, 0);
     file
 }
 
 /// A file with one tensor.
-fn small_gguf(architecture: &str, tensor_type: u32, data_len: usize) -> Vec<u8> {
-    gguf(&[text_pair("general.architecture", architecture)], &["t"], tensor_type, data_len)
+fn small_gguf(architecture: &str) -> Vec<u8> {
+    gguf(&[text_pair("general.architecture", architecture)], &[("t", MXFP4)])
 }
 
 /// What a model of one layer cannot do without, by name.
 fn model_pairs(architecture: &str) -> Vec<Vec<u8>> {
-    let tokens = [&8u32.to_le_bytes()[..], &1u64.to_le_bytes(), &text("a")].concat();
+    let one_text = |value: &str| [&8u32.to_le_bytes()[..], &1u64.to_le_bytes(), &text(value)].concat();
     vec![
         text_pair("general.architecture", architecture),
         pair(&format!("{architecture}.block_count"), 4, &1u32.to_le_bytes()),
-        pair("tokenizer.ggml.tokens", 9, &tokens),
+        text_pair("tokenizer.ggml.model", "gpt2"),
+        pair("tokenizer.ggml.tokens", 9, &one_text("a")),
+        pair("tokenizer.ggml.merges", 9, &one_text("a a")),
     ]
 }
 
-const MODEL_TENSORS: [&str; 11] = [
-    "token_embd.weight",
-    "output_norm.weight",
-    "output.weight",
-    "blk.0.attn_norm.weight",
-    "blk.0.attn_q.weight",
-    "blk.0.attn_output.weight",
-    "blk.0.attn_sinks.weight",
-    "blk.0.post_attention_norm.weight",
-    "blk.0.ffn_gate_inp.weight",
-    "blk.0.ffn_gate_exps.weight",
-    "blk.0.ffn_down_exps.weight",
-];
+/// Those of a model of one layer; matrices of this type.
+fn model_tensors(matrices: u32) -> Vec<(&'static str, u32)> {
+    vec![
+        ("token_embd.weight", matrices),
+        ("output_norm.weight", F32),
+        ("output.weight", matrices),
+        ("blk.0.attn_norm.weight", F32),
+        ("blk.0.attn_q.weight", matrices),
+        ("blk.0.attn_q.bias", F32),
+        ("blk.0.attn_k.weight", matrices),
+        ("blk.0.attn_k.bias", F32),
+        ("blk.0.attn_v.weight", matrices),
+        ("blk.0.attn_v.bias", F32),
+        ("blk.0.attn_output.weight", matrices),
+        ("blk.0.attn_output.bias", F32),
+        ("blk.0.attn_sinks.weight", F32),
+        ("blk.0.post_attention_norm.weight", F32),
+        ("blk.0.ffn_gate_inp.weight", F32),
+        ("blk.0.ffn_gate_inp.bias", F32),
+        ("blk.0.ffn_gate_exps.weight", matrices),
+        ("blk.0.ffn_gate_exps.bias", F32),
+        ("blk.0.ffn_up_exps.weight", matrices),
+        ("blk.0.ffn_up_exps.bias", F32),
+        ("blk.0.ffn_down_exps.weight", matrices),
+        ("blk.0.ffn_down_exps.bias", F32),
+    ]
+}
 
 #[test]
 fn what_the_page_can_run_and_why_not() {
     let folder = folder();
-    write(&folder, "1.gguf", &gguf(&model_pairs("gpt-oss"), &MODEL_TENSORS, 39, 17));
-    write(&folder, "2.gguf", &gguf(&model_pairs("gptoss"), &MODEL_TENSORS, 8, 34));
-    write(&folder, "3.gguf", &small_gguf("llama", 39, 17));
-    write(&folder, "4.gguf", &small_gguf("gpt-oss", 9, 40));
-    write(&folder, "5.gguf", &small_gguf("gpt-oss", 777, 17));
-    write(&folder, "6.gguf", &small_gguf("gpt-oss", 39, 16));
+    let pairs = || model_pairs("gpt-oss");
+    let whole = gguf(&pairs(), &model_tensors(MXFP4));
+    let without_tokens: Vec<_> = [&pairs()[..1], &pairs()[2..3], &pairs()[4..]].concat();
+    write(&folder, "1.gguf", &whole);
+    write(&folder, "2.gguf", &gguf(&model_pairs("gptoss"), &model_tensors(Q8_0)));
+    write(&folder, "3.gguf", &small_gguf("llama"));
+    write(&folder, "4.gguf", &gguf(&pairs(), &model_tensors(Q8_1)));
+    write(&folder, "5.gguf", &gguf(&pairs(), &[("output.weight", 777), ("other", 778)]));
+    write(&folder, "6.gguf", &whole[..whole.len() - 1]);
     write(&folder, "7.gguf", &pattern(100));
-    write(&folder, "8.gguf", &gguf(&model_pairs("gpt-oss"), &MODEL_TENSORS[1..], 39, 17));
-    write(&folder, "9.gguf", &small_gguf("gpt-oss", 39, 17));
+    write(&folder, "8.gguf", &gguf(&pairs(), &model_tensors(MXFP4)[1..]));
+    write(&folder, "9.gguf", &gguf(&without_tokens, &[("t", MXFP4)]));
+    let mut foreign = pairs();
+    foreign.push(text_pair("tokenizer.ggml.pre", "llama-bpe"));
+    write(&folder, "a.gguf", &gguf(&foreign, &model_tensors(MXFP4)));
     let models = serving(&[folder.path()]).get("/api/models", &[]).json();
     let expected = [
         (Some("gpt-oss"), None),
         (Some("gptoss"), None),
         (Some("llama"), Some("\"llama\"")),
-        (Some("gpt-oss"), Some("Q8_1")),
-        (Some("gpt-oss"), Some("unknown type 777")),
+        (Some("gpt-oss"), Some("and 8 more are Q8_1")),
+        (Some("gpt-oss"), Some("tensor \"output.weight\" is unknown type 777")),
         (None, Some("truncated")),
         (None, Some("version")),
         (Some("gpt-oss"), Some("tensor token_embd.weight missing")),
         (Some("gpt-oss"), Some("key tokenizer.ggml.tokens and 4 more missing")),
+        (Some("gpt-oss"), Some("tokenizer.ggml.pre is llama-bpe")),
     ];
+    assert_eq!(models["models"].as_array().unwrap().len(), expected.len());
     for (model, (architecture, reason)) in models["models"].as_array().unwrap().iter().zip(expected) {
         assert_eq!(model["architecture"].as_str(), architecture, "{model}");
         assert_eq!(model["supported"].as_bool(), Some(reason.is_none()), "{model}");
@@ -397,13 +437,13 @@ fn what_the_page_can_run_and_why_not() {
 fn what_is_no_model_is_not_listed_as_one() {
     let folder = folder();
     let with_type =
-        |kind: &str| gguf(&[text_pair("general.architecture", "gpt-oss"), text_pair("general.type", kind)], &[], 0, 0);
+        |kind: &str| gguf(&[text_pair("general.architecture", "gpt-oss"), text_pair("general.type", kind)], &[]);
     write(&folder, "1.gguf", &with_type("adapter"));
     write(&folder, "2.gguf", &with_type("imatrix"));
     write(&folder, "3.gguf", &with_type("model"));
     write(&folder, "4.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n");
     write(&folder, "5.gguf", b"PK\x03\x04");
-    write(&folder, "6.gguf", &gguf(&model_pairs("gpt-oss"), &[], 0, 0));
+    write(&folder, "6.gguf", &gguf(&model_pairs("gpt-oss"), &[]));
     let models = serving(&[folder.path()]).get("/api/models", &[]).json();
     let words = ["adapter", "importance matrix", "metadata only", "git lfs pull", "ZIP archive", "a vocabulary only"];
     for (model, words) in models["models"].as_array().unwrap().iter().zip(words) {
@@ -414,16 +454,17 @@ fn what_is_no_model_is_not_listed_as_one() {
 
 /// A part with half of the tensors. Only the first has the model's keys.
 fn small_part(no: u16, count: u16) -> Vec<u8> {
-    let (first, rest) = MODEL_TENSORS.split_at(MODEL_TENSORS.len() / 2);
+    let tensors = model_tensors(MXFP4);
+    let (first, rest) = tensors.split_at(tensors.len() / 2);
     let mut pairs = vec![
         pair("split.no", 2, &no.to_le_bytes()),
         pair("split.count", 2, &count.to_le_bytes()),
-        pair("split.tensors.count", 5, &(MODEL_TENSORS.len() as i32).to_le_bytes()),
+        pair("split.tensors.count", 5, &(tensors.len() as i32).to_le_bytes()),
     ];
     if no == 0 {
         pairs.extend(model_pairs("gpt-oss"));
     }
-    gguf(&pairs, if no == 0 { first } else { rest }, 39, 17)
+    gguf(&pairs, if no == 0 { first } else { rest })
 }
 
 #[test]
@@ -479,7 +520,7 @@ fn files_of_a_split_model_are_one_model() {
 #[test]
 fn a_file_changed_in_place_is_described_anew() {
     let folder = folder();
-    let path = write(&folder, "m.gguf", &small_gguf("llama", 39, 17));
+    let path = write(&folder, "m.gguf", &small_gguf("llama"));
     let server = serving(&[&path]);
     let listed = || server.get("/api/models", &[]).json()["models"][0]["architecture"].clone();
     assert_eq!(listed(), "llama");
@@ -488,7 +529,7 @@ fn a_file_changed_in_place_is_described_anew() {
     assert_eq!(etag(server.get("/m.gguf", &[])), before);
     // File times move in steps of a few milliseconds.
     std::thread::sleep(std::time::Duration::from_millis(50));
-    fs::write(&path, small_gguf("gpt-oss", 39, 17)).unwrap();
+    fs::write(&path, small_gguf("gpt-oss")).unwrap();
     assert_eq!(listed(), "gpt-oss");
     assert_ne!(etag(server.get("/m.gguf", &[])), before);
     // What was read of the old version must not be continued with bytes of the new one.
