@@ -22,8 +22,7 @@ macro_rules! case_logits {
 /// Case number and logits of its generated positions, from Transformers.
 const LOGITS: [(&str, &[u8]); 6] = case_logits!("24", "25", "03", "26", "27", "29");
 
-/// How many of them are compared with an F32 cache: in Chromium, where the software adapter is slow, the longest prompt and the
-/// longest answer.
+/// How many of them are compared: in Chromium, where the software adapter is slow, the longest prompt and the longest answer.
 const GOLDENS: usize = if cfg!(target_arch = "wasm32") { 2 } else { LOGITS.len() };
 
 #[derive(Deserialize)]
@@ -99,15 +98,9 @@ async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64, goldens: usi
     }
 }
 
-/// In Chromium those whose logits are compared; the page's own tests ask all of them there.
-fn is_asked_here(number: usize) -> bool {
-    !cfg!(target_arch = "wasm32") || LOGITS[..GOLDENS].iter().any(|(golden, _)| golden.parse() == Ok(number))
-}
-
-everywhere!(cases_with_all_experts, cases_are_answered(LoadOptions::default(), is_asked_here));
+everywhere!(every_case_with_all_experts, cases_are_answered(LoadOptions::default(), |_| true));
 everywhere!(logits_f32, logits_match_transformers(true, 1e-8, GOLDENS));
-// The rounding of the cache is the same in every case: the longest prompt and the longest answer show it.
-everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, 2));
+everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, GOLDENS));
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
