@@ -18,9 +18,15 @@ const MARKS: &str = "const input = document.getElementById(arguments[0]); return
      document.getElementById(input.getAttribute('aria-describedby') ?? '')?.textContent ?? '', \
      input.getAttribute('aria-invalid'), document.activeElement.id];";
 
+/// The words at the input `id`, once it is marked and has the focus: a click takes the focus away, and the page draws its answer
+/// to the click a little later. Until then it may show the refusal before it.
 async fn words_at(browser: &Browser, id: &str) -> String {
-    let seen = browser.eval(MARKS, vec![json!(id)]).await.expect("script");
-    assert_eq!((&seen[1], &seen[2]), (&json!("true"), &json!(id)), "marked, and in focus: {seen}");
+    let marked = async |browser: &Browser| {
+        let seen = browser.eval(MARKS, vec![json!(id)]).await?;
+        Ok(if seen[1] == json!("true") && seen[2] == json!(id) { Ok(seen) } else { Err(seen.to_string()) })
+    };
+    let what = format!("#{id} to be marked and in focus");
+    let seen = browser.wait_for(&what, Duration::from_secs(10), marked).await.expect("marked");
     seen[0].as_str().expect("words").to_owned()
 }
 

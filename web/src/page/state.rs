@@ -306,6 +306,7 @@ impl State {
 
     /// The user asked a question of the model that is loaded.
     pub fn answer_requested(&mut self) {
+        self.accept_inputs();
         self.rest_problem = None;
         self.downloaded = None;
         self.phase = Phase::Generating;

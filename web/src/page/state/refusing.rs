@@ -8,7 +8,7 @@ use crate::page::inputs::{InputError, field_of};
 /// Inputs that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Refusal {
-    /// Counts refusals, so that whoever marks inputs sees that there was another one.
+    /// Counts changes of `errors`, so that whoever marks inputs sees that there was another one, be it with the same words.
     pub number: u32,
     pub errors: Vec<InputError>,
 }
@@ -24,6 +24,13 @@ impl State {
     pub(super) fn mark_refused(&mut self, failure: &Failure) {
         if let Some(field) = failure.parameter.and_then(field_of) {
             self.mark(vec![InputError { field: Some(field), message: sentences(failure) }]);
+        }
+    }
+
+    /// The inputs were accepted: nothing about them is wrong any more.
+    pub(super) fn accept_inputs(&mut self) {
+        if !self.refused.errors.is_empty() {
+            self.mark(Vec::new());
         }
     }
 

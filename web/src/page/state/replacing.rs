@@ -4,12 +4,13 @@ use std::mem;
 
 use gptoss_telemetry::{Failure, FailureKind};
 
-use super::{Answer, Kept, Phase, Refusal, State};
+use super::{Answer, Kept, Phase, State};
 use crate::page::format::bytes;
 
 impl State {
     /// The user asked for a model. What is known about the one that is loaded is kept until the worker lets go of it.
     pub fn load_requested(&mut self) {
+        self.accept_inputs();
         let mut earlier = mem::take(self);
         let files = earlier.kept.files.clone();
         let mut kept = mem::take(&mut earlier.kept);
@@ -24,7 +25,7 @@ impl State {
             log: mem::take(&mut earlier.log),
             log_dropped: earlier.log_dropped,
             next_sequence: earlier.next_sequence,
-            refused: Refusal { errors: Vec::new(), ..earlier.refused },
+            refused: mem::take(&mut earlier.refused),
             ..Self::default()
         };
         if earlier.model_loaded {

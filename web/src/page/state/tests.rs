@@ -367,6 +367,14 @@ fn inputs_that_are_refused_on_the_page_are_marked_every_time() {
         assert_eq!(run.state.failure.as_ref().expect("said").message, "Top-p is \"7\".");
         assert!(run.state.model_loaded && run.state.answer.final_text == "42");
     }
+    // The marks stay until inputs were accepted: not while they are only looked at again.
+    for (number, request) in
+        [(3, State::answer_requested as fn(&mut State)), (5, State::load_requested), (7, State::download_requested)]
+    {
+        request(&mut run.state);
+        assert_eq!(run.state.refused, Refusal { number, errors: vec![] });
+        run.state.refuse(std::slice::from_ref(&error));
+    }
 }
 
 #[test]

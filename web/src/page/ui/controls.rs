@@ -16,9 +16,8 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// What stands in every input, and removes earlier marks.
+    /// What stands in every input.
     pub fn read(&self) -> Inputs {
-        self.mark_invalid(&[]);
         let mut inputs = Inputs::default();
         for field in Field::ALL {
             inputs.set(field, value(field));

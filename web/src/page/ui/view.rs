@@ -181,7 +181,7 @@ impl View {
         show("refetch-offer", state.offers_refetch());
     }
 
-    /// Marks what was refused once per refusal: the marks go when inputs are read again.
+    /// Marks what was refused once per refusal, so that each moves the focus; the marks go once inputs were accepted.
     fn draw_refusal(&mut self, state: &State, controls: &Controls) {
         if self.refusal != state.refused.number {
             self.refusal = state.refused.number;
