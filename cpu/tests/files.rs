@@ -6,11 +6,9 @@ use gptoss_synth::edit::{Edit, RawTensor};
 
 #[path = "../../engine/tests/support/field.rs"]
 mod field;
-#[path = "../../engine/tests/support/logits.rs"]
-mod logits;
 
+use crate::logits::{assert_f32_parity, distance};
 use field::{Pair, prompt};
-use logits::{assert_f32_parity, distance};
 
 fn logits_of(file: &Edit, activations: Activations, batched: bool) -> Vec<f32> {
     let folder = tempfile::tempdir().expect("a folder");

@@ -7,10 +7,7 @@ use gptoss_engine::{Backend, Quiet};
 use gptoss_source::MemorySource;
 use gptoss_synth::{SUPPORTED_TYPES, Spec, TypeMix};
 
-#[path = "../../engine/tests/support/logits.rs"]
-mod logits;
-
-use logits::{Distance, assert_f32_parity, distance};
+use crate::logits::{Distance, assert_f32_parity, distance};
 
 struct Subject {
     name: String,

@@ -10,8 +10,6 @@ use gptoss_synth::{Spec, TensorType, TypeMix};
 
 #[path = "../../engine/tests/support/breakage.rs"]
 mod breakage;
-#[path = "../../engine/tests/support/logits.rs"]
-mod logits;
 
 use breakage::{Broken, Random, Value, break_one, with_f32};
 
@@ -118,7 +116,8 @@ fn check(broken: &Broken, clean: &[u8], runs: &[(Run, Vec<f32>)], outcomes: &mut
                     outcomes.harmless += 1;
                     assert!(got.iter().all(|logit| logit.is_finite()), "{what}");
                     if run.options.activations == Activations::F32 && run.options.kv_f32 {
-                        let distance = logits::distance(&got, &reference(&broken.file), got.len() / TOKENS as usize);
+                        let distance =
+                            crate::logits::distance(&got, &reference(&broken.file), got.len() / TOKENS as usize);
                         assert!(distance.nmse <= 1e-6, "{what}: {distance:?}");
                     }
                 }
@@ -199,7 +198,7 @@ fn an_f16_cache_that_overflows_says_that_f32_helps() {
             let what = format!("{tensor} {value} {run:?}");
             if run.options.kv_f32 {
                 let got = run.logits(&file).unwrap_or_else(|error| panic!("{what}: {error}"));
-                let distance = logits::distance(&got, &want, got.len() / TOKENS as usize);
+                let distance = crate::logits::distance(&got, &want, got.len() / TOKENS as usize);
                 let allowed = if run.options.activations == Activations::F32 { 1e-6 } else { 5e-2 };
                 assert!(distance.nmse <= allowed, "{what}: {distance:?}");
                 continue;

@@ -6,10 +6,7 @@ use std::path::PathBuf;
 use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
 use gptoss_engine::{Backend, Quiet};
 
-#[path = "../../engine/tests/support/logits.rs"]
-mod logits;
-
-use logits::{Distance, assert_f16_cache_parity, assert_f32_parity, distance, npy, token_ids};
+use crate::logits::{Distance, assert_f16_cache_parity, assert_f32_parity, distance, npy, token_ids};
 
 fn goldens(file: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(file)

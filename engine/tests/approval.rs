@@ -1,20 +1,15 @@
 //! Before anything big is allocated or fetched, the host is shown the plan and may take its time, or decline.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+use crate::support::memory;
 use gptoss_engine::{Ahead, Engine, Host};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Stage, StageStatus};
-use support::memory;
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -1,17 +1,12 @@
 //! What the engine did, counted at the calls themselves: per token at full residency, over a load, and after it is dropped.
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::{Recorder, memory};
 use gptoss_engine::{Backend, Engine, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
 use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
-use support::{Recorder, memory};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -4,15 +4,14 @@
 
 #[path = "support/field.rs"]
 mod field;
-mod support;
 
+use crate::support::{Recorder, Setup, load_model, memory, run};
 use field::{LAYERS, Pair, nano, prompt};
 use gptoss_engine::Backend;
 use gptoss_engine::{EngineError, Quiet, file_notes, read_header, tokenizer};
 use gptoss_synth::edit::{Edit, FusedOrder, RawTensor, RawValue};
 use gptoss_synth::{Spec, TensorType};
 use gptoss_telemetry::{Attention, Event, LoadOptions};
-use support::{Recorder, Setup, load_model, memory, run};
 
 async fn logits(name: &str, file: &Edit, setup: &Setup) -> Vec<f32> {
     load_model(name, &file.write(), setup).await.logits(&prompt()).await.expect("logits")
@@ -83,7 +82,7 @@ fn gate_and_up_of_any_two_types() {
             let want: Vec<f32> = tokens.iter().flat_map(|&token| reference.forward(token)).collect();
             let exact = Setup { options: LoadOptions { kv_f32: true, ..LoadOptions::default() }, ..setup() };
             let got = load_model(&name, &file, &exact).await.logits(&tokens).await.expect("logits");
-            support::assert_f32_parity(&name, support::distance(&got, &want, want.len() / tokens.len()));
+            crate::support::assert_f32_parity(&name, crate::support::distance(&got, &want, want.len() / tokens.len()));
             let paged = load_model(&name, &file, &Setup { slots: Some(4), ..exact }).await.logits(&tokens).await;
             assert!(got == paged.expect("logits"), "{name}: other logits with 4 slots to a layer");
         }
@@ -316,7 +315,7 @@ fn fused_tensors_of_any_type_run() {
             let want: Vec<f32> = tokens.iter().flat_map(|&token| reference.forward(token)).collect();
             let exact = Setup { options: LoadOptions { kv_f32: true, ..LoadOptions::default() }, ..setup() };
             let got = load_model(&name, &file, &exact).await.logits(&tokens).await.expect("logits");
-            support::assert_f32_parity(&name, support::distance(&got, &want, want.len() / tokens.len()));
+            crate::support::assert_f32_parity(&name, crate::support::distance(&got, &want, want.len() / tokens.len()));
         }
     });
 }

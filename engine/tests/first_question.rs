@@ -2,14 +2,12 @@
 //! is let go of no earlier than that.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
 use std::cell::RefCell;
 
+use crate::support::{memory, run};
 use gptoss_engine::{Engine, EngineError, Host, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_telemetry::{Event, LoadOptions, Parameter, Prompt, PromptFormat, Sampling, Stage, StageStatus};
-use support::{memory, run};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -2,15 +2,13 @@
 //! on the GPU against the scalar reference.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
+use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 use gptoss_engine::reference::ReferenceModel;
 use gptoss_engine::{Backend, EngineError, Quiet, read_header};
 use gptoss_kernels::GpuOptions;
 use gptoss_synth::edit::{Edit, RawTensor};
 use gptoss_synth::{Publisher, Spec, TensorType, TypeMix};
 use gptoss_telemetry::LoadOptions;
-use support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 
 /// More than a batch of [`setup`], so that layers are entered with one token and with many.
 const TOKENS: u32 = 12;

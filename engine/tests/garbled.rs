@@ -4,17 +4,16 @@
 
 #[path = "../../gguf/tests/gguf/garble.rs"]
 mod garble;
-mod support;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use crate::support::run;
 use garble::Garble;
 use gptoss_engine::{Engine, EngineError, Quiet, SensibleSource, StageError, read_gguf};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::{Bytes, MemorySource, ReadFuture, Source, SourceError};
 use gptoss_telemetry::{ExpertLoading, FailureKind, LoadOptions, Prompt, Stage};
-use support::run;
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -1,19 +1,14 @@
 //! What is stopped or dropped is freed, to the byte: at every stage, by STOP or by dropping the future, round after round.
 
-mod support;
-
 use std::cell::Cell;
 use std::rc::Rc;
 
+use crate::support::memory;
 use futures_util::future::{AbortHandle, Abortable};
 use gptoss_engine::{Engine, Host, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
-use support::memory;
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const ROUNDS: usize = 10;

@@ -1,17 +1,12 @@
 //! Memory that is less than wanted: plans that give way, natively and in headless Chromium.
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::{Recorder, memory};
 use gptoss_engine::{Backend, Engine, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Prompt, PromptFormat, Sampling};
-use support::{Recorder, memory};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -1,15 +1,10 @@
 //! The trained demo model: its answers, and the logits behind them. Natively and in headless Chromium.
 
-mod support;
-
+use crate::support::{Recorder, Setup, distance, load_model, memory, npy};
 use gptoss_engine::{AnswerLimits, Backend, Engine, Sampler};
 use gptoss_kernels::GpuOptions;
 use gptoss_telemetry::{FinishReason, LoadOptions, Sampling};
 use serde::Deserialize;
-use support::{Recorder, Setup, distance, load_model, memory, npy};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const CASES: &str = include_str!("../../models/nano/cases.json");
@@ -111,7 +106,7 @@ mod native {
     /// parity.rs.
     #[test]
     fn cases_with_the_smallest_pool() {
-        support::run(async {
+        crate::support::run(async {
             let whole = engine(LoadOptions::default()).await;
             let four_slots = whole.model.plan().expert_bytes(4);
             let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };

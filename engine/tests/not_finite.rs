@@ -4,15 +4,14 @@
 
 #[path = "support/breakage.rs"]
 mod breakage;
-mod support;
 
+use crate::support::{Setup, distance, load_model, memory, run};
 use breakage::{Broken, Random, Value, break_one, with_f32};
 use gptoss_engine::reference::ReferenceModel;
 use gptoss_engine::{Backend, EngineError, NonFinite, Quiet};
 use gptoss_kernels::{NotFinite, Place};
 use gptoss_synth::{Spec, TensorType, TypeMix};
 use gptoss_telemetry::LoadOptions;
-use support::{Setup, distance, load_model, memory, run};
 
 const TOKENS: u32 = 12;
 const CASES: u64 = 12;

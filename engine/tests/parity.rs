@@ -1,14 +1,9 @@
 //! Whole models against Transformers' logits (tests/goldens): both YaRN modes, prompts longer than the window, every
 //! expert pool, both cache formats, sharded weights.
 
-mod support;
-
+use crate::support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
 use gptoss_engine::Backend;
 use gptoss_telemetry::LoadOptions;
-use support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 macro_rules! golden {
     ($file:literal) => {
@@ -119,7 +114,7 @@ mod native {
     use gptoss_kernels::GpuOptions;
 
     use super::*;
-    use support::{memory, run};
+    use crate::support::{memory, run};
 
     async fn scalar_reference_parity(golden: &Golden) {
         let source = memory(golden.name, golden.model);

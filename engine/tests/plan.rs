@@ -1,11 +1,9 @@
 //! The memory plan: pure, from header and limits alone.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
+use crate::support::{memory, run};
 use gptoss_engine::{EngineError, Header, MemoryPlan, PlanOptions, Quiet, read_header};
 use gptoss_kernels::gpu::Limits;
-use support::{memory, run};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const TINY: &[u8] = include_bytes!("../../tests/goldens/tiny.gguf");

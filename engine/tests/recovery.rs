@@ -1,22 +1,17 @@
 //! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer, never a hang.
 //! Natively and in headless Chromium.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::support::memory;
 use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{
     Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
 };
-use support::memory;
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -347,13 +342,13 @@ mod native {
     fn a_draw_from_all_logits_survives() {
         // After a draw that the candidates settle, the next token would be the first to notice.
         let moment: Moment = (after_prefill, Stage::Decode, 0);
-        support::run(losses_do_not_change_answers(options(), OF_MANY, &[moment]));
+        crate::support::run(losses_do_not_change_answers(options(), OF_MANY, &[moment]));
     }
 
     /// With the fewest slots experts come and go all the time; also while tokens are replayed.
     #[test]
     fn paged_answers_survive() {
-        support::run(async {
+        crate::support::run(async {
             let testbed = Rc::new(Testbed::default());
             let engine = load(&testbed, &options(), &Saboteur::idle(&testbed)).await.expect("nano loads");
             let four_slots = engine.model.plan().expert_bytes(4);
@@ -366,13 +361,13 @@ mod native {
     #[test]
     fn answers_survive_while_experts_are_read_as_needed() {
         let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..options() };
-        support::run(losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]));
+        crate::support::run(losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]));
     }
 
     /// After a crash of its GPU process a browser has no adapter for a moment; without any loss, that there is none is the answer.
     #[test]
     fn an_adapter_that_comes_back_is_waited_for() {
-        support::run(async {
+        crate::support::run(async {
             let testbed = Rc::new(Testbed::default());
             let calm = Saboteur::idle(&testbed);
             let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");
@@ -392,7 +387,7 @@ mod native {
     /// Waiting has an end, and can be stopped; nothing is held meanwhile, and a later question begins anew.
     #[test]
     fn an_adapter_that_does_not_come_back_is_an_error() {
-        support::run(async {
+        crate::support::run(async {
             let testbed = Rc::new(Testbed::default());
             let calm = Saboteur::idle(&testbed);
             let mut engine = load(&testbed, &options(), &calm).await.expect("nano loads");

@@ -1,17 +1,15 @@
 //! Bad input and bad luck: each stops with an error that names the thing, and nothing hangs or goes on silently.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::support::{FaultySource, Reads, memory, run};
 use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
-use support::{FaultySource, Reads, memory, run};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -1,21 +1,16 @@
 //! Experts that come when a token needs them, and the others when there is nothing else to do: the same answers as with all
 //! of them loaded first. Natively and in headless Chromium.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::support::{FaultySource, Reads, Recorder, memory};
 use gptoss_engine::{Backend, Engine, EngineError, Host, Quiet, Session};
 use gptoss_kernels::{GpuOptions, Status};
 use gptoss_telemetry::{Effort, Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Rest, Sampling};
-use support::{FaultySource, Reads, Recorder, memory};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const LAYERS: u32 = if cfg!(target_arch = "wasm32") { 2 } else { 6 };

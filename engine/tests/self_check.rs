@@ -1,19 +1,14 @@
 //! The check of the kernels on the adapter at hand: it passes where they are right, and catches each that is made wrong.
 
-mod support;
-
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use crate::support::memory;
 use gptoss_engine::{Host, Model, StageError, load, open_gpu, preflight};
 use gptoss_kernels::testbed::{ShaderFault, Testbed};
 use gptoss_kernels::{GpuError, GpuOptions};
 use gptoss_source::Source;
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, SelfCheck, Stage};
-use support::memory;
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -209,7 +204,7 @@ mod native {
         };
         let only = |code| fault("experts_down", "vec4<u32>(0xc8643210u)", table(code));
         let faults: Vec<_> = (0..16).map(|code| (only(code), "experts_down MXFP4")).collect();
-        support::run(faults_are_caught(MODEL, &faults));
+        crate::support::run(faults_are_caught(MODEL, &faults));
     }
 
     /// Of each format a fault that leaves most weights right. What is right passes, whatever the format.
@@ -230,7 +225,7 @@ mod native {
 
     #[test]
     fn every_format_is_checked() {
-        support::run(async {
+        crate::support::run(async {
             for (format, from, to) in OF_FORMATS {
                 let kind = parse_type(format.name()).expect("a type of GGUF");
                 let file = Spec::tiny().layers(1).types(TypeMix::Uniform(kind)).to_bytes().expect("a model");

@@ -2,13 +2,11 @@
 //! and 32 experts, windows 32 and 128, prompts beyond the window, both YaRN modes.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
+use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 use gptoss_engine::Backend;
 use gptoss_engine::reference::ReferenceModel;
 use gptoss_synth::Spec;
 use gptoss_telemetry::LoadOptions;
-use support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 
 struct Shape {
     query_heads: u32,

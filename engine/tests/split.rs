@@ -2,16 +2,14 @@
 //! name.
 #![cfg(not(target_arch = "wasm32"))]
 
-mod support;
-
 use std::rc::Rc;
 
+use crate::support::run;
 use gptoss_engine::{Backend, EngineError, Quiet, preflight, read_header};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::{JoinedSource, MemorySource, Source};
 use gptoss_synth::{Model, Spec, TensorType, TypeMix, part_name};
 use gptoss_telemetry::{FailureKind, LoadOptions, Stage};
-use support::run;
 
 const PARTS: usize = 3;
 

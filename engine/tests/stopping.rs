@@ -1,22 +1,17 @@
 //! STOP: whenever it comes and whatever is waited for, the engine ends with `Cancelled`, nothing more is done than was under
 //! way, and the next use is as good as the first. Natively and in headless Chromium.
 
-mod support;
-
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::support::{FaultySource, Reads, memory};
 use gptoss_engine::{Ahead, AwaitPoint, Engine, Host, Quiet, StageError};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
-use support::{FaultySource, Reads, memory};
-
-#[cfg(target_arch = "wasm32")]
-wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -255,7 +250,7 @@ mod native {
     /// Runs a test that may hang on a thread of its own, and says at which of its steps it does.
     fn run_bounded<F: Future<Output = ()>>(test: impl FnOnce(Sender<AwaitPoint>) -> F + Send + 'static) {
         let (steps, begun) = channel();
-        let thread = std::thread::spawn(move || support::run(test(steps)));
+        let thread = std::thread::spawn(move || crate::support::run(test(steps)));
         let mut last = None;
         loop {
             match begun.recv_timeout(BOUND) {

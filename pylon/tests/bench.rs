@@ -1,9 +1,7 @@
 //! `pylon bench`: what it reports adds up, and what it cannot do it says.
 
-mod support;
-
+use crate::support::{Mortal, finish, nano, pylon, run};
 use serde_json::Value;
-use support::{Mortal, finish, nano, pylon, run};
 
 const SMALL: [&str; 6] = ["--prompt-tokens", "96", "--new-tokens", "16", "--repeat", "2"];
 

@@ -1,12 +1,10 @@
 //! The conversation of `pylon infer`, on a pseudo-terminal.
 #![cfg(unix)]
 
-mod support;
-
 use std::process::Command;
 
+use crate::support::{nano, pylon};
 use rexpect::session::{PtySession, spawn_command};
-use support::{nano, pylon};
 
 const CTRL_C: char = 'c';
 const CTRL_D: char = 'd';

@@ -1,12 +1,9 @@
 //! What holds for all commands: help with an example, exit statuses, errors on standard error, pipes.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
-
-mod support;
 
 use std::io::Read;
 use std::process::Stdio;
 
-use support::{Folder, nano, pylon, run};
+use crate::support::{Folder, nano, pylon, run};
 
 /// Commands of the level below `path`, as its help lists them.
 fn subcommands(path: &[&str]) -> Vec<String> {
@@ -76,8 +73,8 @@ fn examples_do_what_they_say() {
         let help = run(&[&path_of_command[..], &["--help"]].concat()).expect(0).stdout;
         let (_, examples) = help.split_once("Example:\n").expect("the last section");
         let mut shell = std::process::Command::new("sh");
-        shell.args(["-e", "-c", examples]).env("PATH", &path).current_dir(support::repository_file("."));
-        let run = support::finish(&mut shell, b"").expect(0);
+        shell.args(["-e", "-c", examples]).env("PATH", &path).current_dir(crate::support::repository_file("."));
+        let run = crate::support::finish(&mut shell, b"").expect(0);
         assert!(!run.stdout.is_empty(), "{examples}");
         tried += 1;
     }
@@ -154,7 +151,7 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
 #[test]
 fn a_failed_check_stays_one_without_a_reader() {
     let folder = Folder::new();
-    let mut bytes = support::nano_bytes();
+    let mut bytes = crate::support::nano_bytes();
     bytes.push(0);
     let long = folder.write("long.gguf", &bytes);
     for arguments in [&["gguf", "verify", &long][..], &["gguf", "verify", "--json", &long], &["gate", "a", &long]] {

@@ -1,12 +1,10 @@
 //! `pylon doctor` and `pylon compute`: what they find in a home that the test furnishes.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Run, finish, nano, pylon};
 use serde_json::Value;
-use support::{Run, finish, nano, pylon};
 use tempfile::TempDir;
 
 /// A home and a current folder of the test's own.
@@ -156,9 +154,9 @@ fn what_cannot_run_says_why() {
     let home = Home::new();
     home.furnish("here/good.gguf");
     let here = home.path().join("here");
-    fs::write(here.join("cut.gguf"), &support::nano_bytes()[..1_000_000]).expect("written");
+    fs::write(here.join("cut.gguf"), &crate::support::nano_bytes()[..1_000_000]).expect("written");
     fs::write(here.join("junk.gguf"), b"hello").expect("written");
-    let mut other = support::nano_bytes();
+    let mut other = crate::support::nano_bytes();
     let at = other.windows(7).position(|bytes| bytes == b"gpt-oss").expect("the architecture's name");
     other[at..at + 7].copy_from_slice(b"gpt-mop");
     fs::write(here.join("other.gguf"), other).expect("written");
@@ -172,11 +170,11 @@ fn what_cannot_run_says_why() {
     assert!(reason("other").contains("gpt-mop"), "{report}");
     assert!(reason("cut").contains("cut.gguf") && reason("junk").contains("GGUF"), "{report}");
     assert_eq!(report["model_ids"], serde_json::json!(["good"]));
-    let vocabulary = home.run(&["doctor"], &[("GPT_OSS_GGUF_PATH", support::o200k())]).stdout;
+    let vocabulary = home.run(&["doctor"], &[("GPT_OSS_GGUF_PATH", crate::support::o200k())]).stdout;
     let line = vocabulary.lines().find(|line| line.contains("o200k")).expect("it is listed");
     assert!(line.contains("a vocabulary only"), "{line}");
     // A list of problems is cut to its beginning.
-    let mut incomplete = support::nano_bytes();
+    let mut incomplete = crate::support::nano_bytes();
     for at in 0..incomplete.len() - 8 {
         if incomplete[at..].starts_with(b".attn_q.") {
             incomplete[at..at + 8].copy_from_slice(b".attn_x.");

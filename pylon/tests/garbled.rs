@@ -1,13 +1,11 @@
 //! Files whose bytes make no sense: `infer` and `verify` say so; and who vouches for a file without a fault.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 #[path = "../../gguf/tests/gguf/garble.rs"]
 mod garble;
-mod support;
 
+use crate::support::{Folder, nano, nano_bytes, run};
 use garble::Garble;
 use sha2::{Digest, Sha256};
-use support::{Folder, nano, nano_bytes, run};
 
 const FAULTS: [(&str, Garble, usize); 5] = [
     ("shifted", Garble::Skip(4), 65_536),

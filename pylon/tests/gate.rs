@@ -1,12 +1,9 @@
 //! `pylon gate`: every gate passes on the demo model, fails when something is wrong, and says when it could not look.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
-mod support;
-
+use crate::support::{Folder, finish, nano, nano_bytes, pylon, run, write_split};
 use gptoss_synth::TensorType;
 use gptoss_synth::{Spec, TypeMix};
 use serde_json::{Value, json};
-use support::{Folder, finish, nano, nano_bytes, pylon, run, write_split};
 
 /// What a gate finds, and that its exit status is that of its verdict.
 #[track_caller]

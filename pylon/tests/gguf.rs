@@ -1,13 +1,10 @@
 //! `pylon gguf`: on the demo model, on files with one thing wrong, and on split ones.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
-mod support;
-
+use crate::support::{Folder, Run, nano, nano_bytes, o200k, run, write_split};
 use gptoss_gguf::{Gguf, Progress, TensorType};
 use gptoss_synth::edit::{Edit, RawTensor, RawValue};
 use gptoss_synth::{GOLDEN_20B_DATA_OFFSET, Publisher, Spec};
 use serde_json::{Value, json};
-use support::{Folder, Run, nano, nano_bytes, o200k, run, write_split};
 
 fn parsed(bytes: &[u8]) -> Gguf {
     match gptoss_gguf::parse(bytes, bytes.len() as u64).unwrap() {

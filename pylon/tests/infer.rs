@@ -1,14 +1,12 @@
 //! `pylon infer`: the demo model's recorded answers through the real binary, on both backends; and everything about how
 //! an answer is asked for, printed, and stopped.
 
-mod support;
-
 use std::io::Read;
 use std::process::Stdio;
 
+use crate::support::{Folder, Mortal, Run, finish, nano, pylon, repository_file, run, run_with_input};
 use gptoss_telemetry::{Channel, Envelope, Event, FinishReason, Stage};
 use serde::Deserialize;
-use support::{Folder, Mortal, Run, finish, nano, pylon, repository_file, run, run_with_input};
 
 /// Case 14: no reasoning to speak of, and an answer long enough to be stopped.
 const PLANETS: [&str; 6] = ["--prompt", "List the planets in order.", "--reasoning", "low", "--date", "2025-07-04"];
@@ -340,7 +338,7 @@ fn files_that_are_no_model_are_refused() {
     let folder = Folder::new();
     let absent = folder.path("absent.gguf");
     let text = folder.write("text.gguf", b"this is not a model");
-    let cut = folder.write("cut.gguf", &support::nano_bytes()[..2_000_000]);
+    let cut = folder.write("cut.gguf", &crate::support::nano_bytes()[..2_000_000]);
     for backend in ["cpu", "gpu"] {
         let with = |path: &str| run(&["infer", "--backend", backend, "--gguf", path, "--prompt", "x"]);
         refused(2, &["absent.gguf"], &with(&absent));
@@ -368,7 +366,7 @@ fn without_a_model_the_demo_model_answers_and_it_is_said() {
 #[test]
 fn what_lies_beside_models_is_named_for_what_it_is() {
     let folder = Folder::new();
-    let nano = support::nano_bytes();
+    let nano = crate::support::nano_bytes();
     let cases: [(&str, &[u8], &str, &str); 8] = [
         ("page.gguf", b"\xef\xbb\xbf\n <!DOCTYPE HTML><html>", "web page", "/resolve/"),
         ("lfs.gguf", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "git lfs pull"),
@@ -386,7 +384,7 @@ fn what_lies_beside_models_is_named_for_what_it_is() {
         let is_damaged = name == "empty.gguf" || name == "zeros.gguf";
         assert!(is_damaged || !run.stderr.contains("ownload the file again"), "{name}: {}", run.stderr);
     }
-    let parts = support::write_split(&folder, "m", &gptoss_synth::Spec::tiny(), 2);
+    let parts = crate::support::write_split(&folder, "m", &gptoss_synth::Spec::tiny(), 2);
     let joined = parts.iter().flat_map(|part| std::fs::read(part).expect("a part")).collect::<Vec<u8>>();
     let joined = folder.write("joined.gguf", &joined);
     let run = run(&["infer", "--backend", "cpu", "--gguf", &joined, "--prompt", "x"]);

@@ -1,14 +1,10 @@
 //! `pylon logits`: the file it writes, against logits of an independent implementation, on both backends.
 
-#[path = "../../engine/tests/support/logits.rs"]
-mod logits;
-mod support;
-
 use std::fs::File;
 
+use crate::goldens::{assert_f16_cache_parity, assert_f32_parity, distance, npy};
+use crate::support::{Folder, Run, finish, nano, pylon, repository_file, run, run_with_input};
 use gptoss_synth::Spec;
-use logits::{assert_f16_cache_parity, assert_f32_parity, distance, npy};
-use support::{Folder, Run, finish, nano, pylon, repository_file, run, run_with_input};
 
 /// `tests/goldens/{prompt}.tokens.txt` and what Transformers made of it.
 struct Golden {
@@ -32,7 +28,7 @@ fn golden_file(name: &str) -> String {
 
 impl Golden {
     /// Runs the command and compares what it wrote.
-    fn distance(&self, backend: &str, flags: &[&str]) -> logits::Distance {
+    fn distance(&self, backend: &str, flags: &[&str]) -> crate::goldens::Distance {
         let folder = Folder::new();
         let (model, tokens) =
             (golden_file(&format!("{}.gguf", self.model)), golden_file(&format!("{}.tokens.txt", self.prompt)));

@@ -1,9 +1,7 @@
 //! The demo model with numbers that a half cannot hold, or that are none: `!!!!` and a wrong sum were answers once.
 
-mod support;
-
+use crate::support::{Folder, Run, nano_bytes, run};
 use gptoss_gguf::{Progress, parse};
-use support::{Folder, Run, nano_bytes, run};
 
 /// The demo model with `count` elements of an F32 tensor replaced, `step` apart.
 fn nano_with(tensor: &str, value: f32, count: usize, step: usize) -> Vec<u8> {

@@ -1,11 +1,8 @@
 //! `pylon tokenize` and `pylon harmony` on the recorded vectors, with the real vocabulary.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
-mod support;
-
+use crate::support::{Folder, lines, nano, o200k, run, run_with_input, vectors, write_split};
 use gptoss_synth::Spec;
 use serde_json::{Value, json};
-use support::{Folder, lines, nano, o200k, run, run_with_input, vectors, write_split};
 
 #[test]
 fn recorded_text_comes_back_as_recorded() {
@@ -61,8 +58,9 @@ fn decoding_gives_bytes_and_text() {
 
 #[test]
 fn the_vocabulary_may_come_from_the_environment() {
-    let mut command = support::pylon();
-    let run = support::finish(command.arg("tokenize").env("GPT_OSS_GGUF_PATH", nano()), b"{\"text\":\"Hi\"}").expect(0);
+    let mut command = crate::support::pylon();
+    let run = crate::support::finish(command.arg("tokenize").env("GPT_OSS_GGUF_PATH", nano()), b"{\"text\":\"Hi\"}")
+        .expect(0);
     assert!(!run.rows()[0]["tokens"].as_array().unwrap().is_empty());
 }
 

@@ -1,7 +1,5 @@
 //! What a vocabulary must have, and how its faults are named. The vocabularies are made here, byte by byte.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
 use gptoss_text::{Special, Tokenizer, TokenizerError};
 
 const NORMAL: i32 = 1;

@@ -1,10 +1,6 @@
 //! Parsing against recorded outputs: legal headers of every kind, and what models write instead.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
-use common::{ids, o200k, rows};
+use crate::common::{ids, o200k, rows};
 use gptoss_text::harmony::{Event, Header, MessageEnd, ParsedMessage, Parser, Role, Turn};
 use gptoss_text::{Special, Tokenizer, UnknownToken};
 use serde_json::{Value, json};
@@ -188,11 +184,11 @@ fn check_steps(id: &str, steps: &[Value]) {
 /// Files of OpenAI's renderer, read as transcripts.
 #[test]
 fn upstream_transcripts() {
-    let folder = std::fs::read_dir(common::vectors().join("harmony-test-data")).unwrap();
+    let folder = std::fs::read_dir(crate::common::vectors().join("harmony-test-data")).unwrap();
     let names: Vec<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     assert_eq!(names.len(), 21);
     for name in names {
-        let text = common::read(&format!("harmony-test-data/{name}"));
+        let text = crate::common::read(&format!("harmony-test-data/{name}"));
         let (_, turn) = parse_text(&text);
         // By the letter: a text is what stands between its marker and the next one.
         let texts: Vec<&str> = text.split("<|message|>").skip(1).map(|rest| rest.split("<|").next().unwrap()).collect();

@@ -1,11 +1,7 @@
 //! What models were seen to write instead of the format, and by which rules it is read: the cases behind
 //! docs/HARMONY.md.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
-use common::o200k;
+use crate::common::o200k;
 use gptoss_text::harmony::{Event, Parser, Purpose, Recovery, Turn};
 
 /// What a turn is to be read as: reasoning, content, calls with their arguments, and all rules that were applied.

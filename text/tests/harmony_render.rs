@@ -1,10 +1,6 @@
 //! Rendering against what OpenAI's renderer produced, and where the two differ on purpose.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
-use common::{ids, o200k, rows, string};
+use crate::common::{ids, o200k, rows, string};
 use gptoss_text::Special;
 use gptoss_text::harmony::{
     AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, Effort, Ending, FunctionTool, Message,

@@ -1,13 +1,9 @@
 //! The demo model's own vocabulary, read from its GGUF file: other ids, fewer merges, the same format.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use common::{ids, string};
+use crate::common::{ids, string};
 use gptoss_gguf::{Gguf, Progress};
 use gptoss_text::harmony::{Channel, Effort};
 use gptoss_text::harmony::{

@@ -1,12 +1,8 @@
 //! The tokenizer with the real o200k_harmony vocabulary: recorded vectors, and a second implementation as oracle.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::{RANKS, VOCAB_SIZE, ids, o200k, rows, string};
+use crate::common::{RANKS, VOCAB_SIZE, ids, o200k, rows, string};
 use gptoss_text::{Special, StreamDecoder, Tokenizer, UnknownToken, split_o200k};
 
 #[test]
@@ -31,7 +27,7 @@ fn recorded_text_with_specials() {
 #[test]
 fn the_special_table() {
     let table: serde_json::Value =
-        serde_json::from_str(&common::read("tokenizer_o200k_harmony_specials.json")).unwrap();
+        serde_json::from_str(&crate::common::read("tokenizer_o200k_harmony_specials.json")).unwrap();
     for (name, id) in table["special_tokens"].as_object().unwrap() {
         // One id has two names; a vocabulary lists one of them.
         if name == "<|reserved_200018|>" {
@@ -141,7 +137,7 @@ fn a_character_is_held_back_until_it_is_whole() {
 /// A file's merges: as many as the public gpt-oss files have, and quick to build from.
 #[test]
 fn construction() {
-    let common::Arrays { tokens, token_types, merges } = common::o200k_arrays();
+    let crate::common::Arrays { tokens, token_types, merges } = crate::common::o200k_arrays();
     assert_eq!((tokens.len(), merges.len()), (201_088, 446_189));
     let start = Instant::now();
     let tokenizer = Tokenizer::new(&tokens, &token_types, &merges).unwrap();

@@ -1,10 +1,6 @@
 //! What holds for every text and every sequence of tokens.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
-
-mod common;
-
-use common::{VOCAB_SIZE, o200k};
+use crate::common::{VOCAB_SIZE, o200k};
 use gptoss_text::harmony::{
     AssistantMessage, Channel, Conversation, Ending, Event, Message, ParsedMessage, Parser, Purpose, Renderer, Turn,
 };

@@ -58,8 +58,8 @@ const NATIVE_PACKAGES: &[&str] = &[
 const WASM_TESTED: &[&str] = &["gptoss-source", "gptoss-kernels", "gptoss-engine"];
 const WASM_TARGET: &[&str] = &["--target", "wasm32-unknown-unknown"];
 
-/// SwiftShader compiles and runs kernels slowly, and CI machines have two cores.
-const WASM_TEST_TIMEOUT_SECONDS: u32 = 900;
+/// For all tests of a crate together. SwiftShader compiles and runs kernels slowly, and CI machines have two cores.
+const WASM_TEST_TIMEOUT_SECONDS: u32 = 2400;
 
 /// What one step brought.
 #[derive(Debug)]

@@ -1,20 +1,16 @@
 //! Shared by the whole-model tests: loading from memory, goldens, comparing logits. The same code runs natively and in
 //! headless Chromium.
-#![allow(dead_code)] // each test target uses a part of it
-
 mod faulty_source;
 mod logits;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-#[allow(unused_imports)] // each test target uses a part of it
 pub use faulty_source::*;
 use gptoss_engine::{Host, Model, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::MemorySource;
 use gptoss_telemetry::{Event, LoadOptions};
-#[allow(unused_imports)] // as above
 pub use logits::*;
 
 /// Runs an async test to its end.
@@ -24,14 +20,13 @@ pub fn run(test: impl Future<Output = ()>) {
 }
 
 /// Declares a test that runs natively and in a worker of headless Chromium.
-#[macro_export]
 macro_rules! everywhere {
     ($(#[$meta:meta])* $name:ident, $body:expr) => {
         $(#[$meta])*
         #[cfg(not(target_arch = "wasm32"))]
         #[test]
         fn $name() {
-            support::run($body);
+            $crate::support::run($body);
         }
 
         $(#[$meta])*

@@ -1,6 +1,4 @@
 //! Runs the real binary, and makes the files it is run on.
-#![allow(dead_code)] // every test target compiles this file and uses a part of it
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
 
 use std::io::Write;
 use std::path::Path;

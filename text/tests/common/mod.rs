@@ -1,5 +1,4 @@
 //! What the tests share: the o200k_harmony tokenizer, and the rows of the vector files.
-#![allow(dead_code)] // Every test target compiles this file and uses a part of it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,11 @@
+//! The model on a CPU: whole models against goldens, the engine's reference and itself. One program: each costs a link.
+
+#[path = "../../engine/tests/support/logits.rs"]
+mod logits;
+
+mod files;
+mod mixes;
+mod not_finite;
+mod parity;
+mod split;
+mod stopping;

@@ -1,0 +1,18 @@
+//! `pylon` as its users call it: the binary, its output and its exit codes. One program: each costs a link.
+#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+
+#[path = "../../engine/tests/support/logits.rs"]
+mod goldens;
+mod support;
+
+mod bench;
+mod chat;
+mod cli;
+mod doctor;
+mod garbled;
+mod gate;
+mod gguf;
+mod infer;
+mod logits;
+mod not_finite;
+mod text;
