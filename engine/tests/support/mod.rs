@@ -1,5 +1,6 @@
 //! Shared by the whole-model tests: loading from memory, goldens, comparing logits. The same code runs natively and in
 //! headless Chromium.
+
 mod faulty_source;
 mod logits;
 
