@@ -44,7 +44,7 @@ impl Rows {
         self.values.len() / self.columns
     }
 
-    /// The rows in an order that meets weights whose codes lie as [`gptoss_kernels::format::CodeOrder::Neighbours`] has them: reading such a block as
+    /// The rows in an order that meets weights whose codes lie as [`gptoss_gguf::CodeOrder::Neighbours`] has them: reading such a block as
     /// ggml's gives weights 0, 2, …, 30, then 1, 3, …, 31. A product is a sum over pairs, whose order is free.
     pub fn for_neighbours(&self) -> Self {
         Self {

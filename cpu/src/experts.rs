@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use gptoss_engine::RowOrder;
+use gptoss_gguf::CodeOrder;
 use gptoss_kernels::Place;
-use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::router::Route;
 
 use crate::activations::Rows;

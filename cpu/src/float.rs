@@ -1,6 +1,7 @@
 //! Products of weights in any format with F32 activations.
 
-use gptoss_kernels::format::{E2M1_DOUBLED, Format, e8m0_half};
+use gptoss_gguf::WeightType;
+use gptoss_gguf::weight_type::{E2M1_DOUBLED_F32, e8m0_half};
 use half::{bf16, f16};
 
 use crate::activations::BLOCK;
@@ -13,13 +14,13 @@ pub(crate) const ROWS: usize = 16;
 pub(crate) const TOKENS: usize = 8;
 
 /// `row · x`. Blocks of the common formats are decoded in registers, one at a time.
-pub(crate) fn dot_row(isa: Isa, format: Format, row: &[u8], x: &[f32]) -> f32 {
+pub(crate) fn dot_row(isa: Isa, format: WeightType, row: &[u8], x: &[f32]) -> f32 {
     match format {
-        Format::F32 => dot_f32(isa, row, x),
-        Format::F16 => dot_f16(isa, row, x),
-        Format::Bf16 => dot_bf16(isa, row, x),
-        Format::Q8_0 => dot_q8_0(isa, row, x),
-        Format::Mxfp4 => dot_mxfp4(isa, row, x),
+        WeightType::F32 => dot_f32(isa, row, x),
+        WeightType::F16 => dot_f16(isa, row, x),
+        WeightType::Bf16 => dot_bf16(isa, row, x),
+        WeightType::Q8_0 => dot_q8_0(isa, row, x),
+        WeightType::Mxfp4 => dot_mxfp4(isa, row, x),
         other => dot(isa, &other.decode(row), x),
     }
 }
@@ -92,7 +93,7 @@ fn dot_mxfp4_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
         let scale = e8m0_half(block[0]);
         std::array::from_fn(|i| {
             let code = if i < BLOCK / 2 { block[1 + i] & 15 } else { block[1 + i - BLOCK / 2] >> 4 };
-            E2M1_DOUBLED[usize::from(code)] * scale
+            E2M1_DOUBLED_F32[usize::from(code)] * scale
         })
     })
 }
@@ -105,7 +106,7 @@ pub(crate) struct Panel {
 
 impl Panel {
     /// Takes the rows in `weights`, each of `columns` weights.
-    pub fn pack(&mut self, format: Format, weights: &[u8], rows: usize, columns: usize) {
+    pub fn pack(&mut self, format: WeightType, weights: &[u8], rows: usize, columns: usize) {
         assert!((1..=ROWS).contains(&rows));
         self.values.resize(columns, [0.0; ROWS]);
         for (row, bytes) in weights.chunks_exact(weights.len() / rows).enumerate() {
@@ -161,20 +162,20 @@ mod tests {
     use super::*;
 
     /// Bytes whose scales are ordinary numbers in every format.
-    fn weights(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+    fn weights(format: WeightType, rows: usize, columns: usize) -> Vec<u8> {
         let number = |i: usize| ((i * 7919 % 509) as f32 - 254.0) * 0.01;
         let count = rows * columns;
         match format {
-            Format::F32 => (0..count).flat_map(|i| number(i).to_le_bytes()).collect(),
-            Format::F16 => (0..count).flat_map(|i| f16::from_f32(number(i)).to_le_bytes()).collect(),
-            Format::Bf16 => (0..count).flat_map(|i| bf16::from_f32(number(i)).to_le_bytes()).collect(),
+            WeightType::F32 => (0..count).flat_map(|i| number(i).to_le_bytes()).collect(),
+            WeightType::F16 => (0..count).flat_map(|i| f16::from_f32(number(i)).to_le_bytes()).collect(),
+            WeightType::Bf16 => (0..count).flat_map(|i| bf16::from_f32(number(i)).to_le_bytes()).collect(),
             quantised => crate::int8::tests::weights(quantised, rows, columns),
         }
     }
 
     #[test]
     fn rows_and_panels_in_every_format_on_every_level() {
-        for format in Format::ALL {
+        for format in WeightType::ALL {
             let block = format.block_weights() as usize;
             for (rows, columns, tokens) in [(16, 5 * block, 8), (5, block, 7), (1, 11 * block, 1)] {
                 let bytes = weights(format, rows, columns);

@@ -99,34 +99,38 @@ impl Level for X86 {
     }
 }
 
-/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`. `body` must be
-/// `#[inline(always)]`, so that it is compiled with the features of its caller.
+/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B: Bound](…)` a
+/// generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled with the features of
+/// its caller.
 macro_rules! by_isa {
-    ($(#[$meta:meta])* $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?, $($body:tt)+) => {
+    (
+        $(#[$meta:meta])* $name:ident $([$generic:ident: $bound:path])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?,
+        $($body:tt)+
+    ) => {
         $(#[$meta])*
         #[allow(unsafe_code)]
-        pub(crate) fn $name(isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
+        pub(crate) fn $name $(<$generic: $bound>)? (isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx2,fma,f16c")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? {
-                    $($body)+::<$crate::isa::X86>($($arg),*)
+                fn avx2 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                    $($body)+::<$crate::isa::X86 $(, $generic)?>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? {
-                    $($body)+::<$crate::isa::X86>($($arg),*)
+                fn avx512 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                    $($body)+::<$crate::isa::X86 $(, $generic)?>($($arg),*)
                 }
                 match isa {
                     // SAFETY: `Isa::available` found these features on this processor.
-                    $crate::isa::Isa::Avx512Vnni => return unsafe { avx512($($arg),*) },
+                    $crate::isa::Isa::Avx512Vnni => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
                     // SAFETY: as above.
-                    $crate::isa::Isa::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::isa::Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
                     $crate::isa::Isa::Portable => {}
                 }
             }
             #[cfg(not(target_arch = "x86_64"))]
             let _ = isa;
-            $($body)+::<$crate::isa::Portable>($($arg),*)
+            $($body)+::<$crate::isa::Portable $(, $generic)?>($($arg),*)
         }
     };
 }

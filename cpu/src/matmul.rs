@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use gptoss_kernels::format::{CodeOrder, Format};
+use gptoss_gguf::{CodeOrder, WeightType};
 
 use crate::activations::{Activations, Rows};
 use crate::float;
@@ -23,7 +23,7 @@ const TASKS_PER_THREAD: usize = 3;
 /// Whole rows of a matrix in the file's own format.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    pub format: Format,
+    pub format: WeightType,
     pub bytes: &'a [u8],
     pub rows: usize,
     pub columns: usize,

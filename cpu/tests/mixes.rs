@@ -64,7 +64,7 @@ fn small() -> Spec {
 fn every_weight_type() {
     let uniform = SUPPORTED_TYPES.into_iter().map(|kind| (kind.name().to_owned(), TypeMix::Uniform(kind)));
     let mixes: Vec<_> = uniform.chain([("Q4_K_M".to_owned(), TypeMix::Q4KM)]).collect();
-    assert_eq!(mixes.len(), gptoss_kernels::format::Format::ALL.len() + 1, "every format, and the mix");
+    assert_eq!(mixes.len(), gptoss_gguf::WeightType::ALL.len() + 1, "every format, and the mix");
     for (name, mix) in mixes {
         let subject = Subject::new(&name, &small().types(mix), 40, false);
         for batched in [true, false] {

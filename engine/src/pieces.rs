@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use gptoss_gguf::CodeOrder;
 use gptoss_kernels::GpuBuffer;
-use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::weights::{Matrix, PlaneLayout};
 
 use crate::inventory::{MatrixTensor, PlainTensor};
@@ -143,7 +143,7 @@ fn rows_to(target: &Target, offset_bytes: u64, rows: u64, piece_bytes: u64) -> V
         sink,
         completes: None,
     };
-    if target.planes.format.is_repacked() {
+    if target.planes.format.is_quantised() {
         let chunks = (0..rows).step_by(rows_per_piece as usize);
         return chunks
             .map(|row| {

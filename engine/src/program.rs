@@ -9,9 +9,9 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::WeightType;
 use gptoss_kernels::attention::{self, Attention};
 use gptoss_kernels::experts::{self, Experts, SlotLayout};
-use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::repack::RepackKernels;
 use gptoss_kernels::rms_norm::{self, RmsNorm};
@@ -91,7 +91,7 @@ impl Kernels {
         check.run().await
     }
 
-    fn matmul(&self, format: Format) -> &Matmul {
+    fn matmul(&self, format: WeightType) -> &Matmul {
         self.matmuls.iter().find(|known| known.format() == format).expect("compiled for every format of the file")
     }
 

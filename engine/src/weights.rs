@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::rc::Rc;
 
+use gptoss_gguf::CodeOrder;
 use gptoss_kernels::experts::{Arena, ExpertRows, SlotLayout, SlotRows};
-use gptoss_kernels::format::CodeOrder;
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
 

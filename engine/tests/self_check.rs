@@ -185,7 +185,7 @@ everywhere!(faults, faults_are_caught(MODEL, &FAULTS[..4]));
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
-    use gptoss_kernels::format::Format;
+    use gptoss_gguf::WeightType;
     use gptoss_synth::{Spec, TypeMix, parse_type};
 
     use super::*;
@@ -208,19 +208,19 @@ mod native {
     }
 
     /// Of each format a fault that leaves most weights right. What is right passes, whatever the format.
-    const OF_FORMATS: [(Format, &str, &str); 11] = [
-        (Format::F32, "weights[i] = ", "weights[max(i, 1u)] = "),
-        (Format::F16, "unpack2x16float(packed.w)", "unpack2x16float(packed.z)"),
-        (Format::Bf16, "word & 0xffff0000u", "word & 0xfff00000u"),
-        (Format::Q4_0, "(block & 1u) * 16u", "0u"),
-        (Format::Q4_1, "+ minimum", "- minimum"),
-        (Format::Q5_0, "second, is_odd)", "first, is_odd)"),
-        (Format::Q5_1, "fifth_bits(high, i)", "fifth_bits(high, i & 6u)"),
-        (Format::Q4K, "(low >> 4u) | ((minimum_byte >> 6u) << 4u)", "low >> 4u"),
-        (Format::Q5K, "fifth(high.w, s)", "fifth(high.z, s)"),
-        (Format::Q6K, "pair << 16u", "pair << 24u"),
+    const OF_FORMATS: [(WeightType, &str, &str); 11] = [
+        (WeightType::F32, "weights[i] = ", "weights[max(i, 1u)] = "),
+        (WeightType::F16, "unpack2x16float(packed.w)", "unpack2x16float(packed.z)"),
+        (WeightType::Bf16, "word & 0xffff0000u", "word & 0xfff00000u"),
+        (WeightType::Q4_0, "(block & 1u) * 16u", "0u"),
+        (WeightType::Q4_1, "+ minimum", "- minimum"),
+        (WeightType::Q5_0, "second, is_odd)", "first, is_odd)"),
+        (WeightType::Q5_1, "fifth_bits(high, i)", "fifth_bits(high, i & 6u)"),
+        (WeightType::Q4K, "(low >> 4u) | ((minimum_byte >> 6u) << 4u)", "low >> 4u"),
+        (WeightType::Q5K, "fifth(high.w, s)", "fifth(high.z, s)"),
+        (WeightType::Q6K, "pair << 16u", "pair << 24u"),
         // One of 127.
-        (Format::Iq4Nl, "0x766a5d4fu", "0x766a5d4eu"),
+        (WeightType::Iq4Nl, "0x766a5d4fu", "0x766a5d4eu"),
     ];
 
     #[test]

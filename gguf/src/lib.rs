@@ -43,6 +43,7 @@ mod split;
 mod split_error;
 mod tensor_type;
 mod value;
+pub mod weight_type;
 
 pub use error::GgufError;
 pub use gpt_oss::{GPT_OSS_ARCHITECTURES, TensorUse, WrongKey, check_keys, check_tokenizer, runs, unknown_keys};
@@ -52,8 +53,9 @@ pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
 pub use role::Role;
 pub use split::{SplitInfo, arrange_parts, part_names, part_paths, split_name};
 pub use split_error::SplitError;
-pub use tensor_type::{GPT_OSS_TYPES, TensorType};
+pub use tensor_type::TensorType;
 pub use value::{Array, FromValue, StringArray, Value};
+pub use weight_type::{CodeOrder, WeightType};
 
 /// The header of one GGUF file, or of all parts of a split model ([`Gguf::join`]), fully read and checked.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,23 +1,5 @@
 use std::fmt;
 
-/// The types that matrices of a gpt-oss file may have in this project: what the engine computes with, what the server calls
-/// supported, what synthetic models are made in.
-pub const GPT_OSS_TYPES: [TensorType; 13] = [
-    TensorType::F32,
-    TensorType::F16,
-    TensorType::BF16,
-    TensorType::Q8_0,
-    TensorType::Mxfp4,
-    TensorType::Q4_0,
-    TensorType::Q4_1,
-    TensorType::Q5_0,
-    TensorType::Q5_1,
-    TensorType::Q4K,
-    TensorType::Q5K,
-    TensorType::Q6K,
-    TensorType::Iq4Nl,
-];
-
 /// Writes the enum and its lookups from one table, so that a type cannot be in one and missing in another.
 macro_rules! tensor_types {
     ($($variant:ident = $id:literal, $name:literal, $block_len:literal, $block_bytes:literal;)*) => {
@@ -35,7 +17,7 @@ macro_rules! tensor_types {
             pub const ALL: &[TensorType] = &[$(TensorType::$variant),*];
 
             /// The type with this ggml id; [`TensorType::Unknown`] if there is none.
-            pub fn from_id(id: u32) -> Self {
+            pub const fn from_id(id: u32) -> Self {
                 match id {
                     $($id => Self::$variant,)*
                     other => Self::Unknown(other),
@@ -43,7 +25,7 @@ macro_rules! tensor_types {
             }
 
             /// The ggml type id.
-            pub fn id(self) -> u32 {
+            pub const fn id(self) -> u32 {
                 match self {
                     $(Self::$variant => $id,)*
                     Self::Unknown(id) => id,
@@ -52,7 +34,7 @@ macro_rules! tensor_types {
 
             /// ggml's name of the type, `unknown` for an id that is not in the table.
             /// The `Display` form adds the id in that case.
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$variant => $name,)*
                     Self::Unknown(_) => "unknown",
@@ -60,7 +42,7 @@ macro_rules! tensor_types {
             }
 
             /// Weights in one block (1 for types that are not quantised in blocks).
-            pub fn block_len(self) -> Option<u64> {
+            pub const fn block_len(self) -> Option<u64> {
                 match self {
                     $(Self::$variant => Some($block_len),)*
                     Self::Unknown(_) => None,
@@ -68,7 +50,7 @@ macro_rules! tensor_types {
             }
 
             /// Bytes of one block.
-            pub fn block_bytes(self) -> Option<u64> {
+            pub const fn block_bytes(self) -> Option<u64> {
                 match self {
                     $(Self::$variant => Some($block_bytes),)*
                     Self::Unknown(_) => None,

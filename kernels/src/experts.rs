@@ -12,11 +12,11 @@ use std::rc::Rc;
 use bytemuck::{Pod, Zeroable};
 
 use crate::error::GpuError;
-use crate::format::Format;
 use crate::gpu::{Access, Gpu, GpuBuffer, Limits};
 use crate::launch::{Extent, Kernel, Launch};
 use crate::sources;
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout};
+use gptoss_gguf::WeightType;
 
 /// SwiGLU of gpt-oss: gate clamped from above, up on both sides.
 pub const SWIGLU_LIMIT: f64 = 7.0;
@@ -25,14 +25,14 @@ pub const SWIGLU_ALPHA: f64 = 1.702;
 /// Formats of an expert's matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertFormats {
-    pub gate: Format,
-    pub up: Format,
-    pub down: Format,
+    pub gate: WeightType,
+    pub up: WeightType,
+    pub down: WeightType,
 }
 
 impl ExpertFormats {
     /// Gate and up of one format, as in most files.
-    pub const fn new(gate_up: Format, down: Format) -> Self {
+    pub const fn new(gate_up: WeightType, down: WeightType) -> Self {
         Self { gate: gate_up, up: gate_up, down }
     }
 

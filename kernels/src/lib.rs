@@ -12,7 +12,6 @@
 pub mod attention;
 pub mod error;
 pub mod experts;
-pub mod format;
 pub mod gpu;
 pub mod launch;
 pub mod matmul;

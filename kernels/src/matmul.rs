@@ -2,11 +2,11 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::format::Format;
 use crate::gpu::{Access, Gpu, GpuBuffer};
 use crate::launch::{Extent, Kernel, Launch};
 use crate::sources;
 use crate::weights::Shard;
+use gptoss_gguf::WeightType;
 
 /// Tokens that one workgroup computes in prefill, so that a block is decoded once for all of them.
 const TOKENS_PER_GROUP: u32 = 8;
@@ -44,7 +44,7 @@ pub const ACCESSES: [Access; 8] = [
 /// The compiled kernel for one weight format.
 pub struct Matmul {
     kernel: Kernel,
-    format: Format,
+    format: WeightType,
 }
 
 /// Buffers of one launch: `x` [tokens, columns] F32, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.
@@ -70,13 +70,13 @@ pub struct Target {
 }
 
 impl Matmul {
-    pub fn new(gpu: &Gpu, format: Format) -> Self {
+    pub fn new(gpu: &Gpu, format: WeightType) -> Self {
         let kernel = Kernel::batched(gpu, "matmul", &sources::matmul(format), &ACCESSES, TOKENS_PER_GROUP);
         Self { kernel, format }
     }
 
     /// Of the weights it multiplies with.
-    pub fn format(&self) -> Format {
+    pub fn format(&self) -> WeightType {
         self.format
     }
 

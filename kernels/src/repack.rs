@@ -5,10 +5,10 @@ use std::rc::Rc;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::format::{CodeOrder, Format};
 use crate::gpu::{Access, Gpu, GpuBuffer};
 use crate::sources;
 use crate::weights::PlaneLayout;
+use gptoss_gguf::{CodeOrder, WeightType};
 
 /// Mirrors `Params` in `repack.wgsl`.
 #[repr(C)]
@@ -53,7 +53,7 @@ pub struct Destination<'a> {
 /// The kernels compiled for some formats.
 pub struct RepackKernels {
     layout: wgpu::BindGroupLayout,
-    pipelines: Vec<(Format, wgpu::ComputePipeline)>,
+    pipelines: Vec<(WeightType, wgpu::ComputePipeline)>,
 }
 
 /// Compiled kernels, and the staging buffer that pieces pass through.
@@ -64,7 +64,7 @@ pub struct Repack {
 }
 
 /// Blocks of which one thread writes all words: the fewest whose scales are whole words.
-fn blocks_per_thread(format: Format) -> u64 {
+fn blocks_per_thread(format: WeightType) -> u64 {
     match format.scale_bytes() % 4 {
         0 => 1,
         2 => 2,
@@ -91,10 +91,10 @@ impl Params {
 
 impl RepackKernels {
     /// `formats`: those of the pieces that will come; the ones used as they are in the file need no kernel and are ignored.
-    pub fn new(gpu: &Gpu, formats: &[Format]) -> Self {
+    pub fn new(gpu: &Gpu, formats: &[WeightType]) -> Self {
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
         let source = sources::repack();
-        let pipeline = |format: Format| {
+        let pipeline = |format: WeightType| {
             let constants = [
                 ("BLOCK_BYTES", format.block_bytes()),
                 ("CODES_AT", format.codes_at()),
@@ -104,8 +104,8 @@ impl RepackKernels {
             ];
             gpu.pipeline("repack", &source, &layout, &constants.map(|(name, value)| (name, value as f64)))
         };
-        let mut pipelines: Vec<(Format, wgpu::ComputePipeline)> = Vec::new();
-        for &format in formats.iter().filter(|format| format.is_repacked()) {
+        let mut pipelines: Vec<(WeightType, wgpu::ComputePipeline)> = Vec::new();
+        for &format in formats.iter().filter(|format| format.is_quantised()) {
             if !pipelines.iter().any(|(known, _)| *known == format) {
                 pipelines.push((format, pipeline(format)));
             }
@@ -114,7 +114,7 @@ impl RepackKernels {
     }
 
     /// What was compiled.
-    pub fn formats(&self) -> impl Iterator<Item = Format> {
+    pub fn formats(&self) -> impl Iterator<Item = WeightType> {
         self.pipelines.iter().map(|(format, _)| *format)
     }
 
@@ -146,7 +146,7 @@ impl RepackKernels {
 
 impl Repack {
     /// With kernels for `formats` of its own; see [`Repack::with`].
-    pub fn new(gpu: &Gpu, formats: &[Format], piece_bytes: u64) -> Self {
+    pub fn new(gpu: &Gpu, formats: &[WeightType], piece_bytes: u64) -> Self {
         Self::with(gpu, Rc::new(RepackKernels::new(gpu, formats)), piece_bytes)
     }
 

@@ -1,6 +1,6 @@
 //! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the kernel.
 
-use crate::format::Format;
+use gptoss_gguf::WeightType;
 
 const COMMON: &str = include_str!("common.wgsl");
 const SWIGLU: &str = include_str!("swiglu.wgsl");
@@ -37,21 +37,21 @@ impl CacheFormat {
 }
 
 /// What `load_block` of a format is made of: shared parts first.
-fn weights(format: Format) -> String {
+fn weights(format: WeightType) -> String {
     let parts: &[&str] = match format {
-        Format::F32 => &[include_str!("weights/f32.wgsl")],
-        Format::F16 => &[include_str!("weights/f16.wgsl")],
-        Format::Bf16 => &[include_str!("weights/bf16.wgsl")],
-        Format::Q8_0 => &[F16_VALUE, include_str!("weights/q8_0.wgsl")],
-        Format::Mxfp4 => &[include_str!("weights/mxfp4.wgsl")],
-        Format::Q4_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_0.wgsl")],
-        Format::Q4_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_1.wgsl")],
-        Format::Q5_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_0.wgsl")],
-        Format::Q5_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_1.wgsl")],
-        Format::Q4K => &[F16_VALUE, K_SCALES, include_str!("weights/q4_k.wgsl")],
-        Format::Q5K => &[F16_VALUE, K_SCALES, include_str!("weights/q5_k.wgsl")],
-        Format::Q6K => &[F16_VALUE, include_str!("weights/q6_k.wgsl")],
-        Format::Iq4Nl => &[F16_VALUE, NIBBLES, include_str!("weights/iq4_nl.wgsl")],
+        WeightType::F32 => &[include_str!("weights/f32.wgsl")],
+        WeightType::F16 => &[include_str!("weights/f16.wgsl")],
+        WeightType::Bf16 => &[include_str!("weights/bf16.wgsl")],
+        WeightType::Q8_0 => &[F16_VALUE, include_str!("weights/q8_0.wgsl")],
+        WeightType::Mxfp4 => &[include_str!("weights/mxfp4.wgsl")],
+        WeightType::Q4_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_0.wgsl")],
+        WeightType::Q4_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q4_1.wgsl")],
+        WeightType::Q5_0 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_0.wgsl")],
+        WeightType::Q5_1 => &[F16_VALUE, NIBBLES, include_str!("weights/q5_1.wgsl")],
+        WeightType::Q4K => &[F16_VALUE, K_SCALES, include_str!("weights/q4_k.wgsl")],
+        WeightType::Q5K => &[F16_VALUE, K_SCALES, include_str!("weights/q5_k.wgsl")],
+        WeightType::Q6K => &[F16_VALUE, include_str!("weights/q6_k.wgsl")],
+        WeightType::Iq4Nl => &[F16_VALUE, NIBBLES, include_str!("weights/iq4_nl.wgsl")],
     };
     parts.concat()
 }
@@ -60,7 +60,7 @@ pub fn rms_norm() -> String {
     [COMMON, include_str!("rms_norm.wgsl")].concat()
 }
 
-pub fn matmul(format: Format) -> String {
+pub fn matmul(format: WeightType) -> String {
     [COMMON, &weights(format), include_str!("matmul.wgsl")].concat()
 }
 
@@ -84,11 +84,11 @@ pub fn router() -> String {
     [COMMON, NOT_FINITE, include_str!("router.wgsl")].concat()
 }
 
-pub fn experts_gate_up(format: Format) -> String {
+pub fn experts_gate_up(format: WeightType) -> String {
     [COMMON, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
-pub fn experts_down(format: Format) -> String {
+pub fn experts_down(format: WeightType) -> String {
     [COMMON, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
@@ -118,7 +118,7 @@ pub fn all() -> Vec<(String, String)> {
         kernels.push((format!("rope {cache:?}"), rope(cache)));
         kernels.push((format!("attention {cache:?}"), attention(cache)));
     }
-    for format in Format::ALL {
+    for format in WeightType::ALL {
         kernels.push((format!("matmul {format:?}"), matmul(format)));
         kernels.push((format!("experts_gate_up {format:?}"), experts_gate_up(format)));
         kernels.push((format!("experts_down {format:?}"), experts_down(format)));

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::error::GpuError;
-use crate::format::{BLOCK_WEIGHTS, Format};
 use crate::gpu::{Gpu, GpuBuffer, Limits};
+use gptoss_gguf::WeightType;
+use gptoss_gguf::weight_type::RUN_WEIGHTS;
 
 /// Alignment of a storage binding's offset that every WebGPU device accepts.
 pub const BINDING_ALIGNMENT: u64 = 256;
@@ -18,22 +19,22 @@ pub const BINDING_ALIGNMENT: u64 = 256;
 /// most formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayout {
-    pub format: Format,
+    pub format: WeightType,
     pub rows: u64,
-    /// Runs of [`BLOCK_WEIGHTS`] in a row: what the kernels count in. A block of the K formats is eight of them.
+    /// Runs of [`RUN_WEIGHTS`] in a row: what the kernels count in. A block of the K formats is eight of them.
     pub blocks_per_row: u64,
 }
 
 impl PlaneLayout {
     /// `columns` must be a multiple of the format's block; the loader checks that before.
-    pub fn new(format: Format, rows: u64, columns: u64) -> Self {
+    pub fn new(format: WeightType, rows: u64, columns: u64) -> Self {
         assert_eq!(columns % format.block_weights(), 0, "{columns} columns are not whole blocks of {}", format.name());
-        Self { format, rows, blocks_per_row: columns / u64::from(BLOCK_WEIGHTS) }
+        Self { format, rows, blocks_per_row: columns / RUN_WEIGHTS as u64 }
     }
 
     /// Blocks in a row as the file counts them.
     pub fn file_blocks_per_row(&self) -> u64 {
-        self.blocks_per_row * u64::from(BLOCK_WEIGHTS) / self.format.block_weights()
+        self.blocks_per_row * RUN_WEIGHTS as u64 / self.format.block_weights()
     }
 
     /// Bytes of one row in the file.
@@ -91,7 +92,7 @@ pub struct Matrix {
     pub shards: Vec<Shard>,
     pub rows: u64,
     pub columns: u64,
-    pub format: Format,
+    pub format: WeightType,
 }
 
 /// Row counts of the shards of a matrix.
@@ -111,7 +112,7 @@ pub fn shard_rows(layout: &PlaneLayout, limits: &Limits) -> Result<Vec<u64>, Gpu
 
 impl Matrix {
     /// Allocates the shards; the contents come later, by [`crate::repack`].
-    pub fn allocate(gpu: &Gpu, label: &str, format: Format, rows: u64, columns: u64) -> Result<Self, GpuError> {
+    pub fn allocate(gpu: &Gpu, label: &str, format: WeightType, rows: u64, columns: u64) -> Result<Self, GpuError> {
         let whole = PlaneLayout::new(format, rows, columns);
         let mut first_row = 0;
         let shards = shard_rows(&whole, &gpu.limits())?
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_20b_output_matrix_is_sharded_at_default_limits_and_loses_no_row() {
-        let layout = PlaneLayout::new(Format::Q8_0, 201_088, 2880);
+        let layout = PlaneLayout::new(WeightType::Q8_0, 201_088, 2880);
         let rows = shard_rows(&layout, &limits(128 << 20)).expect("a row fits");
         assert_eq!(rows.iter().sum::<u64>(), 201_088);
         assert_eq!(rows.len(), 5, "587 MiB over 128 MiB bindings");
@@ -163,9 +164,9 @@ mod tests {
 
     #[test]
     fn repacking_does_not_grow_20b_weights() {
-        let dense = PlaneLayout::new(Format::Q8_0, 4096, 2880);
+        let dense = PlaneLayout::new(WeightType::Q8_0, 4096, 2880);
         assert_eq!(dense.total_bytes(), 4096 * dense.file_row_bytes());
-        let expert = PlaneLayout::new(Format::Mxfp4, 2 * 2880, 2880);
+        let expert = PlaneLayout::new(WeightType::Mxfp4, 2 * 2880, 2880);
         let growth = expert.total_bytes() as f64 / (5760 * expert.file_row_bytes()) as f64;
         assert!(growth < 1.0015, "padding a row's 90 scales to 92 costs at most 0.14 %, got {growth}");
     }
@@ -173,7 +174,7 @@ mod tests {
     /// Odd numbers of blocks are where rows are padded.
     #[test]
     fn no_format_grows_by_more_than_three_bytes_a_row() {
-        for format in Format::ALL {
+        for format in WeightType::ALL {
             for blocks in [1, 2, 3, 5, 90, 128] {
                 let planes = PlaneLayout::new(format, 7, blocks * format.block_weights());
                 let planes_bytes = planes.codes_bytes() + planes.scales_bytes();
@@ -186,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_row_that_does_not_fit_is_an_error_with_the_numbers() {
-        let layout = PlaneLayout::new(Format::F32, 3, 4096);
+        let layout = PlaneLayout::new(WeightType::F32, 3, 4096);
         let error = shard_rows(&layout, &limits(4096)).expect_err("16 KiB rows in 4 KiB bindings");
         assert!(matches!(error, GpuError::Limit { needed, granted: 4096, .. } if needed >= 16384));
     }

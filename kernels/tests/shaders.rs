@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::Access;
 use gptoss_kernels::not_finite::{NotFinite, PLACES, Place};
 use gptoss_kernels::sources::CacheFormat;
@@ -36,7 +36,7 @@ fn modules() -> Vec<(String, naga::Module)> {
 #[test]
 fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
     let sources = sources::all();
-    assert_eq!(sources.len(), 5 + 2 * 2 + Format::ALL.len() * 3, "one kernel per operation and format");
+    assert_eq!(sources.len(), 5 + 2 * 2 + WeightType::ALL.len() * 3, "one kernel per operation and format");
     for (name, source) in sources {
         for directive in ["enable ", "requires "] {
             assert!(!source.contains(directive), "{name} contains `{directive}`: the baseline needs no extension");

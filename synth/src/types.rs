@@ -2,11 +2,13 @@
 
 use std::str::FromStr;
 
+use gptoss_gguf::WeightType;
+
 use crate::tensors::Role;
 use crate::{SynthError, TensorType};
 
 /// The types that weights can be made in: all that the engine takes.
-pub const SUPPORTED_TYPES: [TensorType; 13] = gptoss_gguf::GPT_OSS_TYPES;
+pub const SUPPORTED_TYPES: [TensorType; WeightType::ALL.len()] = WeightType::KINDS;
 
 /// The types of a model's matrices. Norms, biases, sinks and the router are F32 in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,23 +33,8 @@ impl TypeMix {
             // What Ollama's files say.
             Self::Mxfp4Bf16 => 4,
             Self::Q4KM => 15,
-            Self::Uniform(kind) => match kind {
-                TensorType::F32 => 0,
-                TensorType::F16 => 1,
-                TensorType::Q4_0 => 2,
-                TensorType::Q4_1 => 3,
-                TensorType::Q8_0 => 7,
-                TensorType::Q5_0 => 8,
-                TensorType::Q5_1 => 9,
-                TensorType::Q4K => 14,
-                TensorType::Q5K => 16,
-                TensorType::Q6K => 18,
-                TensorType::Iq4Nl => 25,
-                TensorType::BF16 => 32,
-                TensorType::Mxfp4 => 38,
-                // "Guessed", as llama.cpp calls a mix without a name; such types are refused when rows are made.
-                _ => 1024,
-            },
+            // "Guessed", as llama.cpp calls a mix without a name; such types are refused when rows are made.
+            Self::Uniform(kind) => WeightType::of(kind).map_or(1024, WeightType::file_type),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Made-up weights, written straight into ggml's block formats: random codes under scales that give the values the
 //! deviation asked for. Layouts: ggml-common.h.
 
+use gptoss_gguf::WeightType;
+use gptoss_gguf::numbers::Encoding;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
@@ -127,22 +129,19 @@ impl Distribution {
 impl Blocks {
     /// `None` for a type that is not one of these.
     fn new(kind: TensorType, deviation: f64) -> Option<Self> {
-        let block_bytes = kind.block_bytes()? as usize;
-        let (at, len, table): (usize, usize, Box<[[u8; 4]; 256]>) = match kind {
-            TensorType::Mxfp4 => (0, 1, exponents(deviation)),
-            TensorType::Q8_0 => (0, 2, scales(deviation, 73.9, Minimum::None)),
-            // Real quantisers give the scales of these the sign of a block's largest weight.
-            TensorType::Q4_0 => (0, 2, scales(deviation, 4.637, Minimum::Signed)),
-            TensorType::Q5_0 => (0, 2, scales(deviation, 9.247, Minimum::Signed)),
-            TensorType::Iq4Nl => (0, 2, scales(deviation, 67.44, Minimum::Signed)),
-            TensorType::Q6K => (208, 2, scales(deviation, 1365.7, Minimum::Signed)),
-            TensorType::Q4_1 => (0, 4, scales(deviation, 4.610, Minimum::Times(-7.5))),
-            TensorType::Q5_1 => (0, 4, scales(deviation, 9.233, Minimum::Times(-15.5))),
-            TensorType::Q4K => (0, 4, scales(deviation, 258.3, Minimum::Times(7.5))),
-            TensorType::Q5K => (0, 4, scales(deviation, 526.9, Minimum::Times(15.5))),
-            _ => return None,
+        let weights = WeightType::of(kind).filter(|weights| weights.is_quantised())?;
+        let (codes, numbers) = (weights.random_codes(), weights.numbers());
+        let scale = &numbers[0];
+        let table = match (scale.encoding, codes.minimum) {
+            (Encoding::E8m0, _) => exponents(deviation, codes.rms),
+            (_, Some(factor)) => scales(deviation, codes.rms, Minimum::Times(factor)),
+            // Real quantisers give the scales of most types the sign of a block's largest weight.
+            (_, None) if scale.may_be_negative => scales(deviation, codes.rms, Minimum::Signed),
+            (_, None) => scales(deviation, codes.rms, Minimum::None),
         };
-        Some(Self { block_bytes, at, len, table })
+        // The minimum follows the scale.
+        let len = numbers.iter().map(|number| number.encoding.size_bytes()).sum();
+        Some(Self { block_bytes: weights.block_bytes() as usize, at: scale.at, len, table })
     }
 
     /// Replaces the scale fields of each block by the table's entry for their first, random, byte.
@@ -193,12 +192,11 @@ fn scales(deviation: f64, codes_rms: f64, minimum: Minimum) -> Box<[[u8; 4]; 256
     table
 }
 
-/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`.
-fn exponents(deviation: f64) -> Box<[[u8; 4]; 256]> {
-    /// Of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
-    const MEAN_SQUARE: f64 = 68.5 / 8.0;
-    let lower = (deviation / MEAN_SQUARE.sqrt()).log2().floor();
-    let ratio = deviation * deviation / (MEAN_SQUARE * (2.0 * lower).exp2());
+/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`, where random codes under a scale of 1
+/// have the root mean square `codes_rms`.
+fn exponents(deviation: f64, codes_rms: f64) -> Box<[[u8; 4]; 256]> {
+    let lower = (deviation / codes_rms).log2().floor();
+    let ratio = deviation * deviation / (codes_rms * codes_rms * (2.0 * lower).exp2());
     // The next exponent has four times the mean square: of `upper` such blocks it becomes 1 + 3 · upper.
     let upper = (256.0 * (ratio - 1.0) / 3.0).round() as usize;
     let biased = (lower + 127.0).clamp(0.0, 253.0) as u8;

@@ -5,7 +5,7 @@ mod garble;
 
 use garble::Garble;
 use gptoss_gguf::sense::{Nonsense, Sampling, Sense};
-use gptoss_gguf::{GPT_OSS_TYPES, Gguf, Progress, TensorType, parse};
+use gptoss_gguf::{Gguf, Progress, TensorType, WeightType, parse};
 use gptoss_synth::{Publisher, Spec, TypeMix};
 
 fn parsed(file: &[u8]) -> Gguf {
@@ -25,7 +25,7 @@ fn of_type(kind: TensorType) -> Spec {
 
 #[test]
 fn sound_files_of_every_type_and_shape_make_sense() {
-    let by_type = GPT_OSS_TYPES.map(|kind| (kind.name(), of_type(kind)));
+    let by_type = WeightType::KINDS.map(|kind| (kind.name(), of_type(kind)));
     let others = [
         ("tiny", Spec::tiny()),
         ("nano", Spec::nano()),
@@ -48,7 +48,7 @@ fn sound_files_of_every_type_and_shape_make_sense() {
 #[test]
 fn faults_are_found_in_every_type() {
     let shifts = [1, 2, 3, 4, 5, 8, 13, 32, 100];
-    for kind in GPT_OSS_TYPES {
+    for kind in WeightType::KINDS {
         let file = of_type(kind).to_bytes().expect("a file");
         let gguf = parsed(&file);
         let (block_bytes, plain) = (kind.block_bytes().expect("known") as usize, kind.block_len() == Some(1));

@@ -4,29 +4,9 @@
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
 use gptoss_engine::reference::ReferenceModel;
-use gptoss_gguf::{Gguf, Progress, parse};
-use gptoss_kernels::format::Format;
+use gptoss_gguf::{Gguf, Progress, WeightType, parse};
 use gptoss_source::MemorySource;
-use gptoss_synth::{Publisher, SUPPORTED_TYPES, Spec, TensorType, TypeMix};
-
-fn format_of(kind: TensorType) -> Format {
-    match kind {
-        TensorType::F32 => Format::F32,
-        TensorType::F16 => Format::F16,
-        TensorType::BF16 => Format::Bf16,
-        TensorType::Q8_0 => Format::Q8_0,
-        TensorType::Mxfp4 => Format::Mxfp4,
-        TensorType::Q4_0 => Format::Q4_0,
-        TensorType::Q4_1 => Format::Q4_1,
-        TensorType::Q5_0 => Format::Q5_0,
-        TensorType::Q5_1 => Format::Q5_1,
-        TensorType::Q4K => Format::Q4K,
-        TensorType::Q5K => Format::Q5K,
-        TensorType::Q6K => Format::Q6K,
-        TensorType::Iq4Nl => Format::Iq4Nl,
-        other => panic!("no weights are made in {other}"),
-    }
-}
+use gptoss_synth::{Publisher, SUPPORTED_TYPES, Spec, TypeMix};
 
 fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
     let count = values.len() as f64;
@@ -44,7 +24,7 @@ fn every_type_has_the_spread_that_was_asked_for() {
             ("output.weight", 2.0 / 256f64.sqrt()),
             ("blk.0.ffn_down_exps.weight", 0.3 / 256f64.sqrt()),
         ] {
-            let values = format_of(kind).decode(&model.tensor_bytes(name).unwrap());
+            let values = WeightType::of(kind).unwrap().decode(&model.tensor_bytes(name).unwrap());
             assert!(values.iter().all(|value| value.is_finite()), "{kind} {name}");
             let (mean, deviation) = mean_and_deviation(&values);
             assert!((deviation / wanted - 1.0).abs() < 0.03, "{kind} {name}: deviation {deviation}, wanted {wanted}");

@@ -11,7 +11,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-source", &[]),
     ("gptoss-text", &[]),
     ("gptoss-telemetry", &[]),
-    ("gptoss-kernels", &[]),
+    ("gptoss-kernels", &["gptoss-gguf"]),
     ("gptoss-engine", &["gptoss-gguf", "gptoss-kernels", "gptoss-source", "gptoss-telemetry", "gptoss-text"]),
     ("gptoss-cpu", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-source", "gptoss-telemetry"]),
     (
@@ -27,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-text",
         ],
     ),
-    ("gptoss-synth", &["gptoss-gguf", "gptoss-kernels"]),
+    ("gptoss-synth", &["gptoss-gguf"]),
     ("gptoss-web", &["gptoss-engine", "gptoss-source", "gptoss-telemetry"]),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf"]),
     ("browser-driver", &[]),

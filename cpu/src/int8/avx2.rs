@@ -6,7 +6,9 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{CodedRow, E2M1_DOUBLED, e8m0_half};
+use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
+
+use super::CodedRow;
 
 /// Only called at level `Isa::Avx2` or above.
 pub(super) fn dot_q8_0(row: &[u8], x: CodedRow<'_>) -> f32 {

@@ -4,7 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{CodedRow, E2M1_DOUBLED, E8M0_NAN, e8m0_half};
+use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
+
+use super::{CodedRow, E8M0_NAN};
 
 /// Makes E2M1 codes unsigned.
 pub(super) const MXFP4_OFFSET: i8 = 12;

@@ -13,7 +13,7 @@ mod panel;
 mod portable;
 mod runs;
 
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 
 use crate::activations::{BLOCK, Rows};
 use crate::isa::Isa;
@@ -43,31 +43,31 @@ impl<'a> CodedRow<'a> {
 }
 
 /// Formats whose rows meet 8-bit activations: all quantised ones. The others are multiplied in F32.
-pub(crate) fn in_rows(format: Format) -> bool {
-    format.is_repacked()
+pub(crate) fn in_rows(format: WeightType) -> bool {
+    format.is_quantised()
 }
 
 /// Formats that panels take.
-pub(crate) fn in_panels(format: Format) -> bool {
-    matches!(format, Format::Q8_0 | Format::Mxfp4)
+pub(crate) fn in_panels(format: WeightType) -> bool {
+    matches!(format, WeightType::Q8_0 | WeightType::Mxfp4)
 }
 
 /// `out[r] = weights[r] · x`: as many rows as `out` has places, each of `x.scales.len()` blocks.
-pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
+pub(crate) fn dot_rows(isa: Isa, format: WeightType, weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.codes.len() / format.block_weights() as usize * format.block_bytes() as usize;
     assert_eq!(weights.len(), out.len() * row_bytes, "{format:?}: rows of {row_bytes} bytes");
     assert_eq!(x.codes.len(), x.scales.len() * BLOCK);
     let dot: fn(&[u8], CodedRow<'_>) -> f32 = match (isa, format) {
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Vnni, Format::Q8_0) => return avx512::dot_rows_q8_0(weights, x, out),
+        (Isa::Avx512Vnni, WeightType::Q8_0) => return avx512::dot_rows_q8_0(weights, x, out),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Vnni, Format::Mxfp4) => return avx512::dot_rows_mxfp4(weights, x, out),
+        (Isa::Avx512Vnni, WeightType::Mxfp4) => return avx512::dot_rows_mxfp4(weights, x, out),
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Format::Q8_0) => avx2::dot_q8_0,
+        (Isa::Avx2, WeightType::Q8_0) => avx2::dot_q8_0,
         #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, Format::Mxfp4) => avx2::dot_mxfp4,
-        (_, Format::Q8_0) => portable::dot_q8_0,
-        (_, Format::Mxfp4) => portable::dot_mxfp4,
+        (Isa::Avx2, WeightType::Mxfp4) => avx2::dot_mxfp4,
+        (_, WeightType::Q8_0) => portable::dot_q8_0,
+        (_, WeightType::Mxfp4) => portable::dot_mxfp4,
         (_, other) => {
             for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes)) {
                 *out = runs::dot(isa, other, row, x);
@@ -80,38 +80,20 @@ pub(crate) fn dot_rows(isa: Isa, format: Format, weights: &[u8], x: CodedRow<'_>
     }
 }
 
-/// Twice the value of each E2M1 code.
-const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
-
-/// Half of 2^(exponent − 127), of 255 NaN, as [`gptoss_kernels::format::e8m0_half`] has it: that one cannot be inlined here,
-/// and a look at a table is less than its cases.
-#[inline(always)]
-fn e8m0_half(exponent: u8) -> f32 {
-    static HALVES: [f32; 256] = {
-        let mut halves = [f32::from_bits(E8M0_NAN); 256];
-        let mut exponent = 0;
-        while exponent < u8::MAX as u32 {
-            let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 };
-            halves[exponent as usize] = f32::from_bits(bits);
-            exponent += 1;
-        }
-        halves
-    };
-    HALVES[usize::from(exponent)]
-}
-
-/// What [`f32::NAN`] is in bits.
-const E8M0_NAN: u32 = 0x7fc0_0000;
+/// What a scale of an MXFP4 block that is none becomes: [`f32::NAN`] in bits.
+#[cfg(target_arch = "x86_64")]
+const E8M0_NAN: u32 = f32::NAN.to_bits();
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use gptoss_kernels::format::CodeOrder;
+    use gptoss_gguf::CodeOrder;
+    use gptoss_gguf::numbers::Encoding;
 
     use super::*;
     use crate::activations::Activations;
 
     /// Bytes with every value, and scales and minima of ordinary size; `columns` in whole blocks.
-    pub(crate) fn weights(format: Format, rows: usize, columns: usize) -> Vec<u8> {
+    pub(crate) fn weights(format: WeightType, rows: usize, columns: usize) -> Vec<u8> {
         let mut state = 0x2545_f491_4f6c_dd1du64;
         let mut next = move || {
             state ^= state << 13;
@@ -124,18 +106,13 @@ pub(crate) mod tests {
         for _ in 0..blocks {
             let first = bytes.len();
             bytes.extend((0..format.block_bytes()).map(|_| next() as u8));
-            let halves: &[usize] = match format {
-                Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => &[0, 2],
-                Format::Q6K => &[208],
-                Format::Mxfp4 => &[],
-                _ => &[0],
-            };
-            for at in halves {
-                let scale = half::f16::from_f32((next() % 1000) as f32 * 1e-4 - 0.03);
-                bytes[first + at..][..2].copy_from_slice(&scale.to_le_bytes());
-            }
-            if format == Format::Mxfp4 {
-                bytes[first] = (118 + next() % 10) as u8;
+            for number in format.numbers() {
+                if number.encoding == Encoding::E8m0 {
+                    bytes[first + number.at] = (118 + next() % 10) as u8;
+                } else {
+                    let scale = half::f16::from_f32((next() % 1000) as f32 * 1e-4 - 0.03);
+                    bytes[first + number.at..][..2].copy_from_slice(&scale.to_le_bytes());
+                }
             }
         }
         bytes
@@ -149,18 +126,10 @@ pub(crate) mod tests {
     }
 
     /// The product of what the codes stand for, in F64, and the sum of its terms' magnitudes.
-    pub(crate) fn expected(format: Format, row: &[u8], x: CodedRow<'_>) -> (f64, f64) {
+    pub(crate) fn expected(format: WeightType, row: &[u8], x: CodedRow<'_>) -> (f64, f64) {
         let values = x.codes.iter().enumerate().map(|(i, &code)| f64::from(code) * f64::from(x.scales[i / BLOCK]));
         let products = format.decode(row).into_iter().zip(values).map(|(w, x)| f64::from(w) * x);
         products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
-    }
-
-    #[test]
-    fn scales_are_those_of_the_reference() {
-        for exponent in 0..=u8::MAX {
-            let want = gptoss_kernels::format::e8m0_half(exponent);
-            assert_eq!(e8m0_half(exponent).to_bits(), want.to_bits(), "{exponent}");
-        }
     }
 
     /// Blocks whose codes lie in another order are multiplied as they are, with activations in that order.
@@ -168,16 +137,16 @@ pub(crate) mod tests {
     fn neighbouring_codes_meet_activations_in_their_order() {
         for isa in Isa::available() {
             for blocks in [1, 2, 5, 90] {
-                let stored = weights(Format::Mxfp4, 6, blocks * BLOCK);
+                let stored = weights(WeightType::Mxfp4, 6, blocks * BLOCK);
                 let mut meant = stored.clone();
                 CodeOrder::Neighbours.to_halves(&mut meant);
                 assert_ne!(stored, meant);
                 let x = activations(1, blocks * BLOCK, isa);
                 let reordered = x.for_neighbours();
                 let mut out = [0.0; 6];
-                dot_rows(isa, Format::Mxfp4, &stored, CodedRow::of(&reordered, 0), &mut out);
-                for (row, got) in meant.chunks(blocks * Format::Mxfp4.block_bytes() as usize).zip(out) {
-                    let (want, size) = expected(Format::Mxfp4, row, CodedRow::of(&x, 0));
+                dot_rows(isa, WeightType::Mxfp4, &stored, CodedRow::of(&reordered, 0), &mut out);
+                for (row, got) in meant.chunks(blocks * WeightType::Mxfp4.block_bytes() as usize).zip(out) {
+                    let (want, size) = expected(WeightType::Mxfp4, row, CodedRow::of(&x, 0));
                     assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + size), "{isa}: {got}, expected {want}");
                 }
             }
@@ -186,7 +155,7 @@ pub(crate) mod tests {
 
     #[test]
     fn rows_times_codes_in_every_format_on_every_level() {
-        for format in Format::ALL.into_iter().filter(|&format| in_rows(format)) {
+        for format in WeightType::ALL.into_iter().filter(|&format| in_rows(format)) {
             // Odd and even numbers of blocks, and fewer than a vector's worth.
             for blocks in [1, 2, 3, 5, 8, 90, 91] {
                 let columns = blocks * format.block_weights() as usize;

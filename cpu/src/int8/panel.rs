@@ -4,7 +4,7 @@
 
 use std::arch::x86_64::*;
 
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 
 use super::avx512::{MXFP4_OFFSET, mxfp4_table};
 use super::{CodedRow, E8M0_NAN};
@@ -38,7 +38,7 @@ impl Panel {
     }
 
     /// Takes up to sixteen rows of `blocks` blocks of a format with an 8-bit path. Only where [`Panel::works_on`].
-    pub fn pack(&mut self, format: Format, weights: &[u8], blocks: usize) {
+    pub fn pack(&mut self, format: WeightType, weights: &[u8], blocks: usize) {
         let row_bytes = blocks * format.block_bytes() as usize;
         let rows = weights.len() / row_bytes;
         assert!((1..=ROWS).contains(&rows) && weights.len() == rows * row_bytes, "{rows} rows");
@@ -49,8 +49,8 @@ impl Panel {
         // SAFETY: the processor has the features, by the caller; offsets stay inside `weights`, whose length was checked.
         unsafe {
             match format {
-                Format::Q8_0 => self.pack_q8_0(weights, &starts),
-                Format::Mxfp4 => self.pack_mxfp4(weights, &starts),
+                WeightType::Q8_0 => self.pack_q8_0(weights, &starts),
+                WeightType::Mxfp4 => self.pack_mxfp4(weights, &starts),
                 other => unreachable!("{other:?} has no 8-bit path"),
             }
         }
@@ -187,7 +187,7 @@ mod tests {
             println!("not run: panels need AVX-512 VNNI, this processor has {isa}");
             return;
         }
-        for format in [Format::Q8_0, Format::Mxfp4] {
+        for format in [WeightType::Q8_0, WeightType::Mxfp4] {
             for (rows, blocks, tokens) in [(16, 90, 8), (16, 3, 5), (7, 1, 1), (1, 2, 3)] {
                 let weights = weights(format, rows, blocks * BLOCK);
                 let x = activations(tokens, blocks * BLOCK, isa);
@@ -223,8 +223,8 @@ mod tests {
             let mut block = [0x22u8; 17];
             block[0] = exponent;
             let mut panel = Panel::default();
-            panel.pack(Format::Mxfp4, &block, 1);
-            assert_eq!(panel.scales[0][0].to_bits(), gptoss_kernels::format::e8m0_half(exponent).to_bits());
+            panel.pack(WeightType::Mxfp4, &block, 1);
+            assert_eq!(panel.scales[0][0].to_bits(), gptoss_gguf::weight_type::e8m0_half(exponent).to_bits());
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use half::f16;
 
-use super::{CodedRow, E2M1_DOUBLED, e8m0_half};
+use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
+
+use super::CodedRow;
 use crate::activations::BLOCK;
 
 pub(super) fn dot_q8_0(row: &[u8], x: CodedRow<'_>) -> f32 {

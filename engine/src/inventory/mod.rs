@@ -3,8 +3,7 @@
 mod tensors;
 mod types;
 
-use gptoss_gguf::{Gguf, TensorInfo};
-use gptoss_kernels::format::{CodeOrder, Format};
+use gptoss_gguf::{CodeOrder, Gguf, TensorInfo, WeightType};
 
 use self::tensors::FusedBias;
 pub use self::tensors::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
@@ -166,7 +165,7 @@ impl Finder<'_> {
 
     fn plain(&mut self, name: &str, shape: &[u64]) -> PlainTensor {
         let found = self.find(name, shape).cloned();
-        let format = found.as_ref().map_or(Ok(Format::F32), types::of_plain);
+        let format = found.as_ref().map_or(Ok(WeightType::F32), types::of_plain);
         self.plain_of(name, shape, found, format)
     }
 
@@ -175,9 +174,9 @@ impl Finder<'_> {
         let shape = [hidden, experts];
         let found = self.find(name, &shape).cloned();
         let architecture = &self.config.architecture;
-        let format = found
-            .as_ref()
-            .map_or(Ok(Format::F32), |tensor| types::of_matrix(tensor, architecture, false).map(|(format, _)| format));
+        let format = found.as_ref().map_or(Ok(WeightType::F32), |tensor| {
+            types::of_matrix(tensor, architecture, false).map(|(format, _)| format)
+        });
         self.plain_of(name, &shape, found, format)
     }
 
@@ -186,11 +185,11 @@ impl Finder<'_> {
         name: &str,
         shape: &[u64],
         found: Option<TensorInfo>,
-        format: Result<Format, String>,
+        format: Result<WeightType, String>,
     ) -> PlainTensor {
         let format = format.unwrap_or_else(|problem| {
             self.problems.push(problem);
-            Format::F32
+            WeightType::F32
         });
         // After a problem the value is never used: `from_gguf` returns the problems instead.
         let (offset_bytes, size_bytes) = found.map_or((0, 4), |tensor| (tensor.offset, tensor.size_bytes));
@@ -203,9 +202,9 @@ impl Finder<'_> {
         let found = self.find(name, &shape).cloned();
         let architecture = &self.config.architecture;
         let stored = found.as_ref().map(|tensor| types::of_matrix(tensor, architecture, experts.is_some()));
-        let (format, codes) = stored.unwrap_or(Ok((Format::F32, CodeOrder::Halves))).unwrap_or_else(|problem| {
+        let (format, codes) = stored.unwrap_or(Ok((WeightType::F32, CodeOrder::Halves))).unwrap_or_else(|problem| {
             self.problems.push(problem);
-            (Format::F32, CodeOrder::Halves)
+            (WeightType::F32, CodeOrder::Halves)
         });
         let (offset_bytes, size_bytes) = found.map_or((0, 1), |tensor| (tensor.offset, tensor.size_bytes));
         MatrixTensor {
@@ -224,15 +223,4 @@ impl Finder<'_> {
 fn trimmed(shape: &[u64]) -> &[u64] {
     let significant = shape.iter().rposition(|&dimension| dimension != 1).map_or(1, |last| last + 1);
     &shape[..significant.min(shape.len())]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_types_that_files_may_have_are_those_that_kernels_exist_for() {
-        let formats = gptoss_gguf::GPT_OSS_TYPES.map(|kind| Format::from_name(kind.name()));
-        assert_eq!(formats, Format::ALL.map(Some));
-    }
 }

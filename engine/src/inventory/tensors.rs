@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 
+use gptoss_gguf::{CodeOrder, WeightType};
 use gptoss_kernels::experts::{ExpertFormats, ExpertRows};
-use gptoss_kernels::format::{CodeOrder, Format};
 
 /// A matrix in the file: `rows` rows of `columns` weights each, `experts` times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatrixTensor {
     pub name: String,
-    pub format: Format,
+    pub format: WeightType,
     pub offset_bytes: u64,
     pub size_bytes: u64,
     pub columns: u64,
@@ -85,7 +85,7 @@ pub(super) struct FusedBias {
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlainTensor {
     pub name: String,
-    pub format: Format,
+    pub format: WeightType,
     pub offset_bytes: u64,
     /// In the file.
     pub size_bytes: u64,
@@ -102,7 +102,7 @@ impl PlainTensor {
 
     /// Whether the bytes of the file are the values as they are used.
     pub fn is_used_as_it_is(&self) -> bool {
-        self.format == Format::F32 && self.fused.is_none()
+        self.format == WeightType::F32 && self.fused.is_none()
     }
 
     /// The values; of a tensor with biases of gate and up, those of gate first, [experts, ff] each.
@@ -230,7 +230,10 @@ impl Inventory {
     }
 
     /// The formats of [`Inventory::gpu_matrices`].
-    pub fn gpu_formats(&self) -> Vec<Format> {
-        Format::ALL.into_iter().filter(|&format| self.gpu_matrices().any(|matrix| matrix.format == format)).collect()
+    pub fn gpu_formats(&self) -> Vec<WeightType> {
+        WeightType::ALL
+            .into_iter()
+            .filter(|&format| self.gpu_matrices().any(|matrix| matrix.format == format))
+            .collect()
     }
 }

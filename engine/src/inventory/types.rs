@@ -1,32 +1,35 @@
 //! What is said of a tensor whose type this engine does not run.
 
-use gptoss_gguf::{TensorInfo, TensorType};
-use gptoss_kernels::format::{CodeOrder, Format};
+use gptoss_gguf::{CodeOrder, TensorInfo, TensorType, WeightType};
 
 /// Formats of tensors that are widened to F32 when they are read.
-const PLAIN: [Format; 3] = [Format::F32, Format::F16, Format::Bf16];
+const PLAIN: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf16];
 
 /// The architecture of Ollama's files.
 const OLLAMA: &str = "gptoss";
 
 /// How the weights of a matrix are stored, or what is wrong with its type. `experts`: whether it is one of the experts'.
-pub(super) fn of_matrix(tensor: &TensorInfo, architecture: &str, experts: bool) -> Result<(Format, CodeOrder), String> {
+pub(super) fn of_matrix(
+    tensor: &TensorInfo,
+    architecture: &str,
+    experts: bool,
+) -> Result<(WeightType, CodeOrder), String> {
     if tensor.kind == TensorType::EARLY_OLLAMA_MXFP4 {
         return match architecture {
-            OLLAMA if experts => Ok((Format::Mxfp4, CodeOrder::Neighbours)),
+            OLLAMA if experts => Ok((WeightType::Mxfp4, CodeOrder::Neighbours)),
             _ => Err(early_ollama(tensor, architecture)),
         };
     }
-    match Format::from_name(tensor.kind.name()) {
+    match WeightType::of(tensor.kind) {
         Some(format) => Ok((format, CodeOrder::Halves)),
-        None => Err(unsupported(tensor, &Format::supported_names())),
+        None => Err(unsupported(tensor, &WeightType::supported_names())),
     }
 }
 
 /// How the values of a norm, a bias or the sinks are stored, or what is wrong with their type.
-pub(super) fn of_plain(tensor: &TensorInfo) -> Result<Format, String> {
+pub(super) fn of_plain(tensor: &TensorInfo) -> Result<WeightType, String> {
     let format = PLAIN.into_iter().find(|format| format.name() == tensor.kind.name());
-    format.ok_or_else(|| unsupported(tensor, &PLAIN.map(Format::name).join(", ")))
+    format.ok_or_else(|| unsupported(tensor, &PLAIN.map(WeightType::name).join(", ")))
 }
 
 fn unsupported(tensor: &TensorInfo, supported: &str) -> String {
@@ -36,7 +39,7 @@ fn unsupported(tensor: &TensorInfo, supported: &str) -> String {
             format!("{name} has type {id}, which was {removed} until ggml removed it; supported are {supported}")
         }
         (TensorType::Unknown(_), None) => format!("{name} has type {kind}; supported are {supported}"),
-        _ if Format::from_name(kind.name()).is_some() => {
+        _ if WeightType::of(*kind).is_some() => {
             format!("{name} has type {kind}; supported for it are {supported}")
         }
         _ => format!("{name} has type {kind}, which is known but not supported yet; supported are {supported}"),
@@ -57,9 +60,8 @@ fn early_ollama(tensor: &TensorInfo, architecture: &str) -> String {
 /// Where only attention output has types that are known but not supported, as in quants of gpt-oss with 3-bit names: a hint
 /// which other files of the same publisher run.
 pub(super) fn hint(tensors: &[TensorInfo]) -> Option<String> {
-    let unsupported = |tensor: &&TensorInfo| {
-        !matches!(tensor.kind, TensorType::Unknown(_)) && Format::from_name(tensor.kind.name()).is_none()
-    };
+    let unsupported =
+        |tensor: &&TensorInfo| !matches!(tensor.kind, TensorType::Unknown(_)) && WeightType::of(tensor.kind).is_none();
     let mut found = tensors.iter().filter(|tensor| tensor.elements() > 0).filter(unsupported).peekable();
     found.peek()?;
     found.all(|tensor| tensor.name.contains("attn_out")).then(|| {

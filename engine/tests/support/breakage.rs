@@ -2,8 +2,8 @@
 //! both backends.
 #![allow(dead_code)] // each test target uses a part of it
 
-use gptoss_gguf::TensorType;
-use gptoss_kernels::format::Format;
+use gptoss_gguf::numbers::Encoding;
+use gptoss_gguf::{TensorType, WeightType};
 use gptoss_synth::edit::{Edit, RawTensor};
 use half::{bf16, f16};
 
@@ -97,31 +97,25 @@ pub fn break_one(file: &[u8], random: &mut Random) -> Broken {
 }
 
 fn put(tensor: &mut RawTensor, value: Value, random: &mut Random) -> String {
-    let kind = TensorType::ALL.iter().find(|kind| kind.id() == tensor.kind).expect("a known type");
-    let format = Format::from_name(kind.name()).expect("a format that the kernels have");
-    let data = &mut tensor.data;
-    if !format.is_repacked() {
-        let bytes = kind.block_bytes().expect("a known size") as usize;
-        let at = random.below(data.len() / bytes);
-        let place = &mut data[at * bytes..][..bytes];
-        match format {
-            Format::F32 => place.copy_from_slice(&value.in_f32().to_le_bytes()),
-            Format::F16 => place.copy_from_slice(&value.in_f16().to_le_bytes()),
-            _ => place.copy_from_slice(&value.in_bf16().to_le_bytes()),
-        }
-        return format!("{} element {at}", format.name());
+    let kind = TensorType::from_id(tensor.kind);
+    let format = WeightType::of(kind).expect("a type that is computed with");
+    // An element, or a block with its scale and, in some types, a minimum.
+    let unit = kind.block_bytes().expect("a known size") as usize;
+    let at = random.below(tensor.data.len() / unit);
+    let numbers = format.numbers();
+    let index = random.below(numbers.len());
+    let bytes = match numbers[index].encoding {
+        Encoding::F32 => value.in_f32().to_le_bytes().to_vec(),
+        Encoding::F16 => value.in_f16().to_le_bytes().to_vec(),
+        Encoding::Bf16 => value.in_bf16().to_le_bytes().to_vec(),
+        Encoding::E8m0 => vec![value.in_e8m0()],
+        Encoding::F64 => unreachable!("no weights are stored so"),
+    };
+    tensor.data[at * unit + numbers[index].at..][..bytes.len()].copy_from_slice(&bytes);
+    match format.is_quantised() {
+        true => format!("number {index} of {} block {at}", format.name()),
+        false => format!("{} element {at}", format.name()),
     }
-    let at = random.below(data.len() / format.block_bytes() as usize);
-    let scale = at * format.block_bytes() as usize + format.scales_at() as usize;
-    if format == Format::Mxfp4 {
-        data[scale] = value.in_e8m0();
-        return format!("the scale of MXFP4 block {at}");
-    }
-    // A scale, and in some formats a minimum after it.
-    let has_minimum = matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K);
-    let number = if has_minimum { random.below(2) } else { 0 };
-    data[scale + 2 * number..][..2].copy_from_slice(&value.in_f16().to_le_bytes());
-    format!("number {number} of {} block {at}", format.name())
 }
 
 /// `file` with one F32 number changed.

@@ -1,7 +1,7 @@
 //! The tensors of a gpt-oss file by name and type. Shapes are the engine's to judge.
 
 use super::OLLAMA;
-use crate::{GPT_OSS_TYPES, Gguf, TensorInfo, TensorType};
+use crate::{Gguf, TensorInfo, TensorType, WeightType};
 
 /// What a tensor is to the model, which decides the types that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub fn runs(kind: TensorType, used: TensorUse, architecture: &str) -> bool {
 fn types_of(used: TensorUse) -> &'static [TensorType] {
     match used {
         Plain => &PLAIN_TYPES,
-        Matrix | Experts => &GPT_OSS_TYPES,
+        Matrix | Experts => &WeightType::KINDS,
     }
 }
 

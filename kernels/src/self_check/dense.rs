@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use super::{SelfCheck, Want};
-use crate::format::{CodeOrder, Format};
 use crate::gpu::GpuBuffer;
 use crate::matmul::{self, Matmul, Target};
 use crate::repack::{self, Destination, RepackKernels};
 use crate::rms_norm::{self, RmsNorm};
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout, Shard};
+use gptoss_gguf::{CodeOrder, WeightType};
 
 /// More than a workgroup takes with one lane to a row.
 const ROWS: usize = 67;
@@ -16,7 +16,7 @@ const ROWS: usize = 67;
 const COLUMNS: u64 = 288;
 
 /// At least `columns`, and whole blocks of a format.
-pub(super) fn whole_blocks(format: Format, columns: u64) -> usize {
+pub(super) fn whole_blocks(format: WeightType, columns: u64) -> usize {
     columns.next_multiple_of(format.block_weights()) as usize
 }
 
@@ -46,7 +46,7 @@ impl SelfCheck<'_> {
     /// buffer.
     pub fn repack(&mut self, repack: &RepackKernels) {
         let orders = |format| {
-            let other = (format == Format::Mxfp4).then_some(CodeOrder::Neighbours);
+            let other = (format == WeightType::Mxfp4).then_some(CodeOrder::Neighbours);
             [CodeOrder::Halves].into_iter().chain(other).map(move |order| (format, order))
         };
         for (format, order) in repack.formats().flat_map(orders) {
@@ -112,7 +112,7 @@ impl SelfCheck<'_> {
     pub(super) fn upload(&mut self, repack: &RepackKernels, bytes: &[u8], destination: &Destination<'_>) {
         let Destination { buffer, planes, planes_offset_bytes, first_row, row_step, codes: _ } = *destination;
         let row_bytes = planes.file_row_bytes() as usize;
-        if planes.format.is_repacked() {
+        if planes.format.is_quantised() {
             let raw = self.keep(self.gpu.storage("self-check", repack::staging_bytes(bytes.len() as u64)));
             self.gpu.write(&raw, 0, bytes);
             let rows = (bytes.len() / row_bytes) as u64;

@@ -5,10 +5,10 @@ use std::rc::Rc;
 use super::dense::whole_blocks;
 use super::{SelfCheck, UNTOUCHED, Want};
 use crate::experts::{self, Arena, ExpertFormats, ExpertRows, Experts, Shape, SlotLayout, swiglu_reference};
-use crate::format::CodeOrder;
 use crate::repack::{Destination, RepackKernels};
 use crate::router::{self, MISS, Route, Router};
 use crate::step::{Status, Step};
+use gptoss_gguf::CodeOrder;
 
 /// Of the router's input.
 const COLUMNS: usize = 64;

@@ -2,7 +2,8 @@
 
 use half::{bf16, f16};
 
-use crate::format::Format;
+use gptoss_gguf::WeightType;
+use gptoss_gguf::numbers::Encoding;
 
 /// SplitMix64 (Steele, Lea and Flood 2014).
 pub struct Random(pub u64);
@@ -33,15 +34,15 @@ impl Random {
 
     /// Rows of a weight file, `rows × columns`, of a size that makes a dot product with normal values about 1. In the
     /// quantised formats every code appears at every place of a block, and scales have either sign where there is one.
-    pub fn weights(&mut self, format: Format, rows: usize, columns: usize) -> Vec<u8> {
+    pub fn weights(&mut self, format: WeightType, rows: usize, columns: usize) -> Vec<u8> {
         let deviation = 1.0 / (columns as f64).sqrt();
         let count = rows * columns;
         match format {
-            Format::F32 => self.normals(count, deviation).iter().flat_map(|value| value.to_le_bytes()).collect(),
-            Format::F16 => {
+            WeightType::F32 => self.normals(count, deviation).iter().flat_map(|value| value.to_le_bytes()).collect(),
+            WeightType::F16 => {
                 self.normals(count, deviation).iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect()
             }
-            Format::Bf16 => {
+            WeightType::Bf16 => {
                 self.normals(count, deviation).iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect()
             }
             _ => {
@@ -52,34 +53,21 @@ impl Random {
     }
 
     /// Random bytes, with scales of the right size put in.
-    fn block(&mut self, format: Format, deviation: f64) -> Vec<u8> {
+    fn block(&mut self, format: WeightType, deviation: f64) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..format.block_bytes()).map(|_| self.bits() as u8).collect();
-        // Standard deviation of a weight when the scale is 1, and the minimum that makes its mean 0.
-        let (of_codes, minimum) = match format {
-            Format::F32 | Format::F16 | Format::Bf16 => return bytes,
-            Format::Mxfp4 => {
-                let exponent = 126.0 + (deviation / 2.7).log2().round() + (self.unit() * 3.0).floor();
-                bytes[0] = exponent as u8;
-                return bytes;
-            }
-            Format::Q8_0 => (74.0, None),
-            Format::Q4_0 => (4.6, None),
-            Format::Q4_1 => (4.6, Some(-7.5)),
-            Format::Q5_0 => (9.2, None),
-            Format::Q5_1 => (9.2, Some(-15.5)),
-            Format::Iq4Nl => (70.0, None),
-            // Scales and minima of 0 to 63, apart from each other.
-            Format::Q4K => (250.0, Some(7.5)),
-            Format::Q5K => (500.0, Some(15.5)),
-            Format::Q6K => (74.0 * 18.5, None),
-        };
+        let (codes, numbers) = (format.random_codes(), format.numbers());
+        let scale = &numbers[0];
+        if scale.encoding == Encoding::E8m0 {
+            let exponent = 126.0 + (deviation / codes.rms).log2().round() + (self.unit() * 3.0).floor();
+            bytes[scale.at] = exponent as u8;
+            return bytes;
+        }
         let sign = if self.unit() < 0.5 { 1.0 } else { -1.0 };
-        let scale = sign * (0.5 + self.unit()) * deviation / of_codes;
-        let scale_at = format.scales_at() as usize;
-        bytes[scale_at..scale_at + 2].copy_from_slice(&f16::from_f64(scale).to_le_bytes());
-        if let Some(mean) = minimum {
-            let minimum = f16::from_f64(scale * mean * (0.8 + 0.4 * self.unit()));
-            bytes[2..4].copy_from_slice(&minimum.to_le_bytes());
+        let factor = sign * (0.5 + self.unit()) * deviation / codes.rms;
+        let mut put = |at: usize, value: f64| bytes[at..at + 2].copy_from_slice(&f16::from_f64(value).to_le_bytes());
+        put(scale.at, factor);
+        if let (Some(mean), Some(minimum)) = (codes.minimum, numbers.get(1)) {
+            put(minimum.at, factor * mean * (0.8 + 0.4 * self.unit()));
         }
         bytes
     }
@@ -92,7 +80,7 @@ mod tests {
     /// A table with one wrong entry must not slip through.
     #[test]
     fn every_mxfp4_code_is_at_every_place() {
-        let bytes = Random(1).weights(Format::Mxfp4, 67, 288);
+        let bytes = Random(1).weights(WeightType::Mxfp4, 67, 288);
         let mut seen = [[false; 16]; 32];
         for block in bytes.chunks_exact(17) {
             for (place, &byte) in block[1..].iter().enumerate() {
@@ -105,7 +93,7 @@ mod tests {
 
     #[test]
     fn weights_have_the_size_they_should() {
-        for format in Format::ALL {
+        for format in WeightType::ALL {
             let columns = 288u64.next_multiple_of(format.block_weights()) as usize;
             let weights = format.decode(&Random(7).weights(format, 67, columns));
             let square = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / weights.len() as f64;

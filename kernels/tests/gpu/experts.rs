@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::{CodeOrder, WeightType};
 use gptoss_kernels::experts::{
     self, Arena, Buffers, ExpertFormats, ExpertRows, ExpertWeights, Experts, Shape, SlotLayout,
 };
-use gptoss_kernels::format::{CodeOrder, Format};
 use gptoss_kernels::repack::Destination;
 use gptoss_kernels::router::{MISS, Route};
 use gptoss_kernels::{Gpu, GpuOptions, Launch};
@@ -34,8 +34,8 @@ struct Row {
 }
 
 const fn row(
-    gate_up: Format,
-    down: Format,
+    gate_up: WeightType,
+    down: WeightType,
     (hidden, ff): (usize, usize),
     tokens: usize,
     experts: usize,
@@ -45,11 +45,11 @@ const fn row(
 }
 
 /// The same with a format of its own for up.
-const fn apart(up: Format, row: Row) -> Row {
+const fn apart(up: WeightType, row: Row) -> Row {
     Row { formats: ExpertFormats { up, ..row.formats }, ..row }
 }
 
-use Format::{Bf16, F16, F32, Iq4Nl, Mxfp4, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use WeightType::{Bf16, F16, F32, Iq4Nl, Mxfp4, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
 
 const TABLE: [Row; 23] = [
     row(Mxfp4, Mxfp4, (96, 160), 1, 6, &[6]),
@@ -267,7 +267,7 @@ gpu_test! {
         let mut report = Report::new("experts");
         for lanes in seam::GEOMETRIES {
             let gpu = seam::open(&GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() }).await;
-            let uploader = Uploader::new(&gpu, &Format::ALL);
+            let uploader = Uploader::new(&gpu, &WeightType::ALL);
             for (seed, row) in (800..).zip(&TABLE) {
                 let outcome = check(&gpu, &uploader, row, seed).await;
                 report.row(&format!("{row:?}, {lanes} lanes to a row, seed {seed}"), outcome);

@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::WeightType;
 use gptoss_kernels::attention::{self, Attention};
 use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
-use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
 use gptoss_kernels::rope::{self, Rope};
@@ -40,11 +40,11 @@ impl Kernels {
     fn new(gpu: &Gpu) -> Self {
         Self {
             rms_norm: RmsNorm::new(gpu),
-            matmul: Matmul::new(gpu, Format::F32),
+            matmul: Matmul::new(gpu, WeightType::F32),
             rope: Rope::new(gpu, CacheFormat::F32),
             attention: Attention::new(gpu, CacheFormat::F32),
             router: Router::new(gpu),
-            experts: Experts::new(gpu, ExpertFormats::new(Format::Mxfp4, Format::Mxfp4)),
+            experts: Experts::new(gpu, ExpertFormats::new(WeightType::Mxfp4, WeightType::Mxfp4)),
         }
     }
 }
@@ -74,7 +74,7 @@ impl<'a> Layer<'a> {
         let routes: Vec<Route> = (0..TOKENS as u32 * 4).map(|pair| route(pair % 4)).collect();
         // Expert 3 is missing at every layer.
         let table: Vec<u32> = [0, 1, 2, MISS].repeat(LAYER as usize + 1);
-        let weights = Matrix::allocate(gpu, "weights", Format::F32, 9, COLUMNS as u64).expect("fits any device");
+        let weights = Matrix::allocate(gpu, "weights", WeightType::F32, 9, COLUMNS as u64).expect("fits any device");
         let slot = SlotLayout::new(kernels.experts.formats(), COLUMNS as u64, FF as u64);
         let arena = Arena { buffer: Rc::new(gpu.storage("arena", 3 * slot.slot_bytes)), first_slot: 0, slots: 3 };
         Self {

@@ -2,7 +2,7 @@
 //! over K / 8 products a lane (all K, with one lane to a row), and grows with the size of the terms, not of the result:
 //! hence an absolute bound.
 
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
 use gptoss_kernels::{Gpu, GpuOptions, Step};
 
@@ -43,13 +43,13 @@ const fn row(rows: usize, columns: usize, tokens: usize, into: Into) -> Row {
 /// What the rows of one format share.
 struct Device<'a> {
     gpu: &'a Gpu,
-    format: Format,
+    format: WeightType,
     kernel: Matmul,
     uploader: Uploader<'a>,
 }
 
 impl<'a> Device<'a> {
-    fn new(gpu: &'a Gpu, format: Format) -> Self {
+    fn new(gpu: &'a Gpu, format: WeightType) -> Self {
         Self { gpu, format, kernel: Matmul::new(gpu, format), uploader: Uploader::new(gpu, &[format]) }
     }
 }
@@ -81,11 +81,11 @@ const LARGE_BLOCKS: [Row; 4] = [
     row(sized(64, 16), 4096, 3, Into::Residual),
 ];
 
-fn table(format: Format) -> &'static [Row] {
+fn table(format: WeightType) -> &'static [Row] {
     match format {
-        Format::F32 | Format::F16 | Format::Bf16 | Format::Q8_0 | Format::Mxfp4 => &FULL,
-        Format::Q4_0 | Format::Q4_1 | Format::Q5_0 | Format::Q5_1 | Format::Iq4Nl => &SMALL_BLOCKS,
-        Format::Q4K | Format::Q5K | Format::Q6K => &LARGE_BLOCKS,
+        WeightType::F32 | WeightType::F16 | WeightType::Bf16 | WeightType::Q8_0 | WeightType::Mxfp4 => &FULL,
+        WeightType::Q4_0 | WeightType::Q4_1 | WeightType::Q5_0 | WeightType::Q5_1 | WeightType::Iq4Nl => &SMALL_BLOCKS,
+        WeightType::Q4K | WeightType::Q5K | WeightType::Q6K => &LARGE_BLOCKS,
     }
 }
 
@@ -152,13 +152,13 @@ gpu_test! {
                 let outcome = check(device, row, seed, 1).await;
                 report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, seed {seed}", device.format), outcome);
             };
-            for format in Format::ALL {
+            for format in WeightType::ALL {
                 let device = Device::new(&gpu, format);
                 for (seed, row) in (1..).zip(table(format)) {
                     run(&device, row, seed).await;
                 }
             }
-            let device = Device::new(&gpu, Format::Q8_0);
+            let device = Device::new(&gpu, WeightType::Q8_0);
             for (seed, row) in (100..).zip(&REAL_Q8_0) {
                 run(&device, row, seed).await;
             }
@@ -173,7 +173,7 @@ gpu_test! {
         let options = GpuOptions { max_binding_bytes: Some(4096), ..GpuOptions::default() };
         let gpu = seam::open(&options).await;
         let mut report = Report::new("sharded matmul");
-        for format in Format::ALL {
+        for format in WeightType::ALL {
             let device = Device::new(&gpu, format);
             let columns = |columns: u64| columns.next_multiple_of(format.block_weights()) as usize;
             let rows = [row(171, columns(96), 1, Into::Residual), row(97, columns(192), 9, Into::Part)];
@@ -190,13 +190,13 @@ gpu_test! {
     async fn unusual_scales_are_decoded_exactly() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("scales");
-        let device = Device::new(&gpu, Format::Q8_0);
+        let device = Device::new(&gpu, WeightType::Q8_0);
         for scale in [0u16, 1, 0x3ff, 0x400, 0x7bff, 0x8001, 0xac00, 0xfbff] {
             let codes: Vec<u8> = (0..=255).collect();
             let bytes: Vec<u8> = codes.chunks(32).flat_map(|codes| [&scale.to_le_bytes(), codes].concat()).collect();
             report.row(&format!("Q8_0 scale bits {scale:#06x}"), identity(&device, &bytes).await);
         }
-        let device = Device::new(&gpu, Format::Mxfp4);
+        let device = Device::new(&gpu, WeightType::Mxfp4);
         // Exponents below 2 are subnormal F32 values, which GPUs may take for zero.
         for exponent in [2u8, 3, 126, 127, 128, 200, 252] {
             // Byte j holds code j and its complement, then the other way round.
@@ -215,7 +215,7 @@ gpu_test! {
     async fn blocks_of_every_format_are_decoded_exactly() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("decoding");
-        for format in Format::ALL {
+        for format in WeightType::ALL {
             let device = Device::new(&gpu, format);
             let bytes = file_bytes(&mut Random::new(400), format, 8, format.block_weights() as usize);
             report.row(&format!("{format:?}"), identity(&device, &bytes).await);

@@ -3,9 +3,9 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::WeightType;
 use gptoss_kernels::attention::{self, Attention};
 use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
-use gptoss_kernels::format::Format;
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
 use gptoss_kernels::rope::{self, HEAD_DIM, Rope};
@@ -226,8 +226,8 @@ gpu_test! {
     /// One expert; what its biases make of it, in one launch for gate and up and in one for each.
     async fn experts_pass_it_on_and_the_sum_says_so() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        for up in [Format::F32, Format::F16] {
-            let formats = ExpertFormats { gate: Format::F32, up, down: Format::F32 };
+        for up in [WeightType::F32, WeightType::F16] {
+            let formats = ExpertFormats { gate: WeightType::F32, up, down: WeightType::F32 };
             // Biases of gate, of up, of down.
             for place in [0, FF, 2 * FF] {
                 for value in BROKEN.into_iter().chain([30.0]) {
@@ -276,8 +276,8 @@ gpu_test! {
     /// A scale or a minimum that is not finite: the row that holds it gives nothing finite, other rows what they gave.
     async fn scales_of_every_format_are_passed_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let uploader = Uploader::new(&gpu, &Format::ALL);
-        for format in Format::ALL.into_iter().filter(|format| format.is_repacked()) {
+        let uploader = Uploader::new(&gpu, &WeightType::ALL);
+        for format in WeightType::ALL.into_iter().filter(|format| format.is_quantised()) {
             let columns = 3 * format.block_weights() as usize;
             let clean = file_bytes(&mut Random::new(5), format, 4, columns);
             let kernel = Matmul::new(&gpu, format);
@@ -286,11 +286,11 @@ gpu_test! {
             assert!(sound.iter().all(|y| y.is_finite()), "{format:?}");
             // The second block of the third row.
             let scale = 7 * format.block_bytes() as usize + format.scales_at() as usize;
-            let has_minimum = matches!(format, Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K);
+            let has_minimum = matches!(format, WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K);
             for (number, bits) in (0..1 + usize::from(has_minimum)).flat_map(|n| [(n, 0x7e00u16), (n, 0x7c00), (n, 0xfc00)]) {
                 let mut broken = clean.clone();
                 match format {
-                    Format::Mxfp4 => broken[scale] = 255,
+                    WeightType::Mxfp4 => broken[scale] = 255,
                     _ => broken[scale + 2 * number..][..2].copy_from_slice(&bits.to_le_bytes()),
                 }
                 assert!(format.decode(&broken).iter().any(|w| !w.is_finite()), "{format:?}: the reference");

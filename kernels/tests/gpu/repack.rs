@@ -1,6 +1,6 @@
 //! From file blocks to planes: bit for bit, whatever the pieces, and nothing but the rows it was given.
 
-use gptoss_kernels::format::{CodeOrder, Format};
+use gptoss_gguf::{CodeOrder, WeightType};
 use gptoss_kernels::repack::{self, Destination, Repack};
 use gptoss_kernels::weights::PlaneLayout;
 use gptoss_kernels::{Gpu, GpuOptions};
@@ -53,7 +53,7 @@ const TABLE: [Row; 12] = [
     row(&[1, 100, 28], 4, (0, 1, 129), 0),
 ];
 
-async fn check(gpu: &Gpu, format: Format, codes: CodeOrder, row: &Row, seed: u64) -> Result<Difference, String> {
+async fn check(gpu: &Gpu, format: WeightType, codes: CodeOrder, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
     let columns = row.blocks_per_row as u64 * format.block_weights();
     let planes = PlaneLayout::new(format, row.plane_rows as u64, columns);
@@ -104,16 +104,16 @@ gpu_test! {
     async fn repacking_is_the_reference_bit_for_bit() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("repack");
-        for format in Format::ALL.into_iter().filter(|format| format.is_repacked()) {
+        for format in WeightType::ALL.into_iter().filter(|format| format.is_quantised()) {
             // The formats of the original files are asked everything, the others every second question.
-            let step = if matches!(format, Format::Q8_0 | Format::Mxfp4) { 1 } else { 2 };
+            let step = if matches!(format, WeightType::Q8_0 | WeightType::Mxfp4) { 1 } else { 2 };
             for (seed, row) in (300..).zip(&TABLE).step_by(step) {
                 let outcome = check(&gpu, format, CodeOrder::Halves, row, seed).await;
                 report.row(&format!("{format:?} {row:?}, seed {seed}"), outcome);
             }
         }
         for (seed, row) in (400..).zip(&TABLE) {
-            let outcome = check(&gpu, Format::Mxfp4, CodeOrder::Neighbours, row, seed).await;
+            let outcome = check(&gpu, WeightType::Mxfp4, CodeOrder::Neighbours, row, seed).await;
             report.row(&format!("MXFP4 with neighbouring codes, {row:?}, seed {seed}"), outcome);
         }
         report.finish();

@@ -1,5 +1,5 @@
+use gptoss_gguf::WeightType;
 use gptoss_kernels::experts::{ExpertWeights, SWIGLU_ALPHA, SWIGLU_LIMIT, reference, swiglu_reference};
-use gptoss_kernels::format::Format;
 
 use crate::goldens::{Case, cases};
 use crate::{ROUNDED_ONCE, check, distance};
@@ -62,7 +62,7 @@ fn part(values: &[f32], index: usize, count: usize) -> &[f32] {
 
 impl Block {
     fn new(case: &Case) -> Self {
-        let decode = |name: &str| Format::Mxfp4.decode(&case.bytes(name));
+        let decode = |name: &str| WeightType::Mxfp4.decode(&case.bytes(name));
         Self {
             gate: decode("gate_hex"),
             up: decode("up_hex"),

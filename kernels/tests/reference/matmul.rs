@@ -1,4 +1,4 @@
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 use gptoss_kernels::matmul::reference;
 
 use crate::goldens::cases;
@@ -6,9 +6,9 @@ use crate::{ROUNDED_ONCE, check, distance};
 #[cfg(target_arch = "wasm32")]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
-const FILES: [(Format, &str); 2] = [
-    (Format::Q8_0, include_str!("../goldens/matmul_q8_0.json")),
-    (Format::Mxfp4, include_str!("../goldens/matmul_mxfp4.json")),
+const FILES: [(WeightType, &str); 2] = [
+    (WeightType::Q8_0, include_str!("../goldens/matmul_q8_0.json")),
+    (WeightType::Mxfp4, include_str!("../goldens/matmul_mxfp4.json")),
 ];
 
 #[test]

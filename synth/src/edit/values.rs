@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use gptoss_gguf::TensorType;
+use gptoss_gguf::weight_type::{self, Blocks};
+use gptoss_gguf::{TensorType, WeightType};
 use half::{bf16, f16};
 
 /// The format's ids of value types that are not numbers.
@@ -10,13 +11,8 @@ const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
-/// Weights in a block of Q8_0 and of MXFP4, and their bytes.
+/// Weights in a block of Q8_0.
 const BLOCK: usize = 32;
-const Q8_0_BYTES: usize = 34;
-const MXFP4_BYTES: usize = 17;
-
-/// Twice the value of each E2M1 code.
-const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 /// A value: the id of its type, and its bytes.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,36 +152,9 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn f16_at(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
-}
-
-/// The code of weight `j` of an MXFP4 block: low nibbles first, then high ones.
-fn mxfp4_code(block: &[u8], j: usize) -> i8 {
-    let byte = block[1 + j % (BLOCK / 2)];
-    E2M1_DOUBLED[usize::from(if j < BLOCK / 2 { byte & 15 } else { byte >> 4 })]
-}
-
-/// Half of 2^(exponent − 127).
-fn mxfp4_scale(block: &[u8]) -> f32 {
-    2f64.powi(i32::from(block[0]) - 128) as f32
-}
-
 pub(super) fn decode(kind: TensorType, data: &[u8]) -> Vec<f32> {
-    match kind {
-        TensorType::F32 => data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
-        TensorType::F16 => data.chunks_exact(2).map(|bytes| f16_at(bytes, 0)).collect(),
-        TensorType::BF16 => data.chunks_exact(2).map(|b| bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
-        TensorType::Q8_0 => data
-            .chunks_exact(Q8_0_BYTES)
-            .flat_map(|block| block[2..].iter().map(|&code| f32::from(code as i8) * f16_at(block, 0)))
-            .collect(),
-        TensorType::Mxfp4 => data
-            .chunks_exact(MXFP4_BYTES)
-            .flat_map(|block| (0..BLOCK).map(|j| f32::from(mxfp4_code(block, j)) * mxfp4_scale(block)))
-            .collect(),
-        other => panic!("weights of type {other} are not read here"),
-    }
+    let weights = WeightType::of(kind).unwrap_or_else(|| panic!("weights of type {kind} are not read here"));
+    weights.decode(data)
 }
 
 pub(super) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
@@ -212,9 +181,9 @@ fn q8_0(values: &[f32]) -> Vec<u8> {
 /// The same weights in Q8_0: the doubled codes are whole numbers, and the scale is a power of two.
 pub(super) fn q8_0_of_mxfp4(data: &[u8]) -> Vec<u8> {
     let block = |block: &[u8]| {
-        let scale = f16::from_f32(mxfp4_scale(block)).to_le_bytes();
-        let codes: [u8; BLOCK] = std::array::from_fn(|j| mxfp4_code(block, j) as u8);
-        [&scale[..], &codes].concat()
+        let run = weight_type::Mxfp4::run(block, 0);
+        let scale = f16::from_f32(run.scales[0]).to_le_bytes();
+        [&scale[..], &run.codes.map(|code| code as u8)].concat()
     };
-    data.chunks_exact(MXFP4_BYTES).flat_map(block).collect()
+    data.chunks_exact(weight_type::Mxfp4::BYTES).flat_map(block).collect()
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
-use gptoss_kernels::format::Format;
+use gptoss_gguf::WeightType;
 use serde_json::json;
 
 use super::Common;
@@ -38,7 +38,7 @@ pub struct Args {
 /// Bytes of a tensor that are read.
 struct Range {
     tensor: String,
-    format: Option<Format>,
+    format: Option<WeightType>,
     offset_bytes: u64,
     len_bytes: u64,
 }
@@ -93,8 +93,8 @@ fn ranges(file: &GgufFile) -> Vec<Range> {
     let step = tensors.len().div_ceil(TENSORS).max(1);
     let mut ranges = Vec::new();
     for tensor in tensors.iter().step_by(step) {
-        let format = Format::from_name(tensor.kind.name());
-        let block = format.map_or(1, Format::block_bytes);
+        let format = WeightType::of(tensor.kind);
+        let block = format.map_or(1, WeightType::block_bytes);
         let whole_blocks = |bytes: u64| bytes / block * block;
         let len_bytes = whole_blocks(RANGE_BYTES.min(tensor.size_bytes));
         let last = tensor.size_bytes - len_bytes;

@@ -2,8 +2,7 @@
 //! scalar reference, which decodes the file's blocks on its own and sums in F64.
 
 use gptoss_engine::{Quiet, open_gpu};
-use gptoss_gguf::TensorInfo;
-use gptoss_kernels::format::{CodeOrder, Format};
+use gptoss_gguf::{CodeOrder, TensorInfo, WeightType};
 use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::{Matrix, Shard};
@@ -50,7 +49,7 @@ pub struct Args {
 struct Part<'a> {
     file: &'a GgufFile,
     tensor: &'a TensorInfo,
-    format: Format,
+    format: WeightType,
     rows: u64,
     columns: u64,
 }
@@ -92,8 +91,8 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
 fn part<'a>(args: &Args, file: &'a GgufFile) -> Result<Part<'a>, CliError> {
     let wrong = |what: &str, got: String, expected: String| CliError::Argument { what: what.into(), got, expected };
     let tensor = file.tensor(&args.tensor)?;
-    let format = Format::from_name(tensor.kind.name()).filter(|_| tensor.shape.len() > 1).ok_or_else(|| {
-        let expected = format!("a matrix of one of these types: {}", Format::supported_names());
+    let format = WeightType::of(tensor.kind).filter(|_| tensor.shape.len() > 1).ok_or_else(|| {
+        let expected = format!("a matrix of one of these types: {}", WeightType::supported_names());
         wrong("--tensor", format!("{} of type {} and shape {:?}", tensor.name, tensor.kind, tensor.shape), expected)
     })?;
     let (all_columns, all_rows) = (tensor.shape[0], tensor.shape[1..].iter().product::<u64>());
@@ -148,7 +147,7 @@ impl Part<'_> {
         let row_bytes = self.file_row_bytes();
         self.for_each_piece(shard.first_row, shard.layout.rows, |row, bytes| {
             let first_row = row - shard.first_row;
-            if !self.format.is_repacked() {
+            if !self.format.is_quantised() {
                 gpu.write(&shard.buffer, first_row * row_bytes, bytes);
                 return Ok(());
             }

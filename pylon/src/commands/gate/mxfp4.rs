@@ -1,7 +1,6 @@
 //! Gate F: MXFP4. Type 39 is found for what it is, and its blocks mean what the specification says.
 
-use gptoss_gguf::{TensorInfo, TensorType};
-use gptoss_kernels::format::Format;
+use gptoss_gguf::{TensorInfo, TensorType, WeightType};
 
 use super::Common;
 use super::report::Report;
@@ -102,7 +101,7 @@ fn look_at(tensor: &TensorInfo, index: u64, block: &[u8], seen: &mut Seen) {
     seen.least_exponent = seen.least_exponent.min(exponent);
     seen.greatest_exponent = seen.greatest_exponent.max(exponent);
     seen.blocks += 1;
-    let decoded = Format::Mxfp4.decode(block);
+    let decoded = WeightType::Mxfp4.decode(block);
     for (weight, &got) in decoded.iter().enumerate() {
         // Weight j lies in the low nibble of byte j, weight j + 16 in its high one.
         let byte = block[1 + weight % 16];

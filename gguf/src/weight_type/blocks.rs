@@ -1,0 +1,193 @@
+//! What the bytes of a block mean, run by run: the exact decoding of every quantised type, written once for the reference and
+//! for the CPU's products with 8-bit activations.
+
+/// Weights that are unpacked at a time. A row is a whole number of such runs, and so is a block of any type.
+pub const RUN_WEIGHTS: usize = 32;
+
+/// 32 neighbouring weights: `code · scale + minimum`, with a scale for each 16.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    pub codes: [i8; RUN_WEIGHTS],
+    pub scales: [f32; 2],
+    /// Of types without a minimum −0, which changes nothing that it is added to, not even a zero's sign.
+    pub minimum: f32,
+}
+
+impl Run {
+    #[inline(always)]
+    fn new(codes: [i8; RUN_WEIGHTS], scale: f32) -> Self {
+        Self { codes, scales: [scale; 2], minimum: -0.0 }
+    }
+
+    /// The weights.
+    #[inline(always)]
+    pub fn values(&self) -> [f32; RUN_WEIGHTS] {
+        std::array::from_fn(|j| f32::from(self.codes[j]) * self.scales[j / (RUN_WEIGHTS / 2)] + self.minimum)
+    }
+}
+
+/// A quantised type's blocks.
+pub trait Blocks {
+    /// Bytes of one block.
+    const BYTES: usize;
+    /// Runs of [`RUN_WEIGHTS`] weights in one block.
+    const RUNS: usize;
+
+    /// Run `s` of [`Self::RUNS`] of a block of [`Self::BYTES`] bytes.
+    fn run(block: &[u8], s: usize) -> Run;
+
+    /// The weights of that run.
+    fn values(block: &[u8], s: usize) -> [f32; RUN_WEIGHTS] {
+        Self::run(block, s).values()
+    }
+}
+
+/// Declares the blocks of types: their name, bytes and runs, and the unpacking of run `s` of `block`.
+macro_rules! blocks {
+    ($($name:ident: $bytes:literal bytes, $runs:literal runs, |$block:ident, $s:pat_param| $run:expr;)*) => {
+        $(
+            pub struct $name;
+
+            impl Blocks for $name {
+                const BYTES: usize = $bytes;
+                const RUNS: usize = $runs;
+
+                #[inline(always)]
+                fn run($block: &[u8], $s: usize) -> Run {
+                    $run
+                }
+            }
+        )*
+    };
+}
+
+blocks! {
+    Q8_0: 34 bytes, 1 runs, |block, _| Run::new(std::array::from_fn(|j| block[2 + j] as i8), f16_at(block, 0));
+    Q4_0: 18 bytes, 1 runs, |block, _| Run::new(nibbles(&block[2..], |_| 0).map(|code| code as i8 - 8), f16_at(block, 0));
+    Q4_1: 20 bytes, 1 runs, |block, _| Run {
+        minimum: f16_at(block, 2),
+        ..Run::new(nibbles(&block[4..], |_| 0).map(|code| code as i8), f16_at(block, 0))
+    };
+    Q5_0: 22 bytes, 1 runs, |block, _| {
+        let codes = nibbles(&block[6..], |j| fifth_bit(&block[2..6], j));
+        Run::new(codes.map(|code| code as i8 - 16), f16_at(block, 0))
+    };
+    Q5_1: 24 bytes, 1 runs, |block, _| {
+        let codes = nibbles(&block[8..], |j| fifth_bit(&block[4..8], j));
+        Run { minimum: f16_at(block, 2), ..Run::new(codes.map(|code| code as i8), f16_at(block, 0)) }
+    };
+    Q4K: 144 bytes, 8 runs, |block, s| {
+        let packed = &block[16 + s / 2 * 32..][..RUN_WEIGHTS];
+        let shift = 4 * (s % 2);
+        k_run(block, s, std::array::from_fn(|l| (packed[l] >> shift & 15) as i8))
+    };
+    Q5K: 176 bytes, 8 runs, |block, s| {
+        let (high, packed) = (&block[16..48], &block[48 + s / 2 * 32..][..RUN_WEIGHTS]);
+        let shift = 4 * (s % 2);
+        k_run(block, s, std::array::from_fn(|l| ((packed[l] >> shift & 15) | (high[l] >> s & 1) << 4) as i8))
+    };
+    // Runs 0 to 3 take their low nibbles from the first 64 bytes (runs 0 and 2 share 32 of them, 1 and 3 the others) and their
+    // high bits from the first 32 bytes of those, two bits a run; runs 4 to 7 likewise from the second halves.
+    Q6K: 210 bytes, 8 runs, |block, s| {
+        let (half, r) = (s / 4, s % 4);
+        let low = &block[half * 64 + r % 2 * 32..][..RUN_WEIGHTS];
+        let high = &block[128 + half * 32..][..RUN_WEIGHTS];
+        let code = |l: usize| ((low[l] >> (4 * (r / 2)) & 15) | (high[l] >> (2 * r) & 3) << 4) as i8 - 32;
+        let d = f16_at(block, 208);
+        let scales = [0, 1].map(|part| d * f32::from(block[192 + 2 * s + part] as i8));
+        Run { scales, ..Run::new(std::array::from_fn(code), d) }
+    };
+    Iq4Nl: 18 bytes, 1 runs, |block, _| {
+        Run::new(nibbles(&block[2..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), f16_at(block, 0))
+    };
+}
+
+pub struct Mxfp4;
+
+impl Blocks for Mxfp4 {
+    const BYTES: usize = 17;
+    const RUNS: usize = 1;
+
+    #[inline(always)]
+    fn run(block: &[u8], _: usize) -> Run {
+        Run::new(nibbles(&block[1..], |_| 0).map(|code| E2M1_DOUBLED[usize::from(code & 15)]), e8m0_half(block[0]))
+    }
+
+    /// With the negative zero, which whole numbers cannot tell from the other.
+    fn values(block: &[u8], _: usize) -> [f32; RUN_WEIGHTS] {
+        nibbles(&block[1..], |_| 0).map(|code| E2M1_DOUBLED_F32[usize::from(code)] * e8m0_half(block[0]))
+    }
+}
+
+/// Twice the value of each E2M1 code: all are whole numbers. Code 8 is the negative zero.
+pub const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// The same as floats.
+pub const E2M1_DOUBLED_F32: [f32; 16] = {
+    let mut values = [0.0; 16];
+    let mut code = 0;
+    while code < values.len() {
+        values[code] = E2M1_DOUBLED[code] as f32;
+        code += 1;
+    }
+    values[8] = -0.0;
+    values
+};
+
+/// The values of IQ4_NL's codes.
+const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// Half of 2^(exponent − 127), which makes up for the doubled codes; of 255, NaN (OCP Microscaling, 5.4.1).
+#[inline(always)]
+pub fn e8m0_half(exponent: u8) -> f32 {
+    /// A look at a table is less than the cases that it is made of.
+    static HALVES: [f32; 256] = {
+        let mut halves = [f32::NAN; 256];
+        let mut exponent = 0;
+        while exponent < u8::MAX as u32 {
+            let bits = if exponent < 2 { 0x0020_0000 << exponent } else { (exponent - 1) << 23 };
+            halves[exponent as usize] = f32::from_bits(bits);
+            exponent += 1;
+        }
+        halves
+    };
+    HALVES[usize::from(exponent)]
+}
+
+#[inline(always)]
+fn f16_at(bytes: &[u8], at: usize) -> f32 {
+    half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+}
+
+/// 32 codes of four bits in 16 bytes, low nibbles first, then high ones, with `high(j)` on top.
+#[inline(always)]
+fn nibbles(packed: &[u8], high: impl Fn(usize) -> u8) -> [u8; RUN_WEIGHTS] {
+    let mut codes = [0; RUN_WEIGHTS];
+    for j in 0..RUN_WEIGHTS / 2 {
+        codes[j] = (packed[j] & 15) | high(j);
+        codes[j + RUN_WEIGHTS / 2] = (packed[j] >> 4) | high(j + RUN_WEIGHTS / 2);
+    }
+    codes
+}
+
+/// Bit j of 32 bits in four bytes, as the fifth bit of a code.
+#[inline(always)]
+fn fifth_bit(bits: &[u8], j: usize) -> u8 {
+    (bits[j / 8] >> (j % 8) & 1) << 4
+}
+
+/// Run `s` of a Q4_K or Q5_K block, with its six-bit scale and minimum from the 12 bytes behind d and dmin. Bytes 0 to 3 hold
+/// the scales of runs 0 to 3 in their low six bits, bytes 4 to 7 the minima; bytes 8 to 11 hold the low four bits of the scales
+/// (low nibble) and minima (high nibble) of runs 4 to 7, whose upper two bits are on top of bytes 0 to 7.
+#[inline(always)]
+fn k_run(block: &[u8], s: usize, codes: [i8; RUN_WEIGHTS]) -> Run {
+    let packed = &block[4..16];
+    let (scale, minimum) = if s < 4 {
+        (packed[s] & 63, packed[s + 4] & 63)
+    } else {
+        let low = packed[s + 4];
+        ((low & 15) | (packed[s - 4] >> 6) << 4, (low >> 4) | (packed[s] >> 6) << 4)
+    };
+    let minimum = -f16_at(block, 2) * f32::from(minimum);
+    Run { minimum, ..Run::new(codes, f16_at(block, 0) * f32::from(scale)) }
+}

@@ -1,0 +1,355 @@
+//! The types of weights that this project computes with: one row each, from which everything else follows.
+//!
+//! A row names the ggml type, where a block's scales lie, what its numbers can be and how its codes are unpacked. Sizes
+//! are [`TensorType`]'s. Engines, server, synthetic models and tests iterate [`WeightType::ALL`]; a new type is a row here,
+//! its [`Blocks`], and a `.wgsl` file.
+//!
+//! Layouts: ggml's `block_*` structures in `ggml-common.h`; the OCP Microscaling (MX) specification for E2M1 and E8M0. All
+//! numbers are little endian.
+
+mod blocks;
+
+pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run, e8m0_half};
+
+use crate::TensorType;
+use crate::numbers::{Encoding, Number, f16};
+
+/// What random codes of a type stand for, and how a file of it is called: for whoever makes weights up.
+#[derive(Clone, Copy, Debug)]
+pub struct RandomCodes {
+    /// Root mean square of weights with random codes (and, in K types, random inner scales), of a block with scale 1.
+    pub rms: f64,
+    /// The minimum, in scales, that centres them on zero; of types that have one.
+    pub minimum: Option<f64>,
+}
+
+/// Does something with the [`Blocks`] of a type that is only known at run time: one function for all types, compiled for each.
+pub trait WithBlocks {
+    type Output;
+    fn with<B: Blocks>(self) -> Self::Output;
+}
+
+/// Writes the enum and its lookups from one table, so that a type cannot be in one and missing in another.
+macro_rules! weight_types {
+    ($(
+        $(#[$doc:meta])*
+        $variant:ident = $kind:ident {
+            scales: $scales_at:literal, $scale_bytes:literal;
+            numbers: $numbers:expr;
+            random: $rms:literal, $minimum:expr;
+            file_type: $file_type:literal;
+            blocks: $($blocks:ident)?;
+        }
+    )*) => {
+        /// A type of weights that can be computed with.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum WeightType {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl WeightType {
+            /// Every type, in the order of the table.
+            pub const ALL: [Self; [$(TensorType::$kind),*].len()] = [$(Self::$variant),*];
+
+            /// The same types as ggml's.
+            pub const KINDS: [TensorType; Self::ALL.len()] = [$(TensorType::$kind),*];
+
+            /// The weight type of a tensor's type, if it is one that can be computed with.
+            pub const fn of(kind: TensorType) -> Option<Self> {
+                match kind {
+                    $(TensorType::$kind => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// ggml's type, with id, name and sizes.
+            pub const fn kind(self) -> TensorType {
+                match self {
+                    $(Self::$variant => TensorType::$kind,)*
+                }
+            }
+
+            /// First and number of the bytes of a block that are not codes.
+            const fn scale_field(self) -> (u64, u64) {
+                match self {
+                    $(Self::$variant => ($scales_at, $scale_bytes),)*
+                }
+            }
+
+            /// The numbers of a block (of types without blocks, of an element) that weights are multiplied with. The first is
+            /// the scale, the second, if there is one, the minimum.
+            pub const fn numbers(self) -> &'static [Number] {
+                match self {
+                    $(Self::$variant => const { &$numbers },)*
+                }
+            }
+
+            /// What random codes stand for.
+            pub const fn random_codes(self) -> RandomCodes {
+                match self {
+                    $(Self::$variant => RandomCodes { rms: $rms, minimum: $minimum },)*
+                }
+            }
+
+            /// `general.file_type` of files with most weights of this type: llama.cpp's `llama_ftype`.
+            pub const fn file_type(self) -> u32 {
+                match self {
+                    $(Self::$variant => $file_type,)*
+                }
+            }
+
+            /// Calls `user` with the type's blocks; `None` for types that have none.
+            pub fn with_blocks<W: WithBlocks>(self, user: W) -> Option<W::Output> {
+                match self {
+                    $($(Self::$variant => Some(user.with::<blocks::$blocks>()),)?)*
+                    _ => {
+                        let _ = user;
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+
+weight_types! {
+    F32 = F32 { scales: 0, 0; numbers: [Number::new(Encoding::F32, 0, 1.0)]; random: 1.0, None; file_type: 0; blocks: ; }
+    F16 = F16 { scales: 0, 0; numbers: [f16(0, 1.0)]; random: 1.0, None; file_type: 1; blocks: ; }
+    Bf16 = BF16 { scales: 0, 0; numbers: [Number::new(Encoding::Bf16, 0, 1.0)]; random: 1.0, None; file_type: 32; blocks: ; }
+    /// f16 scale, then 32 signed bytes.
+    Q8_0 = Q8_0 {
+        scales: 0, 2;
+        numbers: [f16(0, 127.0).never_negative()];
+        random: 73.9, None;
+        file_type: 7;
+        blocks: Q8_0;
+    }
+    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its high one.
+    Mxfp4 = Mxfp4 {
+        scales: 0, 1;
+        numbers: [Number::new(Encoding::E8m0, 0, 6.0)];
+        // Of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
+        random: 2.926_174_977_679_905_7, None;
+        file_type: 38;
+        blocks: Mxfp4;
+    }
+    /// f16 scale d, then 16 bytes of nibbles as in MXFP4: d · (nibble − 8).
+    Q4_0 = Q4_0 {
+        scales: 0, 2;
+        numbers: [f16(0, 8.0)];
+        random: 4.637, None;
+        file_type: 2;
+        blocks: Q4_0;
+    }
+    /// f16 scale d, f16 minimum m, then nibbles: d · nibble + m.
+    Q4_1 = Q4_1 {
+        scales: 0, 4;
+        numbers: [f16(0, 15.0).never_negative(), f16(2, 1.0)];
+        random: 4.610, Some(-7.5);
+        file_type: 3;
+        blocks: Q4_1;
+    }
+    /// f16 scale d, 32 high bits (bit j is weight j's), then nibbles: d · (5-bit code − 16).
+    Q5_0 = Q5_0 {
+        scales: 0, 6;
+        numbers: [f16(0, 16.0)];
+        random: 9.247, None;
+        file_type: 8;
+        blocks: Q5_0;
+    }
+    /// f16 scale d, f16 minimum m, 32 high bits, then nibbles: d · (5-bit code) + m.
+    Q5_1 = Q5_1 {
+        scales: 0, 8;
+        numbers: [f16(0, 31.0).never_negative(), f16(2, 1.0)];
+        random: 9.233, Some(-15.5);
+        file_type: 9;
+        blocks: Q5_1;
+    }
+    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32 bytes
+    /// hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
+    Q4K = Q4K {
+        scales: 0, 16;
+        numbers: [f16(0, 63.0 * 15.0).never_negative(), f16(2, 63.0).never_negative()];
+        random: 258.3, Some(7.5);
+        file_type: 14;
+        blocks: Q4K;
+    }
+    /// As Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
+    Q5K = Q5K {
+        scales: 0, 16;
+        numbers: [f16(0, 63.0 * 31.0).never_negative(), f16(2, 63.0).never_negative()];
+        random: 526.9, Some(15.5);
+        file_type: 16;
+        blocks: Q5K;
+    }
+    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the f16 d:
+    /// d · scale · (6-bit code − 32).
+    Q6K = Q6K {
+        scales: 208, 2;
+        numbers: [f16(208, 128.0 * 32.0)];
+        random: 1365.7, None;
+        file_type: 18;
+        blocks: Q6K;
+    }
+    /// As Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
+    Iq4Nl = Iq4Nl {
+        scales: 0, 2;
+        numbers: [f16(0, 127.0)];
+        random: 67.44, None;
+        file_type: 25;
+        blocks: Iq4Nl;
+    }
+}
+
+impl WeightType {
+    /// ggml's name of the type, e.g. `Q4_K`.
+    pub const fn name(self) -> &'static str {
+        self.kind().name()
+    }
+
+    /// Every name, for messages: `F32, F16, …`.
+    pub fn supported_names() -> String {
+        Self::ALL.map(Self::name).join(", ")
+    }
+
+    /// Weights in one block of the file: a row has a whole number of blocks. [`RUN_WEIGHTS`] also for the unquantised types,
+    /// which have no blocks: weights are taken by such runs.
+    pub const fn block_weights(self) -> u64 {
+        match self.kind().block_len() {
+            Some(weights) if weights > 1 => weights,
+            _ => RUN_WEIGHTS as u64,
+        }
+    }
+
+    /// Bytes of one block in the file.
+    pub const fn block_bytes(self) -> u64 {
+        match (self.kind().block_len(), self.kind().block_bytes()) {
+            (Some(1), Some(bytes)) => bytes * RUN_WEIGHTS as u64,
+            (_, Some(bytes)) => bytes,
+            (_, None) => panic!("ggml's table has every type of this one"),
+        }
+    }
+
+    /// Bytes of one block's codes: everything but the scales.
+    pub const fn code_bytes(self) -> u64 {
+        self.block_bytes() - self.scale_bytes()
+    }
+
+    /// Where the codes of a block start, in bytes from the block's start. They are contiguous in every type.
+    pub const fn codes_at(self) -> u64 {
+        match self.scale_field() {
+            (0, bytes) => bytes,
+            _ => 0,
+        }
+    }
+
+    /// Bytes of one block's scales, with minima and whatever else leaves the codes whole `vec4<u32>`; 0 for the unquantised
+    /// types.
+    pub const fn scale_bytes(self) -> u64 {
+        self.scale_field().1
+    }
+
+    /// Where the scales of a block start, in bytes from the block's start.
+    pub const fn scales_at(self) -> u64 {
+        self.scale_field().0
+    }
+
+    /// Scale words (u32) of a row of `blocks` file blocks on the GPU; rows are padded to whole words.
+    pub const fn scale_words(self, blocks: u64) -> u64 {
+        (blocks * self.scale_bytes()).div_ceil(4)
+    }
+
+    /// True of the types with blocks of codes and scales, which are split into planes on the way to the GPU.
+    pub const fn is_quantised(self) -> bool {
+        self.scale_bytes() != 0
+    }
+
+    /// Decodes a run of blocks (of the unquantised types: of any number of weights), exactly. Slow and plain: it is the
+    /// specification.
+    ///
+    /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in F32 in
+    /// any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
+    ///
+    /// # Panics
+    /// If `bytes` are not a whole number of blocks.
+    pub fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        let unit = match self.is_quantised() {
+            true => self.block_bytes(),
+            false => self.block_bytes() / RUN_WEIGHTS as u64,
+        } as usize;
+        assert_eq!(bytes.len() % unit, 0, "{}: {} bytes are not a whole number of units", self.name(), bytes.len());
+        let units = bytes.chunks_exact(unit);
+        match self {
+            Self::F32 => units.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            Self::F16 => units.map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            Self::Bf16 => units.map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32()).collect(),
+            quantised => quantised.with_blocks(Decoded { bytes }).expect("quantised types have blocks"),
+        }
+    }
+}
+
+/// Decodes whole blocks.
+struct Decoded<'a> {
+    bytes: &'a [u8],
+}
+
+impl WithBlocks for Decoded<'_> {
+    type Output = Vec<f32>;
+
+    fn with<B: Blocks>(self) -> Vec<f32> {
+        let blocks = self.bytes.chunks_exact(B::BYTES);
+        blocks.flat_map(|block| (0..B::RUNS).flat_map(move |s| B::values(block, s))).collect()
+    }
+}
+
+/// How the codes of an MXFP4 block lie in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CodeOrder {
+    /// As ggml has it, and this project everywhere but in such files: byte j holds weights j and j + 16.
+    #[default]
+    Halves,
+    /// As OpenAI's files have it, and Ollama's first ones that took their codes over: byte j holds weights 2j and 2j + 1.
+    Neighbours,
+}
+
+impl CodeOrder {
+    /// Brings the codes of whole MXFP4 blocks into ggml's order.
+    pub fn to_halves(self, blocks: &mut [u8]) {
+        if self == Self::Halves {
+            return;
+        }
+        for block in blocks.chunks_exact_mut(WeightType::Mxfp4.block_bytes() as usize) {
+            let codes: [u8; 16] = std::array::from_fn(|j| block[1 + j]);
+            for i in 0..8 {
+                let (low, high) = (codes[i], codes[i + 8]);
+                block[1 + 2 * i] = (low & 15) | high << 4;
+                block[2 + 2 * i] = low >> 4 | (high & 0xf0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows agree with what the blocks' own code says of them.
+    #[test]
+    fn rows_and_blocks_agree() {
+        struct Sizes;
+        impl WithBlocks for Sizes {
+            type Output = (usize, usize);
+            fn with<B: Blocks>(self) -> (usize, usize) {
+                (B::BYTES, B::RUNS * RUN_WEIGHTS)
+            }
+        }
+        for kind in WeightType::ALL {
+            let sizes = (kind.block_bytes() as usize, kind.block_weights() as usize);
+            assert_eq!(kind.with_blocks(Sizes), kind.is_quantised().then_some(sizes), "{kind:?}");
+            assert_eq!(WeightType::of(kind.kind()), Some(kind));
+            let scales_end = kind.scales_at() + kind.scale_bytes();
+            assert!(kind.scales_at() == 0 || scales_end == kind.block_bytes(), "{kind:?}: codes are contiguous");
+        }
+        assert_eq!(WeightType::of(TensorType::Q2K), None);
+    }
+}
