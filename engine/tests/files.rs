@@ -178,8 +178,8 @@ fn what_cannot_run_is_refused_by_name() {
         (changed(&|file| _ = file.remove("tokenizer.ggml.merges")), &["tokenizer.ggml.merges", "lacks"]),
         (changed(&|file| _ = file.remove("gpt-oss.block_count")), &["gpt-oss.block_count", "missing"]),
         (
-            retyped("blk.2.attn_output.weight", 23),
-            &["blk.2.attn_output.weight", "IQ4_XS", "not supported", "MXFP4", "only attn_output"],
+            retyped("blk.2.attn_output.weight", 16),
+            &["blk.2.attn_output.weight", "IQ2_XXS", "not supported", "MXFP4", "only attn_output"],
         ),
         (retyped("blk.2.ffn_up_exps.bias", 26), &["blk.2.ffn_up_exps.bias", "I32", "F16", "BF16"]),
         (retyped("blk.2.attn_q.weight", 31), &["blk.2.attn_q.weight", "Q4_0_4_4", "removed"]),

@@ -5,6 +5,7 @@
 use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 use gptoss_engine::reference::ReferenceModel;
 use gptoss_engine::{Backend, EngineError, Quiet, read_header};
+use gptoss_gguf::WeightType;
 use gptoss_kernels::GpuOptions;
 use gptoss_synth::edit::{Edit, RawTensor};
 use gptoss_synth::{Publisher, Spec, TensorType, TypeMix};
@@ -169,7 +170,7 @@ fn all_wrong_types_are_named_at_once() {
         });
         let error = read_header(memory("mixed", &file).as_ref(), &Quiet).await.err().expect("must be refused");
         let EngineError::Tensors { problems } = error else { panic!("expected problems with tensors, got {error}") };
-        let supported = "supported are F32, F16, BF16, Q8_0, MXFP4, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K, IQ4_NL";
+        let supported = format!("supported are {}", WeightType::supported_names());
         let want = [
             format!("blk.0.attn_q.weight has type unknown type 99; {supported}"),
             format!("blk.2.ffn_down_exps.weight has type unknown type 99; {supported}"),

@@ -3,7 +3,7 @@
 //! Source of the offsets: the block structures in ggml's `ggml-common.h`; of E8M0: the OCP Microscaling specification; of what
 //! is never negative: the quantisers in ggml's `ggml-quants.c`.
 
-use crate::{TensorType, WeightType};
+use crate::TensorType;
 
 /// How a number in a block is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +41,11 @@ pub struct Number {
 }
 
 impl Number {
-    pub(crate) const fn new(encoding: Encoding, at: usize, reach: f64) -> Self {
+    const fn new(encoding: Encoding, at: usize, reach: f64) -> Self {
         Self { encoding, at, reach, may_be_negative: true }
     }
 
-    pub(crate) const fn never_negative(self) -> Self {
+    const fn never_negative(self) -> Self {
         Self { may_be_negative: false, ..self }
     }
 
@@ -87,29 +87,36 @@ fn f16_value(bits: u16) -> f64 {
     if bits >> 15 == 0 { magnitude } else { -magnitude }
 }
 
-pub(crate) const fn f16(at: usize, reach: f64) -> Number {
+const fn f16(at: usize, reach: f64) -> Number {
     Number::new(Encoding::F16, at, reach)
 }
 
 /// The numbers of each block of a type; of a type without blocks: the element itself. `None` for types whose scales are not
-/// plain numbers, or not known here. [`WeightType`] has those of the types that are computed with.
+/// plain numbers, or not known here.
 pub fn numbers_of(kind: TensorType) -> Option<&'static [Number]> {
-    if let Some(weights) = WeightType::of(kind) {
-        return Some(weights.numbers());
-    }
     Some(match kind {
+        TensorType::F32 => const { &[Number::new(Encoding::F32, 0, 1.0)] },
+        TensorType::F16 => const { &[f16(0, 1.0)] },
+        TensorType::BF16 => const { &[Number::new(Encoding::Bf16, 0, 1.0)] },
         TensorType::F64 => const { &[Number::new(Encoding::F64, 0, 1.0)] },
         TensorType::I8 | TensorType::I16 | TensorType::I32 | TensorType::I64 => &[],
+        TensorType::Mxfp4 => const { &[Number::new(Encoding::E8m0, 0, 6.0)] },
+        TensorType::Q4_0 => const { &[f16(0, 8.0)] },
+        TensorType::Q5_0 => const { &[f16(0, 16.0)] },
+        TensorType::Q8_0 => const { &[f16(0, 127.0).never_negative()] },
+        TensorType::Iq4Nl => const { &[f16(0, 127.0)] },
+        TensorType::Q4_1 => const { &[f16(0, 15.0).never_negative(), f16(2, 1.0)] },
+        TensorType::Q5_1 => const { &[f16(0, 31.0).never_negative(), f16(2, 1.0)] },
+        TensorType::Q4K => const { &[f16(0, 63.0 * 15.0).never_negative(), f16(2, 63.0).never_negative()] },
+        TensorType::Q5K => const { &[f16(0, 63.0 * 31.0).never_negative(), f16(2, 63.0).never_negative()] },
+        TensorType::Q6K => const { &[f16(208, 128.0 * 32.0)] },
         TensorType::Q2K => const { &[f16(80, 15.0 * 3.0).never_negative(), f16(82, 15.0).never_negative()] },
         TensorType::Q3K => const { &[f16(108, 32.0 * 4.0)] },
         TensorType::Iq4Xs => const { &[f16(0, 32.0 * 127.0)] },
         TensorType::Q8K => const { &[Number::new(Encoding::F32, 0, 127.0)] },
-        TensorType::Iq2Xxs
-        | TensorType::Iq2Xs
-        | TensorType::Iq2S
-        | TensorType::Iq3Xxs
-        | TensorType::Iq3S
-        | TensorType::Iq1S => const { &[f16(0, 1.0)] },
+        TensorType::Iq3Xxs => const { &[f16(0, 7.75 * 62.0)] },
+        TensorType::Iq3S => const { &[f16(0, 31.0 * 15.0)] },
+        TensorType::Iq2Xxs | TensorType::Iq2Xs | TensorType::Iq2S | TensorType::Iq1S => const { &[f16(0, 1.0)] },
         TensorType::Tq1_0 => const { &[f16(52, 1.0)] },
         TensorType::Tq2_0 => const { &[f16(64, 1.0)] },
         _ => return None,

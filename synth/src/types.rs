@@ -21,7 +21,8 @@ pub enum TypeMix {
     /// where rows are whole blocks of 256, and Q5_0 and Q8_0 where they are not, as are 20b's rows of 2880.
     Q4KM,
     /// Every matrix, experts included, in one type. Where rows are not whole blocks of 256, the type that llama.cpp's
-    /// quantiser falls back to: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K.
+    /// quantiser falls back to: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for
+    /// those of 3 bits and IQ4_XS.
     Uniform(TensorType),
 }
 
@@ -69,6 +70,7 @@ fn fallback(kind: TensorType) -> TensorType {
         TensorType::Q4K => TensorType::Q5_0,
         TensorType::Q5K => TensorType::Q5_1,
         TensorType::Q6K => TensorType::Q8_0,
+        other if other.block_len() == Some(256) => TensorType::Iq4Nl,
         other => other,
     }
 }
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(parse_type("q5_K").expect("a type"), TensorType::Q5K);
         assert_eq!("MXFP4".parse::<TypeMix>().expect("a mix"), TypeMix::Mxfp4);
         assert_eq!("iq4_nl".parse::<TypeMix>().expect("a type"), TypeMix::Uniform(TensorType::Iq4Nl));
-        let message = "q3_k".parse::<TypeMix>().expect_err("not made here").to_string();
-        assert!(message.contains("q3_k") && message.contains("q4_k") && message.contains("iq4_nl"), "{message}");
+        let message = "q2_k".parse::<TypeMix>().expect_err("not made here").to_string();
+        assert!(message.contains("q2_k") && message.contains("q4_k") && message.contains("iq4_nl"), "{message}");
     }
 }

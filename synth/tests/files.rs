@@ -315,7 +315,7 @@ fn faults_are_named() {
         (Spec::tiny().vocabulary(Vocabulary::Tiny { tokens: 100 }), "at least 320"),
         (Spec::tiny().tensor_type("blk.9.*", TensorType::F16), "no tensor has a name like \"blk.9.*\""),
         (Spec::tiny().hidden(288).tensor_type("*attn_q.weight", TensorType::Q6K), "rows of 288 weights"),
-        (Spec::tiny().types(TypeMix::Uniform(TensorType::Iq4Xs)), "weights of type IQ4_XS cannot be made"),
+        (Spec::tiny().types(TypeMix::Uniform(TensorType::Q2K)), "weights of type Q2_K cannot be made"),
         (Spec::tiny().data_offset(64), "cannot begin at byte 64"),
         (Spec::tiny().data_offset(100_001), "not a multiple of 32"),
     ] {

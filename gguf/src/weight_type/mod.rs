@@ -12,7 +12,7 @@ mod blocks;
 pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run, e8m0_half};
 
 use crate::TensorType;
-use crate::numbers::{Encoding, Number, f16};
+use crate::numbers::{Number, numbers_of};
 
 /// What random codes of a type stand for, and how a file of it is called: for whoever makes weights up.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,9 @@ macro_rules! weight_types {
         $(#[$doc:meta])*
         $variant:ident = $kind:ident {
             scales: $scales_at:literal, $scale_bytes:literal;
-            numbers: $numbers:expr;
             random: $rms:literal, $minimum:expr;
             file_type: $file_type:literal;
-            blocks: $($blocks:ident)?;
+            blocks: $($blocks:ty)?;
         }
     )*) => {
         /// A type of weights that can be computed with.
@@ -76,14 +75,6 @@ macro_rules! weight_types {
                 }
             }
 
-            /// The numbers of a block (of types without blocks, of an element) that weights are multiplied with. The first is
-            /// the scale, the second, if there is one, the minimum.
-            pub const fn numbers(self) -> &'static [Number] {
-                match self {
-                    $(Self::$variant => const { &$numbers },)*
-                }
-            }
-
             /// What random codes stand for.
             pub const fn random_codes(self) -> RandomCodes {
                 match self {
@@ -101,7 +92,7 @@ macro_rules! weight_types {
             /// Calls `user` with the type's blocks; `None` for types that have none.
             pub fn with_blocks<W: WithBlocks>(self, user: W) -> Option<W::Output> {
                 match self {
-                    $($(Self::$variant => Some(user.with::<blocks::$blocks>()),)?)*
+                    $($(Self::$variant => Some(user.with::<$blocks>()),)?)*
                     _ => {
                         let _ = user;
                         None
@@ -113,91 +104,81 @@ macro_rules! weight_types {
 }
 
 weight_types! {
-    F32 = F32 { scales: 0, 0; numbers: [Number::new(Encoding::F32, 0, 1.0)]; random: 1.0, None; file_type: 0; blocks: ; }
-    F16 = F16 { scales: 0, 0; numbers: [f16(0, 1.0)]; random: 1.0, None; file_type: 1; blocks: ; }
-    Bf16 = BF16 { scales: 0, 0; numbers: [Number::new(Encoding::Bf16, 0, 1.0)]; random: 1.0, None; file_type: 32; blocks: ; }
+    F32 = F32 { scales: 0, 0; random: 1.0, None; file_type: 0; blocks: ; }
+    F16 = F16 { scales: 0, 0; random: 1.0, None; file_type: 1; blocks: ; }
+    Bf16 = BF16 { scales: 0, 0; random: 1.0, None; file_type: 32; blocks: ; }
     /// f16 scale, then 32 signed bytes.
     Q8_0 = Q8_0 {
         scales: 0, 2;
-        numbers: [f16(0, 127.0).never_negative()];
         random: 73.9, None;
         file_type: 7;
-        blocks: Q8_0;
+        blocks: blocks::Q8_0;
     }
     /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its high one.
     Mxfp4 = Mxfp4 {
         scales: 0, 1;
-        numbers: [Number::new(Encoding::E8m0, 0, 6.0)];
         // Of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
         random: 2.926_174_977_679_905_7, None;
         file_type: 38;
-        blocks: Mxfp4;
+        blocks: blocks::Mxfp4;
     }
     /// f16 scale d, then 16 bytes of nibbles as in MXFP4: d · (nibble − 8).
     Q4_0 = Q4_0 {
         scales: 0, 2;
-        numbers: [f16(0, 8.0)];
         random: 4.637, None;
         file_type: 2;
-        blocks: Q4_0;
+        blocks: blocks::Q4_0;
     }
     /// f16 scale d, f16 minimum m, then nibbles: d · nibble + m.
     Q4_1 = Q4_1 {
         scales: 0, 4;
-        numbers: [f16(0, 15.0).never_negative(), f16(2, 1.0)];
         random: 4.610, Some(-7.5);
         file_type: 3;
-        blocks: Q4_1;
+        blocks: blocks::Q4_1;
     }
     /// f16 scale d, 32 high bits (bit j is weight j's), then nibbles: d · (5-bit code − 16).
     Q5_0 = Q5_0 {
         scales: 0, 6;
-        numbers: [f16(0, 16.0)];
         random: 9.247, None;
         file_type: 8;
-        blocks: Q5_0;
+        blocks: blocks::Q5_0;
     }
     /// f16 scale d, f16 minimum m, 32 high bits, then nibbles: d · (5-bit code) + m.
     Q5_1 = Q5_1 {
         scales: 0, 8;
-        numbers: [f16(0, 31.0).never_negative(), f16(2, 1.0)];
         random: 9.233, Some(-15.5);
         file_type: 9;
-        blocks: Q5_1;
+        blocks: blocks::Q5_1;
     }
     /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32 bytes
     /// hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
     Q4K = Q4K {
         scales: 0, 16;
-        numbers: [f16(0, 63.0 * 15.0).never_negative(), f16(2, 63.0).never_negative()];
         random: 258.3, Some(7.5);
         file_type: 14;
-        blocks: Q4K;
+        blocks: blocks::Q4K;
     }
     /// As Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
     Q5K = Q5K {
         scales: 0, 16;
-        numbers: [f16(0, 63.0 * 31.0).never_negative(), f16(2, 63.0).never_negative()];
         random: 526.9, Some(15.5);
         file_type: 16;
-        blocks: Q5K;
+        blocks: blocks::Q5K;
     }
     /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the f16 d:
     /// d · scale · (6-bit code − 32).
     Q6K = Q6K {
         scales: 208, 2;
-        numbers: [f16(208, 128.0 * 32.0)];
         random: 1365.7, None;
         file_type: 18;
-        blocks: Q6K;
+        blocks: blocks::Q6K;
     }
     /// As Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
     Iq4Nl = Iq4Nl {
         scales: 0, 2;
-        numbers: [f16(0, 127.0)];
         random: 67.44, None;
         file_type: 25;
-        blocks: Iq4Nl;
+        blocks: blocks::Iq4Nl;
     }
 }
 
@@ -205,6 +186,12 @@ impl WeightType {
     /// ggml's name of the type, e.g. `Q4_K`.
     pub const fn name(self) -> &'static str {
         self.kind().name()
+    }
+
+    /// The numbers of a block (of types without blocks, of an element) that weights are multiplied with. The first is the scale,
+    /// the second, if there is one, the minimum.
+    pub fn numbers(self) -> &'static [Number] {
+        numbers_of(self.kind()).expect("of every type that is computed with")
     }
 
     /// Every name, for messages: `F32, F16, …`.

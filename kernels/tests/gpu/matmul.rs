@@ -84,8 +84,8 @@ const LARGE_BLOCKS: [Row; 4] = [
 fn table(format: WeightType) -> &'static [Row] {
     match format {
         WeightType::F32 | WeightType::F16 | WeightType::Bf16 | WeightType::Q8_0 | WeightType::Mxfp4 => &FULL,
-        WeightType::Q4_0 | WeightType::Q4_1 | WeightType::Q5_0 | WeightType::Q5_1 | WeightType::Iq4Nl => &SMALL_BLOCKS,
-        WeightType::Q4K | WeightType::Q5K | WeightType::Q6K => &LARGE_BLOCKS,
+        other if other.block_weights() == 256 => &LARGE_BLOCKS,
+        _ => &SMALL_BLOCKS,
     }
 }
 

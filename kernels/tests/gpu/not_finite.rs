@@ -4,6 +4,7 @@
 use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
+use gptoss_gguf::numbers::Encoding;
 use gptoss_kernels::attention::{self, Attention};
 use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
 use gptoss_kernels::matmul::{self, Matmul};
@@ -285,13 +286,13 @@ gpu_test! {
             let sound = products(&gpu, &uploader, &kernel, &clean, &x).await;
             assert!(sound.iter().all(|y| y.is_finite()), "{format:?}");
             // The second block of the third row.
-            let scale = 7 * format.block_bytes() as usize + format.scales_at() as usize;
-            let has_minimum = matches!(format, WeightType::Q4_1 | WeightType::Q5_1 | WeightType::Q4K | WeightType::Q5K);
-            for (number, bits) in (0..1 + usize::from(has_minimum)).flat_map(|n| [(n, 0x7e00u16), (n, 0x7c00), (n, 0xfc00)]) {
+            let block = 7 * format.block_bytes() as usize;
+            let broken_numbers = format.numbers().iter().flat_map(|n| [0x7e00u16, 0x7c00, 0xfc00].map(|bits| (n, bits)));
+            for (number, bits) in broken_numbers {
                 let mut broken = clean.clone();
-                match format {
-                    WeightType::Mxfp4 => broken[scale] = 255,
-                    _ => broken[scale + 2 * number..][..2].copy_from_slice(&bits.to_le_bytes()),
+                match number.encoding {
+                    Encoding::E8m0 => broken[block + number.at] = 255,
+                    _ => broken[block + number.at..][..2].copy_from_slice(&bits.to_le_bytes()),
                 }
                 assert!(format.decode(&broken).iter().any(|w| !w.is_finite()), "{format:?}: the reference");
                 let got = products(&gpu, &uploader, &kernel, &broken, &x).await;
