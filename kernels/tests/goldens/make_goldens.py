@@ -265,6 +265,81 @@ def q6_k_cases(rng: np.random.Generator) -> list[Case]:
     return [case("random", Scale.random(rng, 5)), case("extreme_scales", Scale.extremes())]
 
 
+def evenly(rng: np.random.Generator, count: int, blocks: int, per_block: int) -> np.ndarray:
+    """Integers [blocks, per_block] of 0 to `count` - 1 in random order, each as often as any other, or once more."""
+    return (rng.permutation(blocks * per_block) % count).reshape(blocks, per_block)
+
+
+def two_to_a_byte(nibbles: np.ndarray) -> np.ndarray:
+    """Neighbours share a byte, the first in its low half."""
+    return (nibbles[:, ::2] | nibbles[:, 1::2] << 4).astype(np.uint8)
+
+
+def q3_k_parts(rng: np.random.Generator, d: Scale) -> list[np.ndarray]:
+    """High bits, low bit pairs, 16 six-bit scales in 12 bytes, f16 d. Four blocks have every scale."""
+    blocks = len(d.values)
+    codes = rng.integers(0, 256, (blocks, 96), dtype=np.uint8)
+    scales = evenly(rng, 64, blocks, 16)
+    low = scales[:, :8] & 15 | (scales[:, 8:] & 15) << 4
+    # Byte j holds the upper two bits of scales j, j + 4, j + 8 and j + 12.
+    high = ((scales >> 4).reshape(blocks, 4, 4) << np.array([[0], [2], [4], [6]])).sum(1)
+    return [codes, low.astype(np.uint8), high.astype(np.uint8), d.bytes()]
+
+
+def iq4_xs_parts(rng: np.random.Generator, d: Scale) -> list[np.ndarray]:
+    """f16 d, eight six-bit scales, upper bits first, nibbles. Eight blocks have every scale."""
+    blocks = len(d.values)
+    scales = evenly(rng, 64, blocks, 8)
+    high = ((scales >> 4) << np.arange(0, 16, 2)).sum(1, keepdims=True).astype("<u2").view(np.uint8)
+    codes = [nibble_codes(rng, blocks) for _ in range(8)]
+    return [d.bytes(), high, two_to_a_byte(scales & 15), *codes]
+
+
+def iq3_xxs_parts(rng: np.random.Generator, d: Scale) -> list[np.ndarray]:
+    """f16 d, indices into the grid, then words of four seven-bit indices of signs and a four-bit scale.
+
+    Four blocks have every entry of the grid, and every pattern of signs and every scale besides.
+    """
+    blocks = len(d.values)
+    indices = evenly(rng, 256, blocks, 64).astype(np.uint8)
+    signs = evenly(rng, 128, blocks, 32).reshape(blocks, 8, 4)
+    words = (signs << np.array([0, 7, 14, 21])).sum(-1) | evenly(rng, 16, blocks, 8) << 28
+    return [d.bytes(), indices, words.astype("<u4").view(np.uint8)]
+
+
+def iq3_s_parts(rng: np.random.Generator, d: Scale) -> list[np.ndarray]:
+    """f16 d, low bytes of indices into the grid, their ninth bits, signs, four-bit scales.
+
+    Eight blocks have every entry of the grid, and every scale besides.
+    """
+    blocks = len(d.values)
+    indices = evenly(rng, 512, blocks, 64)
+    ninth_bits = np.packbits(indices >> 8, axis=1, bitorder="little")
+    signs = rng.integers(0, 256, (blocks, 32), dtype=np.uint8)
+    scales = two_to_a_byte(evenly(rng, 16, blocks, 8))
+    return [d.bytes(), indices.astype(np.uint8), ninth_bits, signs, scales]
+
+
+# Parts, and a number of blocks that have every scale and every entry of the grid: five as for Q6_K, or eight.
+THREE_OR_FOUR_BITS = {
+    "Q3_K": (q3_k_parts, 5),
+    "IQ4_XS": (iq4_xs_parts, 8),
+    "IQ3_S": (iq3_s_parts, 8),
+    "IQ3_XXS": (iq3_xxs_parts, 5),
+}
+
+
+def three_or_four_bit_cases(rng: np.random.Generator, name: str) -> list[Case]:
+    """Blocks of 256 weights with scales and no minima."""
+    parts, blocks = THREE_OR_FOUR_BITS[name]
+
+    def case(case_name: str, d: Scale) -> Case:
+        data = np.concatenate(parts(rng, d), 1).reshape(1, -1)
+        return decode_case(case_name, data, GGMLQuantizationType[name])
+
+    return [case("random", Scale.random(rng, blocks)), case("extreme_scales", Scale.extremes())]
+
+
 def half_cases(rng: np.random.Generator, dtype: torch.dtype, edges: list[int]) -> list[Case]:
     """Random values and the bit patterns at the edges of a 16-bit float format (finite ones: this is JSON)."""
     random = torch.from_numpy(rng.normal(0.0, 2.0, (3, 33)).astype(np.float32)).to(dtype).view(torch.uint8).numpy()
@@ -516,6 +591,8 @@ def main() -> None:
     for kind in ("Q4_K", "Q5_K"):
         write(folder, kind.lower(), k_cases(rng(kind.lower()), GGMLQuantizationType[kind]))
     write(folder, "q6_k", q6_k_cases(rng("q6_k")))
+    for name in THREE_OR_FOUR_BITS:
+        write(folder, name.lower(), three_or_four_bit_cases(rng(name.lower()), name))
     f16_edges = [0, 1, 2, 0x3FF, 0x400, 0x3C00, 0x3C01, 0x7BFF]
     write(folder, "f16", half_cases(rng("f16"), torch.float16, f16_edges))
     bf16_edges = [0, 1, 2, 0x7F, 0x80, 0x3F80, 0x3F81, 0x7F7F]
