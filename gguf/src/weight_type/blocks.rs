@@ -15,7 +15,7 @@ pub struct Run {
 
 impl Run {
     #[inline(always)]
-    fn new(codes: [i8; RUN_WEIGHTS], scale: f32) -> Self {
+    pub(super) fn new(codes: [i8; RUN_WEIGHTS], scale: f32) -> Self {
         Self { codes, scales: [scale; 2], minimum: -0.0 }
     }
 
@@ -155,7 +155,7 @@ pub fn e8m0_half(exponent: u8) -> f32 {
 }
 
 #[inline(always)]
-fn f16_at(bytes: &[u8], at: usize) -> f32 {
+pub(super) fn f16_at(bytes: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 

@@ -1,13 +1,4 @@
-// IQ4_NL after repacking: as Q4_0, but a nibble stands for one of 16 unevenly spaced values.
-
-// −127 −104 −83 −65, −49 −35 −22 −10, 1 13 25 38, 53 69 89 113, each plus 128 in a byte, the first lowest.
-fn value_of(nibble: vec4<u32>) -> vec4<f32> {
-    let upper = (nibble & vec4<u32>(8u)) != vec4<u32>(0u);
-    let first = select(vec4<u32>(0x3f2d1801u), vec4<u32>(0xa6998d81u), upper);
-    let second = select(vec4<u32>(0x766a5d4fu), vec4<u32>(0xf1d9c5b5u), upper);
-    let four = select(first, second, (nibble & vec4<u32>(4u)) != vec4<u32>(0u));
-    return vec4<f32>((four >> ((nibble & vec4<u32>(3u)) * 8u)) & vec4<u32>(0xffu)) - 128.0;
-}
+// IQ4_NL after repacking: as Q4_0, but a nibble stands for one of the 16 values of iq4_values.wgsl.
 
 fn load_block(codes_base: u32, scales_base: u32, blocks_per_row: u32, row: u32, block: u32) -> array<vec4<f32>, 8> {
     let word = scales[scales_base + row * ((blocks_per_row + 1u) / 2u) + block / 2u];
