@@ -18,13 +18,16 @@ fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
 #[test]
 fn every_type_has_the_spread_that_was_asked_for() {
     for kind in SUPPORTED_TYPES {
-        let model = Spec::tiny().layers(1).types(TypeMix::Uniform(kind)).build().unwrap();
+        // 320 blocks of 256 weights with scales within scales are few: their spread alone is 2 % off in one case of three.
+        let models =
+            [1, 2, 3, 4].map(|seed| Spec::tiny().layers(1).types(TypeMix::Uniform(kind)).seed(seed).build().unwrap());
         for (name, wanted) in [
             ("token_embd.weight", 1.0),
             ("output.weight", 2.0 / 256f64.sqrt()),
             ("blk.0.ffn_down_exps.weight", 0.3 / 256f64.sqrt()),
         ] {
-            let values = WeightType::of(kind).unwrap().decode(&model.tensor_bytes(name).unwrap());
+            let bytes = models.iter().flat_map(|model| model.tensor_bytes(name).unwrap()).collect::<Vec<u8>>();
+            let values = WeightType::of(kind).unwrap().decode(&bytes);
             assert!(values.iter().all(|value| value.is_finite()), "{kind} {name}");
             let (mean, deviation) = mean_and_deviation(&values);
             assert!((deviation / wanted - 1.0).abs() < 0.03, "{kind} {name}: deviation {deviation}, wanted {wanted}");
