@@ -219,6 +219,7 @@ mod native {
         (WeightType::Q4K, "(low >> 4u) | ((minimum_byte >> 6u) << 4u)", "low >> 4u"),
         (WeightType::Q5K, "fifth(high.w, s)", "fifth(high.z, s)"),
         (WeightType::Q6K, "pair << 16u", "pair << 24u"),
+        (WeightType::Q3K, "low_bits >> 8u", "low_bits"),
         // One of 127.
         (WeightType::Iq4Nl, "0x766a5d4fu", "0x766a5d4eu"),
     ];

@@ -8,6 +8,7 @@ const NOT_FINITE: &str = include_str!("not_finite.wgsl");
 const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
 const IQ4_VALUES: &str = include_str!("weights/iq4_values.wgsl");
+const SCALE_HALVES: &str = include_str!("weights/scale_halves.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
 
 /// How the KV cache is stored.
@@ -53,6 +54,7 @@ fn weights(format: WeightType) -> String {
         WeightType::Q5K => &[F16_VALUE, K_SCALES, include_str!("weights/q5_k.wgsl")],
         WeightType::Q6K => &[F16_VALUE, include_str!("weights/q6_k.wgsl")],
         WeightType::Iq4Nl => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_nl.wgsl")],
+        WeightType::Q3K => &[F16_VALUE, SCALE_HALVES, include_str!("weights/q3_k.wgsl")],
     };
     parts.concat()
 }

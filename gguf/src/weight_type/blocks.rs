@@ -97,6 +97,17 @@ blocks! {
         let scales = [0, 1].map(|part| d * f32::from(block[192 + 2 * s + part] as i8));
         Run { scales, ..Run::new(std::array::from_fn(code), d) }
     };
+    // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte j of the
+    // next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
+    Q3K: 110 bytes, 8 runs, |block, s| {
+        let low = &block[32 + s / 4 * 32..][..RUN_WEIGHTS];
+        let code = |l: usize| ((low[l] >> (2 * (s % 4)) & 3) | (block[l] >> s & 1) << 2) as i8 - 4;
+        let packed = &block[96..108];
+        let scale = |j: usize| (packed[j % 8] >> (4 * (j / 8)) & 15) | (packed[8 + j % 4] >> (2 * (j / 4)) & 3) << 4;
+        let d = f16_at(block, 108);
+        let scales = [0, 1].map(|part| d * (f32::from(scale(2 * s + part)) - 32.0));
+        Run { scales, ..Run::new(std::array::from_fn(code), d) }
+    };
     Iq4Nl: 18 bytes, 1 runs, |block, _| {
         Run::new(nibbles(&block[2..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), f16_at(block, 0))
     };

@@ -180,6 +180,14 @@ weight_types! {
         file_type: 25;
         blocks: blocks::Iq4Nl;
     }
+    /// 256 weights: 32 bytes of high bits as in Q5_K, 64 bytes of low bit pairs as Q6_K has its high ones, 16 six-bit scales (one
+    /// for 16 weights) in 12 bytes, and last the f16 d: d · (scale − 32) · (3-bit code − 4).
+    Q3K = Q3K {
+        scales: 96, 14;
+        random: 43.34, None;
+        file_type: 12;
+        blocks: blocks::Q3K;
+    }
 }
 
 impl WeightType {
