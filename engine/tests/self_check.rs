@@ -220,6 +220,7 @@ mod native {
         (WeightType::Q5K, "fifth(high.w, s)", "fifth(high.z, s)"),
         (WeightType::Q6K, "pair << 16u", "pair << 24u"),
         (WeightType::Q3K, "low_bits >> 8u", "low_bits"),
+        (WeightType::Iq4Xs, "(high << 4u)", "(high << 3u)"),
         // One of 127.
         (WeightType::Iq4Nl, "0x766a5d4fu", "0x766a5d4eu"),
     ];

@@ -55,6 +55,7 @@ fn weights(format: WeightType) -> String {
         WeightType::Q6K => &[F16_VALUE, include_str!("weights/q6_k.wgsl")],
         WeightType::Iq4Nl => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_nl.wgsl")],
         WeightType::Q3K => &[F16_VALUE, SCALE_HALVES, include_str!("weights/q3_k.wgsl")],
+        WeightType::Iq4Xs => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_xs.wgsl")],
     };
     parts.concat()
 }

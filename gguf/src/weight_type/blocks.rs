@@ -111,6 +111,12 @@ blocks! {
     Iq4Nl: 18 bytes, 1 runs, |block, _| {
         Run::new(nibbles(&block[2..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), f16_at(block, 0))
     };
+    Iq4Xs: 136 bytes, 8 runs, |block, s| {
+        let low = block[4 + s / 2] >> (4 * (s % 2)) & 15;
+        let high = block[2 + s / 4] >> (2 * (s % 4)) & 3;
+        let scale = f16_at(block, 0) * (f32::from(low | high << 4) - 32.0);
+        Run::new(nibbles(&block[8 + 16 * s..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), scale)
+    };
 }
 
 pub struct Mxfp4;
@@ -145,7 +151,7 @@ pub const E2M1_DOUBLED_F32: [f32; 16] = {
     values
 };
 
-/// The values of IQ4_NL's codes.
+/// The values of the codes of IQ4_NL and IQ4_XS.
 const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Half of 2^(exponent − 127), which makes up for the doubled codes; of 255, NaN (OCP Microscaling, 5.4.1).

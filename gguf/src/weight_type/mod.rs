@@ -188,6 +188,14 @@ weight_types! {
         file_type: 12;
         blocks: blocks::Q3K;
     }
+    /// 256 weights: f16 d, 8 six-bit scales (the upper bit pairs of all in two bytes, then low nibbles in four), and 128 bytes of
+    /// nibbles, each 16 as in IQ4_NL: d · (scale − 32) · table\[nibble\].
+    Iq4Xs = Iq4Xs {
+        scales: 0, 8;
+        random: 1245.8, None;
+        file_type: 30;
+        blocks: blocks::Iq4Xs;
+    }
 }
 
 impl WeightType {
