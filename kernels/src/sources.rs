@@ -9,6 +9,7 @@ const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
 const IQ4_VALUES: &str = include_str!("weights/iq4_values.wgsl");
 const SCALE_HALVES: &str = include_str!("weights/scale_halves.wgsl");
+const SIGNED_FOUR: &str = include_str!("weights/signed_four.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
 
 /// How the KV cache is stored.
@@ -56,6 +57,7 @@ fn weights(format: WeightType) -> String {
         WeightType::Iq4Nl => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_nl.wgsl")],
         WeightType::Q3K => &[F16_VALUE, SCALE_HALVES, include_str!("weights/q3_k.wgsl")],
         WeightType::Iq4Xs => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_xs.wgsl")],
+        WeightType::Iq3S => &[F16_VALUE, SCALE_HALVES, SIGNED_FOUR, include_str!("weights/iq3_s.wgsl")],
     };
     parts.concat()
 }

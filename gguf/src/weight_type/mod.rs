@@ -8,6 +8,7 @@
 //! numbers are little endian.
 
 mod blocks;
+mod iq3_s;
 
 pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run, e8m0_half};
 
@@ -195,6 +196,15 @@ weight_types! {
         random: 1245.8, None;
         file_type: 30;
         blocks: blocks::Iq4Xs;
+    }
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in eight bytes, a
+    /// sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
+    Iq3S = Iq3S {
+        // With the last ten bytes of signs, so that codes are whole vectors.
+        scales: 96, 14;
+        random: 140.3, None;
+        file_type: 26;
+        blocks: iq3_s::Iq3S;
     }
 }
 
