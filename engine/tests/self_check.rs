@@ -222,6 +222,7 @@ mod native {
         (WeightType::Q3K, "low_bits >> 8u", "low_bits"),
         (WeightType::Iq4Xs, "(high << 4u)", "(high << 3u)"),
         (WeightType::Iq3S, "(ninth & 2u) << 7u", "(ninth & 1u) << 8u"),
+        (WeightType::Iq3Xxs, "countOneBits(seven)", "seven"),
         // One of 127.
         (WeightType::Iq4Nl, "0x766a5d4fu", "0x766a5d4eu"),
     ];

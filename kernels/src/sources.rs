@@ -58,6 +58,7 @@ fn weights(format: WeightType) -> String {
         WeightType::Q3K => &[F16_VALUE, SCALE_HALVES, include_str!("weights/q3_k.wgsl")],
         WeightType::Iq4Xs => &[F16_VALUE, NIBBLES, IQ4_VALUES, include_str!("weights/iq4_xs.wgsl")],
         WeightType::Iq3S => &[F16_VALUE, SCALE_HALVES, SIGNED_FOUR, include_str!("weights/iq3_s.wgsl")],
+        WeightType::Iq3Xxs => &[F16_VALUE, SIGNED_FOUR, include_str!("weights/iq3_xxs.wgsl")],
     };
     parts.concat()
 }

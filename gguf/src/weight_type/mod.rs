@@ -9,6 +9,7 @@
 
 mod blocks;
 mod iq3_s;
+mod iq3_xxs;
 
 pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run, e8m0_half};
 
@@ -205,6 +206,14 @@ weight_types! {
         random: 140.3, None;
         file_type: 26;
         blocks: iq3_s::Iq3S;
+    }
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 256 with four magnitudes each, and 8 words with four seven-bit numbers
+    /// of signs (the eighth makes their number even) and a four-bit scale: d · (scale + ½) / 2 · ±table\[index\].
+    Iq3Xxs = Iq3Xxs {
+        scales: 0, 2;
+        random: 142.5, None;
+        file_type: 23;
+        blocks: iq3_xxs::Iq3Xxs;
     }
 }
 

@@ -57,6 +57,7 @@ const OTHERS: &[(WeightType, &str)] = &[
     (WeightType::Q5K, include_str!("../goldens/q5_k.json")),
     (WeightType::Q6K, include_str!("../goldens/q6_k.json")),
     (WeightType::Iq4Nl, include_str!("../goldens/iq4_nl.json")),
+    (WeightType::Iq3Xxs, include_str!("../goldens/iq3_xxs.json")),
     (WeightType::Iq3S, include_str!("../goldens/iq3_s.json")),
     (WeightType::Iq4Xs, include_str!("../goldens/iq4_xs.json")),
     (WeightType::Q3K, include_str!("../goldens/q3_k.json")),
