@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use gptoss_synth::{
-    GOLDEN_20B_DATA_OFFSET, Model, Publisher, Spec, SynthError, TensorType, TypeMix, Vocabulary, parse_type, part_name,
+    GOLDEN_20B_DATA_OFFSET, Model, Publisher, SUPPORTED_TYPES, Spec, SynthError, TensorType, TypeMix, Vocabulary,
+    parse_type, part_name,
 };
 
 const EXAMPLES: &str = "\
@@ -51,9 +52,7 @@ struct Arguments {
     /// The context length that the file states.
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
-    /// Types of the matrices: mxfp4 (the public files: experts MXFP4, the rest Q8_0), mxfp4_bf16, q4_k_m, or one type
-    /// for all: f32, f16, bf16, q8_0, q4_0, q4_1, q5_0, q5_1, q4_k, q5_k, q6_k, iq4_nl.
-    #[arg(long, value_name = "TYPES")]
+    #[arg(long, value_name = "TYPES", help = types_help())]
     types: Option<TypeMix>,
     /// The type of the tensors whose names are like PATTERN, in which * stands for anything. May be repeated; the last
     /// that matches decides.
@@ -120,6 +119,15 @@ enum PublisherName {
 
 /// Sets one number of a specification.
 type Setter = fn(Spec, u32) -> Spec;
+
+/// Names every type that weights can be made in.
+fn types_help() -> String {
+    let names = SUPPORTED_TYPES.map(|kind| kind.name().to_lowercase()).join(", ");
+    format!(
+        "Types of the matrices: mxfp4 (the public files: experts MXFP4, the rest Q8_0), mxfp4_bf16, q4_k_m, or one type for all: \
+         {names}"
+    )
+}
 
 fn parse_override(text: &str) -> Result<(String, TensorType), String> {
     let (pattern, kind) = text.rsplit_once('=').ok_or("expected PATTERN=TYPE, as in '*_exps.weight=q4_0'")?;

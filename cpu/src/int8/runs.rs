@@ -3,7 +3,7 @@
 //! decoding to floats; in the public files these types are a small part of what a token reads.
 
 use gptoss_gguf::WeightType;
-use gptoss_gguf::weight_type::{Blocks, WithBlocks};
+use gptoss_gguf::weight_type::{Blocks, Run, WithBlocks};
 
 use super::CodedRow;
 use crate::activations::BLOCK;
@@ -32,16 +32,22 @@ impl WithBlocks for Dot<'_> {
     }
 }
 
+/// Not inlined: together with the products the compiler makes slower code of both.
+#[inline(never)]
+fn unpack<B: Blocks>(block: &B::Block, s: usize) -> Run {
+    B::run(block, s)
+}
+
 by_isa!(dot_blocks[B: Blocks](row: &[u8], x: CodedRow<'_>) -> f32, dot_blocks_body);
 
 #[inline(always)]
 fn dot_blocks_body<L: Level, B: Blocks>(row: &[u8], x: CodedRow<'_>) -> f32 {
     let mut sum = 0.0;
     let codes = x.codes.as_chunks::<BLOCK>().0;
-    for (block, bytes) in row.chunks_exact(B::BYTES).enumerate() {
+    for (block, bytes) in B::blocks(row).iter().enumerate() {
         for s in 0..B::RUNS {
             let at = block * B::RUNS + s;
-            let run = B::run(bytes, s);
+            let run = unpack::<B>(bytes, s);
             let products = |from: usize| -> f32 {
                 let mut sum = 0;
                 for j in from..from + BLOCK / 2 {

@@ -28,16 +28,21 @@ impl Run {
 
 /// A quantised type's blocks.
 pub trait Blocks {
+    /// The bytes of one block: an array, so that the compiler knows their number and makes vector code of the loops over them.
+    type Block: 'static;
     /// Bytes of one block.
     const BYTES: usize;
     /// Runs of [`RUN_WEIGHTS`] weights in one block.
     const RUNS: usize;
 
-    /// Run `s` of [`Self::RUNS`] of a block of [`Self::BYTES`] bytes.
-    fn run(block: &[u8], s: usize) -> Run;
+    /// The whole blocks in `bytes`.
+    fn blocks(bytes: &[u8]) -> &[Self::Block];
+
+    /// Run `s` of [`Self::RUNS`] of a block.
+    fn run(block: &Self::Block, s: usize) -> Run;
 
     /// The weights of that run.
-    fn values(block: &[u8], s: usize) -> [f32; RUN_WEIGHTS] {
+    fn values(block: &Self::Block, s: usize) -> [f32; RUN_WEIGHTS] {
         Self::run(block, s).values()
     }
 }
@@ -49,11 +54,17 @@ macro_rules! blocks {
             pub struct $name;
 
             impl Blocks for $name {
+                type Block = [u8; $bytes];
                 const BYTES: usize = $bytes;
                 const RUNS: usize = $runs;
 
                 #[inline(always)]
-                fn run($block: &[u8], $s: usize) -> Run {
+                fn blocks(bytes: &[u8]) -> &[Self::Block] {
+                    bytes.as_chunks().0
+                }
+
+                #[inline(always)]
+                fn run($block: &Self::Block, $s: usize) -> Run {
                     $run
                 }
             }
@@ -62,29 +73,25 @@ macro_rules! blocks {
 }
 
 blocks! {
-    Q8_0: 34 bytes, 1 runs, |block, _| Run::new(std::array::from_fn(|j| block[2 + j] as i8), f16_at(block, 0));
-    Q4_0: 18 bytes, 1 runs, |block, _| Run::new(nibbles(&block[2..], |_| 0).map(|code| code as i8 - 8), f16_at(block, 0));
+    Q8_0: 34 bytes, 1 runs, |block, _| Run::new(codes(|j| block[2 + j] as i8), f16_at(block, 0));
+    Q4_0: 18 bytes, 1 runs, |block, _| Run::new(nibbles(&block[2..], |_, nibble| nibble as i8 - 8), f16_at(block, 0));
     Q4_1: 20 bytes, 1 runs, |block, _| Run {
         minimum: f16_at(block, 2),
-        ..Run::new(nibbles(&block[4..], |_| 0).map(|code| code as i8), f16_at(block, 0))
+        ..Run::new(nibbles(&block[4..], |_, nibble| nibble as i8), f16_at(block, 0))
     };
     Q5_0: 22 bytes, 1 runs, |block, _| {
-        let codes = nibbles(&block[6..], |j| fifth_bit(&block[2..6], j));
-        Run::new(codes.map(|code| code as i8 - 16), f16_at(block, 0))
+        let code = |j, nibble| (nibble | fifth_bit(&block[2..6], j)) as i8 - 16;
+        Run::new(nibbles(&block[6..], code), f16_at(block, 0))
     };
     Q5_1: 24 bytes, 1 runs, |block, _| {
-        let codes = nibbles(&block[8..], |j| fifth_bit(&block[4..8], j));
-        Run { minimum: f16_at(block, 2), ..Run::new(codes.map(|code| code as i8), f16_at(block, 0)) }
+        let code = |j, nibble| (nibble | fifth_bit(&block[4..8], j)) as i8;
+        Run { minimum: f16_at(block, 2), ..Run::new(nibbles(&block[8..], code), f16_at(block, 0)) }
     };
-    Q4K: 144 bytes, 8 runs, |block, s| {
-        let packed = &block[16 + s / 2 * 32..][..RUN_WEIGHTS];
-        let shift = 4 * (s % 2);
-        k_run(block, s, std::array::from_fn(|l| (packed[l] >> shift & 15) as i8))
-    };
+    Q4K: 144 bytes, 8 runs, |block, s| k_run(block, s, k_nibbles(&block[16..], s, |_, nibble| nibble as i8));
     Q5K: 176 bytes, 8 runs, |block, s| {
-        let (high, packed) = (&block[16..48], &block[48 + s / 2 * 32..][..RUN_WEIGHTS]);
-        let shift = 4 * (s % 2);
-        k_run(block, s, std::array::from_fn(|l| ((packed[l] >> shift & 15) | (high[l] >> s & 1) << 4) as i8))
+        let (high, bit) = (&block[16..48], 1 << s);
+        let fifth = |l: usize| if high[l] & bit == 0 { 0 } else { 16 };
+        k_run(block, s, k_nibbles(&block[48..], s, |l, nibble| (nibble | fifth(l)) as i8))
     };
     // Runs 0 to 3 take their low nibbles from the first 64 bytes (runs 0 and 2 share 32 of them, 1 and 3 the others) and their
     // high bits from the first 32 bytes of those, two bits a run; runs 4 to 7 likewise from the second halves.
@@ -95,7 +102,7 @@ blocks! {
         let code = |l: usize| ((low[l] >> (4 * (r / 2)) & 15) | (high[l] >> (2 * r) & 3) << 4) as i8 - 32;
         let d = f16_at(block, 208);
         let scales = [0, 1].map(|part| d * f32::from(block[192 + 2 * s + part] as i8));
-        Run { scales, ..Run::new(std::array::from_fn(code), d) }
+        Run { scales, ..Run::new(codes(code), d) }
     };
     // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte j of the
     // next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
@@ -106,33 +113,39 @@ blocks! {
         let scale = |j: usize| (packed[j % 8] >> (4 * (j / 8)) & 15) | (packed[8 + j % 4] >> (2 * (j / 4)) & 3) << 4;
         let d = f16_at(block, 108);
         let scales = [0, 1].map(|part| d * (f32::from(scale(2 * s + part)) - 32.0));
-        Run { scales, ..Run::new(std::array::from_fn(code), d) }
+        Run { scales, ..Run::new(codes(code), d) }
     };
     Iq4Nl: 18 bytes, 1 runs, |block, _| {
-        Run::new(nibbles(&block[2..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), f16_at(block, 0))
+        Run::new(nibbles(&block[2..], |_, nibble| IQ4_NL[usize::from(nibble)]), f16_at(block, 0))
     };
     Iq4Xs: 136 bytes, 8 runs, |block, s| {
         let low = block[4 + s / 2] >> (4 * (s % 2)) & 15;
         let high = block[2 + s / 4] >> (2 * (s % 4)) & 3;
         let scale = f16_at(block, 0) * (f32::from(low | high << 4) - 32.0);
-        Run::new(nibbles(&block[8 + 16 * s..], |_| 0).map(|code| IQ4_NL[usize::from(code & 15)]), scale)
+        Run::new(nibbles(&block[8 + 16 * s..], |_, nibble| IQ4_NL[usize::from(nibble)]), scale)
     };
 }
 
 pub struct Mxfp4;
 
 impl Blocks for Mxfp4 {
+    type Block = [u8; 17];
     const BYTES: usize = 17;
     const RUNS: usize = 1;
 
     #[inline(always)]
-    fn run(block: &[u8], _: usize) -> Run {
-        Run::new(nibbles(&block[1..], |_| 0).map(|code| E2M1_DOUBLED[usize::from(code & 15)]), e8m0_half(block[0]))
+    fn blocks(bytes: &[u8]) -> &[Self::Block] {
+        bytes.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn run(block: &Self::Block, _: usize) -> Run {
+        Run::new(nibbles(&block[1..], |_, nibble| E2M1_DOUBLED[usize::from(nibble)]), e8m0_half(block[0]))
     }
 
     /// With the negative zero, which whole numbers cannot tell from the other.
-    fn values(block: &[u8], _: usize) -> [f32; RUN_WEIGHTS] {
-        nibbles(&block[1..], |_| 0).map(|code| E2M1_DOUBLED_F32[usize::from(code)] * e8m0_half(block[0]))
+    fn values(block: &Self::Block, _: usize) -> [f32; RUN_WEIGHTS] {
+        nibbles(&block[1..], |_, nibble| E2M1_DOUBLED_F32[usize::from(nibble)] * e8m0_half(block[0]))
     }
 }
 
@@ -176,15 +189,34 @@ pub(super) fn f16_at(bytes: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// 32 codes of four bits in 16 bytes, low nibbles first, then high ones, with `high(j)` on top.
+/// The codes of a run. A plain loop: `array::from_fn` is a function of its own, without the instruction set of its caller.
 #[inline(always)]
-fn nibbles(packed: &[u8], high: impl Fn(usize) -> u8) -> [u8; RUN_WEIGHTS] {
+fn codes(code: impl Fn(usize) -> i8) -> [i8; RUN_WEIGHTS] {
     let mut codes = [0; RUN_WEIGHTS];
-    for j in 0..RUN_WEIGHTS / 2 {
-        codes[j] = (packed[j] & 15) | high(j);
-        codes[j + RUN_WEIGHTS / 2] = (packed[j] >> 4) | high(j + RUN_WEIGHTS / 2);
+    for (j, place) in codes.iter_mut().enumerate() {
+        *place = code(j);
     }
     codes
+}
+
+/// `code(j, nibble)` of 32 nibbles in 16 bytes: low ones first, then high ones.
+#[inline(always)]
+fn nibbles<T: Copy + Default>(packed: &[u8], code: impl Fn(usize, u8) -> T) -> [T; RUN_WEIGHTS] {
+    let mut codes = [T::default(); RUN_WEIGHTS];
+    let (low, high) = codes.split_at_mut(RUN_WEIGHTS / 2);
+    for (j, &byte) in packed[..RUN_WEIGHTS / 2].iter().enumerate() {
+        low[j] = code(j, byte & 15);
+        high[j] = code(j + RUN_WEIGHTS / 2, byte >> 4);
+    }
+    codes
+}
+
+/// `code(l, nibble)` of the 32 nibbles of run `s` of 8: two runs share 32 bytes. A loop for each of the two, because a shift by a
+/// number that is known is cheaper.
+#[inline(always)]
+fn k_nibbles(packed: &[u8], s: usize, code: impl Fn(usize, u8) -> i8) -> [i8; RUN_WEIGHTS] {
+    let packed = &packed[s / 2 * 32..][..RUN_WEIGHTS];
+    if s.is_multiple_of(2) { codes(|l| code(l, packed[l] & 15)) } else { codes(|l| code(l, packed[l] >> 4)) }
 }
 
 /// Bit j of 32 bits in four bytes, as the fifth bit of a code.

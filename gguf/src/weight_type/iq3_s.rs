@@ -5,11 +5,17 @@ use super::blocks::{Blocks, RUN_WEIGHTS, Run, f16_at};
 pub struct Iq3S;
 
 impl Blocks for Iq3S {
+    type Block = [u8; 110];
     const BYTES: usize = 110;
     const RUNS: usize = 8;
 
     #[inline(always)]
-    fn run(block: &[u8], s: usize) -> Run {
+    fn blocks(bytes: &[u8]) -> &[Self::Block] {
+        bytes.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn run(block: &Self::Block, s: usize) -> Run {
         let (indices, ninth, signs) = (&block[2 + 8 * s..][..8], block[66 + s], &block[74 + 4 * s..][..4]);
         let entries = std::array::from_fn(|i| GRID[usize::from(indices[i]) | usize::from(ninth >> i & 1) << 8]);
         let scale = block[106 + s / 2] >> (4 * (s % 2)) & 15;

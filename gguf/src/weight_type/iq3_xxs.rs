@@ -7,11 +7,17 @@ use super::iq3_s::signed;
 pub struct Iq3Xxs;
 
 impl Blocks for Iq3Xxs {
+    type Block = [u8; 98];
     const BYTES: usize = 98;
     const RUNS: usize = 8;
 
     #[inline(always)]
-    fn run(block: &[u8], s: usize) -> Run {
+    fn blocks(bytes: &[u8]) -> &[Self::Block] {
+        bytes.as_chunks().0
+    }
+
+    #[inline(always)]
+    fn run(block: &Self::Block, s: usize) -> Run {
         let (indices, word) = (&block[2 + 8 * s..][..8], &block[66 + 4 * s..][..4]);
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         let signs = std::array::from_fn(|i| {

@@ -319,8 +319,14 @@ impl WithBlocks for Decoded<'_> {
     type Output = Vec<f32>;
 
     fn with<B: Blocks>(self) -> Vec<f32> {
-        let blocks = self.bytes.chunks_exact(B::BYTES);
-        blocks.flat_map(|block| (0..B::RUNS).flat_map(move |s| B::values(block, s))).collect()
+        let blocks = B::blocks(self.bytes);
+        let mut weights = Vec::with_capacity(blocks.len() * B::RUNS * RUN_WEIGHTS);
+        for block in blocks {
+            for s in 0..B::RUNS {
+                weights.extend_from_slice(&B::values(block, s));
+            }
+        }
+        weights
     }
 }
 

@@ -180,10 +180,10 @@ fn q8_0(values: &[f32]) -> Vec<u8> {
 
 /// The same weights in Q8_0: the doubled codes are whole numbers, and the scale is a power of two.
 pub(super) fn q8_0_of_mxfp4(data: &[u8]) -> Vec<u8> {
-    let block = |block: &[u8]| {
+    let block = |block| {
         let run = weight_type::Mxfp4::run(block, 0);
         let scale = f16::from_f32(run.scales[0]).to_le_bytes();
         [&scale[..], &run.codes.map(|code| code as u8)].concat()
     };
-    data.chunks_exact(weight_type::Mxfp4::BYTES).flat_map(block).collect()
+    weight_type::Mxfp4::blocks(data).iter().flat_map(block).collect()
 }
