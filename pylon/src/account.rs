@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gptoss_telemetry::{CacheCounters, Event, FinishReason};
+use gptoss_telemetry::{CacheCounters, Event, FinishReason, units};
 
 use crate::stats::Percentiles;
 
@@ -110,12 +110,12 @@ impl fmt::Display for Account {
             write!(f, "; between tokens p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms")?;
         }
         if let Some((used, capacity, bytes)) = self.kv {
-            write!(f, "\nKV cache {used} of {capacity} tokens, {:.1} MB", bytes as f64 / 1e6)?;
+            write!(f, "\nKV cache {used} of {capacity} tokens, {}", units::bytes(bytes))?;
         }
         let CacheCounters { hits, misses, evictions, loaded_bytes, .. } = self.experts;
         if hits + misses > 0 {
-            let loaded = loaded_bytes as f64 / 1e6;
-            write!(f, "\nexperts  {hits} hits, {misses} misses, {evictions} evictions, {loaded:.1} MB loaded")?;
+            let loaded = units::bytes(loaded_bytes);
+            write!(f, "\nexperts  {hits} hits, {misses} misses, {evictions} evictions, {loaded} loaded")?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gptoss_cpu::Activations;
 use gptoss_engine::EngineError;
 use gptoss_finder::{DEMO_NAME, demo_file};
-use gptoss_telemetry::LoadOptions;
+use gptoss_telemetry::{LoadOptions, units};
 
 use crate::backend::{BackendChoice, LoadRequest};
 use crate::catalogue;
@@ -171,54 +171,14 @@ pub fn in_flags(error: EngineError) -> CliError {
     }
 }
 
-/// A number of bytes: plain, or with K, M, G (powers of 1000) or Ki, Mi, Gi (powers of 1024), and an optional B.
+/// In the words of the other arguments' errors.
 fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-    let unit = text[digits..].trim_start().to_ascii_lowercase();
-    let factor: Option<u64> = match unit.strip_suffix('b').unwrap_or(&unit) {
-        "" => Some(1),
-        "k" => Some(1000),
-        "m" => Some(1_000_000),
-        "g" => Some(1_000_000_000),
-        "ki" => Some(1 << 10),
-        "mi" => Some(1 << 20),
-        "gi" => Some(1 << 30),
-        _ => None,
-    };
-    let (whole, fraction) = text[..digits].split_once('.').unwrap_or((&text[..digits], "0"));
-    let parts = whole.parse::<u64>().ok().zip(format!("0.{fraction}").parse::<f64>().ok());
-    parts
-        .zip(factor)
-        .and_then(|((whole, part), factor)| {
-            whole.checked_mul(factor)?.checked_add((part * factor as f64).round() as u64)
-        })
-        .ok_or_else(|| "expected a number of bytes such as 500000000, 500MB or 4GiB".to_owned())
+    units::parse_bytes(text).map_err(|expected| format!("expected {expected}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bytes_are_read_with_their_unit() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("512", 512),
-            ("3k", 3000),
-            ("500MB", 500_000_000),
-            ("4GiB", 4 << 30),
-            ("2 Mi", 2 << 20),
-            ("7B", 7),
-            ("1.5G", 1_500_000_000),
-            // As messages have it.
-            ("4.04 MB", 4_040_000),
-        ] {
-            assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "G", "-1", "1.5.2G", ".5G", "12x", "99999999999G"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn a_flag_wins_over_the_environment() {

@@ -1,5 +1,6 @@
 //! What this machine can compute with, and what there is to run: found by looking, without starting a model or a server.
 
+use gptoss_telemetry::units::bytes;
 use serde::Serialize;
 
 use crate::adapters::{self, Adapter};
@@ -94,10 +95,10 @@ fn findings(machine: &Machine, adapters: &[Adapter], models: &[FoundModel]) -> V
     let memory_bytes = machine.memory.map_or(u64::MAX, |memory| memory.total_bytes);
     for model in models.iter().filter(|model| model.supported && model.file_bytes > memory_bytes) {
         findings.push(format!(
-            "{} ({:.1} GB) is larger than this machine's memory ({:.1} GB): its experts will be read from disk again and again.",
+            "{} ({}) is larger than this machine's memory ({}): its experts will be read from disk again and again.",
             model.id,
-            model.file_bytes as f64 / 1e9,
-            memory_bytes as f64 / 1e9
+            bytes(model.file_bytes),
+            bytes(memory_bytes)
         ));
     }
     findings

@@ -33,7 +33,6 @@ pub mod token;
 
 pub use access::{AccessLog, AccessRecord};
 pub use catalogue::{CatalogueError, FileInfo, GgufFiles, ModelInfo, SplitState, gguf_files};
-pub use listing::size as size_text;
 pub use options::{DEFAULT_PORT, Limits, Options, ServeError};
 pub use page::PageSource;
 pub use platform::allow_many_open_files;

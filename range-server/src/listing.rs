@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use gptoss_telemetry::units::bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::catalogue::ModelInfo;
@@ -59,7 +60,7 @@ fn row(page: &mut String, model: &ModelInfo) -> fmt::Result {
     }
     let kind: Vec<String> =
         [&model.architecture, &model.quantisation].into_iter().flatten().map(|it| escape(it)).collect();
-    write!(page, "</td><td>{}</td><td class=\"size\">{}</td><td>", kind.join(" "), size(model.size_bytes))?;
+    write!(page, "</td><td>{}</td><td class=\"size\">{}</td><td>", kind.join(" "), bytes(model.size_bytes))?;
     for file in &model.files {
         let own_name = file.name.rsplit('/').next().unwrap_or(&file.name);
         write!(page, "<a href=\"{}\" download>{}</a><br>", escape(&file.url), escape(own_name))?;
@@ -69,17 +70,6 @@ fn row(page: &mut String, model: &ModelInfo) -> fmt::Result {
     }
     page.push_str("</td></tr>\n");
     Ok(())
-}
-
-/// A length as people read it, in decimal units.
-pub fn size(bytes: u64) -> String {
-    let value = bytes as f64;
-    match bytes {
-        0..1_000 => format!("{bytes} bytes"),
-        1_000..1_000_000 => format!("{:.1} kB", value / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.2} MB", value / 1e6),
-        _ => format!("{:.2} GB", value / 1e9),
-    }
 }
 
 fn escape(text: &str) -> String {
@@ -101,20 +91,6 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::catalogue::FileInfo;
-
-    #[test]
-    fn sizes_in_decimal_units() {
-        let sizes = [
-            (0, "0 bytes"),
-            (999, "999 bytes"),
-            (1000, "1.0 kB"),
-            (3_054_208, "3.05 MB"),
-            (12_109_565_632, "12.11 GB"),
-        ];
-        for (bytes, text) in sizes {
-            assert_eq!(size(bytes), text);
-        }
-    }
 
     #[test]
     fn names_are_text_not_markup() {

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer, size_text};
+use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer};
+use gptoss_telemetry::units::bytes;
 use serde_json::{Value, json};
 
 /// Prints a line at once. If nobody reads standard output any more, that is no reason to stop serving.
@@ -191,7 +192,7 @@ impl Report {
             "seconds": seconds,
         });
         self.event(json, || {
-            let sent = size_text(sent_bytes);
+            let sent = bytes(sent_bytes);
             format!("answered {requests} requests with {sent} in {seconds} s; {aborted} of them were aborted")
         });
     }
@@ -204,5 +205,5 @@ fn describe(model: &ModelInfo) -> String {
     let files = if model.files.len() > 1 { format!("  {} files", model.files.len()) } else { String::new() };
     let hub = model.hub.as_ref().map(|hub| format!("  from {} at {}", hub.repo, hub.revision)).unwrap_or_default();
     let reason = model.reason.as_ref().map(|reason| format!("  not supported by the page: {reason}"));
-    format!("{}  {}  {kind}{files}{hub}{}", model.url, size_text(model.size_bytes), reason.unwrap_or_default())
+    format!("{}  {}  {kind}{files}{hub}{}", model.url, bytes(model.size_bytes), reason.unwrap_or_default())
 }

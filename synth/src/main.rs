@@ -10,6 +10,7 @@ use gptoss_synth::{
     GOLDEN_20B_DATA_OFFSET, Model, Publisher, SUPPORTED_TYPES, Spec, SynthError, TensorType, TypeMix, Vocabulary,
     parse_type, part_name,
 };
+use gptoss_telemetry::units;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -223,7 +224,7 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let bytes = run(&arguments)?;
     let seconds = start.elapsed().as_secs_f64();
-    eprintln!("{:.2} GB in {seconds:.1} s, {:.0} MB/s", bytes as f64 / 1e9, bytes as f64 / 1e6 / seconds);
+    eprintln!("{} in {seconds:.1} s, {}", units::bytes(bytes), units::bytes_per_second(bytes as f64 / seconds));
     Ok(())
 }
 

@@ -27,11 +27,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-text",
         ],
     ),
-    ("gptoss-synth", &["gptoss-gguf"]),
+    ("gptoss-synth", &["gptoss-gguf", "gptoss-telemetry"]),
     ("gptoss-web", &["gptoss-engine", "gptoss-source", "gptoss-telemetry"]),
-    ("gguf-serve", &["gptoss-finder", "gptoss-gguf"]),
+    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-telemetry"]),
     ("browser-driver", &[]),
-    ("xtask", &["browser-driver"]),
+    ("xtask", &["browser-driver", "gptoss-telemetry"]),
     // Tests may look at everything; nothing may depend on them.
     (
         "gptoss-tests",

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use gptoss_telemetry::units::bytes;
+
 use crate::adapters::Adapter;
 use crate::catalogue::{FoundModel, SkippedFile};
 use crate::environment::{self, Environment};
@@ -75,7 +77,6 @@ fn write(survey: &Survey, verbose: bool, output: &mut Output) -> Result<(), CliE
 }
 
 fn write_machine(machine: &Machine, output: &mut Output) -> Result<(), CliError> {
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     output.line(format_args!("system     {}, {}", machine.system, machine.architecture))?;
     output.line(format_args!("processor  {}", machine.processor))?;
     output.line(format_args!("threads    {}", machine.threads))?;
@@ -83,8 +84,8 @@ fn write_machine(machine: &Machine, output: &mut Output) -> Result<(), CliError>
     output.line(format_args!("SIMD       {} (found: {simd})", machine.instruction_set))?;
     match machine.memory {
         Some(memory) => {
-            let (total, available) = (gigabytes(memory.total_bytes), gigabytes(memory.available_bytes));
-            output.line(format_args!("memory     {available:.1} GB available of {total:.1} GB"))
+            let (total, available) = (bytes(memory.total_bytes), bytes(memory.available_bytes));
+            output.line(format_args!("memory     {available} available of {total}"))
         }
         None => output.line("memory     unknown"),
     }
@@ -99,13 +100,12 @@ fn write_adapter(adapter: &Adapter, verbose: bool, output: &mut Output) -> Resul
     };
     output.line(format_args!("  {name} ({api}, {kind}): {state}"))?;
     if verbose {
-        let megabytes = |bytes: u64| bytes >> 20;
         output.line(format_args!("      driver {}", adapter.driver))?;
         output.line(format_args!(
-            "      buffers up to {} MiB, bindings up to {} MiB, workgroup memory {} KiB",
-            megabytes(adapter.max_buffer_bytes),
-            megabytes(adapter.max_binding_bytes),
-            adapter.max_workgroup_storage_bytes >> 10
+            "      buffers up to {}, bindings up to {}, workgroup memory {}",
+            bytes(adapter.max_buffer_bytes),
+            bytes(adapter.max_binding_bytes),
+            bytes(u64::from(adapter.max_workgroup_storage_bytes))
         ))?;
         let features = if adapter.features.is_empty() { "none".to_owned() } else { adapter.features.join(", ") };
         output.line(format_args!("      features of interest: {features}"))?;
@@ -116,18 +116,17 @@ fn write_adapter(adapter: &Adapter, verbose: bool, output: &mut Output) -> Resul
 fn write_model(model: &FoundModel, verbose: bool, output: &mut Output) -> Result<(), CliError> {
     let FoundModel { id, path, place, file_bytes, details, .. } = model;
     let reason = if verbose { model.reason.clone() } else { model.short_reason() };
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let state = reason.map_or_else(|| "supported".to_owned(), |reason| format!("not supported: {reason}"));
-    output.line(format_args!("  {id}  {:.1} MB  {state}", megabytes(*file_bytes)))?;
+    output.line(format_args!("  {id}  {}  {state}", bytes(*file_bytes)))?;
     if let Some(details) = details.as_ref().filter(|_| verbose) {
         output.line(format_args!(
             "      {}: {} layers, {} experts, context {} tokens",
             details.name, details.layers, details.experts, details.context_tokens
         ))?;
         output.line(format_args!(
-            "      on a GPU {:.1} MB with all experts, {:.1} MB with as few as can work",
-            megabytes(details.gpu_bytes),
-            megabytes(details.gpu_bytes_least)
+            "      on a GPU {} with all experts, {} with as few as can work",
+            bytes(details.gpu_bytes),
+            bytes(details.gpu_bytes_least)
         ))?;
     }
     output.line(format_args!("      {} ({place})", path.display()))

@@ -1,7 +1,7 @@
 //! Numbers as text, with their units. One place, so that the same quantity looks the same in every panel.
 
 pub use gptoss_telemetry::units::bytes;
-use gptoss_telemetry::units::three_digits;
+use gptoss_telemetry::units::{self, three_digits};
 
 /// Shown wherever a number was not measured; never a zero.
 pub const NOT_MEASURED: &str = "not measured";
@@ -15,7 +15,7 @@ pub fn picked(first_name: &str, files: usize, total_bytes: u64) -> String {
 /// `12.3 MB/s`.
 pub fn bytes_per_second(rate: Option<f64>) -> String {
     match rate {
-        Some(rate) if rate.is_finite() && rate >= 0.0 => format!("{}/s", bytes(rate.round() as u64)),
+        Some(rate) if rate.is_finite() && rate >= 0.0 => units::bytes_per_second(rate),
         _ => NOT_MEASURED.to_owned(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use gptoss_source::store::KEPT_SCHEME;
 use gptoss_source::{SourceError, check_not_a_page};
+use gptoss_telemetry::units::parse_bytes;
 use gptoss_telemetry::{
     Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, Parameter, Prompt, PromptFormat, Sampling,
 };
@@ -498,27 +499,6 @@ fn parse_date(text: &str) -> Result<Option<String>, String> {
         _ => return Err(expected()),
     };
     if (1..=days).contains(&day) { Ok(Some(text.to_owned())) } else { Err(expected()) }
-}
-
-/// Bytes: a number, alone or with K, M, G (powers of 1000) or Ki, Mi, Gi (powers of 1024), with or without a B.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let expected = || "bytes, as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)".to_owned();
-    let number_len = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
-    let (number, unit) = text.split_at(number_len);
-    let scale: u64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b') {
-        "" => 1,
-        "k" => 1000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        "ki" => 1 << 10,
-        "mi" => 1 << 20,
-        "gi" => 1 << 30,
-        _ => return Err(expected()),
-    };
-    let value: f64 = number.parse().map_err(|_| expected())?;
-    let bytes = value * scale as f64;
-    // Beyond 2^53 not every byte count is exact; no GPU comes near.
-    if bytes < 1.0 || bytes > (1_u64 << 53) as f64 { Err(expected()) } else { Ok(bytes.round() as u64) }
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use gptoss_telemetry::units::bytes;
+
 use super::Arguments;
 use super::memory::Peaks;
 use super::traffic::Traffic;
@@ -20,20 +22,19 @@ pub struct Measured {
 }
 
 pub fn print(measured: &Measured, arguments: &Arguments, model: &Path) {
-    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
-    let unless_none = |bytes: Option<u64>| bytes.map_or("not measured".to_owned(), gigabytes);
+    let unless_none = |count: Option<u64>| count.map_or("not measured".to_owned(), bytes);
     let Measured { traffic, model_bytes, .. } = measured;
     println!("\n| {}, experts in {} | |", model.file_name().unwrap_or_default().display(), arguments.expert_memory);
     println!("|---|---|");
-    println!("| model | {} |", gigabytes(*model_bytes));
-    if let Some((at, bytes)) = measured.first_token {
+    println!("| model | {} |", bytes(*model_bytes));
+    if let Some((at, sent)) = measured.first_token {
         println!("| first visible token after | {:.0} s |", at.as_secs_f64());
-        println!("| sent by then | {} |", gigabytes(bytes));
+        println!("| sent by then | {} |", bytes(sent));
     }
     println!("| all of it | {:.0} s |", measured.took.as_secs_f64());
     println!(
         "| sent in all | {} in {} requests, up to byte {} |",
-        gigabytes(traffic.model_bytes),
+        bytes(traffic.model_bytes),
         traffic.requests,
         traffic.farthest_byte
     );
@@ -42,8 +43,8 @@ pub fn print(measured: &Measured, arguments: &Arguments, model: &Path) {
     match &measured.memory {
         None => println!("| browser processes | not measured |"),
         Some(peaks) => {
-            for (kind, bytes) in peaks {
-                println!("| {kind}, peak | {} |", gigabytes(*bytes));
+            for (kind, peak) in peaks {
+                println!("| {kind}, peak | {} |", bytes(*peak));
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use gptoss_telemetry::units::{bytes, bytes_per_second};
 use serde::Serialize;
 
 use crate::stats::Percentiles;
@@ -84,7 +85,7 @@ impl Pair {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}  {} ({:.2} MB)", self.model, self.file, self.file_bytes as f64 / 1e6)?;
+        writeln!(f, "{}  {} ({})", self.model, self.file, bytes(self.file_bytes))?;
         writeln!(f, "{}", self.backend)?;
         writeln!(
             f,
@@ -117,21 +118,16 @@ impl fmt::Display for Report {
             "prefix hit", ""
         )?;
         writeln!(f)?;
-        let gigabytes = |bytes: f64| bytes / 1e9;
         write!(
             f,
-            "weights read per token {:.3} MB, {:.2} GB/s",
-            self.weight_bytes_per_token as f64 / 1e6,
-            gigabytes(self.weight_bytes_per_second)
+            "weights read per token {}, {}",
+            bytes(self.weight_bytes_per_token),
+            bytes_per_second(self.weight_bytes_per_second)
         )?;
         match (self.memory_bytes_per_second, self.memory_share) {
             (Some(memory), Some(share)) => {
-                writeln!(
-                    f,
-                    "; memory delivers {:.2} GB/s, of which that is {:.0} %",
-                    gigabytes(memory),
-                    share * 100.0
-                )?;
+                let memory = bytes_per_second(memory);
+                writeln!(f, "; memory delivers {memory}, of which that is {:.0} %", share * 100.0)?;
             }
             _ => writeln!(f, "; memory bandwidth not measured")?,
         }
