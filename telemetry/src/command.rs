@@ -131,7 +131,7 @@ pub struct Prompt {
     /// Developer instructions; empty means none.
     pub instructions: String,
     pub effort: Effort,
-    /// `Current date:` in the system message, as `YYYY-MM-DD`; `None` leaves the line out.
+    /// `Current date:` in the system message, as `YYYY-MM-DD` ([`is_date`](crate::is_date)); `None` leaves the line out.
     pub date: Option<String>,
     /// At most this many new tokens.
     pub max_new_tokens: u32,

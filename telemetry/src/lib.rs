@@ -5,6 +5,7 @@
 //! write and read sizes is in [`units`]. What was not measured is `None`, not zero. On the wire each event travels in an [`Envelope`] as JSON.
 
 mod command;
+mod date;
 mod event;
 mod keeping;
 mod stage;
@@ -14,6 +15,7 @@ pub use command::{
     Allowed, Attention, Command, Effort, ExpertLoading, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat,
     Sampling, StorageAction,
 };
+pub use date::is_date;
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
     NextAttempt, Parameter, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,

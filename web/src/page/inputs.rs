@@ -6,7 +6,7 @@ use gptoss_source::store::KEPT_SCHEME;
 use gptoss_source::{SourceError, check_not_a_page};
 use gptoss_telemetry::units::parse_bytes;
 use gptoss_telemetry::{
-    Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, Parameter, Prompt, PromptFormat, Sampling,
+    Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, Parameter, Prompt, PromptFormat, Sampling, is_date,
 };
 
 /// One choice. Each is an input element and a query parameter.
@@ -482,23 +482,7 @@ fn parse_date(text: &str) -> Result<Option<String>, String> {
     if text == "none" {
         return Ok(None);
     }
-    let expected = || "a date as YYYY-MM-DD, or none".to_owned();
-    let parts: Vec<&str> = text.split('-').collect();
-    let [year, month, day] = parts[..] else { return Err(expected()) };
-    if (year.len(), month.len(), day.len()) != (4, 2, 2) {
-        return Err(expected());
-    }
-    let numbers = (parse_digits(year), parse_digits(month), parse_digits(day));
-    let (Some(year), Some(month), Some(day)) = numbers else { return Err(expected()) };
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days = match month {
-        4 | 6 | 9 | 11 => 30,
-        2 if leap => 29,
-        2 => 28,
-        1..=12 => 31,
-        _ => return Err(expected()),
-    };
-    if (1..=days).contains(&day) { Ok(Some(text.to_owned())) } else { Err(expected()) }
+    if is_date(text) { Ok(Some(text.to_owned())) } else { Err("a date as YYYY-MM-DD, or none".to_owned()) }
 }
 
 #[cfg(test)]
