@@ -155,7 +155,7 @@ fn no_answer_from(name: &str, spec: &Spec, cases: u64) -> Outcomes {
         .collect();
     let mut outcomes = Outcomes::default();
     for seed in 0..cases {
-        let broken = break_one(&clean, &mut Random(seed ^ (name.len() as u64 * 0x1234_5678_9abc)));
+        let broken = break_one(&clean, &mut Random::new(seed ^ (name.len() as u64 * 0x1234_5678_9abc)));
         check(&broken, &clean, &levels[seed as usize % levels.len()], &mut outcomes);
     }
     println!("{name}: {outcomes:?}");

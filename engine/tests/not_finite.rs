@@ -107,7 +107,7 @@ async fn no_answer_from(types: TypeMix, paged: bool) {
     let want = logits(&clean, &setup).await.expect("the clean model runs");
     let mut refused = 0;
     for seed in 0..CASES {
-        let broken = break_one(&clean, &mut Random(seed + 1000 * u64::from(paged)));
+        let broken = break_one(&clean, &mut Random::new(seed + 1000 * u64::from(paged)));
         refused += usize::from(check(&broken, &clean, &want, &setup).await);
     }
     println!("{types:?}: {refused} of {CASES} refused");

@@ -2,43 +2,38 @@
 //!
 //! SplitMix64 (Steele, Lea, Flood 2014) is a counter run through a mixing function; here the counter starts at a key.
 
-/// SplitMix64's odd increment, 2^64 divided by the golden ratio.
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
+/// What SplitMix64 adds to its counter before it mixes it.
 const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// SplitMix64's output function: a bijection in which every output bit depends on every input bit.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
+/// The first output for a seed: SplitMix64's mixing function of `seed + INCREMENT`.
+fn first(seed: u64) -> u64 {
+    SplitMix64::seed_from_u64(seed).next_u64()
 }
 
-/// The key of a tensor: of its name by FNV-1a, and of the model's seed.
+/// SplitMix64's mixing function alone: a bijection in which every output bit depends on every input bit.
+fn mix(z: u64) -> u64 {
+    first(z.wrapping_sub(INCREMENT))
+}
+
+/// The key of a tensor: of its name by FNV-1a, and of the model's seed. Files whose results were recorded depend on it.
 pub(crate) fn tensor_key(seed: u64, name: &str) -> u64 {
     let name = name
         .bytes()
         .fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
-    mix(mix(seed.wrapping_add(INCREMENT)) ^ name)
+    mix(first(seed) ^ name)
 }
 
 /// The key of a row of a tensor.
 pub(crate) fn row_key(tensor_key: u64, row: u64) -> u64 {
-    mix(tensor_key ^ mix(row.wrapping_add(INCREMENT)))
+    mix(tensor_key ^ first(row))
 }
 
 /// Fills `out` with the bytes of `key`.
 pub(crate) fn fill(key: u64, out: &mut [u8]) {
-    let mut counter = key;
-    let mut next = || {
-        counter = counter.wrapping_add(INCREMENT);
-        mix(counter).to_le_bytes()
-    };
-    let (words, rest) = out.as_chunks_mut::<8>();
-    for word in words {
-        *word = next();
-    }
-    if !rest.is_empty() {
-        rest.copy_from_slice(&next()[..rest.len()]);
-    }
+    SplitMix64::seed_from_u64(key).fill_bytes(out);
 }
 
 #[cfg(test)]
@@ -52,6 +47,13 @@ mod tests {
         fill(1_234_567, &mut bytes);
         let words: Vec<u64> = bytes.as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word)).collect();
         assert_eq!(words, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
+    }
+
+    /// As they were before SplitMix64 came from a crate: recorded results are of files with these keys.
+    #[test]
+    fn keys_stay_as_they_were() {
+        let tensor = tensor_key(7, "blk.0.attn_q.weight");
+        assert_eq!((tensor, row_key(tensor, 3)), (0xefb66ce3b2ee6e7a, 0x3e28c5882403ce73));
     }
 
     #[test]

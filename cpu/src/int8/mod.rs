@@ -88,19 +88,16 @@ const E8M0_NAN: u32 = f32::NAN.to_bits();
 pub(crate) mod tests {
     use gptoss_gguf::CodeOrder;
     use gptoss_gguf::numbers::Encoding;
+    use rand_xoshiro::SplitMix64;
+    use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
     use super::*;
     use crate::activations::Activations;
 
     /// Bytes with every value, and scales and minima of ordinary size; `columns` in whole blocks.
     pub(crate) fn weights(format: WeightType, rows: usize, columns: usize) -> Vec<u8> {
-        let mut state = 0x2545_f491_4f6c_dd1du64;
-        let mut next = move || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u32
-        };
+        let mut random = SplitMix64::seed_from_u64(20_26);
+        let mut next = move || (random.next_u64() >> 32) as u32;
         let blocks = rows * columns / format.block_weights() as usize;
         let mut bytes = Vec::new();
         for _ in 0..blocks {

@@ -6,6 +6,8 @@ use gptoss_gguf::numbers::Encoding;
 use gptoss_gguf::{TensorType, WeightType};
 use gptoss_synth::edit::{Edit, RawTensor};
 use half::{bf16, f16};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// What the number becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,16 +74,15 @@ impl Broken {
     }
 }
 
-/// SplitMix64.
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     pub fn below(&mut self, count: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % count as u64) as usize
+        (self.0.next_u64() % count as u64) as usize
     }
 }
 

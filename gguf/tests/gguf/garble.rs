@@ -1,6 +1,9 @@
 //! What becomes of a file's bytes on a bad way. Shared with the tests of the crates that make files and read them.
 #![allow(dead_code)] // each test target uses a part of it
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
+
 /// A fault that goes on from a byte to the end of the file, or to the end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Garble {
@@ -56,12 +59,8 @@ impl Garble {
             Self::Fill(byte) => byte,
             Self::Html => PAGE[(at - from) % PAGE.len()],
             Self::Restart => file[at - from],
-            Self::Noise => {
-                // SplitMix64 of the place.
-                let mut bits = (at as u64).wrapping_add(0x9e37_79b9_7f4a_7c15).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-                (bits >> 32) as u8
-            }
+            // A function of the place: whatever range is asked for, the same bytes come.
+            Self::Noise => SplitMix64::seed_from_u64(at as u64).next_u64() as u8,
             Self::BitsReversed => file[at].reverse_bits(),
             Self::BytesSwapped => file[(at ^ 1).min(file.len() - 1)],
         }

@@ -1,20 +1,21 @@
 //! Inputs of the checks: the same on every machine.
 
 use half::{bf16, f16};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use gptoss_gguf::WeightType;
 use gptoss_gguf::numbers::Encoding;
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-pub struct Random(pub u64);
+pub struct Random(SplitMix64);
 
 impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
     fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// In [0, 1).
@@ -80,7 +81,7 @@ mod tests {
     /// A table with one wrong entry must not slip through.
     #[test]
     fn every_mxfp4_code_is_at_every_place() {
-        let bytes = Random(1).weights(WeightType::Mxfp4, 67, 288);
+        let bytes = Random::new(1).weights(WeightType::Mxfp4, 67, 288);
         let mut seen = [[false; 16]; 32];
         for block in bytes.chunks_exact(17) {
             for (place, &byte) in block[1..].iter().enumerate() {
@@ -95,7 +96,7 @@ mod tests {
     fn weights_have_the_size_they_should() {
         for format in WeightType::ALL {
             let columns = 288u64.next_multiple_of(format.block_weights()) as usize;
-            let weights = format.decode(&Random(7).weights(format, 67, columns));
+            let weights = format.decode(&Random::new(7).weights(format, 67, columns));
             let square = weights.iter().map(|&w| f64::from(w) * f64::from(w)).sum::<f64>() / weights.len() as f64;
             let relative = (square * columns as f64).sqrt();
             assert!((0.5..2.0).contains(&relative), "{}: {relative}", format.name());

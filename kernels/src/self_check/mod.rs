@@ -111,7 +111,7 @@ impl<'a> SelfCheck<'a> {
         Self {
             gpu,
             encoder: gpu.encoder("self-check"),
-            random: Random(20_26),
+            random: Random::new(20_26),
             step,
             step_buffer: Rc::new(gpu.uniform("step", &step)),
             running: Rc::new(gpu.storage_from("status", &[Status::running()])),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use tempfile::TempDir;
 
 pub const TINY: &str = "tiny.gguf";
@@ -146,15 +148,9 @@ fn write_hub(hub: &Path) {
 
 /// Bytes that differ from place to place, so that a wrong slice shows; the first four are the magic.
 pub fn distinct(len: u64) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = b"GGUF".to_vec();
-    while (bytes.len() as u64) < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(len as usize);
+    let mut bytes = vec![0; len as usize];
+    SplitMix64::seed_from_u64(len).fill_bytes(&mut bytes);
+    bytes[..4].copy_from_slice(b"GGUF");
     bytes
 }
 

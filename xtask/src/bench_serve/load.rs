@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::client::Connection;
-use super::file::Random;
 use super::target::Target;
 
 /// About what the page's loader asks for at once.
@@ -91,10 +92,11 @@ pub fn request(target: &Target, connections: u64, time: Duration) -> Result<Late
     let ranges = target.file_bytes / REQUEST_BYTES;
     let (latencies, elapsed) = in_parallel(target, connections, time, |index, mut connection, deadline| {
         let mut latencies = Vec::new();
-        let mut random = Random::new(index);
+        // The same in every run, so that all servers get the same requests.
+        let mut random = SplitMix64::seed_from_u64(index);
         let mut now = Instant::now();
         while now < deadline {
-            let offset = random.below(ranges) * REQUEST_BYTES;
+            let offset = random.next_u64() % ranges * REQUEST_BYTES;
             connection.get(offset, REQUEST_BYTES, |_| ())?;
             let then = std::mem::replace(&mut now, Instant::now());
             latencies.push(now - then);
