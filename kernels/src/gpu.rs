@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use xxhash_rust::xxh3::Xxh3Default;
+
 use crate::error::{GpuError, plain};
 use crate::needs;
 use crate::patience::{OPENING, Pace, TURN, within};
@@ -662,11 +664,16 @@ fn display_name(info: &wgpu::AdapterInfo, details: &str) -> String {
     }
 }
 
-/// FNV-1a (Fowler, Noll and Vo), 64 bits: the same in every build, which the standard library's hashes need not be.
+/// Browsers remember it: the same in every build, which the standard library's hashes need not be.
 fn pipeline_hash(label: &str, source: &str, constants: &[(&str, f64)]) -> u64 {
-    let constants = constants.iter().flat_map(|(name, value)| name.bytes().chain(value.to_bits().to_le_bytes()));
-    let bytes = label.bytes().chain(source.bytes()).chain(constants);
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let mut hash = Xxh3Default::new();
+    hash.update(label.as_bytes());
+    hash.update(source.as_bytes());
+    for (name, value) in constants {
+        hash.update(name.as_bytes());
+        hash.update(&value.to_bits().to_le_bytes());
+    }
+    hash.digest()
 }
 
 /// True for adapters that compute on the CPU: right, but slow.

@@ -1,5 +1,7 @@
 //! The vocabulary: the bytes of every token, and back.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::TokenizerError;
 use super::alphabet;
 
@@ -129,10 +131,11 @@ impl Vocab {
         &self.bytes[self.starts[id] as usize..self.starts[id + 1] as usize]
     }
 
-    /// The token that is `bytes`, or else the free slot where it would be. At most half of the slots are taken.
+    /// The token that is `bytes`, or else the free slot where it would be. At most half of the slots are taken. The keys are the
+    /// vocabulary's, so nobody can choose them to collide, and a lookup of chosen text only meets the few tokens around its slot.
     fn probe(&self, bytes: &[u8]) -> Result<u32, usize> {
         let mask = self.slots.len() - 1;
-        let mut slot = hash(bytes) as usize & mask;
+        let mut slot = xxh3_64(bytes) as usize & mask;
         loop {
             match self.slots[slot] {
                 FREE => return Err(slot),
@@ -141,13 +144,4 @@ impl Vocab {
             }
         }
     }
-}
-
-/// FNV-1a, with its better high bits folded onto the low ones. The keys are the vocabulary's, so nobody can choose
-/// them to collide, and a lookup of chosen text only meets the few tokens around its slot.
-fn hash(bytes: &[u8]) -> u64 {
-    let hash = bytes
-        .iter()
-        .fold(0xCBF2_9CE4_8422_2325_u64, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3));
-    hash ^ hash >> 32
 }
