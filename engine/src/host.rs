@@ -52,6 +52,19 @@ pub struct Ahead<'a> {
     pub plan: &'a MemoryPlan,
     /// At which the header came over the network; `None` where that was too little to tell, or did not.
     pub bytes_per_second: Option<f64>,
+    /// What the user said that experts may take.
+    pub wished_expert_bytes: Option<u64>,
+}
+
+impl Ahead<'_> {
+    /// Whether the plan is less than the user has reason to expect: experts are paged, or the context is shortened, unasked.
+    pub fn is_less_than_expected(&self) -> bool {
+        let plan = self.plan;
+        let one_slot_each = plan.expert_bytes / u64::from(plan.expert_slots_per_layer.max(1));
+        // As many slots as the user gave memory for are no surprise; fewer are.
+        let as_wished = self.wished_expert_bytes.is_some_and(|given| plan.expert_bytes + one_slot_each > given);
+        (plan.paged && !as_wished) || plan.shortened_from_tokens.is_some()
+    }
 }
 
 /// A host that watches nothing and never stops.
@@ -93,4 +106,24 @@ pub async fn in_stage<T>(
 
 pub(crate) fn milliseconds_since(begin: Instant) -> f64 {
     begin.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_experts_or_a_shorter_context_than_wished_for_are_a_surprise() {
+        // 2 of 4 slots in each layer, one of all layers taking 50 bytes.
+        let plan = MemoryPlan { paged: true, expert_bytes: 100, expert_slots_per_layer: 2, ..MemoryPlan::default() };
+        let is_surprise = |plan: &MemoryPlan, wished_expert_bytes| {
+            Ahead { plan, bytes_per_second: None, wished_expert_bytes }.is_less_than_expected()
+        };
+        assert!(is_surprise(&plan, None));
+        assert!(!is_surprise(&plan, Some(100)) && !is_surprise(&plan, Some(149)), "as many as fit what was wished");
+        assert!(is_surprise(&plan, Some(150)), "one more would fit what was wished");
+        let whole = MemoryPlan { paged: false, ..plan.clone() };
+        assert!(!is_surprise(&whole, None));
+        assert!(is_surprise(&MemoryPlan { shortened_from_tokens: Some(8192), ..whole }, None));
+    }
 }

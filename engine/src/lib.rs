@@ -12,12 +12,14 @@
 //! The engine knows no host: bytes come from a [`gptoss_source::Source`], events go to a [`Host`], and everything that
 //! waits is a future. Start with [`Engine::load`] and [`Engine::answer`].
 
+mod allocation;
 mod answer;
 mod backend;
 mod config;
 mod device;
 mod embedding;
 mod error;
+mod header;
 mod header_telling;
 mod host;
 mod inventory;
@@ -28,6 +30,7 @@ mod notes;
 mod pieces;
 mod plan;
 mod platform;
+mod policy;
 mod program;
 pub mod reference;
 mod residency;
@@ -49,9 +52,10 @@ pub use device::open_gpu;
 pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
+pub use header::{Header, announce, read_gguf, read_header};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
-pub use load::{Header, Preflight, announce, load, plan_options, preflight, read_gguf, read_header};
+pub use load::{Preflight, load, plan_options, preflight};
 pub use model::Model;
 pub use non_finite::{NonFinite, require_finite_rows};
 pub use notes::file_notes;
@@ -59,6 +63,7 @@ pub use plan::{
     BufferPurpose, DEFAULT_BATCH_TOKENS, DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions,
     PlannedBuffer,
 };
+pub use policy::LoadPolicy;
 pub use sampling::{Draw, Sampler};
 pub use sensible::{SensibleSource, nonsense_error};
 pub use session::{Loader, MAX_REBUILDS, Session};

@@ -11,12 +11,12 @@ use web_time::Instant;
 
 use crate::backend::{Backend, Prediction};
 use crate::config::ModelConfig;
-use crate::device::{open_gpu, reopen_gpu};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, Quiet, check_cancelled, in_stage, milliseconds_since};
 use crate::load::{Preflight, load, preflight};
 use crate::model::Model;
 use crate::plan::MemoryPlan;
+use crate::policy::LoadPolicy;
 use crate::vocabulary::tokenizer;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
@@ -34,18 +34,17 @@ pub struct Loader {
 
 impl Loader {
     /// Opens a GPU and loads the model; `read` takes what else is wanted from header and plan, before anything big is fetched, and
-    /// once the host approves of the plan. Its error ends the load. `again`, after a loss: the host did approve, and a GPU may be a
-    /// while in coming. Errors of a device that was lost say so.
+    /// once the host approves of the plan. Its error ends the load. Errors of a device that was lost say so.
     async fn load<T>(
         &self,
         read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
-        again: bool,
+        policy: LoadPolicy,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let default_limits = self.gpu.default_limits || self.options.default_limits;
         let options = GpuOptions { default_limits, ..self.gpu.clone() };
-        let gpu = if again { reopen_gpu(&options, host).await? } else { open_gpu(&options, host).await? };
-        match self.fill(Rc::clone(&gpu), read, again, host).await {
+        let gpu = policy.open_gpu(&options, host).await?;
+        match self.fill(Rc::clone(&gpu), read, policy, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),
         }
@@ -55,14 +54,13 @@ impl Loader {
         &self,
         gpu: Rc<Gpu>,
         read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
-        again: bool,
+        policy: LoadPolicy,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
-        let mut prepared = preflight(&gpu, self.source.as_ref(), &self.options, host).await?;
+        let mut prepared = preflight(&gpu, self.source.as_ref(), &self.options, policy, host).await?;
         if self.all_logits {
             prepared.with_all_logits(&gpu.limits())?;
         }
-        prepared.asks = !again;
         prepared.approved(host).await?;
         let taken = read(&prepared).await?;
         host.going_ahead();
@@ -111,7 +109,7 @@ pub struct Session {
     loader: Loader,
     /// `None` between two devices.
     model: Option<Model>,
-    /// Of the model that was loaded last.
+    /// Configuration of the most recently loaded model.
     config: ModelConfig,
     plan: MemoryPlan,
     description: String,
@@ -158,7 +156,8 @@ impl Session {
     ) -> Result<(Self, T), StageError> {
         let mut losses = Losses::default();
         loop {
-            match loader.load(&read, losses.rebuilds > 0, host).await {
+            let policy = if losses.rebuilds > 0 { LoadPolicy::AfterLoss } else { LoadPolicy::First };
+            match loader.load(&read, policy, host).await {
                 Ok((model, taken)) => return Ok((Self::new(loader, model), taken)),
                 Err(StageError { stage, error }) => {
                     losses.survive(stage, error, 0, host).map_err(|error| StageError { stage, error })?
@@ -187,7 +186,7 @@ impl Session {
         self.model.as_ref()
     }
 
-    /// Of the model that was loaded last.
+    /// Plan of the most recently loaded model.
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
@@ -288,7 +287,7 @@ impl Session {
     }
 
     async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
-        match self.loader.load(async |_| Ok(()), true, host).await {
+        match self.loader.load(async |_| Ok(()), LoadPolicy::AfterLoss, host).await {
             Ok((model, _)) => {
                 self.plan = model.plan().clone();
                 self.description = model.description();

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::support::{Recorder, memory};
-use gptoss_engine::{Backend, Engine, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{Backend, Engine, LoadPolicy, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::Source;
 use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
@@ -53,7 +53,8 @@ async fn a_load_fetches_what_it_needs_once_and_fills_what_it_planned() {
     let gpu = open_gpu(&GpuOptions::default(), &Quiet).await.expect("a GPU");
     let source = memory("nano", MODEL);
     let before = gpu.counters().allocated_bytes;
-    let prepared = preflight(&gpu, source.as_ref(), &LoadOptions::default(), &Quiet).await.expect("a plan");
+    let prepared =
+        preflight(&gpu, source.as_ref(), &LoadOptions::default(), LoadPolicy::First, &Quiet).await.expect("a plan");
     let planned = prepared.plan.totals.clone();
     let host = Recorder::default();
     let model = load(Rc::clone(&gpu), source.clone(), prepared, &host).await.expect("nano loads");
@@ -86,7 +87,8 @@ async fn paging_counts_hits_misses_and_evictions() {
     let source = memory("nano", MODEL);
     let five_slots = {
         let gpu = open_gpu(&GpuOptions::default(), &Quiet).await.expect("a GPU");
-        let prepared = preflight(&gpu, source.as_ref(), &LoadOptions::default(), &Quiet).await.expect("a plan");
+        let prepared =
+            preflight(&gpu, source.as_ref(), &LoadOptions::default(), LoadPolicy::First, &Quiet).await.expect("a plan");
         prepared.plan.expert_bytes(5)
     };
     let options = LoadOptions { expert_memory_bytes: Some(five_slots), ..LoadOptions::default() };

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::support::memory;
-use gptoss_engine::{Host, Model, StageError, load, open_gpu, preflight};
+use gptoss_engine::{Host, LoadPolicy, Model, StageError, load, open_gpu, preflight};
 use gptoss_kernels::testbed::{ShaderFault, Testbed};
 use gptoss_kernels::{GpuError, GpuOptions};
 use gptoss_source::Source;
@@ -43,7 +43,7 @@ impl Host for Memory {
 async fn try_load(file: &[u8], gpu: GpuOptions, options: &LoadOptions, host: &dyn Host) -> Result<Model, StageError> {
     let gpu = open_gpu(&gpu, host).await.expect("a GPU adapter: install a Vulkan driver (mesa-vulkan-drivers)");
     let source: Rc<dyn Source> = memory("model", file);
-    let prepared = preflight(&gpu, source.as_ref(), options, host).await.expect("a valid file");
+    let prepared = preflight(&gpu, source.as_ref(), options, LoadPolicy::First, host).await.expect("a valid file");
     load(gpu, source, prepared, host).await
 }
 

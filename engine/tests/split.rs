@@ -5,7 +5,7 @@
 use std::rc::Rc;
 
 use crate::support::run;
-use gptoss_engine::{Backend, EngineError, Quiet, preflight, read_header};
+use gptoss_engine::{Backend, EngineError, LoadPolicy, Quiet, preflight, read_header};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::{JoinedSource, MemorySource, Source};
 use gptoss_synth::{Model, Spec, TensorType, TypeMix, part_name};
@@ -73,7 +73,8 @@ fn the_gpu_computes_the_same_logits() {
     async fn logits(source: Rc<dyn Source>, slots: Option<u32>) -> Vec<f32> {
         let gpu = gptoss_engine::open_gpu(&GpuOptions::default(), &Quiet).await.expect("a GPU adapter");
         let options = LoadOptions::default();
-        let mut prepared = preflight(&gpu, source.as_ref(), &options, &Quiet).await.expect("a model");
+        let mut prepared =
+            preflight(&gpu, source.as_ref(), &options, LoadPolicy::First, &Quiet).await.expect("a model");
         if let Some(slots) = slots {
             prepared.options.expert_memory_bytes = Some(prepared.plan.expert_bytes(slots));
         }

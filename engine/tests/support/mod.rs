@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use faulty_source::*;
-use gptoss_engine::{Host, Model, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{Host, LoadPolicy, Model, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_source::MemorySource;
 use gptoss_telemetry::{Event, LoadOptions};
@@ -75,7 +75,8 @@ pub struct Setup {
 pub async fn load_model(name: &str, file: &[u8], setup: &Setup) -> Model {
     let gpu = open_gpu(&setup.gpu, &Quiet).await.expect("a GPU adapter: install a Vulkan driver (mesa-vulkan-drivers)");
     let source = memory(name, file);
-    let mut prepared = preflight(&gpu, source.as_ref(), &setup.options, &Quiet).await.expect("a valid file");
+    let mut prepared =
+        preflight(&gpu, source.as_ref(), &setup.options, LoadPolicy::First, &Quiet).await.expect("a valid file");
     if let Some(tokens) = setup.batch_tokens {
         prepared.options.batch_tokens = tokens;
     }

@@ -9,9 +9,7 @@ use futures_util::future::select;
 use gptoss_engine::{Ahead, Engine, Host};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
-use gptoss_telemetry::{
-    Event, Failure, FailureKind, MemoryPlan, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind,
-};
+use gptoss_telemetry::{Event, Failure, FailureKind, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind};
 use wasm_bindgen::JsValue;
 use web_sys::DedicatedWorkerGlobalScope;
 use web_time::Instant;
@@ -24,8 +22,6 @@ pub struct WorkerHost {
     sequencer: RefCell<Sequencer>,
     stop: Signal,
     proceed: Signal,
-    /// What the user said that experts may take, and so that they are paged.
-    expert_memory_bytes: Cell<Option<u64>>,
     running: Cell<Option<(Stage, Instant)>>,
     /// As was told last.
     heap_bytes: Cell<u64>,
@@ -41,7 +37,6 @@ impl WorkerHost {
             sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
             stop: Signal::default(),
             proceed: Signal::default(),
-            expert_memory_bytes: Cell::new(None),
             running: Cell::new(None),
             heap_bytes: Cell::new(0),
             remembered: RefCell::default(),
@@ -55,11 +50,6 @@ impl WorkerHost {
     /// The user's word to go on with a load that waits.
     pub fn proceed(&self) -> &Signal {
         &self.proceed
-    }
-
-    /// For the load that begins.
-    pub fn expect_experts_in(&self, bytes: Option<u64>) {
-        self.expert_memory_bytes.set(bytes);
     }
 
     /// What the page remembers of earlier loads.
@@ -128,16 +118,8 @@ impl Host for WorkerHost {
 }
 
 impl WorkerHost {
-    /// Whether the plan is less than the user has reason to expect.
-    fn has_to_ask(&self, plan: &MemoryPlan) -> bool {
-        let one_slot_each = plan.expert_bytes / u64::from(plan.expert_slots_per_layer.max(1));
-        // As many slots as the user gave memory for are no surprise; fewer are.
-        let as_wanted = self.expert_memory_bytes.get().is_some_and(|given| plan.expert_bytes + one_slot_each > given);
-        (plan.paged && !as_wanted) || plan.shortened_from_tokens.is_some()
-    }
-
     async fn ask(&self, ahead: Ahead<'_>) {
-        let waits = self.has_to_ask(ahead.plan);
+        let waits = ahead.is_less_than_expected();
         if waits {
             self.proceed.arm();
         }

@@ -160,7 +160,6 @@ impl Worker {
     ///
     /// STOP drops the loading future wherever it waits: requests are aborted and GPU memory is freed with it.
     async fn load(self: &Rc<Self>, wanted: &Wanted<'_>, prompt: Option<Prompt>) -> Result<(), StageError> {
-        self.host.expect_experts_in(wanted.options.expert_memory_bytes);
         // Who reads the rest with it gives it back soon.
         let engine = self.or_stop(pin!(async { Ok(self.engine.lock().await.take()) })).await?;
         let replacing = ReplacingHost { host: &self.host, before: RefCell::new(engine) };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use gptoss_engine::{Inventory, Model, ModelConfig, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{Inventory, LoadPolicy, Model, ModelConfig, Quiet, load, open_gpu, preflight};
 use gptoss_kernels::{Gpu, GpuOptions};
 use gptoss_telemetry::LoadOptions;
 
@@ -118,7 +118,7 @@ impl Subject {
             kv_f32: true,
             ..LoadOptions::default()
         };
-        let prepared = preflight(gpu, source.as_ref(), &options, &Quiet).await?;
+        let prepared = preflight(gpu, source.as_ref(), &options, LoadPolicy::First, &Quiet).await?;
         Ok(load(Rc::clone(gpu), source, prepared, &Quiet).await?)
     }
 }

@@ -1,0 +1,99 @@
+//! Allocating what a plan says, or less where the GPU has less.
+
+use std::rc::Rc;
+
+use gptoss_kernels::repack::Repack;
+use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
+use gptoss_telemetry::Event;
+
+use crate::config::ModelConfig;
+use crate::error::EngineError;
+use crate::host::{Ahead, Host};
+use crate::inventory::Inventory;
+use crate::plan::{MemoryPlan, PlanOptions};
+use crate::policy::LoadPolicy;
+use crate::program::{Kernels, LayerCache, Scratch};
+use crate::residency::Residency;
+use crate::waiting::{AwaitPoint, until_stopped};
+use crate::weights::Weights;
+
+/// Everything on the GPU that a plan asks for, still empty.
+pub struct Allocated {
+    pub weights: Weights,
+    pub caches: Vec<LayerCache>,
+    pub scratch: Scratch,
+    pub residency: Residency,
+    pub repack: Repack,
+    pub readback: GpuBuffer,
+}
+
+/// For what is allocated, and where.
+pub struct Allocation<'a> {
+    pub gpu: &'a Gpu,
+    pub kernels: &'a Kernels,
+    pub config: &'a ModelConfig,
+    pub inventory: &'a Inventory,
+    pub policy: LoadPolicy,
+    pub host: &'a dyn Host,
+}
+
+impl Allocation<'_> {
+    /// Allocates what the plan says. When the GPU has less than that, experts give way, then the default context; the new plan
+    /// is reported. What does not fit even then is refused with the numbers.
+    pub async fn run(
+        &self,
+        mut plan: MemoryPlan,
+        mut options: PlanOptions,
+    ) -> Result<(MemoryPlan, Allocated), EngineError> {
+        let &Self { gpu, config, inventory, policy, host, .. } = self;
+        let wanted = plan.totals.gpu_total_bytes;
+        let wished_expert_bytes = options.expert_memory_bytes;
+        loop {
+            let bytes = plan.totals.gpu_total_bytes;
+            let probe = gpu.probe_memory("the model", bytes, || self.allocate(&plan));
+            let out_of_memory = match until_stopped(host, AwaitPoint::Memory, probe).await? {
+                Ok(allocated) => {
+                    let allocated = allocated?;
+                    if bytes < wanted {
+                        let ahead = Ahead { plan: &plan.totals, bytes_per_second: None, wished_expert_bytes };
+                        policy.approval(host, ahead).await?;
+                    }
+                    return Ok((plan, allocated));
+                }
+                Err(error @ GpuError::OutOfMemory { .. }) => error,
+                Err(error) => return Err(error.into()),
+            };
+            if !give_way(&plan, config, &mut options) {
+                return Err(out_of_memory.into());
+            }
+            // No plan at all: the context is as short as it may be.
+            plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_| out_of_memory)?;
+            host.emit(Event::Plan(plan.totals.clone()));
+        }
+    }
+
+    fn allocate(&self, plan: &MemoryPlan) -> Result<Allocated, GpuError> {
+        let &Self { gpu, kernels, config, inventory, .. } = self;
+        Ok(Allocated {
+            weights: Weights::allocate(gpu, inventory, plan)?,
+            caches: LayerCache::allocate(gpu, config, plan),
+            scratch: Scratch::allocate(gpu, config, plan),
+            residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, plan.experts_ahead),
+            repack: Repack::with(gpu, Rc::clone(&kernels.repack), plan.piece_bytes),
+            readback: gpu.staging("readback", plan.readback_bytes(config)),
+        })
+    }
+}
+
+/// Asks for less than the plan that did not fit: half the expert slots, down to the fewest that work; then half the cache,
+/// if the context was not the user's wish. `false` when nothing is left to give.
+fn give_way(plan: &MemoryPlan, config: &ModelConfig, options: &mut PlanOptions) -> bool {
+    if plan.layers > 0 && plan.slots_per_layer > config.experts_per_token {
+        let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);
+        options.expert_memory_bytes = Some(plan.expert_bytes(slots));
+        return true;
+    }
+    let totals = &plan.totals;
+    options.gpu_memory_bytes = Some(totals.gpu_total_bytes - totals.kv_bytes.div_ceil(2));
+    options.max_kv_tokens.is_none() && totals.kv_bytes > 0
+}
