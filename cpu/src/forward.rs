@@ -28,11 +28,8 @@ pub(crate) struct LayerVectors {
 }
 
 impl LayerVectors {
-    pub fn new(mapped: &Mapped, config: &ModelConfig, tensors: &LayerTensors) -> Self {
-        let half = (config.experts * config.ff) as usize;
-        let mut gate: Vec<f32> = tensors.exps_bias.iter().flat_map(|tensor| mapped.plain(tensor)).collect();
-        let down = gate.split_off(2 * half);
-        let up = gate.split_off(half);
+    pub fn new(mapped: &Mapped, tensors: &LayerTensors) -> Self {
+        let exps_bias = tensors.exps_bias.iter().flat_map(|tensor| mapped.plain(tensor)).collect();
         Self {
             attn_norm: mapped.plain(&tensors.attn_norm),
             qkv_bias: tensors.qkv_bias.each_ref().map(|tensor| mapped.plain(tensor)),
@@ -40,7 +37,7 @@ impl LayerVectors {
             attn_sinks: mapped.plain(&tensors.attn_sinks),
             post_attention_norm: mapped.plain(&tensors.post_attention_norm),
             router: RouterWeights { weight: mapped.plain(&tensors.router), bias: mapped.plain(&tensors.router_bias) },
-            exps_bias: [gate, up, down],
+            exps_bias: tensors.split_expert_biases(exps_bias),
         }
     }
 }

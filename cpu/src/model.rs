@@ -107,10 +107,7 @@ impl CpuModel {
         let mapped = Mapped::open(paths, gguf.file_len)?;
         mapped.check_sense(&gguf, paths)?;
         Ok(Self {
-            layers: inventory.layers[..layers]
-                .iter()
-                .map(|tensors| LayerVectors::new(&mapped, &config, tensors))
-                .collect(),
+            layers: inventory.layers[..layers].iter().map(|tensors| LayerVectors::new(&mapped, tensors)).collect(),
             output_norm: mapped.plain(&inventory.output_norm),
             rope_table: config.yarn.table(kv_capacity as usize),
             dense_attention: options.dense_attention,

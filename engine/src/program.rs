@@ -26,7 +26,7 @@ use crate::config::ModelConfig;
 use crate::inventory::Inventory;
 use crate::plan::MemoryPlan;
 use crate::residency::Residency;
-use crate::weights::{LayerWeights, Weights};
+use crate::weights::{GpuLayer, LayerWeights, Weights};
 
 /// Every compiled kernel that a model needs.
 pub struct Kernels {
@@ -201,7 +201,7 @@ impl Program {
             .map(|layer| {
                 let weights = &parts.weights.layers[layer as usize];
                 LayerProgram {
-                    attend: parts.attend(layer, weights),
+                    attend: parts.attend(layer, &weights.dense),
                     experts: parts.experts(layer, weights),
                     combine: parts.combine(layer, weights),
                 }
@@ -212,12 +212,12 @@ impl Program {
 }
 
 impl Parts<'_> {
-    fn attend(&self, layer: u32, weights: &LayerWeights) -> Vec<Launch> {
+    fn attend(&self, layer: u32, dense: &GpuLayer) -> Vec<Launch> {
         let (gpu, scratch, config) = (self.gpu, self.scratch, self.config);
         let cache = &self.caches[layer as usize];
         let capacity = self.plan.cache_capacity(config, layer);
-        let mut launches = vec![self.norm(layer, &weights.attn_norm, false)];
-        for projection in &weights.qkv {
+        let mut launches = vec![self.norm(layer, &dense.attn_norm, false)];
+        for projection in &dense.qkv {
             for shard in &projection.matrix.shards {
                 let buffers = matmul::Buffers {
                     step: &scratch.step,
@@ -253,7 +253,7 @@ impl Parts<'_> {
             &attention::Buffers {
                 step: &scratch.step,
                 qkv: &scratch.qkv,
-                sinks: &weights.sinks,
+                sinks: &dense.sinks,
                 out: &scratch.attended,
                 keys: &cache.keys,
                 values: &cache.values,
@@ -268,26 +268,26 @@ impl Parts<'_> {
                 padding: [0; 3],
             },
         ));
-        for shard in &weights.attn_output.matrix.shards {
+        for shard in &dense.attn_output.matrix.shards {
             let buffers = matmul::Buffers {
                 step: &scratch.step,
                 x: &scratch.attended,
-                bias: Some(&weights.attn_output.bias),
+                bias: Some(&dense.attn_output.bias),
                 y: &scratch.x,
                 status: &scratch.status,
             };
             let target = matmul::Target { y_first: 0, y_stride: config.hidden, layer, residual: true, head: false };
-            let format = weights.attn_output.matrix.format;
+            let format = dense.attn_output.matrix.format;
             launches.push(self.kernels.matmul(format).launch(gpu, shard, &buffers, target));
         }
-        launches.push(self.norm(layer, &weights.post_attention_norm, false));
+        launches.push(self.norm(layer, &dense.post_attention_norm, false));
         launches.push(self.kernels.router.launch(
             gpu,
             &router::Buffers {
                 step: &scratch.step,
                 x: &scratch.normed,
-                weight: &weights.router,
-                bias: &weights.router_bias,
+                weight: &dense.router,
+                bias: &dense.router_bias,
                 routes: &scratch.routes,
                 page_table: &self.residency.page_table,
                 last_used: &self.residency.last_used,
@@ -328,7 +328,7 @@ impl Parts<'_> {
         experts::Buffers {
             step: &scratch.step,
             x: &scratch.normed,
-            biases: &weights.expert_biases,
+            biases: &weights.dense.expert_biases,
             h: &scratch.expert_hidden,
             y: &scratch.expert_out,
             residual: &scratch.x,

@@ -11,9 +11,9 @@ use gptoss_source::Source;
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
+use crate::header::{Header, read_header};
 use crate::host::Quiet;
 use crate::inventory::{GateUp, LayerTensors, MatrixTensor, PlainTensor};
-use crate::load::{Header, read_header};
 
 /// All weights of one layer, decoded; names as in the file.
 struct Layer {
@@ -68,7 +68,7 @@ impl ReferenceModel {
                 router: plain(source, &tensors.router).await?,
                 router_bias: plain(source, &tensors.router_bias).await?,
                 gate_up_down: gate_up_down(source, tensors).await?,
-                gate_up_down_bias: gate_up_down_bias(source, &config, tensors).await?,
+                gate_up_down_bias: gate_up_down_bias(source, tensors).await?,
             });
         }
         Ok(Self {
@@ -173,19 +173,12 @@ async fn gate_up_down(source: &dyn Source, tensors: &LayerTensors) -> Result<[Ve
 }
 
 /// [experts, ff] of gate and of up, [experts, hidden] of down.
-async fn gate_up_down_bias(
-    source: &dyn Source,
-    config: &ModelConfig,
-    tensors: &LayerTensors,
-) -> Result<[Vec<f32>; 3], EngineError> {
+async fn gate_up_down_bias(source: &dyn Source, tensors: &LayerTensors) -> Result<[Vec<f32>; 3], EngineError> {
     let mut all = Vec::new();
     for bias in &tensors.exps_bias {
         all.extend(plain(source, bias).await?);
     }
-    let half = config.experts as usize * config.ff as usize;
-    let down = all.split_off(2 * half);
-    let up = all.split_off(half);
-    Ok([all, up, down])
+    Ok(tensors.split_expert_biases(all))
 }
 
 async fn matrix(source: &dyn Source, tensor: &MatrixTensor) -> Result<Vec<f32>, EngineError> {

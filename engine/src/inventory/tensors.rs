@@ -195,10 +195,34 @@ impl LayerTensors {
         self.expert_tensors().iter().map(|expert| expert.tensor.size_bytes).sum()
     }
 
+    /// Bytes in the file of the biases of all experts.
+    pub fn expert_bias_file_bytes(&self) -> u64 {
+        self.exps_bias.iter().map(|tensor| tensor.size_bytes).sum()
+    }
+
+    /// Bytes in the file of what every token reads.
+    pub fn dense_file_bytes(&self) -> u64 {
+        let matrices = self.dense_matrices().map(|matrix| matrix.size_bytes);
+        matrices.chain(self.dense_plain().map(|tensor| tensor.size_bytes)).sum()
+    }
+
+    /// The biases of gate, up and down, [experts, rows] each, from the values of [`LayerTensors::exps_bias`] one after the
+    /// other.
+    pub fn split_expert_biases(&self, mut values: Vec<f32>) -> [Vec<f32>; 3] {
+        let down = values.split_off(values.len() - (self.down_exps.experts * self.down_exps.rows) as usize);
+        let up = values.split_off(values.len() / 2);
+        [values, up, down]
+    }
+
+    /// Query, key, value and attention output.
+    pub fn dense_matrices(&self) -> impl Iterator<Item = &MatrixTensor> {
+        self.qkv.iter().chain([&self.attn_output])
+    }
+
     /// Every matrix of the layer.
     pub fn matrices(&self) -> impl Iterator<Item = &MatrixTensor> {
         let experts = self.expert_tensors().into_iter().map(|expert| expert.tensor);
-        self.qkv.iter().chain([&self.attn_output]).chain(experts)
+        self.dense_matrices().chain(experts)
     }
 
     /// Norms, sinks, the router and the biases of dense matrices: what every token reads in F32.

@@ -1,5 +1,6 @@
 //! Every buffer of a plan, one by one: what the totals are the sums of, and what allocation makes.
 
+use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::rope::HALF_DIM;
 use gptoss_kernels::router::Route;
@@ -8,9 +9,10 @@ use gptoss_kernels::step::{Status, Step};
 use gptoss_kernels::weights::{PlaneLayout, shard_rows};
 use gptoss_kernels::{GpuError, attention, experts, matmul, repack, rms_norm, rope, router, sample};
 
-use super::{MemoryPlan, merge_same_format};
+use super::MemoryPlan;
 use crate::config::ModelConfig;
-use crate::inventory::{Inventory, LayerTensors, MatrixTensor, PlainTensor};
+use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
+use crate::weights::{DenseLayer, Weight};
 
 /// What a buffer is for, as memory is told to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +56,8 @@ impl MemoryPlan {
             self.add_layer(&mut list, config, index as u32, layer)?;
         }
         list.add(BufferPurpose::Dense, "output norm", inventory.output_norm.f32_bytes())?;
-        let shards = list.add_matrix("output", &inventory.output)?;
+        let MatrixTensor { format, rows, columns, .. } = inventory.output;
+        let shards = list.add_matrix("output", format, rows, columns)?;
         list.add_uniforms::<rms_norm::Params>(1)?;
         list.add_uniforms::<matmul::Params>(shards)?;
         list.add_uniforms::<sample::Params>(1)?;
@@ -69,24 +72,16 @@ impl MemoryPlan {
         index: u32,
         layer: &LayerTensors,
     ) -> Result<(), GpuError> {
+        let dense = DenseLayer::of(layer);
         let mut products = 0;
-        for group in merge_same_format(&layer.qkv) {
-            products += list.add_matrix("query, key, value", &group)?;
-            list.add(BufferPurpose::Dense, "bias", group.rows * 4)?;
+        for weight in dense.weights() {
+            match weight {
+                Weight::Matrix(parts) => {
+                    products += list.add_matrix(parts.what, parts.format(), parts.rows(), parts.columns())?;
+                }
+                Weight::Values(parts) => list.add(BufferPurpose::Dense, parts.what, parts.f32_bytes())?,
+            }
         }
-        products += list.add_matrix("attention output", &layer.attn_output)?;
-        for (what, tensor) in [
-            ("attention norm", &layer.attn_norm),
-            ("attention output bias", &layer.attn_output_bias),
-            ("sinks", &layer.attn_sinks),
-            ("second norm", &layer.post_attention_norm),
-            ("router", &layer.router),
-            ("router bias", &layer.router_bias),
-        ] {
-            list.add(BufferPurpose::Dense, what, tensor.f32_bytes())?;
-        }
-        let expert_biases = layer.exps_bias.iter().map(PlainTensor::f32_bytes).sum();
-        list.add(BufferPurpose::Dense, "expert biases", expert_biases)?;
         let slot_bytes = self.slot_layouts[index as usize].slot_bytes;
         let arenas = &self.arenas[index as usize];
         for &slots in arenas {
@@ -150,8 +145,14 @@ impl List<'_> {
     }
 
     /// The shards of a matrix; returns their number.
-    fn add_matrix(&mut self, what: &'static str, matrix: &MatrixTensor) -> Result<usize, GpuError> {
-        let whole = PlaneLayout::new(matrix.format, matrix.rows, matrix.columns);
+    fn add_matrix(
+        &mut self,
+        what: &'static str,
+        format: WeightType,
+        rows: u64,
+        columns: u64,
+    ) -> Result<usize, GpuError> {
+        let whole = PlaneLayout::new(format, rows, columns);
         let shards = shard_rows(&whole, self.limits)?;
         for &rows in &shards {
             self.add(BufferPurpose::Dense, what, PlaneLayout { rows, ..whole }.total_bytes())?;

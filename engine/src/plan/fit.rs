@@ -104,7 +104,8 @@ impl Planner<'_> {
     /// What is fetched when, and what stays where it is.
     fn add_file_bytes(&self, experts_ahead: bool, totals: &mut telemetry::MemoryPlan) {
         let Inventory { token_embd, output_norm, output, .. } = self.inventory;
-        let dense = self.layers().iter().map(dense_file_bytes).sum::<u64>()
+        let layer_bytes = |layer: &LayerTensors| layer.dense_file_bytes() + layer.expert_bias_file_bytes();
+        let dense = self.layers().iter().map(layer_bytes).sum::<u64>()
             + token_embd.size_bytes
             + output_norm.size_bytes
             + output.size_bytes;
@@ -210,11 +211,4 @@ fn arenas(slots: u32, per_arena: u32) -> Vec<u32> {
     let count = slots.div_ceil(per_arena);
     let even = slots.div_ceil(count);
     (0..count).map(|arena| even.min(slots - arena * even)).collect()
-}
-
-/// Bytes in the file of what every token of a layer reads, and of the experts' biases.
-fn dense_file_bytes(layer: &LayerTensors) -> u64 {
-    let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
-    let plain = layer.dense_plain().chain(&layer.exps_bias).map(|tensor| tensor.size_bytes);
-    matrices.chain(plain).sum()
 }

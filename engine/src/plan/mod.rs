@@ -15,7 +15,7 @@ use gptoss_telemetry::{self as telemetry, ExpertLoading};
 pub use self::buffers::{BufferPurpose, PlannedBuffer};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
-use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
+use crate::inventory::{Inventory, LayerTensors};
 
 /// Tokens of one prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
@@ -179,17 +179,4 @@ fn piece_bytes(config: &ModelConfig, inventory: &Inventory) -> u64 {
     let largest = inventory.gpu_matrices().map(|matrix| matrix.rows * matrix.row_bytes()).max().unwrap_or(0);
     // Small models do not need a large staging buffer.
     largest.min(PIECE_BYTES).max(widest_row).next_multiple_of(4)
-}
-
-/// Query, key and value as they will be allocated: one matrix where the formats agree, else one each.
-pub fn merge_same_format(qkv: &[MatrixTensor; 3]) -> Vec<MatrixTensor> {
-    let [query, key, value] = qkv;
-    if query.format != key.format || query.format != value.format {
-        return qkv.to_vec();
-    }
-    vec![MatrixTensor {
-        rows: query.rows + key.rows + value.rows,
-        size_bytes: query.size_bytes + key.size_bytes + value.size_bytes,
-        ..query.clone()
-    }]
 }

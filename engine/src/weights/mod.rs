@@ -1,5 +1,7 @@
 //! The model's weights on the GPU: allocation from the plan, and which bytes of the file go where.
 
+mod dense;
+
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -8,29 +10,17 @@ use gptoss_kernels::experts::{Arena, ExpertRows, SlotLayout, SlotRows};
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
 
-use crate::inventory::{ExpertTensor, Inventory, LayerTensors, MatrixTensor, PlainTensor};
+pub use self::dense::{DenseLayer, Weight};
+use crate::inventory::{ExpertTensor, Inventory, LayerTensors, MatrixTensor};
 use crate::pieces::{self, Piece, Target};
-use crate::plan::{MemoryPlan, merge_same_format};
+use crate::plan::MemoryPlan;
 
-/// A matrix with its bias, writing from column `y_first` of the output row on.
-pub struct Projection {
-    pub matrix: Matrix,
-    pub bias: Rc<GpuBuffer>,
-    pub y_first: u32,
-}
+/// The dense weights of a layer on the GPU.
+pub type GpuLayer = DenseLayer<Matrix, Rc<GpuBuffer>>;
 
 /// The weights of one layer.
 pub struct LayerWeights {
-    pub attn_norm: Rc<GpuBuffer>,
-    /// One projection when query, key and value share a format, else three.
-    pub qkv: Vec<Projection>,
-    pub attn_output: Projection,
-    pub sinks: Rc<GpuBuffer>,
-    pub post_attention_norm: Rc<GpuBuffer>,
-    pub router: Rc<GpuBuffer>,
-    pub router_bias: Rc<GpuBuffer>,
-    /// Gate, up and down biases of all experts, one after the other.
-    pub expert_biases: Rc<GpuBuffer>,
+    pub dense: GpuLayer,
     pub slot: SlotLayout,
     pub arenas: Vec<Arena>,
 }
@@ -52,10 +42,12 @@ impl Weights {
             .zip(plan.slot_layouts.iter().zip(&plan.arenas))
             .map(|(layer, (slot, arenas))| allocate_layer(gpu, layer, slot, arenas))
             .collect::<Result<_, _>>()?;
+        let MatrixTensor { name, format, rows, columns, .. } = &inventory.output;
+        let output_norm = &inventory.output_norm;
         Ok(Self {
             layers,
-            output_norm: plain(gpu, &inventory.output_norm),
-            output: matrix(gpu, &inventory.output)?,
+            output_norm: Rc::new(gpu.storage(&output_norm.name, output_norm.f32_bytes())),
+            output: Matrix::allocate(gpu, name, *format, *rows, *columns)?,
             piece_bytes: plan.piece_bytes,
         })
     }
@@ -73,29 +65,25 @@ impl Weights {
     }
 
     fn layer_pieces(&self, weights: &LayerWeights, tensors: &LayerTensors, all_experts: bool, all: &mut Vec<Piece>) {
-        let piece_bytes = self.piece_bytes;
-        all.push(pieces::plain(&tensors.attn_norm, &weights.attn_norm, 0));
-        let mut first_row = 0;
-        for (index, (tensor, bias)) in tensors.qkv.iter().zip(&tensors.qkv_bias).enumerate() {
-            if weights.qkv.len() == 1 {
-                all.extend(pieces::dense(tensor, &weights.qkv[0].matrix, first_row, piece_bytes));
-                all.push(pieces::plain(bias, &weights.qkv[0].bias, first_row * 4));
-                first_row += tensor.rows;
-            } else {
-                all.extend(pieces::dense(tensor, &weights.qkv[index].matrix, 0, piece_bytes));
-                all.push(pieces::plain(bias, &weights.qkv[index].bias, 0));
+        let file = DenseLayer::of(tensors);
+        for pair in file.weights().zip(weights.dense.weights()) {
+            match pair {
+                (Weight::Matrix(parts), Weight::Matrix(matrix)) => {
+                    let mut first_row = 0;
+                    for tensor in &parts.tensors {
+                        all.extend(pieces::dense(tensor, matrix, first_row, self.piece_bytes));
+                        first_row += tensor.rows;
+                    }
+                }
+                (Weight::Values(parts), Weight::Values(buffer)) => {
+                    let mut offset_bytes = 0;
+                    for tensor in &parts.tensors {
+                        all.push(pieces::plain(tensor, buffer, offset_bytes));
+                        offset_bytes += tensor.f32_bytes();
+                    }
+                }
+                _ => unreachable!("both list the weights of a layer in the same order"),
             }
-        }
-        all.extend(pieces::dense(&tensors.attn_output, &weights.attn_output.matrix, 0, piece_bytes));
-        all.push(pieces::plain(&tensors.attn_output_bias, &weights.attn_output.bias, 0));
-        all.push(pieces::plain(&tensors.attn_sinks, &weights.sinks, 0));
-        all.push(pieces::plain(&tensors.post_attention_norm, &weights.post_attention_norm, 0));
-        all.push(pieces::plain(&tensors.router, &weights.router, 0));
-        all.push(pieces::plain(&tensors.router_bias, &weights.router_bias, 0));
-        let mut bias_offset = 0;
-        for bias in &tensors.exps_bias {
-            all.push(pieces::plain(bias, &weights.expert_biases, bias_offset));
-            bias_offset += bias.f32_bytes();
         }
         if all_experts {
             for expert_tensor in tensors.expert_tensors() {
@@ -152,21 +140,10 @@ fn allocate_layer(
     slot: &SlotLayout,
     arenas: &[u32],
 ) -> Result<LayerWeights, GpuError> {
-    let merged = merge_same_format(&layer.qkv);
-    let one = merged.len() == 1;
-    let mut y_first = 0;
-    let qkv = merged
-        .iter()
-        .map(|tensor| {
-            let projection = Projection {
-                matrix: matrix(gpu, tensor)?,
-                bias: Rc::new(gpu.storage(if one { "qkv bias" } else { "bias" }, tensor.rows * 4)),
-                y_first,
-            };
-            y_first += tensor.rows as u32;
-            Ok(projection)
-        })
-        .collect::<Result<_, GpuError>>()?;
+    let dense = DenseLayer::of(layer).try_map(
+        |parts| Matrix::allocate(gpu, &parts.tensors[0].name, parts.format(), parts.rows(), parts.columns()),
+        |parts| Rc::new(gpu.storage(&parts.tensors[0].name, parts.f32_bytes())),
+    )?;
     let mut first_slot = 0;
     let arenas = arenas
         .iter()
@@ -177,28 +154,5 @@ fn allocate_layer(
             arena
         })
         .collect();
-    Ok(LayerWeights {
-        attn_norm: plain(gpu, &layer.attn_norm),
-        qkv,
-        attn_output: Projection {
-            matrix: matrix(gpu, &layer.attn_output)?,
-            bias: plain(gpu, &layer.attn_output_bias),
-            y_first: 0,
-        },
-        sinks: plain(gpu, &layer.attn_sinks),
-        post_attention_norm: plain(gpu, &layer.post_attention_norm),
-        router: plain(gpu, &layer.router),
-        router_bias: plain(gpu, &layer.router_bias),
-        expert_biases: Rc::new(gpu.storage("expert biases", layer.exps_bias.iter().map(PlainTensor::f32_bytes).sum())),
-        slot: *slot,
-        arenas,
-    })
-}
-
-fn plain(gpu: &Gpu, tensor: &PlainTensor) -> Rc<GpuBuffer> {
-    Rc::new(gpu.storage(&tensor.name, tensor.f32_bytes()))
-}
-
-fn matrix(gpu: &Gpu, tensor: &MatrixTensor) -> Result<Matrix, GpuError> {
-    Matrix::allocate(gpu, &tensor.name, tensor.format, tensor.rows, tensor.columns)
+    Ok(LayerWeights { dense, slot: *slot, arenas })
 }

@@ -49,17 +49,12 @@ fn sum(words: &[u64]) -> u64 {
 /// biases, and one row of the embedding.
 pub fn weight_bytes_per_token(config: &ModelConfig, inventory: &Inventory, layers: usize) -> u64 {
     let head = inventory.output.size_bytes + inventory.output_norm.size_bytes + inventory.token_embd.row_bytes();
-    inventory.layers[..layers].iter().map(|layer| dense_bytes(layer) + chosen_bytes(config, layer)).sum::<u64>() + head
-}
-
-fn dense_bytes(layer: &LayerTensors) -> u64 {
-    let matrices = layer.qkv.iter().chain([&layer.attn_output]).map(|matrix| matrix.size_bytes);
-    matrices.chain(layer.dense_plain().map(|tensor| tensor.size_bytes)).sum()
+    inventory.layers[..layers].iter().map(|layer| layer.dense_file_bytes() + chosen_bytes(config, layer)).sum::<u64>()
+        + head
 }
 
 fn chosen_bytes(config: &ModelConfig, layer: &LayerTensors) -> u64 {
-    let biases = layer.exps_bias.iter().map(|tensor| tensor.size_bytes);
-    let all = layer.expert_file_bytes() + biases.sum::<u64>();
+    let all = layer.expert_file_bytes() + layer.expert_bias_file_bytes();
     all / u64::from(config.experts) * u64::from(config.experts_per_token)
 }
 

@@ -95,22 +95,22 @@ impl Layered<'_> {
         for tensor in &tensors.exps_bias {
             biases.extend(self.plain(tensor)?);
         }
-        let ff = self.config.ff as usize;
-        let half = self.config.experts as usize * ff;
+        let biases = tensors.split_expert_biases(biases);
+        let (hidden, ff) = (self.config.hidden as usize, self.config.ff as usize);
         let mut outputs = vec![vec![Vec::new(); chosen]; states.len()];
         for (&expert, users) in &users {
             let [gate, up] = match &tensors.gate_up {
                 GateUp::Apart { gate, up } => [self.matrix(gate, expert)?, self.matrix(up, expert)?],
                 GateUp::Fused { both, order } => order.split(&self.matrix(both, expert)?, both.columns as usize),
             };
-            let of_expert = |bias: &[f32], rows: usize| bias[expert as usize * rows..][..rows].to_vec();
+            let bias = |which: usize, rows: usize| &biases[which][expert as usize * rows..][..rows];
             let expert = ExpertWeights {
                 gate: &gate,
                 up: &up,
                 down: &self.matrix(&tensors.down_exps, expert)?,
-                gate_bias: &of_expert(&biases[..half], ff),
-                up_bias: &of_expert(&biases[half..], ff),
-                down_bias: &of_expert(&biases[2 * half..], self.config.hidden as usize),
+                gate_bias: bias(0, ff),
+                up_bias: bias(1, ff),
+                down_bias: bias(2, hidden),
             };
             for &(token, choice) in users {
                 outputs[token][choice] = experts::reference(&normed[token], &expert);

@@ -1,8 +1,8 @@
 //! Gate E: limits. What the adapter grants, and that every size follows from it.
 
-use gptoss_engine::{EngineError, Inventory, MatrixTensor, MemoryPlan, ModelConfig, PlanOptions};
+use gptoss_engine::{EngineError, Inventory, MatrixTensor, MemoryPlan, ModelConfig, PlanOptions, PlannedBuffer};
 use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::weights::{Matrix, PlaneLayout, shard_rows};
+use gptoss_kernels::weights::Matrix;
 use serde_json::json;
 
 use super::Common;
@@ -92,38 +92,14 @@ fn check_plan(
         plan.totals.kv_bytes,
         plan.kv_capacity
     ));
-    let mut buffers: Vec<(String, u64)> = Vec::new();
-    for (layer, (arenas, slot)) in plan.arenas.iter().zip(&plan.slot_layouts).enumerate() {
-        let bytes = arenas.iter().map(|&slots| u64::from(slots) * slot.slot_bytes);
-        buffers.extend(bytes.map(|bytes| (format!("experts of layer {layer}"), bytes)));
-    }
-    for layer in 0..plan.layers {
-        buffers.push((format!("keys of layer {layer}"), plan.cache_bytes(config, layer)));
-    }
-    let scratch = &plan.scratch;
-    for (what, values) in [
-        ("hidden states", scratch.hidden),
-        ("queries, keys and values", scratch.qkv),
-        ("attention", scratch.attention),
-        ("hidden states of experts", scratch.expert_hidden),
-        ("outputs of experts", scratch.expert_out),
-        ("logits", scratch.logits),
-    ] {
-        buffers.push((what.to_owned(), values * 4));
-    }
-    let dense = inventory.layers.iter().flat_map(|layer| layer.qkv.iter().chain([&layer.attn_output]));
-    for matrix in dense.chain([&inventory.output]) {
-        let whole = PlaneLayout::new(matrix.format, matrix.rows, matrix.columns);
-        for rows in shard_rows(&whole, limits)? {
-            buffers.push((format!("a part of {}", matrix.name), PlaneLayout { rows, ..whole }.total_bytes()));
-        }
-    }
+    let buffers = plan.buffers(config, inventory, limits).map_err(EngineError::from)?;
     let most = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-    let (largest, bytes) = buffers.iter().max_by_key(|(_, bytes)| *bytes).expect("a plan has buffers");
+    let PlannedBuffer { what, bytes, .. } =
+        buffers.iter().max_by_key(|buffer| buffer.bytes).expect("a plan has buffers");
     report.check(
         format!("buffers fit, limits {name}"),
         *bytes <= most,
-        format!("{} buffers of at most {bytes} bytes ({largest}); a binding holds {most}", buffers.len()),
+        format!("{} buffers of at most {bytes} bytes ({what}); a binding holds {most}", buffers.len()),
     );
     let slots = plan.slots_per_layer;
     let all_placed = plan.arenas.iter().all(|arenas| arenas.iter().sum::<u32>() == slots);
