@@ -11,7 +11,7 @@ use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::NotFinite;
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_source::FileSource;
-use gptoss_telemetry::{CacheCounters, Stage, WorkCounters};
+use gptoss_telemetry::{CacheCounters, OptionId, Stage, WorkCounters};
 
 use crate::activations::Activations;
 use crate::cache::LayerCache;
@@ -82,7 +82,7 @@ impl CpuModel {
             let header = Header { config, inventory, gguf };
             if layers > header.config.layers {
                 return Err(EngineError::Option {
-                    what: "layers",
+                    option: OptionId::Layers,
                     expected: "no more than the model has",
                     got: format!("{layers}, and the model has {}", header.config.layers),
                 });
@@ -293,13 +293,13 @@ fn kv_capacity(config: &ModelConfig, options: &CpuOptions) -> Result<u32, Engine
 fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
     let threads = match options.threads {
         Some(0) => {
-            return Err(EngineError::Option { what: "threads", expected: "at least 1", got: "0".into() });
+            return Err(EngineError::Option { option: OptionId::Threads, expected: "at least 1", got: "0".into() });
         }
         Some(threads) => threads,
         None => std::thread::available_parallelism().map_or(1, NonZero::get),
     };
     let pool = Pool::new(threads).map_err(|error| EngineError::Option {
-        what: "threads",
+        option: OptionId::Threads,
         expected: "a number that the system can start",
         got: format!("{threads}: {error}"),
     })?;

@@ -1,7 +1,7 @@
 //! The seam between answering and arithmetic: what a loaded model can do, wherever it runs.
 
 use gptoss_kernels::sample::{CANDIDATES, Candidate};
-use gptoss_telemetry::{CacheCounters, WorkCounters};
+use gptoss_telemetry::{CacheCounters, OptionId, WorkCounters};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
@@ -34,7 +34,11 @@ pub trait Backend {
     /// Refuses tokens that do not fit, and none at all.
     fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
         if tokens == 0 {
-            return Err(EngineError::Option { what: "the prompt", expected: "at least one token", got: "none".into() });
+            return Err(EngineError::Option {
+                option: OptionId::Prompt,
+                expected: "at least one token",
+                got: "none".into(),
+            });
         }
         if tokens > self.room() as usize {
             let tokens = self.position() + tokens as u32;

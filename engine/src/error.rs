@@ -6,7 +6,7 @@ use gptoss_gguf::{GgufError, Role, SplitError, WrongKey};
 use gptoss_kernels::GpuError;
 use gptoss_source::SourceError;
 use gptoss_telemetry::units::{bytes, bytes_at_least, bytes_at_most};
-use gptoss_telemetry::{Failure, FailureKind, Parameter, Stage};
+use gptoss_telemetry::{Failure, FailureKind, OptionId, Stage};
 use gptoss_text::TokenizerError;
 
 use crate::non_finite::NonFinite;
@@ -48,8 +48,10 @@ pub enum EngineError {
     PromptTooLong { tokens: u32, capacity: u32, longest: u32 },
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
-    #[error("{what} is {got}; expected {expected}")]
-    Option { what: &'static str, expected: &'static str, got: String },
+    #[error("{} is {got}; expected {expected}", .option.name())]
+    Option { option: OptionId, expected: &'static str, got: String },
+    #[error("no model is loaded")]
+    NoModel,
     #[error("token {id} is not in the vocabulary of {vocabulary}")]
     Token { id: u32, vocabulary: u32 },
     #[error("{0}")]
@@ -82,6 +84,7 @@ impl EngineError {
             },
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
+            Self::NoModel => "Load a model first.".into(),
             Self::Token { .. } => "Use ids from this model's own tokenizer.".into(),
             Self::NonFinite(found) => found.advice().into(),
             Self::LostTooOften { .. } => {
@@ -94,21 +97,14 @@ impl EngineError {
         }
     }
 
-    /// The user's choice that cannot be used, where it is one.
-    pub fn parameter(&self) -> Option<Parameter> {
+    /// The option that cannot be used, where it is one.
+    pub fn parameter(&self) -> Option<OptionId> {
         match self {
-            Self::PromptTooLong { .. } => Some(Parameter::Prompt),
-            Self::Context { .. } => Some(Parameter::MaxKvTokens),
-            Self::ExpertMemory { .. } => Some(Parameter::ExpertMemory),
-            Self::GpuMemory(_) => Some(Parameter::GpuMemory),
-            Self::Option { what, .. } => match *what {
-                "temperature" => Some(Parameter::Temperature),
-                "top_p" => Some(Parameter::TopP),
-                "min_p" => Some(Parameter::MinP),
-                "layers" => Some(Parameter::Layers),
-                "the prompt" => Some(Parameter::Prompt),
-                _ => None,
-            },
+            Self::PromptTooLong { .. } => Some(OptionId::Prompt),
+            Self::Context { .. } => Some(OptionId::MaxKvTokens),
+            Self::ExpertMemory { .. } => Some(OptionId::ExpertMemory),
+            Self::GpuMemory(_) => Some(OptionId::GpuMemory),
+            Self::Option { option, .. } => Some(*option),
             _ => None,
         }
     }
@@ -139,6 +135,7 @@ impl EngineError {
             Self::PromptTooLong { .. }
             | Self::Context { .. }
             | Self::Option { .. }
+            | Self::NoModel
             | Self::Token { .. }
             | Self::Cancelled => FailureKind::Request,
         }

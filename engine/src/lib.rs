@@ -52,6 +52,8 @@ pub use device::open_gpu;
 pub use error::{EngineError, MemoryShortage, StageError};
 /// For hosts that find the files of a split model by their names.
 pub use gptoss_gguf::{arrange_parts, part_names};
+/// For hosts that open the GPU in a way of their own.
+pub use gptoss_kernels::GpuOptions;
 pub use header::{Header, announce, read_gguf, read_header};
 pub use host::{Ahead, Host, Quiet, in_stage};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, Limits, self_check};
 use gptoss_source::Source;
-use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, Stage};
+use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, OptionId, Stage};
 use web_time::Instant;
 
 use crate::allocation::{Allocated, Allocation};
@@ -28,7 +28,7 @@ pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanO
     let layers = options.layers.unwrap_or(config.layers);
     if layers > config.layers {
         return Err(EngineError::Option {
-            what: "layers",
+            option: OptionId::Layers,
             expected: "no more than the model has",
             got: format!("{layers}, and the model has {}", config.layers),
         });

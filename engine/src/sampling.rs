@@ -2,7 +2,7 @@
 //! of logits is read.
 
 use gptoss_kernels::sample::Candidate;
-use gptoss_telemetry::Sampling;
+use gptoss_telemetry::{OptionId, Sampling};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
@@ -31,13 +31,13 @@ pub enum Draw {
 impl Sampler {
     /// Checks the parameters; the error names the one that is wrong.
     pub fn new(sampling: Sampling) -> Result<Self, EngineError> {
-        for (what, allowed, got) in [
-            ("temperature", Sampling::TEMPERATURES, sampling.temperature),
-            ("top_p", Sampling::TOP_PS, sampling.top_p),
-            ("min_p", Sampling::MIN_PS, sampling.min_p),
+        for (option, allowed, got) in [
+            (OptionId::Temperature, Sampling::TEMPERATURES, sampling.temperature),
+            (OptionId::TopP, Sampling::TOP_PS, sampling.top_p),
+            (OptionId::MinP, Sampling::MIN_PS, sampling.min_p),
         ] {
             if !allowed.holds(got) {
-                return Err(EngineError::Option { what, expected: allowed.words, got: got.to_string() });
+                return Err(EngineError::Option { option, expected: allowed.words, got: got.to_string() });
             }
         }
         Ok(Self { sampling, random: SplitMix64::seed_from_u64(sampling.seed) })
@@ -264,16 +264,17 @@ mod tests {
                 assert_eq!(token, 1, "top_k {top_k}");
             }
         }
-        for (sampling, name) in [
-            (Sampling { temperature: f32::NAN, ..Sampling::default() }, "temperature"),
-            (Sampling { temperature: -0.1, ..Sampling::default() }, "temperature"),
-            (Sampling { top_p: 0.0, ..Sampling::default() }, "top_p"),
-            (Sampling { top_p: 1.5, ..Sampling::default() }, "top_p"),
-            (Sampling { min_p: 1.5, ..Sampling::default() }, "min_p"),
-            (Sampling { min_p: f32::NAN, ..Sampling::default() }, "min_p"),
+        for (sampling, option) in [
+            (Sampling { temperature: f32::NAN, ..Sampling::default() }, OptionId::Temperature),
+            (Sampling { temperature: -0.1, ..Sampling::default() }, OptionId::Temperature),
+            (Sampling { top_p: 0.0, ..Sampling::default() }, OptionId::TopP),
+            (Sampling { top_p: 1.5, ..Sampling::default() }, OptionId::TopP),
+            (Sampling { min_p: 1.5, ..Sampling::default() }, OptionId::MinP),
+            (Sampling { min_p: f32::NAN, ..Sampling::default() }, OptionId::MinP),
         ] {
-            let error = Sampler::new(sampling).err().expect("refused").to_string();
-            assert!(error.contains(name), "{error}");
+            let error = Sampler::new(sampling).err().expect("refused");
+            assert_eq!(error.parameter(), Some(option));
+            assert!(error.to_string().contains(&option.name()), "{error}");
         }
     }
 }

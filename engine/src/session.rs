@@ -41,9 +41,7 @@ impl Loader {
         policy: LoadPolicy,
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
-        let default_limits = self.gpu.default_limits || self.options.default_limits;
-        let options = GpuOptions { default_limits, ..self.gpu.clone() };
-        let gpu = policy.open_gpu(&options, host).await?;
+        let gpu = policy.open_gpu(&self.gpu, host).await?;
         match self.fill(Rc::clone(&gpu), read, policy, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),

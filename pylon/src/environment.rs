@@ -4,6 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use gptoss_telemetry::PromptFormat;
+use gptoss_telemetry::options::Settings;
+
+use crate::date;
 use crate::error::CliError;
 
 /// For the help of commands that read them.
@@ -56,6 +60,20 @@ impl Environment {
             harmony: variables.switch("GPT_OSS_GGUF_HARMONY")?,
             threads: variables.parsed("GPT_OSS_GGUF_THREADS", "a number of threads")?,
         })
+    }
+
+    /// Pylon's settings where no flag says otherwise.
+    pub fn settings(&self) -> Settings {
+        let mut settings = Settings { today: date::today(), ..Settings::pylon() };
+        settings.load.engine.layers = self.layers;
+        settings.load.engine.max_kv_tokens = self.max_kv;
+        if let Some(tokens) = self.max_tokens {
+            settings.prompt.max_new_tokens = tokens;
+        }
+        if self.harmony == Some(false) {
+            settings.prompt.format = PromptFormat::Text;
+        }
+        settings
     }
 }
 

@@ -11,6 +11,7 @@ use gptoss_source::SourceError;
 use gptoss_telemetry::FailureKind;
 
 use crate::exit;
+use crate::option_args::flag_of;
 use crate::output::note;
 
 /// Why a command stopped.
@@ -34,7 +35,7 @@ pub enum CliError {
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(EngineError),
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// Whoever read standard output has seen enough. Not reported, and not a failure.
@@ -42,15 +43,27 @@ pub enum CliError {
     ReaderGone,
 }
 
+/// In the words of the command line: an option that is refused is named by its flag.
+impl From<EngineError> for CliError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Option { option, expected, got } => {
+                Self::Argument { what: flag_of(option), got, expected: expected.into() }
+            }
+            other => Self::Engine(other),
+        }
+    }
+}
+
 impl From<StageError> for CliError {
     fn from(error: StageError) -> Self {
-        Self::Engine(error.error)
+        error.error.into()
     }
 }
 
 impl From<GpuError> for CliError {
     fn from(error: GpuError) -> Self {
-        Self::Engine(error.into())
+        EngineError::from(error).into()
     }
 }
 

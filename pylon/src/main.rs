@@ -21,6 +21,7 @@ mod load_bars;
 mod machine;
 mod model_args;
 mod npy;
+mod option_args;
 mod output;
 mod progress;
 mod rows;

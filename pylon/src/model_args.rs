@@ -1,16 +1,17 @@
-//! Which model, where it runs, and how much of it: arguments that several commands share.
+//! Which model, and where it runs: arguments that several commands share.
 
 use std::path::PathBuf;
 
 use gptoss_cpu::Activations;
-use gptoss_engine::EngineError;
 use gptoss_finder::{DEMO_NAME, demo_file};
-use gptoss_telemetry::{LoadOptions, units};
+use gptoss_telemetry::options::Settings;
+use gptoss_telemetry::{LoadOptions, OptionId};
 
 use crate::backend::{BackendChoice, LoadRequest};
 use crate::catalogue;
 use crate::environment::Environment;
 use crate::error::CliError;
+use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 
 /// The model and where it runs.
@@ -25,9 +26,16 @@ pub struct ModelArgs {
     /// Where to compute; auto takes the GPU if there is a real one that the model fits, else the CPU
     #[arg(long, value_enum, default_value_t)]
     pub backend: BackendChoice,
-    /// Threads of the CPU backend; as many as the machine has unless given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub threads: Option<u32>,
+    #[command(flatten)]
+    pub cpu: OptionArgs<CpuGroup>,
+}
+
+/// What is said of the CPU backend.
+#[derive(Clone, Debug)]
+pub struct CpuGroup;
+
+impl Group for CpuGroup {
+    const OPTIONS: &'static [OptionId] = &[OptionId::Threads];
 }
 
 impl ModelArgs {
@@ -58,7 +66,7 @@ impl ModelArgs {
     /// # Errors
     /// As [`ModelArgs::path`].
     pub fn request(&self, environment: &Environment, load: LoadOptions) -> Result<LoadRequest, CliError> {
-        Ok(self.request_for(self.path(environment)?, environment, load))
+        self.request_for(self.path(environment)?, environment, load)
     }
 
     /// As [`ModelArgs::request`], but where nothing says which model, it is the demo model, and standard error says so.
@@ -76,28 +84,27 @@ impl ModelArgs {
         ));
         let failed = |source| CliError::File { path: DEMO_NAME.into(), action: "unpack", source };
         let path = demo_file(|name| std::env::var_os(name).map(PathBuf::from)).map_err(failed)?;
-        Ok(self.request_for(path, environment, load))
+        self.request_for(path, environment, load)
     }
 
-    fn request_for(&self, path: PathBuf, environment: &Environment, load: LoadOptions) -> LoadRequest {
-        LoadRequest {
+    fn request_for(
+        &self,
+        path: PathBuf,
+        environment: &Environment,
+        load: LoadOptions,
+    ) -> Result<LoadRequest, CliError> {
+        let mut settings = Settings::pylon();
+        self.cpu.apply(&mut settings)?;
+        Ok(LoadRequest {
             path,
             backend: self.backend,
             load,
-            threads: self.threads.map(|threads| threads as usize).or(environment.threads),
+            threads: settings.threads.map(|threads| threads as usize).or(environment.threads),
             activations: Activations::Int8,
             all_logits: false,
             tokenizer: false,
-        }
+        })
     }
-}
-
-/// Precision of the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Kv {
-    #[default]
-    F32,
-    F16,
 }
 
 /// Precision of activations in products with quantised weights.
@@ -128,68 +135,34 @@ impl ActivationsArg {
     }
 }
 
-/// How much of the model runs, and how much it remembers.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct LimitArgs {
-    /// Run only the first N layers, for experiments: the output is not the model's
-    #[arg(long, value_name = "N")]
-    pub layers: Option<u32>,
-    /// Tokens that the KV cache holds [default: 8192, or the model's context where that is less]
-    #[arg(long, value_name = "N")]
-    pub max_kv: Option<u32>,
-    /// GPU memory for experts, such as 4GiB; less than all of them means that they are paged. The CPU backend reads them
-    /// from the file and has no use for it
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub expert_memory: Option<u64>,
-    /// GPU memory for everything, such as 8GiB: experts are paged and the default context is shortened until it suffices. The
-    /// CPU backend has no use for it
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
-    pub gpu_memory: Option<u64>,
-}
-
-impl LimitArgs {
-    /// As load options, with the environment's defaults.
-    pub fn load_options(&self, environment: &Environment) -> LoadOptions {
-        LoadOptions {
-            layers: self.layers.or(environment.layers),
-            max_kv_tokens: self.max_kv.or(environment.max_kv),
-            expert_memory_bytes: self.expert_memory,
-            gpu_memory_bytes: self.gpu_memory,
-            ..LoadOptions::default()
-        }
-    }
-}
-
-/// An error of the engine in the words of the command line: options become flags.
-pub fn in_flags(error: EngineError) -> CliError {
-    match error {
-        EngineError::Option { what, expected, got } => {
-            let flag = if what.contains(' ') { what.to_owned() } else { format!("--{}", what.replace('_', "-")) };
-            CliError::Argument { what: flag, got, expected: expected.into() }
-        }
-        other => other.into(),
-    }
-}
-
-/// In the words of the other arguments' errors.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    units::parse_bytes(text).map_err(|expected| format!("expected {expected}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_flag_wins_over_the_environment() {
-        let environment = Environment { path: Some("env.gguf".into()), max_kv: Some(7), ..Environment::default() };
+        let environment = Environment { path: Some("env.gguf".into()), ..Environment::default() };
         let flag = ModelArgs { gguf: Some("flag.gguf".into()), ..ModelArgs::default() };
         assert_eq!(flag.path(&environment).expect("given"), PathBuf::from("flag.gguf"));
         assert_eq!(ModelArgs::default().path(&environment).expect("given"), PathBuf::from("env.gguf"));
         let error = ModelArgs::default().path(&Environment::default()).expect_err("nothing says which");
         assert!(error.to_string().contains("--gguf") && error.to_string().contains("GPT_OSS_GGUF_PATH"), "{error}");
-        let limits = LimitArgs { max_kv: Some(9), ..LimitArgs::default() };
-        assert_eq!(limits.load_options(&environment).max_kv_tokens, Some(9));
-        assert_eq!(LimitArgs::default().load_options(&environment).max_kv_tokens, Some(7));
+    }
+
+    #[derive(Clone, Debug)]
+    struct Limits;
+
+    impl Group for Limits {
+        const OPTIONS: &'static [OptionId] = &[OptionId::MaxKvTokens, OptionId::Layers];
+    }
+
+    #[test]
+    fn an_option_wins_over_the_environment() {
+        let environment = Environment { max_kv: Some(7), layers: Some(2), ..Environment::default() };
+        let mut settings = environment.settings();
+        assert_eq!((settings.load.engine.max_kv_tokens, settings.load.engine.layers), (Some(7), Some(2)));
+        let flags = OptionArgs::<Limits>::of(&[(OptionId::MaxKvTokens, "9"), (OptionId::Layers, "all")]);
+        flags.apply(&mut settings).expect("good");
+        assert_eq!((settings.load.engine.max_kv_tokens, settings.load.engine.layers), (Some(9), None));
     }
 }

@@ -10,14 +10,14 @@ pub enum Command {
     /// one can be loaded and `prompt` be asked; then answer `prompt` if there is one.
     Load {
         model: ModelLocation,
-        options: LoadOptions,
+        options: LoadSettings,
         prompt: Option<Prompt>,
         /// Keys of every [`crate::Event::Remember`] of earlier loads.
         #[serde(default)]
         remembered: Vec<String>,
     },
     /// Keep all of a model for later, from a URL or picked; needs no GPU. What is loaded stays loaded.
-    Download { model: ModelLocation, options: LoadOptions },
+    Download { model: ModelLocation, network: NetworkOptions, cache: CacheOptions },
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
@@ -55,8 +55,19 @@ pub enum ModelLocation {
     Kept { name: String },
 }
 
-/// What can be chosen at load time. `None` means: as the model and the device allow.
+/// What can be chosen at load time, by whose business it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadSettings {
+    pub engine: LoadOptions,
+    pub gpu: DeviceOptions,
+    pub network: NetworkOptions,
+    pub cache: CacheOptions,
+}
+
+/// What the engine loads, and how. `None` means: as the model and the device allow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LoadOptions {
     /// Run only the first N layers (0: embedding and output head only). For experiments; the output is not the model's.
     pub layers: Option<u32>,
@@ -65,27 +76,39 @@ pub struct LoadOptions {
     /// GPU memory for expert weights, in bytes; less than all experts means that they are paged.
     pub expert_memory_bytes: Option<u64>,
     /// GPU memory for everything, in bytes: experts are paged and the default context is shortened until it suffices.
-    #[serde(default)]
     pub gpu_memory_bytes: Option<u64>,
     pub attention: Attention,
     /// Store the KV cache as F32 instead of F16 (parity runs).
     pub kv_f32: bool,
     /// Round YaRN's correction range as llama.cpp does (for comparing with it).
     pub yarn_truncate: bool,
-    /// Of a model behind a URL: attempts without a byte after which a read gives up.
-    #[serde(default)]
-    pub fetch_attempts: Option<u32>,
-    /// Of a model behind a URL: milliseconds without a byte after which a request is made again.
-    #[serde(default)]
-    pub fetch_stall_ms: Option<u64>,
-    /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
-    #[serde(default)]
-    pub default_limits: bool,
     /// When experts are read, where all of them fit.
-    #[serde(default)]
     pub experts: ExpertLoading,
-    /// Whether files that come over the network are kept for the next time. Only a browser keeps any.
-    #[serde(default)]
+}
+
+/// How the GPU is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceOptions {
+    /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
+    pub default_limits: bool,
+}
+
+/// How patient reads over the network are. `None` means: as patient as usual.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetworkOptions {
+    /// Attempts without a byte after which a read gives up.
+    pub attempts: Option<u32>,
+    /// Milliseconds without a byte after which a request is made again.
+    pub stall_ms: Option<u64>,
+}
+
+/// What becomes of bytes that came over the network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CacheOptions {
+    /// Whether files are kept for the next time. Only a browser keeps any.
     pub keep: Keep,
 }
 
@@ -122,7 +145,7 @@ pub enum Attention {
 }
 
 /// One question, with everything that shapes its answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
     pub user: String,
     /// Other formats than Harmony have no use for instructions, effort and date.

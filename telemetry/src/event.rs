@@ -5,6 +5,7 @@ use std::ops::Add;
 use serde::{Deserialize, Serialize};
 
 use crate::keeping::{KeepNotice, KeptState, StorageReport};
+use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -490,24 +491,9 @@ pub struct Failure {
     pub message: String,
     /// What the user can do about it.
     pub advice: String,
-    /// The choice that cannot be used, where it is one.
+    /// The option that cannot be used, where it is one.
     #[serde(default)]
-    pub parameter: Option<Parameter>,
-}
-
-/// A choice of the user's that the engine can refuse: of [`crate::LoadOptions`] or [`crate::Prompt`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Parameter {
-    /// The user's text, the instructions included.
-    Prompt,
-    Temperature,
-    TopP,
-    MinP,
-    MaxKvTokens,
-    Layers,
-    ExpertMemory,
-    GpuMemory,
+    pub parameter: Option<OptionId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

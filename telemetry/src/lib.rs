@@ -8,19 +8,21 @@ mod command;
 mod date;
 mod event;
 mod keeping;
+pub mod options;
 mod stage;
 pub mod units;
 
 pub use command::{
-    Allowed, Attention, Command, Effort, ExpertLoading, Keep, LoadOptions, ModelLocation, Prompt, PromptFormat,
-    Sampling, StorageAction,
+    Allowed, Attention, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading, Keep, LoadOptions, LoadSettings,
+    ModelLocation, NetworkOptions, Prompt, PromptFormat, Sampling, StorageAction,
 };
 pub use date::is_date;
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
-    NextAttempt, Parameter, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    NextAttempt, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
+pub use options::OptionId;
 pub use stage::{Stage, StageStatus};
 
 use serde::{Deserialize, Serialize};

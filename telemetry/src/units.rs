@@ -34,15 +34,17 @@ pub fn bytes_per_second(rate: f64) -> String {
     format!("{}/s", bytes(rate.round() as u64))
 }
 
+/// What [`parse_bytes`] expects.
+pub const BYTES_EXPECTED: &str =
+    "a number of bytes such as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)";
+
 /// Reads a number of bytes as people write it and as [`bytes`] prints it: `1500000000`, `1.5G`, `3.05 MB`, `4gib`. K to E are
 /// powers of 1000, Ki to Ei powers of 1024. A fraction is rounded to whole bytes.
 ///
 /// # Errors
 /// What was expected, to be put after the word.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    exact_bytes(text.trim()).ok_or_else(|| {
-        "a number of bytes such as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)".to_owned()
-    })
+    exact_bytes(text.trim()).ok_or_else(|| BYTES_EXPECTED.to_owned())
 }
 
 /// In whole numbers only: a float would lose bytes of sizes beyond 2^53.

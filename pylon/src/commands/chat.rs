@@ -11,7 +11,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::backend::AnyModel;
-use crate::commands::infer::{Settings, ended_early, no_answer, sampler};
+use crate::commands::infer::{Answering, ended_early, no_answer, sampler};
 use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
@@ -29,11 +29,11 @@ const PROMPT: &str = "> ";
 /// goes on without that question.
 pub(super) fn run(
     mut engine: Engine<AnyModel>,
-    settings: &Settings,
+    answering: &Answering,
     interrupts: &Interrupts,
 ) -> Result<ExitCode, CliError> {
     let mut editor = DefaultEditor::new().map_err(terminal_error)?;
-    let mut history = History::new(settings);
+    let mut history = History::new(answering);
     note("Ctrl-C stops an answer, a second one leaves. /new begins again, /exit leaves.");
     loop {
         let line = match editor.readline(PROMPT) {
@@ -47,7 +47,7 @@ pub(super) fn run(
             "" => continue,
             "/exit" => return Ok(exit::SUCCESS),
             "/new" => {
-                history = History::new(settings);
+                history = History::new(answering);
                 continue;
             }
             _ => {}
@@ -56,7 +56,7 @@ pub(super) fn run(
         let _ = editor.add_history_entry(question);
         history.ask(question);
         interrupts.clear();
-        match answer(&mut engine, settings, &history, interrupts) {
+        match answer(&mut engine, answering, &history, interrupts) {
             Ok(Some(said)) => history.answered(said),
             Ok(None) => history.forget_question(),
             Err(error) if ends_the_conversation(&error) => return Err(error),
@@ -71,16 +71,19 @@ pub(super) fn run(
 /// Answers the last question. Returns what the assistant said; `None` when it was stopped before it said anything.
 fn answer(
     engine: &mut Engine<AnyModel>,
-    settings: &Settings,
+    answering: &Answering,
     history: &History,
     interrupts: &Interrupts,
 ) -> Result<Option<Vec<AssistantMessage>>, CliError> {
-    let host = ConsoleHost::text(Some(Transcript::new(settings.show_analysis)), interrupts);
+    let host = ConsoleHost::text(Some(Transcript::new(answering.show_analysis)), interrupts);
     let tokens = Renderer::default().tokens(&engine.tokenizer, &history.conversation);
-    let sampler = sampler(Sampling { seed: settings.sampling.seed.wrapping_add(history.turn), ..settings.sampling })?;
+    let sampler = sampler(Sampling {
+        seed: answering.prompt.sampling.seed.wrapping_add(history.turn),
+        ..answering.prompt.sampling
+    })?;
     let limits = AnswerLimits {
-        max_new_tokens: settings.max_new_tokens,
-        stop: settings.stop.clone(),
+        max_new_tokens: answering.prompt.max_new_tokens,
+        stop: answering.prompt.stop.clone(),
         reuse_prefix: true,
         ..AnswerLimits::default()
     };
@@ -90,10 +93,10 @@ fn answer(
     }
     let account = host.account();
     let shown = host.finish()?;
-    if settings.stats {
+    if answering.stats {
         note(&account);
     }
-    let early = ended_early(account.finish_reason(), settings.max_new_tokens);
+    let early = ended_early(account.finish_reason(), answering.prompt.max_new_tokens);
     for text in early.into_iter().chain(no_answer(account.junk_tokens())) {
         note(format_args!("pylon: {text}"));
     }
@@ -138,17 +141,18 @@ struct History {
 }
 
 impl History {
-    fn new(settings: &Settings) -> Self {
+    fn new(answering: &Answering) -> Self {
         let system = SystemMessage {
-            current_date: settings.date.clone(),
-            effort: Some(match settings.effort {
+            current_date: answering.prompt.date.clone(),
+            effort: Some(match answering.prompt.effort {
                 Effort::Low => harmony::Effort::Low,
                 Effort::Medium => harmony::Effort::Medium,
                 Effort::High => harmony::Effort::High,
             }),
             ..SystemMessage::default()
         };
-        let developer = DeveloperMessage { instructions: settings.instructions.clone(), ..DeveloperMessage::default() };
+        let developer =
+            DeveloperMessage { instructions: answering.prompt.instructions.clone(), ..DeveloperMessage::default() };
         let messages = vec![Message::System(system), Message::Developer(developer)];
         Self { conversation: Conversation { messages }, turn: 0 }
     }

@@ -4,25 +4,23 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::Arg;
 use gptoss_engine::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
-use gptoss_telemetry::{Effort, Event, FinishReason, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
+use gptoss_telemetry::options::Settings;
+use gptoss_telemetry::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
 
 use crate::backend::{self, AnyModel, LoadRequest};
 use crate::commands::chat;
-use crate::date;
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
-use crate::model_args::{ActivationsArg, Kv, LimitArgs, ModelArgs, in_flags};
+use crate::model_args::{ActivationsArg, ModelArgs};
+use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 use crate::text_input::read_text;
 use crate::transcript::Transcript;
-
-/// New tokens when neither flag nor environment says how many.
-const DEFAULT_MAX_TOKENS: u32 = 1024;
 
 /// Answer a prompt, or hold a conversation
 ///
@@ -34,40 +32,14 @@ pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
-    limits: LimitArgs,
-    /// What to ask; - reads standard input
-    #[arg(short, long, value_name = "T", allow_hyphen_values = true)]
-    prompt: Option<String>,
+    options: OptionArgs<InferGroup>,
     /// Precision of activations in products with quantised weights [default: f32 on the GPU, int8 on the CPU, which is faster]
     #[arg(long, value_enum)]
     activations: Option<ActivationsArg>,
-    /// Precision of the KV cache
-    #[arg(long, value_enum, default_value_t = Kv::F16)]
-    kv: Kv,
-    /// Instructions of the developer, which stand above those of the user
-    #[arg(long, value_name = "T", value_parser = NonEmptyStringValueParser::new())]
-    system: Option<String>,
-    /// How much the model should reason
-    #[arg(long, value_name = "low|medium|high", value_enum)]
-    reasoning: Option<Reasoning>,
-    /// The current date that the model is told, as YYYY-MM-DD, or today; none unless given
-    #[arg(long, value_name = "DATE", value_parser = date::parse)]
-    date: Option<String>,
-    #[command(flatten)]
-    sampling: SamplingArgs,
-    /// At most this many new tokens [default: 1024]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    max_tokens: Option<u32>,
-    /// Text that ends the answer where it appears in it, and is not part of it; may be given more than once
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
-    stop: Vec<String>,
     /// The prompt is Harmony text with special tokens by name; everything generated is printed as it is, special tokens
     /// included
-    #[arg(long, conflicts_with_all = ["system", "reasoning", "date", "show_analysis", "no_harmony"])]
+    #[arg(long, conflicts_with_all = ["system", "reasoning", "date", "show_analysis", "no-harmony"])]
     raw: bool,
-    /// Continue the prompt as plain text instead of answering it
-    #[arg(long, conflicts_with_all = ["system", "reasoning", "date", "show_analysis"])]
-    no_harmony: bool,
     /// Not possible here: an expert that cannot be loaded stops the answer, and is never replaced by another
     #[arg(long)]
     moe_fallback: bool,
@@ -82,77 +54,56 @@ pub struct Args {
     json: bool,
 }
 
-/// How tokens are chosen.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct SamplingArgs {
-    /// 0 always takes the most likely token; up to 2
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    temperature: f32,
-    /// Keep the smallest set of tokens whose probabilities reach X
-    #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
-    top_p: f32,
-    /// Keep the N most likely tokens; 0 keeps all
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    top_k: u32,
-    /// Keep tokens at least X times as likely as the most likely one
-    #[arg(long, value_name = "X", default_value_t = 0.0, allow_negative_numbers = true)]
-    min_p: f32,
-    /// The same seed draws the same tokens
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
-}
+/// What of the model runs, what it is asked and how it answers.
+#[derive(Clone, Debug)]
+struct InferGroup;
 
-impl SamplingArgs {
-    fn sampling(self) -> Sampling {
-        let Self { temperature, top_p, top_k, min_p, seed } = self;
-        Sampling { temperature, top_k, top_p, min_p, seed }
+impl Group for InferGroup {
+    const OPTIONS: &'static [OptionId] = &[
+        OptionId::Layers,
+        OptionId::MaxKvTokens,
+        OptionId::ExpertMemory,
+        OptionId::GpuMemory,
+        OptionId::KvFormat,
+        OptionId::Prompt,
+        OptionId::PromptFormat,
+        OptionId::Instructions,
+        OptionId::Effort,
+        OptionId::Date,
+        OptionId::Temperature,
+        OptionId::TopP,
+        OptionId::TopK,
+        OptionId::MinP,
+        OptionId::Seed,
+        OptionId::MaxNewTokens,
+        OptionId::Stop,
+    ];
+
+    fn default_words(option: OptionId) -> &'static str {
+        match option {
+            OptionId::KvFormat => "f16",
+            other => other.row().default.pylon,
+        }
     }
-}
 
-/// How much the model should reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Reasoning {
-    Low,
-    Medium,
-    High,
-}
-
-impl From<Reasoning> for Effort {
-    fn from(reasoning: Reasoning) -> Self {
-        match reasoning {
-            Reasoning::Low => Self::Low,
-            Reasoning::Medium => Self::Medium,
-            Reasoning::High => Self::High,
+    fn refine(option: OptionId, arg: Arg) -> Arg {
+        match option {
+            OptionId::Prompt => arg.short('p').allow_hyphen_values(true),
+            OptionId::Stop => arg.allow_hyphen_values(true),
+            // Only a conversation has these.
+            OptionId::PromptFormat => arg.conflicts_with_all(["system", "reasoning", "date", "show_analysis"]),
+            _ => arg,
         }
     }
 }
 
 /// What shapes answers, in a conversation and for one prompt.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub instructions: String,
-    pub effort: Effort,
-    pub date: Option<String>,
-    pub sampling: Sampling,
-    pub max_new_tokens: u32,
-    pub stop: Vec<String>,
+pub(super) struct Answering {
+    /// With everything but the user's text.
+    pub prompt: Prompt,
     pub show_analysis: bool,
     pub stats: bool,
-}
-
-impl Settings {
-    fn prompt(&self, user: String, format: PromptFormat) -> Prompt {
-        Prompt {
-            user,
-            format,
-            instructions: self.instructions.clone(),
-            effort: self.effort,
-            date: self.date.clone(),
-            max_new_tokens: self.max_new_tokens,
-            sampling: self.sampling,
-            stop: self.stop.clone(),
-        }
-    }
 }
 
 /// What is asked for.
@@ -169,32 +120,31 @@ enum Request {
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let environment = Environment::read()?;
     refuse_fallback(&args, &environment)?;
-    sampler(args.sampling.sampling())?;
-    let harmony = !args.no_harmony && !args.raw && environment.harmony.unwrap_or(true);
-    let settings = Settings {
-        instructions: args.system.clone().unwrap_or_default(),
-        effort: args.reasoning.map_or_else(Effort::default, Effort::from),
-        date: args.date.clone(),
-        sampling: args.sampling.sampling(),
-        max_new_tokens: args.max_tokens.or(environment.max_tokens).unwrap_or(DEFAULT_MAX_TOKENS),
-        stop: args.stop.clone(),
-        show_analysis: args.show_analysis,
-        stats: args.stats,
-    };
-    let options = LoadOptions { kv_f32: args.kv == Kv::F32, ..args.limits.load_options(&environment) };
-    let load = args.model.request_or_demo(&environment, options)?;
+    let mut settings = environment.settings();
+    args.options.apply(&mut settings)?;
+    let Settings { load, mut prompt, .. } = settings;
+    sampler(prompt.sampling)?;
+    let is_conversation = prompt.format == PromptFormat::Harmony && !args.raw;
+    let given = std::mem::take(&mut prompt.user);
+    let answering = Answering { prompt, show_analysis: args.show_analysis, stats: args.stats };
+    let load = args.model.request_or_demo(&environment, load.engine)?;
     let load = match args.activations {
         Some(activations) => activations.apply(load)?,
         None => load,
     };
-    match prompt_text(&args)? {
+    match prompt_text(given, args.raw)? {
         Some(text) => {
-            let format = if harmony { PromptFormat::Harmony } else { PromptFormat::Text };
-            let request = if args.raw { Request::Raw(text) } else { Request::Prompt(settings.prompt(text, format)) };
-            answer(&args, &load, &settings, &request)
+            let request = if args.raw {
+                Request::Raw(text)
+            } else {
+                Request::Prompt(Prompt { user: text, ..answering.prompt.clone() })
+            };
+            answer(&args, &load, &answering, &request)
         }
-        None if args.json || !harmony => Err(missing_prompt("a text: only a Harmony conversation does without")),
-        None if std::io::stdin().is_terminal() => converse(&load, &settings),
+        None if args.json || !is_conversation => {
+            Err(missing_prompt("a text: only a Harmony conversation does without"))
+        }
+        None if std::io::stdin().is_terminal() => converse(&load, &answering),
         None => Err(missing_prompt("a text, or - for standard input; without it a terminal to converse on is needed")),
     }
 }
@@ -220,37 +170,35 @@ fn refuse_fallback(args: &Args, environment: &Environment) -> Result<(), CliErro
 
 /// A sampler, or which flag is wrong.
 pub(super) fn sampler(sampling: Sampling) -> Result<Sampler, CliError> {
-    Sampler::new(sampling).map_err(in_flags)
+    Ok(Sampler::new(sampling)?)
 }
 
-/// `--prompt`, or standard input for `-`.
-fn prompt_text(args: &Args) -> Result<Option<String>, CliError> {
+/// The text of `--prompt`, or standard input for `-`; `None` where there was no such flag.
+fn prompt_text(given: String, raw: bool) -> Result<Option<String>, CliError> {
     let refuse = |got: String| {
         let expected = "some text in UTF-8".to_owned();
         Err(CliError::Argument { what: "the prompt".into(), got, expected })
     };
-    let text = match args.prompt.as_deref() {
-        None => return Ok(None),
-        Some("-") => {
-            match read_text(std::io::stdin()) {
-                // `echo` and editors end a text with a line break that nobody means.
-                Ok(text) if !args.raw => text.trim_end_matches(['\r', '\n']).to_owned(),
-                Ok(text) => text,
-                Err(error) => return refuse(format!("unreadable on standard input ({error})")),
-            }
-        }
-        Some(text) => text.to_owned(),
+    if given != "-" {
+        // An empty one is refused with the arguments.
+        return Ok(Some(given).filter(|text| !text.is_empty()));
+    }
+    let text = match read_text(std::io::stdin()) {
+        // `echo` and editors end a text with a line break that nobody means.
+        Ok(text) if !raw => text.trim_end_matches(['\r', '\n']).to_owned(),
+        Ok(text) => text,
+        Err(error) => return refuse(format!("unreadable on standard input ({error})")),
     };
     if text.is_empty() { refuse("empty".into()) } else { Ok(Some(text)) }
 }
 
 /// Loads the model and answers once.
-fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Request) -> Result<ExitCode, CliError> {
+fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Request) -> Result<ExitCode, CliError> {
     let interrupts = Interrupts::catch();
     let host = if args.json { ConsoleHost::json(run_id(), &interrupts) } else { ConsoleHost::text(None, &interrupts) };
     let result = pollster::block_on(async {
         let mut engine = backend::open_engine(load, &host).await?;
-        respond(&mut engine, settings, request, &host).await
+        respond(&mut engine, answering, request, &host).await
     });
     if let Err(error) = &result
         && !error.is_cancelled()
@@ -260,11 +208,11 @@ fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Reques
     let account = host.account();
     // First of all: an output that nobody reads any more is what stopped the engine.
     host.finish()?;
-    result.map_err(|error| in_flags(error.error))?;
-    if let Some(note_text) = ended_early(account.finish_reason(), settings.max_new_tokens) {
+    result?;
+    if let Some(note_text) = ended_early(account.finish_reason(), answering.prompt.max_new_tokens) {
         note(format_args!("pylon: {note_text}"));
     }
-    if settings.stats {
+    if answering.stats {
         note(&account);
     }
     if let Some(note_text) = no_answer(account.junk_tokens()) {
@@ -276,13 +224,13 @@ fn answer(args: &Args, load: &LoadRequest, settings: &Settings, request: &Reques
 
 async fn respond(
     engine: &mut Engine<AnyModel>,
-    settings: &Settings,
+    answering: &Answering,
     request: &Request,
     host: &ConsoleHost,
 ) -> Result<(), StageError> {
     let text = match request {
         Request::Prompt(prompt) => {
-            host.set_transcript(Transcript::new(settings.show_analysis));
+            host.set_transcript(Transcript::new(answering.show_analysis));
             return engine.answer(prompt, host).await.map(drop);
         }
         Request::Raw(text) => text,
@@ -292,12 +240,12 @@ async fn respond(
         let tokens = engine.tokenizer.encode_with_specials(text);
         let context_tokens = engine.model.kv_capacity();
         host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens });
-        Ok((tokens, Sampler::new(settings.sampling)?))
+        Ok((tokens, Sampler::new(answering.prompt.sampling)?))
     })
     .await?;
     let limits = AnswerLimits {
-        max_new_tokens: settings.max_new_tokens,
-        stop: settings.stop.clone(),
+        max_new_tokens: answering.prompt.max_new_tokens,
+        stop: answering.prompt.stop.clone(),
         reading: Reading::Raw,
         ..AnswerLimits::default()
     };
@@ -327,12 +275,12 @@ pub(super) fn no_answer(junk_tokens: u32) -> Option<String> {
     })
 }
 
-fn converse(load: &LoadRequest, settings: &Settings) -> Result<ExitCode, CliError> {
+fn converse(load: &LoadRequest, answering: &Answering) -> Result<ExitCode, CliError> {
     let interrupts = Interrupts::catch();
     let host = ConsoleHost::text(None, &interrupts);
-    let engine = pollster::block_on(backend::open_engine(load, &host)).map_err(|error| in_flags(error.error))?;
+    let engine = pollster::block_on(backend::open_engine(load, &host))?;
     host.finish()?;
-    chat::run(engine, settings, &interrupts)
+    chat::run(engine, answering, &interrupts)
 }
 
 /// Milliseconds since 1970: another one for each run.

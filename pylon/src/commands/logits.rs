@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_engine::Backend;
-use gptoss_telemetry::LoadOptions;
+use gptoss_telemetry::{LoadOptions, OptionId};
 
 use crate::backend::{self, LoadRequest};
 use crate::environment::{self, Environment};
@@ -14,8 +14,9 @@ use crate::error::CliError;
 use crate::exit;
 use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
-use crate::model_args::{ActivationsArg, Kv, ModelArgs, in_flags};
+use crate::model_args::{ActivationsArg, ModelArgs};
 use crate::npy;
+use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 use crate::text_input::read_text;
 
@@ -34,18 +35,27 @@ pub struct Args {
     /// The NPY file to write
     #[arg(long, value_name = "FILE.npy")]
     out: PathBuf,
-    /// Precision of the KV cache
-    #[arg(long, value_enum, default_value_t)]
-    kv: Kv,
-    /// Round YaRN's correction range, as llama.cpp does
-    #[arg(long)]
-    yarn_truncate: bool,
+    #[command(flatten)]
+    options: OptionArgs<LogitsGroup>,
     /// Precision of activations in products with quantised weights; int8 is the CPU backend's fast path
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArg,
-    /// Run only the first N layers
-    #[arg(long, value_name = "N")]
-    layers: Option<u32>,
+}
+
+/// What decides about logits.
+#[derive(Clone, Debug)]
+struct LogitsGroup;
+
+impl Group for LogitsGroup {
+    const OPTIONS: &'static [OptionId] = &[OptionId::KvFormat, OptionId::Yarn, OptionId::Layers];
+
+    fn default_words(option: OptionId) -> &'static str {
+        match option {
+            // As engines are compared.
+            OptionId::KvFormat => "f32",
+            other => other.row().default.pylon,
+        }
+    }
 }
 
 /// Runs `pylon logits`.
@@ -81,7 +91,7 @@ fn compute(request: &LoadRequest, tokens: &[u32]) -> Result<(Vec<f32>, usize), C
     let interrupts = Interrupts::catch();
     let host = ConsoleHost::text(None, &interrupts);
     let result = pollster::block_on(async {
-        let mut opened = backend::open(request, &host).await.map_err(|error| in_flags(error.error))?;
+        let mut opened = backend::open(request, &host).await?;
         opened.announce(request);
         let logits = opened.model.logits(tokens).await?;
         Ok((logits, opened.model.config().vocabulary as usize))
@@ -91,14 +101,12 @@ fn compute(request: &LoadRequest, tokens: &[u32]) -> Result<(Vec<f32>, usize), C
 }
 
 fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<LoadRequest, CliError> {
-    let load = LoadOptions {
-        layers: args.layers.or(environment.layers),
-        // The least that engines take is two.
-        max_kv_tokens: Some(u32::try_from(tokens.max(2)).unwrap_or(u32::MAX)),
-        kv_f32: args.kv == Kv::F32,
-        yarn_truncate: args.yarn_truncate,
-        ..LoadOptions::default()
-    };
+    let mut settings = environment.settings();
+    settings.load.engine.kv_f32 = true;
+    args.options.apply(&mut settings)?;
+    // The least that engines take is two.
+    let max_kv_tokens = Some(u32::try_from(tokens.max(2)).unwrap_or(u32::MAX));
+    let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
     let request = LoadRequest { all_logits: true, ..args.model.request(environment, load)? };
     args.activations.apply(request)
 }

@@ -291,7 +291,7 @@ async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
     std::fs::remove_file(&picked).expect("it was there");
     setup.panel_says("from a file that was picked").await;
     browser.click("#storage-models [data-action=use]").await.expect("it can be pressed");
-    let address = browser.eval("return document.querySelector('#gguf-url').value;", vec![]).await.expect("script");
+    let address = browser.eval("return document.querySelector('#gguf').value;", vec![]).await.expect("script");
     assert_eq!(address, "kept:picked.gguf");
     setup.session.screenshot("kept-picked").await;
 

@@ -59,20 +59,20 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     page.set_gguf_url("https://huggingface.co/someone/model-GGUF/blob/main/model.gguf").await.expect("type");
     page.load().await.expect("LOAD MODEL can be pressed");
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
-    let words = words_at(browser, "gguf-url").await;
+    let words = words_at(browser, "gguf").await;
     assert!(words.contains("https://huggingface.co/someone/model-GGUF/resolve/main/model.gguf"), "{words}");
     session.screenshot("refused-address").await;
     page.set_gguf_url(&missing).await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 
-    browser.set_value("#temperature", "4").await.expect("type");
+    browser.set_value("#temp", "4").await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
-    let words = words_at(browser, "temperature").await;
+    let words = words_at(browser, "temp").await;
     assert!(words.contains("\"4\", expected a number from 0 (greedy) to 2"), "{words}");
     session.screenshot("refused-temperature").await;
-    browser.set_value("#temperature", "").await.expect("type");
+    browser.set_value("#temp", "").await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 
@@ -105,7 +105,7 @@ async fn a_first_question_that_does_not_fit_costs_no_weights() {
     let case = case("add");
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     for (setting, id, words, header) in [
-        ("temp=4", "temperature", "0 (greedy) to 2", false),
+        ("temp=4", "temp", "0 (greedy) to 2", false),
         ("max_kv=10", "max-kv", "expected at least", false),
         ("max_kv=40", "prompt", "KV capacity of", true),
         ("gpu_memory=1", "gpu-memory", "1 B of GPU memory are too little, at least", true),

@@ -1,6 +1,9 @@
 //! The part of the page's address after `?`: what it chooses, and everything in it that cannot be used.
 
-use super::inputs::{Field, InputError, Inputs, check};
+use gptoss_telemetry::OptionId;
+use gptoss_telemetry::options::Settings;
+
+use super::inputs::{InputError, Inputs, check, input_error};
 
 /// A query string, read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -8,7 +11,7 @@ pub struct Query {
     /// Values for inputs, checked by the input's own parser; `errors` names those that were refused.
     pub inputs: Inputs,
     /// Which inputs were named.
-    pub named: Vec<Field>,
+    pub named: Vec<OptionId>,
     /// Start loading without waiting for a click.
     pub autostart: bool,
     /// What could not be used. With any of these the page starts nothing by itself.
@@ -92,7 +95,8 @@ fn is_others(key: &str) -> bool {
 struct QueryReader {
     query: Query,
     seen: Vec<String>,
-    sample: Option<bool>,
+    /// What stands in the address and has no input.
+    settings: Settings,
 }
 
 impl QueryReader {
@@ -101,65 +105,46 @@ impl QueryReader {
             return self.error(None, format!("{key} stands in the address more than once."));
         }
         self.seen.push(key.to_owned());
-        if let Some(field) = Field::ALL.into_iter().find(|field| field.key() == key) {
+        let Some(option) = OptionId::of_key(key) else {
+            return match key {
+                "model" => {
+                    self.error(None, "model in the address is not supported: name the file with gguf.".to_owned())
+                }
+                "data" => self.error(None, "data in the address (replaying a recording) is not supported.".to_owned()),
+                _ => self.error(None, format!("The address has a parameter \"{key}\" that this page does not know.")),
+            };
+        };
+        if option.row().key.is_some_and(|key| key.in_form) {
             // A bad value goes into its input too, where it is marked and can be corrected.
-            self.query.inputs.set(field, value);
-            self.query.named.push(field);
-            return self.query.errors.extend(check(field, value).err());
-        }
-        match key {
-            "autostart" => self.query.autostart = self.switch(key, value).unwrap_or(false),
-            "sample" => self.sample = self.switch(key, value),
-            "moe" => self.moe(value),
-            "model" => self.error(None, "model in the address is not supported: name the file with gguf.".to_owned()),
-            "data" => self.error(None, "data in the address (replaying a recording) is not supported.".to_owned()),
-            _ => self.error(None, format!("The address has a parameter \"{key}\" that this page does not know.")),
-        }
-    }
-
-    /// Only the model's own routing exists here.
-    fn moe(&mut self, value: &str) {
-        match value {
-            "full" | "on" | "1" | "model" => {}
-            "fallback" | "off" | "0" => self.error(
-                None,
-                format!("moe is \"{value}\": running without the model's own expert routing is not supported, leave it out or write full."),
-            ),
-            _ => self.error(None, format!("moe is \"{value}\", expected full.")),
-        }
-    }
-
-    fn switch(&mut self, key: &str, value: &str) -> Option<bool> {
-        match value {
-            "yes" | "true" | "on" | "1" => Some(true),
-            "no" | "false" | "off" | "0" => Some(false),
-            _ => {
-                self.error(None, format!("{key} is \"{value}\", expected yes or no."));
-                None
-            }
+            self.query.inputs.set(option, value);
+            self.query.named.push(option);
+            self.query.errors.extend(check(option, value).err());
+        } else if let Err(expected) = option.row().apply(&mut self.settings, value) {
+            self.query.errors.push(input_error(option, value, &expected));
         }
     }
 
     /// `sample` says the same as a temperature of zero or above zero, so the two must agree.
     fn finish(mut self) -> Query {
-        let temperature = self.query.inputs.get(Field::Temperature).parse::<f32>().ok();
-        match (self.sample, temperature) {
+        let temperature = self.query.inputs.get(OptionId::Temperature).parse::<f32>().ok();
+        self.query.autostart = self.settings.autostart;
+        match (self.settings.sample, temperature) {
             (Some(false), Some(value)) if value > 0.0 => {
-                self.error(Some(Field::Temperature), format!("sample=no (greedy) contradicts temp={value}."));
+                self.error(Some(OptionId::Temperature), format!("sample=no (greedy) contradicts temp={value}."));
             }
             (Some(true), Some(0.0)) => {
-                self.error(Some(Field::Temperature), "sample=yes contradicts temp=0 (greedy).".to_owned());
+                self.error(Some(OptionId::Temperature), "sample=yes contradicts temp=0 (greedy).".to_owned());
             }
-            (Some(sample), None) if !self.seen.iter().any(|seen| seen == Field::Temperature.key()) => {
-                self.query.inputs.set(Field::Temperature, if sample { "1" } else { "0" });
-                self.query.named.push(Field::Temperature);
+            (Some(sample), None) if !self.query.named.contains(&OptionId::Temperature) => {
+                self.query.inputs.set(OptionId::Temperature, if sample { "1" } else { "0" });
+                self.query.named.push(OptionId::Temperature);
             }
             _ => {}
         }
         self.query
     }
 
-    fn error(&mut self, field: Option<Field>, message: String) {
+    fn error(&mut self, field: Option<OptionId>, message: String) {
         self.query.errors.push(InputError { field, message });
     }
 }
@@ -184,6 +169,8 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use gptoss_telemetry::options::OPTIONS;
+
     use super::*;
 
     fn messages(query: &str) -> Vec<String> {
@@ -204,10 +191,10 @@ mod tests {
         );
         assert_eq!(query.errors, []);
         assert!(query.autostart);
-        assert_eq!(query.inputs.get(Field::Gguf), "http://h:1/m.gguf");
-        assert_eq!(query.inputs.get(Field::Prompt), "Add 2 and é+1.");
-        assert_eq!(query.inputs.get(Field::MaxNew), "64");
-        assert_eq!(query.named, [Field::Gguf, Field::Prompt, Field::MaxNew, Field::Layers]);
+        assert_eq!(query.inputs.get(OptionId::Gguf), "http://h:1/m.gguf");
+        assert_eq!(query.inputs.get(OptionId::Prompt), "Add 2 and é+1.");
+        assert_eq!(query.inputs.get(OptionId::MaxNewTokens), "64");
+        assert_eq!(query.named, [OptionId::Gguf, OptionId::Prompt, OptionId::MaxNewTokens, OptionId::Layers]);
     }
 
     #[test]
@@ -238,7 +225,11 @@ mod tests {
         }
         assert_eq!(messages("?max_new=a&top_k=b&x=c").len(), 3);
         let query = parse("?max_new=a");
-        assert_eq!((query.inputs.get(Field::MaxNew), &query.named[..]), ("a", &[Field::MaxNew][..]), "to be corrected");
+        assert_eq!(
+            (query.inputs.get(OptionId::MaxNewTokens), &query.named[..]),
+            ("a", &[OptionId::MaxNewTokens][..]),
+            "to be corrected"
+        );
     }
 
     #[test]
@@ -247,18 +238,18 @@ mod tests {
             "?utm_source=news&utm_source=twice&fbclid=%zz&gclid=1&msclkid&ref=hn&lang=de&_gl=1*x&max_new=7&UTM_Medium=mail&mc_eid=a",
         );
         assert_eq!(query.errors, []);
-        assert_eq!(query.named, [Field::MaxNew]);
+        assert_eq!(query.named, [OptionId::MaxNewTokens]);
         assert_eq!(messages("?reference=1&language=de&utm=1&utmost_=2").len(), 4, "names that only look like them");
-        for field in Field::ALL {
-            assert!(!is_others(field.key()), "{field:?}");
+        for key in OPTIONS.iter().filter_map(|row| row.key) {
+            assert!(!is_others(key.name), "{}", key.name);
         }
     }
 
     #[test]
     fn sample_sets_the_temperature_when_there_is_none() {
-        assert_eq!(parse("sample=yes").inputs.get(Field::Temperature), "1");
-        assert_eq!(parse("sample=0").inputs.get(Field::Temperature), "0");
-        assert_eq!(parse("sample=yes&temp=0.4").inputs.get(Field::Temperature), "0.4");
+        assert_eq!(parse("sample=yes").inputs.get(OptionId::Temperature), "1");
+        assert_eq!(parse("sample=0").inputs.get(OptionId::Temperature), "0");
+        assert_eq!(parse("sample=yes&temp=0.4").inputs.get(OptionId::Temperature), "0.4");
         assert_eq!(messages("sample=yes&temp=x").len(), 1);
     }
 }

@@ -16,7 +16,9 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
 use gptoss_engine::{Engine, EngineError, StageError};
-use gptoss_telemetry::{Command, Event, Failure, FailureKind, LoadOptions, ModelLocation, Prompt, Stage};
+use gptoss_telemetry::{
+    CacheOptions, Command, Event, Failure, FailureKind, LoadSettings, ModelLocation, NetworkOptions, Prompt, Stage,
+};
 use js_sys::Array;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
@@ -27,7 +29,7 @@ use web_time::Instant;
 use self::download::Downloaded;
 use self::host::{FillingHost, ReplacingHost, WorkerHost};
 use self::keeping::Keeping;
-use self::open::Wanted;
+use self::open::{Use, Wanted};
 use self::timer::within;
 use crate::signal::Signal;
 
@@ -49,8 +51,8 @@ type Order = (Command, Vec<File>);
 
 /// What takes long, one at a time.
 enum Work {
-    Load(ModelLocation, LoadOptions, Option<Prompt>),
-    Download(ModelLocation, LoadOptions),
+    Load(ModelLocation, LoadSettings, Option<Prompt>),
+    Download(ModelLocation, NetworkOptions, CacheOptions),
     Answer(Prompt),
 }
 
@@ -104,7 +106,7 @@ impl Worker {
                 self.host.recall(remembered);
                 Work::Load(model, options, prompt)
             }
-            Command::Download { model, options } => Work::Download(model, options),
+            Command::Download { model, network, cache } => Work::Download(model, network, cache),
             Command::Generate { prompt } => Work::Answer(prompt),
         };
         self.host.stop().arm();
@@ -113,10 +115,14 @@ impl Worker {
         spawn_local(async move {
             let done = match work {
                 Work::Load(model, options, prompt) => {
-                    worker.load(&Wanted { model: &model, files: &files, options: &options }, prompt).await
+                    let LoadSettings { engine, gpu, network, cache } = &options;
+                    let wanted = Wanted { model: &model, files: &files, network, cache };
+                    let used = Use { options: engine, gpu, prompt: prompt.as_ref() };
+                    worker.load(&wanted, &used).await
                 }
-                Work::Download(model, options) => {
-                    worker.download(&Wanted { model: &model, files: &files, options: &options }).await
+                Work::Download(model, network, cache) => {
+                    let wanted = Wanted { model: &model, files: &files, network: &network, cache: &cache };
+                    worker.download(&wanted).await
                 }
                 Work::Answer(prompt) => worker.answer(&prompt).await,
             };
@@ -159,12 +165,12 @@ impl Worker {
     /// one was looked at, and before anything is allocated for it: two need not fit side by side.
     ///
     /// STOP drops the loading future wherever it waits: requests are aborted and GPU memory is freed with it.
-    async fn load(self: &Rc<Self>, wanted: &Wanted<'_>, prompt: Option<Prompt>) -> Result<(), StageError> {
+    async fn load(self: &Rc<Self>, wanted: &Wanted<'_>, used: &Use<'_>) -> Result<(), StageError> {
         // Who reads the rest with it gives it back soon.
         let engine = self.or_stop(pin!(async { Ok(self.engine.lock().await.take()) })).await?;
         let replacing = ReplacingHost { host: &self.host, before: RefCell::new(engine) };
         let loaded = {
-            let loading = pin!(open::load(&self.host, &replacing, &self.keeping, wanted, prompt.as_ref()));
+            let loading = pin!(open::load(&self.host, &replacing, &self.keeping, wanted, used));
             self.or_stop(loading).await
         };
         self.keeping.tell_progress();
@@ -174,8 +180,8 @@ impl Worker {
             Err(error) => (replacing.before.take(), Err(error)),
         };
         *self.engine.lock().await = engine;
-        match (done, prompt) {
-            (Ok(()), Some(prompt)) => self.answer(&prompt).await,
+        match (done, used.prompt) {
+            (Ok(()), Some(prompt)) => self.answer(prompt).await,
             (done, _) => done,
         }
     }
@@ -215,8 +221,7 @@ impl Worker {
     async fn answer(&self, prompt: &Prompt) -> Result<(), StageError> {
         let mut engine = self.or_stop(pin!(async { Ok(self.engine.lock().await) })).await?;
         let Some(engine) = &mut *engine else {
-            let error = EngineError::Option { what: "model", expected: "one that is loaded", got: "none".to_owned() };
-            return Err(StageError { stage: Stage::PromptEncode, error });
+            return Err(StageError { stage: Stage::PromptEncode, error: EngineError::NoModel });
         };
         engine.answer(prompt, self.host.as_ref()).await.map(drop)
     }

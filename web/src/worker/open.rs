@@ -4,13 +4,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use gptoss_engine::{Engine, EngineError, Host, StageError, arrange_parts, part_names};
+use gptoss_engine::{Engine, EngineError, GpuOptions, Host, StageError, arrange_parts, part_names};
 use gptoss_source::retry::RetryPolicy;
 use gptoss_source::store::kept_id;
 use gptoss_source::{
     BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
 };
-use gptoss_telemetry::{Event, Keep, LoadOptions, ModelLocation, Prompt, Stage, StageStatus};
+use gptoss_telemetry::{
+    CacheOptions, DeviceOptions, Event, Keep, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
+    StageStatus,
+};
 use web_sys::File;
 use web_time::Instant;
 
@@ -26,21 +29,31 @@ pub struct Wanted<'a> {
     pub model: &'a ModelLocation,
     /// Those that were picked.
     pub files: &'a [File],
-    pub options: &'a LoadOptions,
+    pub network: &'a NetworkOptions,
+    pub cache: &'a CacheOptions,
 }
 
-/// Runs every load stage: reaches the file, then hands over to the engine, which is to answer `prompt` first.
+/// What the engine makes of a model.
+pub struct Use<'a> {
+    pub options: &'a LoadOptions,
+    pub gpu: &'a DeviceOptions,
+    /// What is to be answered first.
+    pub prompt: Option<&'a Prompt>,
+}
+
+/// Runs every load stage: reaches the file, then hands over to the engine.
 pub async fn load(
     host: &Rc<WorkerHost>,
     loading: &dyn Host,
     keeping: &Keeping,
     wanted: &Wanted<'_>,
-    prompt: Option<&Prompt>,
+    used: &Use<'_>,
 ) -> Result<Engine, StageError> {
     // A picked file is on this disk already: it is kept only when that is asked for.
-    let keep = wanted.options.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
+    let keep = wanted.cache.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
     let source = reach(host, keeping, keep, wanted).await?;
-    Engine::load_for(prompt, source, &Default::default(), wanted.options, loading).await
+    let gpu = GpuOptions { default_limits: used.gpu.default_limits, ..GpuOptions::default() };
+    Engine::load_for(used.prompt, source, &gpu, used.options, loading).await
 }
 
 /// Reaches the model's files; with `keep` they are kept as they are read.
@@ -51,10 +64,10 @@ pub async fn reach(
     wanted: &Wanted<'_>,
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
-    let fetch = HttpOptions { retry: retry_policy(wanted.options), observer };
+    let fetch = HttpOptions { retry: retry_policy(wanted.network), observer };
     keeping.begin_work();
     let opening = async {
-        if let (Keep::Anew, ModelLocation::Url { url }) = (wanted.options.keep, wanted.model) {
+        if let (Keep::Anew, ModelLocation::Url { url }) = (wanted.cache.keep, wanted.model) {
             delete_all(keeping, url).await?;
         }
         open(keeping, keep, wanted.model, wanted.files, &fetch).await
@@ -62,11 +75,11 @@ pub async fn reach(
     check_source(host.as_ref(), opening).await
 }
 
-fn retry_policy(options: &LoadOptions) -> RetryPolicy {
+fn retry_policy(options: &NetworkOptions) -> RetryPolicy {
     let default = RetryPolicy::default();
     RetryPolicy {
-        attempts: options.fetch_attempts.unwrap_or(default.attempts),
-        stall: options.fetch_stall_ms.map_or(default.stall, Duration::from_millis),
+        attempts: options.attempts.unwrap_or(default.attempts),
+        stall: options.stall_ms.map_or(default.stall, Duration::from_millis),
         ..default
     }
 }
@@ -98,9 +111,9 @@ async fn open(
         ModelLocation::Url { url } => open_url(kept_by, url, fetch).await,
         ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(kept_by, files).await,
         ModelLocation::PickedFile { name } => Err(EngineError::Option {
-            what: "picked file",
+            option: OptionId::Gguf,
             expected: "the file itself beside its name",
-            got: format!("only the name {name:?}"),
+            got: format!("only the name of a picked file, {name:?}"),
         }),
         ModelLocation::Kept { name } => open_kept(keeping, name).await,
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gptoss_engine::{Backend, EngineError, Host, Quiet, read_header};
-use gptoss_telemetry::LoadOptions;
+use gptoss_telemetry::{LoadOptions, OptionId};
 
 use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
 use crate::environment::{self, Environment};
@@ -18,7 +18,8 @@ use crate::exit;
 use crate::host::ConsoleHost;
 use crate::interrupt::Interrupts;
 use crate::machine::{self, Machine};
-use crate::model_args::{ModelArgs, in_flags};
+use crate::model_args::ModelArgs;
+use crate::option_args::{Group, OptionArgs};
 use crate::output::{Output, note};
 use measure::{Bench, Sample};
 use report::{Comparison, Pair, Report};
@@ -41,15 +42,22 @@ pub struct Args {
     /// Warm runs, and rounds of a comparison
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
-    /// Run only the first N layers
-    #[arg(long, value_name = "N")]
-    layers: Option<u32>,
+    #[command(flatten)]
+    options: OptionArgs<BenchGroup>,
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
+}
+
+/// What of a model is measured.
+#[derive(Clone, Debug)]
+struct BenchGroup;
+
+impl Group for BenchGroup {
+    const OPTIONS: &'static [OptionId] = &[OptionId::Layers];
 }
 
 /// Runs `pylon bench`.
@@ -77,11 +85,10 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
 }
 
 fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliError> {
-    let load = LoadOptions {
-        layers: args.layers.or(environment.layers),
-        max_kv_tokens: Some(args.prompt_tokens.saturating_add(args.new_tokens)),
-        ..LoadOptions::default()
-    };
+    let mut settings = environment.settings();
+    args.options.apply(&mut settings)?;
+    let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
+    let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
     let mut request = args.model.request_or_demo(environment, load)?;
     request.backend = match (request.backend, &args.compare) {
         (BackendChoice::Gpu, Some(_)) => {
@@ -103,7 +110,7 @@ async fn measure_all(
     rival: Option<&Path>,
     host: &ConsoleHost,
 ) -> Result<Report, CliError> {
-    let mut opened = backend::open(request, host).await.map_err(|error| in_flags(error.error))?;
+    let mut opened = backend::open(request, host).await?;
     opened.announce(request);
     if cfg!(debug_assertions) {
         note("pylon: this is a development build; measure with `cargo build --release -p pylon`");

@@ -3,7 +3,7 @@
 use gptoss_telemetry::{Failure, FailureKind};
 
 use super::State;
-use crate::page::inputs::{InputError, field_of};
+use crate::page::inputs::InputError;
 
 /// Inputs that cannot be used.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,7 +22,8 @@ impl State {
 
     /// Marks the input that the engine's failure is about.
     pub(super) fn mark_refused(&mut self, failure: &Failure) {
-        if let Some(field) = failure.parameter.and_then(field_of) {
+        // Not everything that the engine can refuse has an input here.
+        if let Some(field) = failure.parameter.filter(|option| option.row().key.is_some_and(|key| key.in_form)) {
             self.mark(vec![InputError { field: Some(field), message: sentences(failure) }]);
         }
     }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Command, Failure, FailureKind, Keep, LoadOptions, ModelLocation};
+use gptoss_telemetry::{CacheOptions, Command, Failure, FailureKind, Keep, ModelLocation, OptionId};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
@@ -11,7 +11,7 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
 use super::{App, catalog, charts, clipboard, local_network, log, memory, now_ms, storage};
-use crate::page::inputs::{Field, InputError, Inputs};
+use crate::page::inputs::{InputError, Inputs, element_id};
 use crate::page::state::{STOP_PATIENCE_MS, State};
 use crate::page::{inputs, query};
 
@@ -25,7 +25,7 @@ impl App {
         // A frame that was asked for before the page was hidden does not come.
         listen(&document(), "visibilitychange", move |_: Event| app.next_frame());
         let query = query::parse(&window().location().search().unwrap_or_default());
-        self.controls.set(Field::Date, &today());
+        self.controls.set(OptionId::Date, &today());
         self.controls.fill(&query);
         WorkerLink::start(self);
         storage::listen_to_storage(self);
@@ -35,7 +35,7 @@ impl App {
             self.change(|state| state.fail(no_webgpu()));
         }
         let autostart = query.autostart && query.errors.is_empty();
-        if query.named.contains(&Field::Gguf) {
+        if query.named.contains(&OptionId::Gguf) {
             if autostart {
                 self.load();
             }
@@ -53,23 +53,23 @@ impl App {
 
     /// Delete and fetch again: what failed is done once more, without what is kept.
     fn refetch(self: &Rc<Self>) {
-        let anew = |options: &mut LoadOptions| options.keep = Keep::Anew;
+        let anew = |cache: &mut CacheOptions| cache.keep = Keep::Anew;
         let was_downloading = self.state.borrow().downloading;
         if was_downloading { self.download_with(anew) } else { self.load_with(anew) }
     }
 
-    fn load_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
+    fn load_with(self: &Rc<Self>, change: impl FnOnce(&mut CacheOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
-        let inputs = self.controls.read();
+        let inputs = self.controls.read(today());
         let files = self.controls.files();
         let mut errors = Vec::new();
         let model = self.model_location(&inputs, &files).map_err(|error| errors.push(error)).ok();
         let asked = inputs.load_and_ask().map_err(|wrong| errors.extend(wrong)).ok();
         match (model, asked) {
             (Some(model), Some((mut options, prompt))) => {
-                change(&mut options);
+                change(&mut options.cache);
                 let remembered = memory::remembered();
                 let command = Command::Load { model, options, prompt, remembered };
                 local_network::send(self, command, files, State::load_requested);
@@ -81,15 +81,15 @@ impl App {
     fn model_location(&self, inputs: &Inputs, files: &[File]) -> Result<ModelLocation, InputError> {
         match files.first() {
             Some(file) => Ok(ModelLocation::PickedFile { name: file.name() }),
-            None => location(inputs.get(Field::Gguf)),
+            None => location(inputs.get(OptionId::Gguf)),
         }
     }
 
     /// Uses an address in place of whatever was chosen before.
     pub(super) fn use_address(&self, address: &str) {
         self.controls.pick(Vec::new());
-        self.controls.set(Field::Gguf, address);
-        report(element::<HtmlElement>(Field::Gguf.element_id()).focus());
+        self.controls.set(OptionId::Gguf, address);
+        report(element::<HtmlElement>(&element_id(OptionId::Gguf)).focus());
     }
 
     /// Keeps the model for later, the one that was picked or that behind the address.
@@ -97,16 +97,17 @@ impl App {
         self.download_with(|_| {});
     }
 
-    fn download_with(self: &Rc<Self>, change: impl FnOnce(&mut LoadOptions)) {
+    fn download_with(self: &Rc<Self>, change: impl FnOnce(&mut CacheOptions)) {
         if self.state.borrow().phase.busy() {
             return;
         }
-        let inputs = self.controls.read();
+        let inputs = self.controls.read(today());
         let files = self.controls.files();
         match (self.model_location(&inputs, &files), inputs.load_options()) {
             (Ok(model), Ok(mut options)) => {
-                change(&mut options);
-                local_network::send(self, Command::Download { model, options }, files, State::download_requested);
+                change(&mut options.cache);
+                let command = Command::Download { model, network: options.network, cache: options.cache };
+                local_network::send(self, command, files, State::download_requested);
             }
             (model, options) => {
                 let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
@@ -123,7 +124,7 @@ impl App {
                 return;
             }
         }
-        match self.controls.read().prompt() {
+        match self.controls.read(today()).prompt() {
             Ok(prompt) => {
                 self.change(|state| state.answer_requested());
                 WorkerLink::send(self, &Command::Generate { prompt }, &[]);
@@ -176,7 +177,7 @@ impl App {
         self.on_click("pick", |_| element::<HtmlElement>("file").click());
         self.on_click("unpick", |app| {
             app.controls.pick(Vec::new());
-            report(element::<HtmlElement>("gguf-url").focus());
+            report(element::<HtmlElement>(&element_id(OptionId::Gguf)).focus());
         });
         self.on_click("copy-answer", |app| {
             clipboard::copy("copy-answer", "copy final", app.state.borrow().answer.final_text.clone());
@@ -207,7 +208,7 @@ impl App {
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
             app.controls.pick(Vec::new());
-            app.controls.set(Field::Gguf, &element::<HtmlSelectElement>("model-select").value());
+            app.controls.set(OptionId::Gguf, &element::<HtmlSelectElement>("model-select").value());
         });
     }
 
@@ -223,7 +224,7 @@ impl App {
             _ => {}
         });
         let app = Rc::clone(self);
-        listen(&element::<HtmlElement>(Field::Gguf.element_id()), "keydown", move |event: KeyboardEvent| {
+        listen(&element::<HtmlElement>(&element_id(OptionId::Gguf)), "keydown", move |event: KeyboardEvent| {
             if event.key() == "Enter" && !event.ctrl_key() && !event.meta_key() {
                 app.load();
             }
@@ -263,13 +264,13 @@ impl App {
 
 /// The address as the worker takes it: absolute, a path being one on this page's host.
 fn location(text: &str) -> Result<ModelLocation, InputError> {
-    let field = Some(Field::Gguf);
+    let field = Some(OptionId::Gguf);
     if text.is_empty() {
         let message =
             "There is no model to load: give the address of a GGUF file, pick one, or drop one here.".to_owned();
         return Err(InputError { field, message });
     }
-    inputs::check(Field::Gguf, text)?;
+    inputs::check(OptionId::Gguf, text)?;
     if let Some(name) = text.strip_prefix(KEPT_SCHEME) {
         return Ok(ModelLocation::Kept { name: name.to_owned() });
     }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gptoss_telemetry::OptionId;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{HtmlElement, HtmlSelectElement, Response};
@@ -10,7 +11,6 @@ use super::App;
 use super::dom::{append, element, report, show, window};
 use crate::page::catalog::{CATALOG_PATH, HostedModel, first_supported, parse};
 use crate::page::format;
-use crate::page::inputs::Field;
 
 /// Fills the list, chooses the first model that runs here, and loads it when `autostart` says so.
 pub fn offer(app: &Rc<App>, autostart: bool) {
@@ -63,7 +63,7 @@ fn offer_models(app: &Rc<App>, models: &[HostedModel]) {
     };
     element::<HtmlElement>("host-note").set_text_content(Some(note));
     // What the user typed while the answer was on its way stays.
-    if let Some(index) = chosen.filter(|_| app.controls.is_blank(Field::Gguf)) {
-        app.controls.set(Field::Gguf, &models[index].file_url);
+    if let Some(index) = chosen.filter(|_| app.controls.is_blank(OptionId::Gguf)) {
+        app.controls.set(OptionId::Gguf, &models[index].file_url);
     }
 }

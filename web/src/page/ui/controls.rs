@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 
+use gptoss_telemetry::OptionId;
+use gptoss_telemetry::options::Kind;
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
 use super::dom::{document, element, report, show};
 use crate::page::format;
-use crate::page::inputs::{Field, InputError, Inputs};
+use crate::page::inputs::{InputError, Inputs, element_id};
 use crate::page::query::Query;
 
 /// What the user picked besides the inputs themselves.
@@ -16,10 +18,10 @@ pub struct Controls {
 }
 
 impl Controls {
-    /// What stands in every input.
-    pub fn read(&self) -> Inputs {
-        let mut inputs = Inputs::default();
-        for field in Field::ALL {
+    /// What stands in every input; `today` is what that word means as a date.
+    pub fn read(&self, today: String) -> Inputs {
+        let mut inputs = Inputs::on(today);
+        for field in OptionId::in_form() {
             inputs.set(field, value(field));
         }
         inputs
@@ -29,26 +31,26 @@ impl Controls {
     pub fn fill(&self, query: &Query) {
         for &field in &query.named {
             set_value(field, query.inputs.get(field));
-            let input: HtmlElement = element(field.element_id());
+            let input: HtmlElement = element(&element_id(field));
             if let Ok(Some(group)) = input.closest("details") {
                 report(group.set_attribute("open", ""));
             }
         }
     }
 
-    pub fn set(&self, field: Field, text: &str) {
+    pub fn set(&self, field: OptionId, text: &str) {
         set_value(field, text);
     }
 
-    pub fn is_blank(&self, field: Field) -> bool {
+    pub fn is_blank(&self, field: OptionId) -> bool {
         value(field).trim().is_empty()
     }
 
     /// Marks the inputs that `errors` name and no others, with the words beside them; opens the group of each and puts the cursor
     /// into the first.
     pub fn mark_invalid(&self, errors: &[InputError]) {
-        for field in Field::ALL {
-            let input: HtmlElement = element(field.element_id());
+        for field in OptionId::in_form() {
+            let input: HtmlElement = element(&element_id(field));
             let said: Vec<&str> =
                 errors.iter().filter(|error| error.field == Some(field)).map(|error| error.message.as_str()).collect();
             say_beside(&input, &said.join(" "));
@@ -62,7 +64,7 @@ impl Controls {
             }
         }
         if let Some(field) = errors.iter().find_map(|error| error.field) {
-            report(element::<HtmlElement>(field.element_id()).focus());
+            report(element::<HtmlElement>(&element_id(field)).focus());
         }
     }
 
@@ -110,24 +112,23 @@ fn say_beside(input: &HtmlElement, text: &str) {
     }
 }
 
-fn value(field: Field) -> String {
-    let id = field.element_id();
-    match field {
-        Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).value(),
-        _ if field.is_list() => element::<HtmlSelectElement>(id).value(),
+fn value(field: OptionId) -> String {
+    let id = &element_id(field);
+    match field.row().kind {
+        Kind::Text { .. } => element::<HtmlTextAreaElement>(id).value(),
+        Kind::Words { .. } => element::<HtmlSelectElement>(id).value(),
         _ => element::<HtmlInputElement>(id).value(),
     }
 }
 
-fn set_value(field: Field, text: &str) {
-    let id = field.element_id();
-    match field {
-        Field::Prompt | Field::Instructions => element::<HtmlTextAreaElement>(id).set_value(text),
-        _ if field.is_list() => {
+fn set_value(field: OptionId, text: &str) {
+    let id = &element_id(field);
+    match field.row().kind {
+        Kind::Text { .. } => element::<HtmlTextAreaElement>(id).set_value(text),
+        Kind::Words { .. } => {
             let select: HtmlSelectElement = element(id);
             let before = select.value();
-            // The one alias that is not an option of its own.
-            select.set_value(if (field, text) == (Field::Attention, "model") { "full" } else { text });
+            select.set_value(field.row().canonical(text));
             // A value that is no option leaves a list with nothing chosen.
             if select.selected_index() < 0 {
                 select.set_value(&before);

@@ -1,0 +1,77 @@
+//! From text to numbers, bytes, dates and addresses.
+
+use crate::{Allowed, is_date};
+
+/// Scheme of addresses that name a file which was picked earlier and is stored in the browser.
+const KEPT: &str = "kept:";
+
+/// What [`parse_date`] expects.
+pub(super) const DATE_EXPECTED: &str = "a date as YYYY-MM-DD, today or none";
+/// What [`check_address`] expects.
+pub(super) const ADDRESS_EXPECTED: &str = "an http(s) address, or a path on this host that begins with \"/\"";
+
+/// Like `str::parse`, without the leading `+` that it accepts.
+pub(super) fn digits(text: &str) -> Option<u64> {
+    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    text.parse().ok()
+}
+
+/// A number in plain decimals that is allowed.
+pub(super) fn allowed(text: &str, allowed: Allowed) -> Option<f32> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    text.parse::<f32>().ok().filter(|value| plain && value.is_finite() && allowed.holds(*value))
+}
+
+/// A date that the model is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DateChoice {
+    /// `YYYY-MM-DD`.
+    Day(String),
+    Today,
+    None,
+}
+
+impl DateChoice {
+    /// As `YYYY-MM-DD`, today being the day given; `None` where no date is told.
+    pub(super) fn resolve(self, today: &str) -> Option<String> {
+        match self {
+            Self::Day(day) => Some(day),
+            Self::Today => Some(today.to_owned()),
+            Self::None => None,
+        }
+    }
+}
+
+/// `YYYY-MM-DD`, `today`, or `none` to leave the date out of the system message.
+pub fn parse_date(text: &str) -> Result<DateChoice, String> {
+    match text {
+        "none" => Ok(DateChoice::None),
+        "today" => Ok(DateChoice::Today),
+        _ if is_date(text) => Ok(DateChoice::Day(text.to_owned())),
+        _ => Err(DATE_EXPECTED.to_owned()),
+    }
+}
+
+/// An absolute http(s) URL, the name of a file that was picked and kept, or a path that the page resolves against its own address.
+/// Whether there is a GGUF file behind it is not known here.
+pub(super) fn check_address(text: &str) -> Result<(), String> {
+    let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    match scheme.as_deref() {
+        Some("http" | "https") if text.contains("://") => Ok(()),
+        Some("kept") if text.len() > KEPT.len() => Ok(()),
+        Some("file") => {
+            Err("an http(s) address: a page cannot open file: addresses, use Pick file or drop the file here"
+                .to_owned())
+        }
+        Some("pylon") => {
+            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
+        }
+        _ if text.eq_ignore_ascii_case("pylon") => {
+            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
+        }
+        _ if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") => Ok(()),
+        _ => Err(ADDRESS_EXPECTED.to_owned()),
+    }
+}
