@@ -339,7 +339,7 @@ mod tests {
             let error = arguments(words).spec().expect_err(words);
             assert!(format!("{error:#}").contains(reason), "{error:#}");
         }
-        for words in ["--type attn=q9", "--type q8_0", "--types q3_k", "--arch llama"] {
+        for words in ["--type attn=q9", "--type q8_0", "--types q2_k", "--arch llama"] {
             let words = format!("synth --out x --shape tiny {words}");
             assert!(Arguments::try_parse_from(words.split_whitespace()).is_err(), "{words}");
         }
