@@ -101,13 +101,13 @@ fn arg<G: Group>(row: &'static OptionRow) -> Arg {
     let flag = row.flag.unwrap_or_else(|| panic!("{:?} has no flag", row.id));
     let arg = Arg::new(flag.name).long(flag.name);
     let arg = match flag.means {
-        Some(_) => arg.action(ArgAction::SetTrue).help(row.long_help()),
+        Some(_) => arg.action(ArgAction::SetTrue).help(row.flag_help()),
         None => {
             let action = if flag.repeats { ArgAction::Append } else { ArgAction::Set };
             let help = match G::default_words(row.id) {
                 // What happens where nothing is given is plain there.
-                "none" => row.long_help(),
-                words => format!("{} [default: {words}]", row.long_help()),
+                "none" => row.flag_help(),
+                words => format!("{} [default: {words}]", row.flag_help()),
             };
             value_of(row, arg.action(action).help(help))
         }
@@ -213,7 +213,7 @@ mod tests {
         for (flag, text, expected) in [
             ("--temperature", "2.5", "0 (greedy) to 2"),
             ("--temperature", "-1", "0 (greedy) to 2"),
-            ("--expert-memory", "lots", "4GiB"),
+            ("--expert-memory", "lots", "1536Mi"),
             ("--reasoning", "much", "medium"),
             ("--threads", "0", "1024"),
         ] {

@@ -152,7 +152,7 @@ impl<M, V> DenseLayer<M, V> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use gptoss_source::MemorySource;
 

@@ -55,10 +55,11 @@ fn address(row: &OptionRow) -> String {
 
 /// What is to be said of the flag alone is told apart where there is a parameter, too.
 fn what(row: &OptionRow) -> String {
-    match row.flag.map_or("", |flag| flag.note) {
-        "" => format!("{}.", row.help),
-        note if row.key.is_some() => format!("{} (pylon: {note}).", row.help),
-        _ => format!("{}.", row.long_help()),
+    let note = row.flag.filter(|flag| flag.means.is_none()).map_or("", |flag| flag.note);
+    match (note, row.key) {
+        ("", _) => format!("{}.", row.help),
+        (note, Some(_)) => format!("{} (pylon: {note}).", row.help),
+        (_, None) => format!("{}.", row.flag_help()),
     }
 }
 

@@ -106,7 +106,7 @@ pub struct Flag {
     pub means: Option<&'static str>,
     /// It may be given more than once.
     pub repeats: bool,
-    /// What pylon's help says besides the option's; empty for nothing.
+    /// What pylon's help says besides the option's, or of a flag without a value in its place; empty for nothing.
     pub note: &'static str,
 }
 
@@ -253,11 +253,12 @@ impl OptionRow {
         self.apply(&mut Settings::page(), text)
     }
 
-    /// What pylon's help and the documentation say: the option's help, and what is to be said of the flag.
-    pub fn long_help(&self) -> String {
-        match self.flag.map_or("", |flag| flag.note) {
-            "" => self.help.to_owned(),
-            note => format!("{}; {note}", self.help),
+    /// What pylon's help says: the option's help, and what is to be said of the flag.
+    pub fn flag_help(&self) -> String {
+        match self.flag {
+            Some(Flag { means: Some(_), note, .. }) => note.to_owned(),
+            Some(Flag { note, .. }) if !note.is_empty() => format!("{}; {note}", self.help),
+            _ => self.help.to_owned(),
         }
     }
 

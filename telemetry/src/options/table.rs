@@ -22,9 +22,9 @@ const fn flag_with(name: &'static str, note: &'static str) -> Option<Flag> {
     Some(Flag { name, means: None, repeats: false, note })
 }
 
-/// A flag without a value.
-const fn switch(name: &'static str, means: &'static str) -> Option<Flag> {
-    Some(Flag { name, means: Some(means), repeats: false, note: "" })
+/// A flag without a value; `note` says what it does.
+const fn switch(name: &'static str, means: &'static str, note: &'static str) -> Option<Flag> {
+    Some(Flag { name, means: Some(means), repeats: false, note })
 }
 
 /// The same default on the page and in pylon.
@@ -69,7 +69,7 @@ pub static OPTIONS: [OptionRow; 29] = [
         id: OptionId::PromptFormat,
         owner: Owner::Prompt,
         key: input("format"),
-        flag: switch("no-harmony", "text"),
+        flag: switch("no-harmony", "text", "Continue the prompt as plain text instead of answering it"),
         label: "The prompt is",
         kind: Kind::Words {
             words: &[
@@ -134,7 +134,7 @@ pub static OPTIONS: [OptionRow; 29] = [
         label: "Date in the system message",
         kind: Kind::Date { set: |settings, date| settings.prompt.date = date },
         default: DefaultWords { page: "today", pylon: "none" },
-        help: "The current date that the model is told",
+        help: "The current date that the model is told, as YYYY-MM-DD, today or none",
         examples: &["2026-02-28", "today", "none"],
     },
     OptionRow {
@@ -337,7 +337,7 @@ pub static OPTIONS: [OptionRow; 29] = [
             set: |settings, layers| settings.load.engine.layers = Some(layers as u32),
         },
         default: always("all"),
-        help: "Run only the first layers, 0 for none of them, for experiments: the output is not the model's",
+        help: "Run only the first N layers (0: none), for experiments: the output is not the model's",
         examples: &["2", "all"],
     },
     OptionRow {
@@ -374,7 +374,7 @@ pub static OPTIONS: [OptionRow; 29] = [
         id: OptionId::Yarn,
         owner: Owner::Engine,
         key: input("yarn"),
-        flag: switch("yarn-truncate", "truncate"),
+        flag: switch("yarn-truncate", "truncate", "Round YaRN's correction range, as llama.cpp does"),
         label: "YaRN range",
         kind: Kind::Words {
             words: &[
@@ -401,7 +401,7 @@ pub static OPTIONS: [OptionRow; 29] = [
         id: OptionId::Moe,
         owner: Owner::Engine,
         key: address_only("moe"),
-        flag: switch("moe-fallback", "fallback"),
+        flag: switch("moe-fallback", "fallback", "Not possible here"),
         label: "moe",
         kind: Kind::Words {
             words: &[Word { text: "full", also: &["on", "1", "model"], meaning: "the model's own", set: |_| {} }],
