@@ -14,8 +14,8 @@ form, too. On the command line it is a flag of `pylon`; `--help` of each command
 One that cannot be used is an error, never ignored. Only what campaigns and networks append to any address (`utm_source`,
 `fbclid`, `ref`, …) is nobody's option.
 
-Bytes are a number, alone or with K, M, G (powers of 1000) or Ki, Mi, Gi (powers of 1024). Words other than those listed are
-refused.
+Bytes are a number, alone or with K, M, G, T (powers of 1000) or Ki, Mi, Gi, Ti (powers of 1024). Words other than those listed
+are refused.
 ";
 
 /// Titles of the parts, in their order.

@@ -70,7 +70,7 @@ pub static OPTIONS: [OptionRow; 29] = [
         owner: Owner::Prompt,
         key: input("format"),
         flag: switch("no-harmony", "text", "Continue the prompt as plain text instead of answering it"),
-        label: "The prompt is",
+        label: "Prompt format",
         kind: Kind::Words {
             words: &[
                 Word {
