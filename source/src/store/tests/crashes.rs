@@ -47,6 +47,18 @@ impl Model {
         self.states.push(next);
     }
 
+    /// What was not yet on record of a chunk that is let go of is never written.
+    fn take_back(&mut self, chunk: u32) {
+        let on_record = self.states[self.sure].get(&chunk).copied();
+        for held in &mut self.states[self.sure + 1..] {
+            match on_record {
+                Some(verified) => held.insert(chunk, verified),
+                None => held.remove(&chunk),
+            };
+        }
+        self.states.dedup();
+    }
+
     fn all_sure(&mut self) {
         self.sure = self.states.len() - 1;
     }
@@ -59,16 +71,10 @@ impl Model {
                 self.push(chunk, Some(true));
             }
             Step::Forget(chunk) if self.now().contains_key(&chunk) => {
-                let sure_of_it = self.states[self.sure].contains_key(&chunk);
-                if sure_of_it {
+                self.take_back(chunk);
+                if self.now().contains_key(&chunk) {
                     self.push(chunk, None);
                     self.all_sure();
-                } else {
-                    // It never was on record: as if it had not been put.
-                    for held in &mut self.states[self.sure + 1..] {
-                        held.remove(&chunk);
-                    }
-                    self.states.dedup();
                 }
             }
             Step::Commit | Step::Reopen => self.all_sure(),
@@ -126,6 +132,7 @@ fn live(disk: &Disk, steps: &[Step], begin: Held) -> Model {
         if failed {
             // A forget that could not be recorded may be on the disk or not; so may all that was pending.
             if let Step::Forget(chunk) = step {
+                model.take_back(chunk);
                 model.push(chunk, None);
             }
             std::mem::forget(store);
@@ -195,6 +202,9 @@ fn every_cut_of_one_life_opens() {
         Step::Put(3),
         Step::Put(2),
         Step::Commit,
+        Step::MarkVerified(5),
+        Step::Put(1),
+        Step::Forget(5),
         Step::Reopen,
         Step::Put(1),
         Step::Commit,
