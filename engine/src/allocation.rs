@@ -34,18 +34,18 @@ pub struct Allocation<'a> {
     pub config: &'a ModelConfig,
     pub inventory: &'a Inventory,
     pub policy: LoadPolicy,
-    pub host: &'a dyn Host,
 }
 
 impl Allocation<'_> {
     /// Allocates what the plan says. When the GPU has less than that, experts give way, then the default context; the new plan
     /// is reported. What does not fit even then is refused with the numbers.
-    pub async fn run(
+    pub async fn make(
         &self,
         mut plan: MemoryPlan,
         mut options: PlanOptions,
+        host: &dyn Host,
     ) -> Result<(MemoryPlan, Allocated), EngineError> {
-        let &Self { gpu, config, inventory, policy, host, .. } = self;
+        let &Self { gpu, config, inventory, policy, .. } = self;
         let wanted = plan.totals.gpu_total_bytes;
         let wished_expert_bytes = options.expert_memory_bytes;
         loop {

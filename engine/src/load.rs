@@ -121,8 +121,8 @@ pub async fn load(
     })
     .await?;
     in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, &config, &plan, host)).await?;
-    let allocation = Allocation { gpu: &gpu, kernels: &kernels, config: &config, inventory: &inventory, policy, host };
-    let (plan, allocated) = in_stage(host, Stage::GpuMemory, allocation.run(plan, options)).await?;
+    let allocation = Allocation { gpu: &gpu, kernels: &kernels, config: &config, inventory: &inventory, policy };
+    let (plan, allocated) = in_stage(host, Stage::GpuMemory, allocation.make(plan, options, host)).await?;
     let Allocated { weights, caches, scratch, residency, repack, readback } = allocated;
     let program = Program::new(&Parts {
         gpu: &gpu,
