@@ -1,6 +1,6 @@
 //! Attention with sinks over the cache, one token and one key-value head at a time, for all query heads that share it.
 
-use gptoss_kernels::rope::HEAD_DIM;
+use gptoss_model::ops::rope::HEAD_DIM;
 
 use crate::cache::{LayerCache, Store, TILE, Value};
 use crate::isa::{Isa, Level, by_isa};
@@ -210,8 +210,8 @@ fn weigh<L: Level, V: Value, const G: usize>(
 
 #[cfg(test)]
 mod tests {
-    use gptoss_kernels::attention::{Shape, reference};
-    use gptoss_kernels::sources::CacheFormat;
+    use gptoss_model::CacheFormat;
+    use gptoss_model::ops::attention::{Shape, reference};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Keys and values of one layer.
 
-use gptoss_kernels::rope::HEAD_DIM;
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_model::CacheFormat;
+use gptoss_model::ops::rope::HEAD_DIM;
 
 use crate::isa::Level;
 

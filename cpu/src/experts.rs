@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use gptoss_engine::RowOrder;
 use gptoss_gguf::CodeOrder;
-use gptoss_kernels::Place;
-use gptoss_kernels::router::Route;
+use gptoss_model::ops::router::Route;
+use gptoss_model::{Place, RowOrder};
 
 use crate::activations::Rows;
 use crate::matmul::{Compute, Kernels, Matrix, Scratch, rows_per_task};
@@ -312,7 +311,7 @@ fn expert_of<'a>(all: &Matrix<'a>, expert: usize, rows: usize) -> Matrix<'a> {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_kernels::router::reference;
+    use gptoss_model::ops::router::reference;
 
     use super::*;
     use crate::isa::Isa;

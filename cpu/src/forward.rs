@@ -1,8 +1,7 @@
 //! The forward pass: a batch of tokens through all layers.
 
-use gptoss_engine::{Inventory, LayerTensors, MatrixTensor, ModelConfig};
-use gptoss_kernels::Place;
-use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
+use gptoss_model::ops::rope::{HALF_DIM, HEAD_DIM};
+use gptoss_model::{Inventory, LayerTensors, MatrixTensor, ModelConfig, Place};
 
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
@@ -89,7 +88,7 @@ impl<'a> Weights<'a> {
     ///
     /// # Errors
     /// Where a value was not finite: every step makes such values of such values, so three looks at a layer are enough
-    /// ([`gptoss_kernels::not_finite`]).
+    /// ([`gptoss_model::Place`]).
     pub fn layer(
         &self,
         index: usize,
@@ -133,8 +132,8 @@ impl<'a> Weights<'a> {
             hidden,
             ff: config.ff as usize,
             gate_up: match &tensors.gate_up {
-                gptoss_engine::GateUp::Apart { gate, up } => GateUp::Apart(self.matrix(gate), self.matrix(up)),
-                gptoss_engine::GateUp::Fused { both, order } => GateUp::Fused(self.matrix(both), *order),
+                gptoss_model::GateUp::Apart { gate, up } => GateUp::Apart(self.matrix(gate), self.matrix(up)),
+                gptoss_model::GateUp::Fused { both, order } => GateUp::Fused(self.matrix(both), *order),
             },
             down: self.matrix(&tensors.down_exps),
             gate_bias,

@@ -4,9 +4,9 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use gptoss_engine::{EngineError, MatrixTensor, PlainTensor, nonsense_error};
 use gptoss_gguf::Gguf;
 use gptoss_gguf::sense::{Sampling, Sense};
+use gptoss_model::{EngineError, MatrixTensor, PlainTensor, nonsense_error};
 use gptoss_source::{Place, SourceError};
 use memmap2::Mmap;
 

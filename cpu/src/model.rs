@@ -3,13 +3,11 @@
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
-use gptoss_engine::{
-    Backend, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, NonFinite, Prediction,
-    StageError, announce, in_stage, read_header, require_finite_rows, ring_holds,
-};
 use gptoss_gguf::{Gguf, part_paths};
-use gptoss_kernels::NotFinite;
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_model::{
+    Backend, CacheFormat, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, NonFinite,
+    NotFinite, Prediction, StageError, announce, in_stage, read_header, require_finite_rows, ring_holds,
+};
 use gptoss_source::FileSource;
 use gptoss_telemetry::{CacheCounters, OptionId, Stage, WorkCounters};
 
@@ -254,7 +252,7 @@ impl Backend for CpuModel {
         self.require_room(tokens.len())?;
         let mut all = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
         for batch in tokens.chunks(BATCH_TOKENS) {
-            self.forward(batch, batch.len(), &gptoss_engine::Quiet)?;
+            self.forward(batch, batch.len(), &gptoss_model::Quiet)?;
             let first_position = self.position - batch.len() as u32;
             require_finite_rows(&self.logits, self.config.vocabulary, first_position)?;
             all.extend_from_slice(&self.logits);

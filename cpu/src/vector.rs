@@ -1,7 +1,7 @@
 //! Element-wise steps on F32 rows, and dot products of them.
 
-use gptoss_kernels::experts::{SWIGLU_ALPHA, SWIGLU_LIMIT};
-use gptoss_kernels::rope::{HALF_DIM, HEAD_DIM};
+use gptoss_model::ops::experts::{SWIGLU_ALPHA, SWIGLU_LIMIT};
+use gptoss_model::ops::rope::{HALF_DIM, HEAD_DIM};
 
 use crate::isa::{Level, by_isa};
 
@@ -200,12 +200,12 @@ mod tests {
 
             let mut y = vec![0.0; 75];
             rms_norm(isa, &x, &w, 1e-5, &mut y);
-            let want = gptoss_kernels::rms_norm::reference(&x, &w, 1e-5);
+            let want = gptoss_model::ops::rms_norm::reference(&x, &w, 1e-5);
             assert!(y.iter().zip(&want).all(|(y, want)| (y - want).abs() <= 1e-6 * (1.0 + want.abs())), "{isa}");
 
             swiglu(isa, &x, &w, &mut y);
             for ((y, &gate), &up) in y.iter().zip(&x).zip(&w) {
-                let want = gptoss_kernels::experts::swiglu_reference(f64::from(gate), f64::from(up));
+                let want = gptoss_model::ops::experts::swiglu_reference(f64::from(gate), f64::from(up));
                 assert!((f64::from(*y) - want).abs() <= 1e-6 * (1.0 + want.abs()), "{isa}: {gate} {up}");
             }
         }

@@ -1,7 +1,7 @@
 //! Files that people have, on the CPU: each gives the logits of one that is known to run.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::{Backend, Quiet};
+use gptoss_model::{Backend, Quiet};
 use gptoss_synth::edit::{Edit, RawTensor};
 
 #[path = "../../engine/tests/support/field.rs"]

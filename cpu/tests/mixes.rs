@@ -2,8 +2,8 @@
 //! itself is held against Transformers, and its decoders against gguf-py).
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_engine::{Backend, Quiet};
+use gptoss_model::reference::ReferenceModel;
+use gptoss_model::{Backend, Quiet};
 use gptoss_source::MemorySource;
 use gptoss_synth::{SUPPORTED_TYPES, Spec, TypeMix};
 

@@ -2,9 +2,8 @@
 //! instruction set of this processor, with both precisions of activations, both caches, in batches and token by token.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_engine::{Backend, EngineError, NonFinite, Quiet};
-use gptoss_kernels::{NotFinite, Place};
+use gptoss_model::reference::ReferenceModel;
+use gptoss_model::{Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
 use gptoss_source::MemorySource;
 use gptoss_synth::{Spec, TensorType, TypeMix};
 

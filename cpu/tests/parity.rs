@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
-use gptoss_engine::{Backend, Quiet};
+use gptoss_model::{Backend, Quiet};
 
 use crate::logits::{Distance, assert_f16_cache_parity, assert_f32_parity, distance, npy, token_ids};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::{Backend, EngineError, Quiet, StageError};
+use gptoss_model::{Backend, EngineError, Quiet, StageError};
 use gptoss_source::SourceError;
 use gptoss_synth::{Model, Spec, part_name};
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use gptoss_cpu::{CpuModel, CpuOptions};
-use gptoss_engine::{Backend, EngineError, Host, Quiet};
+use gptoss_model::{Backend, EngineError, Host, Quiet};
 use gptoss_telemetry::Event;
 
 /// More than two batches of 512.

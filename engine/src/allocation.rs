@@ -3,18 +3,14 @@
 use std::rc::Rc;
 
 use gptoss_kernels::repack::Repack;
-use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
+use gptoss_kernels::{Gpu, GpuBuffer};
+use gptoss_model::{Ahead, AwaitPoint, EngineError, GpuError, Host, Inventory, ModelConfig, until_stopped};
 use gptoss_telemetry::Event;
 
-use crate::config::ModelConfig;
-use crate::error::EngineError;
-use crate::host::{Ahead, Host};
-use crate::inventory::Inventory;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
 use crate::program::{Kernels, LayerCache, Scratch};
 use crate::residency::Residency;
-use crate::waiting::{AwaitPoint, until_stopped};
 use crate::weights::Weights;
 
 /// Everything on the GPU that a plan asks for, still empty.

@@ -3,14 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use gptoss_kernels::{Gpu, GpuError, GpuOptions};
+use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::{AwaitPoint, EngineError, GpuError, Host, StageError, in_stage, until_stopped};
 use gptoss_telemetry::{AdapterInfo, Event, Stage};
 use web_time::Instant;
 
-use crate::error::{EngineError, StageError};
-use crate::host::{Host, in_stage};
 use crate::platform::ADAPTER_PATIENCE;
-use crate::waiting::{AwaitPoint, until_stopped};
 
 /// How soon it is looked again for an adapter at first, and how soon a wish to stop takes effect.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
@@ -53,7 +51,7 @@ pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<
             let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE - waited);
             let resume = Instant::now() + pause;
             while Instant::now() < resume {
-                let pause = gptoss_kernels::pause(SHORT_PAUSE.min(resume - Instant::now()));
+                let pause = gptoss_source::pause(SHORT_PAUSE.min(resume - Instant::now()));
                 until_stopped(host, AwaitPoint::NextAdapter, pause).await?;
             }
         }

@@ -1,9 +1,7 @@
 //! The embedding table: kept in host memory as it is in the file, since only rows of it are ever needed.
 
+use gptoss_model::{EngineError, MatrixTensor};
 use gptoss_source::Bytes;
-
-use crate::error::EngineError;
-use crate::inventory::MatrixTensor;
 
 /// Rows of `token_embd.weight`, undecoded.
 pub struct Embedding {

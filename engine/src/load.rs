@@ -2,26 +2,23 @@
 
 use std::rc::Rc;
 
-use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::{Gpu, Limits, self_check};
+use gptoss_model::{
+    Ahead, AwaitPoint, CacheFormat, EngineError, Header, Host, ModelConfig, SensibleSource, StageError, announce,
+    in_stage, milliseconds_since, read_header, until_stopped,
+};
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, OptionId, Stage};
 use web_time::Instant;
 
 use crate::allocation::{Allocated, Allocation};
-use crate::config::ModelConfig;
 use crate::embedding::Embedding;
-use crate::error::{EngineError, StageError};
-use crate::header::{Header, announce, read_header};
-use crate::host::{Ahead, Host, in_stage, milliseconds_since};
 use crate::model::{Model, State};
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
 use crate::program::{Kernels, Parts, Program};
-use crate::sensible::SensibleSource;
 use crate::upload::{self, Progress};
-use crate::waiting::{AwaitPoint, until_stopped};
 
 /// Turns what the user chose into what the planner takes.
 pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanOptions, EngineError> {

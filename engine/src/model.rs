@@ -4,25 +4,22 @@ use std::rc::Rc;
 
 use gptoss_kernels::launch::record;
 use gptoss_kernels::repack::Repack;
-use gptoss_kernels::sample::{CANDIDATES_BYTES, Candidate};
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
+use gptoss_model::ops::sample::Candidate;
+use gptoss_model::{
+    AwaitPoint, Backend, CacheFormat, EngineError, Host, Inventory, ModelConfig, NonFinite, Prediction, Quiet,
+    check_cancelled, require_finite_rows, ring_holds, until_stopped,
+};
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, Event, Missing, WorkCounters};
 
-use crate::backend::{Backend, Prediction, ring_holds};
-use crate::config::ModelConfig;
 use crate::embedding::Embedding;
-use crate::error::EngineError;
-use crate::host::{Host, Quiet, check_cancelled};
-use crate::inventory::Inventory;
-use crate::non_finite::{NonFinite, require_finite, require_finite_rows};
 use crate::pieces;
 use crate::plan::MemoryPlan;
 use crate::program::{LayerCache, Program, Scratch};
 use crate::residency::Residency;
 use crate::upload::{self, Streamed};
-use crate::waiting::{AwaitPoint, until_stopped};
 use crate::weights::Weights;
 
 /// What to learn from a batch.
@@ -477,4 +474,13 @@ fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> 
             attend.iter().chain(&layer.experts).chain([&layer.combine])
         })
         .chain(&program.head)
+}
+
+/// Refuses a batch in which an activation was not finite.
+fn require_finite(status: &Status, step: &Step) -> Result<(), EngineError> {
+    let (first_position, tokens) = (step.first_position, step.tokens);
+    match status.not_finite() {
+        None => Ok(()),
+        Some(found) => Err(EngineError::NonFinite(NonFinite::Layer { found, first_position, tokens })),
+    }
 }

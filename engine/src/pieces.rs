@@ -6,8 +6,7 @@ use std::rc::Rc;
 use gptoss_gguf::CodeOrder;
 use gptoss_kernels::GpuBuffer;
 use gptoss_kernels::weights::{Matrix, PlaneLayout};
-
-use crate::inventory::{MatrixTensor, PlainTensor};
+use gptoss_model::{MatrixTensor, PlainTensor};
 
 /// A run of bytes of the file with one destination.
 #[derive(Clone)]

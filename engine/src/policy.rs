@@ -3,11 +3,9 @@
 use std::rc::Rc;
 
 use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::{Ahead, AwaitPoint, EngineError, Host, StageError, check_cancelled, until_stopped};
 
 use crate::device::{open_gpu, reopen_gpu};
-use crate::error::{EngineError, StageError};
-use crate::host::{Ahead, Host, check_cancelled};
-use crate::waiting::{AwaitPoint, until_stopped};
 
 /// Given once, by whoever begins a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

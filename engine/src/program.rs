@@ -16,14 +16,14 @@ use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::repack::RepackKernels;
 use gptoss_kernels::rms_norm::{self, RmsNorm};
 use gptoss_kernels::rope::{self, Rope};
-use gptoss_kernels::router::{self, Route, Router};
+use gptoss_kernels::router::{self, Router};
 use gptoss_kernels::sample::{self, CANDIDATES_BYTES, Sample};
 use gptoss_kernels::self_check::{Report, SelfCheck};
-use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuBuffer, GpuError, Launch, Status, Step};
+use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
+use gptoss_model::ops::rope::HALF_DIM;
+use gptoss_model::ops::router::Route;
+use gptoss_model::{CacheFormat, GpuError, Inventory, ModelConfig};
 
-use crate::config::ModelConfig;
-use crate::inventory::Inventory;
 use crate::plan::MemoryPlan;
 use crate::residency::Residency;
 use crate::weights::{GpuLayer, LayerWeights, Weights};
@@ -125,7 +125,7 @@ impl Scratch {
     pub fn allocate(gpu: &Gpu, config: &ModelConfig, plan: &MemoryPlan) -> Self {
         let sizes = &plan.scratch;
         let values = |label: &str, count: u64| gpu.storage(label, count * 4);
-        let table_bytes = u64::from(plan.kv_capacity) * rope::HALF_DIM as u64 * 8;
+        let table_bytes = u64::from(plan.kv_capacity) * HALF_DIM as u64 * 8;
         let rope_table = gpu.storage("rope table", table_bytes);
         gpu.write(&rope_table, 0, bytemuck::cast_slice(&config.yarn.table(plan.kv_capacity as usize)));
         Self {

@@ -1,10 +1,9 @@
 //! What no token has needed yet: read when there is nothing else to do.
 
+use gptoss_model::{EngineError, Host};
 use gptoss_telemetry::{Event, Rest};
 use web_time::Instant;
 
-use crate::error::EngineError;
-use crate::host::Host;
 use crate::model::Model;
 
 /// Experts of a layer that are read together: enough for four reads at a time, and few enough that little is lost when a

@@ -3,21 +3,20 @@
 
 use std::rc::Rc;
 
-use gptoss_kernels::{Gpu, GpuError, GpuOptions};
+use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::{
+    Backend, EngineError, GpuError, Host, ModelConfig, Prediction, Quiet, StageError, check_cancelled, in_stage,
+    milliseconds_since, tokenizer,
+};
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;
 use web_time::Instant;
 
-use crate::backend::{Backend, Prediction};
-use crate::config::ModelConfig;
-use crate::error::{EngineError, StageError};
-use crate::host::{Host, Quiet, check_cancelled, in_stage, milliseconds_since};
 use crate::load::{Preflight, load, preflight};
 use crate::model::Model;
 use crate::plan::MemoryPlan;
 use crate::policy::LoadPolicy;
-use crate::vocabulary::tokenizer;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
 pub const MAX_REBUILDS: u32 = 3;
@@ -195,13 +194,26 @@ impl Session {
         as_needed && self.model.as_ref().is_some_and(Model::has_free_slots)
     }
 
-    /// As [`Model::fill`]. A device that is lost meanwhile is replaced when something needs it.
+    /// As [`Model::fill`], whose work is reported. A device that is lost meanwhile is replaced when something needs it.
+    ///
+    /// # Errors
+    /// As [`Model::fill`]. Answers can be asked for whatever came of it.
     pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
-        let Some(model) = &mut self.model else { return Ok(()) };
-        match model.fill(host).await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(explained(model.gpu(), error).await),
-        }
+        let filled = match &mut self.model {
+            Some(model) => match model.fill(host).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(explained(model.gpu(), error).await),
+            },
+            None => Ok(()),
+        };
+        host.emit(Event::Work(self.work_counters()));
+        filled
+    }
+
+    /// Tells `host` what is resident and what was done so far.
+    pub(crate) fn report(&self, host: &dyn Host) {
+        host.emit(Event::Experts(self.cache_counters()));
+        host.emit(Event::Work(self.work_counters()));
     }
 
     /// Runs what the cache does not hold of the context: the next tokens, or after a loss all of them.

@@ -3,15 +3,13 @@
 use futures_util::StreamExt;
 use gptoss_kernels::Gpu;
 use gptoss_kernels::repack::{Destination, Repack};
+use gptoss_model::{AwaitPoint, EngineError, Host, check_cancelled, until_stopped};
 use gptoss_source::{Bytes, Source};
 use gptoss_telemetry::Event;
 use web_time::Instant;
 
-use crate::error::EngineError;
-use crate::host::{Host, check_cancelled};
 use crate::pieces::{Piece, Sink, Span};
 use crate::platform;
-use crate::waiting::{AwaitPoint, until_stopped};
 
 /// Reads under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for others.
 const READS_IN_FLIGHT: usize = 4;

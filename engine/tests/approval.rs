@@ -5,10 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::support::memory;
-use gptoss_engine::{Ahead, Engine, Host};
+use crate::support::{engine_of, memory};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
+use gptoss_model::{Ahead, Host};
 use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -48,10 +49,10 @@ impl Host for Asked {
     }
 }
 
-async fn load(host: &Asked) -> Result<Engine, gptoss_engine::StageError> {
+async fn load(host: &Asked) -> Result<GpuEngine, gptoss_model::StageError> {
     let gpu = GpuOptions { testbed: Some(Rc::clone(&host.testbed)), ..GpuOptions::default() };
     let options = LoadOptions { layers: Some(1), ..LoadOptions::default() };
-    Engine::load(memory("nano", MODEL), &gpu, &options, host).await
+    engine_of(memory("nano", MODEL), &gpu, &options, host).await
 }
 
 async fn the_plan_is_shown_before_anything_big() {

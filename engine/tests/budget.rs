@@ -3,12 +3,10 @@
 
 use std::sync::LazyLock;
 
-use gptoss_engine::{
-    BufferPurpose, EngineError, Inventory, LEAST_CONTEXT_TOKENS, MemoryPlan, MemoryShortage, ModelConfig, PlanOptions,
-};
+use gptoss_engine::{BufferPurpose, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 use gptoss_gguf::{Gguf, Progress, parse};
 use gptoss_kernels::Limits;
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_model::{CacheFormat, EngineError, Inventory, MemoryShortage, ModelConfig};
 use gptoss_synth::Spec;
 use gptoss_telemetry::units;
 

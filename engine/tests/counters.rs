@@ -2,9 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::support::{Recorder, memory};
-use gptoss_engine::{Backend, Engine, LoadPolicy, Quiet, load, open_gpu, preflight};
+use crate::support::{Recorder, engine_of, memory};
+use gptoss_engine::{LoadPolicy, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{Backend, Quiet};
 use gptoss_source::Source;
 use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
 
@@ -27,7 +28,7 @@ async fn a_decoded_token_is_one_submission_and_creates_nothing() {
     let host = Recorder::default();
     let source = memory("nano", MODEL);
     let mut engine =
-        Engine::load(source, &GpuOptions::default(), &LoadOptions::default(), &host).await.expect("nano loads");
+        engine_of(source, &GpuOptions::default(), &LoadOptions::default(), &host).await.expect("nano loads");
     host.events.borrow_mut().clear();
     engine.answer(&prompt("What is 12 + 30?"), &host).await.expect("an answer");
 
@@ -92,7 +93,7 @@ async fn paging_counts_hits_misses_and_evictions() {
         prepared.plan.expert_bytes(5)
     };
     let options = LoadOptions { expert_memory_bytes: Some(five_slots), ..LoadOptions::default() };
-    let mut engine = Engine::load(source, &GpuOptions::default(), &options, &host).await.expect("nano loads");
+    let mut engine = engine_of(source, &GpuOptions::default(), &options, &host).await.expect("nano loads");
     let loaded = engine.model.work_counters();
     assert_eq!(engine.model.cache_counters().resident, 0, "experts come when they are needed");
     let answer = engine.answer(&prompt("What is 12 + 30?"), &host).await.expect("an answer");

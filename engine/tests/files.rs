@@ -7,8 +7,7 @@ mod field;
 
 use crate::support::{Recorder, Setup, load_model, memory, run};
 use field::{LAYERS, Pair, nano, prompt};
-use gptoss_engine::Backend;
-use gptoss_engine::{EngineError, Quiet, file_notes, read_header, tokenizer};
+use gptoss_model::{Backend, EngineError, Quiet, file_notes, read_header, tokenizer};
 use gptoss_synth::edit::{Edit, FusedOrder, RawTensor, RawValue};
 use gptoss_synth::{Spec, TensorType};
 use gptoss_telemetry::{Attention, Event, LoadOptions};
@@ -66,7 +65,7 @@ fn what_changes_nothing_changes_nothing() {
 /// Gate and up whose formats differ in block size, too, on shapes that are not square.
 #[test]
 fn gate_and_up_of_any_two_types() {
-    use gptoss_engine::reference::ReferenceModel;
+    use gptoss_model::reference::ReferenceModel;
     run(async {
         for (gate, up) in [
             (TensorType::Q4K, TensorType::Mxfp4),
@@ -256,7 +255,7 @@ fn what_is_worth_knowing_is_said_at_load() {
         assert!(notes.iter().all(|note| note.len() < 700 && !note.contains('\n') && !note.contains("other.thing")));
 
         let recorder = Recorder::default();
-        gptoss_engine::announce(&header, LAYERS, &recorder);
+        gptoss_model::announce(&header, LAYERS, &recorder);
         let said: Vec<String> = recorder
             .events
             .into_inner()
@@ -302,7 +301,7 @@ fn a_vocabulary_without_types_has_the_same_specials() {
 /// What the synth crate writes with gate and up in one tensor, in formats of blocks of 256, too.
 #[test]
 fn fused_tensors_of_any_type_run() {
-    use gptoss_engine::reference::ReferenceModel;
+    use gptoss_model::reference::ReferenceModel;
     run(async {
         for (architecture, kind) in
             [("gpt-oss", TensorType::Q5K), ("gptoss", TensorType::Q4_1), ("gptoss", TensorType::F16)]

@@ -5,8 +5,9 @@
 use std::cell::RefCell;
 
 use crate::support::{memory, run};
-use gptoss_engine::{Engine, EngineError, Host, StageError};
+use gptoss_engine::{GpuEngine, Loader, open_engine};
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{EngineError, Host, StageError};
 use gptoss_telemetry::{Event, LoadOptions, OptionId, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -53,9 +54,11 @@ fn prompt(user: &str) -> Prompt {
     }
 }
 
-async fn load(prompt: &Prompt, max_kv_tokens: Option<u32>, host: &Watcher) -> Result<Engine, StageError> {
+async fn load(prompt: &Prompt, max_kv_tokens: Option<u32>, host: &Watcher) -> Result<GpuEngine, StageError> {
     let options = LoadOptions { max_kv_tokens, layers: Some(1), ..LoadOptions::default() };
-    Engine::load_for(Some(prompt), memory("nano", MODEL), &GpuOptions::default(), &options, host).await
+    let source = memory("nano", MODEL);
+    let loader = Loader { source, gpu: GpuOptions::default(), options, all_logits: false };
+    open_engine(loader, Some(prompt), host).await
 }
 
 #[test]

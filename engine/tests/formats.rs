@@ -3,10 +3,10 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_engine::{Backend, EngineError, Quiet, read_header};
 use gptoss_gguf::WeightType;
 use gptoss_kernels::GpuOptions;
+use gptoss_model::reference::ReferenceModel;
+use gptoss_model::{Backend, EngineError, Quiet, read_header};
 use gptoss_synth::edit::{Edit, RawTensor};
 use gptoss_synth::{Publisher, Spec, TensorType, TypeMix};
 use gptoss_telemetry::LoadOptions;

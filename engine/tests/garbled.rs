@@ -8,10 +8,11 @@ mod garble;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::support::run;
+use crate::support::{engine_of, run};
 use garble::Garble;
-use gptoss_engine::{Engine, EngineError, Quiet, SensibleSource, StageError, read_gguf};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{EngineError, Quiet, SensibleSource, StageError, read_gguf};
 use gptoss_source::{Bytes, MemorySource, ReadFuture, Source, SourceError};
 use gptoss_telemetry::{ExpertLoading, FailureKind, LoadOptions, Prompt, Stage};
 
@@ -66,9 +67,9 @@ impl Source for BadLine {
     }
 }
 
-async fn load(source: Rc<BadLine>, experts: ExpertLoading) -> Result<Engine, StageError> {
+async fn load(source: Rc<BadLine>, experts: ExpertLoading) -> Result<GpuEngine, StageError> {
     let options = LoadOptions { experts, ..LoadOptions::default() };
-    Engine::load(source, &GpuOptions::default(), &options, &Quiet).await
+    engine_of(source, &GpuOptions::default(), &options, &Quiet).await
 }
 
 #[track_caller]

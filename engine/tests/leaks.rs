@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::support::memory;
+use crate::support::{engine_of, memory};
 use futures_util::future::{AbortHandle, Abortable};
-use gptoss_engine::{Engine, Host, StageError};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
+use gptoss_model::{Host, StageError};
 use gptoss_telemetry::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -58,9 +59,13 @@ impl Host for Impatient {
     }
 }
 
-async fn load_and_answer(testbed: &Rc<Testbed>, options: &LoadOptions, host: &dyn Host) -> Result<Engine, StageError> {
+async fn load_and_answer(
+    testbed: &Rc<Testbed>,
+    options: &LoadOptions,
+    host: &dyn Host,
+) -> Result<GpuEngine, StageError> {
     let gpu = GpuOptions { testbed: Some(Rc::clone(testbed)), ..GpuOptions::default() };
-    let mut engine = Engine::load(memory("nano", MODEL), &gpu, options, host).await?;
+    let mut engine = engine_of(memory("nano", MODEL), &gpu, options, host).await?;
     let held = engine.model.plan().totals.gpu_total_bytes;
     assert_eq!(testbed.allocated_bytes(), held, "a loaded model is all there is");
     engine.answer(&prompt(), host).await?;

@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::support::{Recorder, memory};
-use gptoss_engine::{Backend, Engine, StageError};
+use crate::support::{Recorder, engine_of, memory};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
+use gptoss_model::{Backend, StageError};
 use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -28,12 +29,12 @@ fn prompt() -> Prompt {
 async fn load_with(
     memory_bytes: u64,
     options: &LoadOptions,
-) -> (Result<Engine, StageError>, Vec<MemoryPlan>, Rc<Testbed>) {
+) -> (Result<GpuEngine, StageError>, Vec<MemoryPlan>, Rc<Testbed>) {
     let testbed = Rc::new(Testbed::default());
     testbed.limit_memory(memory_bytes);
     let gpu = GpuOptions { testbed: Some(Rc::clone(&testbed)), ..GpuOptions::default() };
     let host = Recorder::default();
-    let loaded = Engine::load(memory("nano", MODEL), &gpu, options, &host).await;
+    let loaded = engine_of(memory("nano", MODEL), &gpu, options, &host).await;
     let plans = host.events.take().into_iter().filter_map(|event| match event {
         Event::Plan(plan) => Some(plan),
         _ => None,

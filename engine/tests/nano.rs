@@ -1,8 +1,9 @@
 //! The trained demo model: its answers, and the logits behind them. Natively and in headless Chromium.
 
-use crate::support::{Recorder, Setup, distance, load_model, memory, npy};
-use gptoss_engine::{AnswerLimits, Backend, Engine, Sampler};
+use crate::support::{Recorder, Setup, distance, engine_of, load_model, memory, npy};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{AnswerLimits, Backend, Sampler};
 use gptoss_telemetry::{FinishReason, LoadOptions, Sampling};
 use serde::Deserialize;
 
@@ -39,9 +40,9 @@ fn cases() -> Vec<Case> {
     serde_json::from_str::<Cases>(CASES).expect("cases.json").cases
 }
 
-async fn engine(options: LoadOptions) -> Engine {
+async fn engine(options: LoadOptions) -> GpuEngine {
     let source = memory("gpt-oss-nano.gguf", MODEL);
-    Engine::load(source, &GpuOptions::default(), &options, &Recorder::default()).await.expect("nano loads")
+    engine_of(source, &GpuOptions::default(), &options, &Recorder::default()).await.expect("nano loads")
 }
 
 /// The chosen cases: prompt tokens, generated tokens, final text or call. All wrong ones are listed.

@@ -7,9 +7,8 @@ mod breakage;
 
 use crate::support::{Setup, distance, load_model, memory, run};
 use breakage::{Broken, Random, Value, break_one, with_f32};
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_engine::{Backend, EngineError, NonFinite, Quiet};
-use gptoss_kernels::{NotFinite, Place};
+use gptoss_model::reference::ReferenceModel;
+use gptoss_model::{Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
 use gptoss_synth::{Spec, TensorType, TypeMix};
 use gptoss_telemetry::LoadOptions;
 

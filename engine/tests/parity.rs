@@ -2,7 +2,7 @@
 //! expert pool, both cache formats, sharded weights.
 
 use crate::support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
-use gptoss_engine::Backend;
+use gptoss_model::Backend;
 use gptoss_telemetry::LoadOptions;
 
 macro_rules! golden {
@@ -110,8 +110,8 @@ async fn f16_cache_parity(golden: &Golden) {
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
-    use gptoss_engine::reference::ReferenceModel;
     use gptoss_kernels::GpuOptions;
+    use gptoss_model::reference::ReferenceModel;
 
     use super::*;
     use crate::support::{memory, run};

@@ -2,8 +2,9 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use crate::support::{memory, run};
-use gptoss_engine::{EngineError, Header, MemoryPlan, PlanOptions, Quiet, read_header};
+use gptoss_engine::{MemoryPlan, PlanOptions};
 use gptoss_kernels::gpu::Limits;
+use gptoss_model::{EngineError, Header, Quiet, read_header};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const TINY: &[u8] = include_bytes!("../../tests/goldens/tiny.gguf");

@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::support::memory;
-use gptoss_engine::{Answer, Backend, Engine, EngineError, Host, MAX_REBUILDS, StageError};
+use crate::support::{engine_of, memory};
+use gptoss_engine::{GpuEngine, MAX_REBUILDS};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
+use gptoss_model::{Answer, Backend, EngineError, Host, StageError};
 use gptoss_telemetry::{
     Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
 };
@@ -137,8 +138,8 @@ fn gpu(testbed: &Rc<Testbed>) -> GpuOptions {
     GpuOptions { testbed: Some(Rc::clone(testbed)), ..GpuOptions::default() }
 }
 
-async fn load(testbed: &Rc<Testbed>, options: &LoadOptions, host: &dyn Host) -> Result<Engine, StageError> {
-    Engine::load(memory("nano", MODEL), &gpu(testbed), options, host).await
+async fn load(testbed: &Rc<Testbed>, options: &LoadOptions, host: &dyn Host) -> Result<GpuEngine, StageError> {
+    engine_of(memory("nano", MODEL), &gpu(testbed), options, host).await
 }
 
 /// When the device is lost, the stage that notices, and how many tokens of the answer are replayed then.

@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::support::{FaultySource, Reads, memory, run};
-use gptoss_engine::{Engine, EngineError, Host, Quiet, StageError};
+use crate::support::{FaultySource, Reads, engine_of, memory, run};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{EngineError, Host, Quiet, StageError};
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -26,8 +27,8 @@ fn prompt(user: &str) -> Prompt {
     }
 }
 
-async fn try_load(file: &[u8], options: &LoadOptions) -> Result<Engine, StageError> {
-    Engine::load(memory("test.gguf", file), &GpuOptions::default(), options, &Quiet).await
+async fn try_load(file: &[u8], options: &LoadOptions) -> Result<GpuEngine, StageError> {
+    engine_of(memory("test.gguf", file), &GpuOptions::default(), options, &Quiet).await
 }
 
 /// The error of a load that must fail; its text must contain every word given.
@@ -182,8 +183,7 @@ fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
         let four_slots = whole.model.plan().expert_bytes(4);
         let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
         let source = Rc::new(FaultySource::new("nano", MODEL));
-        let mut engine =
-            Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
+        let mut engine = engine_of(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
         let question = prompt("What is 12 + 30?");
         let right = engine.answer(&question, &Quiet).await.expect("an answer").tokens;
 
@@ -214,8 +214,7 @@ fn stop_ends_a_read_that_brings_nothing() {
         let four_slots = whole.model.plan().expert_bytes(4);
         let options = LoadOptions { expert_memory_bytes: Some(four_slots), ..LoadOptions::default() };
         let source = Rc::new(FaultySource::new("nano", MODEL));
-        let mut engine =
-            Engine::load(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
+        let mut engine = engine_of(source.clone(), &GpuOptions::default(), &options, &Quiet).await.expect("nano loads");
         let question = prompt("What is 12 + 30?");
         let right = engine.answer(&question, &Quiet).await.expect("an answer").tokens;
 

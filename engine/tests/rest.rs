@@ -7,9 +7,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::support::{FaultySource, Reads, Recorder, memory};
-use gptoss_engine::{Backend, Engine, EngineError, Host, Quiet, Session};
+use crate::support::{FaultySource, Reads, Recorder, engine_of, memory};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::{GpuOptions, Status};
+use gptoss_model::{Backend, EngineError, Host, Quiet};
 use gptoss_telemetry::{Effort, Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Rest, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -38,8 +39,8 @@ fn several_tokens() -> Prompt {
     Prompt { user: "What is 12 + 30?".into(), max_new_tokens: 6, ..one_token() }
 }
 
-async fn load(options: &LoadOptions, host: &dyn Host) -> Engine<Session> {
-    Engine::load(memory("nano", MODEL), &GpuOptions::default(), options, host).await.expect("nano loads")
+async fn load(options: &LoadOptions, host: &dyn Host) -> GpuEngine {
+    engine_of(memory("nano", MODEL), &GpuOptions::default(), options, host).await.expect("nano loads")
 }
 
 fn rests(host: &Recorder) -> Vec<Rest> {
@@ -75,7 +76,7 @@ async fn the_rest_comes_after_the_answer() {
 
     let host = Recorder::default();
     assert!(engine.model.has_rest());
-    engine.fill(&host).await.expect("the rest comes");
+    engine.model.fill(&host).await.expect("the rest comes");
     assert!(!engine.model.has_rest());
     let (work, cache) = (engine.model.work_counters(), engine.model.cache_counters());
     assert_eq!((work.weights_fetched_bytes, work.weights_used_bytes), (plan.all_bytes, plan.all_bytes), "once each");
@@ -93,7 +94,7 @@ async fn the_rest_comes_after_the_answer() {
     let submits = after.submits - work.submits;
     let status_bytes = after.status_readback_bytes - work.status_readback_bytes;
     assert_eq!(status_bytes, submits * Status::SIZE_BYTES, "and nobody asks any more who goes first");
-    engine.fill(&host).await.expect("nothing to do");
+    engine.model.fill(&host).await.expect("nothing to do");
     assert_eq!(engine.model.work_counters().weights_fetched_bytes, plan.all_bytes);
 }
 
@@ -106,7 +107,7 @@ async fn free_slots_are_filled_and_no_more() {
     let mut engine = load(&paged, &Quiet).await;
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
     let before = engine.model.cache_counters();
-    engine.fill(&Quiet).await.expect("the rest comes");
+    engine.model.fill(&Quiet).await.expect("the rest comes");
     let cache = engine.model.cache_counters();
     assert_eq!((before.resident, cache.resident, cache.evictions), (LAYERS * 4, LAYERS * 5, 0));
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
@@ -131,12 +132,12 @@ async fn reading_the_rest_can_be_interrupted() {
     let right = right.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens;
     for after in [0, 1, 3] {
         let mut engine = load(&options(ExpertLoading::AsNeeded), &Quiet).await;
-        let error = engine.fill(&Interrupts { after, seen: Cell::new(0) }).await.expect_err("interrupted");
+        let error = engine.model.fill(&Interrupts { after, seen: Cell::new(0) }).await.expect_err("interrupted");
         assert!(matches!(error, EngineError::Cancelled), "{error}");
         assert_eq!(engine.model.cache_counters().resident, after * 4);
         let answer = engine.answer(&several_tokens(), &Quiet).await.expect("an answer");
         assert_eq!(answer.tokens, right, "interrupted after {after}");
-        engine.fill(&Quiet).await.expect("the rest comes");
+        engine.model.fill(&Quiet).await.expect("the rest comes");
         assert_eq!(engine.model.work_counters().weights_fetched_bytes, engine.model.plan().totals.all_bytes);
     }
 }
@@ -158,22 +159,21 @@ async fn a_failing_source_leaves_the_model_as_it_was() {
     }
     let source = Rc::new(FaultySource::new("nano", MODEL));
     let as_needed = options(ExpertLoading::AsNeeded);
-    let mut engine =
-        Engine::load(source.clone(), &GpuOptions::default(), &as_needed, &Quiet).await.expect("nano loads");
+    let mut engine = engine_of(source.clone(), &GpuOptions::default(), &as_needed, &Quiet).await.expect("nano loads");
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
     let before = engine.model.cache_counters();
     source.reads.set(Reads::Fail);
-    let error = engine.fill(&Quiet).await.expect_err("the source fails");
+    let error = engine.model.fill(&Quiet).await.expect_err("the source fails");
     assert!(matches!(error, EngineError::Source(_)), "{error}");
     source.reads.set(Reads::Hang);
     let host = Impatient(source.clone(), RefCell::default());
-    let error = engine.fill(&host).await.expect_err("interrupted");
+    let error = engine.model.fill(&host).await.expect_err("interrupted");
     assert!(matches!(error, EngineError::Cancelled) && source.hangs.get(), "{error}");
     assert_eq!(engine.model.cache_counters(), before);
     assert!(!host.1.borrow().iter().any(|event| matches!(event, Event::Rest(_))), "nothing came");
     engine.answer(&one_token(), &Quiet).await.expect("what it needs is there");
     source.reads.set(Reads::Good);
-    engine.fill(&Quiet).await.expect("the rest comes");
+    engine.model.fill(&Quiet).await.expect("the rest comes");
     assert!(!engine.model.has_rest());
     let mut right = load(&options(ExpertLoading::Ahead), &Quiet).await;
     let right = right.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens;

@@ -4,9 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use crate::support::memory;
-use gptoss_engine::{Host, LoadPolicy, Model, StageError, load, open_gpu, preflight};
+use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
+use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::{ShaderFault, Testbed};
-use gptoss_kernels::{GpuError, GpuOptions};
+use gptoss_model::{GpuError, Host, StageError};
 use gptoss_source::Source;
 use gptoss_telemetry::{Event, FailureKind, LoadOptions, SelfCheck, Stage};
 
@@ -128,7 +129,7 @@ async fn faults_are_caught(model: &[u8], faults: &[(ShaderFault, &str)]) {
             Err(error) => error,
         };
         let failure = error.failure();
-        let gptoss_engine::EngineError::Gpu(GpuError::Wrong(wrong)) = &error.error else {
+        let gptoss_model::EngineError::Gpu(GpuError::Wrong(wrong)) = &error.error else {
             missed.push(format!("{fault:?}: {error}"));
             continue;
         };

@@ -3,8 +3,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
-use gptoss_engine::Backend;
-use gptoss_engine::reference::ReferenceModel;
+use gptoss_model::Backend;
+use gptoss_model::reference::ReferenceModel;
 use gptoss_synth::Spec;
 use gptoss_telemetry::LoadOptions;
 

@@ -4,9 +4,10 @@
 
 use std::rc::Rc;
 
-use crate::support::run;
-use gptoss_engine::{Backend, EngineError, LoadPolicy, Quiet, preflight, read_header};
+use crate::support::{engine_of, run};
+use gptoss_engine::{LoadPolicy, preflight};
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{Backend, EngineError, Quiet, read_header};
 use gptoss_source::{JoinedSource, MemorySource, Source};
 use gptoss_synth::{Model, Spec, TensorType, TypeMix, part_name};
 use gptoss_telemetry::{FailureKind, LoadOptions, Stage};
@@ -124,7 +125,7 @@ fn a_part_alone_is_refused_before_anything_is_allocated() {
     run(async {
         let (name, file) = &files(&model(1), PARTS)[0];
         let options = LoadOptions::default();
-        let error = gptoss_engine::Engine::load(source(name, file), &GpuOptions::default(), &options, &Quiet).await;
+        let error = engine_of(source(name, file), &GpuOptions::default(), &options, &Quiet).await;
         let error = error.err().expect("must be refused");
         assert_eq!(error.stage, Stage::GgufHeader);
         assert!(matches!(error.error, EngineError::Split(_)), "{error}");

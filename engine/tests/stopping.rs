@@ -7,10 +7,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::support::{FaultySource, Reads, memory};
-use gptoss_engine::{Ahead, AwaitPoint, Engine, Host, Quiet, StageError};
+use crate::support::{FaultySource, Reads, engine_of, memory};
+use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
+use gptoss_model::{Ahead, AwaitPoint, Host, Quiet, StageError};
 use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -100,7 +101,7 @@ fn is_over(events: &[Event], number: usize) -> bool {
 async fn loading_can_be_stopped_at_every_point() {
     let calm = StopAt::new(usize::MAX);
     let load = async |host: &StopAt| {
-        Engine::load(memory("nano", MODEL), &GpuOptions::default(), &options(), host).await.map(drop)
+        engine_of(memory("nano", MODEL), &GpuOptions::default(), &options(), host).await.map(drop)
     };
     load(&calm).await.expect("nano loads");
     let events = calm.events.take();
@@ -156,10 +157,10 @@ impl Host for Hanging {
 
 /// Everything that an engine waits for: a load, a prompt that misses experts, an answer, the rest, a lost GPU that is replaced after
 /// a moment without any.
-async fn use_it(engine: &mut Option<Engine>, host: &Hanging) -> Result<(), StageError> {
+async fn use_it(engine: &mut Option<GpuEngine>, host: &Hanging) -> Result<(), StageError> {
     let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..options() };
     let gpu = GpuOptions { testbed: Some(Rc::clone(&host.testbed)), ..GpuOptions::default() };
-    let engine = engine.insert(Engine::load(host.source.clone(), &gpu, &options, host).await?);
+    let engine = engine.insert(engine_of(host.source.clone(), &gpu, &options, host).await?);
     engine.answer(&long_prompt(), host).await?;
     host.testbed.hide_adapters(1);
     host.testbed.lose_device();
@@ -173,7 +174,7 @@ fn points() -> impl Iterator<Item = AwaitPoint> {
 
 /// Whatever never comes, STOP does not wait for it; and then the same engine, or the next, gives the right answer.
 async fn every_wait_can_be_stopped(began: impl Fn(AwaitPoint)) {
-    let load = async || Engine::load(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
+    let load = async || engine_of(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
     let right = load().await.expect("nano loads").answer(&long_prompt(), &Quiet).await.expect("an answer").tokens;
     for at in points() {
         began(at);
@@ -203,7 +204,7 @@ mod native {
     use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
     use std::time::Duration;
 
-    use gptoss_engine::{AnswerLimits, Backend, Reading, Sampler};
+    use gptoss_model::{AnswerLimits, Backend, Reading, Sampler};
     use gptoss_synth::{Spec, TensorType, TypeMix};
 
     use super::*;
@@ -213,7 +214,7 @@ mod native {
     /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What was read stays,
     /// and the question asked again gets its answer.
     async fn cancelling_works_at_every_point() {
-        let engine = Engine::load(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
+        let engine = engine_of(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
         let mut engine = engine.expect("nano loads");
         let question = long_prompt();
         let tokens = engine.encode(&question);
@@ -278,7 +279,7 @@ mod native {
             let gpu = GpuOptions { testbed: Some(Rc::clone(&testbed)), ..GpuOptions::default() };
             let at = AwaitPoint::Uploads;
             let host = Hanging { at, testbed, source, reached: Cell::new(false), pressed: Cell::new(false) };
-            let loaded = Engine::load(host.source.clone(), &gpu, &LoadOptions::default(), &host).await;
+            let loaded = engine_of(host.source.clone(), &gpu, &LoadOptions::default(), &host).await;
             let error = loaded.err().expect("the GPU does not answer");
             assert!(host.reached.get() && error.is_cancelled(), "{error}");
             assert_eq!(host.testbed.allocated_bytes(), 0, "nothing is held");

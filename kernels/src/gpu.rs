@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gptoss_model::GpuError;
+use gptoss_source::pause;
 use xxhash_rust::xxh3::Xxh3Default;
 
-use crate::error::{GpuError, plain};
+use crate::error::plain;
 use crate::needs;
 use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
@@ -573,7 +575,7 @@ impl Gpu {
             if let Err(lost @ GpuError::DeviceLost { .. }) = self.check() {
                 return Some(lost);
             }
-            platform::pause(LOSS_PAUSE).await;
+            pause(LOSS_PAUSE).await;
         }
         None
     }
@@ -591,11 +593,6 @@ impl Drop for Gpu {
     }
 }
 
-/// Waits, where the platform has timers.
-pub async fn pause(duration: Duration) {
-    platform::pause(duration).await;
-}
-
 /// A buffer that is mapped or about to be, until this is dropped.
 struct Mapping<'a>(&'a wgpu::Buffer);
 
@@ -609,7 +606,7 @@ impl Drop for Mapping<'_> {
 async fn opened<T>(options: &GpuOptions, asked: impl Future<Output = T>) -> Option<T> {
     let limit = options.testbed.as_ref().and_then(|testbed| testbed.patience()).unwrap_or(OPENING);
     let turn = async |_: bool| {
-        platform::pause(TURN).await;
+        pause(TURN).await;
         Ok::<_, Infallible>(true)
     };
     let Ok(outcome) = within(limit, held_up(&options.testbed, asked), turn).await;

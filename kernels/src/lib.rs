@@ -1,7 +1,7 @@
-//! The arithmetic of gpt-oss: block formats, and one `.wgsl` + one `.rs` per operation.
+//! The arithmetic of gpt-oss on a GPU: one `.wgsl` + one `.rs` per operation.
 //!
-//! Each operation's `.rs` file holds its **scalar reference** (slow, F64 accumulation, never optimised: it is the
-//! specification), its parameters, and how it is dispatched; the `.wgsl` file beside it holds the kernel. The baseline
+//! Each operation's `.rs` file holds its parameters and how it is dispatched; the `.wgsl` file beside it holds the kernel, and
+//! [`gptoss_model::ops`] what it is to compute: its scalar reference. The baseline
 //! tier that is here needs neither shader-f16 nor subgroups, at most 8 storage buffers per stage, and 16 KiB of
 //! workgroup memory.
 //!
@@ -10,7 +10,7 @@
 //! ```
 
 pub mod attention;
-pub mod error;
+mod error;
 pub mod experts;
 pub mod gpu;
 pub mod launch;
@@ -30,8 +30,6 @@ pub mod step;
 pub mod testbed;
 pub mod weights;
 
-pub use error::{GpuError, WrongResult};
-pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits, pause};
+pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits};
 pub use launch::{Extent, Kernel, Launch};
-pub use not_finite::{NotFinite, Place};
 pub use step::{Status, Step};

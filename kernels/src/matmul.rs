@@ -1,12 +1,12 @@
 //! Quantised matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`, optionally added to `y`.
 
 use bytemuck::{Pod, Zeroable};
+use gptoss_gguf::WeightType;
 
 use crate::gpu::{Access, Gpu, GpuBuffer};
 use crate::launch::{Extent, Kernel, Launch};
 use crate::sources;
 use crate::weights::Shard;
-use gptoss_gguf::WeightType;
 
 /// Tokens that one workgroup computes in prefill, so that a block is decoded once for all of them.
 const TOKENS_PER_GROUP: u32 = 8;
@@ -127,16 +127,4 @@ impl Matmul {
             )
             .keep(uniform)
     }
-}
-
-/// The specification. `weights` [rows, columns] decoded, `x` [tokens, columns], `bias` [rows] or empty → [tokens, rows].
-pub fn reference(weights: &[f32], x: &[f32], bias: &[f32], columns: usize) -> Vec<f32> {
-    x.chunks_exact(columns)
-        .flat_map(|token| {
-            weights.chunks_exact(columns).enumerate().map(move |(row, w)| {
-                let sum: f64 = w.iter().zip(token).map(|(&w, &x)| f64::from(w) * f64::from(x)).sum();
-                (sum + bias.get(row).map_or(0.0, |&b| f64::from(b))) as f32
-            })
-        })
-        .collect()
 }

@@ -1,84 +1,11 @@
-//! Rotary position embedding with YaRN, and writing keys and values into the cache.
-//!
-//! Angles as in YaRN (Peng et al. 2023, section 3.2) with gpt-oss' parameters: below `low` dimensions keep their
-//! frequency, above `high` they are divided by `factor`, between them a linear ramp. The concentration
-//! `0.1 · ln(factor) + 1` multiplies cos and sin at every position.
+//! Rotary position embedding, and writing keys and values into the cache.
 
 use bytemuck::{Pod, Zeroable};
+use gptoss_model::CacheFormat;
 
 use crate::gpu::{Access, Gpu, GpuBuffer};
 use crate::launch::{Extent, Kernel, Launch};
-use crate::sources::{self, CacheFormat};
-
-/// Dimensions of a head; every gpt-oss model has 64.
-pub const HEAD_DIM: usize = 64;
-/// Pairs of dimensions that turn together: i and i + 32.
-pub const HALF_DIM: usize = HEAD_DIM / 2;
-
-/// What decides the angles.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Yarn {
-    pub base: f64,
-    pub factor: f64,
-    pub original_context: f64,
-    pub beta_fast: f64,
-    pub beta_slow: f64,
-    /// Round the correction range outwards to whole dimensions. OpenAI's code does not; llama.cpp does.
-    pub truncate: bool,
-}
-
-impl Yarn {
-    /// The dimensions between which frequencies are blended.
-    fn correction_range(&self) -> (f64, f64) {
-        let dimension = |rotations: f64| {
-            HEAD_DIM as f64 * (self.original_context / (rotations * std::f64::consts::TAU)).ln()
-                / (2.0 * self.base.ln())
-        };
-        let (mut low, mut high) = (dimension(self.beta_fast), dimension(self.beta_slow));
-        if self.truncate {
-            (low, high) = (low.floor(), high.ceil());
-        }
-        (low.max(0.0), high.min(HEAD_DIM as f64 - 1.0))
-    }
-
-    /// Radians per position for each of the 32 pairs.
-    pub fn inverse_frequencies(&self) -> [f64; HALF_DIM] {
-        let (low, high) = self.correction_range();
-        std::array::from_fn(|i| {
-            let plain = self.base.powf(-2.0 * i as f64 / HEAD_DIM as f64);
-            if self.factor <= 1.0 {
-                return plain;
-            }
-            // A range of no width must not divide by zero.
-            let ramp = ((i as f64 - low) / (high - low).max(0.001)).clamp(0.0, 1.0);
-            plain / self.factor * ramp + plain * (1.0 - ramp)
-        })
-    }
-
-    /// Multiplies cos and sin.
-    pub fn concentration(&self) -> f64 {
-        if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 }
-    }
-
-    /// `[positions, 32]` pairs of cos and sin; angles in F64, so that position 131071 is as exact as position 1.
-    pub fn table(&self, positions: usize) -> Vec<[f32; 2]> {
-        self.rows(0..positions)
-    }
-
-    /// A part of the table.
-    pub fn rows(&self, positions: std::ops::Range<usize>) -> Vec<[f32; 2]> {
-        let frequencies = self.inverse_frequencies();
-        let concentration = self.concentration();
-        positions
-            .flat_map(|position| {
-                frequencies.map(|frequency| {
-                    let (sin, cos) = (position as f64 * frequency).sin_cos();
-                    [(cos * concentration) as f32, (sin * concentration) as f32]
-                })
-            })
-            .collect()
-    }
-}
+use crate::sources;
 
 /// Mirrors `Params` in `rope.wgsl`.
 #[repr(C)]
@@ -104,7 +31,7 @@ pub const ACCESSES: [Access; 7] = [
 /// The compiled kernel for one cache format.
 pub struct Rope(Kernel);
 
-/// Buffers of one launch: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` from [`Yarn::table`], caches
+/// Buffers of one launch: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` from [`gptoss_model::ops::rope::Yarn::table`], caches
 /// [capacity, kv_heads, 64].
 pub struct Buffers<'a> {
     pub step: &'a GpuBuffer,
@@ -139,19 +66,5 @@ impl Rope {
                 Extent::ONE,
             )
             .keep(uniform)
-    }
-}
-
-/// The specification: turns each 64-wide head of `x` for `position`, in place.
-pub fn reference(x: &mut [f32], position: usize, yarn: &Yarn) {
-    let frequencies = yarn.inverse_frequencies();
-    for head in x.chunks_exact_mut(HEAD_DIM) {
-        for (i, frequency) in frequencies.iter().enumerate() {
-            let (sin, cos) = (position as f64 * frequency).sin_cos();
-            let (sin, cos) = (sin * yarn.concentration(), cos * yarn.concentration());
-            let (a, b) = (f64::from(head[i]), f64::from(head[i + HALF_DIM]));
-            head[i] = (a * cos - b * sin) as f32;
-            head[i + HALF_DIM] = (b * cos + a * sin) as f32;
-        }
     }
 }

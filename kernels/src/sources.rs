@@ -1,6 +1,7 @@
 //! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the kernel.
 
 use gptoss_gguf::WeightType;
+use gptoss_model::CacheFormat;
 
 const COMMON: &str = include_str!("common.wgsl");
 const SWIGLU: &str = include_str!("swiglu.wgsl");
@@ -11,33 +12,6 @@ const IQ4_VALUES: &str = include_str!("weights/iq4_values.wgsl");
 const SCALE_HALVES: &str = include_str!("weights/scale_halves.wgsl");
 const SIGNED_FOUR: &str = include_str!("weights/signed_four.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
-
-/// How the KV cache is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum CacheFormat {
-    #[default]
-    F16,
-    /// For parity runs.
-    F32,
-}
-
-impl CacheFormat {
-    /// The largest number that the cache holds: `LARGEST_CACHED` in `cache/store_*.wgsl`.
-    pub fn largest(self) -> f32 {
-        match self {
-            Self::F16 => half::f16::MAX.to_f32(),
-            Self::F32 => f32::MAX,
-        }
-    }
-
-    /// Bytes of one value.
-    pub fn size_bytes(self) -> u64 {
-        match self {
-            Self::F16 => 2,
-            Self::F32 => 4,
-        }
-    }
-}
 
 /// What `load_block` of a format is made of: shared parts first.
 fn weights(format: WeightType) -> String {

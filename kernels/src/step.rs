@@ -1,8 +1,9 @@
 //! What changes from one forward pass to the next: the step (host to GPU) and the status (GPU to host).
 
 use bytemuck::{Pod, Zeroable};
+use gptoss_model::{MAX_EXPERTS, NotFinite};
 
-use crate::not_finite::NotFinite;
+use crate::not_finite;
 
 /// The batch that the next submission works on; a uniform of every kernel. Mirrors `Step` in `common.wgsl`.
 #[repr(C)]
@@ -36,7 +37,7 @@ pub struct Status {
     /// Logits that were NaN or infinite: anything but 0 is an error.
     pub non_finite: u32,
     /// Experts missed at `halt_layer`, one bit each.
-    pub missed: [u32; 4],
+    pub missed: [u32; MAX_EXPERTS as usize / 32],
     /// The most likely token and its logit.
     pub top_token: u32,
     pub top_logit: f32,
@@ -47,7 +48,7 @@ pub struct Status {
     /// −Σ p ln p at temperature 1, in nats.
     pub entropy_nats: f32,
     pub padding: [u32; 2],
-    /// Where an activation that is not finite was found first, as [`NotFinite::from_code`] reads it. Last, so that the words
+    /// Where an activation that is not finite was found first, as [`not_finite::from_code`] reads it. Last, so that the words
     /// before it can be reset alone ([`Status::BEFORE_NOT_FINITE_BYTES`]).
     pub first_not_finite: u32,
 }
@@ -56,25 +57,22 @@ impl Status {
     pub const SIZE_BYTES: u64 = size_of::<Self>() as u64;
     /// `halt_layer` while nothing was missed.
     pub const RUNNING: u32 = u32::MAX;
-    /// Experts that fit the `missed` mask.
-    pub const MAX_EXPERTS: u32 = 128;
-
     /// Bytes that are reset when a batch goes on after a miss: what was found before it stays.
     pub const BEFORE_NOT_FINITE_BYTES: usize = std::mem::offset_of!(Self, first_not_finite);
 
     /// The state before a batch.
     pub fn running() -> Self {
-        Self { halt_layer: Self::RUNNING, first_not_finite: NotFinite::NONE, ..Self::zeroed() }
+        Self { halt_layer: Self::RUNNING, first_not_finite: not_finite::NONE, ..Self::zeroed() }
     }
 
     /// Where an activation that is not finite was found first.
     pub fn not_finite(&self) -> Option<NotFinite> {
-        NotFinite::from_code(self.first_not_finite)
+        not_finite::from_code(self.first_not_finite)
     }
 
     /// The experts that `halt_layer` was missing, ascending.
     pub fn missed_experts(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..Self::MAX_EXPERTS).filter(|expert| self.missed[(expert / 32) as usize] >> (expert % 32) & 1 == 1)
+        (0..MAX_EXPERTS).filter(|expert| self.missed[(expert / 32) as usize] >> (expert % 32) & 1 == 1)
     }
 }
 

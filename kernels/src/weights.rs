@@ -2,10 +2,11 @@
 
 use std::rc::Rc;
 
-use crate::error::GpuError;
-use crate::gpu::{Gpu, GpuBuffer, Limits};
 use gptoss_gguf::WeightType;
 use gptoss_gguf::weight_type::RUN_WEIGHTS;
+use gptoss_model::GpuError;
+
+use crate::gpu::{Gpu, GpuBuffer, Limits};
 
 /// Alignment of a storage binding's offset that every WebGPU device accepts.
 pub const BINDING_ALIGNMENT: u64 = 256;

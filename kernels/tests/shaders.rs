@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::Access;
-use gptoss_kernels::not_finite::{NotFinite, PLACES, Place};
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::not_finite::PLACES;
 use gptoss_kernels::{
-    Status, Step, attention, experts, matmul, needs, repack, rms_norm, rope, router, sample, sources,
+    Status, Step, attention, experts, matmul, needs, not_finite, repack, rms_norm, rope, router, sample, sources,
 };
+use gptoss_model::{CacheFormat, MAX_EXPERTS, NotFinite, Place, ops};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
 
 /// `pack2x16float` and its inverse are core WGSL, which every WebGPU device has; naga asks for the capability because
@@ -256,8 +256,8 @@ fn structs_have_the_layout_of_the_rust_side() {
         stamp: u32,
         inverse_temperature: f32,
     });
-    let route = layout!(router::Route { expert: u32, weight: f32 });
-    let candidate = layout!(sample::Candidate { token: u32, logit: f32 });
+    let route = layout!(ops::router::Route { expert: u32, weight: f32 });
+    let candidate = layout!(ops::sample::Candidate { token: u32, logit: f32 });
     for (name, module) in modules() {
         let operation = operation(&name);
         assert_eq!(wgsl_layout(&module, "Params"), Some(params(operation)), "Params of {name}");
@@ -322,7 +322,7 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
 fn constants_shared_with_rust_are_equal() {
     for (name, module) in modules() {
         if ["rope", "router", "experts_combine"].contains(&operation(&name)) {
-            assert_eq!(constant(&module, "NOT_FOUND"), Some(NotFinite::NONE));
+            assert_eq!(constant(&module, "NOT_FOUND"), Some(not_finite::NONE));
             assert_eq!(constant(&module, "PLACES"), Some(PLACES));
             for (constant_name, place) in [
                 ("FOUND_PROJECTIONS", Place::Projections),
@@ -332,8 +332,8 @@ fn constants_shared_with_rust_are_equal() {
             ] {
                 assert_eq!(constant(&module, constant_name), Some(place as u32), "{name}");
                 let found = NotFinite { layer: 7, place };
-                assert_eq!(NotFinite::from_code(7 * PLACES + place as u32), Some(found));
-                assert_eq!(found.code(), 7 * PLACES + place as u32);
+                assert_eq!(not_finite::from_code(7 * PLACES + place as u32), Some(found));
+                assert_eq!(not_finite::code(found), 7 * PLACES + place as u32);
             }
         }
         match operation(&name) {
@@ -343,14 +343,14 @@ fn constants_shared_with_rust_are_equal() {
             }
             "router" => {
                 assert_eq!(constant(&module, "MISS"), Some(router::MISS));
-                assert_eq!(constant(&module, "MAX_EXPERTS"), Some(Status::MAX_EXPERTS));
+                assert_eq!(constant(&module, "MAX_EXPERTS"), Some(MAX_EXPERTS));
             }
             "matmul" => {
                 assert_eq!(constant(&module, "HAS_BIAS"), Some(matmul::HAS_BIAS));
                 assert_eq!(constant(&module, "RESIDUAL"), Some(matmul::RESIDUAL));
                 assert_eq!(constant(&module, "HEAD"), Some(matmul::HEAD));
             }
-            "sample" => assert_eq!(constant(&module, "CANDIDATES"), Some(sample::CANDIDATES as u32)),
+            "sample" => assert_eq!(constant(&module, "CANDIDATES"), Some(ops::sample::CANDIDATES as u32)),
             _ => {}
         }
     }

@@ -6,11 +6,10 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::{
-    Backend, Engine, EngineError, Host, Loader, ModelConfig, Prediction, Session, StageError, in_stage, tokenizer,
-};
+use gptoss_engine::{Loader, Session};
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
+use gptoss_model::{Backend, Engine, EngineError, Host, ModelConfig, Prediction, StageError, in_stage, tokenizer};
 use gptoss_source::{FileSource, Source, SourceError};
 use gptoss_telemetry::{Attention, CacheCounters, Event, FailureKind, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;

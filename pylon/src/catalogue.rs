@@ -6,10 +6,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use gptoss_engine::{Header, MemoryPlan, PlanOptions, Quiet, read_header};
+use gptoss_engine::{MemoryPlan, PlanOptions};
 use gptoss_finder::{Findings, Links, SearchOptions, places};
 use gptoss_gguf::split_name;
 use gptoss_kernels::Limits;
+use gptoss_model::{Header, Quiet, read_header};
 use gptoss_source::Source;
 use serde::Serialize;
 
@@ -170,7 +171,7 @@ fn examine(id: String, place: &'static str, path: PathBuf) -> FoundModel {
 
 fn details(source: &dyn Source) -> Result<Details, String> {
     let header = pollster::block_on(read_header(source, &Quiet)).map_err(|error| error.to_string())?;
-    gptoss_engine::tokenizer(&header.gguf).map_err(|error| error.to_string())?;
+    gptoss_model::tokenizer(&header.gguf).map_err(|error| error.to_string())?;
     let gpu_bytes = |expert_memory_bytes| plan_bytes(&header, expert_memory_bytes).map_err(|error| error.to_string());
     let all = gpu_bytes(None)?;
     let slot_bytes = all.expert_slot_bytes * u64::from(header.config.layers);
@@ -189,7 +190,7 @@ fn details(source: &dyn Source) -> Result<Details, String> {
 fn plan_bytes(
     header: &Header,
     expert_memory_bytes: Option<u64>,
-) -> Result<gptoss_telemetry::MemoryPlan, gptoss_engine::EngineError> {
+) -> Result<gptoss_telemetry::MemoryPlan, gptoss_model::EngineError> {
     let unlimited = Limits {
         max_buffer_bytes: 1 << 50,
         max_binding_bytes: 1 << 50,

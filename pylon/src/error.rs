@@ -4,9 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gptoss_engine::{EngineError, StageError};
 use gptoss_gguf::GgufError;
-use gptoss_kernels::GpuError;
+use gptoss_model::{EngineError, GpuError, StageError};
 use gptoss_source::SourceError;
 use gptoss_telemetry::FailureKind;
 

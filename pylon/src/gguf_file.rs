@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use gptoss_engine::EngineError;
 use gptoss_gguf::{Gguf, GgufError, Progress, TensorInfo, parse, part_paths};
+use gptoss_model::EngineError;
 use gptoss_source::{FileSource, Source};
 use gptoss_text::Tokenizer;
 
@@ -82,7 +82,7 @@ impl GgufFile {
     /// # Errors
     /// The file has none, or one that is no byte-level BPE.
     pub fn tokenizer(&self) -> Result<Tokenizer, CliError> {
-        Ok(gptoss_engine::tokenizer(&self.gguf)?)
+        Ok(gptoss_model::tokenizer(&self.gguf)?)
     }
 
     /// Reads a range, given in bytes of the file.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use gptoss_engine::Host;
+use gptoss_model::Host;
 use gptoss_telemetry::{Event, Sequencer};
 
 use crate::account::Account;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gptoss_engine::Inventory;
+use gptoss_model::Inventory;
 
 /// The names, as the file has them, of all tensors that the engine uses. A tensor that holds several in one (query, key
 /// and value; gate and up) counts once.

@@ -26,6 +26,7 @@ mod hub_page;
 mod joined;
 mod memory;
 mod observe;
+mod pause;
 mod platform;
 pub mod retry;
 pub mod store;
@@ -44,6 +45,7 @@ pub use hub_page::check_not_a_page;
 pub use joined::{JoinedSource, OpenOutcome};
 pub use memory::MemorySource;
 pub use observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
+pub use pause::pause;
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]

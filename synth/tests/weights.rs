@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
 
-use gptoss_engine::reference::ReferenceModel;
 use gptoss_gguf::{Gguf, Progress, WeightType, parse};
+use gptoss_model::reference::ReferenceModel;
 use gptoss_source::MemorySource;
 use gptoss_synth::{Publisher, SUPPORTED_TYPES, Spec, TypeMix};
 

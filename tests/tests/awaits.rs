@@ -1,6 +1,6 @@
 //! Whatever is waited for can be stopped, or ends by itself: nothing is awaited past the places that see to it.
 //!
-//! In the engine an async function that takes a `Host` is looked at here, so that others may await it. All else that such a
+//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else that such a
 //! function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a name of its own.
 
 use std::collections::BTreeSet;
@@ -28,12 +28,9 @@ const ENDS_BY_ITSELF: &[(&str, &str, &str)] = &[
 /// Where promises of the browser become futures, and why these end.
 const PROMISES: &[(&str, &str)] = &[
     ("source/src/platform/web/promise.rs", "the place itself: none is waited for longer than it makes sense"),
-    ("source/src/platform/web/locks.rs", "a timer"),
     ("source/src/platform/web/surroundings.rs", "a timer, and the network's coming back beside one"),
     ("source/src/platform/web/transfer.rs", "beside the alarm for a host that is silent"),
-    ("web/src/worker/timer.rs", "a timer"),
     ("web/src/worker/hashes.rs", "within half a minute"),
-    ("kernels/src/platform/web.rs", "a timer"),
 ];
 
 #[derive(Default)]
@@ -219,7 +216,8 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
 
 #[test]
 fn everything_that_the_engine_awaits_can_be_stopped() {
-    let sources = sources(&workspace_root().join("engine/src"));
+    let sources: Vec<_> =
+        ["model/src", "engine/src"].iter().flat_map(|it| sources(&workspace_root().join(it))).collect();
     let findings = look_at(&sources);
     assert_eq!(findings.unstoppable, [""; 0], "awaited past `{UNTIL_STOPPED}`");
     assert!(findings.awaits > 40, "{} awaits: this check looks at nothing", findings.awaits);
@@ -256,7 +254,7 @@ fn what_cannot_be_stopped_is_found() {
 fn every_promise_of_the_browser_is_waited_for_within_limits() {
     let root = workspace_root();
     let mut users = BTreeSet::new();
-    for folder in ["source/src/platform/web", "kernels/src/platform", "engine/src", "web/src/worker"] {
+    for folder in ["source/src/platform/web", "kernels/src", "model/src", "engine/src", "web/src/worker"] {
         for (name, text) in sources(&root.join(folder)) {
             if text.contains("JsFuture::from(") && !name.contains("tests") {
                 users.insert(format!("{folder}/{name}"));

@@ -11,9 +11,13 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-source", &[]),
     ("gptoss-text", &[]),
     ("gptoss-telemetry", &[]),
-    ("gptoss-kernels", &["gptoss-gguf"]),
-    ("gptoss-engine", &["gptoss-gguf", "gptoss-kernels", "gptoss-source", "gptoss-telemetry", "gptoss-text"]),
-    ("gptoss-cpu", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-source", "gptoss-telemetry"]),
+    ("gptoss-model", &["gptoss-gguf", "gptoss-source", "gptoss-telemetry", "gptoss-text"]),
+    ("gptoss-kernels", &["gptoss-gguf", "gptoss-model", "gptoss-source"]),
+    (
+        "gptoss-engine",
+        &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-telemetry", "gptoss-text"],
+    ),
+    ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
     (
         "pylon",
         &[
@@ -22,13 +26,14 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-finder",
             "gptoss-gguf",
             "gptoss-kernels",
+            "gptoss-model",
             "gptoss-source",
             "gptoss-telemetry",
             "gptoss-text",
         ],
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-telemetry"]),
-    ("gptoss-web", &["gptoss-engine", "gptoss-source", "gptoss-telemetry"]),
+    ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-telemetry"]),
     ("browser-driver", &[]),
     ("xtask", &["browser-driver", "gptoss-telemetry"]),
@@ -49,7 +54,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that know no host, and what would tie them to one: an async runtime, a network stack, a browser.
-const HOST_FREE: &[&str] = &["gptoss-gguf", "gptoss-text", "gptoss-telemetry", "gptoss-kernels", "gptoss-engine"];
+const HOST_FREE: &[&str] =
+    &["gptoss-gguf", "gptoss-text", "gptoss-telemetry", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
 const HOSTS: &[&str] =
     &["tokio", "async-std", "smol", "hyper", "reqwest", "ureq", "mio", "web-sys", "js-sys", "wasm-bindgen", "gloo-net"];
 
@@ -83,6 +89,19 @@ fn the_engine_and_what_it_stands_on_know_no_host() {
         let needed = graph.needed_by(name);
         let found: Vec<_> = HOSTS.iter().filter_map(|host| needed.get(*host)).collect();
         assert!(found.is_empty(), "{name} must not need a host's crates: {found:#?}");
+    }
+}
+
+/// What gpt-oss is, and what runs it on a CPU.
+const WITHOUT_GPU: &[&str] = &["gptoss-model", "gptoss-cpu"];
+
+#[test]
+fn the_model_and_its_cpu_backend_need_no_gpu() {
+    let graph = host_graph();
+    for name in WITHOUT_GPU {
+        let needed = graph.needed_by(name);
+        let found: Vec<_> = ["wgpu", "naga"].iter().filter_map(|name| needed.get(*name)).collect();
+        assert!(found.is_empty(), "{name} must do without a GPU: {found:#?}");
     }
 }
 

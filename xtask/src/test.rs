@@ -41,6 +41,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-source",
     "gptoss-text",
     "gptoss-telemetry",
+    "gptoss-model",
     "gptoss-kernels",
     "gptoss-engine",
     "gptoss-cpu",
@@ -55,7 +56,7 @@ const NATIVE_PACKAGES: &[&str] = &[
 ];
 
 /// Crates with tests that run in a browser.
-const WASM_TESTED: &[&str] = &["gptoss-source", "gptoss-kernels", "gptoss-engine"];
+const WASM_TESTED: &[&str] = &["gptoss-source", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
 const WASM_TARGET: &[&str] = &["--target", "wasm32-unknown-unknown"];
 
 /// For all tests of a crate together. SwiftShader compiles and runs kernels slowly, and CI machines have two cores.

@@ -2,16 +2,15 @@
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::rope::HALF_DIM;
-use gptoss_kernels::router::Route;
 use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::step::{Status, Step};
 use gptoss_kernels::weights::{PlaneLayout, shard_rows};
-use gptoss_kernels::{GpuError, attention, experts, matmul, repack, rms_norm, rope, router, sample};
+use gptoss_kernels::{attention, experts, matmul, repack, rms_norm, rope, router, sample};
+use gptoss_model::ops::rope::HALF_DIM;
+use gptoss_model::ops::router::Route;
+use gptoss_model::{GpuError, Inventory, LayerTensors, MatrixTensor, ModelConfig};
 
 use super::MemoryPlan;
-use crate::config::ModelConfig;
-use crate::inventory::{Inventory, LayerTensors, MatrixTensor};
 use crate::weights::{DenseLayer, Weight};
 
 /// What a buffer is for, as memory is told to people.

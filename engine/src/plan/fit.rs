@@ -2,18 +2,15 @@
 
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::rope::HALF_DIM;
+use gptoss_model::ops::rope::HALF_DIM;
+use gptoss_model::{DEFAULT_CONTEXT_TOKENS, EngineError, Inventory, LayerTensors, MemoryShortage, ModelConfig};
 use gptoss_telemetry::units::bytes;
 use gptoss_telemetry::{self as telemetry, ExpertLoading, LoadOptions};
 
 use super::buffers::BufferPurpose;
 use super::{
-    DEFAULT_CONTEXT_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes,
-    scratch_sizes, slot_layout,
+    LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, scratch_sizes, slot_layout,
 };
-use crate::config::ModelConfig;
-use crate::error::{EngineError, MemoryShortage};
-use crate::inventory::{Inventory, LayerTensors};
 
 /// A context that had to be shortened is a multiple of this, in tokens.
 const CONTEXT_STEP_TOKENS: u32 = 64;

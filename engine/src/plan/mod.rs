@@ -6,21 +6,16 @@ mod fit;
 
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::rope::HEAD_DIM;
 use gptoss_kernels::sample::CANDIDATES_BYTES;
-use gptoss_kernels::sources::CacheFormat;
 use gptoss_kernels::step::Status;
+use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::{CacheFormat, EngineError, Inventory, LayerTensors, ModelConfig};
 use gptoss_telemetry::{self as telemetry, ExpertLoading};
 
 pub use self::buffers::{BufferPurpose, PlannedBuffer};
-use crate::config::ModelConfig;
-use crate::error::EngineError;
-use crate::inventory::{Inventory, LayerTensors};
 
 /// Tokens of one prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
-/// Context when the user does not say, in tokens.
-pub const DEFAULT_CONTEXT_TOKENS: u32 = 8192;
 /// The default context becomes no shorter than this for want of memory, in tokens: gpt-oss' own system message takes about
 /// 80, and an answer with some reasoning a few hundred.
 pub const LEAST_CONTEXT_TOKENS: u32 = 512;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
+use gptoss_kernels::{Gpu, GpuBuffer};
+use gptoss_model::GpuError;
 use gptoss_source::Bytes;
 
 /// A driver that was reset is back within this, or not at all.

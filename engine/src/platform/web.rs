@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
+use gptoss_kernels::{Gpu, GpuBuffer};
+use gptoss_model::GpuError;
 use gptoss_source::{Bytes, words_of};
 use js_sys::{Function, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};

@@ -5,8 +5,7 @@
 //! ([`DenseLayer::try_map`]) and the pieces that fill them ([`DenseLayer::weights`] of both, side by side).
 
 use gptoss_gguf::WeightType;
-
-use crate::inventory::{LayerTensors, MatrixTensor, PlainTensor};
+use gptoss_model::{LayerTensors, MatrixTensor, PlainTensor};
 
 /// A matrix with its bias, writing from column `y_first` of the output row on.
 pub struct Projection<M, V> {
@@ -157,7 +156,7 @@ mod tests {
     use gptoss_source::MemorySource;
 
     use super::*;
-    use crate::{Quiet, read_header};
+    use gptoss_model::{Quiet, read_header};
 
     /// The list here and the inventory's own agree: nothing is left out, and nothing is there twice.
     #[test]

@@ -6,12 +6,13 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use gptoss_gguf::CodeOrder;
-use gptoss_kernels::experts::{Arena, ExpertRows, SlotLayout, SlotRows};
+use gptoss_kernels::experts::{Arena, SlotLayout, SlotRows};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer, GpuError};
+use gptoss_kernels::{Gpu, GpuBuffer};
+use gptoss_model::ops::experts::ExpertRows;
+use gptoss_model::{ExpertTensor, GpuError, Inventory, LayerTensors, MatrixTensor};
 
 pub use self::dense::{DenseLayer, Weight};
-use crate::inventory::{ExpertTensor, Inventory, LayerTensors, MatrixTensor};
 use crate::pieces::{self, Piece, Target};
 use crate::plan::MemoryPlan;
 

@@ -8,11 +8,22 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use faulty_source::*;
-use gptoss_engine::{Host, LoadPolicy, Model, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{GpuEngine, LoadPolicy, Loader, Model, load, open_engine, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
-use gptoss_source::MemorySource;
+use gptoss_model::{Host, Quiet, StageError};
+use gptoss_source::{MemorySource, Source};
 use gptoss_telemetry::{Event, LoadOptions};
 pub use logits::*;
+
+/// An engine for the model of `source`, without a first question.
+pub async fn engine_of(
+    source: Rc<dyn Source>,
+    gpu: &GpuOptions,
+    options: &LoadOptions,
+    host: &dyn Host,
+) -> Result<GpuEngine, StageError> {
+    open_engine(Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false }, None, host).await
+}
 
 /// Runs an async test to its end.
 #[cfg(not(target_arch = "wasm32"))]

@@ -6,6 +6,6 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{adapter_details, backends, no_adapter, pause, run_callbacks, turn};
+pub(crate) use native::{adapter_details, backends, no_adapter, run_callbacks, turn};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{adapter_details, backends, no_adapter, pause, run_callbacks, turn};
+pub(crate) use web::{adapter_details, backends, no_adapter, run_callbacks, turn};

@@ -1,6 +1,6 @@
-use std::future::poll_fn;
-use std::task::Poll;
 use std::time::Duration;
+
+use gptoss_source::pause;
 
 use crate::patience::TURN;
 
@@ -29,7 +29,8 @@ pub(crate) async fn turn(device: &wgpu::Device, idle: bool) -> Result<bool, Stri
     match device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TURN) }) {
         Ok(_) => Ok(true),
         Err(wgpu::PollError::Timeout) => {
-            others_turn().await;
+            // Others, awaited beside this, get theirs.
+            pause(Duration::ZERO).await;
             Ok(false)
         }
         Err(error) => Err(error.to_string()),
@@ -40,23 +41,4 @@ pub(crate) async fn turn(device: &wgpu::Device, idle: bool) -> Result<bool, Stri
 pub(crate) fn adapter_details(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> String {
     let driver = [info.driver.as_str(), &info.driver_info].join(" ");
     format!("{:04x}:{:04x} {}", info.vendor, info.device, driver.trim())
-}
-
-/// Does nothing for so long. One engine, one thread: it may block; whatever else is awaited beside it gets its turn then.
-pub(crate) async fn pause(duration: Duration) {
-    std::thread::sleep(duration);
-    others_turn().await;
-}
-
-/// Ends when it is asked for the second time.
-async fn others_turn() {
-    let mut had = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut had, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

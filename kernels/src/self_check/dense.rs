@@ -2,13 +2,15 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::{CodeOrder, WeightType};
+use gptoss_model::ops;
+
 use super::{SelfCheck, Want};
 use crate::gpu::GpuBuffer;
 use crate::matmul::{self, Matmul, Target};
 use crate::repack::{self, Destination, RepackKernels};
 use crate::rms_norm::{self, RmsNorm};
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout, Shard};
-use gptoss_gguf::{CodeOrder, WeightType};
 
 /// More than a workgroup takes with one lane to a row.
 const ROWS: usize = 67;
@@ -27,7 +29,7 @@ impl SelfCheck<'_> {
         let tokens = self.step.tokens as usize;
         let x = self.random.normals(tokens * columns, 1.5);
         let weight = self.random.normals(columns, 1.0);
-        let want = rms_norm::reference(&x, &weight, f64::from(epsilon));
+        let want = ops::rms_norm::reference(&x, &weight, f64::from(epsilon));
         let (x, weight) = (self.storage(&x), self.storage(&weight));
         for head in [0, 1] {
             let first = if head == 1 { self.step.head_first as usize * columns } else { 0 };
@@ -89,7 +91,7 @@ impl SelfCheck<'_> {
         let x = self.random.normals(tokens * columns, 1.0);
         let bias = self.random.normals(ROWS, 1.0);
         let before = self.random.normals(tokens * ROWS, 1.0);
-        let products = matmul::reference(&format.decode(&bytes), &x, &bias, columns);
+        let products = ops::matmul::reference(&format.decode(&bytes), &x, &bias, columns);
         let added = products.iter().zip(&before).map(|(product, before)| product + before).collect();
         let first = products[..ROWS].iter().zip(&bias).map(|(product, bias)| product - bias).collect();
         let (x, bias, one, many) = (self.storage(&x), self.storage(&bias), self.output(ROWS), self.storage(&before));

@@ -2,13 +2,17 @@
 
 use std::rc::Rc;
 
+use gptoss_gguf::CodeOrder;
+use gptoss_model::ops;
+use gptoss_model::ops::experts::{ExpertFormats, ExpertRows, swiglu_reference};
+use gptoss_model::ops::router::Route;
+
 use super::dense::whole_blocks;
 use super::{SelfCheck, UNTOUCHED, Want};
-use crate::experts::{self, Arena, ExpertFormats, ExpertRows, Experts, Shape, SlotLayout, swiglu_reference};
+use crate::experts::{self, Arena, Experts, Shape, SlotLayout};
 use crate::repack::{Destination, RepackKernels};
-use crate::router::{self, MISS, Route, Router};
+use crate::router::{self, MISS, Router};
 use crate::step::{Status, Step};
-use gptoss_gguf::CodeOrder;
 
 /// Of the router's input.
 const COLUMNS: usize = 64;
@@ -95,7 +99,7 @@ impl SelfCheck<'_> {
             let mut routes = Vec::new();
             for x in x.chunks_exact(COLUMNS) {
                 // All in order, to see how far the last choice is from the next.
-                let all = router::reference(x, &weight, &bias, experts);
+                let all = ops::router::reference(x, &weight, &bias, experts);
                 let total: f64 = all[..choices].iter().map(|route| f64::from(route.weight)).sum();
                 clear &= all.windows(2).take(choices).all(|pair| {
                     let equal = [pair[0].expert, pair[1].expert] == [0, experts as u32 - 1];

@@ -1,11 +1,13 @@
 //! Checks of RoPE with the cache it writes, and of attention.
 
+use gptoss_model::ops::attention::Shape;
+use gptoss_model::ops::rope::{HEAD_DIM, Yarn};
+use gptoss_model::{CacheFormat, ops};
 use half::f16;
 
 use super::{SelfCheck, Want};
-use crate::attention::{self, Attention, Shape};
-use crate::rope::{self, HEAD_DIM, Rope, Yarn};
-use crate::sources::CacheFormat;
+use crate::attention::{self, Attention};
+use crate::rope::{self, Rope};
 use crate::step::Step;
 
 /// Query and KV heads of RoPE's check.
@@ -50,9 +52,9 @@ impl SelfCheck<'_> {
         let (mut want_keys, mut want_values) = (vec![0.0; ROPE_CAPACITY * kv], vec![0.0; ROPE_CAPACITY * kv]);
         for (token, qkv) in qkv.chunks_exact_mut(query + 2 * kv).enumerate() {
             let position = first + token;
-            rope::reference(&mut qkv[..query], position, yarn);
+            ops::rope::reference(&mut qkv[..query], position, yarn);
             let mut key = qkv[query..][..kv].to_vec();
-            rope::reference(&mut key, position, yarn);
+            ops::rope::reference(&mut key, position, yarn);
             let slot = position % ROPE_CAPACITY * kv;
             want_keys[slot..][..kv].copy_from_slice(&key);
             want_values[slot..][..kv].copy_from_slice(&qkv[query + kv..]);
@@ -106,7 +108,7 @@ impl SelfCheck<'_> {
         });
         let mut want = Vec::new();
         for (token, qkv) in qkv.chunks_exact(query + 2 * kv).enumerate() {
-            want.extend(attention::reference(&qkv[..query], &all[0], &all[1], &sinks, first + token, shape));
+            want.extend(ops::attention::reference(&qkv[..query], &all[0], &all[1], &sinks, first + token, shape));
         }
         let step = Step { tokens: tokens as u32, first_position: first as u32, ..self.step };
         let (step_buffer, out) = (self.batch(step), self.output(want.len()));

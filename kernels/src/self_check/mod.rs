@@ -14,13 +14,13 @@ mod sample;
 
 use std::rc::Rc;
 
+use gptoss_model::ops::router::Route;
+use gptoss_model::{GpuError, WrongResult};
 use half::f16;
 
 use self::inputs::Random;
-use crate::error::{GpuError, WrongResult};
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::launch::{self, Launch};
-use crate::router::Route;
 use crate::step::{Status, Step};
 
 /// Allowed difference, relative to the root mean square of a result.

@@ -2,8 +2,11 @@
 
 use std::rc::Rc;
 
+use gptoss_model::ops;
+use gptoss_model::ops::sample::CANDIDATES;
+
 use super::{SelfCheck, Want};
-use crate::sample::{self, CANDIDATES, CANDIDATES_BYTES, Sample};
+use crate::sample::{self, CANDIDATES_BYTES, Sample};
 use crate::step::Status;
 
 /// Several logits for each lane, and a part of one more round.
@@ -14,7 +17,7 @@ impl SelfCheck<'_> {
     pub fn sample(&mut self, kernel: &Sample) {
         let mut logits = self.random.normals(VOCABULARY, 3.0);
         logits.iter_mut().for_each(|logit| *logit = (*logit * 4.0).round() / 4.0);
-        let want = sample::reference(&logits, CANDIDATES, f64::from(self.step.inverse_temperature));
+        let want = ops::sample::reference(&logits, CANDIDATES, f64::from(self.step.inverse_temperature));
         let logits = self.storage(&logits);
         let candidates = self.keep(self.gpu.storage("self-check", CANDIDATES_BYTES));
         let status = self.keep(self.gpu.storage_from("status", &[Status::running()]));

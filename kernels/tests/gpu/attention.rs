@@ -1,10 +1,12 @@
 //! Attention over a cache that the CPU filled, so that an F16 cache is the same on both sides and the bound can be that
 //! of F32 arithmetic: `exp` of a score with an error of a few ulp of the largest score (WGSL: 3 + 2·|x| ulp).
 
-use gptoss_kernels::attention::{self, Attention, Buffers, Params, Shape};
-use gptoss_kernels::rope::{self, HEAD_DIM, Rope};
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::attention::{Attention, Buffers, Params};
+use gptoss_kernels::rope::{self, Rope};
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Launch};
+use gptoss_model::ops::attention::Shape;
+use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::{CacheFormat, ops};
 use half::f16;
 
 use crate::rope::{YARN, cache_from};
@@ -119,7 +121,7 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
         .zip(row.first_position..)
         .flat_map(|(token, position)| {
             let query = &token[..width];
-            attention::reference(query, &sequence.keys, &sequence.values, &sequence.sinks, position, row.heads)
+            ops::attention::reference(query, &sequence.keys, &sequence.values, &sequence.sinks, position, row.heads)
         })
         .collect();
     // Scores grow with the square of the spread, and their error with them.
@@ -185,7 +187,7 @@ async fn chain(gpu: &Gpu, format: CacheFormat, window: usize, capacity: usize) -
 
     let mut turned = qkv;
     for (position, token) in turned.chunks_exact_mut(token_values).enumerate() {
-        rope::reference(&mut token[..query + kv], position, &YARN);
+        ops::rope::reference(&mut token[..query + kv], position, &YARN);
     }
     let column = |from: usize, width: usize| -> Vec<f32> {
         turned.chunks_exact(token_values).flat_map(|token| token[from..][..width].to_vec()).collect()
@@ -194,7 +196,7 @@ async fn chain(gpu: &Gpu, format: CacheFormat, window: usize, capacity: usize) -
     let want: Vec<f32> = column(0, query)
         .chunks_exact(query)
         .enumerate()
-        .flat_map(|(position, token)| attention::reference(token, &all_keys, &all_values, &sinks, position, heads))
+        .flat_map(|(position, token)| ops::attention::reference(token, &all_keys, &all_values, &sinks, position, heads))
         .collect();
     // Here the cache's own rounding counts too: scores have an error of about 2^−11 · |score|.
     let tolerance = if format == CacheFormat::F16 { Tolerance::new(1e-2, 1e-3) } else { TOLERANCE };

@@ -1,7 +1,8 @@
 //! The device itself: calls are counted where they are made, faults are reported, and they stay.
 
+use gptoss_kernels::GpuOptions;
 use gptoss_kernels::rms_norm::{Buffers, Params, RmsNorm};
-use gptoss_kernels::{GpuError, GpuOptions};
+use gptoss_model::GpuError;
 
 use crate::support::bench::{Bench, batch};
 use crate::support::seam::{self, gpu_test};

@@ -1,15 +1,16 @@
 //! The chosen experts, from slots in one or several arenas. Two matrix products in F32 with SwiGLU between, which takes
 //! values to 56 (7 · 8); results are about 10, and the bound is absolute for the reason given in matmul.rs.
 
+use gptoss_model::ops;
 use std::rc::Rc;
 
 use gptoss_gguf::{CodeOrder, WeightType};
-use gptoss_kernels::experts::{
-    self, Arena, Buffers, ExpertFormats, ExpertRows, ExpertWeights, Experts, Shape, SlotLayout,
-};
+use gptoss_kernels::experts::{Arena, Buffers, Experts, Shape, SlotLayout};
 use gptoss_kernels::repack::Destination;
-use gptoss_kernels::router::{MISS, Route};
+use gptoss_kernels::router::MISS;
 use gptoss_kernels::{Gpu, GpuOptions, Launch};
+use gptoss_model::ops::experts::{ExpertFormats, ExpertRows, ExpertWeights};
+use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, SENTINEL, batch};
 use crate::support::compare::{Difference, Tolerance, compare};
@@ -162,7 +163,7 @@ impl Layer {
                 down_bias: &expert.down_bias,
             };
             let token = &x[pair / per_token * row.hidden..][..row.hidden];
-            results.extend(experts::reference(token, &weights).iter().map(|&v| v as f32));
+            results.extend(ops::experts::reference(token, &weights).iter().map(|&v| v as f32));
         }
         results
     }

@@ -5,14 +5,16 @@ use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
+use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
 use gptoss_kernels::rope::{self, Rope};
-use gptoss_kernels::router::{self, MISS, Route, Router};
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::router::{self, MISS, Router};
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Launch, Status};
+use gptoss_model::CacheFormat;
+use gptoss_model::ops::experts::ExpertFormats;
+use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, SENTINEL, batch};
 use crate::support::compare::Difference;

@@ -3,8 +3,9 @@
 //! hence an absolute bound.
 
 use gptoss_gguf::WeightType;
-use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
+use gptoss_kernels::matmul::{Buffers, Matmul, Target};
 use gptoss_kernels::{Gpu, GpuOptions, Step};
+use gptoss_model::ops;
 
 use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, bits, compare, equal};
@@ -133,7 +134,7 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
     let launches: Vec<_> = matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
     bench.run(&launches);
 
-    let products = matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
+    let products = ops::matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
     let mut want = before.clone();
     for (token, products) in products.chunks_exact(row.rows).enumerate() {
         for (at, product) in (token * y_stride + y_first..).zip(products) {

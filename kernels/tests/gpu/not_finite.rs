@@ -1,18 +1,21 @@
 //! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is checked
 //! are bits, on the device and here.
 
+use gptoss_model::{CacheFormat, NotFinite, Place, ops};
 use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
 use gptoss_gguf::numbers::Encoding;
 use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, ExpertFormats, Experts, SlotLayout};
+use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
 use gptoss_kernels::matmul::{self, Matmul};
 use gptoss_kernels::rms_norm::{self, RmsNorm};
-use gptoss_kernels::rope::{self, HEAD_DIM, Rope};
-use gptoss_kernels::router::{self, Route, Router};
-use gptoss_kernels::sources::CacheFormat;
-use gptoss_kernels::{Gpu, GpuOptions, NotFinite, Place};
+use gptoss_kernels::rope::{self, Rope};
+use gptoss_kernels::router::{self, Router};
+use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::ops::experts::ExpertFormats;
+use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, batch};
 use crate::support::random::Random;
@@ -199,7 +202,7 @@ gpu_test! {
                 assert_eq!(routes_of(&gpu, &kernel, [&x, &weight, &bias]).await.0, broken, "a weight of {value}");
                 let bias = with(&bias, expert, value);
                 let (place, got) = routes_of(&gpu, &kernel, [&x, &weight_of(&weight), &bias]).await;
-                let want = router::reference(&x, &weight_of(&weight), &bias, 4);
+                let want = ops::router::reference(&x, &weight_of(&weight), &bias, 4);
                 let is_sound = want.iter().all(|route| route.weight.is_finite());
                 assert_eq!(place, if is_sound { None } else { broken }, "a bias of {value}");
                 if is_sound {

@@ -1,9 +1,10 @@
 //! RoPE and writing the cache: two products and a sum in F32 from a table rounded once. Values go into the cache as they
 //! are; an F16 cache rounds, and WGSL lets a device round either way: one F16 ulp, 2^−10.
 
-use gptoss_kernels::rope::{self, Buffers, HEAD_DIM, Params, Rope, Yarn};
-use gptoss_kernels::sources::CacheFormat;
+use gptoss_kernels::rope::{Buffers, Params, Rope};
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions};
+use gptoss_model::ops::rope::{HEAD_DIM, Yarn};
+use gptoss_model::{CacheFormat, ops};
 
 use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, compare};
@@ -95,9 +96,9 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
     let (mut want_qkv, mut want_keys, mut want_values) = (qkv.clone(), old.clone(), old);
     for (token, source) in qkv.chunks_exact(token_values).enumerate() {
         let position = row.first_position + token;
-        rope::reference(&mut want_qkv[token * token_values..][..query], position, &YARN);
+        ops::rope::reference(&mut want_qkv[token * token_values..][..query], position, &YARN);
         let mut key = source[query..][..kv].to_vec();
-        rope::reference(&mut key, position, &YARN);
+        ops::rope::reference(&mut key, position, &YARN);
         let slot = position % row.capacity * kv;
         want_keys[slot..][..kv].copy_from_slice(&key);
         want_values[slot..][..kv].copy_from_slice(&source[query + kv..]);

@@ -1,7 +1,9 @@
 //! The router: choices are exact, their weights come from F32 logits; and what it notes about experts that are missing.
 
-use gptoss_kernels::router::{self, Buffers, MISS, Params, Route, Router};
+use gptoss_kernels::router::{Buffers, MISS, Params, Router};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
+use gptoss_model::ops;
+use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, compare, equal};
@@ -143,7 +145,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let want: Vec<Route> = inputs
         .x
         .chunks_exact(row.columns)
-        .flat_map(|x| router::reference(x, &inputs.weight, &inputs.bias, row.experts_per_token))
+        .flat_map(|x| ops::router::reference(x, &inputs.weight, &inputs.bias, row.experts_per_token))
         .collect();
     let got: Vec<Route> = bench.read(&routes).await?;
     let experts = |routes: &[Route]| -> Vec<u32> { routes.iter().map(|route| route.expert).collect() };

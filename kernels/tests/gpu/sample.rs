@@ -1,8 +1,10 @@
 //! What sampling needs from a row of logits: candidates are exact; log-sum-exp and entropy come from F32 sums over
 //! n / 256 values a lane.
 
-use gptoss_kernels::sample::{self, Buffers, CANDIDATES, CANDIDATES_BYTES, Candidate, Sample};
+use gptoss_kernels::sample::{Buffers, CANDIDATES_BYTES, Sample};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
+use gptoss_model::ops;
+use gptoss_model::ops::sample::{CANDIDATES, Candidate};
 
 use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, compare, equal};
@@ -95,7 +97,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let (candidates, status) = run(gpu, row, &all).await?;
 
     let last = &all[all.len() - row.vocabulary..];
-    let want = sample::reference(last, CANDIDATES, f64::from(row.inverse_temperature));
+    let want = ops::sample::reference(last, CANDIDATES, f64::from(row.inverse_temperature));
     let count = row.vocabulary.min(CANDIDATES);
     let exact = |candidates: &[Candidate]| -> Vec<(u32, u32)> {
         candidates.iter().map(|c| (c.token, c.logit.to_bits())).collect()

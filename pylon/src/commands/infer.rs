@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Arg;
-use gptoss_engine::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
+use gptoss_model::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
 use gptoss_telemetry::options::Settings;
 use gptoss_telemetry::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
 

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gptoss_engine::Backend;
+use gptoss_model::Backend;
 use gptoss_telemetry::{LoadOptions, OptionId};
 
 use crate::backend::{self, LoadRequest};

@@ -6,8 +6,9 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{Bytes, FileSource, sha256};
+pub use native::{Bytes, FileSource, pause, sha256};
 #[cfg(target_arch = "wasm32")]
 pub use web::{
-    BlobSource, Bytes, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, sha256, storage_room, words_of,
+    BlobSource, Bytes, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, pause, sha256, storage_room,
+    words_of,
 };

@@ -1,9 +1,11 @@
 use std::cell::Cell;
 use std::fs::{File, Metadata};
+use std::future::poll_fn;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
@@ -44,6 +46,19 @@ impl Bytes {
 /// SHA-256 of all bytes.
 pub async fn sha256(bytes: &crate::Bytes) -> Result<[u8; 32], SourceError> {
     Ok(Sha256::digest(bytes.as_slice()).into())
+}
+
+pub async fn pause(duration: Duration) {
+    std::thread::sleep(duration);
+    let mut had_others_turn = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut had_others_turn, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// A file on disk, read at positions through one handle.

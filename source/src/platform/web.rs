@@ -23,6 +23,7 @@ mod tests;
 
 pub use digest::sha256;
 pub use opfs::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+pub use surroundings::pause;
 
 pub struct Bytes(Uint8Array);
 

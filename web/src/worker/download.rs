@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use futures_util::{StreamExt, TryStreamExt};
-use gptoss_engine::{Host, SensibleSource, StageError, in_stage, read_gguf};
+use gptoss_model::{Host, SensibleSource, StageError, in_stage, read_gguf};
 use gptoss_source::Source;
 use gptoss_telemetry::{Event, Stage};
 use web_time::Instant;

@@ -8,7 +8,7 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, Response};
 
-use super::timer::{sleep, within};
+use super::timer::within;
 use crate::published::{HashesAddress, PublishedFile, hashes_address, parse};
 
 /// A load waits no longer than this to know the hashes from its first byte on. They may come later, too.
@@ -68,7 +68,7 @@ async fn ask_quickly(url: &str, wanted: &[Wanted]) -> Outcome {
         if !quick || matches!(outcome, Outcome::Settled) {
             return outcome;
         }
-        sleep(pause).await;
+        gptoss_source::pause(pause).await;
         pause *= 2;
     }
 }
@@ -76,7 +76,7 @@ async fn ask_quickly(url: &str, wanted: &[Wanted]) -> Outcome {
 async fn keep_asking(url: String, wanted: Vec<Wanted>) {
     let mut pause = FIRST_PAUSE;
     loop {
-        sleep(pause).await;
+        gptoss_source::pause(pause).await;
         let nobody_cares = wanted.iter().all(|wanted| wanted.store.strong_count() == 0);
         if nobody_cares || matches!(ask(&url, &wanted).await, Outcome::Settled) {
             return;

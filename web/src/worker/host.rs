@@ -6,7 +6,8 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 
 use futures_util::future::select;
-use gptoss_engine::{Ahead, Engine, Host};
+use gptoss_engine::GpuEngine;
+use gptoss_model::{Ahead, Host};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
 use gptoss_telemetry::{Event, Failure, FailureKind, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind};
@@ -134,7 +135,7 @@ impl WorkerHost {
 /// For a load that may replace a model: as [`WorkerHost`], and lets go of that model when the load goes ahead.
 pub struct ReplacingHost<'a> {
     pub host: &'a WorkerHost,
-    pub before: RefCell<Option<Engine>>,
+    pub before: RefCell<Option<GpuEngine>>,
 }
 
 impl Host for ReplacingHost<'_> {

@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
-use gptoss_engine::{Engine, EngineError, StageError};
+use gptoss_engine::GpuEngine;
+use gptoss_model::{EngineError, StageError};
 use gptoss_telemetry::{
     CacheOptions, Command, Event, Failure, FailureKind, LoadSettings, ModelLocation, NetworkOptions, Prompt, Stage,
 };
@@ -41,7 +42,7 @@ struct Worker {
     host: Rc<WorkerHost>,
     keeping: Keeping,
     /// Locked while it works.
-    engine: Mutex<Option<Engine>>,
+    engine: Mutex<Option<GpuEngine>>,
     /// Armed while the engine reads what nobody asked for; whoever wants something requests an end of that.
     end_filling: Signal,
 }
@@ -236,7 +237,7 @@ impl Worker {
             return;
         };
         self.end_filling.arm();
-        let filled = engine.fill(&FillingHost { host: &self.host, end: &self.end_filling }).await;
+        let filled = engine.model.fill(&FillingHost { host: &self.host, end: &self.end_filling }).await;
         self.end_filling.disarm();
         self.keeping.tell_progress();
         match filled {

@@ -4,7 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use gptoss_engine::{Engine, EngineError, GpuOptions, Host, StageError, arrange_parts, part_names};
+use gptoss_engine::{GpuEngine, GpuOptions, Loader, open_engine};
+use gptoss_gguf::{arrange_parts, part_names};
+use gptoss_model::{EngineError, Host, StageError};
 use gptoss_source::retry::RetryPolicy;
 use gptoss_source::store::kept_id;
 use gptoss_source::{
@@ -48,12 +50,13 @@ pub async fn load(
     keeping: &Keeping,
     wanted: &Wanted<'_>,
     used: &Use<'_>,
-) -> Result<Engine, StageError> {
+) -> Result<GpuEngine, StageError> {
     // A picked file is on this disk already: it is kept only when that is asked for.
     let keep = wanted.cache.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
     let source = reach(host, keeping, keep, wanted).await?;
     let gpu = GpuOptions { default_limits: used.gpu.default_limits, ..GpuOptions::default() };
-    Engine::load_for(used.prompt, source, &gpu, used.options, loading).await
+    let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false };
+    open_engine(loader, used.prompt, loading).await
 }
 
 /// Reaches the model's files; with `keep` they are kept as they are read.

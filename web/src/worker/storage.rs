@@ -10,7 +10,7 @@ use gptoss_telemetry::{self as telemetry, Event, KeptContents, StorageAction, St
 use super::hashes;
 use super::host::WorkerHost;
 use super::keeping::Keeping;
-use super::timer::sleep;
+use gptoss_source::pause;
 
 /// Chunks that are read before others get their turn, and before progress is told.
 const CHUNKS_AT_ONCE: u32 = 8;
@@ -117,7 +117,7 @@ async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), St
     for (done, &chunk) in held.iter().enumerate() {
         if (done as u32).is_multiple_of(CHUNKS_AT_ONCE) {
             tell(done, damaged_chunks);
-            sleep(Duration::ZERO).await;
+            pause(Duration::ZERO).await;
         }
         let read = store.read(chunk).await.map_err(|error| not_verified(error.to_string()))?;
         damaged_chunks += u32::from(matches!(read, KeptChunk::Damaged(_)));

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use gptoss_engine::{Inventory, LayerTensors, ModelConfig};
+use gptoss_model::{Inventory, LayerTensors, ModelConfig};
 
 /// More than any processor's cache.
 const BUFFER_BYTES: usize = 1 << 30;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gptoss_engine::{Backend, EngineError, Host, Prediction};
+use gptoss_model::{Backend, EngineError, Host, Prediction};
 
 use super::report::{PrefixHit, Run};
 use crate::backend::AnyModel;

@@ -8,7 +8,7 @@ mod report;
 use std::path::Path;
 use std::process::ExitCode;
 
-use gptoss_engine::{Backend, EngineError, Host, Quiet, read_header};
+use gptoss_model::{Backend, EngineError, Host, Quiet, read_header};
 use gptoss_telemetry::{LoadOptions, OptionId};
 
 use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};

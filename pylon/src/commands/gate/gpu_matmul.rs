@@ -1,12 +1,13 @@
 //! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against the
 //! scalar reference, which decodes the file's blocks on its own and sums in F64.
 
-use gptoss_engine::{Quiet, open_gpu};
+use gptoss_engine::open_gpu;
 use gptoss_gguf::{CodeOrder, TensorInfo, WeightType};
-use gptoss_kernels::matmul::{self, Buffers, Matmul, Target};
+use gptoss_kernels::matmul::{Buffers, Matmul, Target};
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::{Matrix, Shard};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step, launch};
+use gptoss_model::{Quiet, ops};
 
 use super::Common;
 use super::report::{Comparison, Report};
@@ -75,7 +76,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     let (y, y_moved) = pollster::block_on(on_gpu(&gpu, &part, [&x, &moved], report))?;
     let bar = progress::bytes("reference", part.rows * part.file_row_bytes());
     part.for_each_piece(0, part.rows, |first_row, bytes| {
-        let expected = matmul::reference(&part.format.decode(bytes), &x, &[], part.columns as usize);
+        let expected = ops::matmul::reference(&part.format.decode(bytes), &x, &[], part.columns as usize);
         let here = first_row as usize..first_row as usize + expected.len();
         same.difference.add(&y[here.clone()], &expected);
         other.difference.add(&y_moved[here], &expected);

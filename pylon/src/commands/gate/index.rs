@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use gptoss_engine::{Inventory, ModelConfig};
 use gptoss_gguf::Gguf;
+use gptoss_model::{Inventory, ModelConfig};
 use serde_json::json;
 
 use super::Common;

@@ -1,15 +1,15 @@
 //! The first layers of a model in scalar arithmetic, for files of any size: one layer's attention and one expert are
 //! decoded at a time, so that memory stays below what a single layer takes.
 //!
-//! The same operations as [`gptoss_engine::reference::ReferenceModel`], which holds all weights of a model at once; a test
+//! The same operations as [`gptoss_model::reference::ReferenceModel`], which holds all weights of a model at once; a test
 //! holds the two against each other.
 
 use std::collections::BTreeMap;
 
-use gptoss_engine::{GateUp, Inventory, LayerTensors, MatrixTensor, ModelConfig, PlainTensor};
-use gptoss_kernels::attention::{self, Shape};
-use gptoss_kernels::experts::{self, ExpertWeights};
-use gptoss_kernels::{matmul, rms_norm, rope, router};
+use gptoss_model::ops::attention::Shape;
+use gptoss_model::ops::experts::ExpertWeights;
+use gptoss_model::ops::{attention, experts, matmul, rms_norm, rope, router};
+use gptoss_model::{GateUp, Inventory, LayerTensors, MatrixTensor, ModelConfig, PlainTensor};
 
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;

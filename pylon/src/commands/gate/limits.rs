@@ -1,8 +1,9 @@
 //! Gate E: limits. What the adapter grants, and that every size follows from it.
 
-use gptoss_engine::{EngineError, Inventory, MatrixTensor, MemoryPlan, ModelConfig, PlanOptions, PlannedBuffer};
+use gptoss_engine::{MemoryPlan, PlanOptions, PlannedBuffer};
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::weights::Matrix;
+use gptoss_model::{EngineError, Inventory, MatrixTensor, ModelConfig};
 use serde_json::json;
 
 use super::Common;

@@ -1,7 +1,7 @@
 //! Gate G: logits. From embedding to head on every backend that is here; finite, plausible, and alike.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::{Backend, Prediction, Quiet};
+use gptoss_model::{Backend, Prediction, Quiet};
 use gptoss_text::Tokenizer;
 use serde_json::{Value, json};
 

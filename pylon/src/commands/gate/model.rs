@@ -1,7 +1,7 @@
 //! Gate D: correctness. The whole engine on the GPU, from embedding to logits, against scalar arithmetic.
 
-use gptoss_engine::reference::ReferenceModel;
-use gptoss_engine::{Backend, Quiet};
+use gptoss_model::reference::ReferenceModel;
+use gptoss_model::{Backend, Quiet};
 
 use super::Common;
 use super::layered::Layered;

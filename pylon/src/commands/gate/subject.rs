@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use gptoss_engine::{Inventory, LoadPolicy, Model, ModelConfig, Quiet, load, open_gpu, preflight};
+use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
 use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::{Inventory, ModelConfig, Quiet};
 use gptoss_telemetry::LoadOptions;
 
 use super::report::Report;

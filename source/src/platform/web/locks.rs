@@ -8,9 +8,9 @@ use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::JsValue;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::prelude::wasm_bindgen;
-use wasm_bindgen_futures::JsFuture;
 
 use super::promise::{SOON, settled};
+use super::surroundings::pause;
 
 #[wasm_bindgen]
 extern "C" {
@@ -21,8 +21,6 @@ extern "C" {
     #[wasm_bindgen(js_namespace = ["navigator", "locks"], js_name = query, catch)]
     fn query_locks() -> Result<Promise, JsValue>;
 
-    #[wasm_bindgen(js_name = setTimeout, catch)]
-    fn set_timeout(callback: &Function, ms: i32) -> Result<JsValue, JsValue>;
 }
 
 /// A lock that is held until this is dropped, or its tab or worker ends in whatever way.
@@ -71,7 +69,7 @@ pub async fn lock_soon(name: &str, patience: Duration) -> Result<Option<LockGuar
         if lock.is_some() || waited >= patience {
             return Ok(lock);
         }
-        sleep(STEP).await?;
+        pause(STEP).await;
         waited += STEP;
     }
 }
@@ -81,11 +79,4 @@ pub async fn held_locks() -> Result<Vec<String>, JsValue> {
     let snapshot = settled(query_locks()?, SOON).await?;
     let held = Array::from(&Reflect::get(&snapshot, &"held".into())?);
     Ok(held.iter().filter_map(|lock| Reflect::get(&lock, &"name".into()).ok()?.as_string()).collect())
-}
-
-pub async fn sleep(duration: Duration) -> Result<(), JsValue> {
-    let mut set = Err(JsValue::UNDEFINED);
-    let passed = Promise::new(&mut |resolve, _| set = set_timeout(&resolve, duration.as_millis() as i32));
-    set?;
-    JsFuture::from(passed).await.map(drop)
 }

@@ -15,8 +15,9 @@ use web_sys::{
     FileSystemReadWriteOptions, FileSystemRemoveOptions, FileSystemSyncAccessHandle,
 };
 
-use super::locks::{LockGuard, held_locks, lock_soon, sleep};
+use super::locks::{LockGuard, held_locks, lock_soon};
 use super::promise::{self, LATER, SOON};
+use super::surroundings::pause;
 use super::{HttpSource, words_of};
 use crate::Bytes;
 use crate::store::{JournalSummary, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, kept_id, summarise};
@@ -191,7 +192,7 @@ impl OpfsFile {
         let mut waited = Duration::ZERO;
         loop {
             match settled(Ok(file.create_sync_access_handle())).await {
-                Err(error) if is_locked(&error) && waited < PATIENCE => sleep(STEP).await?,
+                Err(error) if is_locked(&error) && waited < PATIENCE => pause(STEP).await,
                 handle => return Ok(Self(handle?.unchecked_into())),
             }
             waited += STEP;

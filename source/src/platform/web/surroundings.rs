@@ -93,6 +93,13 @@ impl Sleep {
     }
 }
 
+pub async fn pause(duration: Duration) {
+    // Where there is no timer: better too early than never.
+    if let Ok(sleep) = Sleep::new(duration) {
+        sleep.await;
+    }
+}
+
 impl Future for Sleep {
     type Output = ();
 

@@ -6,10 +6,10 @@ mod published;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use gptoss_engine::file_notes;
 use gptoss_gguf::numbers::{bad_blocks, numbers_of};
 use gptoss_gguf::sense::{Sampling, Sense};
 use gptoss_gguf::{Gguf, TensorInfo, TensorType, part_paths};
+use gptoss_model::file_notes;
 use gptoss_source::{FileSource, Source};
 use indicatif::ProgressBar;
 use serde::Serialize;

@@ -1,7 +1,7 @@
 //! Whether a sound file is a gpt-oss model: its tensors and its vocabulary.
 
-use gptoss_engine::{EngineError, Inventory, ModelConfig};
 use gptoss_gguf::Gguf;
+use gptoss_model::{EngineError, Inventory, ModelConfig};
 
 use super::Check;
 use crate::tensor_names::used_names;
@@ -26,7 +26,7 @@ pub fn check_model(gguf: &Gguf) -> Check {
 
 /// That the vocabulary makes a tokenizer that Harmony can work with.
 pub fn check_tokenizer(gguf: &Gguf) -> Check {
-    match gptoss_engine::tokenizer(gguf) {
+    match gptoss_model::tokenizer(gguf) {
         Ok(tokenizer) => {
             Check::new("tokenizer", format!("{} tokens, all of Harmony's specials", tokenizer.vocab_size()), Vec::new())
         }

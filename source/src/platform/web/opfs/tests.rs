@@ -183,7 +183,7 @@ async fn only_one_opens_it_at_a_time() {
     let held = Rc::new(Cell::new(Some(models.files_for(URL).await.expect("it is free"))));
     let later = Rc::clone(&held);
     wasm_bindgen_futures::spawn_local(async move {
-        sleep(Duration::from_millis(200)).await.expect("time passes");
+        pause(Duration::from_millis(200)).await;
         drop(later.take());
     });
     drop(models.files_for(URL).await.expect("it became free"));

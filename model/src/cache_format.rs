@@ -1,0 +1,28 @@
+//! What the KV cache holds.
+
+/// How the KV cache is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CacheFormat {
+    #[default]
+    F16,
+    /// For parity runs.
+    F32,
+}
+
+impl CacheFormat {
+    /// The largest number that the cache holds: `LARGEST_CACHED` in `cache/store_*.wgsl`.
+    pub fn largest(self) -> f32 {
+        match self {
+            Self::F16 => half::f16::MAX.to_f32(),
+            Self::F32 => f32::MAX,
+        }
+    }
+
+    /// Bytes of one value.
+    pub fn size_bytes(self) -> u64 {
+        match self {
+            Self::F16 => 2,
+            Self::F32 => 4,
+        }
+    }
+}

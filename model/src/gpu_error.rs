@@ -1,0 +1,69 @@
+//! What can go wrong between us and the GPU.
+
+/// Every way in which the GPU can refuse or fail. `advice` says what a user can do.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum GpuError {
+    #[error("no usable GPU adapter: {detail}")]
+    NoAdapter { detail: String },
+    #[error("the adapter {adapter} refused a device: {detail}")]
+    NoDevice { adapter: String, detail: String },
+    /// Found before a device is asked for; each shortage in words, see [`crate::needs::shortages`].
+    #[error("this GPU {} ({adapter})", .shortages.join(". It "))]
+    TooLimited { adapter: String, shortages: Vec<String> },
+    #[error("GPU limit {limit} is {granted}, but {needed} is needed")]
+    Limit { limit: &'static str, needed: u64, granted: u64 },
+    #[error("not enough GPU memory for {what} ({bytes} bytes): {detail}")]
+    OutOfMemory { what: String, bytes: u64, detail: String },
+    #[error("the GPU rejected our work: {detail}")]
+    Validation { detail: String },
+    #[error("GPU internal error: {detail}")]
+    Internal { detail: String },
+    #[error("the GPU device was lost ({reason}): {detail}")]
+    DeviceLost { reason: String, detail: String },
+    #[error("{0}")]
+    Wrong(Box<WrongResult>),
+}
+
+/// A kernel that does not compute what it must on this adapter.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+#[error(
+    "the GPU {adapter} computes wrongly: {kernel} gives {got} as value {index} of its {what}, expected is {expected}"
+)]
+pub struct WrongResult {
+    pub adapter: String,
+    pub kernel: String,
+    /// Which of the kernel's results.
+    pub what: &'static str,
+    pub index: usize,
+    pub expected: String,
+    pub got: String,
+}
+
+impl GpuError {
+    /// One sentence: what the user can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::TooLimited { .. } => {
+                "Another GPU or browser may allow more: compatibility modes and settings against fingerprinting lower such limits. pylon, the native program, runs the model on the CPU, too."
+            }
+            Self::NoDevice { .. } => {
+                "Restart the browser or the program and load again; if it happens again, update the GPU driver."
+            }
+            Self::NoAdapter { .. } => {
+                "Use a browser with WebGPU (Chrome or Edge 121 or newer) and hardware acceleration switched on; natively, install a Vulkan, Metal or DirectX 12 driver."
+            }
+            Self::Limit { .. } => "This GPU or driver cannot run the model with these settings; try a shorter context.",
+            Self::OutOfMemory { .. } => {
+                "Close other programs that use the GPU, choose a shorter context, or give the experts less memory so that they are paged."
+            }
+            Self::DeviceLost { .. } => "Load the model again. If it happens again, update the GPU driver.",
+            Self::Wrong(_) => {
+                "Nothing was run, since answers could not be trusted. Update the browser and the GPU driver, or use another GPU; please report it with the event log."
+            }
+            Self::Validation { .. } | Self::Internal { .. } => {
+                "This is a fault of this program or of the GPU driver; please report it with the event log."
+            }
+        }
+    }
+}

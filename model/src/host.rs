@@ -1,0 +1,129 @@
+//! What the engine needs from whoever runs it, besides bytes and a GPU.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use gptoss_telemetry::{Event, MemoryPlan, Stage, StageStatus};
+use web_time::Instant;
+
+use crate::error::{EngineError, StageError};
+use crate::waiting::AwaitPoint;
+
+/// The engine's window on the world: where events go, and whether the user wants it to stop.
+pub trait Host {
+    fn emit(&self, event: Event);
+
+    /// Asked before and during everything that takes long; `true` makes the engine return [`EngineError::Cancelled`].
+    fn cancelled(&self) -> bool;
+
+    /// Ends once `cancelled` is true: a read may wait long for a host that does not answer. The default never ends, for hosts
+    /// that can only be asked.
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Something is about to be waited for.
+    fn awaiting(&self, _at: AwaitPoint) {}
+
+    /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
+    /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
+    fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// The load begins in earnest: file and plan were looked at and approved of, and from here on memory is allocated and weights
+    /// are fetched. A host that holds another model lets go of it now: two need not fit side by side. Said again when a load begins
+    /// anew after a lost device.
+    fn going_ahead(&self) {}
+
+    /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
+    /// engine knows of adapter, driver and build; a host that knows more (the browser's version) adds it.
+    fn remembered(&self, _key: &str) -> bool {
+        false
+    }
+
+    /// Something held that need not be found out again: the kernels passed their self-check.
+    fn remember(&self, _key: &str) {}
+}
+
+/// What is known before anything big is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead<'a> {
+    pub plan: &'a MemoryPlan,
+    /// At which the header came over the network; `None` where that was too little to tell, or did not.
+    pub bytes_per_second: Option<f64>,
+    /// What the user said that experts may take.
+    pub wished_expert_bytes: Option<u64>,
+}
+
+impl Ahead<'_> {
+    /// Whether the plan is less than the user has reason to expect: experts are paged, or the context is shortened, unasked.
+    pub fn is_less_than_expected(&self) -> bool {
+        let plan = self.plan;
+        let one_slot_each = plan.expert_bytes / u64::from(plan.expert_slots_per_layer.max(1));
+        // As many slots as the user gave memory for are no surprise; fewer are.
+        let as_wished = self.wished_expert_bytes.is_some_and(|given| plan.expert_bytes + one_slot_each > given);
+        (plan.paged && !as_wished) || plan.shortened_from_tokens.is_some()
+    }
+}
+
+/// A host that watches nothing and never stops.
+pub struct Quiet;
+
+impl Host for Quiet {
+    fn emit(&self, _event: Event) {}
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+pub fn check_cancelled(host: &dyn Host) -> Result<(), EngineError> {
+    if host.cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
+}
+
+/// Runs `work` as `stage`: reports its begin and end, and names the stage in its error.
+pub async fn in_stage<T>(
+    host: &dyn Host,
+    stage: Stage,
+    work: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, StageError> {
+    let report = |status, elapsed_ms| host.emit(Event::Stage { stage, status, elapsed_ms });
+    report(StageStatus::Started, None);
+    let begin = Instant::now();
+    let result = match check_cancelled(host) {
+        Ok(()) => work.await,
+        Err(cancelled) => Err(cancelled),
+    };
+    let status = match &result {
+        Ok(_) => StageStatus::Completed,
+        Err(EngineError::Cancelled) => StageStatus::Cancelled,
+        Err(_) => StageStatus::Failed,
+    };
+    report(status, Some(milliseconds_since(begin)));
+    result.map_err(|error| StageError { stage, error })
+}
+
+pub fn milliseconds_since(begin: Instant) -> f64 {
+    begin.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_experts_or_a_shorter_context_than_wished_for_are_a_surprise() {
+        // 2 of 4 slots in each layer, one of all layers taking 50 bytes.
+        let plan = MemoryPlan { paged: true, expert_bytes: 100, expert_slots_per_layer: 2, ..MemoryPlan::default() };
+        let is_surprise = |plan: &MemoryPlan, wished_expert_bytes| {
+            Ahead { plan, bytes_per_second: None, wished_expert_bytes }.is_less_than_expected()
+        };
+        assert!(is_surprise(&plan, None));
+        assert!(!is_surprise(&plan, Some(100)) && !is_surprise(&plan, Some(149)), "as many as fit what was wished");
+        assert!(is_surprise(&plan, Some(150)), "one more would fit what was wished");
+        let whole = MemoryPlan { paged: false, ..plan.clone() };
+        assert!(!is_surprise(&whole, None));
+        assert!(is_surprise(&MemoryPlan { shortened_from_tokens: Some(8192), ..whole }, None));
+    }
+}

@@ -1,0 +1,37 @@
+//! What gpt-oss is, without a GPU and without a browser.
+//!
+//! ```text
+//! Source ─ read_header ─ ModelConfig, Inventory ─ a Backend: gptoss-engine (GPU), gptoss-cpu
+//!                                                    │
+//! Prompt ─ Harmony tokens ─ Backend::prefill / decode ─ Sampler ─ Parser ─ events
+//! ```
+//!
+//! Knows no host: bytes come from a [`gptoss_source::Source`], events go to a [`Host`], and everything that waits is a future.
+//! [`ops`] and [`reference`] are the specification of the arithmetic, [`Backend`] is the seam to those that compute fast, and
+//! [`Engine`] answers on any of them.
+
+mod answering;
+mod backend;
+mod cache_format;
+mod config;
+mod error;
+mod file;
+mod gpu_error;
+mod host;
+mod inventory;
+mod non_finite;
+pub mod ops;
+pub mod reference;
+mod waiting;
+
+pub use answering::{Answer, AnswerLimits, Chat, Draw, Engine, Reading, Sampler, check_prompt_fits};
+pub use backend::{Backend, Prediction, ring_holds};
+pub use cache_format::CacheFormat;
+pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};
+pub use error::{EngineError, MemoryShortage, StageError};
+pub use file::{Header, SensibleSource, announce, file_notes, nonsense_error, read_gguf, read_header, tokenizer};
+pub use gpu_error::{GpuError, WrongResult};
+pub use host::{Ahead, Host, Quiet, check_cancelled, in_stage, milliseconds_since};
+pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
+pub use non_finite::{NonFinite, NotFinite, Place, require_finite_rows};
+pub use waiting::{AwaitPoint, until_stopped};
