@@ -9,15 +9,16 @@ use gptoss_telemetry::Event;
 
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
-use crate::program::{Kernels, LayerCache, Scratch};
+use crate::program::ModelKernels;
+use crate::recipe::{Filled, Recipe};
 use crate::residency::Residency;
 use crate::weights::Weights;
 
 /// Everything on the GPU that a plan asks for, still empty.
 pub struct Allocated {
+    pub recipe: Recipe,
+    pub buffers: Filled,
     pub weights: Weights,
-    pub caches: Vec<LayerCache>,
-    pub scratch: Scratch,
     pub residency: Residency,
     pub repack: Repack,
     pub readback: GpuBuffer,
@@ -26,7 +27,7 @@ pub struct Allocated {
 /// For what is allocated, and where.
 pub struct Allocation<'a> {
     pub gpu: &'a Gpu,
-    pub kernels: &'a Kernels,
+    pub kernels: &'a ModelKernels,
     pub config: &'a ModelConfig,
     pub inventory: &'a Inventory,
     pub policy: LoadPolicy,
@@ -70,13 +71,16 @@ impl Allocation<'_> {
 
     fn allocate(&self, plan: &MemoryPlan) -> Result<Allocated, GpuError> {
         let &Self { gpu, kernels, config, inventory, .. } = self;
+        let recipe = Recipe::new(config, inventory, plan, &gpu.limits())?;
+        let buffers = Filled::allocate(gpu, &recipe, config, plan);
+        let page_table = Rc::clone(&buffers[recipe.shared.page_table]);
         Ok(Allocated {
-            weights: Weights::allocate(gpu, inventory, plan)?,
-            caches: LayerCache::allocate(gpu, config, plan),
-            scratch: Scratch::allocate(gpu, config, plan),
-            residency: Residency::new(gpu, plan.layers, config.experts, plan.slots_per_layer, plan.experts_ahead),
+            weights: Weights::of(&recipe, &buffers, plan),
+            residency: Residency::new(gpu, plan, config.experts, page_table),
             repack: Repack::with(gpu, Rc::clone(&kernels.repack), plan.piece_bytes),
             readback: gpu.staging("readback", plan.readback_bytes(config)),
+            recipe,
+            buffers,
         })
     }
 }

@@ -17,7 +17,8 @@ use crate::model::{Model, State};
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
-use crate::program::{Kernels, Parts, Program};
+use crate::program::{ModelKernels, Program};
+use crate::recipe::Recipe;
 use crate::upload::{self, Progress};
 
 /// Turns what the user chose into what the planner takes.
@@ -111,26 +112,19 @@ pub async fn load(
     let Preflight { header: Header { config, inventory, gguf }, options, plan, policy, bytes_per_second: _ } =
         preflight;
     let source: Rc<dyn Source> = Rc::new(SensibleSource::new(source, &gguf));
-    let kernels = in_stage(host, Stage::Kernels, async {
-        let kernels = Kernels::new(&gpu, &inventory, plan.cache);
+    let (recipe, kernels) = in_stage(host, Stage::Kernels, async {
+        let recipe = Recipe::new(&config, &inventory, &plan, &gpu.limits())?;
+        let kernels = ModelKernels::compile(&gpu, &recipe, &inventory);
         until_stopped(host, AwaitPoint::Kernels, gpu.finished()).await??;
-        Ok(kernels)
+        Ok((recipe, kernels))
     })
     .await?;
-    in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, &config, &plan, host)).await?;
+    let last_position = plan.kv_capacity - 1;
+    in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, (&config, &recipe, last_position), host)).await?;
     let allocation = Allocation { gpu: &gpu, kernels: &kernels, config: &config, inventory: &inventory, policy };
     let (plan, allocated) = in_stage(host, Stage::GpuMemory, allocation.make(plan, options, host)).await?;
-    let Allocated { weights, caches, scratch, residency, repack, readback } = allocated;
-    let program = Program::new(&Parts {
-        gpu: &gpu,
-        kernels: &kernels,
-        config: &config,
-        plan: &plan,
-        weights: &weights,
-        caches: &caches,
-        scratch: &scratch,
-        residency: &residency,
-    });
+    let Allocated { recipe, buffers, weights, residency, repack, readback } = allocated;
+    let program = Program::new(&gpu, &kernels.kernels, &recipe, &buffers);
     host.emit(Event::GpuMemory { allocated_bytes: gpu.counters().allocated_bytes });
 
     let mut rows = Vec::new();
@@ -155,8 +149,8 @@ pub async fn load(
         weights,
         embedding,
         repack,
-        _caches: caches,
-        scratch,
+        shared: recipe.shared,
+        buffers,
         residency,
         program,
         readback,
@@ -169,9 +163,8 @@ pub async fn load(
 /// the same kernels passed on the same adapter.
 async fn self_check(
     gpu: &Gpu,
-    kernels: &Kernels,
-    config: &ModelConfig,
-    plan: &MemoryPlan,
+    kernels: &ModelKernels,
+    (config, recipe, last_position): (&ModelConfig, &Recipe, u32),
     host: &dyn Host,
 ) -> Result<(), EngineError> {
     let begin = Instant::now();
@@ -180,7 +173,8 @@ async fn self_check(
     let report = if remembered {
         None
     } else {
-        Some(until_stopped(host, AwaitPoint::SelfCheck, kernels.self_check(gpu, config, plan)).await??)
+        let check = kernels.self_check(gpu, config, recipe, last_position);
+        Some(until_stopped(host, AwaitPoint::SelfCheck, check).await??)
     };
     if report.is_some() {
         host.remember(&key);

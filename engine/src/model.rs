@@ -8,8 +8,8 @@ use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step};
 use gptoss_model::ops::sample::Candidate;
 use gptoss_model::{
-    AwaitPoint, Backend, CacheFormat, EngineError, Host, Inventory, ModelConfig, NonFinite, Prediction, Quiet,
-    check_cancelled, require_finite_rows, ring_holds, until_stopped,
+    AwaitPoint, Backend, EngineError, Host, Inventory, ModelConfig, NonFinite, Prediction, Quiet, check_cancelled,
+    require_finite_rows, ring_holds, until_stopped,
 };
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, Event, Missing, WorkCounters};
@@ -17,7 +17,8 @@ use gptoss_telemetry::{CacheCounters, Event, Missing, WorkCounters};
 use crate::embedding::Embedding;
 use crate::pieces;
 use crate::plan::MemoryPlan;
-use crate::program::{LayerCache, Program, Scratch};
+use crate::program::Program;
+use crate::recipe::{BufferId, Filled, Shared};
 use crate::residency::Residency;
 use crate::upload::{self, Streamed};
 use crate::weights::Weights;
@@ -52,9 +53,9 @@ pub struct Model {
     pub(crate) weights: Weights,
     pub(crate) embedding: Embedding,
     pub(crate) repack: Repack,
-    // Bound by the program; the program's launches keep the GPU objects, these keep the count of their bytes.
-    pub(crate) _caches: Vec<LayerCache>,
-    pub(crate) scratch: Scratch,
+    /// Bound by the program; the program's launches keep the GPU objects, these keep the count of their bytes.
+    pub(crate) buffers: Filled,
+    pub(crate) shared: Shared,
     pub(crate) residency: Residency,
     pub(crate) program: Program,
     pub(crate) readback: GpuBuffer,
@@ -81,9 +82,14 @@ impl Model {
         &self.gpu
     }
 
+    fn buffer(&self, id: BufferId) -> &GpuBuffer {
+        &self.buffers[id]
+    }
+
     async fn read_logits(&mut self, rows: usize, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
         let bytes = rows as u64 * u64::from(self.config.vocabulary) * 4;
-        let raw = until_stopped(host, AwaitPoint::Logits, self.gpu.read(&self.scratch.logits, 0, bytes)).await??;
+        let raw = until_stopped(host, AwaitPoint::Logits, self.gpu.read(&self.buffers[self.shared.logits], 0, bytes))
+            .await??;
         self.state.readbacks.sampling_bytes += bytes;
         Ok(bytemuck::pod_collect_to_vec(&raw))
     }
@@ -119,8 +125,8 @@ impl Model {
         for &token in batch {
             embedded.extend(self.embedding.row(token)?);
         }
-        self.gpu.write(&self.scratch.x, 0, bytemuck::cast_slice(&embedded));
-        self.gpu.write(&self.scratch.step, 0, bytemuck::bytes_of(&step));
+        self.gpu.write(self.buffer(self.shared.x), 0, bytemuck::cast_slice(&embedded));
+        self.gpu.write(self.buffer(self.shared.step), 0, bytemuck::bytes_of(&step));
 
         let mut report = self.submit(&step, Resume::FromStart, wanted, host).await?;
         require_finite(&report.status, &step)?;
@@ -222,7 +228,7 @@ impl Model {
             Resume::FromStart => bytemuck::bytes_of(&status),
             Resume::Experts(_) => &bytemuck::bytes_of(&status)[..Status::BEFORE_NOT_FINITE_BYTES],
         };
-        self.gpu.write(&self.scratch.status, 0, bytes);
+        self.gpu.write(self.buffer(self.shared.status), 0, bytes);
     }
 
     /// Computes the pairs of a halted layer whose experts are resident.
@@ -288,16 +294,17 @@ impl Model {
         record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
 
         let candidates_bytes = if wanted == Wanted::Candidates { CANDIDATES_BYTES } else { 0 };
-        let stamps_bytes = if self.residency.is_complete() { 0 } else { self.residency.last_used.size_bytes() };
+        let stamps_bytes =
+            if self.residency.is_complete() { 0 } else { self.buffer(self.shared.last_used).size_bytes() };
         let readback = self.readback.raw();
         let mut at = 0;
         for (buffer, bytes) in [
-            (&self.scratch.status, Status::SIZE_BYTES),
-            (&self.scratch.candidates, candidates_bytes),
-            (&self.residency.last_used, stamps_bytes),
+            (self.shared.status, Status::SIZE_BYTES),
+            (self.shared.candidates, candidates_bytes),
+            (self.shared.last_used, stamps_bytes),
         ] {
             if bytes > 0 {
-                encoder.copy_buffer_to_buffer(buffer.raw(), 0, readback, at, bytes);
+                encoder.copy_buffer_to_buffer(self.buffer(buffer).raw(), 0, readback, at, bytes);
                 at += bytes;
             }
         }
@@ -327,10 +334,7 @@ impl Backend for Model {
 
     fn description(&self) -> String {
         let adapter = self.gpu.adapter();
-        let cache = match self.plan.cache {
-            CacheFormat::F16 => "F16",
-            CacheFormat::F32 => "F32",
-        };
+        let cache = self.plan.cache.name();
         let name = if adapter.name.is_empty() { "unnamed adapter" } else { &adapter.name };
         format!("GPU: {name} ({}), F32 activations, {cache} cache", adapter.backend)
     }
@@ -471,7 +475,7 @@ fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> 
         .enumerate()
         .flat_map(move |(index, layer)| {
             let attend = if skip_attention && index == 0 { &[][..] } else { &layer.attend[..] };
-            attend.iter().chain(&layer.experts).chain([&layer.combine])
+            attend.iter().chain(&layer.experts).chain(&layer.combine)
         })
         .chain(&program.head)
 }

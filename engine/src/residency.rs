@@ -3,18 +3,20 @@
 //! The page table is a GPU buffer that the kernels look experts up in; this is its owner on the host. Per layer, least
 //! recently used: the GPU stamps every use, and the stamps come back when something was missed.
 
+use std::rc::Rc;
+
 use gptoss_kernels::router::MISS;
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_telemetry::CacheCounters;
+
+use crate::plan::MemoryPlan;
 
 /// The slots of all layers.
 pub struct Residency {
     experts: u32,
     layers: Vec<LayerSlots>,
     /// [layers, experts]: slot or [`MISS`].
-    pub page_table: GpuBuffer,
-    /// [layers, experts]: stamp of the last use.
-    pub last_used: GpuBuffer,
+    page_table: Rc<GpuBuffer>,
     counters: CacheCounters,
 }
 
@@ -25,17 +27,18 @@ struct LayerSlots {
 }
 
 impl Residency {
-    /// `resident`: start with expert e in slot e (all experts are loaded), or with empty slots.
-    pub fn new(gpu: &Gpu, layers: u32, experts: u32, slots: u32, resident: bool) -> Self {
+    /// Starts with expert e in slot e, where all experts are loaded ahead, or with empty slots.
+    pub fn new(gpu: &Gpu, plan: &MemoryPlan, experts: u32, page_table: Rc<GpuBuffer>) -> Self {
+        let &MemoryPlan { layers, slots_per_layer: slots, experts_ahead: resident, .. } = plan;
         let numbers = |count: u32| (0..count).map(|i| resident.then_some(i)).collect::<Vec<_>>();
         let slots_of_layer = LayerSlots { slot_of_expert: numbers(experts), expert_of_slot: numbers(slots) };
         let entries: Vec<u32> =
             (0..layers.max(1) * experts).map(|i| if resident { i % experts } else { MISS }).collect();
+        gpu.write(&page_table, 0, bytemuck::cast_slice(&entries));
         Self {
             experts,
             layers: vec![slots_of_layer; layers as usize],
-            page_table: gpu.storage_from("page table", &entries),
-            last_used: gpu.storage("last used", entries.len() as u64 * 4),
+            page_table,
             counters: CacheCounters {
                 slots: layers * slots,
                 resident: if resident { layers * slots } else { 0 },

@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::CacheFormat;
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Operation, Variant};
 use crate::sources;
 
 /// Mirrors `Params` in `attention.wgsl`.
@@ -32,43 +33,25 @@ pub const ACCESSES: [Access; 8] = [
     Access::Read,
 ];
 
-/// The compiled kernel for one cache format.
-pub struct Attention(Kernel);
-
-/// Buffers of one launch: `qkv` as after [`crate::rope`], `sinks` [query_heads] F32, `out` [tokens, query_heads · 64] F32.
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub qkv: &'a GpuBuffer,
-    pub sinks: &'a GpuBuffer,
-    pub out: &'a GpuBuffer,
-    pub keys: &'a GpuBuffer,
-    pub values: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Its kernels for one cache format.
+pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
+    vec![Variant::baseline(sources::attention(cache))]
 }
 
-impl Attention {
-    pub fn new(gpu: &Gpu, cache: CacheFormat) -> Self {
-        Self(Kernel::new(gpu, "attention", &sources::attention(cache), &ACCESSES))
-    }
+/// Buffers of one call: `qkv` as after [`crate::rope`], `sinks` [query_heads] F32, `out` [tokens, query_heads · 64] F32.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub qkv: B,
+    pub sinks: B,
+    pub out: B,
+    pub keys: B,
+    pub values: B,
+    pub status: B,
+}
 
-    pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, params: Params) -> Launch {
-        let uniform = gpu.uniform("attention", &params);
-        self.0
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.qkv.whole(),
-                    buffers.sinks.whole(),
-                    buffers.out.whole(),
-                    buffers.status.whole(),
-                    buffers.keys.whole(),
-                    buffers.values.whole(),
-                ],
-                Extent::Fixed(params.query_heads),
-                Extent::EACH_TOKEN,
-            )
-            .keep(uniform)
-    }
+pub fn call<B: Clone>(cache: CacheFormat, buffers: &Buffers<B>, params: Params) -> Call<B> {
+    let Buffers { step, qkv, sinks, out, keys, values, status } = buffers.clone();
+    let grid = (Extent::Fixed(params.query_heads), Extent::EACH_TOKEN);
+    Call::new(Operation::Attention(cache), &params, [step, qkv, sinks, out, status, keys, values], grid)
 }

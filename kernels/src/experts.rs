@@ -7,14 +7,14 @@
 //! as codes and scales.
 //! Slots lie in *arenas*, buffers no larger than a binding may be. Biases are small and always resident.
 
-use std::rc::Rc;
-
 use bytemuck::{Pod, Zeroable};
+use gptoss_gguf::WeightType;
 use gptoss_model::GpuError;
 use gptoss_model::ops::experts::{ExpertFormats, ExpertRows};
 
-use crate::gpu::{Access, Gpu, GpuBuffer, Limits};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::{Access, Limits};
+use crate::launch::{Call, Extent};
+use crate::operation::{Geometry, Operation, Variant};
 use crate::sources;
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout};
 
@@ -101,11 +101,18 @@ impl SlotLayout {
 }
 
 /// A run of a layer's slots in one buffer.
-pub struct Arena {
-    /// Shared with the uploads that are under way.
-    pub buffer: Rc<GpuBuffer>,
+#[derive(Clone, Debug)]
+pub struct Arena<B> {
+    pub buffer: B,
     pub first_slot: u32,
     pub slots: u32,
+}
+
+impl Arena<std::rc::Rc<crate::GpuBuffer>> {
+    /// The same, borrowed.
+    pub fn by_ref(&self) -> Arena<&crate::GpuBuffer> {
+        Arena { buffer: &*self.buffer, first_slot: self.first_slot, slots: self.slots }
+    }
 }
 
 /// Which expert block this is, for both kernels. `layer` indexes the page table.
@@ -162,129 +169,92 @@ pub const ACCESSES: [Access; 10] = [
 pub const COMBINE_ACCESSES: [Access; 6] =
     [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
-/// The compiled kernels.
-pub struct Experts {
-    formats: ExpertFormats,
-    gate_up: GateUp,
-    down: Kernel,
-    combine: Kernel,
+/// `MATRIX` in `experts_down.wgsl`.
+pub(crate) const DOWN: u32 = 0;
+pub(crate) const GATE: u32 = 1;
+pub(crate) const UP: u32 = 2;
+
+/// The kernels of gate and up at once.
+pub(crate) fn gate_up_variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
+    vec![Variant::baseline(sources::experts_gate_up(format)).with("LANES_PER_ROW", geometry.lanes_per_row)]
 }
 
-/// Both at once where they have one format, else one after the other: `h` holds what gate gives until up comes.
-enum GateUp {
-    Together(Kernel),
-    Apart { gate: Kernel, up: Kernel },
+/// The kernels of one matrix. `h` holds what gate gives until up comes.
+pub(crate) fn matrix_variants(format: WeightType, matrix: u32, geometry: Geometry) -> Vec<Variant> {
+    let kernel = Variant::baseline(sources::experts_down(format));
+    vec![kernel.with("MATRIX", matrix).with("LANES_PER_ROW", geometry.lanes_per_row)]
+}
+
+pub(crate) fn combine_variants() -> Vec<Variant> {
+    vec![Variant::baseline(sources::experts_combine())]
+}
+
+/// What experts of these formats are computed by.
+pub fn operations(formats: ExpertFormats) -> Vec<Operation> {
+    let mut operations = gate_up_operations(formats);
+    operations.extend([Operation::ExpertsDown(formats.down), Operation::ExpertsCombine]);
+    operations
+}
+
+/// Gate and up at once where they have one format, else one after the other.
+fn gate_up_operations(formats: ExpertFormats) -> Vec<Operation> {
+    if formats.interleave() {
+        vec![Operation::ExpertsGateUp(formats.gate)]
+    } else {
+        vec![Operation::ExpertsGate(formats.gate), Operation::ExpertsUp(formats.up)]
+    }
 }
 
 /// Buffers of one layer: `x` is normalised [tokens, hidden]; `h` [tokens · k, ff]; `y` [tokens · k, hidden]; `residual`
 /// [tokens, hidden]; all F32. `biases`: [experts, ff] of gate, [experts, ff] of up, [experts, hidden] of down.
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub x: &'a GpuBuffer,
-    pub biases: &'a GpuBuffer,
-    pub h: &'a GpuBuffer,
-    pub y: &'a GpuBuffer,
-    pub residual: &'a GpuBuffer,
-    pub routes: &'a GpuBuffer,
-    pub page_table: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub x: B,
+    pub biases: B,
+    pub h: B,
+    pub y: B,
+    pub residual: B,
+    pub routes: B,
+    pub page_table: B,
+    pub status: B,
 }
 
-impl Experts {
-    pub fn new(gpu: &Gpu, formats: ExpertFormats) -> Self {
-        let one = |name, format, matrix: u32| {
-            let source = sources::experts_down(format);
-            Kernel::by_rows_with(gpu, name, &source, &ACCESSES, Some(("MATRIX", matrix)))
-        };
-        let gate_up = if formats.interleave() {
-            let source = sources::experts_gate_up(formats.gate);
-            GateUp::Together(Kernel::by_rows(gpu, "experts_gate_up", &source, &ACCESSES))
-        } else {
-            GateUp::Apart { gate: one("experts_gate", formats.gate, 1), up: one("experts_up", formats.up, 2) }
-        };
-        Self {
-            formats,
-            gate_up,
-            down: one("experts_down", formats.down, 0),
-            combine: Kernel::new(gpu, "experts_combine", &sources::experts_combine(), &COMBINE_ACCESSES),
-        }
-    }
-
-    pub fn formats(&self) -> ExpertFormats {
-        self.formats
-    }
-
-    /// Gate and up of the experts in `arena`: as many launches as [`launches_of_gate_up`] says.
-    pub fn launch_gate_up(
-        &self,
-        gpu: &Gpu,
-        arena: &Arena,
-        slot: &SlotLayout,
-        buffers: &Buffers<'_>,
-        shape: Shape,
-    ) -> Vec<Launch> {
-        let half = |kernel: &Kernel, rows: &SlotRows, bias_base: u32| {
+/// Gate and up of the experts in `arena`: one call or two.
+pub fn gate_up<B: Clone>(arena: &Arena<B>, slot: &SlotLayout, buffers: &Buffers<B>, shape: Shape) -> Vec<Call<B>> {
+    // Where both come at once, the biases of up are found behind those of gate.
+    let halves = [(&slot.gate, 0), (&slot.up, shape.experts * shape.ff)];
+    gate_up_operations(slot.formats())
+        .into_iter()
+        .zip(halves)
+        .map(|(operation, (rows, bias_base))| {
             let params = Params { rows: shape.ff, bias_base, ..params(arena, slot, rows, shape) };
-            launch(kernel, gpu, arena, buffers, params, buffers.x, buffers.h)
-        };
-        match &self.gate_up {
-            // It finds the biases of up behind those of gate.
-            GateUp::Together(kernel) => vec![half(kernel, &slot.gate, 0)],
-            GateUp::Apart { gate, up } => {
-                vec![half(gate, &slot.gate, 0), half(up, &slot.up, shape.experts * shape.ff)]
-            }
-        }
-    }
-
-    /// Down of the experts in `arena`.
-    pub fn launch_down(
-        &self,
-        gpu: &Gpu,
-        arena: &Arena,
-        slot: &SlotLayout,
-        buffers: &Buffers<'_>,
-        shape: Shape,
-    ) -> Launch {
-        let bias_base = 2 * shape.experts * shape.ff;
-        let params = Params { rows: shape.hidden, bias_base, ..params(arena, slot, &slot.down, shape) };
-        launch(&self.down, gpu, arena, buffers, params, buffers.h, buffers.y)
-    }
-
-    /// Adds the weighted results to the residual.
-    pub fn launch_combine(&self, gpu: &Gpu, buffers: &Buffers<'_>, shape: Shape) -> Launch {
-        let uniform = gpu.uniform(
-            "experts_combine",
-            &CombineParams {
-                columns: shape.hidden,
-                experts_per_token: shape.experts_per_token,
-                layer: shape.layer,
-                padding: 0,
-            },
-        );
-        self.combine
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.y.whole(),
-                    buffers.routes.whole(),
-                    buffers.residual.whole(),
-                    buffers.status.whole(),
-                ],
-                Extent::Threads { items: shape.hidden, threads: 64 },
-                Extent::ONE,
-            )
-            .keep(uniform)
-    }
+            product(operation, arena, buffers, params, [&buffers.x, &buffers.h])
+        })
+        .collect()
 }
 
-/// Launches for gate and up of one arena.
-pub fn launches_of_gate_up(formats: ExpertFormats) -> usize {
-    if formats.interleave() { 1 } else { 2 }
+/// Down of the experts in `arena`.
+pub fn down<B: Clone>(arena: &Arena<B>, slot: &SlotLayout, buffers: &Buffers<B>, shape: Shape) -> Call<B> {
+    let bias_base = 2 * shape.experts * shape.ff;
+    let params = Params { rows: shape.hidden, bias_base, ..params(arena, slot, &slot.down, shape) };
+    product(Operation::ExpertsDown(slot.formats().down), arena, buffers, params, [&buffers.h, &buffers.y])
 }
 
-fn params(arena: &Arena, slot: &SlotLayout, rows: &SlotRows, shape: Shape) -> Params {
+/// Adds the weighted results to the residual.
+pub fn combine<B: Clone>(buffers: &Buffers<B>, shape: Shape) -> Call<B> {
+    let Buffers { step, y, residual, routes, status, .. } = buffers.clone();
+    let params = CombineParams {
+        columns: shape.hidden,
+        experts_per_token: shape.experts_per_token,
+        layer: shape.layer,
+        padding: 0,
+    };
+    let grid = (Extent::Threads { items: shape.hidden, threads: 64 }, Extent::ONE);
+    Call::new(Operation::ExpertsCombine, &params, [step, y, routes, residual, status], grid)
+}
+
+fn params<B>(arena: &Arena<B>, slot: &SlotLayout, rows: &SlotRows, shape: Shape) -> Params {
     let planes = &rows.planes;
     Params {
         rows: 0,
@@ -302,33 +272,17 @@ fn params(arena: &Arena, slot: &SlotLayout, rows: &SlotRows, shape: Shape) -> Pa
     }
 }
 
-fn launch(
-    kernel: &Kernel,
-    gpu: &Gpu,
-    arena: &Arena,
-    buffers: &Buffers<'_>,
+/// Of one matrix of the chosen experts, or of gate and up.
+fn product<B: Clone>(
+    operation: Operation,
+    arena: &Arena<B>,
+    buffers: &Buffers<B>,
     params: Params,
-    input: &GpuBuffer,
-    output: &GpuBuffer,
-) -> Launch {
-    let uniform = gpu.uniform("experts", &params);
-    kernel
-        .launch(
-            gpu,
-            &[
-                buffers.step.whole(),
-                uniform.whole(),
-                arena.buffer.whole(),
-                arena.buffer.whole(),
-                input.whole(),
-                buffers.biases.whole(),
-                output.whole(),
-                buffers.routes.whole(),
-                buffers.page_table.whole(),
-                buffers.status.whole(),
-            ],
-            Extent::Fixed(params.rows.div_ceil(gpu.rows_per_group())),
-            Extent::Tokens { per_group: 1, times: params.experts_per_token },
-        )
-        .keep(uniform)
+    [input, output]: [&B; 2],
+) -> Call<B> {
+    let Buffers { step, biases, routes, page_table, status, .. } = buffers.clone();
+    let (codes, scales) = (arena.buffer.clone(), arena.buffer.clone());
+    let all = [step, codes, scales, input.clone(), biases, output.clone(), routes, page_table, status];
+    let pairs = Extent::Tokens { per_group: 1, times: params.experts_per_token };
+    Call::new(operation, &params, all, (Extent::Rows(params.rows), pairs))
 }

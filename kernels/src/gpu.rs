@@ -16,6 +16,7 @@ use crate::needs;
 use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
 use crate::testbed::Testbed;
+use crate::tier::Tier;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -260,6 +261,11 @@ impl Gpu {
         ROW_KERNEL_LANES / self.lanes_per_row
     }
 
+    /// What kernels may use here.
+    pub fn tier(&self) -> Tier {
+        Tier::Baseline
+    }
+
     /// A number that differs when anything that was compiled here differs: sources or constants.
     pub fn pipelines_hash(&self) -> u64 {
         self.pipelines_hash.get()
@@ -314,7 +320,11 @@ impl Gpu {
 
     /// A uniform buffer holding `value`.
     pub fn uniform<T: bytemuck::NoUninit>(&self, label: &str, value: &T) -> GpuBuffer {
-        let bytes = bytemuck::bytes_of(value);
+        self.uniform_bytes(label, bytemuck::bytes_of(value))
+    }
+
+    /// A uniform buffer holding `bytes`.
+    pub fn uniform_bytes(&self, label: &str, bytes: &[u8]) -> GpuBuffer {
         let buffer = self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         self.write(&buffer, 0, bytes);
         buffer

@@ -1,71 +1,118 @@
-//! Kernels made once, and launches: a kernel bound to its buffers, ready to be recorded any number of times.
+//! Calls of operations as data, the kernels compiled for them, and launches: a call bound to its buffers, ready to be recorded
+//! any number of times.
 
+use std::ops::{Deref, RangeInclusive};
 use std::rc::Rc;
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
+use bytemuck::NoUninit;
+
+use crate::gpu::{Gpu, GpuBuffer};
+use crate::operation::{Geometry, Operation};
 use crate::step::Step;
 
-/// A compiled kernel: one layout, and a pipeline each for one token and for many.
-///
-/// The two differ in override constants only (how many tokens a workgroup handles), so a bind group serves both.
-pub struct Kernel {
-    name: &'static str,
+/// One use of an operation: on what, and how. `B` is a buffer, or stands for one that is not allocated yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call<B> {
+    pub operation: Operation,
+    /// In the order of the bindings: the step, and after the parameters all others.
+    pub buffers: Vec<B>,
+    /// Of its uniform buffer.
+    pub params: Vec<u8>,
+    /// The grid.
+    pub x: Extent,
+    pub y: Extent,
+}
+
+impl<B> Call<B> {
+    pub(crate) fn new<P: NoUninit>(
+        operation: Operation,
+        params: &P,
+        buffers: impl Into<Vec<B>>,
+        (x, y): (Extent, Extent),
+    ) -> Self {
+        let buffers = buffers.into();
+        assert_eq!(buffers.len() + 1, operation.accesses().len(), "{operation:?} binds them all");
+        Self { operation, buffers, params: bytemuck::bytes_of(params).to_vec(), x, y }
+    }
+}
+
+impl<B> Call<B> {
+    /// The same on other buffers.
+    pub fn map<C>(&self, buffer: impl Fn(&B) -> C) -> Call<C> {
+        let Self { operation, ref buffers, ref params, x, y } = *self;
+        Call { operation, buffers: buffers.iter().map(buffer).collect(), params: params.clone(), x, y }
+    }
+}
+
+/// A compiled operation: one layout, and the pipelines of its chosen variants, which differ in source and constants only, so that
+/// a bind group serves all.
+struct Kernel {
+    operation: Operation,
     layout: wgpu::BindGroupLayout,
-    one_token: Rc<wgpu::ComputePipeline>,
-    many_tokens: Rc<wgpu::ComputePipeline>,
+    pipelines: Rc<[Pipeline]>,
+}
+
+struct Pipeline {
+    tokens: RangeInclusive<u32>,
+    compiled: wgpu::ComputePipeline,
 }
 
 impl Kernel {
-    /// A kernel that is the same for any number of tokens.
-    pub fn new(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access]) -> Self {
-        let layout = gpu.bind_group_layout(name, accesses);
-        let pipeline = Rc::new(gpu.pipeline(name, source, &layout, &[]));
-        Self { name, layout, one_token: Rc::clone(&pipeline), many_tokens: pipeline }
+    fn compile(gpu: &Gpu, operation: Operation) -> Self {
+        let layout = gpu.bind_group_layout(operation.name(), operation.accesses());
+        let geometry = Geometry { lanes_per_row: gpu.lanes_per_row() };
+        let pipelines = operation
+            .chosen(geometry, gpu.tier())
+            .into_iter()
+            .map(|variant| {
+                let constants: Vec<_> =
+                    variant.constants.iter().map(|&(name, value)| (name, f64::from(value))).collect();
+                let compiled = gpu.pipeline(operation.name(), &variant.source, &layout, &constants);
+                Pipeline { tokens: variant.tokens, compiled }
+            })
+            .collect();
+        Self { operation, layout, pipelines }
+    }
+}
+
+/// The kernels of some operations, compiled for one device.
+pub struct Kernels(Vec<Kernel>);
+
+impl Kernels {
+    /// Compiles each once.
+    pub fn compile(gpu: &Gpu, operations: impl IntoIterator<Item = Operation>) -> Self {
+        let mut kernels: Vec<Kernel> = Vec::new();
+        for operation in operations {
+            if !kernels.iter().any(|known| known.operation == operation) {
+                kernels.push(Kernel::compile(gpu, operation));
+            }
+        }
+        Self(kernels)
     }
 
-    /// A kernel that multiplies rows: `LANES_PER_ROW` lanes to a row, as suits the adapter ([`Gpu::lanes_per_row`]).
-    pub fn by_rows(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access]) -> Self {
-        Self::by_rows_with(gpu, name, source, accesses, None)
+    /// What was compiled, each once.
+    pub fn operations(&self) -> impl Iterator<Item = Operation> {
+        self.0.iter().map(|kernel| kernel.operation)
     }
 
-    /// The same with an override constant of its own.
-    pub fn by_rows_with(
-        gpu: &Gpu,
-        name: &'static str,
-        source: &str,
-        accesses: &[Access],
-        constant: Option<(&'static str, u32)>,
-    ) -> Self {
-        let layout = gpu.bind_group_layout(name, accesses);
-        let lanes = ("LANES_PER_ROW", gpu.lanes_per_row());
-        let constants: Vec<_> =
-            constant.into_iter().chain([lanes]).map(|(name, value)| (name, f64::from(value))).collect();
-        let pipeline = Rc::new(gpu.pipeline(name, source, &layout, &constants));
-        Self { name, layout, one_token: Rc::clone(&pipeline), many_tokens: pipeline }
-    }
-
-    /// The same with a `TOKENS_PER_GROUP` of 1 for decode and of `tokens_per_group` for prefill.
-    pub fn batched(gpu: &Gpu, name: &'static str, source: &str, accesses: &[Access], tokens_per_group: u32) -> Self {
-        let layout = gpu.bind_group_layout(name, accesses);
-        let lanes = f64::from(gpu.lanes_per_row());
-        let pipeline = |tokens: u32| {
-            let constants = [("TOKENS_PER_GROUP", f64::from(tokens)), ("LANES_PER_ROW", lanes)];
-            Rc::new(gpu.pipeline(name, source, &layout, &constants))
-        };
-        let (one_token, many_tokens) = (pipeline(1), pipeline(tokens_per_group));
-        Self { name, layout, one_token, many_tokens }
-    }
-
-    /// Binds the kernel to its buffers. `x` and `y` are the grid; see [`Extent`].
-    pub fn launch(&self, gpu: &Gpu, resources: &[wgpu::BindingResource<'_>], x: Extent, y: Extent) -> Launch {
+    /// Binds a call to its buffers; its parameters get one of their own.
+    ///
+    /// # Panics
+    /// The operation was not compiled.
+    pub fn bind<B: Deref<Target = GpuBuffer>>(&self, gpu: &Gpu, call: &Call<B>) -> Launch {
+        let name = call.operation.name();
+        let kernel = self.0.iter().find(|kernel| kernel.operation == call.operation);
+        let Kernel { layout, pipelines, .. } = kernel.expect("compiled for every operation of the recipe");
+        let params = gpu.uniform_bytes(name, &call.params);
+        let mut resources: Vec<_> = call.buffers.iter().map(|buffer| buffer.whole()).collect();
+        resources.insert(1, params.whole());
         Launch {
-            name: self.name,
-            one_token: Rc::clone(&self.one_token),
-            many_tokens: Rc::clone(&self.many_tokens),
-            bind_group: gpu.bind_group(self.name, &self.layout, resources),
-            x,
-            y,
-            kept: Vec::new(),
+            name,
+            pipelines: Rc::clone(pipelines),
+            bind_group: gpu.bind_group(name, layout, &resources),
+            x: call.x.on(gpu),
+            y: call.y.on(gpu),
+            _params: params,
         }
     }
 }
@@ -74,6 +121,8 @@ impl Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     Fixed(u32),
+    /// Enough for so many rows of weights, as many to a workgroup as suits the adapter ([`Gpu::rows_per_group`]).
+    Rows(u32),
     /// One for each `per_group` tokens of the batch (1 when there is one token), times `times`.
     Tokens {
         per_group: u32,
@@ -101,9 +150,18 @@ impl Extent {
         let grouped = |tokens: u32, per_group: u32| if tokens == 1 { 1 } else { tokens.div_ceil(per_group) };
         match self {
             Self::Fixed(groups) => groups,
+            Self::Rows(_) => unreachable!("counted in workgroups when it was bound"),
             Self::Tokens { per_group, times } => grouped(step.tokens, per_group) * times,
             Self::HeadTokens { per_group } => grouped(step.head_tokens, per_group),
             Self::Threads { items, threads } => (step.tokens * items).div_ceil(threads),
+        }
+    }
+
+    /// With rows counted in the workgroups of this device.
+    fn on(self, gpu: &Gpu) -> Self {
+        match self {
+            Self::Rows(rows) => Self::Fixed(rows.div_ceil(gpu.rows_per_group())),
+            other => other,
         }
     }
 
@@ -112,24 +170,18 @@ impl Extent {
     }
 }
 
-/// A kernel bound to buffers.
+/// A call bound to buffers.
 pub struct Launch {
     name: &'static str,
-    one_token: Rc<wgpu::ComputePipeline>,
-    many_tokens: Rc<wgpu::ComputePipeline>,
+    pipelines: Rc<[Pipeline]>,
     bind_group: wgpu::BindGroup,
     x: Extent,
     y: Extent,
-    /// Buffers that only this launch uses: they live as long as it does.
-    kept: Vec<GpuBuffer>,
+    /// Lives as long as the launch.
+    _params: GpuBuffer,
 }
 
 impl Launch {
-    pub(crate) fn keep(mut self, buffer: GpuBuffer) -> Self {
-        self.kept.push(buffer);
-        self
-    }
-
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -141,7 +193,8 @@ impl Launch {
             return false;
         }
         let tokens = if self.x.is_head() || self.y.is_head() { step.head_tokens } else { step.tokens };
-        pass.set_pipeline(if tokens == 1 { &self.one_token } else { &self.many_tokens });
+        let pipeline = self.pipelines.iter().find(|pipeline| pipeline.tokens.contains(&tokens));
+        pass.set_pipeline(&pipeline.expect("there is a variant for any number of tokens").compiled);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, 1);
         true

@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Geometry, Operation, Variant};
 use crate::sources;
 use crate::weights::Shard;
 
@@ -41,22 +42,26 @@ pub const ACCESSES: [Access; 8] = [
     Access::Read,
 ];
 
-/// The compiled kernel for one weight format.
-pub struct Matmul {
-    kernel: Kernel,
-    format: WeightType,
+/// Its kernels for one format of weights: a block is decoded once for all tokens of a workgroup.
+pub(crate) fn variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
+    let kernel = || Variant::baseline(sources::matmul(format)).with("LANES_PER_ROW", geometry.lanes_per_row);
+    vec![
+        Variant { tokens: 1..=1, ..kernel().with("TOKENS_PER_GROUP", 1) },
+        Variant { tokens: 2..=u32::MAX, ..kernel().with("TOKENS_PER_GROUP", TOKENS_PER_GROUP) },
+    ]
 }
 
-/// Buffers of one launch: `x` [tokens, columns] F32, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub x: &'a GpuBuffer,
-    pub bias: Option<&'a GpuBuffer>,
-    pub y: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Buffers of one call: `x` [tokens, columns] F32, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub x: B,
+    pub bias: Option<B>,
+    pub y: B,
+    pub status: B,
 }
 
-/// What one shard's launch does with its result.
+/// What one shard's call does with its result.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Where row 0 of the matrix goes in a row of `y`, and how long a row of `y` is.
@@ -69,62 +74,28 @@ pub struct Target {
     pub head: bool,
 }
 
-impl Matmul {
-    pub fn new(gpu: &Gpu, format: WeightType) -> Self {
-        let kernel = Kernel::batched(gpu, "matmul", &sources::matmul(format), &ACCESSES, TOKENS_PER_GROUP);
-        Self { kernel, format }
-    }
-
-    /// Of the weights it multiplies with.
-    pub fn format(&self) -> WeightType {
-        self.format
-    }
-
-    /// The launch for one shard of a matrix.
-    pub fn launch(&self, gpu: &Gpu, shard: &Shard, buffers: &Buffers<'_>, target: Target) -> Launch {
-        assert_eq!(shard.layout.format, self.format, "kernel and weights differ in format");
-        let rows = shard.layout.rows as u32;
-        let flag = |set: bool, bit: u32| if set { bit } else { 0 };
-        let uniform = gpu.uniform(
-            "matmul",
-            &Params {
-                rows,
-                blocks_per_row: shard.layout.blocks_per_row as u32,
-                y_first: target.y_first + shard.first_row as u32,
-                y_stride: target.y_stride,
-                bias_first: shard.first_row as u32,
-                scales_base: (shard.layout.scales_offset_bytes() / 4) as u32,
-                layer: target.layer,
-                flags: flag(buffers.bias.is_some(), HAS_BIAS)
-                    | flag(target.residual, RESIDUAL)
-                    | flag(target.head, HEAD),
-            },
-        );
-        let bias = match buffers.bias {
-            Some(bias) => bias.whole(),
-            None => buffers.status.whole(),
-        };
-        let tokens = if target.head {
-            Extent::HeadTokens { per_group: TOKENS_PER_GROUP }
-        } else {
-            Extent::Tokens { per_group: TOKENS_PER_GROUP, times: 1 }
-        };
-        self.kernel
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    shard.buffer.whole(),
-                    shard.buffer.whole(),
-                    buffers.x.whole(),
-                    bias,
-                    buffers.y.whole(),
-                    buffers.status.whole(),
-                ],
-                Extent::Fixed(rows.div_ceil(gpu.rows_per_group())),
-                tokens,
-            )
-            .keep(uniform)
-    }
+/// For one shard of a matrix.
+pub fn call<B: Clone>(shard: &Shard<B>, buffers: &Buffers<B>, target: Target) -> Call<B> {
+    let Buffers { step, x, bias, y, status } = buffers.clone();
+    let flag = |set: bool, bit: u32| if set { bit } else { 0 };
+    let params = Params {
+        rows: shard.layout.rows as u32,
+        blocks_per_row: shard.layout.blocks_per_row as u32,
+        y_first: target.y_first + shard.first_row as u32,
+        y_stride: target.y_stride,
+        bias_first: shard.first_row as u32,
+        scales_base: (shard.layout.scales_offset_bytes() / 4) as u32,
+        layer: target.layer,
+        flags: flag(bias.is_some(), HAS_BIAS) | flag(target.residual, RESIDUAL) | flag(target.head, HEAD),
+    };
+    let tokens = if target.head {
+        Extent::HeadTokens { per_group: TOKENS_PER_GROUP }
+    } else {
+        Extent::Tokens { per_group: TOKENS_PER_GROUP, times: 1 }
+    };
+    // Something has to be bound, and the status is already.
+    let bias = bias.unwrap_or_else(|| status.clone());
+    let (codes, scales) = (shard.buffer.clone(), shard.buffer.clone());
+    let all = [step, codes, scales, x, bias, y, status];
+    Call::new(Operation::Matmul(shard.layout.format), &params, all, (Extent::Rows(params.rows), tokens))
 }

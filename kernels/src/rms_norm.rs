@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Operation, Variant};
 use crate::sources;
 
 /// Mirrors `Params` in `rms_norm.wgsl`.
@@ -20,39 +21,23 @@ pub struct Params {
 pub const ACCESSES: [Access; 6] =
     [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::Read];
 
-/// The compiled kernel.
-pub struct RmsNorm(Kernel);
-
-/// Buffers of one launch: `x`, `y` [tokens, columns] F32, `weight` [columns] F32.
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub x: &'a GpuBuffer,
-    pub weight: &'a GpuBuffer,
-    pub y: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Its kernels.
+pub(crate) fn variants() -> Vec<Variant> {
+    vec![Variant::baseline(sources::rms_norm())]
 }
 
-impl RmsNorm {
-    pub fn new(gpu: &Gpu) -> Self {
-        Self(Kernel::new(gpu, "rms_norm", &sources::rms_norm(), &ACCESSES))
-    }
+/// Buffers of one call: `x`, `y` [tokens, columns] F32, `weight` [columns] F32.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub x: B,
+    pub weight: B,
+    pub y: B,
+    pub status: B,
+}
 
-    pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, params: Params) -> Launch {
-        let uniform = gpu.uniform("rms_norm", &params);
-        self.0
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.x.whole(),
-                    buffers.weight.whole(),
-                    buffers.y.whole(),
-                    buffers.status.whole(),
-                ],
-                if params.head == 1 { Extent::EACH_HEAD_TOKEN } else { Extent::EACH_TOKEN },
-                Extent::ONE,
-            )
-            .keep(uniform)
-    }
+pub fn call<B: Clone>(buffers: &Buffers<B>, params: Params) -> Call<B> {
+    let Buffers { step, x, weight, y, status } = buffers.clone();
+    let tokens = if params.head == 1 { Extent::EACH_HEAD_TOKEN } else { Extent::EACH_TOKEN };
+    Call::new(Operation::RmsNorm, &params, [step, x, weight, y, status], (tokens, Extent::ONE))
 }

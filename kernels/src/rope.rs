@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::CacheFormat;
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Operation, Variant};
 use crate::sources;
 
 /// Mirrors `Params` in `rope.wgsl`.
@@ -28,43 +29,26 @@ pub const ACCESSES: [Access; 7] = [
     Access::ReadWrite,
 ];
 
-/// The compiled kernel for one cache format.
-pub struct Rope(Kernel);
-
-/// Buffers of one launch: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` from [`gptoss_model::ops::rope::Yarn::table`], caches
-/// [capacity, kv_heads, 64].
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub qkv: &'a GpuBuffer,
-    pub table: &'a GpuBuffer,
-    pub keys: &'a GpuBuffer,
-    pub values: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Its kernels for one cache format.
+pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
+    vec![Variant::baseline(sources::rope(cache))]
 }
 
-impl Rope {
-    pub fn new(gpu: &Gpu, cache: CacheFormat) -> Self {
-        Self(Kernel::new(gpu, "rope", &sources::rope(cache), &ACCESSES))
-    }
+/// Buffers of one call: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` from [`gptoss_model::ops::rope::Yarn::table`], caches
+/// [capacity, kv_heads, 64].
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub qkv: B,
+    pub table: B,
+    pub keys: B,
+    pub values: B,
+    pub status: B,
+}
 
-    pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, params: Params) -> Launch {
-        let uniform = gpu.uniform("rope", &params);
-        let heads = params.query_heads + 2 * params.kv_heads;
-        self.0
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.qkv.whole(),
-                    buffers.table.whole(),
-                    buffers.status.whole(),
-                    buffers.keys.whole(),
-                    buffers.values.whole(),
-                ],
-                Extent::Threads { items: heads * 16, threads: 64 },
-                Extent::ONE,
-            )
-            .keep(uniform)
-    }
+pub fn call<B: Clone>(cache: CacheFormat, buffers: &Buffers<B>, params: Params) -> Call<B> {
+    let Buffers { step, qkv, table, keys, values, status } = buffers.clone();
+    let heads = params.query_heads + 2 * params.kv_heads;
+    let threads = Extent::Threads { items: heads * 16, threads: 64 };
+    Call::new(Operation::Rope(cache), &params, [step, qkv, table, status, keys, values], (threads, Extent::ONE))
 }

@@ -2,8 +2,9 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Operation, Variant};
 use crate::sources;
 
 /// Page-table entry of an expert that is not on the GPU.
@@ -31,46 +32,27 @@ pub const ACCESSES: [Access; 9] = [
     Access::ReadWrite,
 ];
 
-/// The compiled kernel.
-pub struct Router(Kernel);
-
-/// Buffers of one launch: `x` [tokens, columns], `weight` [experts, columns], `bias` [experts], all F32; `routes`
-/// [tokens, k] of [`Route`](gptoss_model::ops::router::Route); `page_table` and `last_used` [layers, experts] of u32.
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub x: &'a GpuBuffer,
-    pub weight: &'a GpuBuffer,
-    pub bias: &'a GpuBuffer,
-    pub routes: &'a GpuBuffer,
-    pub page_table: &'a GpuBuffer,
-    pub last_used: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Its kernels.
+pub(crate) fn variants() -> Vec<Variant> {
+    vec![Variant::baseline(sources::router())]
 }
 
-impl Router {
-    pub fn new(gpu: &Gpu) -> Self {
-        Self(Kernel::new(gpu, "router", &sources::router(), &ACCESSES))
-    }
+/// Buffers of one call: `x` [tokens, columns], `weight` [experts, columns], `bias` [experts], all F32; `routes`
+/// [tokens, k] of [`Route`](gptoss_model::ops::router::Route); `page_table` and `last_used` [layers, experts] of u32.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub x: B,
+    pub weight: B,
+    pub bias: B,
+    pub routes: B,
+    pub page_table: B,
+    pub last_used: B,
+    pub status: B,
+}
 
-    pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, params: Params) -> Launch {
-        let uniform = gpu.uniform("router", &params);
-        self.0
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.x.whole(),
-                    buffers.weight.whole(),
-                    buffers.bias.whole(),
-                    buffers.routes.whole(),
-                    buffers.page_table.whole(),
-                    buffers.last_used.whole(),
-                    buffers.status.whole(),
-                ],
-                Extent::EACH_TOKEN,
-                Extent::ONE,
-            )
-            .keep(uniform)
-    }
+pub fn call<B: Clone>(buffers: &Buffers<B>, params: Params) -> Call<B> {
+    let Buffers { step, x, weight, bias, routes, page_table, last_used, status } = buffers.clone();
+    let all = [step, x, weight, bias, routes, page_table, last_used, status];
+    Call::new(Operation::Router, &params, all, (Extent::EACH_TOKEN, Extent::ONE))
 }

@@ -3,8 +3,9 @@
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::ops::sample::{CANDIDATES, Candidate};
 
-use crate::gpu::{Access, Gpu, GpuBuffer};
-use crate::launch::{Extent, Kernel, Launch};
+use crate::gpu::Access;
+use crate::launch::{Call, Extent};
+use crate::operation::{Operation, Variant};
 use crate::sources;
 
 /// Bytes of the candidates buffer.
@@ -21,38 +22,23 @@ pub struct Params {
 pub const ACCESSES: [Access; 5] =
     [Access::Uniform, Access::Uniform, Access::Read, Access::ReadWrite, Access::ReadWrite];
 
-/// The compiled kernel.
-pub struct Sample(Kernel);
-
-/// Buffers of one launch: `logits` [head_tokens, vocabulary] F32, `candidates` of [`CANDIDATES_BYTES`].
-pub struct Buffers<'a> {
-    pub step: &'a GpuBuffer,
-    pub logits: &'a GpuBuffer,
-    pub candidates: &'a GpuBuffer,
-    pub status: &'a GpuBuffer,
+/// Its kernels.
+pub(crate) fn variants() -> Vec<Variant> {
+    vec![Variant::baseline(sources::sample())]
 }
 
-impl Sample {
-    pub fn new(gpu: &Gpu) -> Self {
-        Self(Kernel::new(gpu, "sample", &sources::sample(), &ACCESSES))
-    }
+/// Buffers of one call: `logits` [head_tokens, vocabulary] F32, `candidates` of [`CANDIDATES_BYTES`].
+#[derive(Clone, Copy, Debug)]
+pub struct Buffers<B> {
+    pub step: B,
+    pub logits: B,
+    pub candidates: B,
+    pub status: B,
+}
 
-    pub fn launch(&self, gpu: &Gpu, buffers: &Buffers<'_>, vocabulary: u32) -> Launch {
-        let uniform = gpu.uniform("sample", &Params { vocabulary, padding: [0; 3] });
-        self.0
-            .launch(
-                gpu,
-                &[
-                    buffers.step.whole(),
-                    uniform.whole(),
-                    buffers.logits.whole(),
-                    buffers.candidates.whole(),
-                    buffers.status.whole(),
-                ],
-                // Nothing to do while no logits are wanted.
-                Extent::HeadTokens { per_group: u32::MAX },
-                Extent::ONE,
-            )
-            .keep(uniform)
-    }
+pub fn call<B: Clone>(buffers: &Buffers<B>, vocabulary: u32) -> Call<B> {
+    let Buffers { step, logits, candidates, status } = buffers.clone();
+    // Nothing to do while no logits are wanted.
+    let grid = (Extent::HeadTokens { per_group: u32::MAX }, Extent::ONE);
+    Call::new(Operation::Sample, &Params { vocabulary, padding: [0; 3] }, [step, logits, candidates, status], grid)
 }

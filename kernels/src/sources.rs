@@ -85,24 +85,3 @@ pub fn sample() -> String {
 pub fn repack() -> String {
     include_str!("repack.wgsl").to_owned()
 }
-
-/// Every kernel, by name: for validation.
-pub fn all() -> Vec<(String, String)> {
-    let mut kernels = vec![
-        ("rms_norm".to_owned(), rms_norm()),
-        ("router".to_owned(), router()),
-        ("experts_combine".to_owned(), experts_combine()),
-        ("sample".to_owned(), sample()),
-        ("repack".to_owned(), repack()),
-    ];
-    for cache in [CacheFormat::F16, CacheFormat::F32] {
-        kernels.push((format!("rope {cache:?}"), rope(cache)));
-        kernels.push((format!("attention {cache:?}"), attention(cache)));
-    }
-    for format in WeightType::ALL {
-        kernels.push((format!("matmul {format:?}"), matmul(format)));
-        kernels.push((format!("experts_gate_up {format:?}"), experts_gate_up(format)));
-        kernels.push((format!("experts_down {format:?}"), experts_down(format)));
-    }
-    kernels
-}

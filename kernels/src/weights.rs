@@ -80,17 +80,19 @@ impl PlaneLayout {
 }
 
 /// A run of rows in one buffer.
-pub struct Shard {
-    /// Shared with the uploads that are under way.
-    pub buffer: Rc<GpuBuffer>,
+#[derive(Clone, Debug)]
+pub struct Shard<B> {
+    pub buffer: B,
     pub layout: PlaneLayout,
     /// Index of its first row in the whole matrix.
     pub first_row: u64,
 }
 
-/// A matrix of weights, in as many shards as the binding limit makes necessary.
-pub struct Matrix {
-    pub shards: Vec<Shard>,
+/// A matrix of weights, in as many shards as the binding limit makes necessary. `B` is a buffer, which is shared with the
+/// uploads that are under way, or stands for one that is not allocated yet.
+#[derive(Clone, Debug)]
+pub struct Matrix<B = Rc<GpuBuffer>> {
+    pub shards: Vec<Shard<B>>,
     pub rows: u64,
     pub columns: u64,
     pub format: WeightType,
@@ -111,30 +113,72 @@ pub fn shard_rows(layout: &PlaneLayout, limits: &Limits) -> Result<Vec<u64>, Gpu
     Ok((0..count).map(|shard| even.min(layout.rows - shard * even)).collect())
 }
 
-impl Matrix {
-    /// Allocates the shards; the contents come later, by [`crate::repack`].
-    pub fn allocate(gpu: &Gpu, label: &str, format: WeightType, rows: u64, columns: u64) -> Result<Self, GpuError> {
+impl<B> Matrix<B> {
+    /// Shards that fit `limits`; `buffer` gives one of so many bytes to each.
+    ///
+    /// # Errors
+    /// A row that no binding can hold.
+    pub fn sharded<E: From<GpuError>>(
+        (format, rows, columns): (WeightType, u64, u64),
+        limits: &Limits,
+        mut buffer: impl FnMut(u64) -> Result<B, E>,
+    ) -> Result<Self, E> {
         let whole = PlaneLayout::new(format, rows, columns);
+        let mut shards = Vec::new();
         let mut first_row = 0;
-        let shards = shard_rows(&whole, &gpu.limits())?
-            .into_iter()
-            .map(|shard_rows| {
-                let layout = PlaneLayout { rows: shard_rows, ..whole };
-                let buffer = Rc::new(gpu.storage(label, layout.total_bytes()));
-                let shard = Shard { buffer, layout, first_row };
-                first_row += shard_rows;
-                shard
-            })
-            .collect();
+        for shard_rows in shard_rows(&whole, limits)? {
+            let layout = PlaneLayout { rows: shard_rows, ..whole };
+            shards.push(Shard { buffer: buffer(layout.total_bytes())?, layout, first_row });
+            first_row += shard_rows;
+        }
         Ok(Self { shards, rows, columns, format })
     }
 
+    /// The same with other buffers.
+    pub fn map<C>(&self, buffer: impl Fn(&B) -> C) -> Matrix<C> {
+        let shard = |shard: &Shard<B>| Shard {
+            buffer: buffer(&shard.buffer),
+            layout: shard.layout,
+            first_row: shard.first_row,
+        };
+        let Self { ref shards, rows, columns, format } = *self;
+        Matrix { shards: shards.iter().map(shard).collect(), rows, columns, format }
+    }
+
     /// The shard that holds a row of the matrix.
-    pub fn shard_of(&self, row: u64) -> &Shard {
+    pub fn shard_of(&self, row: u64) -> &Shard<B> {
         self.shards
             .iter()
             .find(|shard| (shard.first_row..shard.first_row + shard.layout.rows).contains(&row))
             .expect("shards cover all rows of their matrix")
+    }
+}
+
+impl Matrix {
+    /// Allocates the shards; the contents come later, by [`crate::repack`].
+    ///
+    /// # Errors
+    /// A row that no binding of the device can hold.
+    pub fn allocate(gpu: &Gpu, label: &str, format: WeightType, rows: u64, columns: u64) -> Result<Self, GpuError> {
+        let buffer = |bytes| Ok::<_, GpuError>(Rc::new(gpu.storage(label, bytes)));
+        Self::sharded((format, rows, columns), &gpu.limits(), buffer)
+    }
+
+    /// The same, borrowed.
+    pub fn by_ref(&self) -> Matrix<&GpuBuffer> {
+        Matrix {
+            shards: self.shards.iter().map(Shard::by_ref).collect(),
+            rows: self.rows,
+            columns: self.columns,
+            format: self.format,
+        }
+    }
+}
+
+impl Shard<Rc<GpuBuffer>> {
+    /// The same, borrowed.
+    pub fn by_ref(&self) -> Shard<&GpuBuffer> {
+        Shard { buffer: &*self.buffer, layout: self.layout, first_row: self.first_row }
     }
 }
 

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::Access;
 use gptoss_kernels::not_finite::PLACES;
+use gptoss_kernels::operation::Geometry;
 use gptoss_kernels::{
-    Status, Step, attention, experts, matmul, needs, not_finite, repack, rms_norm, rope, router, sample, sources,
+    Operation, Status, Step, Tier, attention, experts, matmul, needs, not_finite, repack, rms_norm, rope, router,
+    sample,
 };
 use gptoss_model::{CacheFormat, MAX_EXPERTS, NotFinite, Place, ops};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
@@ -22,8 +24,22 @@ fn operation(name: &str) -> &str {
     name.split(' ').next().expect("split yields one part at least")
 }
 
+/// Every kernel of `tiers` by name: all variants of all operations, and what repacks.
+fn sources(tiers: &[Tier]) -> Vec<(String, String)> {
+    let mut all = vec![("repack".to_owned(), gptoss_kernels::sources::repack())];
+    for operation in Operation::all() {
+        for variant in operation.variants(Geometry { lanes_per_row: 8 }) {
+            let known = all.iter().any(|(_, source)| *source == variant.source);
+            if tiers.contains(&variant.tier) && !known {
+                all.push((operation.to_string(), variant.source));
+            }
+        }
+    }
+    all
+}
+
 fn modules() -> Vec<(String, naga::Module)> {
-    sources::all()
+    sources(&[Tier::Baseline])
         .into_iter()
         .map(|(name, source)| {
             let module = naga::front::wgsl::parse_str(&source)
@@ -35,7 +51,7 @@ fn modules() -> Vec<(String, naga::Module)> {
 
 #[test]
 fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
-    let sources = sources::all();
+    let sources = sources(&[Tier::Baseline]);
     assert_eq!(sources.len(), 5 + 2 * 2 + WeightType::ALL.len() * 3, "one kernel per operation and format");
     for (name, source) in sources {
         for directive in ["enable ", "requires "] {
@@ -116,18 +132,10 @@ fn workgroup_memory_fits_the_smallest_device() {
     }
 }
 
-fn accesses(operation: &str) -> &'static [Access] {
-    match operation {
-        "rms_norm" => &rms_norm::ACCESSES,
-        "matmul" => &matmul::ACCESSES,
-        "rope" => &rope::ACCESSES,
-        "attention" => &attention::ACCESSES,
-        "router" => &router::ACCESSES,
-        "experts_gate_up" | "experts_down" => &experts::ACCESSES,
-        "experts_combine" => &experts::COMBINE_ACCESSES,
-        "sample" => &sample::ACCESSES,
-        "repack" => &repack::ACCESSES,
-        _ => panic!("{operation} has no Rust side: add it here"),
+fn accesses(name: &str) -> &'static [Access] {
+    match Operation::all().into_iter().find(|operation| operation.to_string() == name) {
+        Some(operation) => operation.accesses(),
+        None => &repack::ACCESSES,
     }
 }
 
@@ -146,7 +154,7 @@ fn bindings_are_those_of_the_rust_side() {
             };
             assert!(found.insert(binding.binding, access).is_none(), "{name}: binding {} twice", binding.binding);
         }
-        let want: BTreeMap<u32, Access> = (0..).zip(accesses(operation(&name)).iter().copied()).collect();
+        let want: BTreeMap<u32, Access> = (0..).zip(accesses(&name).iter().copied()).collect();
         assert_eq!(found, want, "{name}");
         let storage = want.values().filter(|access| **access != Access::Uniform).count();
         assert!(storage <= needs::STORAGE_BUFFERS.needed as usize, "{name} binds {storage} storage buffers");

@@ -1,7 +1,7 @@
 //! What the KV cache holds.
 
 /// How the KV cache is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum CacheFormat {
     #[default]
     F16,
@@ -15,6 +15,13 @@ impl CacheFormat {
         match self {
             Self::F16 => half::f16::MAX.to_f32(),
             Self::F32 => f32::MAX,
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::F32 => "F32",
         }
     }
 

@@ -7,10 +7,8 @@ use gptoss_model::{DEFAULT_CONTEXT_TOKENS, EngineError, Inventory, LayerTensors,
 use gptoss_telemetry::units::bytes;
 use gptoss_telemetry::{self as telemetry, ExpertLoading, LoadOptions};
 
-use super::buffers::BufferPurpose;
-use super::{
-    LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, scratch_sizes, slot_layout,
-};
+use super::{LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, slot_layout};
+use crate::recipe::BufferPurpose;
 
 /// A context that had to be shortened is a multiple of this, in tokens.
 const CONTEXT_STEP_TOKENS: u32 = 64;
@@ -71,7 +69,6 @@ impl Planner<'_> {
             dense_attention: options.dense_attention,
             batch_tokens: options.batch_tokens,
             head_tokens: options.head_tokens,
-            scratch: scratch_sizes(config, options),
             piece_bytes: piece_bytes(config, inventory),
             totals: telemetry::MemoryPlan {
                 budget_bytes: options.gpu_memory_bytes,

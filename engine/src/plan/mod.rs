@@ -1,18 +1,17 @@
 //! What goes where, worked out before anything big is fetched: from the header, the granted limits and, where somebody
 //! knows it, the memory that there is.
 
-mod buffers;
 mod fit;
 
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::repack;
 use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::step::Status;
-use gptoss_model::ops::rope::HEAD_DIM;
-use gptoss_model::{CacheFormat, EngineError, Inventory, LayerTensors, ModelConfig};
+use gptoss_model::{CacheFormat, EngineError, GpuError, Inventory, LayerTensors, ModelConfig};
 use gptoss_telemetry::{self as telemetry, ExpertLoading};
 
-pub use self::buffers::{BufferPurpose, PlannedBuffer};
+use crate::recipe::{Buffer, BufferPurpose, Recipe};
 
 /// Tokens of one prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
@@ -59,19 +58,6 @@ impl PlanOptions {
     }
 }
 
-/// Sizes of the activations of one batch, in F32 values.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ScratchSizes {
-    pub hidden: u64,
-    pub qkv: u64,
-    pub attention: u64,
-    pub expert_hidden: u64,
-    pub expert_out: u64,
-    /// In [`gptoss_kernels::router::Route`]s.
-    pub routes: u64,
-    pub logits: u64,
-}
-
 /// The plan: everything that allocation needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
@@ -90,7 +76,6 @@ pub struct MemoryPlan {
     pub dense_attention: bool,
     pub batch_tokens: u32,
     pub head_tokens: u32,
-    pub scratch: ScratchSizes,
     pub piece_bytes: u64,
     pub totals: telemetry::MemoryPlan,
 }
@@ -140,6 +125,29 @@ impl MemoryPlan {
         Status::SIZE_BYTES + CANDIDATES_BYTES + if self.experts_ahead { 0 } else { self.page_table_bytes(config) }
     }
 
+    /// All buffers of the plan: what the recipe has, the parameters of its calls, and what bytes pass through on their way to the
+    /// GPU and back.
+    ///
+    /// # Errors
+    /// A row, a slot or an activation that no buffer or binding of this device can hold.
+    pub fn buffers(
+        &self,
+        config: &ModelConfig,
+        inventory: &Inventory,
+        limits: &Limits,
+    ) -> Result<Vec<Buffer>, GpuError> {
+        let recipe = Recipe::new(config, inventory, self, limits)?;
+        let scratch = |what, bytes| Buffer::new(BufferPurpose::Scratch, what, bytes);
+        let params = recipe.calls().map(|call| scratch("parameters", call.params.len() as u64));
+        let transfer = [
+            scratch("staging", repack::staging_bytes(self.piece_bytes)),
+            scratch("repack", size_of::<repack::Params>() as u64),
+            scratch("readback", self.readback_bytes(config)),
+        ];
+        transfer.iter().try_for_each(|buffer| buffer.check(limits))?;
+        Ok(recipe.buffers.iter().copied().chain(params).chain(transfer).collect())
+    }
+
     fn total_bytes(&self) -> u64 {
         self.totals.gpu_total_bytes
     }
@@ -152,20 +160,6 @@ fn slot_layout(config: &ModelConfig, layer: &LayerTensors) -> SlotLayout {
 /// Bytes of one slot in every layer.
 fn bytes_of_one_each(slot_layouts: &[SlotLayout]) -> u64 {
     slot_layouts.iter().map(|slot| slot.slot_bytes).sum()
-}
-
-fn scratch_sizes(config: &ModelConfig, options: &PlanOptions) -> ScratchSizes {
-    let tokens = u64::from(options.batch_tokens);
-    let pairs = tokens * u64::from(config.experts_per_token);
-    ScratchSizes {
-        hidden: tokens * u64::from(config.hidden),
-        qkv: tokens * u64::from(config.qkv_columns()),
-        attention: tokens * u64::from(config.query_heads) * HEAD_DIM as u64,
-        expert_hidden: pairs * u64::from(config.ff),
-        expert_out: pairs * u64::from(config.hidden),
-        routes: pairs,
-        logits: u64::from(options.head_tokens) * u64::from(config.vocabulary),
-    }
 }
 
 /// Rows of any matrix must fit the staging buffer whole.

@@ -1,8 +1,10 @@
 //! The dense weights of a layer, listed once: what every token reads, and the biases of experts.
 //!
 //! [`DenseLayer`] says which there are; what is known of each is up to its types. From the file's tensors
-//! ([`DenseLayer::of`]) come the bytes that a plan counts, the buffers that allocation makes
-//! ([`DenseLayer::try_map`]) and the pieces that fill them ([`DenseLayer::weights`] of both, side by side).
+//! ([`DenseLayer::of`]) come the buffers of the recipe ([`DenseLayer::try_map`]), those on the GPU ([`DenseLayer::map`]) and the
+//! pieces that fill them ([`DenseLayer::weights`] of both, side by side).
+
+use std::convert::Infallible;
 
 use gptoss_gguf::WeightType;
 use gptoss_model::{LayerTensors, MatrixTensor, PlainTensor};
@@ -112,26 +114,32 @@ impl<M, V> DenseLayer<M, V> {
     /// The same weights with something else known of each.
     ///
     /// # Errors
-    /// The first one of `matrix`.
+    /// The first one.
     pub fn try_map<N, W, E>(
         &self,
-        mut matrix: impl FnMut(&M) -> Result<N, E>,
-        values: impl Fn(&V) -> W,
+        matrix: impl Fn(&M) -> Result<N, E>,
+        values: impl Fn(&V) -> Result<W, E>,
     ) -> Result<DenseLayer<N, W>, E> {
-        let mut projection = |from: &Projection<M, V>| {
+        let projection = |from: &Projection<M, V>| {
             let Projection { matrix: of, bias, y_first } = from;
-            Ok(Projection { matrix: matrix(of)?, bias: values(bias), y_first: *y_first })
+            Ok(Projection { matrix: matrix(of)?, bias: values(bias)?, y_first: *y_first })
         };
         Ok(DenseLayer {
-            attn_norm: values(&self.attn_norm),
-            qkv: self.qkv.iter().map(&mut projection).collect::<Result<_, E>>()?,
+            attn_norm: values(&self.attn_norm)?,
+            qkv: self.qkv.iter().map(projection).collect::<Result<_, E>>()?,
             attn_output: projection(&self.attn_output)?,
-            sinks: values(&self.sinks),
-            post_attention_norm: values(&self.post_attention_norm),
-            router: values(&self.router),
-            router_bias: values(&self.router_bias),
-            expert_biases: values(&self.expert_biases),
+            sinks: values(&self.sinks)?,
+            post_attention_norm: values(&self.post_attention_norm)?,
+            router: values(&self.router)?,
+            router_bias: values(&self.router_bias)?,
+            expert_biases: values(&self.expert_biases)?,
         })
+    }
+
+    /// As [`DenseLayer::try_map`], of what cannot fail.
+    pub fn map<N, W>(&self, matrix: impl Fn(&M) -> N, values: impl Fn(&V) -> W) -> DenseLayer<N, W> {
+        let Ok(mapped) = self.try_map(|it| Ok::<_, Infallible>(matrix(it)), |it| Ok(values(it)));
+        mapped
     }
 
     /// Each of the weights, always in this order.

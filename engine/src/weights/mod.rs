@@ -1,4 +1,4 @@
-//! The model's weights on the GPU: allocation from the plan, and which bytes of the file go where.
+//! The model's weights on the GPU: which bytes of the file go where.
 
 mod dense;
 
@@ -6,15 +6,16 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use gptoss_gguf::CodeOrder;
+use gptoss_kernels::GpuBuffer;
 use gptoss_kernels::experts::{Arena, SlotLayout, SlotRows};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::ops::experts::ExpertRows;
-use gptoss_model::{ExpertTensor, GpuError, Inventory, LayerTensors, MatrixTensor};
+use gptoss_model::{ExpertTensor, Inventory, LayerTensors};
 
-pub use self::dense::{DenseLayer, Weight};
+pub use self::dense::{DenseLayer, MatrixParts, Projection, Weight};
 use crate::pieces::{self, Piece, Target};
 use crate::plan::MemoryPlan;
+use crate::recipe::{BufferId, Filled, LayerRecipe, Recipe};
 
 /// The dense weights of a layer on the GPU.
 pub type GpuLayer = DenseLayer<Matrix, Rc<GpuBuffer>>;
@@ -23,7 +24,7 @@ pub type GpuLayer = DenseLayer<Matrix, Rc<GpuBuffer>>;
 pub struct LayerWeights {
     pub dense: GpuLayer,
     pub slot: SlotLayout,
-    pub arenas: Vec<Arena>,
+    pub arenas: Vec<Arena<Rc<GpuBuffer>>>,
 }
 
 /// All weights that live on the GPU.
@@ -35,22 +36,25 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Makes every buffer, empty.
-    pub fn allocate(gpu: &Gpu, inventory: &Inventory, plan: &MemoryPlan) -> Result<Self, GpuError> {
-        let layers = inventory
-            .layers
-            .iter()
-            .zip(plan.slot_layouts.iter().zip(&plan.arenas))
-            .map(|(layer, (slot, arenas))| allocate_layer(gpu, layer, slot, arenas))
-            .collect::<Result<_, _>>()?;
-        let MatrixTensor { name, format, rows, columns, .. } = &inventory.output;
-        let output_norm = &inventory.output_norm;
-        Ok(Self {
-            layers,
-            output_norm: Rc::new(gpu.storage(&output_norm.name, output_norm.f32_bytes())),
-            output: Matrix::allocate(gpu, name, *format, *rows, *columns)?,
+    /// Those of a recipe.
+    pub fn of(recipe: &Recipe, buffers: &Filled, plan: &MemoryPlan) -> Self {
+        let buffer = |id: &BufferId| Rc::clone(&buffers[*id]);
+        let arena = |arena: &Arena<BufferId>| Arena {
+            buffer: buffer(&arena.buffer),
+            first_slot: arena.first_slot,
+            slots: arena.slots,
+        };
+        let layer = |layer: &LayerRecipe| LayerWeights {
+            dense: layer.dense.map(|matrix| matrix.map(buffer), buffer),
+            slot: layer.slot,
+            arenas: layer.arenas.iter().map(arena).collect(),
+        };
+        Self {
+            layers: recipe.layers.iter().map(layer).collect(),
+            output_norm: buffer(&recipe.output_norm),
+            output: recipe.output.map(buffer),
             piece_bytes: plan.piece_bytes,
-        })
+        }
     }
 
     /// Every piece that is loaded before the first token: all dense weights, the embedding, and the experts if all of
@@ -132,28 +136,4 @@ impl Weights {
             codes,
         }
     }
-}
-
-/// `arenas`: slots of each.
-fn allocate_layer(
-    gpu: &Gpu,
-    layer: &LayerTensors,
-    slot: &SlotLayout,
-    arenas: &[u32],
-) -> Result<LayerWeights, GpuError> {
-    let dense = DenseLayer::of(layer).try_map(
-        |parts| Matrix::allocate(gpu, &parts.tensors[0].name, parts.format(), parts.rows(), parts.columns()),
-        |parts| Rc::new(gpu.storage(&parts.tensors[0].name, parts.f32_bytes())),
-    )?;
-    let mut first_slot = 0;
-    let arenas = arenas
-        .iter()
-        .map(|&slots| {
-            let buffer = Rc::new(gpu.storage("expert arena", u64::from(slots) * slot.slot_bytes));
-            let arena = Arena { buffer, first_slot, slots };
-            first_slot += slots;
-            arena
-        })
-        .collect();
-    Ok(LayerWeights { dense, slot: *slot, arenas })
 }

@@ -7,9 +7,9 @@ use gptoss_model::ops;
 
 use super::{SelfCheck, Want};
 use crate::gpu::GpuBuffer;
-use crate::matmul::{self, Matmul, Target};
+use crate::matmul::{self, Target};
 use crate::repack::{self, Destination, RepackKernels};
-use crate::rms_norm::{self, RmsNorm};
+use crate::rms_norm;
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout, Shard};
 
 /// More than a workgroup takes with one lane to a row.
@@ -24,7 +24,7 @@ pub(super) fn whole_blocks(format: WeightType, columns: u64) -> usize {
 
 impl SelfCheck<'_> {
     /// Both ways of using it: every token of a batch, and those whose logits are wanted.
-    pub fn rms_norm(&mut self, kernel: &RmsNorm) {
+    pub fn rms_norm(&mut self) {
         let (columns, epsilon) = (200, 1e-5);
         let tokens = self.step.tokens as usize;
         let x = self.random.normals(tokens * columns, 1.5);
@@ -35,10 +35,10 @@ impl SelfCheck<'_> {
             let first = if head == 1 { self.step.head_first as usize * columns } else { 0 };
             let want = want[first..].to_vec();
             let y = self.output(want.len());
-            let buffers =
+            let buffers: rms_norm::Buffers<&GpuBuffer> =
                 rms_norm::Buffers { step: &self.step_buffer, x: &x, weight: &weight, y: &y, status: &self.running };
             let params = rms_norm::Params { columns: columns as u32, layer: 0, head, epsilon };
-            let launch = kernel.launch(self.gpu, &buffers, params);
+            let launch = self.bind(&rms_norm::call(&buffers, params));
             self.record(self.step, vec![launch]);
             self.expect("rms_norm", "y", &y, Want::Close(want));
         }
@@ -79,8 +79,7 @@ impl SelfCheck<'_> {
     }
 
     /// Products of repacked weights, by the pipelines for one and for many tokens.
-    pub fn matmul(&mut self, kernel: &Matmul, repack: &RepackKernels) {
-        let format = kernel.format();
+    pub fn matmul(&mut self, format: WeightType, repack: &RepackKernels) {
         let columns = whole_blocks(format, COLUMNS);
         let bytes = self.random.weights(format, ROWS, columns);
         let layout = PlaneLayout::new(format, ROWS as u64, columns as u64);
@@ -96,7 +95,7 @@ impl SelfCheck<'_> {
         let first = products[..ROWS].iter().zip(&bias).map(|(product, bias)| product - bias).collect();
         let (x, bias, one, many) = (self.storage(&x), self.storage(&bias), self.output(ROWS), self.storage(&before));
         for (name, y, head, want) in [("one token", one, true, first), ("many tokens", many, false, added)] {
-            let buffers = matmul::Buffers {
+            let buffers: matmul::Buffers<&GpuBuffer> = matmul::Buffers {
                 step: &self.step_buffer,
                 x: &x,
                 bias: (!head).then_some(&*bias),
@@ -104,7 +103,7 @@ impl SelfCheck<'_> {
                 status: &self.running,
             };
             let target = Target { y_first: 0, y_stride: ROWS as u32, layer: 0, residual: !head, head };
-            let launch = kernel.launch(self.gpu, &shard, &buffers, target);
+            let launch = self.bind(&matmul::call(&shard.by_ref(), &buffers, target));
             self.record(self.step, vec![launch]);
             self.expect(&format!("matmul {}, {name}", format.name()), "y", &y, Want::Close(want));
         }

@@ -9,9 +9,10 @@ use gptoss_model::ops::router::Route;
 
 use super::dense::whole_blocks;
 use super::{SelfCheck, UNTOUCHED, Want};
-use crate::experts::{self, Arena, Experts, Shape, SlotLayout};
+use crate::experts::{self, Arena, Shape, SlotLayout};
+use crate::gpu::GpuBuffer;
 use crate::repack::{Destination, RepackKernels};
-use crate::router::{self, MISS, Router};
+use crate::router::{self, MISS};
 use crate::step::{Status, Step};
 
 /// Of the router's input.
@@ -50,7 +51,7 @@ struct Routing {
 
 impl SelfCheck<'_> {
     /// With as many experts and choices as the model has: the order of the best, their weights, which of them are missing.
-    pub fn router(&mut self, kernel: &Router, experts: u32, experts_per_token: u32) {
+    pub fn router(&mut self, experts: u32, experts_per_token: u32) {
         let Routing { x, weight, bias, routes } = self.routing(experts as usize, experts_per_token as usize);
         let absent = routes[0].expert;
         let slot = |entry: u32| if entry % experts == absent { MISS } else { entry % experts };
@@ -67,7 +68,7 @@ impl SelfCheck<'_> {
         let (page_table, used) = (self.storage(&page_table), self.storage(&vec![0u32; last_used.len()]));
         let chosen = self.output(2 * routes.len());
         let status_buffer = self.keep(self.gpu.storage_from("status", &[Status::running()]));
-        let buffers = router::Buffers {
+        let buffers: router::Buffers<&GpuBuffer> = router::Buffers {
             step: &self.step_buffer,
             x: &x,
             weight: &weight,
@@ -78,7 +79,7 @@ impl SelfCheck<'_> {
             status: &status_buffer,
         };
         let params = router::Params { columns: COLUMNS as u32, experts, experts_per_token, layer: LAYER };
-        let launch = kernel.launch(self.gpu, &buffers, params);
+        let launch = self.bind(&router::call(&buffers, params));
         self.record(self.step, vec![launch]);
         self.expect("router", "choices", &chosen, Want::Routes(routes));
         self.expect("router", "last uses", &used, Want::Exact(last_used));
@@ -115,8 +116,7 @@ impl SelfCheck<'_> {
     }
 
     /// Experts in two arenas, one of them missing; then the sum of their results.
-    pub fn experts(&mut self, kernel: &Experts, repack: &RepackKernels) {
-        let formats = kernel.formats();
+    pub fn experts(&mut self, formats: ExpertFormats, repack: &RepackKernels) {
         let (hidden, ff) = (whole_blocks(formats.gate, 288), whole_blocks(formats.down, 96));
         let hidden = whole_blocks(formats.up, hidden as u64);
         let slot = SlotLayout::new(formats, hidden as u64, ff as u64);
@@ -139,17 +139,18 @@ impl SelfCheck<'_> {
         let (step_buffer, whole_buffer) = (self.batch(step), self.batch(whole));
         let (h_buffer, y_buffer) = (self.output(h.len()), self.output(y.len()));
         let sums = self.storage(&residual);
-        let running = Rc::clone(&self.running);
-        let mut buffers = experts::Buffers {
+        let [x, biases] = [&x, &biases].map(|values| self.storage(values));
+        let (routes, page_table) = (self.storage(&routes), self.storage(&page_table));
+        let buffers: experts::Buffers<&GpuBuffer> = experts::Buffers {
             step: &step_buffer,
-            x: &self.storage(&x),
-            biases: &self.storage(&biases),
+            x: &x,
+            biases: &biases,
             h: &h_buffer,
             y: &y_buffer,
             residual: &sums,
-            routes: &self.storage(&routes),
-            page_table: &self.storage(&page_table),
-            status: &running,
+            routes: &routes,
+            page_table: &page_table,
+            status: &self.running,
         };
         let shape = Shape {
             layer: LAYER,
@@ -158,12 +159,12 @@ impl SelfCheck<'_> {
             experts: EXPERTS as u32,
             experts_per_token: CHOICES as u32,
         };
-        let gate_up = arenas.iter().flat_map(|arena| kernel.launch_gate_up(self.gpu, arena, &slot, &buffers, shape));
-        let down = arenas.iter().map(|arena| kernel.launch_down(self.gpu, arena, &slot, &buffers, shape));
-        let launches = gate_up.chain(down).collect();
-        self.record(step, launches);
-        buffers.step = &whole_buffer;
-        let combine = kernel.launch_combine(self.gpu, &buffers, shape);
+        let arenas: Vec<Arena<&GpuBuffer>> = arenas.iter().map(Arena::by_ref).collect();
+        let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, &slot, &buffers, shape));
+        let down = arenas.iter().map(|arena| experts::down(arena, &slot, &buffers, shape));
+        let products = gate_up.chain(down).map(|call| self.bind(&call)).collect();
+        let combine = self.bind(&experts::combine(&experts::Buffers { step: &whole_buffer, ..buffers }, shape));
+        self.record(step, products);
         self.record(whole, vec![combine]);
 
         let combined = combined(&residual, &y, hidden);
@@ -186,7 +187,7 @@ impl SelfCheck<'_> {
     }
 
     /// Filled as the loader does it: gate and up rows interleave where they can.
-    fn arenas(&mut self, repack: &RepackKernels, slot: &SlotLayout, all: &[Expert]) -> Vec<Arena> {
+    fn arenas(&mut self, repack: &RepackKernels, slot: &SlotLayout, all: &[Expert]) -> Vec<Arena<Rc<GpuBuffer>>> {
         let mut first_slot = 0;
         ARENAS
             .into_iter()

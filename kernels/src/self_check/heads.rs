@@ -6,8 +6,9 @@ use gptoss_model::{CacheFormat, ops};
 use half::f16;
 
 use super::{SelfCheck, Want};
-use crate::attention::{self, Attention};
-use crate::rope::{self, Rope};
+use crate::attention;
+use crate::gpu::GpuBuffer;
+use crate::rope;
 use crate::step::Step;
 
 /// Query and KV heads of RoPE's check.
@@ -18,7 +19,7 @@ const KV_HEADS: usize = 2;
 
 impl SelfCheck<'_> {
     /// At the last positions that the model will be run at.
-    pub fn rope(&mut self, kernel: &Rope, cache: CacheFormat, yarn: &Yarn) {
+    pub fn rope(&mut self, cache: CacheFormat, yarn: &Yarn) {
         let (query_heads, kv_heads) = ROPE_HEADS;
         let (query, kv) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
         let tokens = self.step.tokens as usize;
@@ -32,7 +33,7 @@ impl SelfCheck<'_> {
         let table =
             self.keep(self.gpu.storage("self-check", ((first + tokens) * size_of_val(&rows[..]) / tokens) as u64));
         self.gpu.write(&table, (first * size_of_val(&rows[..]) / tokens) as u64, bytemuck::cast_slice(&rows));
-        let buffers = rope::Buffers {
+        let buffers: rope::Buffers<&GpuBuffer> = rope::Buffers {
             step: &self.step_buffer,
             qkv: &qkv_buffer,
             table: &table,
@@ -46,7 +47,7 @@ impl SelfCheck<'_> {
             capacity: ROPE_CAPACITY as u32,
             layer: 0,
         };
-        let launch = kernel.launch(self.gpu, &buffers, params);
+        let launch = self.bind(&rope::call(cache, &buffers, params));
         self.record(self.step, vec![launch]);
 
         let (mut want_keys, mut want_values) = (vec![0.0; ROPE_CAPACITY * kv], vec![0.0; ROPE_CAPACITY * kv]);
@@ -69,23 +70,15 @@ impl SelfCheck<'_> {
     }
 
     /// With a window over a ring, and without one; more keys than a tile has. `queries_per_kv`: query heads to a KV head.
-    pub fn attention(&mut self, kernel: &Attention, cache: CacheFormat, queries_per_kv: u32) {
+    pub fn attention(&mut self, cache: CacheFormat, queries_per_kv: u32) {
         let query_heads = queries_per_kv as usize * KV_HEADS;
         for (window, tokens, first, capacity) in [(70, 3, 140, 75), (0, 1, 66, 67)] {
             let shape = Shape { query_heads, kv_heads: KV_HEADS, window };
-            self.attend(kernel, cache, shape, tokens, first, capacity);
+            self.attend(cache, shape, tokens, first, capacity);
         }
     }
 
-    fn attend(
-        &mut self,
-        kernel: &Attention,
-        cache: CacheFormat,
-        shape: Shape,
-        tokens: usize,
-        first: usize,
-        capacity: usize,
-    ) {
+    fn attend(&mut self, cache: CacheFormat, shape: Shape, tokens: usize, first: usize, capacity: usize) {
         let Shape { query_heads, kv_heads, window } = shape;
         let (query, kv) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
         let positions = first + tokens;
@@ -112,10 +105,11 @@ impl SelfCheck<'_> {
         }
         let step = Step { tokens: tokens as u32, first_position: first as u32, ..self.step };
         let (step_buffer, out) = (self.batch(step), self.output(want.len()));
-        let buffers = attention::Buffers {
+        let (qkv, sinks) = (self.storage(&qkv), self.storage(&sinks));
+        let buffers: attention::Buffers<&GpuBuffer> = attention::Buffers {
             step: &step_buffer,
-            qkv: &self.storage(&qkv),
-            sinks: &self.storage(&sinks),
+            qkv: &qkv,
+            sinks: &sinks,
             out: &out,
             keys: &keys,
             values: &values,
@@ -129,7 +123,7 @@ impl SelfCheck<'_> {
             layer: 0,
             padding: [0; 3],
         };
-        let launch = kernel.launch(self.gpu, &buffers, params);
+        let launch = self.bind(&attention::call(cache, &buffers, params));
         self.record(step, vec![launch]);
         let name = if window == 0 { "attention" } else { "attention with a window" };
         self.expect(name, "out", &out, Want::Close(want));

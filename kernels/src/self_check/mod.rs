@@ -20,7 +20,7 @@ use half::f16;
 
 use self::inputs::Random;
 use crate::gpu::{Gpu, GpuBuffer};
-use crate::launch::{self, Launch};
+use crate::launch::{self, Call, Kernels, Launch};
 use crate::step::{Status, Step};
 
 /// Allowed difference, relative to the root mean square of a result.
@@ -77,6 +77,7 @@ pub struct Report {
 /// Collects checks, then runs them all.
 pub struct SelfCheck<'a> {
     gpu: &'a Gpu,
+    kernels: &'a Kernels,
     encoder: wgpu::CommandEncoder,
     random: Random,
     /// The batch that most checks share: nine tokens, one more than a group, and the logits of the last one.
@@ -97,7 +98,7 @@ pub fn key(gpu: &Gpu) -> String {
 
 impl<'a> SelfCheck<'a> {
     /// `last_position`: the largest that the model will be run at.
-    pub fn new(gpu: &'a Gpu, last_position: u32) -> Self {
+    pub fn new(gpu: &'a Gpu, kernels: &'a Kernels, last_position: u32) -> Self {
         let tokens = 9;
         let step = Step {
             tokens,
@@ -110,6 +111,7 @@ impl<'a> SelfCheck<'a> {
         };
         Self {
             gpu,
+            kernels,
             encoder: gpu.encoder("self-check"),
             random: Random::new(20_26),
             step,
@@ -176,6 +178,10 @@ impl<'a> SelfCheck<'a> {
     /// A batch of its own.
     fn batch(&mut self, step: Step) -> Rc<GpuBuffer> {
         self.keep(self.gpu.uniform("step", &step))
+    }
+
+    fn bind(&self, call: &Call<&GpuBuffer>) -> Launch {
+        self.kernels.bind(self.gpu, call)
     }
 
     fn record(&mut self, step: Step, launches: Vec<Launch>) {

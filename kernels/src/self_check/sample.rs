@@ -6,7 +6,8 @@ use gptoss_model::ops;
 use gptoss_model::ops::sample::CANDIDATES;
 
 use super::{SelfCheck, Want};
-use crate::sample::{self, CANDIDATES_BYTES, Sample};
+use crate::gpu::GpuBuffer;
+use crate::sample::{self, CANDIDATES_BYTES};
 use crate::step::Status;
 
 /// Several logits for each lane, and a part of one more round.
@@ -14,16 +15,16 @@ const VOCABULARY: usize = 1003;
 
 impl SelfCheck<'_> {
     /// Values in steps, so that many are equal, also at the last place that makes it.
-    pub fn sample(&mut self, kernel: &Sample) {
+    pub fn sample(&mut self) {
         let mut logits = self.random.normals(VOCABULARY, 3.0);
         logits.iter_mut().for_each(|logit| *logit = (*logit * 4.0).round() / 4.0);
         let want = ops::sample::reference(&logits, CANDIDATES, f64::from(self.step.inverse_temperature));
         let logits = self.storage(&logits);
         let candidates = self.keep(self.gpu.storage("self-check", CANDIDATES_BYTES));
         let status = self.keep(self.gpu.storage_from("status", &[Status::running()]));
-        let buffers =
+        let buffers: sample::Buffers<&GpuBuffer> =
             sample::Buffers { step: &self.step_buffer, logits: &logits, candidates: &candidates, status: &status };
-        let launch = kernel.launch(self.gpu, &buffers, VOCABULARY as u32);
+        let launch = self.bind(&sample::call(&buffers, VOCABULARY as u32));
         self.record(self.step, vec![launch]);
 
         let best = want.candidates[0];

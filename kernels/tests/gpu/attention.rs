@@ -1,9 +1,8 @@
 //! Attention over a cache that the CPU filled, so that an F16 cache is the same on both sides and the bound can be that
 //! of F32 arithmetic: `exp` of a score with an error of a few ulp of the largest score (WGSL: 3 + 2·|x| ulp).
 
-use gptoss_kernels::attention::{Attention, Buffers, Params};
-use gptoss_kernels::rope::{self, Rope};
-use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Launch};
+use gptoss_kernels::attention::{self, Buffers, Params};
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, rope};
 use gptoss_model::ops::attention::Shape;
 use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::{CacheFormat, ops};
@@ -114,7 +113,7 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
         values: &values,
         status: &bench.status_buffer,
     };
-    bench.run(&[Attention::new(gpu, format).launch(gpu, &buffers, params(row.heads, row.capacity))]);
+    bench.run_calls(&[attention::call(format, &buffers, params(row.heads, row.capacity))]);
 
     let want: Vec<f32> = qkv
         .chunks_exact(heads * HEAD_DIM)
@@ -180,7 +179,7 @@ async fn chain(gpu: &Gpu, format: CacheFormat, window: usize, capacity: usize) -
         let part = gpu.storage_from("qkv", &qkv[first * token_values..][..tokens * token_values]);
         let out = bench.output(tokens * query);
         let caches = Caches { keys: &keys, values: &values, format, capacity };
-        bench.run(&rope_and_attention(&bench, &part, &table, &sinks_buffer, &out, heads, &caches));
+        rope_and_attention(&bench, &part, &table, &sinks_buffer, &out, heads, &caches);
         got.extend(bench.read::<f32>(&out).await?);
         first += tokens;
     }
@@ -218,8 +217,7 @@ fn rope_and_attention(
     out: &GpuBuffer,
     heads: Shape,
     caches: &Caches<'_>,
-) -> [Launch; 2] {
-    let gpu = bench.gpu;
+) {
     let (step, status) = (&bench.step_buffer, &bench.status_buffer);
     let (keys, values) = (caches.keys, caches.values);
     let rope_params = rope::Params {
@@ -228,18 +226,11 @@ fn rope_and_attention(
         capacity: caches.capacity as u32,
         layer: 1,
     };
-    [
-        Rope::new(gpu, caches.format).launch(
-            gpu,
-            &rope::Buffers { step, qkv, table, keys, values, status },
-            rope_params,
-        ),
-        Attention::new(gpu, caches.format).launch(
-            gpu,
-            &Buffers { step, qkv, sinks, out, keys, values, status },
-            params(heads, caches.capacity),
-        ),
-    ]
+    let to_attend = Buffers { step, qkv, sinks, out, keys, values, status };
+    bench.run_calls(&[
+        rope::call(caches.format, &rope::Buffers { step, qkv, table, keys, values, status }, rope_params),
+        attention::call(caches.format, &to_attend, params(heads, caches.capacity)),
+    ]);
 }
 
 gpu_test! {

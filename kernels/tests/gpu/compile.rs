@@ -1,6 +1,7 @@
 //! The adapter's own compiler takes every kernel: in a browser that is another one than naga.
 
-use gptoss_kernels::{GpuOptions, sources};
+use gptoss_kernels::operation::Geometry;
+use gptoss_kernels::{GpuOptions, Operation, sources};
 
 use crate::support::compare::Difference;
 use crate::support::report::Report;
@@ -11,7 +12,18 @@ gpu_test! {
         let gpu = seam::open(&GpuOptions::default()).await;
         seam::print(&format!("adapter: {:?}, limits: {:?}", gpu.adapter(), gpu.limits()));
         let mut report = Report::new("compile");
-        for (name, source) in sources::all() {
+        let geometry = Geometry { lanes_per_row: gpu.lanes_per_row() };
+        let variants = Operation::all().into_iter().flat_map(|operation| {
+            let variants = operation.variants(geometry).into_iter().filter(|variant| variant.tier <= gpu.tier());
+            variants.map(move |variant| (operation.to_string(), variant.source))
+        });
+        let mut seen = Vec::new();
+        for (name, source) in variants.chain([("repack".to_owned(), sources::repack())]) {
+            // Some operations differ in constants only.
+            if seen.contains(&source) {
+                continue;
+            }
+            seen.push(source.clone());
             let scope = gpu.device().push_error_scope(wgpu::ErrorFilter::Validation);
             let module = gpu.device().create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(&name),

@@ -1,7 +1,7 @@
 //! The device itself: calls are counted where they are made, faults are reported, and they stay.
 
-use gptoss_kernels::GpuOptions;
-use gptoss_kernels::rms_norm::{Buffers, Params, RmsNorm};
+use gptoss_kernels::rms_norm::{self, Buffers, Params};
+use gptoss_kernels::{GpuOptions, Kernels, Operation};
 use gptoss_model::GpuError;
 
 use crate::support::bench::{Bench, batch};
@@ -11,7 +11,7 @@ gpu_test! {
     async fn counters_count_the_calls() {
         let gpu = seam::open(&GpuOptions::default()).await;
         assert_eq!(gpu.counters(), Default::default());
-        let kernel = RmsNorm::new(&gpu);
+        let kernels = Kernels::compile(&gpu, [Operation::RmsNorm]);
         let bench = Bench::new(&gpu, batch(1, 0));
         let (x, y) = (gpu.storage_from("x", &[1.0f32; 3]), bench.output(3));
         let buffers =
@@ -20,7 +20,8 @@ gpu_test! {
         // Step 32, status 64, x and y 12 bytes each.
         assert_eq!((before.pipelines_created, before.buffers_created, before.allocated_bytes), (1, 4, 120));
 
-        let launch = kernel.launch(&gpu, &buffers, Params { columns: 3, layer: 0, head: 0, epsilon: 1e-5 });
+        let params = Params { columns: 3, layer: 0, head: 0, epsilon: 1e-5 };
+        let launch = kernels.bind(&gpu, &rms_norm::call(&buffers, params));
         let launches = [launch];
         bench.run(&launches);
         bench.run(&launches);

@@ -5,10 +5,10 @@ use gptoss_model::ops;
 use std::rc::Rc;
 
 use gptoss_gguf::{CodeOrder, WeightType};
-use gptoss_kernels::experts::{Arena, Buffers, Experts, Shape, SlotLayout};
+use gptoss_kernels::experts::{self, Arena, Buffers, Shape, SlotLayout};
 use gptoss_kernels::repack::Destination;
 use gptoss_kernels::router::MISS;
-use gptoss_kernels::{Gpu, GpuOptions, Launch};
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions};
 use gptoss_model::ops::experts::{ExpertFormats, ExpertRows, ExpertWeights};
 use gptoss_model::ops::router::Route;
 
@@ -170,7 +170,13 @@ impl Layer {
 }
 
 /// The arenas, filled as the loader would: gate and up rows interleave.
-fn upload_arenas(gpu: &Gpu, uploader: &Uploader<'_>, layer: &Layer, row: &Row, slot: &SlotLayout) -> Vec<Arena> {
+fn upload_arenas(
+    gpu: &Gpu,
+    uploader: &Uploader<'_>,
+    layer: &Layer,
+    row: &Row,
+    slot: &SlotLayout,
+) -> Vec<Arena<Rc<GpuBuffer>>> {
     let mut first_slot = 0;
     let mut arenas = Vec::new();
     for &slots in row.arenas {
@@ -228,11 +234,10 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         page_table: &gpu.storage_from("page table", &layer.page_table(row)),
         status: &bench.status_buffer,
     };
-    let kernels = Experts::new(gpu, row.formats);
-    let each = |launch: &dyn Fn(&Arena) -> Vec<Launch>| arenas.iter().flat_map(launch).collect::<Vec<_>>();
-    bench.run(&each(&|arena| kernels.launch_gate_up(gpu, arena, &slot, &buffers, shape)));
-    bench.run(&each(&|arena| vec![kernels.launch_down(gpu, arena, &slot, &buffers, shape)]));
-    bench.run(&[kernels.launch_combine(gpu, &buffers, shape)]);
+    let arenas: Vec<_> = arenas.iter().map(Arena::by_ref).collect();
+    bench.run_calls(&arenas.iter().flat_map(|it| experts::gate_up(it, &slot, &buffers, shape)).collect::<Vec<_>>());
+    bench.run_calls(&arenas.iter().map(|it| experts::down(it, &slot, &buffers, shape)).collect::<Vec<_>>());
+    bench.run_calls(&[experts::combine(&buffers, shape)]);
 
     let results = layer.results(row, &x);
     let got: Vec<f32> = bench.read(&y).await?;

@@ -4,14 +4,12 @@
 use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
-use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
-use gptoss_kernels::matmul::{self, Matmul};
-use gptoss_kernels::rms_norm::{self, RmsNorm};
-use gptoss_kernels::rope::{self, Rope};
-use gptoss_kernels::router::{self, MISS, Router};
+use gptoss_kernels::experts::{self, Arena, SlotLayout};
+use gptoss_kernels::router::{self, MISS};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Launch, Status};
+use gptoss_kernels::{
+    Call, Gpu, GpuBuffer, GpuOptions, Kernels, Launch, Operation, Status, attention, matmul, rms_norm, rope,
+};
 use gptoss_model::CacheFormat;
 use gptoss_model::ops::experts::ExpertFormats;
 use gptoss_model::ops::router::Route;
@@ -28,27 +26,15 @@ const EXPERTS: usize = 4;
 const TOKENS: usize = 2;
 const STAMP_BEFORE: u32 = 99;
 
-/// Compiled once for all rows.
-struct Kernels {
-    rms_norm: RmsNorm,
-    matmul: Matmul,
-    rope: Rope,
-    attention: Attention,
-    router: Router,
-    experts: Experts,
-}
+const FORMATS: ExpertFormats = ExpertFormats::new(WeightType::Mxfp4, WeightType::Mxfp4);
 
-impl Kernels {
-    fn new(gpu: &Gpu) -> Self {
-        Self {
-            rms_norm: RmsNorm::new(gpu),
-            matmul: Matmul::new(gpu, WeightType::F32),
-            rope: Rope::new(gpu, CacheFormat::F32),
-            attention: Attention::new(gpu, CacheFormat::F32),
-            router: Router::new(gpu),
-            experts: Experts::new(gpu, ExpertFormats::new(WeightType::Mxfp4, WeightType::Mxfp4)),
-        }
-    }
+/// Compiled once for all rows.
+fn kernels(gpu: &Gpu) -> Kernels {
+    let cache = CacheFormat::F32;
+    let attention_half =
+        [Operation::RmsNorm, Operation::Matmul(WeightType::F32), Operation::Rope(cache), Operation::Attention(cache)];
+    let operations = attention_half.into_iter().chain([Operation::Router]).chain(experts::operations(FORMATS));
+    Kernels::compile(gpu, operations)
 }
 
 /// The buffers that all kernels of one layer work on; those that are written start as sentinels.
@@ -65,7 +51,7 @@ struct Layer<'a> {
     last_used: GpuBuffer,
     weights: Matrix,
     slot: SlotLayout,
-    arena: Arena,
+    arena: Arena<Rc<GpuBuffer>>,
 }
 
 impl<'a> Layer<'a> {
@@ -77,7 +63,7 @@ impl<'a> Layer<'a> {
         // Expert 3 is missing at every layer.
         let table: Vec<u32> = [0, 1, 2, MISS].repeat(LAYER as usize + 1);
         let weights = Matrix::allocate(gpu, "weights", WeightType::F32, 9, COLUMNS as u64).expect("fits any device");
-        let slot = SlotLayout::new(kernels.experts.formats(), COLUMNS as u64, FF as u64);
+        let slot = SlotLayout::new(FORMATS, COLUMNS as u64, FF as u64);
         let arena = Arena { buffer: Rc::new(gpu.storage("arena", 3 * slot.slot_bytes)), first_slot: 0, slots: 3 };
         Self {
             input: gpu.storage_from("input", &[0.25f32; 4096]),
@@ -123,11 +109,10 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let params = rms_norm::Params { columns: COLUMNS as u32, layer: LAYER, head: 0, epsilon: 1e-5 };
-        self.kernels.rms_norm.launch(self.bench.gpu, &buffers, params)
+        self.bind(&rms_norm::call(&buffers, params))
     }
 
     fn matmul(&self) -> Launch {
-        let gpu = self.bench.gpu;
         let buffers = matmul::Buffers {
             step: &self.bench.step_buffer,
             x: &self.input,
@@ -136,7 +121,7 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let target = matmul::Target { y_first: 0, y_stride: 9, layer: LAYER, residual: false, head: false };
-        self.kernels.matmul.launch(gpu, &self.weights.shards[0], &buffers, target)
+        self.bind(&matmul::call(&self.weights.shards[0].by_ref(), &buffers, target))
     }
 
     fn rope(&self) -> Launch {
@@ -149,7 +134,7 @@ impl<'a> Layer<'a> {
             status: &self.bench.status_buffer,
         };
         let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
-        self.kernels.rope.launch(self.bench.gpu, &buffers, params)
+        self.bind(&rope::call(CacheFormat::F32, &buffers, params))
     }
 
     fn attention(&self) -> Launch {
@@ -164,7 +149,7 @@ impl<'a> Layer<'a> {
         };
         let params =
             attention::Params { query_heads: 2, kv_heads: 1, capacity: 4, window: 0, layer: LAYER, padding: [0; 3] };
-        self.kernels.attention.launch(self.bench.gpu, &buffers, params)
+        self.bind(&attention::call(CacheFormat::F32, &buffers, params))
     }
 
     fn router(&self) -> Launch {
@@ -180,13 +165,12 @@ impl<'a> Layer<'a> {
         };
         let params =
             router::Params { columns: COLUMNS as u32, experts: EXPERTS as u32, experts_per_token: 4, layer: LAYER };
-        self.kernels.router.launch(self.bench.gpu, &buffers, params)
+        self.bind(&router::call(&buffers, params))
     }
 
     /// Gate and up, down, and the sum.
     fn experts(&self) -> Vec<Launch> {
-        let gpu = self.bench.gpu;
-        let (arena, slot) = (&self.arena, &self.slot);
+        let (arena, slot) = (&self.arena.by_ref(), &self.slot);
         let buffers = experts::Buffers {
             step: &self.bench.step_buffer,
             x: &self.input,
@@ -205,13 +189,16 @@ impl<'a> Layer<'a> {
             experts: EXPERTS as u32,
             experts_per_token: 4,
         };
-        let kernels = &self.kernels.experts;
-        let mut launches = kernels.launch_gate_up(gpu, arena, slot, &buffers, shape);
-        launches.extend([
-            kernels.launch_down(gpu, arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
-            kernels.launch_combine(gpu, &experts::Buffers { y: &self.input, ..buffers }, shape),
+        let mut calls = experts::gate_up(arena, slot, &buffers, shape);
+        calls.extend([
+            experts::down(arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
+            experts::combine(&experts::Buffers { y: &self.input, ..buffers }, shape),
         ]);
-        launches
+        calls.iter().map(|call| self.bind(call)).collect()
+    }
+
+    fn bind(&self, call: &Call<&GpuBuffer>) -> Launch {
+        self.kernels.bind(self.bench.gpu, call)
     }
 
     /// Every kernel of the layer on its own: (launch, whether it is one of the experts').
@@ -242,7 +229,7 @@ async fn check(gpu: &Gpu, kernels: &Kernels, index: usize, halt_layer: u32) -> R
 gpu_test! {
     async fn kernels_after_a_miss_change_nothing_and_those_before_work() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernels = Kernels::new(&gpu);
+        let kernels = kernels(&gpu);
         let mut report = Report::new("halt");
         let names: Vec<_> =
             Layer::new(&gpu, &kernels, 0).launches().iter().map(|(launch, _)| launch.name()).collect();
@@ -260,7 +247,7 @@ gpu_test! {
     /// Both tokens use the missing expert of the same layer: both count, and the first layer that missed stays noted.
     async fn a_miss_halts_its_layer_once_and_counts_every_use() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernels = Kernels::new(&gpu);
+        let kernels = kernels(&gpu);
         let layer = Layer::new(&gpu, &kernels, Status::RUNNING);
         let (router, again) = (layer.router(), layer.router());
         let experts = layer.experts();

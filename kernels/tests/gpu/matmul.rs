@@ -3,8 +3,8 @@
 //! hence an absolute bound.
 
 use gptoss_gguf::WeightType;
-use gptoss_kernels::matmul::{Buffers, Matmul, Target};
-use gptoss_kernels::{Gpu, GpuOptions, Step};
+use gptoss_kernels::matmul::{self, Buffers, Target};
+use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, Step};
 use gptoss_model::ops;
 
 use crate::support::bench::{Bench, batch};
@@ -45,13 +45,14 @@ const fn row(rows: usize, columns: usize, tokens: usize, into: Into) -> Row {
 struct Device<'a> {
     gpu: &'a Gpu,
     format: WeightType,
-    kernel: Matmul,
+    kernels: Kernels,
     uploader: Uploader<'a>,
 }
 
 impl<'a> Device<'a> {
     fn new(gpu: &'a Gpu, format: WeightType) -> Self {
-        Self { gpu, format, kernel: Matmul::new(gpu, format), uploader: Uploader::new(gpu, &[format]) }
+        let kernels = Kernels::compile(gpu, [Operation::Matmul(format)]);
+        Self { gpu, format, kernels, uploader: Uploader::new(gpu, &[format]) }
     }
 }
 
@@ -99,7 +100,7 @@ const REAL_Q8_0: [Row; 4] = [
 ];
 
 async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Result<Difference, String> {
-    let &Device { gpu, format, ref kernel, ref uploader } = device;
+    let &Device { gpu, format, ref kernels, ref uploader } = device;
     let mut random = Random::new(seed);
     let bytes = file_bytes(&mut random, format, row.rows, row.columns);
     let matrix = uploader.matrix(format, row.rows, row.columns, &bytes)?;
@@ -131,8 +132,8 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
         residual: row.into == Into::Residual,
         head: row.into == Into::Head,
     };
-    let launches: Vec<_> = matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
-    bench.run(&launches);
+    let calls: Vec<_> = matrix.by_ref().shards.iter().map(|it| matmul::call(it, &buffers, target)).collect();
+    bench.run_with(kernels, &calls);
 
     let products = ops::matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
     let mut want = before.clone();
@@ -227,7 +228,7 @@ gpu_test! {
 
 /// Multiplies one-hot vectors with these blocks, each a row: every result is one weight, to the bit.
 async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, String> {
-    let &Device { gpu, format, ref kernel, ref uploader } = device;
+    let &Device { gpu, format, ref kernels, ref uploader } = device;
     let columns = format.block_weights() as usize;
     let rows = bytes.len() / format.block_bytes() as usize;
     let matrix = uploader.matrix(format, rows, columns, bytes)?;
@@ -239,7 +240,7 @@ async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, Strin
     let (x, y) = (gpu.storage_from("x", &x), bench.output(columns * rows));
     let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
     let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, residual: false, head: false };
-    bench.run(&[kernel.launch(gpu, &matrix.shards[0], &buffers, target)]);
+    bench.run_with(kernels, &[matmul::call(&matrix.shards[0].by_ref(), &buffers, target)]);
     let y: Vec<f32> = bench.read(&y).await?;
     let weights = format.decode(bytes);
     // y is [column, row]. A sum of products with 0 turns −0 into +0.

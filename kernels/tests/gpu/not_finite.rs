@@ -6,13 +6,8 @@ use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
 use gptoss_gguf::numbers::Encoding;
-use gptoss_kernels::attention::{self, Attention};
-use gptoss_kernels::experts::{self, Arena, Experts, SlotLayout};
-use gptoss_kernels::matmul::{self, Matmul};
-use gptoss_kernels::rms_norm::{self, RmsNorm};
-use gptoss_kernels::rope::{self, Rope};
-use gptoss_kernels::router::{self, Router};
-use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_kernels::experts::{self, Arena, SlotLayout};
+use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, attention, matmul, rms_norm, rope, router};
 use gptoss_model::ops::experts::ExpertFormats;
 use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::ops::router::Route;
@@ -44,7 +39,7 @@ fn at(place: Place) -> Option<NotFinite> {
 }
 
 /// Two query heads and a key-value head of three tokens.
-async fn rope_of(gpu: &Gpu, kernel: &Rope, format: CacheFormat, qkv: &[f32]) -> Option<NotFinite> {
+async fn rope_of(gpu: &Gpu, kernels: &Kernels, format: CacheFormat, qkv: &[f32]) -> Option<NotFinite> {
     let bench = Bench::new(gpu, batch(3, 1));
     let cache = || gpu.storage("cache", 4 * HEAD_DIM as u64 * format.size_bytes());
     let table = super::rope::YARN.table(4);
@@ -57,7 +52,7 @@ async fn rope_of(gpu: &Gpu, kernel: &Rope, format: CacheFormat, qkv: &[f32]) -> 
         status: &bench.status_buffer,
     };
     let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
-    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    bench.run_with(kernels, &[rope::call(format, &buffers, params)]);
     found(&bench).await
 }
 
@@ -66,24 +61,24 @@ gpu_test! {
         let gpu = seam::open(&GpuOptions::default()).await;
         let qkv = Random::new(1).normals(3 * 4 * HEAD_DIM, 1.0);
         for format in [CacheFormat::F16, CacheFormat::F32] {
-            let kernel = Rope::new(&gpu, format);
-            assert_eq!(rope_of(&gpu, &kernel, format, &qkv).await, None);
+            let kernels = Kernels::compile(&gpu, [Operation::Rope(format)]);
+            assert_eq!(rope_of(&gpu, &kernels, format, &qkv).await, None);
             let token = 2 * 4 * HEAD_DIM;
             for (what, place) in [("query", token + 70), ("key", token + 2 * HEAD_DIM + 33), ("value", token + 255)] {
                 for value in BROKEN {
-                    let got = rope_of(&gpu, &kernel, format, &with(&qkv, place, value)).await;
+                    let got = rope_of(&gpu, &kernels, format, &with(&qkv, place, value)).await;
                     assert_eq!(got, at(Place::Projections), "{format:?}: a {what} of {value}");
                 }
                 // A rotated key of 1e5 has a component beyond 65504 at every angle.
                 let overflows = format == CacheFormat::F16 && what != "query";
                 for value in [1e5, -1e5, 1e30] {
-                    let got = rope_of(&gpu, &kernel, format, &with(&qkv, place, value)).await;
+                    let got = rope_of(&gpu, &kernels, format, &with(&qkv, place, value)).await;
                     let want = if overflows { at(Place::Cache) } else { None };
                     assert_eq!(got, want, "{format:?}: a {what} of {value}");
                 }
             }
             let largest = with(&qkv, token + 255, 65504.0);
-            assert_eq!(rope_of(&gpu, &kernel, format, &largest).await, None, "{format:?}: the largest half");
+            assert_eq!(rope_of(&gpu, &kernels, format, &largest).await, None, "{format:?}: the largest half");
         }
     }
 }
@@ -91,7 +86,7 @@ gpu_test! {
 gpu_test! {
     async fn a_norm_passes_it_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernel = RmsNorm::new(&gpu);
+        let kernels = Kernels::compile(&gpu, [Operation::RmsNorm]);
         let x = Random::new(2).normals(3 * 100, 1.0);
         let weight = vec![1.0f32; 100];
         // The last: numbers whose squares are infinite.
@@ -107,7 +102,7 @@ gpu_test! {
                 status: &bench.status_buffer,
             };
             let params = rms_norm::Params { columns: 100, layer: LAYER, head: 0, epsilon: 1e-5 };
-            bench.run(&[kernel.launch(&gpu, &buffers, params)]);
+            bench.run_with(&kernels, &[rms_norm::call(&buffers, params)]);
             let y: Vec<f32> = bench.read(&y).await.expect("the device works");
             let rows: Vec<bool> = y.chunks(100).map(|row| finite(row).contains(&true)).collect();
             assert_eq!(rows, [true, false, true], "{value}");
@@ -116,7 +111,7 @@ gpu_test! {
 }
 
 /// One query head over a window of the last four of twenty positions; keys, values [20, 64].
-async fn attention_of(gpu: &Gpu, kernel: &Attention, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
+async fn attention_of(gpu: &Gpu, kernels: &Kernels, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
     let bench = Bench::new(gpu, batch(1, 19));
     let out = bench.output(HEAD_DIM);
     let buffers = attention::Buffers {
@@ -130,44 +125,44 @@ async fn attention_of(gpu: &Gpu, kernel: &Attention, [q, keys, values, sinks]: [
     };
     let params =
         attention::Params { query_heads: 1, kv_heads: 1, capacity: 20, window: 4, layer: LAYER, padding: [0; 3] };
-    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    bench.run_with(kernels, &[attention::call(CacheFormat::F32, &buffers, params)]);
     bench.read(&out).await.expect("the device works")
 }
 
 gpu_test! {
     async fn attention_passes_it_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernel = Attention::new(&gpu, CacheFormat::F32);
+        let kernels = Kernels::compile(&gpu, [Operation::Attention(CacheFormat::F32)]);
         let mut random = Random::new(3);
         let q = random.normals(HEAD_DIM, 1.0);
         let [keys, values] = [0, 1].map(|_| random.normals(20 * HEAD_DIM, 1.0));
         let sinks = [0.5f32];
-        let sound = attention_of(&gpu, &kernel, [&q, &keys, &values, &sinks]).await;
+        let sound = attention_of(&gpu, &kernels, [&q, &keys, &values, &sinks]).await;
         assert!(sound.iter().all(|value| value.is_finite()));
         let (outside, inside) = (15 * HEAD_DIM + 3, 17 * HEAD_DIM + 3);
         for value in BROKEN {
             let unseen = [&q[..], &with(&keys, outside, value), &with(&values, outside, value), &sinks];
-            assert_eq!(attention_of(&gpu, &kernel, unseen).await, sound, "{value} outside the window");
+            assert_eq!(attention_of(&gpu, &kernels, unseen).await, sound, "{value} outside the window");
             let broken = [
-                attention_of(&gpu, &kernel, [&with(&q, 5, value), &keys, &values, &sinks]).await,
-                attention_of(&gpu, &kernel, [&q, &with(&keys, inside, value), &values, &sinks]).await,
-                attention_of(&gpu, &kernel, [&q, &keys, &values, &[value]]).await,
+                attention_of(&gpu, &kernels, [&with(&q, 5, value), &keys, &values, &sinks]).await,
+                attention_of(&gpu, &kernels, [&q, &with(&keys, inside, value), &values, &sinks]).await,
+                attention_of(&gpu, &kernels, [&q, &keys, &values, &[value]]).await,
             ];
             for (out, what) in broken.iter().zip(["query", "key", "sink"]) {
                 assert!(!finite(out).contains(&true), "{value} in a {what}: {out:?}");
             }
-            let out = attention_of(&gpu, &kernel, [&q, &keys, &with(&values, inside, value), &sinks]).await;
+            let out = attention_of(&gpu, &kernels, [&q, &keys, &with(&values, inside, value), &sinks]).await;
             assert_eq!(finite(&out).iter().filter(|is_finite| !**is_finite).count(), 1, "{value} in a value");
         }
         // A score of −∞, from numbers that are finite.
         let large = [with(&q, 3, 1e25), with(&keys, inside, -1e25)];
-        let out = attention_of(&gpu, &kernel, [&large[0], &large[1], &values, &sinks]).await;
+        let out = attention_of(&gpu, &kernels, [&large[0], &large[1], &values, &sinks]).await;
         assert!(!finite(&out).contains(&true), "a score that overflows: {out:?}");
     }
 }
 
 /// Eight experts, four of which a token takes: where something was found, and the choices.
-async fn routes_of(gpu: &Gpu, kernel: &Router, [x, weight, bias]: [&[f32]; 3]) -> (Option<NotFinite>, Vec<Route>) {
+async fn routes_of(gpu: &Gpu, kernels: &Kernels, [x, weight, bias]: [&[f32]; 3]) -> (Option<NotFinite>, Vec<Route>) {
     let bench = Bench::new(gpu, batch(1, 0));
     let routes = gpu.storage_from("routes", &[Route { expert: 0, weight: 0.0 }; 4]);
     let table: Vec<u32> = (0..8 * (LAYER + 1)).map(|at| at % 8).collect();
@@ -182,26 +177,26 @@ async fn routes_of(gpu: &Gpu, kernel: &Router, [x, weight, bias]: [&[f32]; 3]) -
         status: &bench.status_buffer,
     };
     let params = router::Params { columns: 40, experts: 8, experts_per_token: 4, layer: LAYER };
-    bench.run(&[kernel.launch(gpu, &buffers, params)]);
+    bench.run_with(kernels, &[router::call(&buffers, params)]);
     (found(&bench).await, bench.read(&routes).await.expect("the device works"))
 }
 
 gpu_test! {
     async fn the_router_says_so_and_lets_experts_be_pruned() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernel = Router::new(&gpu);
+        let kernels = Kernels::compile(&gpu, [Operation::Router]);
         let mut random = Random::new(4);
         let (x, weight) = (random.normals(40, 1.0), random.normals(8 * 40, 0.2));
         let bias = random.normals(8, 0.5);
         let broken = at(Place::Router);
         for value in BROKEN {
-            let (place, _) = routes_of(&gpu, &kernel, [&with(&x, 7, value), &weight, &bias]).await;
+            let (place, _) = routes_of(&gpu, &kernels, [&with(&x, 7, value), &weight, &bias]).await;
             assert_eq!(place, broken, "an input of {value}");
             for expert in 0..8 {
                 let weight = with(&weight, expert * 40 + 11, value);
-                assert_eq!(routes_of(&gpu, &kernel, [&x, &weight, &bias]).await.0, broken, "a weight of {value}");
+                assert_eq!(routes_of(&gpu, &kernels, [&x, &weight, &bias]).await.0, broken, "a weight of {value}");
                 let bias = with(&bias, expert, value);
-                let (place, got) = routes_of(&gpu, &kernel, [&x, &weight_of(&weight), &bias]).await;
+                let (place, got) = routes_of(&gpu, &kernels, [&x, &weight_of(&weight), &bias]).await;
                 let want = ops::router::reference(&x, &weight_of(&weight), &bias, 4);
                 let is_sound = want.iter().all(|route| route.weight.is_finite());
                 assert_eq!(place, if is_sound { None } else { broken }, "a bias of {value}");
@@ -214,10 +209,10 @@ gpu_test! {
         let pruned = |count: usize| {
             bias.iter().enumerate().map(|(e, &b)| if e < count { f32::NEG_INFINITY } else { b }).collect::<Vec<f32>>()
         };
-        let (place, routes) = routes_of(&gpu, &kernel, [&x, &weight, &pruned(4)]).await;
+        let (place, routes) = routes_of(&gpu, &kernels, [&x, &weight, &pruned(4)]).await;
         assert_eq!(place, None, "four experts are left");
         assert!(routes.iter().all(|route| route.expert >= 4 && route.weight.is_finite()), "{routes:?}");
-        assert_eq!(routes_of(&gpu, &kernel, [&x, &weight, &pruned(5)]).await.0, broken, "three experts are left");
+        assert_eq!(routes_of(&gpu, &kernels, [&x, &weight, &pruned(5)]).await.0, broken, "three experts are left");
     }
 }
 
@@ -252,7 +247,6 @@ const FF: usize = 32;
 
 /// What is found of an expert whose bias `at` is `value`, and its activations, [FF].
 async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) -> (Option<NotFinite>, Vec<f32>) {
-    let kernels = Experts::new(gpu, formats);
     let slot = SlotLayout::new(formats, HIDDEN as u64, FF as u64);
     let arena = Arena { buffer: Rc::new(gpu.storage("arena", slot.slot_bytes)), first_slot: 0, slots: 1 };
     let shape = experts::Shape { layer: LAYER, hidden: HIDDEN as u32, ff: FF as u32, experts: 1, experts_per_token: 1 };
@@ -269,10 +263,10 @@ async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) ->
         page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
         status: &bench.status_buffer,
     };
-    let mut launches = kernels.launch_gate_up(gpu, &arena, &slot, &buffers, shape);
-    launches.push(kernels.launch_down(gpu, &arena, &slot, &buffers, shape));
-    launches.push(kernels.launch_combine(gpu, &buffers, shape));
-    bench.run(&launches);
+    let arena = arena.by_ref();
+    let mut calls = experts::gate_up(&arena, &slot, &buffers, shape);
+    calls.extend([experts::down(&arena, &slot, &buffers, shape), experts::combine(&buffers, shape)]);
+    bench.run_calls(&calls);
     (found(&bench).await, bench.read(&h).await.expect("the device works"))
 }
 
@@ -284,9 +278,9 @@ gpu_test! {
         for format in WeightType::ALL.into_iter().filter(|format| format.is_quantised()) {
             let columns = 3 * format.block_weights() as usize;
             let clean = file_bytes(&mut Random::new(5), format, 4, columns);
-            let kernel = Matmul::new(&gpu, format);
+            let kernels = Kernels::compile(&gpu, [Operation::Matmul(format)]);
             let x = Random::new(6).normals(columns, 1.0);
-            let sound = products(&gpu, &uploader, &kernel, &clean, &x).await;
+            let sound = products(&uploader, (&kernels, format), &clean, &x).await;
             assert!(sound.iter().all(|y| y.is_finite()), "{format:?}");
             // The second block of the third row.
             let block = 7 * format.block_bytes() as usize;
@@ -298,7 +292,7 @@ gpu_test! {
                     _ => broken[block + number.at..][..2].copy_from_slice(&bits.to_le_bytes()),
                 }
                 assert!(format.decode(&broken).iter().any(|w| !w.is_finite()), "{format:?}: the reference");
-                let got = products(&gpu, &uploader, &kernel, &broken, &x).await;
+                let got = products(&uploader, (&kernels, format), &broken, &x).await;
                 assert_eq!(finite(&got), [true, true, false, true], "{format:?} {bits:#06x}: {got:?}");
                 assert!(got.iter().zip(&sound).enumerate().all(|(row, (got, want))| row == 2 || got == want));
             }
@@ -306,13 +300,19 @@ gpu_test! {
     }
 }
 
-async fn products(gpu: &Gpu, uploader: &Uploader<'_>, kernel: &Matmul, bytes: &[u8], x: &[f32]) -> Vec<f32> {
-    let matrix = uploader.matrix(kernel.format(), 4, x.len(), bytes).expect("it fits");
+async fn products(
+    uploader: &Uploader<'_>,
+    (kernels, format): (&Kernels, WeightType),
+    bytes: &[u8],
+    x: &[f32],
+) -> Vec<f32> {
+    let gpu = uploader.gpu();
+    let matrix = uploader.matrix(format, 4, x.len(), bytes).expect("it fits");
     let bench = Bench::new(gpu, batch(1, 0));
     let y = bench.output(4);
     let x = gpu.storage_from("x", x);
     let buffers = matmul::Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
     let target = matmul::Target { y_first: 0, y_stride: 4, layer: LAYER, residual: false, head: false };
-    bench.run(&[kernel.launch(gpu, &matrix.shards[0], &buffers, target)]);
+    bench.run_with(kernels, &[matmul::call(&matrix.shards[0].by_ref(), &buffers, target)]);
     bench.read(&y).await.expect("the device works")
 }

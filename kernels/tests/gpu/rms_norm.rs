@@ -1,6 +1,6 @@
 //! RMSNorm: sums of F32 in F32 over at most 45 values a lane and 64 lanes, one inverse square root (2 ulp by WGSL).
 
-use gptoss_kernels::rms_norm::{Buffers, Params, RmsNorm};
+use gptoss_kernels::rms_norm::{self, Buffers, Params};
 use gptoss_kernels::{Gpu, GpuOptions, Step};
 use gptoss_model::ops;
 
@@ -52,7 +52,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let buffers =
         Buffers { step: &bench.step_buffer, x: &x_buffer, weight: &weight_buffer, y: &y, status: &bench.status_buffer };
     let params = Params { columns: row.columns as u32, layer: 3, head: u32::from(head_tokens != 0), epsilon: 1e-5 };
-    bench.run(&[RmsNorm::new(gpu).launch(gpu, &buffers, params)]);
+    bench.run_calls(&[rms_norm::call(&buffers, params)]);
     let want = ops::rms_norm::reference(&x[first * row.columns..][..count * row.columns], &weight, 1e-5);
     compare("y", &bench.read(&y).await?, &want, TOLERANCE)
 }

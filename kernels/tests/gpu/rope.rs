@@ -1,7 +1,7 @@
 //! RoPE and writing the cache: two products and a sum in F32 from a table rounded once. Values go into the cache as they
 //! are; an F16 cache rounds, and WGSL lets a device round either way: one F16 ulp, 2^−10.
 
-use gptoss_kernels::rope::{Buffers, Params, Rope};
+use gptoss_kernels::rope::{self, Buffers, Params};
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions};
 use gptoss_model::ops::rope::{HEAD_DIM, Yarn};
 use gptoss_model::{CacheFormat, ops};
@@ -91,7 +91,7 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
         capacity: row.capacity as u32,
         layer: 1,
     };
-    bench.run(&[Rope::new(gpu, format).launch(gpu, &buffers, params)]);
+    bench.run_calls(&[rope::call(format, &buffers, params)]);
 
     let (mut want_qkv, mut want_keys, mut want_values) = (qkv.clone(), old.clone(), old);
     for (token, source) in qkv.chunks_exact(token_values).enumerate() {

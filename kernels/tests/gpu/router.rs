@@ -1,6 +1,6 @@
 //! The router: choices are exact, their weights come from F32 logits; and what it notes about experts that are missing.
 
-use gptoss_kernels::router::{Buffers, MISS, Params, Router};
+use gptoss_kernels::router::{self, Buffers, MISS, Params};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
 use gptoss_model::ops;
 use gptoss_model::ops::router::Route;
@@ -140,7 +140,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
         experts_per_token: row.experts_per_token as u32,
         layer: LAYER as u32,
     };
-    bench.run(&[Router::new(gpu).launch(gpu, &buffers, params)]);
+    bench.run_calls(&[router::call(&buffers, params)]);
 
     let want: Vec<Route> = inputs
         .x

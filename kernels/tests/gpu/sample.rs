@@ -1,7 +1,7 @@
 //! What sampling needs from a row of logits: candidates are exact; log-sum-exp and entropy come from F32 sums over
 //! n / 256 values a lane.
 
-use gptoss_kernels::sample::{Buffers, CANDIDATES_BYTES, Sample};
+use gptoss_kernels::sample::{self, Buffers, CANDIDATES_BYTES};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
 use gptoss_model::ops;
 use gptoss_model::ops::sample::{CANDIDATES, Candidate};
@@ -87,7 +87,7 @@ async fn run(gpu: &Gpu, row: &Row, all: &[f32]) -> Result<(Vec<Candidate>, Statu
     let candidates = gpu.storage("candidates", CANDIDATES_BYTES);
     let buffers =
         Buffers { step: &bench.step_buffer, logits: &logits, candidates: &candidates, status: &bench.status_buffer };
-    bench.run(&[Sample::new(gpu).launch(gpu, &buffers, row.vocabulary as u32)]);
+    bench.run_calls(&[sample::call(&buffers, row.vocabulary as u32)]);
     Ok((bench.read(&candidates).await?, bench.status().await?))
 }
 

@@ -1,7 +1,7 @@
 //! A device with the step and status that every launch needs, and reading results back.
 
 use bytemuck::Pod;
-use gptoss_kernels::{Gpu, GpuBuffer, Launch, Status, Step, launch};
+use gptoss_kernels::{Call, Gpu, GpuBuffer, Kernels, Launch, Status, Step, launch};
 
 /// What output buffers hold before a kernel runs: a value that no kernel writes.
 pub const SENTINEL: f32 = -12345.678;
@@ -53,6 +53,16 @@ impl<'a> Bench<'a> {
         let mut encoder = self.gpu.encoder("test");
         launch::record(self.gpu, &mut encoder, &self.step, launches);
         self.gpu.submit(encoder);
+    }
+
+    /// Compiles what the calls need, and runs them.
+    pub fn run_calls(&self, calls: &[Call<&GpuBuffer>]) {
+        self.run_with(&Kernels::compile(self.gpu, calls.iter().map(|call| call.operation)), calls);
+    }
+
+    /// Runs calls of what is compiled already.
+    pub fn run_with(&self, kernels: &Kernels, calls: &[Call<&GpuBuffer>]) {
+        self.run(&calls.iter().map(|call| kernels.bind(self.gpu, call)).collect::<Vec<_>>());
     }
 
     pub async fn read<T: Pod>(&self, buffer: &GpuBuffer) -> Result<Vec<T>, String> {

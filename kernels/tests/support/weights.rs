@@ -61,6 +61,10 @@ impl<'a> Uploader<'a> {
         Self { gpu, repack: Repack::new(gpu, formats, 1 << 20) }
     }
 
+    pub fn gpu(&self) -> &'a Gpu {
+        self.gpu
+    }
+
     /// Writes rows where `destination` says, repacking formats that are repacked.
     pub fn rows(&self, bytes: &[u8], destination: &Destination<'_>) {
         let row_bytes = destination.planes.file_row_bytes() as usize;

@@ -1,12 +1,14 @@
 //! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against the
 //! scalar reference, which decodes the file's blocks on its own and sums in F64.
 
+use std::rc::Rc;
+
 use gptoss_engine::open_gpu;
 use gptoss_gguf::{CodeOrder, TensorInfo, WeightType};
-use gptoss_kernels::matmul::{Buffers, Matmul, Target};
+use gptoss_kernels::matmul::{self, Buffers, Target};
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::{Matrix, Shard};
-use gptoss_kernels::{Gpu, GpuOptions, Status, Step, launch};
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Kernels, Operation, Status, Step, launch};
 use gptoss_model::{Quiet, ops};
 
 use super::Common;
@@ -144,7 +146,7 @@ impl Part<'_> {
     }
 
     /// Puts the rows of one shard on the GPU as the loader does.
-    fn upload(&self, gpu: &Gpu, repack: &Repack, shard: &Shard) -> Result<(), CliError> {
+    fn upload(&self, gpu: &Gpu, repack: &Repack, shard: &Shard<Rc<GpuBuffer>>) -> Result<(), CliError> {
         let row_bytes = self.file_row_bytes();
         self.for_each_piece(shard.first_row, shard.layout.rows, |row, bytes| {
             let first_row = row - shard.first_row;
@@ -186,7 +188,7 @@ async fn on_gpu(
     for shard in &matrix.shards {
         part.upload(gpu, &repack, shard)?;
     }
-    let kernel = Matmul::new(gpu, part.format);
+    let kernels = Kernels::compile(gpu, [Operation::Matmul(part.format)]);
     let step = Step {
         tokens: 1,
         first_position: 0,
@@ -203,7 +205,8 @@ async fn on_gpu(
         let (x, y) = (gpu.storage_from("x", input), gpu.storage("y", part.rows * 4));
         let buffers = Buffers { step: &step_buffer, x: &x, bias: None, y: &y, status: &status };
         let target = Target { y_first: 0, y_stride: part.rows as u32, layer: 0, residual: false, head: false };
-        let launches: Vec<_> = matrix.shards.iter().map(|shard| kernel.launch(gpu, shard, &buffers, target)).collect();
+        let call = |shard: &Shard<_>| kernels.bind(gpu, &matmul::call(shard, &buffers, target));
+        let launches: Vec<_> = matrix.by_ref().shards.iter().map(call).collect();
         let mut encoder = gpu.encoder("gate c");
         launch::record(gpu, &mut encoder, &step, &launches);
         gpu.submit(encoder);

@@ -1,6 +1,6 @@
 //! Gate E: limits. What the adapter grants, and that every size follows from it.
 
-use gptoss_engine::{MemoryPlan, PlanOptions, PlannedBuffer};
+use gptoss_engine::{Buffer, MemoryPlan, PlanOptions};
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::weights::Matrix;
 use gptoss_model::{EngineError, Inventory, MatrixTensor, ModelConfig};
@@ -95,8 +95,7 @@ fn check_plan(
     ));
     let buffers = plan.buffers(config, inventory, limits).map_err(EngineError::from)?;
     let most = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-    let PlannedBuffer { what, bytes, .. } =
-        buffers.iter().max_by_key(|buffer| buffer.bytes).expect("a plan has buffers");
+    let Buffer { what, bytes, .. } = buffers.iter().max_by_key(|buffer| buffer.bytes).expect("a plan has buffers");
     report.check(
         format!("buffers fit, limits {name}"),
         *bytes <= most,

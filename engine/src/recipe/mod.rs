@@ -1,0 +1,103 @@
+//! The forward pass as data: which buffers there are, and which operations work on them in which order.
+//!
+//! ```text
+//! per layer:  attn_norm → q k v → rope, cache → attention → output + residual → post_attention_norm → router
+//!             → gate, up → down            (the experts half: run again after a miss)
+//!             → combine + residual
+//! head:       output_norm → output → sample
+//! ```
+//!
+//! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the allocation
+//! over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and the launches over
+//! the calls themselves. A fusion is a change of `layer.rs` and of the kernels that it names.
+
+mod buffers;
+mod layer;
+
+use gptoss_kernels::experts::{self, Arena, SlotLayout};
+use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::weights::Matrix;
+use gptoss_kernels::{Call, Operation};
+use gptoss_model::ops::experts::ExpertFormats;
+use gptoss_model::{GpuError, Inventory, ModelConfig};
+
+use self::buffers::Buffers;
+pub use self::buffers::{Buffer, BufferId, BufferPurpose, Filled, Shared};
+use self::layer::Pass;
+use crate::plan::MemoryPlan;
+use crate::weights::DenseLayer;
+
+/// A forward pass of one model on one device.
+pub struct Recipe {
+    /// In the order of their ids.
+    pub buffers: Vec<Buffer>,
+    pub shared: Shared,
+    pub layers: Vec<LayerRecipe>,
+    pub output_norm: BufferId,
+    pub output: Matrix<BufferId>,
+    /// Calls after the last layer.
+    pub head: Vec<Call<BufferId>>,
+}
+
+/// One layer: its weights, and the calls that use them.
+pub struct LayerRecipe {
+    pub dense: DenseLayer<Matrix<BufferId>, BufferId>,
+    pub slot: SlotLayout,
+    pub arenas: Vec<Arena<BufferId>>,
+    /// Attention, and the router.
+    pub attend: Vec<Call<BufferId>>,
+    /// Gate, up and down of the chosen experts; may run several times.
+    pub experts: Vec<Call<BufferId>>,
+    /// Weighs and adds their results.
+    pub combine: Vec<Call<BufferId>>,
+}
+
+impl Recipe {
+    /// The forward pass as `plan` has it.
+    ///
+    /// # Errors
+    /// A row, a slot or an activation that no buffer or binding of this device can hold.
+    pub fn new(
+        config: &ModelConfig,
+        inventory: &Inventory,
+        plan: &MemoryPlan,
+        limits: &Limits,
+    ) -> Result<Self, GpuError> {
+        let buffers = Buffers::new(limits);
+        let shared = Shared::new(&buffers, config, plan)?;
+        let output_norm = buffers.values(BufferPurpose::Dense, "output norm", inventory.output_norm.f32_bytes())?;
+        let output = buffers.matrix("output", &inventory.output)?;
+        let pass = Pass { config, plan, buffers: &buffers, shared: &shared };
+        let layers = (0..plan.layers)
+            .map(|layer| pass.layer(layer, &inventory.layers[layer as usize]))
+            .collect::<Result<_, _>>()?;
+        let head = pass.head(output_norm, &output);
+        Ok(Self { buffers: buffers.into_list(), shared, layers, output_norm, output, head })
+    }
+
+    /// All calls, in their order.
+    pub fn calls(&self) -> impl Iterator<Item = &Call<BufferId>> {
+        let layers =
+            self.layers.iter().flat_map(|layer| layer.attend.iter().chain(&layer.experts).chain(&layer.combine));
+        layers.chain(&self.head)
+    }
+
+    /// The operations of all calls, each as often as it is called.
+    pub fn operations(&self) -> impl Iterator<Item = Operation> {
+        self.calls().map(|call| call.operation)
+    }
+
+    /// Formats that experts of some layer have together, each once.
+    pub fn expert_formats(&self) -> Vec<ExpertFormats> {
+        let mut all = Vec::new();
+        for formats in self.layers.iter().map(|layer| layer.slot.formats()) {
+            if !all.contains(&formats) {
+                all.push(formats);
+            }
+        }
+        debug_assert!(
+            all.iter().flat_map(|&formats| experts::operations(formats)).all(|it| self.operations().any(|of| of == it))
+        );
+        all
+    }
+}

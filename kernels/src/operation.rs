@@ -1,0 +1,167 @@
+//! The operations of a forward pass as this crate computes them, and the kernels that can compute each.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+
+use gptoss_gguf::WeightType;
+use gptoss_model::CacheFormat;
+
+use crate::gpu::Access;
+use crate::tier::Tier;
+use crate::{attention, experts, matmul, rms_norm, rope, router, sample};
+
+/// An operation, with the formats of what it reads: bindings and parameters are the same for all kernels that compute it. What
+/// it is to compute: [`gptoss_model::ops`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    RmsNorm,
+    /// Of these weights.
+    Matmul(WeightType),
+    /// With the cache that it writes.
+    Rope(CacheFormat),
+    /// With the cache that it reads.
+    Attention(CacheFormat),
+    Router,
+    /// Both of one format.
+    ExpertsGateUp(WeightType),
+    ExpertsGate(WeightType),
+    ExpertsUp(WeightType),
+    ExpertsDown(WeightType),
+    ExpertsCombine,
+    Sample,
+}
+
+/// What a kernel is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Lanes that share a row of weights: 8, or 1 where barriers cost more than arithmetic.
+    pub lanes_per_row: u32,
+}
+
+/// One kernel for an operation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Variant {
+    /// What it needs of a device.
+    pub tier: Tier,
+    /// How many tokens a batch has that it is for.
+    pub tokens: RangeInclusive<u32>,
+    /// Its WGSL.
+    pub source: String,
+    /// Override constants.
+    pub constants: Vec<(&'static str, u32)>,
+}
+
+impl Variant {
+    /// For any number of tokens on any device.
+    pub fn baseline(source: String) -> Self {
+        Self { tier: Tier::Baseline, tokens: 1..=u32::MAX, source, constants: Vec::new() }
+    }
+
+    /// With one more override constant.
+    #[must_use]
+    pub fn with(mut self, constant: &'static str, value: u32) -> Self {
+        self.constants.push((constant, value));
+        self
+    }
+}
+
+impl Operation {
+    /// All of them, in every format.
+    pub fn all() -> Vec<Self> {
+        let mut all = vec![Self::RmsNorm, Self::Router, Self::ExpertsCombine, Self::Sample];
+        for cache in [CacheFormat::F16, CacheFormat::F32] {
+            all.extend([Self::Rope(cache), Self::Attention(cache)]);
+        }
+        for format in WeightType::ALL {
+            all.extend([Self::Matmul(format), Self::ExpertsGateUp(format), Self::ExpertsDown(format)]);
+            all.extend([Self::ExpertsGate(format), Self::ExpertsUp(format)]);
+        }
+        all
+    }
+
+    /// What it is called where its formats do not matter: the label of its pipelines.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RmsNorm => "rms_norm",
+            Self::Matmul(_) => "matmul",
+            Self::Rope(_) => "rope",
+            Self::Attention(_) => "attention",
+            Self::Router => "router",
+            Self::ExpertsGateUp(_) => "experts_gate_up",
+            Self::ExpertsGate(_) => "experts_gate",
+            Self::ExpertsUp(_) => "experts_up",
+            Self::ExpertsDown(_) => "experts_down",
+            Self::ExpertsCombine => "experts_combine",
+            Self::Sample => "sample",
+        }
+    }
+
+    /// Of what it reads, as the GGUF format names it.
+    fn format(self) -> Option<&'static str> {
+        match self {
+            Self::Matmul(format)
+            | Self::ExpertsGateUp(format)
+            | Self::ExpertsGate(format)
+            | Self::ExpertsUp(format)
+            | Self::ExpertsDown(format) => Some(format.name()),
+            Self::Rope(cache) | Self::Attention(cache) => Some(cache.name()),
+            Self::RmsNorm | Self::Router | Self::ExpertsCombine | Self::Sample => None,
+        }
+    }
+
+    /// Of all bindings, in their order: the step, the parameters, and what the operation works on.
+    pub const fn accesses(self) -> &'static [Access] {
+        match self {
+            Self::RmsNorm => &rms_norm::ACCESSES,
+            Self::Matmul(_) => &matmul::ACCESSES,
+            Self::Rope(_) => &rope::ACCESSES,
+            Self::Attention(_) => &attention::ACCESSES,
+            Self::Router => &router::ACCESSES,
+            Self::ExpertsGateUp(_) | Self::ExpertsGate(_) | Self::ExpertsUp(_) | Self::ExpertsDown(_) => {
+                &experts::ACCESSES
+            }
+            Self::ExpertsCombine => &experts::COMBINE_ACCESSES,
+            Self::Sample => &sample::ACCESSES,
+        }
+    }
+
+    /// Every kernel that computes it.
+    pub fn variants(self, geometry: Geometry) -> Vec<Variant> {
+        match self {
+            Self::RmsNorm => rms_norm::variants(),
+            Self::Matmul(format) => matmul::variants(format, geometry),
+            Self::Rope(cache) => rope::variants(cache),
+            Self::Attention(cache) => attention::variants(cache),
+            Self::Router => router::variants(),
+            Self::ExpertsGateUp(format) => experts::gate_up_variants(format, geometry),
+            Self::ExpertsDown(format) => experts::matrix_variants(format, experts::DOWN, geometry),
+            Self::ExpertsGate(format) => experts::matrix_variants(format, experts::GATE, geometry),
+            Self::ExpertsUp(format) => experts::matrix_variants(format, experts::UP, geometry),
+            Self::ExpertsCombine => experts::combine_variants(),
+            Self::Sample => sample::variants(),
+        }
+    }
+
+    /// The kernels that a device of `tier` uses: for each number of tokens the first of these that is for so many.
+    pub fn chosen(self, geometry: Geometry, tier: Tier) -> Vec<Variant> {
+        let mut within: Vec<_> = self.variants(geometry).into_iter().filter(|it| it.tier <= tier).collect();
+        // Stable: of one tier in the order in which they are listed.
+        within.sort_by_key(|variant| std::cmp::Reverse(variant.tier));
+        let mut chosen: Vec<Variant> = Vec::new();
+        for variant in within {
+            let is_covered = |tokens: &u32| chosen.iter().any(|better| better.tokens.contains(tokens));
+            if !(is_covered(variant.tokens.start()) && is_covered(variant.tokens.end())) {
+                chosen.push(variant);
+            }
+        }
+        chosen
+    }
+}
+
+impl fmt::Display for Operation {
+    /// Name and format, as `matmul Q8_0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        self.format().map_or(Ok(()), |format| write!(f, " {format}"))
+    }
+}
