@@ -470,14 +470,12 @@ struct Report {
 
 fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {
     let skip_attention = matches!(resume, Resume::Experts(_));
-    program.layers[resume.first_layer()..]
-        .iter()
-        .enumerate()
-        .flat_map(move |(index, layer)| {
-            let attend = if skip_attention && index == 0 { &[][..] } else { &layer.attend[..] };
-            attend.iter().chain(&layer.experts).chain(&layer.combine)
-        })
-        .chain(&program.head)
+    let begin = if skip_attention { &[][..] } else { &program.begin[..] };
+    let layers = program.layers[resume.first_layer()..].iter().enumerate().flat_map(move |(index, layer)| {
+        let attend = if skip_attention && index == 0 { &[][..] } else { &layer.attend[..] };
+        attend.iter().chain(&layer.experts).chain(&layer.combine)
+    });
+    begin.iter().chain(layers).chain(&program.head)
 }
 
 /// Refuses a batch in which an activation was not finite.

@@ -38,8 +38,8 @@ impl ModelKernels {
         check.repack(&self.repack);
         for operation in self.kernels.operations() {
             match operation {
-                Operation::RmsNorm => check.rms_norm(),
                 Operation::Matmul(format) => check.matmul(format, &self.repack),
+                Operation::MatmulResidual(format) => check.matmul_residual(format, &self.repack),
                 Operation::Rope(cache) => check.rope(cache, &config.yarn),
                 Operation::Attention(cache) => check.attention(cache, config.query_heads / config.kv_heads),
                 Operation::Router => check.router(config.experts, config.experts_per_token),
@@ -68,6 +68,7 @@ pub struct LayerProgram {
 
 /// The launches of a forward pass.
 pub struct Program {
+    pub begin: Vec<Launch>,
     pub layers: Vec<LayerProgram>,
     pub head: Vec<Launch>,
 }
@@ -83,6 +84,7 @@ impl Program {
             experts: bind(&layer.experts),
             combine: bind(&layer.combine),
         };
-        Self { layers: recipe.layers.iter().map(layer).collect(), head: bind(&recipe.head) }
+        let layers = recipe.layers.iter().map(layer).collect();
+        Self { begin: bind(&recipe.begin), layers, head: bind(&recipe.head) }
     }
 }

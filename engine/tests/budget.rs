@@ -20,6 +20,7 @@ const fn limits(max_binding_bytes: u64, max_buffer_bytes: u64) -> Limits {
         max_binding_bytes,
         max_workgroup_storage_bytes: 16 << 10,
         max_workgroups_per_dimension: 65535,
+        rows_per_group: 8,
     }
 }
 

@@ -19,6 +19,7 @@ mod nano;
 mod not_finite;
 mod parity;
 mod plan;
+mod recipe;
 mod recovery;
 mod refusals;
 mod rest;

@@ -14,6 +14,7 @@ const DEFAULT_LIMITS: Limits = Limits {
     max_binding_bytes: 128 << 20,
     max_workgroup_storage_bytes: 16 << 10,
     max_workgroups_per_dimension: 65535,
+    rows_per_group: 8,
 };
 
 fn header(file: &[u8]) -> Header {

@@ -62,9 +62,9 @@ async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     try_load(MODEL, gpu, &LoadOptions::default(), &host).await.expect("nano loads");
     let reports = host.reports.take();
     let [report] = &reports[..] else { panic!("one report, got {reports:?}") };
-    // Repacking of Q8_0 and MXFP4; RMSNorm; products of Q8_0 for one and for many tokens; RoPE; attention with and without a
+    // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and for many tokens; RoPE; attention with and without a
     // window; router; gate and up, down, combine; sample.
-    assert_eq!((report.kernels, report.remembered), (13, false), "{report:?}");
+    assert_eq!((report.kernels, report.remembered), (14, false), "{report:?}");
     let worst = report.worst_error.expect("measured");
     // A tenth of what is allowed.
     assert!(worst > 0.0 && worst < 1e-5, "{report:?}");
@@ -85,7 +85,7 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
 
 /// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in Chromium,
 /// too.
-const FAULTS: [(ShaderFault, &str); 28] = [
+const FAULTS: [(ShaderFault, &str); 35] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),
     (fault("attention", "var total = 1.0;", "var total = 0.0;"), "attention with a window"),
@@ -95,8 +95,15 @@ const FAULTS: [(ShaderFault, &str); 28] = [
     (fault("matmul", "select(step.tokens, step.head_tokens,", "select(step.tokens, 0u,"), "matmul Q8_0, one token"),
     (fault("matmul", "vec4<u32>(word << 24u", "vec4<u32>(word << 23u"), "matmul Q8_0, one token"),
     (fault("matmul", "(block & 1u) * 16u", "(block & 0u) * 16u"), "matmul Q8_0, one token"),
-    (fault("rms_norm", "/ f32(params.columns) + params.epsilon", "/ f32(params.columns + 1u)"), "rms_norm"),
-    (fault("rms_norm", "step.head_first, params.head", "0u, params.head"), "rms_norm"),
+    (fault("matmul", "/ f32(columns) + epsilon", "/ f32(columns + 1u)"), "matmul Q8_0, one token"),
+    (fault("matmul", "select(0u, step.head_first, is_head)", "0u"), "matmul Q8_0, one token"),
+    (fault("matmul_residual", "+ residual[at]", "+ 0.0"), "matmul_residual Q8_0, one token"),
+    (fault("matmul_residual", "normed[at] = sum *", "normed[at] = product *"), "matmul_residual Q8_0, one token"),
+    (fault("matmul_residual", "return sum * sum;", "return sum;"), "matmul_residual Q8_0, one token"),
+    (fault("router", "/ f32(columns) + epsilon", "/ f32(columns)"), "router"),
+    (fault("experts_gate_up", "/ f32(columns) + epsilon", "/ f32(columns)"), "experts_gate_up MXFP4"),
+    (fault("experts_combine", "* norm[column]", "* norm[0]"), "experts_combine"),
+    (fault("experts_combine", "= sum * sum;", "= sum;"), "experts_combine"),
     (fault("rope", "- qkv[at + 32u] * turn.y", "+ qkv[at + 32u] * turn.y"), "rope"),
     (fault("rope", "position * 32u + 2u * j)", "(position & 63u) * 32u + 2u * j)"), "rope"),
     (fault("rope", "% params.capacity", "% (params.capacity + 1u)"), "rope"),
@@ -160,7 +167,7 @@ async fn a_passed_check_is_remembered_for_this_build_and_adapter() {
     let harmless = broken(fault("rope", "* 0u", "* 0u"));
     try_load(MODEL, harmless, &options, &host).await.expect("nano loads");
     assert!(host.reports.borrow_mut().pop().expect("a report").remembered, "the same text is the same build");
-    let rewritten = broken(fault("rms_norm", "var total = 0.0", "var total = 0.0e0"));
+    let rewritten = broken(fault("router", "var squares = 0.0", "var squares = 0.0e0"));
     try_load(MODEL, rewritten, &options, &host).await.expect("nano loads");
     assert!(!host.reports.borrow_mut().pop().expect("a report").remembered, "another build");
     // Other kernels are another matter, too.

@@ -14,6 +14,7 @@ use gptoss_model::ops::experts::{ExpertFormats, ExpertRows};
 
 use crate::gpu::{Access, Limits};
 use crate::launch::{Call, Extent};
+use crate::norm::{Normed, combined_squares};
 use crate::operation::{Geometry, Operation, Variant};
 use crate::sources;
 use crate::weights::{BINDING_ALIGNMENT, PlaneLayout};
@@ -123,6 +124,8 @@ pub struct Shape {
     pub ff: u32,
     pub experts: u32,
     pub experts_per_token: u32,
+    /// What the norm makes of the tokens.
+    pub normed: Normed,
 }
 
 /// Mirrors `Params` in `experts_gate_up.wgsl` and `experts_down.wgsl`.
@@ -141,7 +144,11 @@ pub struct Params {
     pub scales_base: u32,
     /// First of the biases: of gate, or of down.
     pub bias_base: u32,
-    pub padding: u32,
+    /// Of gate and up.
+    pub squares_first: u32,
+    pub squares: u32,
+    pub epsilon: f32,
+    pub padding: [u32; 2],
 }
 
 /// Mirrors `Params` in `experts_combine.wgsl`.
@@ -151,7 +158,7 @@ pub struct CombineParams {
     pub columns: u32,
     pub experts_per_token: u32,
     pub layer: u32,
-    pub padding: u32,
+    pub squares_first: u32,
 }
 
 pub const ACCESSES: [Access; 10] = [
@@ -166,8 +173,16 @@ pub const ACCESSES: [Access; 10] = [
     Access::Read,
     Access::Read,
 ];
-pub const COMBINE_ACCESSES: [Access; 6] =
-    [Access::Uniform, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite, Access::ReadWrite];
+pub const COMBINE_ACCESSES: [Access; 8] = [
+    Access::Uniform,
+    Access::Uniform,
+    Access::Read,
+    Access::Read,
+    Access::ReadWrite,
+    Access::Read,
+    Access::ReadWrite,
+    Access::ReadWrite,
+];
 
 /// `MATRIX` in `experts_down.wgsl`.
 pub(crate) const DOWN: u32 = 0;
@@ -205,7 +220,8 @@ fn gate_up_operations(formats: ExpertFormats) -> Vec<Operation> {
     }
 }
 
-/// Buffers of one layer: `x` is normalised [tokens, hidden]; `h` [tokens · k, ff]; `y` [tokens · k, hidden]; `residual`
+/// Buffers of one layer: `x` [tokens, hidden], with the sums
+/// of squares of its norm behind it; `h` [tokens · k, ff]; `y` [tokens · k, hidden]; `residual`
 /// [tokens, hidden]; all F32. `biases`: [experts, ff] of gate, [experts, ff] of up, [experts, hidden] of down.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
@@ -215,6 +231,8 @@ pub struct Buffers<B> {
     pub h: B,
     pub y: B,
     pub residual: B,
+    /// Weight of the norm after this layer, [hidden].
+    pub norm: B,
     pub routes: B,
     pub page_table: B,
     pub status: B,
@@ -228,7 +246,9 @@ pub fn gate_up<B: Clone>(arena: &Arena<B>, slot: &SlotLayout, buffers: &Buffers<
         .into_iter()
         .zip(halves)
         .map(|(operation, (rows, bias_base))| {
-            let params = Params { rows: shape.ff, bias_base, ..params(arena, slot, rows, shape) };
+            let Normed { squares_first, squares, epsilon } = shape.normed;
+            let normed = Params { squares_first, squares, epsilon, ..params(arena, slot, rows, shape) };
+            let params = Params { rows: shape.ff, bias_base, ..normed };
             product(operation, arena, buffers, params, [&buffers.x, &buffers.h])
         })
         .collect()
@@ -241,17 +261,18 @@ pub fn down<B: Clone>(arena: &Arena<B>, slot: &SlotLayout, buffers: &Buffers<B>,
     product(Operation::ExpertsDown(slot.formats().down), arena, buffers, params, [&buffers.h, &buffers.y])
 }
 
-/// Adds the weighted results to the residual.
+/// Adds the weighted results to the residual, and writes the first half of the next norm into `x`. With no experts per token
+/// nothing is added.
 pub fn combine<B: Clone>(buffers: &Buffers<B>, shape: Shape) -> Call<B> {
-    let Buffers { step, y, residual, routes, status, .. } = buffers.clone();
+    let Buffers { step, y, residual, norm, x, routes, status, .. } = buffers.clone();
     let params = CombineParams {
         columns: shape.hidden,
         experts_per_token: shape.experts_per_token,
         layer: shape.layer,
-        padding: 0,
+        squares_first: shape.normed.squares_first,
     };
-    let grid = (Extent::Threads { items: shape.hidden, threads: 64 }, Extent::ONE);
-    Call::new(Operation::ExpertsCombine, &params, [step, y, routes, residual, status], grid)
+    let grid = (Extent::Fixed(combined_squares(shape.hidden)), Extent::EACH_TOKEN);
+    Call::new(Operation::ExpertsCombine, &params, [step, y, routes, residual, norm, x, status], grid)
 }
 
 fn params<B>(arena: &Arena<B>, slot: &SlotLayout, rows: &SlotRows, shape: Shape) -> Params {
@@ -268,7 +289,10 @@ fn params<B>(arena: &Arena<B>, slot: &SlotLayout, rows: &SlotRows, shape: Shape)
         codes_base: (rows.offset_bytes / 16) as u32,
         scales_base: ((rows.offset_bytes + planes.scales_offset_bytes()) / 4) as u32,
         bias_base: 0,
-        padding: 0,
+        squares_first: 0,
+        squares: 0,
+        epsilon: 0.0,
+        padding: [0; 2],
     }
 }
 

@@ -1,6 +1,6 @@
 // y[p, r] = W_down[e, r] · h[p] + b_down[e, r]   for pair p = (token t, choice k); the routing weight comes later.
 //
-// h [tokens · k, 32 · blocks_per_row] F32, y [tokens · k, rows] F32. Slots, arenas and pairs as in experts_gate_up.wgsl.
+// h (called x below) [tokens · k, 32 · blocks_per_row] F32, y [tokens · k, rows] F32. Slots, arenas and pairs as in experts_gate_up.wgsl.
 // Measured over both products, with h up to 56 and y about 10: at most 1.6e-5 with 8 lanes to a row and 2.3e-5 with 1;
 // tested to 3e-5 + 2e-6 · |y|.
 //
@@ -22,7 +22,12 @@ struct Params {
     scales_base: u32,
     // Where the biases of this matrix start.
     bias_base: u32,
+    // Of gate and up: as in experts_gate_up.wgsl. Down has none.
+    squares_first: u32,
+    squares: u32,
+    epsilon: f32,
     padding_0: u32,
+    padding_1: u32,
 }
 
 struct Route {
@@ -34,7 +39,7 @@ struct Route {
 @group(0) @binding(1) var<uniform> params: Params;
 @group(0) @binding(2) var<storage, read> codes: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read> scales: array<u32>;
-@group(0) @binding(4) var<storage, read> h: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> x: array<vec4<f32>>;
 @group(0) @binding(5) var<storage, read> biases: array<f32>;
 @group(0) @binding(6) var<storage, read_write> y: array<f32>;
 @group(0) @binding(7) var<storage, read> routes: array<Route>;
@@ -48,6 +53,7 @@ const DOWN = 0u;
 const UP = 2u;
 override MATRIX: u32 = 0u;
 var<workgroup> partial: array<f32, LANES>;
+var<workgroup> shares: array<f32, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
@@ -74,15 +80,16 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
                 block,
             );
             let at = (input * params.blocks_per_row + block) * 8u;
-            sum += dot(w[0], h[at]) + dot(w[1], h[at + 1u]) + dot(w[2], h[at + 2u]) + dot(w[3], h[at + 3u])
-                + dot(w[4], h[at + 4u]) + dot(w[5], h[at + 5u]) + dot(w[6], h[at + 6u]) + dot(w[7], h[at + 7u]);
+            sum += dot(w[0], x[at]) + dot(w[1], x[at + 1u]) + dot(w[2], x[at + 2u]) + dot(w[3], x[at + 3u])
+                + dot(w[4], x[at + 4u]) + dot(w[5], x[at + 5u]) + dot(w[6], x[at + 6u]) + dot(w[7], x[at + 7u]);
         }
     }
     if (LANES_PER_ROW == 1u) {
-        write(pair, expert, row, sum);
+        write(pair, expert, row, sum * scale_alone(input));
         return;
     }
     partial[lane] = sum;
+    shares[lane] = share_of_squares(input, lane);
     workgroupBarrier();
 
     if (lane < rows_here) {
@@ -90,7 +97,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < LANES_PER_ROW; i++) {
             total += partial[lane * LANES_PER_ROW + i];
         }
-        write(pair, expert, group.x * rows_here + lane, total);
+        write(pair, expert, group.x * rows_here + lane, total * scale_of_shares(0u));
     }
 }
 

@@ -1,5 +1,6 @@
-// h[p, r] = swiglu(W_gate[e, r] · x[t] + b_gate[e, r],  W_up[e, r] · x[t] + b_up[e, r])   for pair p = (token t, choice k)
+// h[p, r] = swiglu(W_gate[e, r] · s x[t] + b_gate[e, r],  W_up[e, r] · s x[t] + b_up[e, r])   for pair p = (token t, choice k)
 //
+// s is 1, or what norm.wgsl makes of x[t].
 // x [tokens, columns] F32, h [tokens · k, rows] F32; e is the pair's expert, found in a slot of this arena through the
 // page table. Gate and up rows are interleaved in the slot: row 2r is gate r, row 2r + 1 is up r. Pairs whose expert is
 // missing or in another arena are left alone. Sums in F32; geometry as in matmul.wgsl.
@@ -21,7 +22,12 @@ struct Params {
     codes_base: u32,
     scales_base: u32,
     padding_0: u32,
+    // Where the sums of squares begin in x, and how many of them a token has; 0: x is multiplied as it is (norm.wgsl).
+    squares_first: u32,
+    squares: u32,
+    epsilon: f32,
     padding_1: u32,
+    padding_2: u32,
 }
 
 struct Route {
@@ -45,6 +51,7 @@ struct Route {
 const LANES = 64u;
 override LANES_PER_ROW: u32 = 8u;
 var<workgroup> partial: array<vec2<f32>, LANES>;
+var<workgroup> shares: array<f32, LANES>;
 
 fn dot_block(row: u32, block: u32, slot: u32, x_at: u32) -> f32 {
     let w = load_block(
@@ -82,10 +89,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         }
     }
     if (LANES_PER_ROW == 1u) {
-        write(pair, expert, row, sums);
+        write(pair, expert, row, sums * scale_alone(token));
         return;
     }
     partial[lane] = sums;
+    shares[lane] = share_of_squares(token, lane);
     workgroupBarrier();
 
     if (lane < rows_here) {
@@ -93,7 +101,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         for (var i = 0u; i < LANES_PER_ROW; i++) {
             both += partial[lane * LANES_PER_ROW + i];
         }
-        write(pair, expert, group.x * rows_here + lane, both);
+        write(pair, expert, group.x * rows_here + lane, both * scale_of_shares(0u));
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Limits {
     pub max_binding_bytes: u64,
     pub max_workgroup_storage_bytes: u32,
     pub max_workgroups_per_dimension: u32,
+    /// Rows that a workgroup of the kernels that multiply rows computes: as suits the adapter.
+    pub rows_per_group: u32,
 }
 
 /// What was granted, for showing.
@@ -208,6 +210,8 @@ impl Gpu {
             testbed.opened(&device, &counts);
         }
         let granted = device.limits();
+        // Software adapters pay for barriers, GPUs for reads that are not together.
+        let lanes_per_row = options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 });
         let limits = Limits {
             max_buffer_bytes: granted.max_buffer_size,
             max_binding_bytes: options
@@ -217,6 +221,7 @@ impl Gpu {
                 .min(granted.max_buffer_size),
             max_workgroup_storage_bytes: granted.max_compute_workgroup_storage_size,
             max_workgroups_per_dimension: granted.max_compute_workgroups_per_dimension,
+            rows_per_group: ROW_KERNEL_LANES / lanes_per_row,
         };
         Ok(Self {
             adapter: Adapter {
@@ -233,8 +238,7 @@ impl Gpu {
             device,
             queue,
             limits,
-            // Software adapters pay for barriers, GPUs for reads that are not together.
-            lanes_per_row: options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 }),
+            lanes_per_row,
             counts,
             fault,
             pipelines_hash: Cell::new(0),
@@ -258,7 +262,7 @@ impl Gpu {
 
     /// Rows that a workgroup of those kernels computes.
     pub fn rows_per_group(&self) -> u32 {
-        ROW_KERNEL_LANES / self.lanes_per_row
+        self.limits.rows_per_group
     }
 
     /// What kernels may use here.

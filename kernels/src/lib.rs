@@ -6,7 +6,7 @@
 //! workgroup memory.
 //!
 //! ```text
-//! x ─ rms_norm ─ matmul (q,k,v) ─ rope ─ attention ─ matmul (o, +x) ─ rms_norm ─ router ─ experts ─ x
+//! x ─ matmul (q,k,v) ─ rope ─ attention ─ matmul_residual (o, +x) ─ router ─ experts ─ combine (+x) ─ x
 //! ```
 
 pub mod attention;
@@ -15,13 +15,14 @@ pub mod experts;
 pub mod gpu;
 pub mod launch;
 pub mod matmul;
+pub mod matmul_residual;
 pub mod needs;
+pub mod norm;
 pub mod not_finite;
 pub mod operation;
 mod patience;
 mod platform;
 pub mod repack;
-pub mod rms_norm;
 pub mod rope;
 pub mod router;
 pub mod sample;

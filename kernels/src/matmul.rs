@@ -1,20 +1,20 @@
-//! Quantised matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`, optionally added to `y`.
+//! Quantised matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`; `x` as it is, or normalised on the way.
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;
 
 use crate::gpu::Access;
 use crate::launch::{Call, Extent};
+use crate::norm::Normed;
 use crate::operation::{Geometry, Operation, Variant};
 use crate::sources;
 use crate::weights::Shard;
 
 /// Tokens that one workgroup computes in prefill, so that a block is decoded once for all of them.
-const TOKENS_PER_GROUP: u32 = 8;
+pub(crate) const TOKENS_PER_GROUP: u32 = 8;
 
 pub const HAS_BIAS: u32 = 1;
-pub const RESIDUAL: u32 = 2;
-pub const HEAD: u32 = 4;
+pub const HEAD: u32 = 2;
 
 /// Mirrors `Params` in `matmul.wgsl`.
 #[repr(C)]
@@ -29,6 +29,10 @@ pub struct Params {
     pub scales_base: u32,
     pub layer: u32,
     pub flags: u32,
+    pub squares_first: u32,
+    pub squares: u32,
+    pub epsilon: f32,
+    pub padding: u32,
 }
 
 pub const ACCESSES: [Access; 8] = [
@@ -51,7 +55,7 @@ pub(crate) fn variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
     ]
 }
 
-/// Buffers of one call: `x` [tokens, columns] F32, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.
+/// Buffers of one call: `x` [tokens, columns] F32, with sums of squares behind it where it is to be normalised, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     pub step: B,
@@ -68,15 +72,16 @@ pub struct Target {
     pub y_first: u32,
     pub y_stride: u32,
     pub layer: u32,
-    /// Add to `y` instead of overwriting it.
-    pub residual: bool,
-    /// Only for the tokens whose logits are wanted.
+    /// Only for the tokens whose logits are wanted, written from row 0 on.
     pub head: bool,
+    /// What the norm makes of `x`.
+    pub normed: Normed,
 }
 
 /// For one shard of a matrix.
 pub fn call<B: Clone>(shard: &Shard<B>, buffers: &Buffers<B>, target: Target) -> Call<B> {
     let Buffers { step, x, bias, y, status } = buffers.clone();
+    let normed = target.normed;
     let flag = |set: bool, bit: u32| if set { bit } else { 0 };
     let params = Params {
         rows: shard.layout.rows as u32,
@@ -86,7 +91,11 @@ pub fn call<B: Clone>(shard: &Shard<B>, buffers: &Buffers<B>, target: Target) ->
         bias_first: shard.first_row as u32,
         scales_base: (shard.layout.scales_offset_bytes() / 4) as u32,
         layer: target.layer,
-        flags: flag(bias.is_some(), HAS_BIAS) | flag(target.residual, RESIDUAL) | flag(target.head, HEAD),
+        flags: flag(bias.is_some(), HAS_BIAS) | flag(target.head, HEAD),
+        squares_first: normed.squares_first,
+        squares: normed.squares,
+        epsilon: normed.epsilon,
+        padding: 0,
     };
     let tokens = if target.head {
         Extent::HeadTokens { per_group: TOKENS_PER_GROUP }

@@ -8,15 +8,16 @@ use gptoss_model::CacheFormat;
 
 use crate::gpu::Access;
 use crate::tier::Tier;
-use crate::{attention, experts, matmul, rms_norm, rope, router, sample};
+use crate::{attention, experts, matmul, matmul_residual, rope, router, sample};
 
 /// An operation, with the formats of what it reads: bindings and parameters are the same for all kernels that compute it. What
 /// it is to compute: [`gptoss_model::ops`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    RmsNorm,
     /// Of these weights.
     Matmul(WeightType),
+    /// Of these weights, added to the residual stream.
+    MatmulResidual(WeightType),
     /// With the cache that it writes.
     Rope(CacheFormat),
     /// With the cache that it reads.
@@ -68,12 +69,13 @@ impl Variant {
 impl Operation {
     /// All of them, in every format.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::RmsNorm, Self::Router, Self::ExpertsCombine, Self::Sample];
+        let mut all = vec![Self::Router, Self::ExpertsCombine, Self::Sample];
         for cache in [CacheFormat::F16, CacheFormat::F32] {
             all.extend([Self::Rope(cache), Self::Attention(cache)]);
         }
         for format in WeightType::ALL {
-            all.extend([Self::Matmul(format), Self::ExpertsGateUp(format), Self::ExpertsDown(format)]);
+            all.extend([Self::Matmul(format), Self::MatmulResidual(format)]);
+            all.extend([Self::ExpertsGateUp(format), Self::ExpertsDown(format)]);
             all.extend([Self::ExpertsGate(format), Self::ExpertsUp(format)]);
         }
         all
@@ -82,8 +84,8 @@ impl Operation {
     /// What it is called where its formats do not matter: the label of its pipelines.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::RmsNorm => "rms_norm",
             Self::Matmul(_) => "matmul",
+            Self::MatmulResidual(_) => "matmul_residual",
             Self::Rope(_) => "rope",
             Self::Attention(_) => "attention",
             Self::Router => "router",
@@ -100,20 +102,21 @@ impl Operation {
     fn format(self) -> Option<&'static str> {
         match self {
             Self::Matmul(format)
+            | Self::MatmulResidual(format)
             | Self::ExpertsGateUp(format)
             | Self::ExpertsGate(format)
             | Self::ExpertsUp(format)
             | Self::ExpertsDown(format) => Some(format.name()),
             Self::Rope(cache) | Self::Attention(cache) => Some(cache.name()),
-            Self::RmsNorm | Self::Router | Self::ExpertsCombine | Self::Sample => None,
+            Self::Router | Self::ExpertsCombine | Self::Sample => None,
         }
     }
 
     /// Of all bindings, in their order: the step, the parameters, and what the operation works on.
     pub const fn accesses(self) -> &'static [Access] {
         match self {
-            Self::RmsNorm => &rms_norm::ACCESSES,
             Self::Matmul(_) => &matmul::ACCESSES,
+            Self::MatmulResidual(_) => &matmul_residual::ACCESSES,
             Self::Rope(_) => &rope::ACCESSES,
             Self::Attention(_) => &attention::ACCESSES,
             Self::Router => &router::ACCESSES,
@@ -128,8 +131,8 @@ impl Operation {
     /// Every kernel that computes it.
     pub fn variants(self, geometry: Geometry) -> Vec<Variant> {
         match self {
-            Self::RmsNorm => rms_norm::variants(),
             Self::Matmul(format) => matmul::variants(format, geometry),
+            Self::MatmulResidual(format) => matmul_residual::variants(format, geometry),
             Self::Rope(cache) => rope::variants(cache),
             Self::Attention(cache) => attention::variants(cache),
             Self::Router => router::variants(),

@@ -18,6 +18,10 @@ pub struct Params {
     pub experts: u32,
     pub experts_per_token: u32,
     pub layer: u32,
+    pub squares_first: u32,
+    pub squares: u32,
+    pub epsilon: f32,
+    pub padding: u32,
 }
 
 pub const ACCESSES: [Access; 9] = [

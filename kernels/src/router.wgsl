@@ -1,6 +1,7 @@
-// logits[e] = weight[e] · x + bias[e];  the k largest (ties: lower index) and their softmax;  which of them are resident.
+// logits[e] = s · weight[e] · x + bias[e];  the k largest (ties: lower index) and their softmax;  which of them are resident.
 //
-// x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k].
+// x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k]. s is 1, or what norm.wgsl
+// makes of x.
 // One workgroup per token; logits in F32. A use of an expert that is not resident halts the layers after this one: the
 // first such layer and its missing experts go into the status.
 // Logits are looked at for values that are not finite. Only a bias of −∞ may make a logit −∞: that expert is never chosen.
@@ -13,6 +14,11 @@ struct Params {
     experts: u32,
     experts_per_token: u32,
     layer: u32,
+    // Where the sums of squares begin in x, and how many of them a token has; 0: x is multiplied as it is (norm.wgsl).
+    squares_first: u32,
+    squares: u32,
+    epsilon: f32,
+    padding_0: u32,
 }
 
 struct Route {
@@ -44,6 +50,7 @@ var<workgroup> logits: array<f32, MAX_EXPERTS>;
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let token = group.x;
+    let scale = scale_of(token, lane);
     for (var first = 0u; first < params.experts; first += LANES / LANES_PER_EXPERT) {
         let expert = first + lane / LANES_PER_EXPERT;
         var sum = 0.0;
@@ -55,10 +62,11 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         partial[lane] = sum;
         workgroupBarrier();
         if (lane % LANES_PER_EXPERT == 0u && expert < params.experts) {
-            var total = bias[expert];
+            var product = 0.0;
             for (var i = 0u; i < LANES_PER_EXPERT; i++) {
-                total += partial[lane + i];
+                product += partial[lane + i];
             }
+            let total = bias[expert] + scale * product;
             logits[expert] = total;
             if (is_minus_infinity(total) && is_minus_infinity(bias[expert])) {
                 logits[expert] = LEAST;
@@ -72,6 +80,22 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     if (lane == 0u && atomicLoad(&status[STATUS_HALT_LAYER]) >= params.layer) {
         choose(token);
     }
+}
+
+// What the norm makes of the token's products; all lanes come here together.
+fn scale_of(token: u32, lane: u32) -> f32 {
+    var sum = 0.0;
+    for (var run = lane; run < params.squares; run += LANES) {
+        sum += x[params.squares_first + token * params.squares + run];
+    }
+    partial[lane] = sum;
+    workgroupBarrier();
+    var squares = 0.0;
+    for (var i = 0u; i < LANES; i++) {
+        squares += partial[i];
+    }
+    workgroupBarrier();
+    return select(inverse_root(squares, params.columns, params.epsilon), 1.0, params.squares == 0u);
 }
 
 fn is_minus_infinity(value: f32) -> bool {

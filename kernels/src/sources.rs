@@ -6,6 +6,9 @@ use gptoss_model::CacheFormat;
 const COMMON: &str = include_str!("common.wgsl");
 const SWIGLU: &str = include_str!("swiglu.wgsl");
 const NOT_FINITE: &str = include_str!("not_finite.wgsl");
+const NORM: &str = include_str!("norm.wgsl");
+const NORM_VEC4: &str = include_str!("norm_vec4.wgsl");
+const PRODUCTS: &str = include_str!("products.wgsl");
 const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
 const IQ4_VALUES: &str = include_str!("weights/iq4_values.wgsl");
@@ -37,12 +40,12 @@ fn weights(format: WeightType) -> String {
     parts.concat()
 }
 
-pub fn rms_norm() -> String {
-    [COMMON, include_str!("rms_norm.wgsl")].concat()
+pub fn matmul(format: WeightType) -> String {
+    [COMMON, NORM, NORM_VEC4, &weights(format), PRODUCTS, include_str!("matmul.wgsl")].concat()
 }
 
-pub fn matmul(format: WeightType) -> String {
-    [COMMON, &weights(format), include_str!("matmul.wgsl")].concat()
+pub fn matmul_residual(format: WeightType) -> String {
+    [COMMON, &weights(format), PRODUCTS, include_str!("matmul_residual.wgsl")].concat()
 }
 
 pub fn rope(cache: CacheFormat) -> String {
@@ -62,15 +65,15 @@ pub fn attention(cache: CacheFormat) -> String {
 }
 
 pub fn router() -> String {
-    [COMMON, NOT_FINITE, include_str!("router.wgsl")].concat()
+    [COMMON, NOT_FINITE, NORM, include_str!("router.wgsl")].concat()
 }
 
 pub fn experts_gate_up(format: WeightType) -> String {
-    [COMMON, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
+    [COMMON, NORM, NORM_VEC4, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
 pub fn experts_down(format: WeightType) -> String {
-    [COMMON, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
+    [COMMON, NORM, NORM_VEC4, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
 pub fn experts_combine() -> String {

@@ -192,6 +192,7 @@ mod tests {
             max_binding_bytes,
             max_workgroup_storage_bytes: 16384,
             max_workgroups_per_dimension: 65535,
+            rows_per_group: 8,
         }
     }
 

@@ -9,8 +9,8 @@ use gptoss_kernels::gpu::Access;
 use gptoss_kernels::not_finite::PLACES;
 use gptoss_kernels::operation::Geometry;
 use gptoss_kernels::{
-    Operation, Status, Step, Tier, attention, experts, matmul, needs, not_finite, repack, rms_norm, rope, router,
-    sample,
+    Operation, Status, Step, Tier, attention, experts, matmul, matmul_residual, needs, not_finite, repack, rope,
+    router, sample,
 };
 use gptoss_model::{CacheFormat, MAX_EXPERTS, NotFinite, Place, ops};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
@@ -52,7 +52,7 @@ fn modules() -> Vec<(String, naga::Module)> {
 #[test]
 fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
     let sources = sources(&[Tier::Baseline]);
-    assert_eq!(sources.len(), 5 + 2 * 2 + WeightType::ALL.len() * 3, "one kernel per operation and format");
+    assert_eq!(sources.len(), 4 + 2 * 2 + WeightType::ALL.len() * 4, "one kernel per operation and format");
     for (name, source) in sources {
         for directive in ["enable ", "requires "] {
             assert!(!source.contains(directive), "{name} contains `{directive}`: the baseline needs no extension");
@@ -197,7 +197,6 @@ fn wgsl_layout(module: &naga::Module, name: &str) -> Option<(u32, Fields)> {
 
 fn params(operation: &str) -> (u32, Fields) {
     match operation {
-        "rms_norm" => layout!(rms_norm::Params { columns: u32, layer: u32, head: u32, epsilon: f32 }),
         "matmul" => layout!(matmul::Params {
             rows: u32,
             blocks_per_row: u32,
@@ -207,12 +206,34 @@ fn params(operation: &str) -> (u32, Fields) {
             scales_base: u32,
             layer: u32,
             flags: u32,
+            squares_first: u32,
+            squares: u32,
+            epsilon: f32,
+        }),
+        "matmul_residual" => layout!(matmul_residual::Params {
+            rows: u32,
+            blocks_per_row: u32,
+            scales_base: u32,
+            layer: u32,
+            columns: u32,
+            first_row: u32,
+            squares_first: u32,
+            squares: u32,
+            first_square: u32,
         }),
         "rope" => layout!(rope::Params { query_heads: u32, kv_heads: u32, capacity: u32, layer: u32 }),
         "attention" => {
             layout!(attention::Params { query_heads: u32, kv_heads: u32, capacity: u32, window: u32, layer: u32 })
         }
-        "router" => layout!(router::Params { columns: u32, experts: u32, experts_per_token: u32, layer: u32 }),
+        "router" => layout!(router::Params {
+            columns: u32,
+            experts: u32,
+            experts_per_token: u32,
+            layer: u32,
+            squares_first: u32,
+            squares: u32,
+            epsilon: f32,
+        }),
         // The bias of gate and up starts at 0: this kernel has no use for `bias_base`.
         "experts_gate_up" => layout!(experts::Params {
             rows: u32,
@@ -225,6 +246,9 @@ fn params(operation: &str) -> (u32, Fields) {
             slot_stride: u32,
             codes_base: u32,
             scales_base: u32,
+            squares_first: u32,
+            squares: u32,
+            epsilon: f32,
         }),
         "experts_down" => layout!(experts::Params {
             rows: u32,
@@ -238,8 +262,13 @@ fn params(operation: &str) -> (u32, Fields) {
             codes_base: u32,
             scales_base: u32,
             bias_base: u32,
+            squares_first: u32,
+            squares: u32,
+            epsilon: f32,
         }),
-        "experts_combine" => layout!(experts::CombineParams { columns: u32, experts_per_token: u32, layer: u32 }),
+        "experts_combine" => {
+            layout!(experts::CombineParams { columns: u32, experts_per_token: u32, layer: u32, squares_first: u32 })
+        }
         "sample" => layout!(sample::Params { vocabulary: u32 }),
         "repack" => layout!(repack::Params {
             rows: u32,
@@ -355,7 +384,6 @@ fn constants_shared_with_rust_are_equal() {
             }
             "matmul" => {
                 assert_eq!(constant(&module, "HAS_BIAS"), Some(matmul::HAS_BIAS));
-                assert_eq!(constant(&module, "RESIDUAL"), Some(matmul::RESIDUAL));
                 assert_eq!(constant(&module, "HEAD"), Some(matmul::HEAD));
             }
             "sample" => assert_eq!(constant(&module, "CANDIDATES"), Some(ops::sample::CANDIDATES as u32)),

@@ -196,6 +196,7 @@ fn plan_bytes(
         max_binding_bytes: 1 << 50,
         max_workgroup_storage_bytes: 16 << 10,
         max_workgroups_per_dimension: 65535,
+        rows_per_group: 8,
     };
     let options = PlanOptions { expert_memory_bytes, ..PlanOptions::for_model(&header.config) };
     Ok(MemoryPlan::new(&header.config, &header.inventory, &unlimited, &options)?.totals)

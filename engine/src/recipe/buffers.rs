@@ -7,10 +7,10 @@ use std::rc::Rc;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer, Status, Step};
+use gptoss_kernels::{Gpu, GpuBuffer, Status, Step, matmul_residual, norm};
 use gptoss_model::ops::rope::HALF_DIM;
 use gptoss_model::ops::router::Route;
-use gptoss_model::{GpuError, MatrixTensor, ModelConfig};
+use gptoss_model::{GpuError, Inventory, MatrixTensor, ModelConfig};
 
 use crate::plan::MemoryPlan;
 use crate::weights::MatrixParts;
@@ -129,6 +129,8 @@ pub struct Shared {
     pub status: BufferId,
     /// Residual stream [tokens, hidden].
     pub x: BufferId,
+    /// The residual stream times the weight of the next norm, [tokens, hidden], and behind that sums of squares
+    /// ([`gptoss_kernels::norm`]).
     pub normed: BufferId,
     /// [tokens, queries, then keys, then values].
     pub qkv: BufferId,
@@ -151,7 +153,13 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(buffers: &Buffers<'_>, config: &ModelConfig, plan: &MemoryPlan) -> Result<Self, GpuError> {
+    pub(super) fn new(
+        buffers: &Buffers<'_>,
+        config: &ModelConfig,
+        inventory: &Inventory,
+        plan: &MemoryPlan,
+    ) -> Result<Self, GpuError> {
+        let squares = most_squares(config, inventory, buffers.limits)?;
         let add = |what, row_bytes: u64, rows: Rows| {
             buffers.values(BufferPurpose::Scratch, what, row_bytes * rows.count(config, plan))
         };
@@ -160,7 +168,7 @@ impl Shared {
             step: add("step", size_of::<Step>() as u64, Rows::Once)?,
             status: add("status", Status::SIZE_BYTES, Rows::Once)?,
             x: add("residual", floats(config.hidden), Rows::Tokens)?,
-            normed: add("normed", floats(config.hidden), Rows::Tokens)?,
+            normed: add("normed", floats(config.hidden + squares), Rows::Tokens)?,
             qkv: add("qkv", floats(config.qkv_columns()), Rows::Tokens)?,
             attended: add("attended", floats(config.query_columns()), Rows::Tokens)?,
             expert_hidden: add("expert hidden", floats(config.ff), Rows::Pairs)?,
@@ -173,6 +181,16 @@ impl Shared {
             last_used: add("last used", floats(config.experts), Rows::Layers)?,
         })
     }
+}
+
+/// Most sums of squares that a token has behind its normalised activations.
+fn most_squares(config: &ModelConfig, inventory: &Inventory, limits: &Limits) -> Result<u32, GpuError> {
+    let mut most = norm::combined_squares(config.hidden);
+    for MatrixTensor { format, rows, columns, .. } in inventory.layers.iter().map(|layer| &layer.attn_output) {
+        let matrix = Matrix::sharded((*format, *rows, *columns), limits, |_| Ok::<_, GpuError>(()))?;
+        most = most.max(matmul_residual::squares(&matrix, limits.rows_per_group));
+    }
+    Ok(most)
 }
 
 /// The buffers of a recipe on a device.

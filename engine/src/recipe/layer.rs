@@ -1,14 +1,16 @@
-//! The calls of a layer and of the head.
+//! The calls of a layer, of what comes before the first and after the last.
 
 use gptoss_kernels::experts::{self, Arena};
+use gptoss_kernels::gpu::Limits;
+use gptoss_kernels::norm::{Normed, combined_squares};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Call, Status, attention, matmul, rms_norm, rope, router, sample};
+use gptoss_kernels::{Call, Status, attention, matmul, matmul_residual, rope, router, sample};
 use gptoss_model::{GpuError, LayerTensors, ModelConfig};
 
-use super::LayerRecipe;
 use super::buffers::{BufferId, BufferPurpose, Buffers, Shared};
+use super::{LayerBuffers, LayerRecipe};
 use crate::plan::MemoryPlan;
-use crate::weights::{DenseLayer, Projection};
+use crate::weights::DenseLayer;
 
 /// Layer index of the calls after the last layer: skipped when any layer halted.
 const AFTER_ALL_LAYERS: u32 = Status::RUNNING - 1;
@@ -17,18 +19,13 @@ const AFTER_ALL_LAYERS: u32 = Status::RUNNING - 1;
 pub(super) struct Pass<'a> {
     pub config: &'a ModelConfig,
     pub plan: &'a MemoryPlan,
+    pub limits: &'a Limits,
     pub buffers: &'a Buffers<'a>,
     pub shared: &'a Shared,
 }
 
-/// Keys and values of a layer, [positions, kv_heads, 64].
-struct Cache {
-    keys: BufferId,
-    values: BufferId,
-}
-
 impl Pass<'_> {
-    pub fn layer(&self, layer: u32, tensors: &LayerTensors) -> Result<LayerRecipe, GpuError> {
+    pub fn weights(&self, layer: u32, tensors: &LayerTensors) -> Result<LayerBuffers, GpuError> {
         let dense = DenseLayer::of(tensors).try_map(
             |parts| self.buffers.matrix_of(parts),
             |parts| self.buffers.values(BufferPurpose::Dense, parts.what, parts.f32_bytes()),
@@ -44,32 +41,49 @@ impl Pass<'_> {
         }
         let cache_bytes = self.plan.cache_bytes(self.config, layer);
         let cached = |what| self.buffers.values(BufferPurpose::Cache, what, cache_bytes);
-        let cache = Cache { keys: cached("keys")?, values: cached("values")? };
-
-        let (buffers, shape) = (self.expert_buffers(dense.expert_biases), self.expert_shape(layer));
-        let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, &slot, &buffers, shape));
-        let down = arenas.iter().map(|arena| experts::down(arena, &slot, &buffers, shape));
-        Ok(LayerRecipe {
-            attend: self.attend(layer, &dense, &cache),
-            experts: gate_up.chain(down).collect(),
-            combine: vec![experts::combine(&buffers, shape)],
-            dense,
-            slot,
-            arenas,
-        })
+        Ok(LayerBuffers { dense, slot, arenas, keys: cached("keys")?, values: cached("values")? })
     }
 
-    fn attend(&self, layer: u32, dense: &DenseLayer<Matrix<BufferId>, BufferId>, cache: &Cache) -> Vec<Call<BufferId>> {
+    /// The embedding is in the residual stream: half of the first norm.
+    pub fn begin(&self, norm: BufferId) -> Vec<Call<BufferId>> {
+        // Nothing to add.
+        let shape = experts::Shape { experts_per_token: 0, ..self.expert_shape(0, self.combined()) };
+        vec![experts::combine(&self.expert_buffers(norm, norm), shape)]
+    }
+
+    /// `next_norm`: of the next layer, or of the head.
+    pub fn layer(&self, layer: u32, buffers: LayerBuffers, next_norm: BufferId) -> LayerRecipe {
+        let LayerBuffers { dense, slot, arenas, .. } = &buffers;
+        let squares = matmul_residual::squares(&dense.attn_output, self.limits.rows_per_group);
+        let normed = Normed { squares, ..self.combined() };
+        let of_experts = self.expert_buffers(dense.expert_biases, next_norm);
+        let shape = self.expert_shape(layer, normed);
+        let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, slot, &of_experts, shape));
+        let down = arenas.iter().map(|arena| experts::down(arena, slot, &of_experts, shape));
+        let mut attend = self.attend(layer, &buffers);
+        attend.push(self.router(layer, dense, normed));
+        LayerRecipe {
+            attend,
+            experts: gate_up.chain(down).collect(),
+            combine: vec![experts::combine(&of_experts, shape)],
+            buffers,
+        }
+    }
+
+    fn attend(&self, layer: u32, buffers: &LayerBuffers) -> Vec<Call<BufferId>> {
         let &Self { config, plan, shared, .. } = self;
-        let &Shared { step, status, x, normed, qkv, attended, .. } = shared;
+        let &Shared { step, status, x: residual, normed, qkv, attended, .. } = shared;
+        let &LayerBuffers { ref dense, keys, values, .. } = buffers;
         let (query_heads, kv_heads) = (config.query_heads, config.kv_heads);
         let capacity = plan.cache_capacity(config, layer);
-        let &Cache { keys, values } = cache;
+        let y_stride = config.qkv_columns();
 
-        let mut calls = vec![self.norm(layer, dense.attn_norm, false)];
+        let mut calls = Vec::new();
         for projection in &dense.qkv {
-            let to_qkv = Product { x: normed, y: qkv, y_stride: config.qkv_columns(), residual: false };
-            calls.extend(self.products(layer, projection, &to_qkv));
+            let buffers = matmul::Buffers { step, x: normed, bias: Some(projection.bias), y: qkv, status };
+            let y_first = projection.y_first;
+            let target = matmul::Target { y_first, y_stride, layer, head: false, normed: self.combined() };
+            calls.extend(projection.matrix.shards.iter().map(|shard| matmul::call(shard, &buffers, target)));
         }
         let buffers = rope::Buffers { step, qkv, table: shared.rope_table, keys, values, status };
         calls.push(rope::call(plan.cache, &buffers, rope::Params { query_heads, kv_heads, capacity, layer }));
@@ -77,14 +91,19 @@ impl Pass<'_> {
         let window = plan.window_of(config, layer);
         let params = attention::Params { query_heads, kv_heads, capacity, window, layer, padding: [0; 3] };
         calls.push(attention::call(plan.cache, &buffers, params));
-        let to_residual = Product { x: attended, y: x, y_stride: config.hidden, residual: true };
-        calls.extend(self.products(layer, &dense.attn_output, &to_residual));
-        calls.push(self.norm(layer, dense.post_attention_norm, false));
-        calls.push(self.router(layer, dense));
+        let vectors = dense.attn_output_vectors;
+        let buffers = matmul_residual::Buffers { step, x: attended, vectors, residual, normed, status };
+        let (squares_first, rows_per_group) = (self.combined().squares_first, self.limits.rows_per_group);
+        calls.extend(matmul_residual::calls(&dense.attn_output, &buffers, layer, squares_first, rows_per_group));
         calls
     }
 
-    fn router(&self, layer: u32, dense: &DenseLayer<Matrix<BufferId>, BufferId>) -> Call<BufferId> {
+    fn router(
+        &self,
+        layer: u32,
+        dense: &DenseLayer<Matrix<BufferId>, BufferId>,
+        Normed { squares_first, squares, epsilon }: Normed,
+    ) -> Call<BufferId> {
         let &Self { config, shared, .. } = self;
         let buffers = router::Buffers {
             step: shared.step,
@@ -96,37 +115,20 @@ impl Pass<'_> {
             last_used: shared.last_used,
             status: shared.status,
         };
-        let params = router::Params {
-            columns: config.hidden,
-            experts: config.experts,
-            experts_per_token: config.experts_per_token,
-            layer,
-        };
+        let &ModelConfig { hidden: columns, experts, experts_per_token, .. } = config;
+        let padding = 0;
+        let params =
+            router::Params { columns, experts, experts_per_token, layer, squares_first, squares, epsilon, padding };
         router::call(&buffers, params)
     }
 
-    fn norm(&self, layer: u32, weight: BufferId, head: bool) -> Call<BufferId> {
-        let &Shared { step, status, x, normed, .. } = self.shared;
+    /// What [`experts::combine`] leaves of a norm.
+    fn combined(&self) -> Normed {
         let &ModelConfig { hidden, epsilon, .. } = self.config;
-        let params = rms_norm::Params { columns: hidden, layer, head: u32::from(head), epsilon };
-        rms_norm::call(&rms_norm::Buffers { step, x, weight, y: normed, status }, params)
+        Normed { squares_first: self.plan.batch_tokens * hidden, squares: combined_squares(hidden), epsilon }
     }
 
-    /// One call for each shard of a matrix.
-    fn products(
-        &self,
-        layer: u32,
-        projection: &Projection<Matrix<BufferId>, BufferId>,
-        product: &Product,
-    ) -> Vec<Call<BufferId>> {
-        let &Shared { step, status, .. } = self.shared;
-        let &Product { x, y, y_stride, residual } = product;
-        let buffers = matmul::Buffers { step, x, bias: Some(projection.bias), y, status };
-        let target = matmul::Target { y_first: projection.y_first, y_stride, layer, residual, head: false };
-        projection.matrix.shards.iter().map(|shard| matmul::call(shard, &buffers, target)).collect()
-    }
-
-    fn expert_buffers(&self, biases: BufferId) -> experts::Buffers<BufferId> {
+    fn expert_buffers(&self, biases: BufferId, norm: BufferId) -> experts::Buffers<BufferId> {
         let shared = self.shared;
         experts::Buffers {
             step: shared.step,
@@ -135,36 +137,32 @@ impl Pass<'_> {
             h: shared.expert_hidden,
             y: shared.expert_out,
             residual: shared.x,
+            norm,
             routes: shared.routes,
             page_table: shared.page_table,
             status: shared.status,
         }
     }
 
-    fn expert_shape(&self, layer: u32) -> experts::Shape {
+    fn expert_shape(&self, layer: u32, normed: Normed) -> experts::Shape {
         let &ModelConfig { hidden, ff, experts, experts_per_token, .. } = self.config;
-        experts::Shape { layer, hidden, ff, experts, experts_per_token }
+        experts::Shape { layer, hidden, ff, experts, experts_per_token, normed }
     }
 
     /// From the residual stream of the tokens whose logits are wanted to what is known of the next ones.
-    pub fn head(&self, output_norm: BufferId, output: &Matrix<BufferId>) -> Vec<Call<BufferId>> {
+    pub fn head(&self, output: &Matrix<BufferId>) -> Vec<Call<BufferId>> {
         let &Shared { step, status, normed, logits, candidates, .. } = self.shared;
         let vocabulary = self.config.vocabulary;
-        let mut calls = vec![self.norm(AFTER_ALL_LAYERS, output_norm, true)];
         let buffers = matmul::Buffers { step, x: normed, bias: None, y: logits, status };
-        let target =
-            matmul::Target { y_first: 0, y_stride: vocabulary, layer: AFTER_ALL_LAYERS, residual: false, head: true };
-        calls.extend(output.shards.iter().map(|shard| matmul::call(shard, &buffers, target)));
+        let target = matmul::Target {
+            y_first: 0,
+            y_stride: vocabulary,
+            layer: AFTER_ALL_LAYERS,
+            head: true,
+            normed: self.combined(),
+        };
+        let mut calls: Vec<_> = output.shards.iter().map(|shard| matmul::call(shard, &buffers, target)).collect();
         calls.push(sample::call(&sample::Buffers { step, logits, candidates, status }, vocabulary));
         calls
     }
-}
-
-/// From where to where a matrix of a layer multiplies.
-struct Product {
-    x: BufferId,
-    y: BufferId,
-    y_stride: u32,
-    /// Add to `y` instead of overwriting it.
-    residual: bool,
 }

@@ -1,11 +1,16 @@
 //! The forward pass as data: which buffers there are, and which operations work on them in which order.
 //!
 //! ```text
-//! per layer:  attn_norm → q k v → rope, cache → attention → output + residual → post_attention_norm → router
-//!             → gate, up → down            (the experts half: run again after a miss)
-//!             → combine + residual
-//! head:       output_norm → output → sample
+//! begin:      embedding, ½ attn_norm
+//! per layer:  ½ attn_norm, q k v → rope, cache → attention → output + residual, ½ post_attention_norm
+//!             → ½ post_attention_norm, router
+//!             → ½ post_attention_norm, gate, up → down     (the experts half: run again after a miss)
+//!             → combine + residual, ½ next attn_norm
+//! head:       ½ output_norm, output → sample
 //! ```
+//!
+//! A norm has no calls of its own: its halves are parts of those that write the residual stream, and of those that read it
+//! ([`gptoss_kernels::norm`]).
 //!
 //! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the allocation
 //! over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and the launches over
@@ -35,15 +40,25 @@ pub struct Recipe {
     pub layers: Vec<LayerRecipe>,
     pub output_norm: BufferId,
     pub output: Matrix<BufferId>,
+    /// Calls before the first layer.
+    pub begin: Vec<Call<BufferId>>,
     /// Calls after the last layer.
     pub head: Vec<Call<BufferId>>,
 }
 
-/// One layer: its weights, and the calls that use them.
-pub struct LayerRecipe {
+/// What a layer has on the GPU.
+pub struct LayerBuffers {
     pub dense: DenseLayer<Matrix<BufferId>, BufferId>,
     pub slot: SlotLayout,
     pub arenas: Vec<Arena<BufferId>>,
+    /// [positions, kv_heads, 64].
+    pub keys: BufferId,
+    pub values: BufferId,
+}
+
+/// One layer: what it has, and the calls that use it.
+pub struct LayerRecipe {
+    pub buffers: LayerBuffers,
     /// Attention, and the router.
     pub attend: Vec<Call<BufferId>>,
     /// Gate, up and down of the chosen experts; may run several times.
@@ -64,22 +79,26 @@ impl Recipe {
         limits: &Limits,
     ) -> Result<Self, GpuError> {
         let buffers = Buffers::new(limits);
-        let shared = Shared::new(&buffers, config, plan)?;
+        let shared = Shared::new(&buffers, config, inventory, plan)?;
         let output_norm = buffers.values(BufferPurpose::Dense, "output norm", inventory.output_norm.f32_bytes())?;
         let output = buffers.matrix("output", &inventory.output)?;
-        let pass = Pass { config, plan, buffers: &buffers, shared: &shared };
-        let layers = (0..plan.layers)
-            .map(|layer| pass.layer(layer, &inventory.layers[layer as usize]))
-            .collect::<Result<_, _>>()?;
-        let head = pass.head(output_norm, &output);
-        Ok(Self { buffers: buffers.into_list(), shared, layers, output_norm, output, head })
+        let pass = Pass { config, plan, limits, buffers: &buffers, shared: &shared };
+        let weights = (0..plan.layers)
+            .map(|layer| pass.weights(layer, &inventory.layers[layer as usize]))
+            .collect::<Result<Vec<_>, _>>()?;
+        // Whoever writes the residual stream writes half of the norm that comes next.
+        let norms: Vec<_> = weights.iter().map(|weights| weights.dense.attn_norm).chain([output_norm]).collect();
+        let layers = (0..).zip(weights).map(|(layer, weights)| pass.layer(layer, weights, norms[layer as usize + 1]));
+        let layers = layers.collect();
+        let (begin, head) = (pass.begin(norms[0]), pass.head(&output));
+        Ok(Self { buffers: buffers.into_list(), shared, layers, output_norm, output, begin, head })
     }
 
     /// All calls, in their order.
     pub fn calls(&self) -> impl Iterator<Item = &Call<BufferId>> {
         let layers =
             self.layers.iter().flat_map(|layer| layer.attend.iter().chain(&layer.experts).chain(&layer.combine));
-        layers.chain(&self.head)
+        self.begin.iter().chain(layers).chain(&self.head)
     }
 
     /// The operations of all calls, each as often as it is called.
@@ -90,7 +109,7 @@ impl Recipe {
     /// Formats that experts of some layer have together, each once.
     pub fn expert_formats(&self) -> Vec<ExpertFormats> {
         let mut all = Vec::new();
-        for formats in self.layers.iter().map(|layer| layer.slot.formats()) {
+        for formats in self.layers.iter().map(|layer| layer.buffers.slot.formats()) {
             if !all.contains(&formats) {
                 all.push(formats);
             }

@@ -21,9 +21,10 @@ pub struct DenseLayer<M, V> {
     pub attn_norm: V,
     /// One projection when query, key and value share a format, else three.
     pub qkv: Vec<Projection<M, V>>,
-    pub attn_output: Projection<M, V>,
+    pub attn_output: M,
+    /// Its bias, and behind it the weight of the norm after it.
+    pub attn_output_vectors: V,
     pub sinks: V,
-    pub post_attention_norm: V,
     pub router: V,
     pub router_bias: V,
     /// Gate, up and down biases of all experts, one after the other.
@@ -77,13 +78,12 @@ impl<'a> DenseLayer<MatrixParts<'a>, ValueParts<'a>> {
         Self {
             attn_norm: one("attention norm", &layer.attn_norm),
             qkv: projections(layer),
-            attn_output: Projection {
-                matrix: MatrixParts { what: "attention output", tensors: vec![&layer.attn_output] },
-                bias: one("attention output bias", &layer.attn_output_bias),
-                y_first: 0,
+            attn_output: MatrixParts { what: "attention output", tensors: vec![&layer.attn_output] },
+            attn_output_vectors: ValueParts {
+                what: "attention output bias, second norm",
+                tensors: vec![&layer.attn_output_bias, &layer.post_attention_norm],
             },
             sinks: one("sinks", &layer.attn_sinks),
-            post_attention_norm: one("second norm", &layer.post_attention_norm),
             router: one("router", &layer.router),
             router_bias: one("router bias", &layer.router_bias),
             expert_biases: ValueParts { what: "expert biases", tensors: layer.exps_bias.iter().collect() },
@@ -127,9 +127,9 @@ impl<M, V> DenseLayer<M, V> {
         Ok(DenseLayer {
             attn_norm: values(&self.attn_norm)?,
             qkv: self.qkv.iter().map(projection).collect::<Result<_, E>>()?,
-            attn_output: projection(&self.attn_output)?,
+            attn_output: matrix(&self.attn_output)?,
+            attn_output_vectors: values(&self.attn_output_vectors)?,
             sinks: values(&self.sinks)?,
-            post_attention_norm: values(&self.post_attention_norm)?,
             router: values(&self.router)?,
             router_bias: values(&self.router_bias)?,
             expert_biases: values(&self.expert_biases)?,
@@ -144,13 +144,12 @@ impl<M, V> DenseLayer<M, V> {
 
     /// Each of the weights, always in this order.
     pub fn weights(&self) -> impl Iterator<Item = Weight<&M, &V>> {
-        let projections = self.qkv.iter().chain([&self.attn_output]);
-        let projections =
-            projections.flat_map(|Projection { matrix, bias, .. }| [Weight::Matrix(matrix), Weight::Values(bias)]);
+        let projections = self.qkv.iter().flat_map(|of| [Weight::Matrix(&of.matrix), Weight::Values(&of.bias)]);
+        let projections = projections.chain([Weight::Matrix(&self.attn_output)]);
         let values = [
             &self.attn_norm,
+            &self.attn_output_vectors,
             &self.sinks,
-            &self.post_attention_norm,
             &self.router,
             &self.router_bias,
             &self.expert_biases,

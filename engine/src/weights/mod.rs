@@ -12,10 +12,10 @@ use gptoss_kernels::weights::Matrix;
 use gptoss_model::ops::experts::ExpertRows;
 use gptoss_model::{ExpertTensor, Inventory, LayerTensors};
 
-pub use self::dense::{DenseLayer, MatrixParts, Projection, Weight};
+pub use self::dense::{DenseLayer, MatrixParts, Weight};
 use crate::pieces::{self, Piece, Target};
 use crate::plan::MemoryPlan;
-use crate::recipe::{BufferId, Filled, LayerRecipe, Recipe};
+use crate::recipe::{BufferId, Filled, LayerBuffers, Recipe};
 
 /// The dense weights of a layer on the GPU.
 pub type GpuLayer = DenseLayer<Matrix, Rc<GpuBuffer>>;
@@ -44,13 +44,13 @@ impl Weights {
             first_slot: arena.first_slot,
             slots: arena.slots,
         };
-        let layer = |layer: &LayerRecipe| LayerWeights {
+        let layer = |layer: &LayerBuffers| LayerWeights {
             dense: layer.dense.map(|matrix| matrix.map(buffer), buffer),
             slot: layer.slot,
             arenas: layer.arenas.iter().map(arena).collect(),
         };
         Self {
-            layers: recipe.layers.iter().map(layer).collect(),
+            layers: recipe.layers.iter().map(|recipe| layer(&recipe.buffers)).collect(),
             output_norm: buffer(&recipe.output_norm),
             output: recipe.output.map(buffer),
             piece_bytes: plan.piece_bytes,

@@ -1,4 +1,4 @@
-//! Checks of RMSNorm, of repacking, and of matrix products.
+//! Checks of repacking, and of matrix products with their norms.
 
 use std::rc::Rc;
 
@@ -8,14 +8,18 @@ use gptoss_model::ops;
 use super::{SelfCheck, Want};
 use crate::gpu::GpuBuffer;
 use crate::matmul::{self, Target};
+use crate::matmul_residual;
+use crate::norm::{COMBINED_COLUMNS, Normed, combined_squares};
 use crate::repack::{self, Destination, RepackKernels};
-use crate::rms_norm;
-use crate::weights::{BINDING_ALIGNMENT, PlaneLayout, Shard};
+use crate::step::Step;
+use crate::weights::{BINDING_ALIGNMENT, Matrix, PlaneLayout, Shard};
 
 /// More than a workgroup takes with one lane to a row.
 const ROWS: usize = 67;
 /// Nine blocks of 32: eight lanes have one each, and one has another.
 const COLUMNS: u64 = 288;
+/// Of norms: so large that it matters.
+pub(super) const EPSILON: f32 = 0.125;
 
 /// At least `columns`, and whole blocks of a format.
 pub(super) fn whole_blocks(format: WeightType, columns: u64) -> usize {
@@ -23,27 +27,6 @@ pub(super) fn whole_blocks(format: WeightType, columns: u64) -> usize {
 }
 
 impl SelfCheck<'_> {
-    /// Both ways of using it: every token of a batch, and those whose logits are wanted.
-    pub fn rms_norm(&mut self) {
-        let (columns, epsilon) = (200, 1e-5);
-        let tokens = self.step.tokens as usize;
-        let x = self.random.normals(tokens * columns, 1.5);
-        let weight = self.random.normals(columns, 1.0);
-        let want = ops::rms_norm::reference(&x, &weight, f64::from(epsilon));
-        let (x, weight) = (self.storage(&x), self.storage(&weight));
-        for head in [0, 1] {
-            let first = if head == 1 { self.step.head_first as usize * columns } else { 0 };
-            let want = want[first..].to_vec();
-            let y = self.output(want.len());
-            let buffers: rms_norm::Buffers<&GpuBuffer> =
-                rms_norm::Buffers { step: &self.step_buffer, x: &x, weight: &weight, y: &y, status: &self.running };
-            let params = rms_norm::Params { columns: columns as u32, layer: 0, head, epsilon };
-            let launch = self.bind(&rms_norm::call(&buffers, params));
-            self.record(self.step, vec![launch]);
-            self.expect("rms_norm", "y", &y, Want::Close(want));
-        }
-    }
-
     /// Bit for bit, in every format: rows that are spread out as gate and up rows of an expert are, not from the start of the
     /// buffer.
     pub fn repack(&mut self, repack: &RepackKernels) {
@@ -78,23 +61,21 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Products of repacked weights, by the pipelines for one and for many tokens.
+    /// Products of repacked weights with a norm, by the pipelines for one and for many tokens.
     pub fn matmul(&mut self, format: WeightType, repack: &RepackKernels) {
         let columns = whole_blocks(format, COLUMNS);
-        let bytes = self.random.weights(format, ROWS, columns);
-        let layout = PlaneLayout::new(format, ROWS as u64, columns as u64);
-        let buffer = self.keep(self.gpu.storage("self-check", layout.total_bytes()));
-        self.upload(repack, &bytes, &whole(&buffer, layout));
-        let shard = Shard { buffer, layout, first_row: 0 };
+        let (matrix, bytes) = self.matrix(format, columns, repack);
         let tokens = self.step.tokens as usize;
         let x = self.random.normals(tokens * columns, 1.0);
+        let norm = self.random.normals(columns, 1.0);
         let bias = self.random.normals(ROWS, 1.0);
-        let before = self.random.normals(tokens * ROWS, 1.0);
-        let products = ops::matmul::reference(&format.decode(&bytes), &x, &bias, columns);
-        let added = products.iter().zip(&before).map(|(product, before)| product + before).collect();
-        let first = products[..ROWS].iter().zip(&bias).map(|(product, bias)| product - bias).collect();
-        let (x, bias, one, many) = (self.storage(&x), self.storage(&bias), self.output(ROWS), self.storage(&before));
-        for (name, y, head, want) in [("one token", one, true, first), ("many tokens", many, false, added)] {
+        let normed = self.normed(tokens, columns);
+        let activations = ops::rms_norm::reference(&x, &norm, f64::from(EPSILON));
+        let products = ops::matmul::reference(&format.decode(&bytes), &activations, &bias, columns);
+        let last = products[(tokens - 1) * ROWS..].iter().zip(&bias).map(|(product, bias)| product - bias).collect();
+        let x = self.storage(&with_squares(&x, &norm));
+        let (bias, one, many) = (self.storage(&bias), self.output(ROWS), self.output(tokens * ROWS));
+        for (name, y, head, want) in [("one token", one, true, last), ("many tokens", many, false, products)] {
             let buffers: matmul::Buffers<&GpuBuffer> = matmul::Buffers {
                 step: &self.step_buffer,
                 x: &x,
@@ -102,11 +83,66 @@ impl SelfCheck<'_> {
                 y: &y,
                 status: &self.running,
             };
-            let target = Target { y_first: 0, y_stride: ROWS as u32, layer: 0, residual: !head, head };
-            let launch = self.bind(&matmul::call(&shard.by_ref(), &buffers, target));
+            let target = Target { y_first: 0, y_stride: ROWS as u32, layer: 0, head, normed };
+            let launch = self.bind(&matmul::call(&matrix.by_ref().shards[0], &buffers, target));
             self.record(self.step, vec![launch]);
             self.expect(&format!("matmul {}, {name}", format.name()), "y", &y, Want::Close(want));
         }
+    }
+
+    /// Products that are added to the residual stream, with the first half of the next norm, by both pipelines.
+    pub fn matmul_residual(&mut self, format: WeightType, repack: &RepackKernels) {
+        let columns = whole_blocks(format, COLUMNS);
+        let (matrix, bytes) = self.matrix(format, columns, repack);
+        let tokens = self.step.tokens as usize;
+        let x = self.random.normals(tokens * columns, 1.0);
+        let vectors = self.random.normals(2 * ROWS, 1.0);
+        let before = self.random.normals(tokens * ROWS, 1.0);
+        let (bias, norm) = vectors.split_at(ROWS);
+        let products = ops::matmul::reference(&format.decode(&bytes), &x, bias, columns);
+        let after: Vec<f32> = products.iter().zip(&before).map(|(product, before)| product + before).collect();
+        let rows_per_group = self.gpu.rows_per_group();
+        let squares = matmul_residual::squares(&matrix, rows_per_group) as usize;
+        let (x, vectors_buffer) = (self.storage(&x), self.storage(&vectors));
+        for (name, tokens) in [("one token", 1), ("many tokens", tokens)] {
+            let step = Step { tokens: tokens as u32, ..self.step };
+            let step_buffer = self.batch(step);
+            let residual = self.storage(&before[..tokens * ROWS]);
+            let normed = self.output(tokens * (ROWS + squares));
+            let buffers: matmul_residual::Buffers<&GpuBuffer> = matmul_residual::Buffers {
+                step: &step_buffer,
+                x: &x,
+                vectors: &vectors_buffer,
+                residual: &residual,
+                normed: &normed,
+                status: &self.running,
+            };
+            let squares_first = (tokens * ROWS) as u32;
+            let calls = matmul_residual::calls(&matrix.by_ref(), &buffers, 0, squares_first, rows_per_group);
+            let launches = calls.iter().map(|call| self.bind(call)).collect();
+            self.record(step, launches);
+            let name = format!("matmul_residual {}, {name}", format.name());
+            let after = &after[..tokens * ROWS];
+            self.expect(&name, "residual", &residual, Want::Close(after.to_vec()));
+            let (values, sums) = halves_of_norm(after, norm, rows_per_group as usize);
+            self.expect(&name, "normed", &normed, Want::Close(values));
+            self.expect_at(&name, "squares", &normed, u64::from(squares_first) * 4, Want::Close(sums));
+        }
+    }
+
+    /// Random weights, [`ROWS`] of `columns`: on the GPU, and as in a file.
+    fn matrix(&mut self, format: WeightType, columns: usize, repack: &RepackKernels) -> (Matrix, Vec<u8>) {
+        let bytes = self.random.weights(format, ROWS, columns);
+        let layout = PlaneLayout::new(format, ROWS as u64, columns as u64);
+        let buffer = self.keep(self.gpu.storage("self-check", layout.total_bytes()));
+        self.upload(repack, &bytes, &whole(&buffer, layout));
+        let shards = vec![Shard { buffer, layout, first_row: 0 }];
+        (Matrix { shards, rows: ROWS as u64, columns: columns as u64, format }, bytes)
+    }
+
+    /// Of so many tokens as [`with_squares`] has them.
+    pub(super) fn normed(&self, tokens: usize, columns: usize) -> Normed {
+        Normed { squares_first: (tokens * columns) as u32, squares: combined_squares(columns as u32), epsilon: EPSILON }
     }
 
     /// Brings rows of a file to their place as the loader does.
@@ -130,4 +166,18 @@ impl SelfCheck<'_> {
 /// All rows of a buffer that holds nothing else.
 fn whole(buffer: &Rc<GpuBuffer>, planes: PlaneLayout) -> Destination<'_> {
     Destination { buffer, planes_offset_bytes: 0, planes, first_row: 0, row_step: 1, codes: CodeOrder::Halves }
+}
+
+/// Rows of a residual stream times the weight of a norm, and behind them the sums of squares of runs of so many columns.
+pub(super) fn halves_of_norm(x: &[f32], norm: &[f32], run: usize) -> (Vec<f32>, Vec<f32>) {
+    let square = |value: &f32| f64::from(*value) * f64::from(*value);
+    let sums = x.chunks_exact(norm.len()).flat_map(|row| row.chunks(run));
+    let sums = sums.map(|columns| columns.iter().map(square).sum::<f64>() as f32).collect();
+    (x.iter().zip(norm.iter().cycle()).map(|(x, weight)| x * weight).collect(), sums)
+}
+
+/// The same in one, as [`crate::experts::combine`] leaves it.
+pub(super) fn with_squares(x: &[f32], norm: &[f32]) -> Vec<f32> {
+    let (values, sums) = halves_of_norm(x, norm, COMBINED_COLUMNS as usize);
+    [values, sums].concat()
 }

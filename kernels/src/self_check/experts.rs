@@ -7,10 +7,11 @@ use gptoss_model::ops;
 use gptoss_model::ops::experts::{ExpertFormats, ExpertRows, swiglu_reference};
 use gptoss_model::ops::router::Route;
 
-use super::dense::whole_blocks;
+use super::dense::{EPSILON, whole_blocks, with_squares};
 use super::{SelfCheck, UNTOUCHED, Want};
 use crate::experts::{self, Arena, Shape, SlotLayout};
 use crate::gpu::GpuBuffer;
+use crate::norm::Normed;
 use crate::repack::{Destination, RepackKernels};
 use crate::router::{self, MISS};
 use crate::step::{Status, Step};
@@ -42,7 +43,8 @@ struct Expert {
 
 /// Input of a router whose choices do not hang on rounding.
 struct Routing {
-    x: Vec<f32>,
+    /// [`with_squares`].
+    normed: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
     /// Of all tokens.
@@ -52,7 +54,7 @@ struct Routing {
 impl SelfCheck<'_> {
     /// With as many experts and choices as the model has: the order of the best, their weights, which of them are missing.
     pub fn router(&mut self, experts: u32, experts_per_token: u32) {
-        let Routing { x, weight, bias, routes } = self.routing(experts as usize, experts_per_token as usize);
+        let Routing { normed, weight, bias, routes } = self.routing(experts as usize, experts_per_token as usize);
         let absent = routes[0].expert;
         let slot = |entry: u32| if entry % experts == absent { MISS } else { entry % experts };
         let page_table: Vec<u32> = (0..LAYERS * experts).map(slot).collect();
@@ -64,7 +66,7 @@ impl SelfCheck<'_> {
         let mut status = Status { halt_layer: LAYER, hits: routes.len() as u32 - misses, misses, ..Status::running() };
         status.missed[(absent / 32) as usize] = 1 << (absent % 32);
 
-        let (x, weight, bias) = (self.storage(&x), self.storage(&weight), self.storage(&bias));
+        let (x, weight, bias) = (self.storage(&normed), self.storage(&weight), self.storage(&bias));
         let (page_table, used) = (self.storage(&page_table), self.storage(&vec![0u32; last_used.len()]));
         let chosen = self.output(2 * routes.len());
         let status_buffer = self.keep(self.gpu.storage_from("status", &[Status::running()]));
@@ -78,7 +80,11 @@ impl SelfCheck<'_> {
             last_used: &used,
             status: &status_buffer,
         };
-        let params = router::Params { columns: COLUMNS as u32, experts, experts_per_token, layer: LAYER };
+        let Normed { squares_first, squares, epsilon } = self.normed(self.step.tokens as usize, COLUMNS);
+        let columns = COLUMNS as u32;
+        let (layer, padding) = (LAYER, 0);
+        let params =
+            router::Params { columns, experts, experts_per_token, layer, squares_first, squares, epsilon, padding };
         let launch = self.bind(&router::call(&buffers, params));
         self.record(self.step, vec![launch]);
         self.expect("router", "choices", &chosen, Want::Routes(routes));
@@ -90,6 +96,8 @@ impl SelfCheck<'_> {
     fn routing(&mut self, experts: usize, choices: usize) -> Routing {
         loop {
             let x = self.random.normals(self.step.tokens as usize * COLUMNS, 1.0);
+            let norm = self.random.normals(COLUMNS, 1.0);
+            let activations = ops::rms_norm::reference(&x, &norm, f64::from(EPSILON));
             let mut weight = self.random.normals(experts * COLUMNS, 0.2);
             let mut bias = self.random.normals(experts, 0.5);
             if experts > 1 {
@@ -98,7 +106,7 @@ impl SelfCheck<'_> {
             }
             let mut clear = true;
             let mut routes = Vec::new();
-            for x in x.chunks_exact(COLUMNS) {
+            for x in activations.chunks_exact(COLUMNS) {
                 // All in order, to see how far the last choice is from the next.
                 let all = ops::router::reference(x, &weight, &bias, experts);
                 let total: f64 = all[..choices].iter().map(|route| f64::from(route.weight)).sum();
@@ -110,7 +118,7 @@ impl SelfCheck<'_> {
                 routes.extend(all[..choices].iter().map(weighed));
             }
             if clear {
-                return Routing { x, weight, bias, routes };
+                return Routing { normed: with_squares(&x, &norm), weight, bias, routes };
             }
         }
     }
@@ -124,9 +132,10 @@ impl SelfCheck<'_> {
         let arenas = self.arenas(repack, &slot, &all);
         // So large that the clamps of SwiGLU matter.
         let biases = [self.random.normals(2 * EXPERTS * ff, 4.0), self.random.normals(EXPERTS * hidden, 1.0)].concat();
-        let x = self.random.normals(TOKENS * hidden, 1.0);
         let residual = self.random.normals(TOKENS * hidden, 1.0);
-        let (h, y) = results(&all, &biases, &x, hidden, ff);
+        let [norm, next_norm] = [0, 1].map(|_| self.random.normals(hidden, 1.0));
+        let activations = ops::rms_norm::reference(&residual, &norm, f64::from(EPSILON));
+        let (h, y) = results(&all, &biases, &activations, hidden, ff);
 
         let mut page_table = vec![MISS; LAYERS as usize * EXPERTS];
         for (slot, expert) in RESIDENT.into_iter().enumerate() {
@@ -139,7 +148,8 @@ impl SelfCheck<'_> {
         let (step_buffer, whole_buffer) = (self.batch(step), self.batch(whole));
         let (h_buffer, y_buffer) = (self.output(h.len()), self.output(y.len()));
         let sums = self.storage(&residual);
-        let [x, biases] = [&x, &biases].map(|values| self.storage(values));
+        let before = with_squares(&residual, &norm);
+        let [x, biases, next] = [&before, &biases, &next_norm].map(|values| self.storage(values));
         let (routes, page_table) = (self.storage(&routes), self.storage(&page_table));
         let buffers: experts::Buffers<&GpuBuffer> = experts::Buffers {
             step: &step_buffer,
@@ -148,6 +158,7 @@ impl SelfCheck<'_> {
             h: &h_buffer,
             y: &y_buffer,
             residual: &sums,
+            norm: &next,
             routes: &routes,
             page_table: &page_table,
             status: &self.running,
@@ -158,6 +169,7 @@ impl SelfCheck<'_> {
             ff: ff as u32,
             experts: EXPERTS as u32,
             experts_per_token: CHOICES as u32,
+            normed: self.normed(TOKENS, hidden),
         };
         let arenas: Vec<Arena<&GpuBuffer>> = arenas.iter().map(Arena::by_ref).collect();
         let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, &slot, &buffers, shape));
@@ -175,7 +187,18 @@ impl SelfCheck<'_> {
         };
         self.expect(&gate_up, "h", &h_buffer, Want::Close(h));
         self.expect(&format!("experts_down {}", formats.down.name()), "y", &y_buffer, Want::Close(y));
+        let (done, untouched) = (TOKENS - 1, before.len() / TOKENS);
+        let after = with_squares(&combined, &next_norm);
         self.expect("experts_combine", "residual", &sums, Want::Close(combined));
+        // As after: rows of the tokens that were combined, as before: those of the last one; then sums of squares in the same way.
+        let squares = untouched - hidden;
+        let (mut normed, mut sums_of_squares) =
+            (after[..done * hidden].to_vec(), after[TOKENS * hidden..][..done * squares].to_vec());
+        normed.extend(&before[done * hidden..TOKENS * hidden]);
+        sums_of_squares.extend(&before[TOKENS * hidden + done * squares..]);
+        self.expect("experts_combine", "normed", &x, Want::Close(normed));
+        let squares_at = (TOKENS * hidden * 4) as u64;
+        self.expect_at("experts_combine", "squares", &x, squares_at, Want::Close(sums_of_squares));
     }
 
     fn expert(&mut self, formats: ExpertFormats, hidden: usize, ff: usize) -> Expert {

@@ -1,7 +1,7 @@
 //! The device itself: calls are counted where they are made, faults are reported, and they stay.
 
-use gptoss_kernels::rms_norm::{self, Buffers, Params};
-use gptoss_kernels::{GpuOptions, Kernels, Operation};
+use gptoss_kernels::sample::{self, Buffers, CANDIDATES_BYTES};
+use gptoss_kernels::{GpuOptions, Kernels, Operation, Step};
 use gptoss_model::GpuError;
 
 use crate::support::bench::{Bench, batch};
@@ -11,17 +11,16 @@ gpu_test! {
     async fn counters_count_the_calls() {
         let gpu = seam::open(&GpuOptions::default()).await;
         assert_eq!(gpu.counters(), Default::default());
-        let kernels = Kernels::compile(&gpu, [Operation::RmsNorm]);
-        let bench = Bench::new(&gpu, batch(1, 0));
-        let (x, y) = (gpu.storage_from("x", &[1.0f32; 3]), bench.output(3));
-        let buffers =
-            Buffers { step: &bench.step_buffer, x: &x, weight: &x, y: &y, status: &bench.status_buffer };
+        let kernels = Kernels::compile(&gpu, [Operation::Sample]);
+        let bench = Bench::new(&gpu, Step { head_tokens: 1, ..batch(1, 0) });
+        let (logits, candidates) = (gpu.storage_from("logits", &[1.0f32; 3]), gpu.storage("candidates", CANDIDATES_BYTES));
+        let (step, status) = (&bench.step_buffer, &bench.status_buffer);
+        let buffers = Buffers { step, logits: &logits, candidates: &candidates, status };
         let before = gpu.counters();
-        // Step 32, status 64, x and y 12 bytes each.
-        assert_eq!((before.pipelines_created, before.buffers_created, before.allocated_bytes), (1, 4, 120));
+        // Step 32, status 64, logits 12, candidates 512 bytes.
+        assert_eq!((before.pipelines_created, before.buffers_created, before.allocated_bytes), (1, 4, 620));
 
-        let params = Params { columns: 3, layer: 0, head: 0, epsilon: 1e-5 };
-        let launch = kernels.bind(&gpu, &rms_norm::call(&buffers, params));
+        let launch = kernels.bind(&gpu, &sample::call(&buffers, 3));
         let launches = [launch];
         bench.run(&launches);
         bench.run(&launches);
@@ -30,10 +29,10 @@ gpu_test! {
         assert_eq!(after.dispatches - before.dispatches, 2);
         assert_eq!(after.bind_groups_created - before.bind_groups_created, 1);
         // The parameters belong to the launch and go with it.
-        assert_eq!(after.allocated_bytes, 120 + 16);
+        assert_eq!(after.allocated_bytes, 620 + 16);
         gpu.finished().await.expect("the device works");
         drop(launches);
-        assert_eq!(gpu.counters().allocated_bytes, 120);
+        assert_eq!(gpu.counters().allocated_bytes, 620);
     }
 }
 

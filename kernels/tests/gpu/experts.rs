@@ -14,6 +14,7 @@ use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, SENTINEL, batch};
 use crate::support::compare::{Difference, Tolerance, compare};
+use crate::support::normed::{EPSILON, normed, with_squares};
 use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test, sized};
@@ -210,8 +211,9 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
     let layer = Layer::random(&mut random, row);
     let slot = SlotLayout::new(row.formats, row.hidden as u64, row.ff as u64);
     let arenas = upload_arenas(gpu, uploader, &layer, row, &slot);
-    let x = random.normals(row.tokens * row.hidden, 1.0);
     let before = random.normals(row.tokens * row.hidden, 1.0);
+    let [norm, next_norm] = [0, 1].map(|_| random.normals(row.hidden, 1.0));
+    let x = ops::rms_norm::reference(&before, &norm, f64::from(EPSILON));
     let pairs = layer.routes.len();
     let shape = Shape {
         layer: LAYER as u32,
@@ -219,17 +221,19 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         ff: row.ff as u32,
         experts: row.experts as u32,
         experts_per_token: (pairs / row.tokens) as u32,
+        normed: normed(row.tokens, row.hidden),
     };
 
     let bench = Bench::new(gpu, batch(row.tokens, 5));
     let (h, y) = (bench.output(pairs * row.ff), bench.output(pairs * row.hidden));
     let buffers = Buffers {
         step: &bench.step_buffer,
-        x: &gpu.storage_from("x", &x),
+        x: &gpu.storage_from("x", &with_squares(&before, &norm)),
         biases: &gpu.storage_from("biases", &layer.biases()),
         h: &h,
         y: &y,
         residual: &gpu.storage_from("residual", &before),
+        norm: &gpu.storage_from("norm", &next_norm),
         routes: &gpu.storage_from("routes", &layer.routes),
         page_table: &gpu.storage_from("page table", &layer.page_table(row)),
         status: &bench.status_buffer,
@@ -265,7 +269,9 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         &want,
         Tolerance::new(f64::from(scale) * 3e-7, 3e-7),
     )?;
-    Ok(of_pairs.max(combined))
+    let after = with_squares(&bench.read::<f32>(buffers.residual).await?, &next_norm);
+    let halves = compare("normed", &bench.read(buffers.x).await?, &after, Tolerance::new(0.0, 1e-6))?;
+    Ok(of_pairs.max(combined).max(halves))
 }
 
 gpu_test! {

@@ -5,10 +5,11 @@ use std::rc::Rc;
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::experts::{self, Arena, SlotLayout};
+use gptoss_kernels::norm::Normed;
 use gptoss_kernels::router::{self, MISS};
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{
-    Call, Gpu, GpuBuffer, GpuOptions, Kernels, Launch, Operation, Status, attention, matmul, rms_norm, rope,
+    Call, Gpu, GpuBuffer, GpuOptions, Kernels, Launch, Operation, Status, attention, matmul, matmul_residual, rope,
 };
 use gptoss_model::CacheFormat;
 use gptoss_model::ops::experts::ExpertFormats;
@@ -30,9 +31,10 @@ const FORMATS: ExpertFormats = ExpertFormats::new(WeightType::Mxfp4, WeightType:
 
 /// Compiled once for all rows.
 fn kernels(gpu: &Gpu) -> Kernels {
+    use WeightType::F32;
     let cache = CacheFormat::F32;
     let attention_half =
-        [Operation::RmsNorm, Operation::Matmul(WeightType::F32), Operation::Rope(cache), Operation::Attention(cache)];
+        [Operation::Matmul(F32), Operation::MatmulResidual(F32), Operation::Rope(cache), Operation::Attention(cache)];
     let operations = attention_half.into_iter().chain([Operation::Router]).chain(experts::operations(FORMATS));
     Kernels::compile(gpu, operations)
 }
@@ -100,16 +102,18 @@ impl<'a> Layer<'a> {
         Ok(state)
     }
 
-    fn rms_norm(&self) -> Launch {
-        let buffers = rms_norm::Buffers {
+    fn matmul_residual(&self) -> Launch {
+        let buffers = matmul_residual::Buffers {
             step: &self.bench.step_buffer,
             x: &self.input,
-            weight: &self.input,
-            y: &self.output,
+            vectors: &self.input,
+            residual: &self.output,
+            normed: &self.second_output,
             status: &self.bench.status_buffer,
         };
-        let params = rms_norm::Params { columns: COLUMNS as u32, layer: LAYER, head: 0, epsilon: 1e-5 };
-        self.bind(&rms_norm::call(&buffers, params))
+        let calls =
+            matmul_residual::calls(&self.weights.by_ref(), &buffers, LAYER, 18, self.bench.gpu.rows_per_group());
+        self.bind(&calls[0])
     }
 
     fn matmul(&self) -> Launch {
@@ -120,7 +124,7 @@ impl<'a> Layer<'a> {
             y: &self.output,
             status: &self.bench.status_buffer,
         };
-        let target = matmul::Target { y_first: 0, y_stride: 9, layer: LAYER, residual: false, head: false };
+        let target = matmul::Target { y_first: 0, y_stride: 9, layer: LAYER, head: false, normed: Normed::default() };
         self.bind(&matmul::call(&self.weights.shards[0].by_ref(), &buffers, target))
     }
 
@@ -163,8 +167,16 @@ impl<'a> Layer<'a> {
             last_used: &self.last_used,
             status: &self.bench.status_buffer,
         };
-        let params =
-            router::Params { columns: COLUMNS as u32, experts: EXPERTS as u32, experts_per_token: 4, layer: LAYER };
+        let params = router::Params {
+            columns: COLUMNS as u32,
+            experts: EXPERTS as u32,
+            experts_per_token: 4,
+            layer: LAYER,
+            squares_first: 0,
+            squares: 0,
+            epsilon: 0.0,
+            padding: 0,
+        };
         self.bind(&router::call(&buffers, params))
     }
 
@@ -178,6 +190,7 @@ impl<'a> Layer<'a> {
             h: &self.output,
             y: &self.output,
             residual: &self.output,
+            norm: &self.input,
             routes: &self.routes,
             page_table: &self.page_table,
             status: &self.bench.status_buffer,
@@ -188,11 +201,12 @@ impl<'a> Layer<'a> {
             ff: FF as u32,
             experts: EXPERTS as u32,
             experts_per_token: 4,
+            normed: Normed { squares_first: (TOKENS * COLUMNS) as u32, ..Normed::default() },
         };
         let mut calls = experts::gate_up(arena, slot, &buffers, shape);
         calls.extend([
             experts::down(arena, slot, &experts::Buffers { h: &self.input, ..buffers }, shape),
-            experts::combine(&experts::Buffers { y: &self.input, ..buffers }, shape),
+            experts::combine(&experts::Buffers { y: &self.input, x: &self.second_output, ..buffers }, shape),
         ]);
         calls.iter().map(|call| self.bind(call)).collect()
     }
@@ -203,7 +217,7 @@ impl<'a> Layer<'a> {
 
     /// Every kernel of the layer on its own: (launch, whether it is one of the experts').
     fn launches(&self) -> Vec<(Launch, bool)> {
-        let attention_half = [self.rms_norm(), self.matmul(), self.rope(), self.attention(), self.router()];
+        let attention_half = [self.matmul(), self.rope(), self.attention(), self.matmul_residual(), self.router()];
         attention_half
             .into_iter()
             .map(|launch| (launch, false))

@@ -4,11 +4,14 @@
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::matmul::{self, Buffers, Target};
-use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, Step};
+use gptoss_kernels::norm::Normed;
+use gptoss_kernels::weights::Matrix;
+use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, Step, matmul_residual};
 use gptoss_model::ops;
 
-use crate::support::bench::{Bench, batch};
+use crate::support::bench::{Bench, SENTINEL, batch};
 use crate::support::compare::{Difference, Tolerance, bits, compare, equal};
+use crate::support::normed::{EPSILON, normed, squares, weighted, with_squares};
 use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test, sized};
@@ -25,8 +28,10 @@ enum Into {
     Residual,
     /// A part of longer rows of `y`, as q, k and v share one buffer.
     Part,
-    /// For the tokens whose logits are wanted: fewer than the batch has.
+    /// For the tokens whose logits are wanted: fewer than the batch has, and not the first ones.
     Head,
+    /// Of a normalised `x`, with a bias.
+    Normed,
 }
 
 #[derive(Debug)]
@@ -51,16 +56,17 @@ struct Device<'a> {
 
 impl<'a> Device<'a> {
     fn new(gpu: &'a Gpu, format: WeightType) -> Self {
-        let kernels = Kernels::compile(gpu, [Operation::Matmul(format)]);
+        let kernels = Kernels::compile(gpu, [Operation::Matmul(format), Operation::MatmulResidual(format)]);
         Self { gpu, format, kernels, uploader: Uploader::new(gpu, &[format]) }
     }
 }
 
 /// For the formats of the original files: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
-const FULL: [Row; 9] = [
+const FULL: [Row; 10] = [
     row(5, 96, 1, Into::Plain),
     row(37, 64, 3, Into::Bias),
     row(130, 192, 8, Into::Part),
+    row(21, 192, 11, Into::Normed),
     row(1, 32, 9, Into::Residual),
     row(17, 288, 64, Into::Head),
     row(sized(64, 16), 2880, 1, Into::Residual),
@@ -70,15 +76,17 @@ const FULL: [Row; 9] = [
 ];
 
 /// The same questions in short, for blocks of 32 weights and of 256.
-const SMALL_BLOCKS: [Row; 4] = [
+const SMALL_BLOCKS: [Row; 5] = [
     row(5, 96, 1, Into::Plain),
     row(37, 160, 9, Into::Bias),
+    row(19, 96, 1, Into::Normed),
     row(17, 288, 5, Into::Head),
     row(sized(64, 16), 2880, 3, Into::Residual),
 ];
-const LARGE_BLOCKS: [Row; 4] = [
+const LARGE_BLOCKS: [Row; 5] = [
     row(5, 256, 1, Into::Plain),
     row(37, 768, 9, Into::Bias),
+    row(19, 512, 1, Into::Normed),
     row(17, 1280, 5, Into::Head),
     row(sized(64, 16), 4096, 3, Into::Residual),
 ];
@@ -92,8 +100,9 @@ fn table(format: WeightType) -> &'static [Row] {
 }
 
 /// gpt-oss-20b's dense matrices: K and V whole, a strip of the output matrix.
-const REAL_Q8_0: [Row; 4] = [
+const REAL_Q8_0: [Row; 5] = [
     row(512, 2880, 1, Into::Part),
+    row(sized(512, 64), 2880, 1, Into::Normed),
     row(sized(512, 64), 2880, 3, Into::Part),
     row(sized(2880, 64), 4096, 1, Into::Residual),
     row(sized(5120, 512), 2880, 1, Into::Head),
@@ -107,16 +116,24 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
     if matrix.shards.len() < shards {
         return Err(format!("{} shards, but this row is there to test at least {shards}", matrix.shards.len()));
     }
-    let head_tokens = if row.into == Into::Head { row.tokens.div_ceil(2) } else { 0 };
+    if row.into == Into::Residual {
+        return check_residual(device, row, &matrix, &bytes, random).await;
+    }
+    let (head_first, head_tokens) =
+        if row.into == Into::Head { (row.tokens / 2, row.tokens.div_ceil(2)) } else { (0, 0) };
     let tokens = if row.into == Into::Head { head_tokens } else { row.tokens };
     let x = random.normals(row.tokens * row.columns, 1.0);
     let bias = if matches!(row.into, Into::Plain | Into::Head) { Vec::new() } else { random.normals(row.rows, 1.0) };
+    let norm = random.normals(row.columns, 1.0);
     let (y_first, y_stride) = if row.into == Into::Part { (11, row.rows + 30) } else { (0, row.rows) };
     // One row more than is written, to see that nothing is.
     let before = random.normals((tokens + 1) * y_stride, 1.0);
 
-    let bench = Bench::new(gpu, Step { head_tokens: head_tokens as u32, ..batch(row.tokens, 7) });
-    let (x_buffer, y) = (gpu.storage_from("x", &x), gpu.storage_from("y", &before));
+    let head = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens, 7) };
+    let bench = Bench::new(gpu, head);
+    let is_normed = row.into == Into::Normed;
+    let x_buffer = gpu.storage_from("x", &if is_normed { with_squares(&x, &norm) } else { x.clone() });
+    let y = gpu.storage_from("y", &before);
     let bias_buffer = (!bias.is_empty()).then(|| gpu.storage_from("bias", &bias));
     let buffers = Buffers {
         step: &bench.step_buffer,
@@ -129,20 +146,75 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
         y_first: y_first as u32,
         y_stride: y_stride as u32,
         layer: 2,
-        residual: row.into == Into::Residual,
         head: row.into == Into::Head,
+        normed: if is_normed { normed(row.tokens, row.columns) } else { Normed::default() },
     };
     let calls: Vec<_> = matrix.by_ref().shards.iter().map(|it| matmul::call(it, &buffers, target)).collect();
     bench.run_with(kernels, &calls);
 
-    let products = ops::matmul::reference(&format.decode(&bytes), &x[..tokens * row.columns], &bias, row.columns);
+    let x = if is_normed { ops::rms_norm::reference(&x, &norm, f64::from(EPSILON)) } else { x };
+    let x = &x[head_first * row.columns..][..tokens * row.columns];
+    let products = ops::matmul::reference(&format.decode(&bytes), x, &bias, row.columns);
     let mut want = before.clone();
     for (token, products) in products.chunks_exact(row.rows).enumerate() {
-        for (at, product) in (token * y_stride + y_first..).zip(products) {
-            want[at] = if target.residual { want[at] + product } else { *product };
-        }
+        want[token * y_stride + y_first..][..row.rows].copy_from_slice(products);
     }
     compare("y", &bench.read(&y).await?, &want, TOLERANCE)
+}
+
+/// On top of a residual stream whose columns are the matrix's rows; with the first half of the norm that follows.
+async fn check_residual(
+    device: &Device<'_>,
+    row: &Row,
+    matrix: &Matrix,
+    bytes: &[u8],
+    mut random: Random,
+) -> Result<Difference, String> {
+    let &Device { gpu, format, ref kernels, .. } = device;
+    let x = random.normals(row.tokens * row.columns, 1.0);
+    let vectors = random.normals(2 * row.rows, 1.0);
+    let (bias, norm) = vectors.split_at(row.rows);
+    // One row more than is written, to see that nothing is.
+    let before = random.normals((row.tokens + 1) * row.rows, 1.0);
+    let bench = Bench::new(gpu, batch(row.tokens, 7));
+    let squares = matmul_residual::squares(matrix, gpu.rows_per_group()) as usize;
+    let squares_first = row.tokens * row.rows;
+    let activations = bench.output(squares_first + row.tokens * squares + 1);
+    let buffers = matmul_residual::Buffers {
+        step: &bench.step_buffer,
+        x: &gpu.storage_from("x", &x),
+        vectors: &gpu.storage_from("bias, norm", &vectors),
+        residual: &gpu.storage_from("residual", &before),
+        normed: &activations,
+        status: &bench.status_buffer,
+    };
+    let rows_per_group = gpu.rows_per_group();
+    let calls = matmul_residual::calls(&matrix.by_ref(), &buffers, 2, squares_first as u32, rows_per_group);
+    bench.run_with(kernels, &calls);
+
+    let products = ops::matmul::reference(&format.decode(bytes), &x, bias, row.columns);
+    let mut want = before.clone();
+    want.iter_mut().zip(&products).for_each(|(want, product)| *want += product);
+    let got: Vec<f32> = bench.read(buffers.residual).await?;
+    let added = compare("residual", &got, &want, TOLERANCE)?;
+    let after: Vec<f32> = bench.read(&activations).await?;
+    // Of what it wrote itself.
+    let got = &got[..squares_first];
+    let halves = compare("normed", &after[..squares_first], &weighted(got, norm), Tolerance::new(0.0, 1e-7))?;
+    // Each sum is of the rows of one workgroup; a shard begins a new one.
+    let mut sums = Vec::new();
+    for token in got.chunks_exact(row.rows) {
+        for shard in &matrix.shards {
+            let rows = &token[shard.first_row as usize..][..shard.layout.rows as usize];
+            sums.extend(self::squares(rows, rows.len(), rows_per_group as usize));
+        }
+    }
+    let end = squares_first + sums.len();
+    if after[end..] != [SENTINEL] {
+        return Err("something was written behind the sums of squares".to_owned());
+    }
+    let sums = compare("squares", &after[squares_first..end], &sums, Tolerance::new(0.0, 1e-6))?;
+    Ok(added.max(halves).max(sums))
 }
 
 gpu_test! {
@@ -239,7 +311,7 @@ async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, Strin
     let bench = Bench::new(gpu, batch(columns, 0));
     let (x, y) = (gpu.storage_from("x", &x), bench.output(columns * rows));
     let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
-    let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, residual: false, head: false };
+    let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, head: false, normed: Normed::default() };
     bench.run_with(kernels, &[matmul::call(&matrix.shards[0].by_ref(), &buffers, target)]);
     let y: Vec<f32> = bench.read(&y).await?;
     let weights = format.decode(bytes);

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use gptoss_gguf::WeightType;
 use gptoss_gguf::numbers::Encoding;
 use gptoss_kernels::experts::{self, Arena, SlotLayout};
-use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, attention, matmul, rms_norm, rope, router};
+use gptoss_kernels::norm::Normed;
+use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, attention, matmul, rope, router};
 use gptoss_model::ops::experts::ExpertFormats;
 use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::ops::router::Route;
@@ -84,28 +85,44 @@ gpu_test! {
 }
 
 gpu_test! {
+    /// Before the first layer, and in the products that read it.
     async fn a_norm_passes_it_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let kernels = Kernels::compile(&gpu, [Operation::RmsNorm]);
-        let x = Random::new(2).normals(3 * 100, 1.0);
-        let weight = vec![1.0f32; 100];
+        let x = Random::new(2).normals(3 * 96, 1.0);
+        let uploader = Uploader::new(&gpu, &[WeightType::F32]);
+        let one_hot: Vec<u8> = (0..4 * 96).flat_map(|at| f32::from(u8::from(at % 97 == 0)).to_le_bytes()).collect();
+        let matrix = uploader.matrix(WeightType::F32, 4, 96, &one_hot).expect("it fits");
         // The last: numbers whose squares are infinite.
         for value in BROKEN.into_iter().chain([1e25]) {
             let broken = with(&x, 137, value);
             let bench = Bench::new(&gpu, batch(3, 0));
-            let y = bench.output(300);
-            let buffers = rms_norm::Buffers {
-                step: &bench.step_buffer,
-                x: &gpu.storage_from("x", &broken),
-                weight: &gpu.storage_from("weight", &weight),
-                y: &y,
-                status: &bench.status_buffer,
+            let (activations, y) = (bench.output(3 * 98), bench.output(12));
+            let (step, status) = (&bench.step_buffer, &bench.status_buffer);
+            let ones = gpu.storage_from("norm", &[1.0f32; 96]);
+            let nothing = gpu.storage_from("nothing", &[0u32; 2]);
+            let normed = Normed { squares_first: 288, squares: 2, epsilon: 1e-5 };
+            let (layer, hidden) = (LAYER, 96);
+            let shape = experts::Shape { layer, hidden, ff: 32, experts: 1, experts_per_token: 0, normed };
+            let of_experts = experts::Buffers {
+                step,
+                x: &activations,
+                biases: &nothing,
+                h: &nothing,
+                y: &nothing,
+                residual: &gpu.storage_from("x", &broken),
+                norm: &ones,
+                routes: &nothing,
+                page_table: &nothing,
+                status,
             };
-            let params = rms_norm::Params { columns: 100, layer: LAYER, head: 0, epsilon: 1e-5 };
-            bench.run_with(&kernels, &[rms_norm::call(&buffers, params)]);
+            let buffers = matmul::Buffers { step, x: &activations, bias: None, y: &y, status };
+            let target = matmul::Target { y_first: 0, y_stride: 4, layer: LAYER, head: false, normed };
+            let product = matmul::call(&matrix.shards[0].by_ref(), &buffers, target);
+            bench.run_calls(&[experts::combine(&of_experts, shape), product]);
             let y: Vec<f32> = bench.read(&y).await.expect("the device works");
-            let rows: Vec<bool> = y.chunks(100).map(|row| finite(row).contains(&true)).collect();
+            let rows: Vec<bool> = y.chunks(4).map(|row| finite(row).contains(&true)).collect();
             assert_eq!(rows, [true, false, true], "{value}");
+            assert_eq!(found(&bench).await, None, "the first layer's projections tell");
         }
     }
 }
@@ -176,7 +193,10 @@ async fn routes_of(gpu: &Gpu, kernels: &Kernels, [x, weight, bias]: [&[f32]; 3])
         last_used: &gpu.storage_from("last used", &table),
         status: &bench.status_buffer,
     };
-    let params = router::Params { columns: 40, experts: 8, experts_per_token: 4, layer: LAYER };
+    let (columns, experts_per_token, layer) = (40, 4, LAYER);
+    let (squares_first, squares, epsilon, padding) = (0, 0, 0.0, 0);
+    let params =
+        router::Params { columns, experts: 8, experts_per_token, layer, squares_first, squares, epsilon, padding };
     bench.run_with(kernels, &[router::call(&buffers, params)]);
     (found(&bench).await, bench.read(&routes).await.expect("the device works"))
 }
@@ -249,16 +269,24 @@ const FF: usize = 32;
 async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) -> (Option<NotFinite>, Vec<f32>) {
     let slot = SlotLayout::new(formats, HIDDEN as u64, FF as u64);
     let arena = Arena { buffer: Rc::new(gpu.storage("arena", slot.slot_bytes)), first_slot: 0, slots: 1 };
-    let shape = experts::Shape { layer: LAYER, hidden: HIDDEN as u32, ff: FF as u32, experts: 1, experts_per_token: 1 };
+    let shape = experts::Shape {
+        layer: LAYER,
+        hidden: HIDDEN as u32,
+        ff: FF as u32,
+        experts: 1,
+        experts_per_token: 1,
+        normed: Normed { squares_first: HIDDEN as u32, ..Normed::default() },
+    };
     let bench = Bench::new(gpu, batch(1, 0));
     let (h, y) = (bench.output(FF), bench.output(HIDDEN));
     let buffers = experts::Buffers {
         step: &bench.step_buffer,
-        x: &gpu.storage_from("x", &[0.5f32; HIDDEN]),
+        x: &gpu.storage_from("x", &[0.5f32; HIDDEN + 1]),
         biases: &gpu.storage_from("biases", &with(&[0.25; 2 * FF + HIDDEN], at, value)),
         h: &h,
         y: &y,
         residual: &gpu.storage_from("residual", &[1.0f32; HIDDEN]),
+        norm: &gpu.storage_from("norm", &[1.0f32; HIDDEN]),
         routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }]),
         page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
         status: &bench.status_buffer,
@@ -312,7 +340,7 @@ async fn products(
     let y = bench.output(4);
     let x = gpu.storage_from("x", x);
     let buffers = matmul::Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
-    let target = matmul::Target { y_first: 0, y_stride: 4, layer: LAYER, residual: false, head: false };
+    let target = matmul::Target { y_first: 0, y_stride: 4, layer: LAYER, head: false, normed: Normed::default() };
     bench.run_with(kernels, &[matmul::call(&matrix.shards[0].by_ref(), &buffers, target)]);
     bench.read(&y).await.expect("the device works")
 }

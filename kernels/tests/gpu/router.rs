@@ -1,5 +1,6 @@
 //! The router: choices are exact, their weights come from F32 logits; and what it notes about experts that are missing.
 
+use gptoss_kernels::norm::Normed;
 use gptoss_kernels::router::{self, Buffers, MISS, Params};
 use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
 use gptoss_model::ops;
@@ -7,6 +8,7 @@ use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, batch};
 use crate::support::compare::{Difference, Tolerance, compare, equal};
+use crate::support::normed::{EPSILON, normed, with_squares};
 use crate::support::random::Random;
 use crate::support::report::Report;
 use crate::support::seam::{self, gpu_test};
@@ -60,13 +62,19 @@ fn page_table(random: &mut Random, row: &Row) -> Vec<u32> {
 }
 
 struct Inputs {
+    /// As the kernel reads it.
+    normed: Vec<f32>,
+    /// What the norm makes of it.
     x: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
 }
 
 fn inputs(random: &mut Random, row: &Row) -> Inputs {
-    let x = random.normals(row.tokens * row.columns, 1.0);
+    let residual = random.normals(row.tokens * row.columns, 1.0);
+    let norm = random.normals(row.columns, 1.0);
+    let x = ops::rms_norm::reference(&residual, &norm, f64::from(EPSILON));
+    let normed = with_squares(&residual, &norm);
     let mut weight = random.normals(row.experts * row.columns, 1.5 / (row.columns as f64).sqrt());
     let mut bias = random.normals(row.experts, 0.5);
     if row.twins {
@@ -74,7 +82,7 @@ fn inputs(random: &mut Random, row: &Row) -> Inputs {
         weight.copy_within(..half * row.columns, half * row.columns);
         bias.copy_within(..half, half);
     }
-    Inputs { x, weight, bias }
+    Inputs { normed, x, weight, bias }
 }
 
 /// Refuses inputs whose order F32 cannot decide: the table needs another seed then.
@@ -120,7 +128,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let table = page_table(&mut random, row);
 
     let bench = Bench::new(gpu, Step { stamp: STAMP, ..batch(row.tokens, 3) });
-    let [x, weight, bias] = [&inputs.x, &inputs.weight, &inputs.bias].map(|values| gpu.storage_from("in", values));
+    let [x, weight, bias] = [&inputs.normed, &inputs.weight, &inputs.bias].map(|values| gpu.storage_from("in", values));
     let routes = gpu.storage("routes", (row.tokens * row.experts_per_token * 8) as u64);
     let table_buffer = gpu.storage_from("page table", &table);
     let last_used = gpu.storage_from("last used", &vec![OLD_STAMP; LAYERS * row.experts]);
@@ -134,11 +142,16 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
         last_used: &last_used,
         status: &bench.status_buffer,
     };
+    let Normed { squares_first, squares, epsilon } = normed(row.tokens, row.columns);
     let params = Params {
         columns: row.columns as u32,
         experts: row.experts as u32,
         experts_per_token: row.experts_per_token as u32,
         layer: LAYER as u32,
+        squares_first,
+        squares,
+        epsilon,
+        padding: 0,
     };
     bench.run_calls(&[router::call(&buffers, params)]);
 

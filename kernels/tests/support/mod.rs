@@ -3,6 +3,7 @@
 pub mod bench;
 #[path = "../../../model/tests/support/compare.rs"]
 pub mod compare;
+pub mod normed;
 pub mod random;
 pub mod report;
 pub mod seam;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use gptoss_engine::open_gpu;
 use gptoss_gguf::{CodeOrder, TensorInfo, WeightType};
 use gptoss_kernels::matmul::{self, Buffers, Target};
+use gptoss_kernels::norm::Normed;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::weights::{Matrix, Shard};
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Kernels, Operation, Status, Step, launch};
@@ -204,7 +205,8 @@ async fn on_gpu(
     for input in inputs {
         let (x, y) = (gpu.storage_from("x", input), gpu.storage("y", part.rows * 4));
         let buffers = Buffers { step: &step_buffer, x: &x, bias: None, y: &y, status: &status };
-        let target = Target { y_first: 0, y_stride: part.rows as u32, layer: 0, residual: false, head: false };
+        let target =
+            Target { y_first: 0, y_stride: part.rows as u32, layer: 0, head: false, normed: Normed::default() };
         let call = |shard: &Shard<_>| kernels.bind(gpu, &matmul::call(shard, &buffers, target));
         let launches: Vec<_> = matrix.by_ref().shards.iter().map(call).collect();
         let mut encoder = gpu.encoder("gate c");

@@ -1,0 +1,20 @@
+//! RMSNorm, split in two (`norm.wgsl`): kernels that write the residual stream write it times the norm's weight, too, with sums
+//! of squares behind it; kernels that read that multiply their products by what the sums make.
+
+/// Where a kernel finds the sums of squares behind the activations that it reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Normed {
+    /// Index of the first, in values from the start of the buffer.
+    pub squares_first: u32,
+    /// How many a token has; 0: activations are used as they are.
+    pub squares: u32,
+    pub epsilon: f32,
+}
+
+/// Columns of a token of which [`crate::experts::combine`] gives one sum.
+pub const COMBINED_COLUMNS: u32 = 64;
+
+/// Sums that [`crate::experts::combine`] gives for each token of so many columns.
+pub const fn combined_squares(columns: u32) -> u32 {
+    columns.div_ceil(COMBINED_COLUMNS)
+}
