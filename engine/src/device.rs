@@ -69,6 +69,6 @@ fn adapter_info(gpu: &Gpu) -> AdapterInfo {
         max_binding_bytes: limits.max_binding_bytes,
         max_workgroup_storage_bytes: limits.max_workgroup_storage_bytes,
         features: adapter.features.clone(),
-        tier: "baseline".into(),
+        tier: gpu.tier(),
     }
 }

@@ -27,3 +27,4 @@ mod self_check;
 mod shapes;
 mod split;
 mod stopping;
+mod tiers;

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use crate::support::memory;
+use crate::support::{memory, print};
 use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::{ShaderFault, Testbed};
@@ -70,13 +70,6 @@ async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     assert!(worst > 0.0 && worst < 1e-5, "{report:?}");
     assert!(report.elapsed_ms <= begin.elapsed().as_secs_f64() * 1e3);
     print(&format!("self-check of nano, {lanes_per_row} lanes to a row: {report:?}"));
-}
-
-fn print(line: &str) {
-    #[cfg(not(target_arch = "wasm32"))]
-    println!("{line}");
-    #[cfg(target_arch = "wasm32")]
-    wasm_bindgen_test::console_log!("{line}");
 }
 
 const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> ShaderFault {

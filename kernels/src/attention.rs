@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::CacheFormat;
+use gptoss_telemetry::Tier;
 
 use crate::gpu::Access;
 use crate::launch::{Call, Extent};
@@ -35,7 +36,11 @@ pub const ACCESSES: [Access; 8] = [
 
 /// Its kernels for one cache format.
 pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
-    vec![Variant::baseline(sources::attention(cache))]
+    let mut variants = vec![Variant::baseline(sources::attention(cache))];
+    if cache == CacheFormat::F16 {
+        variants.push(Variant { tier: Tier::F16, ..Variant::baseline(sources::attention_f16()) });
+    }
+    variants
 }
 
 /// Buffers of one call: `qkv` as after [`crate::rope`], `sinks` [query_heads] F32, `out` [tokens, query_heads · 64] F32.

@@ -9,14 +9,15 @@ use std::time::Duration;
 
 use gptoss_model::GpuError;
 use gptoss_source::pause;
+use gptoss_telemetry::Tier;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::error::plain;
+use crate::granted::Granted;
 use crate::needs;
 use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
 use crate::testbed::Testbed;
-use crate::tier::Tier;
 
 /// How to open a device.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,8 @@ pub struct GpuOptions {
     pub max_binding_bytes: Option<u64>,
     /// Lanes that share a row of a matrix product: 8 or 1. `None` takes what suits the adapter.
     pub lanes_per_row: Option<u32>,
+    /// `None` takes the highest that the adapter has.
+    pub tier: Option<Tier>,
     /// For tests of what must survive a bad device.
     pub testbed: Option<Rc<Testbed>>,
 }
@@ -154,6 +157,8 @@ pub struct Gpu {
     adapter: Adapter,
     limits: Limits,
     lanes_per_row: u32,
+    tier: Tier,
+    granted: Granted,
     counts: Rc<Counts>,
     fault: Arc<Mutex<Option<GpuError>>>,
     pipelines_hash: Cell<u64>,
@@ -192,16 +197,20 @@ impl Gpu {
         }
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gpt-oss"),
-            required_features: wgpu::Features::empty(),
+            required_features: adapter.features() & Granted::asked_for(options.tier),
             required_limits: wanted,
             ..Default::default()
         };
+        // Lives until the device is there.
+        let _with_subgroups = platform::WithSubgroups::new(options.tier.unwrap_or(Tier::F16Subgroups)).await;
         let no_device = |detail| GpuError::NoDevice { adapter: display_name(&info, ""), detail };
         let (device, queue) = opened(options, adapter.request_device(&descriptor))
             .await
             .ok_or_else(|| no_device(unanswered(OPENING)))?
             .map_err(|error| no_device(plain(&error.to_string())))?;
 
+        let granted = Granted::on(&device, &info);
+        let tier = granted.tier(options.tier, || display_name(&info, ""))?;
         let details = platform::adapter_details(&device, &info);
         let fault = Arc::new(Mutex::new(None));
         watch(&device, &fault);
@@ -209,18 +218,18 @@ impl Gpu {
         if let Some(testbed) = &options.testbed {
             testbed.opened(&device, &counts);
         }
-        let granted = device.limits();
+        let limits_granted = device.limits();
         // Software adapters pay for barriers, GPUs for reads that are not together.
         let lanes_per_row = options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 });
         let limits = Limits {
-            max_buffer_bytes: granted.max_buffer_size,
+            max_buffer_bytes: limits_granted.max_buffer_size,
             max_binding_bytes: options
                 .max_binding_bytes
                 .unwrap_or(u64::MAX)
-                .min(granted.max_storage_buffer_binding_size)
-                .min(granted.max_buffer_size),
-            max_workgroup_storage_bytes: granted.max_compute_workgroup_storage_size,
-            max_workgroups_per_dimension: granted.max_compute_workgroups_per_dimension,
+                .min(limits_granted.max_storage_buffer_binding_size)
+                .min(limits_granted.max_buffer_size),
+            max_workgroup_storage_bytes: limits_granted.max_compute_workgroup_storage_size,
+            max_workgroups_per_dimension: limits_granted.max_compute_workgroups_per_dimension,
             rows_per_group: ROW_KERNEL_LANES / lanes_per_row,
         };
         Ok(Self {
@@ -231,7 +240,10 @@ impl Gpu {
                 software: is_software(&info),
                 features: KERNEL_FEATURES
                     .iter()
-                    .filter(|(feature, _)| adapter.features().contains(*feature))
+                    .filter(|(feature, _)| {
+                        let is_granted = *feature == wgpu::Features::SUBGROUP && granted.subgroups;
+                        is_granted || adapter.features().contains(*feature)
+                    })
                     .map(|(_, name)| (*name).to_owned())
                     .collect(),
             },
@@ -239,6 +251,8 @@ impl Gpu {
             queue,
             limits,
             lanes_per_row,
+            tier,
+            granted,
             counts,
             fault,
             pipelines_hash: Cell::new(0),
@@ -267,7 +281,12 @@ impl Gpu {
 
     /// What kernels may use here.
     pub fn tier(&self) -> Tier {
-        Tier::Baseline
+        self.tier
+    }
+
+    /// What kernels could use of this device, whatever the tier.
+    pub fn granted(&self) -> Granted {
+        self.granted
     }
 
     /// A number that differs when anything that was compiled here differs: sources or constants.
@@ -377,6 +396,7 @@ impl Gpu {
         layout: &wgpu::BindGroupLayout,
         constants: &[(&str, f64)],
     ) -> wgpu::ComputePipeline {
+        let source = platform::wgsl(source);
         let source = match &self.testbed {
             Some(testbed) => testbed.altered(label, source),
             None => Cow::Borrowed(source),

@@ -13,6 +13,7 @@ pub mod attention;
 mod error;
 pub mod experts;
 pub mod gpu;
+mod granted;
 pub mod launch;
 pub mod matmul;
 pub mod matmul_residual;
@@ -30,11 +31,12 @@ pub mod self_check;
 pub mod sources;
 pub mod step;
 pub mod testbed;
-pub mod tier;
 pub mod weights;
 
+/// For whoever chooses one.
+pub use gptoss_telemetry::Tier;
 pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits};
+pub use granted::Granted;
 pub use launch::{Call, Extent, Kernels, Launch};
 pub use operation::Operation;
 pub use step::{Status, Step};
-pub use tier::Tier;

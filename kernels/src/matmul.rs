@@ -2,6 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;
+use gptoss_telemetry::Tier;
 
 use crate::gpu::Access;
 use crate::launch::{Call, Extent};
@@ -48,11 +49,20 @@ pub const ACCESSES: [Access; 8] = [
 
 /// Its kernels for one format of weights: a block is decoded once for all tokens of a workgroup.
 pub(crate) fn variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
-    let kernel = || Variant::baseline(sources::matmul(format)).with("LANES_PER_ROW", geometry.lanes_per_row);
-    vec![
-        Variant { tokens: 1..=1, ..kernel().with("TOKENS_PER_GROUP", 1) },
-        Variant { tokens: 2..=u32::MAX, ..kernel().with("TOKENS_PER_GROUP", TOKENS_PER_GROUP) },
-    ]
+    let lanes = geometry.lanes_per_row;
+    let both = |tier, source: String| {
+        let kernel = move || Variant { tier, ..Variant::baseline(source.clone()).with("LANES_PER_ROW", lanes) };
+        [
+            Variant { tokens: 1..=1, ..kernel().with("TOKENS_PER_GROUP", 1) },
+            Variant { tokens: 2..=u32::MAX, ..kernel().with("TOKENS_PER_GROUP", TOKENS_PER_GROUP) },
+        ]
+    };
+    let mut variants = both(Tier::Baseline, sources::matmul(format)).to_vec();
+    // A row's lanes are those of a shuffle.
+    if lanes == 8 {
+        variants.extend(both(Tier::F16Subgroups, sources::matmul_subgroups(format)));
+    }
+    variants
 }
 
 /// Buffers of one call: `x` [tokens, columns] F32, with sums of squares behind it where it is to be normalised, `y` [tokens, y_stride] F32, and a bias [rows of the matrix] F32.

@@ -5,9 +5,9 @@ use std::ops::RangeInclusive;
 
 use gptoss_gguf::WeightType;
 use gptoss_model::CacheFormat;
+use gptoss_telemetry::Tier;
 
 use crate::gpu::Access;
-use crate::tier::Tier;
 use crate::{attention, experts, matmul, matmul_residual, rope, router, sample};
 
 /// An operation, with the formats of what it reads: bindings and parameters are the same for all kernels that compute it. What

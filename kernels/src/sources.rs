@@ -8,6 +8,7 @@ const SWIGLU: &str = include_str!("swiglu.wgsl");
 const NOT_FINITE: &str = include_str!("not_finite.wgsl");
 const NORM: &str = include_str!("norm.wgsl");
 const NORM_VEC4: &str = include_str!("norm_vec4.wgsl");
+const NORM_SHARES: &str = include_str!("norm_shares.wgsl");
 const PRODUCTS: &str = include_str!("products.wgsl");
 const F16_VALUE: &str = include_str!("weights/f16_value.wgsl");
 const NIBBLES: &str = include_str!("weights/nibbles.wgsl");
@@ -41,7 +42,20 @@ fn weights(format: WeightType) -> String {
 }
 
 pub fn matmul(format: WeightType) -> String {
-    [COMMON, NORM, NORM_VEC4, &weights(format), PRODUCTS, include_str!("matmul.wgsl")].concat()
+    [&matmul_parts(format), NORM_SHARES, include_str!("matmul.wgsl")].concat()
+}
+
+/// What a browser wants to read before it lets a kernel use subgroups. wgpu's own compiler does not know the word, and has no need
+/// of it.
+pub const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
+
+/// With subgroups.
+pub fn matmul_subgroups(format: WeightType) -> String {
+    [ENABLE_SUBGROUPS, &matmul_parts(format), include_str!("matmul_subgroups.wgsl")].concat()
+}
+
+fn matmul_parts(format: WeightType) -> String {
+    [COMMON, NORM, NORM_VEC4, &weights(format), PRODUCTS, include_str!("matmul_parts.wgsl")].concat()
 }
 
 pub fn matmul_residual(format: WeightType) -> String {
@@ -64,16 +78,21 @@ pub fn attention(cache: CacheFormat) -> String {
     [COMMON, load, include_str!("attention.wgsl")].concat()
 }
 
+/// From a cache in F16, with shader-f16.
+pub fn attention_f16() -> String {
+    ["enable f16;\n", COMMON, include_str!("cache/load_f16_typed.wgsl"), include_str!("attention.wgsl")].concat()
+}
+
 pub fn router() -> String {
     [COMMON, NOT_FINITE, NORM, include_str!("router.wgsl")].concat()
 }
 
 pub fn experts_gate_up(format: WeightType) -> String {
-    [COMMON, NORM, NORM_VEC4, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
+    [COMMON, NORM, NORM_VEC4, NORM_SHARES, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
 pub fn experts_down(format: WeightType) -> String {
-    [COMMON, NORM, NORM_VEC4, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
+    [COMMON, NORM, NORM_VEC4, NORM_SHARES, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
 pub fn experts_combine() -> String {

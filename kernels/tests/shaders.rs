@@ -24,25 +24,34 @@ fn operation(name: &str) -> &str {
     name.split(' ').next().expect("split yields one part at least")
 }
 
-/// Every kernel of `tiers` by name: all variants of all operations, and what repacks.
+/// Every kernel of `tiers` by name, tier by tier: all variants of all operations, and what repacks.
 fn sources(tiers: &[Tier]) -> Vec<(String, String)> {
     let mut all = vec![("repack".to_owned(), gptoss_kernels::sources::repack())];
-    for operation in Operation::all() {
-        for variant in operation.variants(Geometry { lanes_per_row: 8 }) {
-            let known = all.iter().any(|(_, source)| *source == variant.source);
-            if tiers.contains(&variant.tier) && !known {
-                all.push((operation.to_string(), variant.source));
+    for tier in tiers {
+        for operation in Operation::all() {
+            for variant in operation.variants(Geometry { lanes_per_row: 8 }) {
+                let known = all.iter().any(|(_, source)| *source == variant.source);
+                if variant.tier == *tier && !known {
+                    all.push((operation.to_string(), variant.source));
+                }
             }
         }
     }
     all
 }
 
+/// naga does not know the directive, and has no need of it.
+fn for_naga(source: &str) -> &str {
+    source.strip_prefix(gptoss_kernels::sources::ENABLE_SUBGROUPS).unwrap_or(source)
+}
+
+/// Of all tiers.
 fn modules() -> Vec<(String, naga::Module)> {
-    sources(&[Tier::Baseline])
+    sources(&Tier::ALL)
         .into_iter()
         .map(|(name, source)| {
-            let module = naga::front::wgsl::parse_str(&source)
+            let source = for_naga(&source);
+            let module = naga::front::wgsl::parse_str(source)
                 .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(&source)));
             (name, module)
         })
@@ -64,6 +73,40 @@ fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
             .unwrap_or_else(|error| panic!("{name} is not valid:\n{}", error.emit_to_string(&source)));
         let entries: Vec<_> = module.entry_points.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(entries, ["main"], "{name}");
+    }
+}
+
+/// Those of higher tiers validate with what their tier has, and say which of it they need.
+#[test]
+fn kernels_of_higher_tiers_need_what_their_tier_has() {
+    use naga::valid::{Capabilities, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
+    let of_tier = |tier| match tier {
+        Tier::Baseline => (BASELINE, &[][..]),
+        Tier::F16 => (BASELINE | Capabilities::SHADER_FLOAT16, &["enable f16;"][..]),
+        Tier::F16Subgroups => {
+            let subgroups = Capabilities::SUBGROUP;
+            (BASELINE | Capabilities::SHADER_FLOAT16 | subgroups, &["enable f16;", "enable subgroups;"][..])
+        }
+    };
+    let baseline = sources(&[Tier::Baseline]);
+    for tier in [Tier::F16, Tier::F16Subgroups] {
+        let (capabilities, directives) = of_tier(tier);
+        let own = sources(&[tier]);
+        let own: Vec<_> = own.into_iter().filter(|(name, _)| name != "repack").collect();
+        assert!(!own.is_empty(), "tier {tier} has kernels of its own");
+        for (name, source) in own {
+            assert!(baseline.iter().any(|(known, _)| *known == name), "{name} has a kernel for every device");
+            let enabled: Vec<_> = source.lines().filter(|line| line.starts_with("enable ")).collect();
+            assert!(!enabled.is_empty() && enabled.iter().all(|it| directives.contains(it)), "{name}: {enabled:?}");
+            let source = for_naga(&source);
+            let module = naga::front::wgsl::parse_str(source)
+                .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(source)));
+            Validator::new(ValidationFlags::all(), capabilities)
+                .subgroup_stages(ShaderStages::COMPUTE)
+                .subgroup_operations(SubgroupOperationSet::all())
+                .validate(&module)
+                .unwrap_or_else(|error| panic!("{name} is not valid:\n{}", error.emit_to_string(source)));
+        }
     }
 }
 
@@ -99,9 +142,12 @@ fn workgroup_bytes(module: &naga::Module) -> u32 {
 
 /// Chrome's compiler rejects infinite constants; f16 needs shader-f16.
 #[test]
-fn constants_are_finite_and_no_type_is_f16() {
-    for (name, module) in modules() {
-        for (_, ty) in module.types.iter() {
+fn constants_are_finite_and_no_type_of_the_baseline_is_f16() {
+    let baseline: Vec<_> = sources(&[Tier::Baseline]).iter().map(|(name, _)| name.clone()).collect();
+    for (at, (name, module)) in modules().into_iter().enumerate() {
+        // The baseline's come first.
+        let is_baseline = at < baseline.len();
+        for (_, ty) in module.types.iter().filter(|_| is_baseline) {
             assert!(
                 !matches!(ty.inner.scalar(), Some(scalar) if scalar.kind == ScalarKind::Float && scalar.width == 2),
                 "{name} uses f16"

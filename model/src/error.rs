@@ -104,6 +104,7 @@ impl EngineError {
             Self::Context { .. } => Some(OptionId::MaxKvTokens),
             Self::ExpertMemory { .. } => Some(OptionId::ExpertMemory),
             Self::GpuMemory(_) => Some(OptionId::GpuMemory),
+            Self::Gpu(GpuError::Tier { .. }) => Some(OptionId::Tier),
             Self::Option { option, .. } => Some(*option),
             _ => None,
         }
@@ -126,6 +127,7 @@ impl EngineError {
             Self::Gpu(GpuError::OutOfMemory { .. } | GpuError::Limit { .. })
             | Self::ExpertMemory { .. }
             | Self::GpuMemory(_) => FailureKind::Memory,
+            Self::Gpu(GpuError::Tier { .. }) => FailureKind::Request,
             Self::Gpu(GpuError::Wrong(_)) => FailureKind::WrongResults,
             Self::Gpu(GpuError::DeviceLost { .. }) | Self::LostTooOften { .. } | Self::NoGpuAfterLoss { .. } => {
                 FailureKind::DeviceLost

@@ -1,5 +1,7 @@
 //! What can go wrong between us and the GPU.
 
+use gptoss_telemetry::Tier;
+
 /// Every way in which the GPU can refuse or fail. `advice` says what a user can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
@@ -11,6 +13,8 @@ pub enum GpuError {
     /// Found before a device is asked for; each shortage in words, see [`crate::needs::shortages`].
     #[error("this GPU {} ({adapter})", .shortages.join(". It "))]
     TooLimited { adapter: String, shortages: Vec<String> },
+    #[error("{adapter} cannot run the kernel tier {tier}: it lacks {missing}")]
+    Tier { adapter: String, tier: Tier, missing: String },
     #[error("GPU limit {limit} is {granted}, but {needed} is needed")]
     Limit { limit: &'static str, needed: u64, granted: u64 },
     #[error("not enough GPU memory for {what} ({bytes} bytes): {detail}")]
@@ -47,6 +51,7 @@ impl GpuError {
             Self::TooLimited { .. } => {
                 "Another GPU or browser may allow more: compatibility modes and settings against fingerprinting lower such limits. pylon, the native program, runs the model on the CPU, too."
             }
+            Self::Tier { .. } => "Leave the tier out, or choose one that this GPU has: baseline runs on every GPU.",
             Self::NoDevice { .. } => {
                 "Restart the browser or the program and load again; if it happens again, update the GPU driver."
             }
@@ -59,7 +64,7 @@ impl GpuError {
             }
             Self::DeviceLost { .. } => "Load the model again. If it happens again, update the GPU driver.",
             Self::Wrong(_) => {
-                "Nothing was run, since answers could not be trusted. Update the browser and the GPU driver, or use another GPU; please report it with the event log."
+                "Nothing was run, since answers could not be trusted. Update the browser and the GPU driver, or use another GPU; `tier=baseline` in the page's address (`--tier baseline` of pylon) does with fewer features of it. Please report it with the event log."
             }
             Self::Validation { .. } | Self::Internal { .. } => {
                 "This is a fault of this program or of the GPU driver; please report it with the event log."

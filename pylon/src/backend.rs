@@ -11,7 +11,7 @@ use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, Engine, EngineError, Host, ModelConfig, Prediction, StageError, in_stage, tokenizer};
 use gptoss_source::{FileSource, Source, SourceError};
-use gptoss_telemetry::{Attention, CacheCounters, Event, FailureKind, LoadOptions, Stage, WorkCounters};
+use gptoss_telemetry::{Attention, CacheCounters, DeviceOptions, Event, FailureKind, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;
 
 use crate::adapters;
@@ -43,6 +43,8 @@ pub struct LoadRequest {
     pub path: PathBuf,
     pub backend: BackendChoice,
     pub load: LoadOptions,
+    /// How the GPU is opened.
+    pub gpu: DeviceOptions,
     /// Threads of the CPU backend; `None`: as many as the machine has.
     pub threads: Option<usize>,
     /// Activations of the CPU backend; the GPU's are F32.
@@ -71,6 +73,9 @@ impl Opened {
         }
         if !self.model.is_on_gpu() && request.load.expert_memory_bytes.is_some() {
             note("pylon: --expert-memory has no effect on the CPU, which reads experts from the mapped file");
+        }
+        if !self.model.is_on_gpu() && request.gpu.tier.is_some() {
+            note("pylon: --tier has no effect on the CPU");
         }
         if !self.model.is_on_gpu() && request.load.gpu_memory_bytes.is_some() {
             note("pylon: --gpu-memory has no effect on the CPU");
@@ -153,8 +158,9 @@ fn is_about_the_gpu(error: &EngineError) -> bool {
 
 async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
-    let loader =
-        Loader { source, gpu: GpuOptions::default(), options: request.load.clone(), all_logits: request.all_logits };
+    let DeviceOptions { default_limits, tier } = request.gpu;
+    let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
+    let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits };
     let (session, tokenizer) = match request.tokenizer {
         true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,
         false => (Session::open(loader, host).await?, None),

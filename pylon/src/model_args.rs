@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gptoss_cpu::Activations;
 use gptoss_finder::{DEMO_NAME, demo_file};
 use gptoss_telemetry::options::Settings;
-use gptoss_telemetry::{LoadOptions, OptionId};
+use gptoss_telemetry::{DeviceOptions, LoadOptions, OptionId};
 
 use crate::backend::{BackendChoice, LoadRequest};
 use crate::catalogue;
@@ -99,6 +99,7 @@ impl ModelArgs {
             path,
             backend: self.backend,
             load,
+            gpu: DeviceOptions::default(),
             threads: settings.threads.map(|threads| threads as usize).or(environment.threads),
             activations: Activations::Int8,
             all_logits: false,

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::tier::Tier;
+
 /// Page (or terminal) to engine host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -92,6 +94,8 @@ pub struct LoadOptions {
 pub struct DeviceOptions {
     /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
     pub default_limits: bool,
+    /// The tier of kernels that runs; `None`: the highest that the GPU has.
+    pub tier: Option<Tier>,
 }
 
 /// How patient reads over the network are. `None` means: as patient as usual.

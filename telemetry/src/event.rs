@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::keeping::{KeepNotice, KeptState, StorageReport};
 use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
+use crate::tier::Tier;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -283,8 +284,8 @@ pub struct AdapterInfo {
     pub max_binding_bytes: u64,
     pub max_workgroup_storage_bytes: u32,
     pub features: Vec<String>,
-    /// Which tier of kernels runs: `baseline` needs neither shader-f16 nor subgroups.
-    pub tier: String,
+    /// Which kernels run.
+    pub tier: Tier,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

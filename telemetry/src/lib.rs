@@ -10,6 +10,7 @@ mod event;
 mod keeping;
 pub mod options;
 mod stage;
+mod tier;
 pub mod units;
 
 pub use command::{
@@ -24,6 +25,7 @@ pub use event::{
 pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use options::OptionId;
 pub use stage::{Stage, StageStatus};
+pub use tier::Tier;
 
 use serde::{Deserialize, Serialize};
 

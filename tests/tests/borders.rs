@@ -12,7 +12,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-text", &[]),
     ("gptoss-telemetry", &[]),
     ("gptoss-model", &["gptoss-gguf", "gptoss-source", "gptoss-telemetry", "gptoss-text"]),
-    ("gptoss-kernels", &["gptoss-gguf", "gptoss-model", "gptoss-source"]),
+    ("gptoss-kernels", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
     (
         "gptoss-engine",
         &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-telemetry", "gptoss-text"],

@@ -25,6 +25,14 @@ pub async fn engine_of(
     open_engine(Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false }, None, host).await
 }
 
+/// Says something about a test that passes.
+pub fn print(line: &str) {
+    #[cfg(not(target_arch = "wasm32"))]
+    println!("{line}");
+    #[cfg(target_arch = "wasm32")]
+    wasm_bindgen_test::console_log!("{line}");
+}
+
 /// Runs an async test to its end.
 #[cfg(not(target_arch = "wasm32"))]
 pub fn run(test: impl Future<Output = ()>) {

@@ -6,6 +6,8 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{adapter_details, backends, no_adapter, run_callbacks, turn};
+pub(crate) use native::{
+    WithSubgroups, adapter_details, backends, has_subgroups, no_adapter, run_callbacks, turn, wgsl,
+};
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{adapter_details, backends, no_adapter, run_callbacks, turn};
+pub(crate) use web::{WithSubgroups, adapter_details, backends, has_subgroups, no_adapter, run_callbacks, turn, wgsl};

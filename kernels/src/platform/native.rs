@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use gptoss_source::pause;
+use gptoss_telemetry::Tier;
 
 use crate::patience::TURN;
+use crate::sources::ENABLE_SUBGROUPS;
 
 /// Backends to look for adapters on.
 pub(crate) fn backends() -> wgpu::Backends {
@@ -41,4 +43,23 @@ pub(crate) async fn turn(device: &wgpu::Device, idle: bool) -> Result<bool, Stri
 pub(crate) fn adapter_details(_device: &wgpu::Device, info: &wgpu::AdapterInfo) -> String {
     let driver = [info.driver.as_str(), &info.driver_info].join(" ");
     format!("{:04x}:{:04x} {}", info.vendor, info.device, driver.trim())
+}
+
+/// Natively wgpu asks for subgroups itself.
+pub(crate) struct WithSubgroups;
+
+impl WithSubgroups {
+    pub async fn new(_highest: Tier) -> Self {
+        Self
+    }
+}
+
+/// Whether the device has subgroups that wgpu does not know of.
+pub(crate) fn has_subgroups(_device: &wgpu::Device) -> bool {
+    false
+}
+
+/// As wgpu's own compiler takes it.
+pub(crate) fn wgsl(source: &str) -> &str {
+    source.strip_prefix(ENABLE_SUBGROUPS).unwrap_or(source)
 }

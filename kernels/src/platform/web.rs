@@ -1,8 +1,13 @@
-use gptoss_source::pause;
-use js_sys::Reflect;
-use wasm_bindgen::JsValue;
+use std::convert::Infallible;
 
-use crate::patience::TURN;
+use gptoss_source::pause;
+use gptoss_telemetry::Tier;
+use js_sys::{Array, Function, Object, Promise, Reflect};
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
+use wasm_bindgen_futures::JsFuture;
+
+use crate::patience::{OPENING, TURN, within};
 
 /// Backends to look for adapters on.
 pub(crate) fn backends() -> wgpu::Backends {
@@ -30,4 +35,90 @@ pub(crate) fn adapter_details(device: &wgpu::Device, _info: &wgpu::AdapterInfo) 
     let Some(info) = get(device.as_ref(), "adapterInfo").filter(JsValue::is_object) else { return String::new() };
     let words = ["vendor", "architecture", "device", "description"].map(|name| get(&info, name)?.as_string());
     words.into_iter().flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+/// Browsers have a feature `subgroups` that wgpu has no name for there. While this lives, the device that wgpu asks for is asked
+/// for with it, where the adapter has it: of an adapter of our own, since wgpu keeps its adapter to itself.
+pub(crate) struct WithSubgroups(Option<Replaced>);
+
+/// The adapters' method `requestDevice`, replaced.
+struct Replaced {
+    prototype: JsValue,
+    original: JsValue,
+    /// Called in its place.
+    _closure: Closure<dyn FnMut(JsValue) -> Result<JsValue, JsValue>>,
+}
+
+const REQUEST_DEVICE: &str = "requestDevice";
+const SUBGROUPS: &str = "subgroups";
+
+impl WithSubgroups {
+    /// `highest`: what is wanted of a device.
+    pub async fn new(highest: Tier) -> Self {
+        if highest < Tier::F16Subgroups {
+            return Self(None);
+        }
+        let asked = adapter_with_subgroups();
+        // Where the browser does not answer there are none.
+        let turn = async |_: bool| {
+            pause(TURN).await;
+            Ok::<_, Infallible>(true)
+        };
+        let Ok(answer) = within(OPENING, asked, turn).await;
+        Self(answer.and_then(|(adapter, _)| adapter).and_then(|adapter| replace(adapter).ok()))
+    }
+}
+
+impl Drop for WithSubgroups {
+    fn drop(&mut self) {
+        if let Some(Replaced { prototype, original, .. }) = &self.0 {
+            // It was settable before.
+            let _is_set = Reflect::set(prototype, &REQUEST_DEVICE.into(), original);
+        }
+    }
+}
+
+/// An adapter as wgpu asks for one, if it has subgroups.
+async fn adapter_with_subgroups() -> Option<JsValue> {
+    let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into()).ok().filter(|it| !it.is_undefined());
+    let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
+    let options = Object::new();
+    Reflect::set(&options, &"powerPreference".into(), &"high-performance".into()).ok()?;
+    let request: Function = get(&gpu, "requestAdapter")?.dyn_into().ok()?;
+    let promise: Promise = request.call1(&gpu, &options).ok()?.dyn_into().ok()?;
+    let adapter = JsFuture::from(promise).await.ok().filter(JsValue::is_object)?;
+    has_feature(&adapter).then_some(adapter)
+}
+
+fn has_feature(adapter_or_device: &JsValue) -> bool {
+    let has = || {
+        let features = Reflect::get(adapter_or_device, &"features".into()).ok()?;
+        let has: Function = Reflect::get(&features, &"has".into()).ok()?.dyn_into().ok()?;
+        has.call1(&features, &SUBGROUPS.into()).ok()?.as_bool()
+    };
+    has().unwrap_or(false)
+}
+
+fn replace(adapter: JsValue) -> Result<Replaced, JsValue> {
+    let prototype: JsValue = Object::get_prototype_of(&adapter).into();
+    let original = Reflect::get(&prototype, &REQUEST_DEVICE.into())?;
+    let request: Function = original.clone().dyn_into()?;
+    let closure = Closure::wrap(Box::new(move |descriptor: JsValue| {
+        let features = Array::from(&Reflect::get(&descriptor, &"requiredFeatures".into())?);
+        features.push(&SUBGROUPS.into());
+        Reflect::set(&descriptor, &"requiredFeatures".into(), &features)?;
+        request.call1(&adapter, &descriptor)
+    }) as Box<dyn FnMut(JsValue) -> Result<JsValue, JsValue>>);
+    Reflect::set(&prototype, &REQUEST_DEVICE.into(), closure.as_ref())?;
+    Ok(Replaced { prototype, original, _closure: closure })
+}
+
+/// Whether the device has subgroups that wgpu does not know of.
+pub(crate) fn has_subgroups(device: &wgpu::Device) -> bool {
+    device.as_webgpu().is_some_and(|device| has_feature(device.as_ref()))
+}
+
+/// As the browser takes it.
+pub(crate) fn wgsl(source: &str) -> &str {
+    source
 }

@@ -2,7 +2,7 @@
 //! of F32 arithmetic: `exp` of a score with an error of a few ulp of the largest score (WGSL: 3 + 2·|x| ulp).
 
 use gptoss_kernels::attention::{self, Buffers, Params};
-use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, rope};
+use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions, Operation, rope};
 use gptoss_model::ops::attention::Shape;
 use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::{CacheFormat, ops};
@@ -142,11 +142,14 @@ fn params(heads: Shape, capacity: usize) -> Params {
 
 gpu_test! {
     async fn attention_is_the_reference() {
-        let gpu = seam::open(&GpuOptions::default()).await;
         let mut report = Report::new("attention");
         for format in [CacheFormat::F32, CacheFormat::F16] {
-            for (seed, row) in (500..).zip(&TABLE) {
-                report.row(&format!("{format:?} {row:?}, seed {seed}"), check(&gpu, format, row, seed).await);
+            for gpu in seam::open_tiers(&GpuOptions::default(), Operation::Attention(format)).await {
+                let tier = gpu.tier();
+                for (seed, row) in (500..).zip(&TABLE) {
+                    let outcome = check(&gpu, format, row, seed).await;
+                    report.row(&format!("{format:?} {row:?}, {tier}, seed {seed}"), outcome);
+                }
             }
         }
         report.finish();

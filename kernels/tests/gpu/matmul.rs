@@ -221,23 +221,30 @@ gpu_test! {
     async fn matmul_of_every_format_is_the_reference() {
         let mut report = Report::new("matmul");
         for lanes in seam::GEOMETRIES {
-            let gpu = seam::open(&GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() }).await;
-            let mut run = async |device: &Device<'_>, row: &Row, seed: u64| {
-                let outcome = check(device, row, seed, 1).await;
-                report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, seed {seed}", device.format), outcome);
-            };
-            for format in WeightType::ALL {
-                let device = Device::new(&gpu, format);
-                for (seed, row) in (1..).zip(table(format)) {
-                    run(&device, row, seed).await;
-                }
-            }
-            let device = Device::new(&gpu, WeightType::Q8_0);
-            for (seed, row) in (100..).zip(&REAL_Q8_0) {
-                run(&device, row, seed).await;
+            let options = GpuOptions { lanes_per_row: Some(lanes), ..GpuOptions::default() };
+            for gpu in seam::open_tiers(&options, Operation::Matmul(WeightType::Q8_0)).await {
+                every_format(&gpu, lanes, &mut report).await;
             }
         }
         report.finish();
+    }
+}
+
+async fn every_format(gpu: &Gpu, lanes: u32, report: &mut Report) {
+    let tier = gpu.tier();
+    let mut run = async |device: &Device<'_>, row: &Row, seed: u64| {
+        let outcome = check(device, row, seed, 1).await;
+        report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, {tier}, seed {seed}", device.format), outcome);
+    };
+    for format in WeightType::ALL {
+        let device = Device::new(gpu, format);
+        for (seed, row) in (1..).zip(table(format)) {
+            run(&device, row, seed).await;
+        }
+    }
+    let device = Device::new(gpu, WeightType::Q8_0);
+    for (seed, row) in (100..).zip(&REAL_Q8_0) {
+        run(&device, row, seed).await;
     }
 }
 

@@ -65,6 +65,7 @@ impl Group for InferGroup {
         OptionId::ExpertMemory,
         OptionId::GpuMemory,
         OptionId::KvFormat,
+        OptionId::Tier,
         OptionId::Prompt,
         OptionId::PromptFormat,
         OptionId::Instructions,
@@ -127,7 +128,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let is_conversation = prompt.format == PromptFormat::Harmony && !args.raw;
     let given = std::mem::take(&mut prompt.user);
     let answering = Answering { prompt, show_analysis: args.show_analysis, stats: args.stats };
-    let load = args.model.request_or_demo(&environment, load.engine)?;
+    let load = LoadRequest { gpu: load.gpu, ..args.model.request_or_demo(&environment, load.engine)? };
     let load = match args.activations {
         Some(activations) => activations.apply(load)?,
         None => load,

@@ -47,7 +47,7 @@ pub struct Args {
 struct LogitsGroup;
 
 impl Group for LogitsGroup {
-    const OPTIONS: &'static [OptionId] = &[OptionId::KvFormat, OptionId::Yarn, OptionId::Layers];
+    const OPTIONS: &'static [OptionId] = &[OptionId::KvFormat, OptionId::Yarn, OptionId::Layers, OptionId::Tier];
 
     fn default_words(option: OptionId) -> &'static str {
         match option {
@@ -107,7 +107,7 @@ fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<Load
     // The least that engines take is two.
     let max_kv_tokens = Some(u32::try_from(tokens.max(2)).unwrap_or(u32::MAX));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
-    let request = LoadRequest { all_logits: true, ..args.model.request(environment, load)? };
+    let request = LoadRequest { all_logits: true, gpu: settings.load.gpu, ..args.model.request(environment, load)? };
     args.activations.apply(request)
 }
 

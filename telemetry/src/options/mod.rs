@@ -47,6 +47,7 @@ pub enum OptionId {
     Yarn,
     Moe,
     GpuLimits,
+    Tier,
     Threads,
     FetchAttempts,
     FetchStall,

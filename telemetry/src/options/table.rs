@@ -1,7 +1,7 @@
 //! The rows, in the order of [`OptionId`].
 
 use super::{DefaultWords, Flag, Key, Kind, OptionId, OptionRow, Owner, RefusedWords, Word};
-use crate::{Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, PromptFormat, Sampling};
+use crate::{Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, PromptFormat, Sampling, Tier};
 
 /// An input of the page.
 const fn input(name: &'static str) -> Option<Key> {
@@ -42,7 +42,7 @@ const CPU_IGNORES: &str = "the CPU backend has no use for it";
 const STALLS: Allowed = Allowed { from: 0.1, is_from_included: true, to: 3600.0, words: "seconds from 0.1 to 3600" };
 
 /// Every option, by [`OptionId`].
-pub static OPTIONS: [OptionRow; 29] = [
+pub static OPTIONS: [OptionRow; 30] = [
     OptionRow {
         id: OptionId::Gguf,
         owner: Owner::Model,
@@ -439,6 +439,46 @@ pub static OPTIONS: [OptionRow; 29] = [
         },
         default: always("granted"),
         help: "Whether more is taken from the GPU than every WebGPU device has",
+        examples: &[],
+    },
+    OptionRow {
+        id: OptionId::Tier,
+        owner: Owner::Gpu,
+        key: address_only("tier"),
+        flag: flag_with("tier", CPU_IGNORES),
+        label: "Kernel tier",
+        kind: Kind::Words {
+            words: &[
+                Word {
+                    text: "auto",
+                    also: &[],
+                    meaning: "the highest that the GPU has",
+                    set: |settings| settings.load.gpu.tier = None,
+                },
+                Word {
+                    text: "baseline",
+                    also: &[],
+                    meaning: "core WebGPU",
+                    set: |settings| settings.load.gpu.tier = Some(Tier::Baseline),
+                },
+                Word {
+                    text: "f16",
+                    also: &[],
+                    meaning: "with shader-f16",
+                    set: |settings| settings.load.gpu.tier = Some(Tier::F16),
+                },
+                Word {
+                    text: "f16+subgroups",
+                    // What a plus in an address means.
+                    also: &["f16 subgroups"],
+                    meaning: "with shader-f16, and subgroups of at least 8 lanes",
+                    set: |settings| settings.load.gpu.tier = Some(Tier::F16Subgroups),
+                },
+            ],
+            refused: &[],
+        },
+        default: always("auto"),
+        help: "Which features of the GPU the kernels use",
         examples: &[],
     },
     OptionRow {

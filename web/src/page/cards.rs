@@ -38,7 +38,7 @@ pub fn device_facts(adapter: &AdapterInfo) -> Vec<(String, String)> {
     let mut facts = vec![
         fact("GPU", adapter.name.clone()),
         fact("Backend", adapter.backend.clone()),
-        fact("Kernel tier", adapter.tier.clone()),
+        fact("Kernel tier", adapter.tier.to_string()),
         fact("Largest buffer", bytes(adapter.max_buffer_bytes)),
         fact("Largest binding", bytes(adapter.max_binding_bytes)),
         fact("Workgroup memory", bytes(u64::from(adapter.max_workgroup_storage_bytes))),
@@ -46,17 +46,16 @@ pub fn device_facts(adapter: &AdapterInfo) -> Vec<(String, String)> {
     if adapter.software {
         facts.insert(1, fact("Kind", "software: it works, slowly".to_owned()));
     }
-    facts.extend(TELLING_FEATURES.map(|(feature, name)| {
+    facts.extend(TELLING_FEATURES.map(|feature| {
         let offered = adapter.features.iter().any(|offered| offered == feature);
-        // The GPU may have it all the same: wgpu does not pass every feature of a browser on.
-        fact(name, if offered { "offered" } else { "not reported" }.to_owned())
+        // The GPU may have it all the same: not every feature of a browser is passed on.
+        fact(feature, if offered { "offered" } else { "not reported" }.to_owned())
     }));
     facts
 }
 
 /// The optional features that decide about speed or measuring; the event log holds them all.
-const TELLING_FEATURES: [(&str, &str); 3] =
-    [("SHADER_F16", "shader-f16"), ("SUBGROUP", "subgroups"), ("TIMESTAMP_QUERY", "timestamp-query")];
+const TELLING_FEATURES: [&str; 3] = ["shader-f16", "subgroups", "timestamp-query"];
 
 fn fact(name: &str, value: String) -> (String, String) {
     (name.to_owned(), value)

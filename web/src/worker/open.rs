@@ -54,7 +54,8 @@ pub async fn load(
     // A picked file is on this disk already: it is kept only when that is asked for.
     let keep = wanted.cache.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
     let source = reach(host, keeping, keep, wanted).await?;
-    let gpu = GpuOptions { default_limits: used.gpu.default_limits, ..GpuOptions::default() };
+    let &DeviceOptions { default_limits, tier } = used.gpu;
+    let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
     let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false };
     open_engine(loader, used.prompt, loading).await
 }

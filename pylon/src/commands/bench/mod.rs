@@ -57,7 +57,7 @@ pub struct Args {
 struct BenchGroup;
 
 impl Group for BenchGroup {
-    const OPTIONS: &'static [OptionId] = &[OptionId::Layers];
+    const OPTIONS: &'static [OptionId] = &[OptionId::Layers, OptionId::Tier];
 }
 
 /// Runs `pylon bench`.
@@ -89,7 +89,7 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
     args.options.apply(&mut settings)?;
     let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
-    let mut request = args.model.request_or_demo(environment, load)?;
+    let mut request = LoadRequest { gpu: settings.load.gpu, ..args.model.request_or_demo(environment, load)? };
     request.backend = match (request.backend, &args.compare) {
         (BackendChoice::Gpu, Some(_)) => {
             return Err(CliError::Argument {

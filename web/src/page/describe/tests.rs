@@ -166,7 +166,7 @@ fn a_lost_gpu_is_told_from_one_that_is_awaited() {
         max_binding_bytes: 1 << 30,
         max_workgroup_storage_bytes: 16 << 10,
         features: Vec::new(),
-        tier: "baseline".into(),
+        tier: gptoss_telemetry::Tier::Baseline,
     };
     assert_eq!(event(Event::Adapter(adapter)), loading);
     assert_eq!(event(Event::Recovered { tokens: 80, elapsed_ms: 14_000.0 }), before);

@@ -67,7 +67,7 @@ fn every_choice_arrives() {
     };
     let options = LoadSettings {
         engine,
-        gpu: DeviceOptions { default_limits: true },
+        gpu: DeviceOptions { default_limits: true, tier: None },
         network: NetworkOptions { attempts: Some(3), stall_ms: Some(2500) },
         cache: CacheOptions { keep: Keep::No },
     };
