@@ -106,3 +106,19 @@ fn operations_are_those_that_the_formats_of_the_file_ask_for() {
     assert!(Operation::all().contains(&Operation::MatmulResidual(WeightType::Q4K)));
     assert!(Operation::all().contains(&Operation::Rope(CacheFormat::F32)));
 }
+
+/// Some kernels read normalised activations by vec4: of a buffer that ends within one they would not see the end.
+#[test]
+fn normalised_activations_are_whole_vec4() {
+    let header = header(NANO);
+    for batch_tokens in [1, 3, 7, 64] {
+        for rows_per_group in [8, 64] {
+            let limits = Limits { rows_per_group, ..LIMITS };
+            let options = PlanOptions { batch_tokens, ..PlanOptions::for_model(&header.config) };
+            let plan = MemoryPlan::new(&header.config, &header.inventory, &limits, &options).expect("fits");
+            let recipe = Recipe::new(&header.config, &header.inventory, &plan, &limits).expect("fits");
+            let normed = recipe.buffers.iter().find(|buffer| buffer.what == "normed").expect("there is one");
+            assert_eq!(normed.bytes % 16, 0, "{batch_tokens} tokens: {normed:?}");
+        }
+    }
+}

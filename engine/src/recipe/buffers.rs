@@ -164,11 +164,13 @@ impl Shared {
             buffers.values(BufferPurpose::Scratch, what, row_bytes * rows.count(config, plan))
         };
         let floats = |count: u32| u64::from(count) * 4;
+        // Read by vec4, to the last sum of squares: what is left of a vec4 is no part of the array.
+        let normed_bytes = (floats(config.hidden + squares) * u64::from(plan.batch_tokens)).next_multiple_of(16);
         Ok(Self {
             step: add("step", size_of::<Step>() as u64, Rows::Once)?,
             status: add("status", Status::SIZE_BYTES, Rows::Once)?,
             x: add("residual", floats(config.hidden), Rows::Tokens)?,
-            normed: add("normed", floats(config.hidden + squares), Rows::Tokens)?,
+            normed: add("normed", normed_bytes, Rows::Once)?,
             qkv: add("qkv", floats(config.qkv_columns()), Rows::Tokens)?,
             attended: add("attended", floats(config.query_columns()), Rows::Tokens)?,
             expert_hidden: add("expert hidden", floats(config.ff), Rows::Pairs)?,

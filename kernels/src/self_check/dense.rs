@@ -176,8 +176,10 @@ pub(super) fn halves_of_norm(x: &[f32], norm: &[f32], run: usize) -> (Vec<f32>, 
     (x.iter().zip(norm.iter().cycle()).map(|(x, weight)| x * weight).collect(), sums)
 }
 
-/// The same in one, as [`crate::experts::combine`] leaves it.
+/// The same in one, as [`crate::experts::combine`] leaves it, and zeros up to whole vec4.
 pub(super) fn with_squares(x: &[f32], norm: &[f32]) -> Vec<f32> {
     let (values, sums) = halves_of_norm(x, norm, COMBINED_COLUMNS as usize);
-    [values, sums].concat()
+    let mut all = [values, sums].concat();
+    all.resize(all.len().next_multiple_of(4), 0.0);
+    all
 }

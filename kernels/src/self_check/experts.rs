@@ -11,7 +11,7 @@ use super::dense::{EPSILON, whole_blocks, with_squares};
 use super::{SelfCheck, UNTOUCHED, Want};
 use crate::experts::{self, Arena, Shape, SlotLayout};
 use crate::gpu::GpuBuffer;
-use crate::norm::Normed;
+use crate::norm::{Normed, combined_squares};
 use crate::repack::{Destination, RepackKernels};
 use crate::router::{self, MISS};
 use crate::step::{Status, Step};
@@ -187,15 +187,15 @@ impl SelfCheck<'_> {
         };
         self.expect(&gate_up, "h", &h_buffer, Want::Close(h));
         self.expect(&format!("experts_down {}", formats.down.name()), "y", &y_buffer, Want::Close(y));
-        let (done, untouched) = (TOKENS - 1, before.len() / TOKENS);
+        let done = TOKENS - 1;
         let after = with_squares(&combined, &next_norm);
         self.expect("experts_combine", "residual", &sums, Want::Close(combined));
         // As after: rows of the tokens that were combined, as before: those of the last one; then sums of squares in the same way.
-        let squares = untouched - hidden;
+        let squares = combined_squares(hidden as u32) as usize;
         let (mut normed, mut sums_of_squares) =
             (after[..done * hidden].to_vec(), after[TOKENS * hidden..][..done * squares].to_vec());
         normed.extend(&before[done * hidden..TOKENS * hidden]);
-        sums_of_squares.extend(&before[TOKENS * hidden + done * squares..]);
+        sums_of_squares.extend(&before[TOKENS * hidden..][done * squares..TOKENS * squares]);
         self.expect("experts_combine", "normed", &x, Want::Close(normed));
         let squares_at = (TOKENS * hidden * 4) as u64;
         self.expect_at("experts_combine", "squares", &x, squares_at, Want::Close(sums_of_squares));

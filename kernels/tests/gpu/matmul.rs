@@ -32,6 +32,8 @@ enum Into {
     Head,
     /// Of a normalised `x`, with a bias.
     Normed,
+    /// The last token of a batch, normalised.
+    NormedHead,
 }
 
 #[derive(Debug)]
@@ -62,11 +64,12 @@ impl<'a> Device<'a> {
 }
 
 /// For the formats of the original files: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
-const FULL: [Row; 10] = [
+const FULL: [Row; 11] = [
     row(5, 96, 1, Into::Plain),
     row(37, 64, 3, Into::Bias),
     row(130, 192, 8, Into::Part),
     row(21, 192, 11, Into::Normed),
+    row(67, 288, 9, Into::NormedHead),
     row(1, 32, 9, Into::Residual),
     row(17, 288, 64, Into::Head),
     row(sized(64, 16), 2880, 1, Into::Residual),
@@ -119,11 +122,19 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
     if row.into == Into::Residual {
         return check_residual(device, row, &matrix, &bytes, random).await;
     }
-    let (head_first, head_tokens) =
-        if row.into == Into::Head { (row.tokens / 2, row.tokens.div_ceil(2)) } else { (0, 0) };
-    let tokens = if row.into == Into::Head { head_tokens } else { row.tokens };
+    let (head_first, head_tokens) = match row.into {
+        Into::Head => (row.tokens / 2, row.tokens.div_ceil(2)),
+        Into::NormedHead => (row.tokens - 1, 1),
+        _ => (0, 0),
+    };
+    let is_head = head_tokens > 0;
+    let tokens = if is_head { head_tokens } else { row.tokens };
     let x = random.normals(row.tokens * row.columns, 1.0);
-    let bias = if matches!(row.into, Into::Plain | Into::Head) { Vec::new() } else { random.normals(row.rows, 1.0) };
+    let bias = if matches!(row.into, Into::Plain | Into::Head | Into::NormedHead) {
+        Vec::new()
+    } else {
+        random.normals(row.rows, 1.0)
+    };
     let norm = random.normals(row.columns, 1.0);
     let (y_first, y_stride) = if row.into == Into::Part { (11, row.rows + 30) } else { (0, row.rows) };
     // One row more than is written, to see that nothing is.
@@ -131,7 +142,7 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
 
     let head = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens, 7) };
     let bench = Bench::new(gpu, head);
-    let is_normed = row.into == Into::Normed;
+    let is_normed = matches!(row.into, Into::Normed | Into::NormedHead);
     let x_buffer = gpu.storage_from("x", &if is_normed { with_squares(&x, &norm) } else { x.clone() });
     let y = gpu.storage_from("y", &before);
     let bias_buffer = (!bias.is_empty()).then(|| gpu.storage_from("bias", &bias));
@@ -146,7 +157,7 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
         y_first: y_first as u32,
         y_stride: y_stride as u32,
         layer: 2,
-        head: row.into == Into::Head,
+        head: is_head,
         normed: if is_normed { normed(row.tokens, row.columns) } else { Normed::default() },
     };
     let calls: Vec<_> = matrix.by_ref().shards.iter().map(|it| matmul::call(it, &buffers, target)).collect();

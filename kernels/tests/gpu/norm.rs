@@ -80,7 +80,7 @@ async fn check(gpu: &Gpu, writer: Writer, row: &Row, seed: u64) -> Result<Differ
     };
     let normed = Normed { squares_first: (tokens * columns) as u32, squares, epsilon: EPSILON };
     let residual = gpu.storage_from("residual", &x);
-    let activations = bench.output(tokens * (columns + squares as usize));
+    let activations = bench.output((tokens * (columns + squares as usize)).next_multiple_of(4));
     let (first, count) = if head_tokens == 0 { (0, tokens) } else { row.head };
     let y = bench.output(count * picked.len());
     let vectors = gpu.storage_from("bias, norm", &[vec![0.0; columns], norm.clone()].concat());
