@@ -52,7 +52,7 @@ fn modules() -> Vec<(String, naga::Module)> {
         .map(|(name, source)| {
             let source = for_naga(&source);
             let module = naga::front::wgsl::parse_str(source)
-                .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(&source)));
+                .unwrap_or_else(|error| panic!("{name} does not parse:\n{}", error.emit_to_string(source)));
             (name, module)
         })
         .collect()

@@ -50,7 +50,7 @@ mod platform {
     }
 
     /// A size here, and in the browser, where the software adapter is many times slower.
-    pub const fn sized(native: usize, _browser: usize) -> usize {
+    pub const fn sized<T: Copy>(native: T, _browser: T) -> T {
         native
     }
 
@@ -82,7 +82,7 @@ mod platform {
     }
 
     /// A size natively, and here, where the software adapter is many times slower.
-    pub const fn sized(_native: usize, browser: usize) -> usize {
+    pub const fn sized<T: Copy>(_native: T, browser: T) -> T {
         browser
     }
 
