@@ -1,27 +1,13 @@
 //! The memory plan: pure, from header and limits alone.
 #![cfg(not(target_arch = "wasm32"))]
 
-use crate::support::{memory, run};
+use crate::support::{DEFAULT_LIMITS, header};
 use gptoss_engine::{MemoryPlan, PlanOptions};
 use gptoss_kernels::gpu::Limits;
-use gptoss_model::{EngineError, Header, Quiet, read_header};
+use gptoss_model::{EngineError, Header};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const TINY: &[u8] = include_bytes!("../../tests/goldens/tiny.gguf");
-
-const DEFAULT_LIMITS: Limits = Limits {
-    max_buffer_bytes: 256 << 20,
-    max_binding_bytes: 128 << 20,
-    max_workgroup_storage_bytes: 16 << 10,
-    max_workgroups_per_dimension: 65535,
-    rows_per_group: 8,
-};
-
-fn header(file: &[u8]) -> Header {
-    let mut header = None;
-    run(async { header = Some(read_header(memory("model", file).as_ref(), &Quiet).await.expect("a valid file")) });
-    header.expect("read")
-}
 
 fn plan(header: &Header, limits: &Limits, options: &PlanOptions) -> Result<MemoryPlan, EngineError> {
     MemoryPlan::new(&header.config, &header.inventory, limits, options)

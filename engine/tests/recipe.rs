@@ -3,29 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::{memory, run};
+use crate::support::{DEFAULT_LIMITS, header};
 use gptoss_engine::{MemoryPlan, PlanOptions, Recipe};
 use gptoss_gguf::WeightType;
 use gptoss_kernels::gpu::{Access, Limits};
 use gptoss_kernels::{Call, Operation};
-use gptoss_model::{CacheFormat, Header, Quiet, read_header};
+use gptoss_model::{CacheFormat, Header};
 use gptoss_synth::{Spec, TypeMix, parse_type};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
-
-const LIMITS: Limits = Limits {
-    max_buffer_bytes: 256 << 20,
-    max_binding_bytes: 128 << 20,
-    max_workgroup_storage_bytes: 16 << 10,
-    max_workgroups_per_dimension: 65535,
-    rows_per_group: 8,
-};
-
-fn header(file: &[u8]) -> Header {
-    let mut header = None;
-    run(async { header = Some(read_header(memory("model", file).as_ref(), &Quiet).await.expect("a valid file")) });
-    header.expect("read")
-}
 
 fn recipe(file: &[u8], limits: &Limits) -> Recipe {
     let Header { config, inventory, .. } = header(file);
@@ -40,7 +26,7 @@ fn names<B>(calls: &[Call<B>]) -> Vec<&'static str> {
 /// Q, K and V are one product, and no norm is a call of its own: what precedes it writes half of it, what follows reads it.
 #[test]
 fn a_layer_is_eight_calls() {
-    let recipe = recipe(NANO, &LIMITS);
+    let recipe = recipe(NANO, &DEFAULT_LIMITS);
     assert_eq!(names(&recipe.begin), ["experts_combine"]);
     for layer in &recipe.layers {
         assert_eq!(names(&layer.attend), ["matmul", "rope", "attention", "matmul_residual", "router"]);
@@ -54,8 +40,8 @@ fn a_layer_is_eight_calls() {
 /// A matrix that no binding holds is several calls, and so are experts that no binding holds.
 #[test]
 fn shards_and_arenas_have_calls_of_their_own() {
-    let small = Limits { max_binding_bytes: 64 << 10, ..LIMITS };
-    let (whole, sharded) = (recipe(NANO, &LIMITS), recipe(NANO, &small));
+    let small = Limits { max_binding_bytes: 64 << 10, ..DEFAULT_LIMITS };
+    let (whole, sharded) = (recipe(NANO, &DEFAULT_LIMITS), recipe(NANO, &small));
     let count = |recipe: &Recipe, name: &str| recipe.calls().filter(|call| call.operation.name() == name).count();
     for name in ["matmul", "experts_gate_up", "experts_down"] {
         assert!(count(&sharded, name) > count(&whole, name), "{name}");
@@ -69,7 +55,7 @@ fn shards_and_arenas_have_calls_of_their_own() {
 #[test]
 fn no_call_writes_what_it_binds_twice() {
     for rows_per_group in [8, 64] {
-        let recipe = recipe(NANO, &Limits { rows_per_group, ..LIMITS });
+        let recipe = recipe(NANO, &Limits { rows_per_group, ..DEFAULT_LIMITS });
         for call in recipe.calls() {
             // The second binding is the parameters'.
             let mut accesses = call.operation.accesses().to_vec();
@@ -91,7 +77,7 @@ fn operations_are_those_that_the_formats_of_the_file_ask_for() {
         all.extend(recipe.operations().map(|operation| (operation.to_string(), operation)));
         all.into_keys().collect::<Vec<_>>()
     };
-    let nano = of(&recipe(NANO, &LIMITS));
+    let nano = of(&recipe(NANO, &DEFAULT_LIMITS));
     let common = ["attention F16", "experts_combine", "rope F16", "router", "sample"];
     let expected = |dense: &str, experts: &str| {
         let mut all: Vec<String> = common.map(str::to_owned).into();
@@ -102,7 +88,7 @@ fn operations_are_those_that_the_formats_of_the_file_ask_for() {
     };
     assert_eq!(nano, expected("Q8_0", "MXFP4"));
     let file = Spec::tiny().layers(1).types(mix).to_bytes().expect("a model");
-    assert_eq!(of(&recipe(&file, &LIMITS)), expected("Q4_K", "Q4_K"));
+    assert_eq!(of(&recipe(&file, &DEFAULT_LIMITS)), expected("Q4_K", "Q4_K"));
     assert!(Operation::all().contains(&Operation::MatmulResidual(WeightType::Q4K)));
     assert!(Operation::all().contains(&Operation::Rope(CacheFormat::F32)));
 }
@@ -113,7 +99,7 @@ fn normalised_activations_are_whole_vec4() {
     let header = header(NANO);
     for batch_tokens in [1, 3, 7, 64] {
         for rows_per_group in [8, 64] {
-            let limits = Limits { rows_per_group, ..LIMITS };
+            let limits = Limits { rows_per_group, ..DEFAULT_LIMITS };
             let options = PlanOptions { batch_tokens, ..PlanOptions::for_model(&header.config) };
             let plan = MemoryPlan::new(&header.config, &header.inventory, &limits, &options).expect("fits");
             let recipe = Recipe::new(&header.config, &header.inventory, &plan, &limits).expect("fits");

@@ -51,7 +51,7 @@ fn main(
         x[at] = sum;
         normed[at] = sum * norm[column];
         squared[lane] = sum * sum;
-        // Of what comes before the first layer that layer's projections tell.
+        // A bad embedding is found by the first layer's projections, which name the right place.
         if (params.experts_per_token > 0u && !is_finite(sum)) {
             note(FOUND_EXPERTS);
         }

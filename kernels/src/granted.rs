@@ -43,7 +43,8 @@ impl Granted {
     pub fn tier(self, wanted: Option<Tier>, adapter: impl Fn() -> String) -> Result<Tier, GpuError> {
         let missing = |tier| self.missing(tier);
         match wanted {
-            None => Ok(Tier::ALL.into_iter().rfind(|&tier| missing(tier).is_none()).unwrap_or_default()),
+            // The baseline lacks nothing on a device that was opened: `needs` saw to it.
+            None => Ok(Tier::ALL.into_iter().rfind(|&tier| missing(tier).is_none()).unwrap_or(Tier::Baseline)),
             Some(tier) => match missing(tier) {
                 None => Ok(tier),
                 Some(missing) => Err(GpuError::Tier { adapter: adapter(), tier, missing }),

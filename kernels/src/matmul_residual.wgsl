@@ -9,7 +9,7 @@ struct Params {
     blocks_per_row: u32,
     scales_base: u32,
     layer: u32,
-    // Of the residual stream; and where the rows of this shard begin in it.
+    // Width of the residual stream, and the column at which the rows of this shard begin.
     columns: u32,
     first_row: u32,
     // Where the sums of squares begin in normed, how many of them a token has, and which is the first of this shard.

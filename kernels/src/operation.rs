@@ -98,7 +98,7 @@ impl Operation {
         }
     }
 
-    /// Of what it reads, as the GGUF format names it.
+    /// Name of the format that it reads, as GGUF has it.
     fn format(self) -> Option<&'static str> {
         match self {
             Self::Matmul(format)

@@ -10,6 +10,10 @@ use std::rc::Rc;
 pub use faulty_source::*;
 use gptoss_engine::{GpuEngine, LoadPolicy, Loader, Model, load, open_engine, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
+#[cfg(not(target_arch = "wasm32"))]
+use gptoss_kernels::gpu::Limits;
+#[cfg(not(target_arch = "wasm32"))]
+use gptoss_model::{Header, read_header};
 use gptoss_model::{Host, Quiet, StageError};
 use gptoss_source::{MemorySource, Source};
 use gptoss_telemetry::{Event, LoadOptions};
@@ -23,6 +27,22 @@ pub async fn engine_of(
     host: &dyn Host,
 ) -> Result<GpuEngine, StageError> {
     open_engine(Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false }, None, host).await
+}
+
+/// What every WebGPU device has, with eight lanes to a row.
+#[cfg(not(target_arch = "wasm32"))]
+pub const DEFAULT_LIMITS: Limits = Limits {
+    max_buffer_bytes: 256 << 20,
+    max_binding_bytes: 128 << 20,
+    max_workgroup_storage_bytes: 16 << 10,
+    max_workgroups_per_dimension: 65535,
+    rows_per_group: 8,
+};
+
+/// The header of a file that is sound.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn header(file: &[u8]) -> Header {
+    pollster::block_on(read_header(memory("model", file).as_ref(), &Quiet)).expect("a valid file")
 }
 
 /// Says something about a test that passes.

@@ -59,7 +59,7 @@ pub(crate) fn has_subgroups(_device: &wgpu::Device) -> bool {
     false
 }
 
-/// As wgpu's own compiler takes it.
+/// The kernel's text as wgpu's own compiler takes it.
 pub(crate) fn wgsl(source: &str) -> &str {
     source.strip_prefix(ENABLE_SUBGROUPS).unwrap_or(source)
 }

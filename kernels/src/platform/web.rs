@@ -118,7 +118,7 @@ pub(crate) fn has_subgroups(device: &wgpu::Device) -> bool {
     device.as_webgpu().is_some_and(|device| has_feature(device.as_ref()))
 }
 
-/// As the browser takes it.
+/// The kernel's text as the browser takes it.
 pub(crate) fn wgsl(source: &str) -> &str {
     source
 }

@@ -30,7 +30,7 @@ enum Into {
     Part,
     /// For the tokens whose logits are wanted: fewer than the batch has, and not the first ones.
     Head,
-    /// Of a normalised `x`, with a bias.
+    /// The product of a normalised `x`, with a bias.
     Normed,
     /// The last token of a batch, normalised.
     NormedHead,

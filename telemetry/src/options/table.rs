@@ -444,7 +444,7 @@ pub static OPTIONS: [OptionRow; 30] = [
     OptionRow {
         id: OptionId::Tier,
         owner: Owner::Gpu,
-        key: address_only("tier"),
+        key: input("tier"),
         flag: flag_with("tier", CPU_IGNORES),
         label: "Kernel tier",
         kind: Kind::Words {

@@ -235,3 +235,17 @@ async fn a_download_that_keeps_nothing_is_an_error() {
     }
     session.screenshot("download-without-room").await;
 }
+
+/// SwiftShader has no shader-f16. With the tier left to the program the device panel says what runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tier_that_the_gpu_lacks_is_refused_with_what_it_lacks() {
+    let session = Session::start().await;
+    let page = session.open(&format!("tier=f16%2Bsubgroups&{}", case("add").query())).await;
+    page.load().await.expect("LOAD MODEL can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    session.screenshot("gpu-tier").await;
+    for words in ["kernel tier f16+subgroups", "it lacks shader-f16"] {
+        assert!(failed.error.contains(words), "{failed:?}");
+    }
+    assert!(failed.error_advice.contains("baseline"), "{failed:?}");
+}
