@@ -167,6 +167,7 @@ mod tests {
             OptionId::ExpertMemory,
             OptionId::GpuMemory,
             OptionId::Layers,
+            OptionId::Tier,
             OptionId::Yarn,
             OptionId::Threads,
         ];
