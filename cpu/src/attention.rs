@@ -1,8 +1,9 @@
 //! Attention with sinks over the cache, one token and one key-value head at a time, for all query heads that share it.
 
 use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::sequences::Block;
 
-use crate::cache::{LayerCache, Store, TILE, Value};
+use crate::cache::{LayerCache, Store, TILE, Value, slot_of};
 use crate::isa::{Isa, Level, by_isa};
 use crate::vector::{INFINITE_BITS, exp_of_differences_body, largest_bits_body};
 
@@ -15,6 +16,8 @@ pub(crate) struct Query<'a> {
     pub sinks: &'a [f32],
     pub kv_head: usize,
     pub position: usize,
+    /// Blocks of the positions of its sequence.
+    pub table: &'a [Block],
     /// Keys that are seen, the token's own included; 0: all.
     pub window: usize,
 }
@@ -140,7 +143,7 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
         let total = exp_of_differences_body::<L>(scores, maximum) + (query.sinks[g] - maximum).exp();
         inverse_totals[g] = 1.0 / total;
     }
-    weigh::<L, V, G>(store, query.kv_head, &seen, scores, &inverse_totals, out);
+    weigh::<L, V, G>(store, query, &seen, scores, &inverse_totals, out);
 }
 
 /// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen.
@@ -148,7 +151,7 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
 fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
     let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
     for tile in 0..seen.tiles {
-        let slot = seen.position(tile) % store.capacity;
+        let slot = slot_of(query.table, seen.position(tile));
         let keys = keys[slot * HEAD_DIM..][..TILE * HEAD_DIM].as_chunks::<TILE>().0;
         let mut sums = [[0.0f32; TILE]; G];
         for (d, keys) in keys.iter().enumerate() {
@@ -175,18 +178,18 @@ fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>,
 #[inline(always)]
 fn weigh<L: Level, V: Value, const G: usize>(
     store: &Store<V>,
-    kv_head: usize,
+    query: Query<'_>,
     seen: &Seen,
     weights: &[f32],
     inverse_totals: &[f32; G],
     out: &mut [f32],
 ) {
-    let values = &store.values[kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
+    let values = &store.values[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
     // A quarter of the head at a time: the sums of eight heads then stay in registers.
     for part in 0..HEAD_DIM / TILE {
         let mut sums = [[0.0f32; TILE]; G];
         for tile in 0..seen.tiles {
-            let slot = seen.position(tile) % store.capacity;
+            let slot = slot_of(query.table, seen.position(tile));
             let values = &values[slot * HEAD_DIM..][..TILE * HEAD_DIM];
             for lane in seen.lanes(tile) {
                 let values = &values[lane * HEAD_DIM + part * TILE..][..TILE];
@@ -212,6 +215,7 @@ fn weigh<L: Level, V: Value, const G: usize>(
 mod tests {
     use gptoss_model::CacheFormat;
     use gptoss_model::ops::attention::{Shape, reference};
+    use gptoss_model::sequences::NO_BLOCK;
 
     use super::*;
 
@@ -219,8 +223,9 @@ mod tests {
         (0..count).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 * 0.002 - 2.0).collect()
     }
 
-    /// Every position in turn, through a cache of `capacity`, against the scalar reference over all keys.
-    fn check(query_heads: usize, kv_heads: usize, window: usize, positions: usize, capacity: usize) {
+    /// Every position in turn, through blocks in an order of their own, against the scalar reference over all keys. Behind the
+    /// window there are none.
+    fn check(query_heads: usize, kv_heads: usize, window: usize, positions: usize) {
         let (q_columns, kv_columns) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
         let keys = numbers(positions * kv_columns, 1);
         let values = numbers(positions * kv_columns, 2);
@@ -228,10 +233,14 @@ mod tests {
         let shape = Shape { query_heads, kv_heads, window };
         let group = query_heads / kv_heads;
         for isa in Isa::available() {
-            let mut cache = LayerCache::new(CacheFormat::F32, kv_heads, capacity);
+            let mut cache = LayerCache::new(CacheFormat::F32, kv_heads, 7);
+            let mut table = vec![4, 1, 5, 0, 6];
             for position in 0..positions {
                 let row = position * kv_columns;
-                cache.put(position, &keys[row..][..kv_columns], &values[row..][..kv_columns]);
+                if window > 0 && position + 1 > window {
+                    table[..(position + 1 - window) / 64].fill(NO_BLOCK);
+                }
+                cache.put(slot_of(&table, position), &keys[row..][..kv_columns], &values[row..][..kv_columns]);
                 let q = numbers(q_columns, position + 5);
                 let seen = (position + 1) * kv_columns;
                 let want = reference(&q, &keys[..seen], &values[..seen], &sinks, position, shape);
@@ -244,6 +253,7 @@ mod tests {
                         sinks: &sinks[kv_head * group..][..group],
                         kv_head,
                         position,
+                        table: &table,
                         window,
                     };
                     attend(isa, &cache, query, &mut scores, &mut out);
@@ -261,14 +271,15 @@ mod tests {
     #[test]
     fn full_attention_with_every_group_size() {
         for group in [1, 2, 3, 4, 8, 11] {
-            check(2 * group, 2, 0, 37, 40);
+            check(2 * group, 2, 0, 37);
         }
     }
 
     #[test]
-    fn a_sliding_window_over_a_ring_that_wraps() {
-        check(6, 2, 20, 150, 20 + 5);
-        check(8, 1, 128, 300, 128 + 1);
+    fn many_blocks_and_a_sliding_window_that_leaves_them() {
+        check(4, 2, 0, 150);
+        check(6, 2, 20, 150);
+        check(8, 1, 128, 300);
     }
 
     /// A key, a query, a sink: the result of a head that sees it is NaN, also where its weight would be zero.
@@ -280,12 +291,12 @@ mod tests {
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
             for isa in Isa::available() {
                 let attended = |keys: &[f32], values: &[f32], q: &[f32], sinks: &[f32]| {
-                    let mut cache = LayerCache::new(CacheFormat::F32, 1, 32);
+                    let mut cache = LayerCache::new(CacheFormat::F32, 1, 1);
                     for position in 0..20 {
                         let row = position * HEAD_DIM..(position + 1) * HEAD_DIM;
                         cache.put(position, &keys[row.clone()], &values[row]);
                     }
-                    let query = Query { heads: q, sinks, kv_head: 0, position: 19, window: 8 };
+                    let query = Query { heads: q, sinks, kv_head: 0, position: 19, table: &[0], window: 8 };
                     let mut out = vec![0.0; 3 * HEAD_DIM];
                     attend(isa, &cache, query, &mut Vec::new(), &mut out);
                     out
@@ -316,14 +327,14 @@ mod tests {
 
     #[test]
     fn an_f16_cache_is_close() {
-        let mut caches = [CacheFormat::F32, CacheFormat::F16].map(|format| LayerCache::new(format, 1, 64));
+        let mut caches = [CacheFormat::F32, CacheFormat::F16].map(|format| LayerCache::new(format, 1, 1));
         let (keys, values, q) = (numbers(50 * 64, 1), numbers(50 * 64, 2), numbers(8 * 64, 9));
         let mut out = [vec![0.0; 8 * 64], vec![0.0; 8 * 64]];
         for (cache, out) in caches.iter_mut().zip(&mut out) {
             for position in 0..50 {
                 cache.put(position, &keys[position * 64..][..64], &values[position * 64..][..64]);
             }
-            let query = Query { heads: &q, sinks: &[0.1; 8], kv_head: 0, position: 49, window: 0 };
+            let query = Query { heads: &q, sinks: &[0.1; 8], kv_head: 0, position: 49, table: &[0], window: 0 };
             attend(Isa::detect(), cache, query, &mut Vec::new(), out);
         }
         let worst = out[0].iter().zip(&out[1]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

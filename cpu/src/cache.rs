@@ -2,6 +2,7 @@
 
 use gptoss_model::CacheFormat;
 use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::sequences::{BLOCK_TOKENS, Block};
 
 use crate::isa::Level;
 
@@ -39,14 +40,14 @@ impl Value for u16 {
     }
 }
 
-/// Position p lies at p mod capacity: a ring on sliding layers.
+/// Keys and values by slot: of which position of which sequence, tables of blocks say.
 #[derive(Debug)]
 pub(crate) struct Store<V> {
     /// [kv_heads, capacity / 16, 64, 16]: sixteen positions side by side, so that one vector operation scores all of them.
     pub keys: Vec<V>,
     /// [kv_heads, capacity, 64].
     pub values: Vec<V>,
-    /// In positions; a multiple of [`TILE`].
+    /// In positions: whole blocks.
     pub capacity: usize,
 }
 
@@ -56,9 +57,8 @@ impl<V: Value> Store<V> {
         Self { keys: vec![V::default(); len], values: vec![V::default(); len], capacity }
     }
 
-    /// Keeps the key and value, [kv_heads, 64], of a position.
-    fn put(&mut self, position: usize, key: &[f32], value: &[f32]) {
-        let slot = position % self.capacity;
+    /// Keeps a key and a value, [kv_heads, 64].
+    fn put(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         for (head, (key, value)) in key.chunks_exact(HEAD_DIM).zip(value.chunks_exact(HEAD_DIM)).enumerate() {
             let first = (head * self.capacity + slot) * HEAD_DIM;
             for (stored, &value) in self.values[first..][..HEAD_DIM].iter_mut().zip(value) {
@@ -72,6 +72,27 @@ impl<V: Value> Store<V> {
     }
 }
 
+impl<V: Copy> Store<V> {
+    /// The positions of a block lie together, under each head.
+    fn copy_block(&mut self, from: Block, to: Block) {
+        let len = BLOCK_TOKENS as usize * HEAD_DIM;
+        for of_head in [&mut self.keys, &mut self.values]
+            .into_iter()
+            .flat_map(|all| all.chunks_exact_mut(self.capacity * HEAD_DIM))
+        {
+            let first = from as usize * len;
+            of_head.copy_within(first..first + len, to as usize * len);
+        }
+    }
+}
+
+/// Where a position lies, by the table of its sequence.
+#[inline(always)]
+pub(crate) fn slot_of(table: &[Block], position: usize) -> usize {
+    let block = BLOCK_TOKENS as usize;
+    table[position / block] as usize * block + position % block
+}
+
 /// The cache of one layer in the format chosen at load.
 #[derive(Debug)]
 pub(crate) enum LayerCache {
@@ -80,19 +101,25 @@ pub(crate) enum LayerCache {
 }
 
 impl LayerCache {
-    /// `capacity` positions, rounded up to whole tiles.
-    pub fn new(format: CacheFormat, kv_heads: usize, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(TILE);
+    pub fn new(format: CacheFormat, kv_heads: usize, blocks: u32) -> Self {
+        let capacity = (blocks * BLOCK_TOKENS) as usize;
         match format {
             CacheFormat::F16 => Self::F16(Store::new(kv_heads, capacity)),
             CacheFormat::F32 => Self::F32(Store::new(kv_heads, capacity)),
         }
     }
 
-    pub fn put(&mut self, position: usize, key: &[f32], value: &[f32]) {
+    pub fn put(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         match self {
-            Self::F16(store) => store.put(position, key, value),
-            Self::F32(store) => store.put(position, key, value),
+            Self::F16(store) => store.put(slot, key, value),
+            Self::F32(store) => store.put(slot, key, value),
+        }
+    }
+
+    pub fn copy_block(&mut self, from: Block, to: Block) {
+        match self {
+            Self::F16(store) => store.copy_block(from, to),
+            Self::F32(store) => store.copy_block(from, to),
         }
     }
 
@@ -101,13 +128,6 @@ impl LayerCache {
         match self {
             Self::F16(_) => CacheFormat::F16.largest(),
             Self::F32(_) => CacheFormat::F32.largest(),
-        }
-    }
-
-    pub fn capacity(&self) -> usize {
-        match self {
-            Self::F16(store) => store.capacity,
-            Self::F32(store) => store.capacity,
         }
     }
 

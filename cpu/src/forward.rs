@@ -1,11 +1,12 @@
 //! The forward pass: a batch of tokens through all layers.
 
 use gptoss_model::ops::rope::{HALF_DIM, HEAD_DIM};
+use gptoss_model::sequences::Block;
 use gptoss_model::{Inventory, LayerTensors, MatrixTensor, ModelConfig, Place};
 
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
-use crate::cache::LayerCache;
+use crate::cache::{LayerCache, slot_of};
 use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights};
 use crate::isa::Isa;
 use crate::mapped::Mapped;
@@ -52,6 +53,15 @@ pub(crate) struct Scratch {
     mixture: Mixture,
 }
 
+/// Where a row of a batch is.
+#[derive(Clone, Copy)]
+pub(crate) struct RowAt<'a> {
+    /// In its sequence.
+    pub position: usize,
+    /// Its sequence's blocks, in the layers that this is for.
+    pub table: &'a [Block],
+}
+
 /// Everything that a pass reads.
 pub(crate) struct Weights<'a> {
     pub config: &'a ModelConfig,
@@ -74,6 +84,11 @@ impl<'a> Weights<'a> {
         }
     }
 
+    /// Keys that a query of a layer sees; 0: all.
+    pub fn window_of(&self, layer: usize) -> u32 {
+        if self.dense_attention { 0 } else { self.config.window_of(layer as u32) }
+    }
+
     /// Reads the embeddings of `tokens` into the residual stream. They are in the vocabulary.
     pub fn embed(&self, tokens: &[u32], scratch: &mut Scratch) {
         let table = self.matrix(&self.inventory.token_embd);
@@ -84,7 +99,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// One layer over the residual stream of tokens at `first_position ..`.
+    /// One layer over the residual stream of the rows at `places`.
     ///
     /// # Errors
     /// Where a value was not finite: every step makes such values of such values, so three looks at a layer are enough
@@ -92,7 +107,7 @@ impl<'a> Weights<'a> {
     pub fn layer(
         &self,
         index: usize,
-        first_position: usize,
+        places: &[RowAt<'_>],
         cache: &mut LayerCache,
         compute: &mut Compute,
         scratch: &mut Scratch,
@@ -118,9 +133,9 @@ impl<'a> Weights<'a> {
             .collect();
         compute.matmul(normed, &parts, qkv, columns, false);
 
-        self.cache_keys(compute.isa, first_position, qkv, cache)?;
+        self.cache_keys(compute.isa, places, qkv, cache)?;
         attended.resize(normed.count(), config.query_columns() as usize);
-        self.attend(index, first_position, qkv, cache, compute, &mut attended.values);
+        self.attend(index, places, qkv, cache, compute, &mut attended.values);
         attended.quantise(compute.isa, compute.activations);
         let output =
             Part { matrix: self.matrix(&tensors.attn_output), bias: Some(&vectors.attn_output_bias), y_first: 0 };
@@ -144,15 +159,9 @@ impl<'a> Weights<'a> {
     }
 
     /// Turns queries and keys for their positions, and keeps keys and values.
-    fn cache_keys(
-        &self,
-        isa: Isa,
-        first_position: usize,
-        qkv: &mut [f32],
-        cache: &mut LayerCache,
-    ) -> Result<(), Place> {
+    fn cache_keys(&self, isa: Isa, places: &[RowAt<'_>], qkv: &mut [f32], cache: &mut LayerCache) -> Result<(), Place> {
         let (query, kv) = (self.config.query_columns() as usize, self.config.kv_columns() as usize);
-        for (position, row) in (first_position..).zip(qkv.chunks_exact_mut(query + 2 * kv)) {
+        for (&RowAt { position, table }, row) in places.iter().zip(qkv.chunks_exact_mut(query + 2 * kv)) {
             let (rotated, value) = row.split_at_mut(query + kv);
             rotate(rotated, &self.rope_table[position * HALF_DIM..][..HALF_DIM]);
             let kept = largest_bits(isa, &rotated[query..]).max(largest_bits(isa, value));
@@ -162,7 +171,7 @@ impl<'a> Weights<'a> {
             if kept > cache.largest().to_bits() {
                 return Err(Place::Cache);
             }
-            cache.put(position, &rotated[query..], value);
+            cache.put(slot_of(table, position), &rotated[query..], value);
         }
         Ok(())
     }
@@ -170,7 +179,7 @@ impl<'a> Weights<'a> {
     fn attend(
         &self,
         index: usize,
-        first_position: usize,
+        places: &[RowAt<'_>],
         qkv: &[f32],
         cache: &LayerCache,
         compute: &mut Compute,
@@ -181,7 +190,7 @@ impl<'a> Weights<'a> {
         let group = config.query_heads as usize / kv_heads;
         let columns = config.qkv_columns() as usize;
         let sinks = &self.layers[index].attn_sinks;
-        let window = if self.dense_attention { 0 } else { config.window_of(index as u32) as usize };
+        let window = self.window_of(index) as usize;
         let tokens = qkv.len() / columns;
         let out = SharedMut::new(out);
         let (pool, kernels) = compute.split();
@@ -193,7 +202,8 @@ impl<'a> Weights<'a> {
                 heads: &qkv[token * columns + heads..][..group * HEAD_DIM],
                 sinks: &sinks[kv_head * group..][..group],
                 kv_head,
-                position: first_position + token,
+                position: places[token].position,
+                table: places[token].table,
                 window,
             };
             // SAFETY: the heads of a token that share a key-value head belong to one task.

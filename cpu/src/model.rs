@@ -4,23 +4,25 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use gptoss_gguf::{Gguf, part_paths};
+use gptoss_model::sequences::{BlockCopy, KvCache, KvShape, Reach};
 use gptoss_model::{
-    Backend, CacheFormat, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig, NonFinite,
-    NotFinite, Prediction, StageError, announce, in_stage, read_header, require_finite_rows, ring_holds,
+    Backend, BatchLimits, CacheFormat, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig,
+    NonFinite, NotFinite, Outcome, Prediction, SequenceId, Sequences, StageError, Wanted, announce, in_stage,
+    read_header, require_finite_rows,
 };
 use gptoss_source::FileSource;
 use gptoss_telemetry::{CacheCounters, OptionId, Stage, WorkCounters};
 
 use crate::activations::Activations;
 use crate::cache::LayerCache;
-use crate::forward::{LayerVectors, Scratch, Weights};
+use crate::forward::{LayerVectors, RowAt, Scratch, Weights};
 use crate::isa::Isa;
 use crate::mapped::Mapped;
 use crate::matmul::Compute;
 use crate::pool::Pool;
 
-/// Tokens of one prefill batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
-const BATCH_TOKENS: usize = 512;
+/// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
+const BATCH_ROWS: u32 = 512;
 
 /// What the user and the host choose.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +39,8 @@ pub struct CpuOptions {
     pub yarn_truncate: bool,
     /// Full attention everywhere.
     pub dense_attention: bool,
+    /// Conversations at once, which share the capacity; `None`: one.
+    pub sequences: Option<u32>,
     pub activations: Activations,
     /// `None`: the best that the processor has.
     pub isa: Option<Isa>,
@@ -54,14 +58,13 @@ pub struct CpuModel {
     dense_attention: bool,
     cache_format: CacheFormat,
     caches: Vec<LayerCache>,
-    kv_capacity: u32,
+    sequences: Sequences,
     compute: Compute,
     scratch: Scratch,
-    /// Of the last batch whose logits were wanted.
+    /// Of the rows of the last batch whose logits were wanted, …
     logits: Vec<f32>,
-    position: u32,
-    /// One past the last position that was ever written to the cache.
-    written: u32,
+    /// … which were these: sequence and position.
+    logit_rows: Vec<(SequenceId, u32)>,
 }
 
 impl CpuModel {
@@ -95,13 +98,13 @@ impl CpuModel {
         let Header { config, inventory, gguf } = header;
         let kv_capacity = kv_capacity(&config, options)?;
         let cache_format = if options.kv_f32 { CacheFormat::F32 } else { CacheFormat::F16 };
-        let caches = (0..layers)
-            .map(|layer| {
-                let window = if options.dense_attention { 0 } else { config.window_of(layer as u32) as usize };
-                let ring = if window == 0 { usize::MAX } else { window + BATCH_TOKENS };
-                LayerCache::new(cache_format, config.kv_heads as usize, ring.min(kv_capacity as usize))
-            })
-            .collect();
+        let window_of = |layer: usize| if options.dense_attention { 0 } else { config.window_of(layer as u32) };
+        let window = (0..layers).map(window_of).max().unwrap_or(0);
+        let shape = KvShape::new(kv_capacity, window, BATCH_ROWS, options.sequences.unwrap_or(1));
+        let blocks_of = |layer| shape.blocks(Reach::of_window(window_of(layer)));
+        let kv_heads = config.kv_heads as usize;
+        let caches = (0..layers).map(|layer| LayerCache::new(cache_format, kv_heads, blocks_of(layer))).collect();
+        let limits = BatchLimits { rows: BATCH_ROWS, wanted: BATCH_ROWS };
         let mapped = Mapped::open(paths, gguf.file_len)?;
         mapped.check_sense(&gguf, paths)?;
         Ok(Self {
@@ -111,12 +114,11 @@ impl CpuModel {
             dense_attention: options.dense_attention,
             cache_format,
             caches,
-            kv_capacity,
+            sequences: Sequences::new(KvCache::new(shape), config.vocabulary, limits),
             compute: compute(options)?,
             scratch: Scratch::default(),
             logits: Vec::new(),
-            position: 0,
-            written: 0,
+            logit_rows: Vec::new(),
             config,
             inventory,
             gguf,
@@ -134,11 +136,9 @@ impl CpuModel {
         self.compute.pool.threads()
     }
 
-    /// Appends a batch of at most [`BATCH_TOKENS`]; leaves the logits of its last `logit_rows` tokens.
-    fn forward(&mut self, batch: &[u32], logit_rows: usize, host: &dyn Host) -> Result<(), EngineError> {
-        if let Some(&id) = batch.iter().find(|&&token| token >= self.config.vocabulary) {
-            return Err(EngineError::Token { id, vocabulary: self.config.vocabulary });
-        }
+    /// Computes the oldest batch; leaves the logits of its rows that want something.
+    fn forward(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        let batch = self.sequences.pending().front().expect("a batch is pending");
         let weights = Weights {
             config: &self.config,
             inventory: &self.inventory,
@@ -147,29 +147,33 @@ impl CpuModel {
             rope_table: &self.rope_table,
             dense_attention: self.dense_attention,
         };
-        self.written = self.written.max(self.position + batch.len() as u32);
-        weights.embed(batch, &mut self.scratch);
+        let tokens: Vec<u32> = batch.rows.iter().map(|row| row.token).collect();
+        weights.embed(&tokens, &mut self.scratch);
+        let rows_at = |reach| -> Vec<RowAt<'_>> {
+            let places = batch.rows.iter().zip(&batch.positions);
+            let table = |sequence| self.sequences.cache.tables(sequence).of(reach);
+            places.map(|(row, &position)| RowAt { position: position as usize, table: table(row.sequence) }).collect()
+        };
+        let (full, sliding) = (rows_at(Reach::Full), rows_at(Reach::Sliding));
+        self.logit_rows.clear();
         for (index, cache) in self.caches.iter_mut().enumerate() {
             if host.cancelled() {
                 return Err(EngineError::Cancelled);
             }
-            weights.layer(index, self.position as usize, cache, &mut self.compute, &mut self.scratch).map_err(
-                |place| {
-                    let found = NotFinite { layer: index as u32, place };
-                    let (first_position, tokens) = (self.position, batch.len() as u32);
-                    EngineError::NonFinite(NonFinite::Layer { found, first_position, tokens })
-                },
-            )?;
+            let rows = if weights.window_of(index) == 0 { &full } else { &sliding };
+            weights.layer(index, rows, cache, &mut self.compute, &mut self.scratch).map_err(|place| {
+                let found = NotFinite { layer: index as u32, place };
+                let (first_position, tokens) = batch.span();
+                EngineError::NonFinite(NonFinite::Layer { found, first_position, tokens })
+            })?;
         }
-        if logit_rows > 0 {
-            weights.head(&self.output_norm, logit_rows, &mut self.compute, &mut self.scratch, &mut self.logits);
+        let wanted = batch.wanted();
+        if wanted > 0 {
+            weights.head(&self.output_norm, wanted, &mut self.compute, &mut self.scratch, &mut self.logits);
+            let rows = batch.rows.iter().zip(&batch.positions).skip(batch.rows.len() - wanted);
+            self.logit_rows.extend(rows.map(|(row, &position)| (row.sequence, position)));
         }
-        self.position += batch.len() as u32;
         Ok(())
-    }
-
-    fn predict(&self, inverse_temperature: f32, candidates: bool) -> Result<Prediction, EngineError> {
-        Prediction::from_logits(&self.logits, inverse_temperature, candidates, self.position - 1)
     }
 }
 
@@ -192,77 +196,58 @@ impl Backend for CpuModel {
         format!("CPU: {threads} thread{plural}, {}, {activations}, {cache} cache", self.compute.isa)
     }
 
-    fn kv_capacity(&self) -> u32 {
-        self.kv_capacity
-    }
-
     fn kv_bytes(&self) -> u64 {
         self.caches.iter().map(LayerCache::size_bytes).sum()
     }
 
-    fn position(&self) -> u32 {
-        self.position
+    fn sequences(&self) -> &Sequences {
+        &self.sequences
     }
 
-    fn rewind(&mut self, position: u32) -> u32 {
-        let position = position.min(self.position);
-        let held = self.caches.iter().enumerate().all(|(layer, cache)| {
-            let window = if self.dense_attention { 0 } else { self.config.window_of(layer as u32) };
-            window == 0 || ring_holds(position, window, cache.capacity() as u32, self.written)
-        });
-        self.position = if held { position } else { 0 };
-        if self.position == 0 {
-            self.written = 0;
+    fn sequences_mut(&mut self) -> &mut Sequences {
+        &mut self.sequences
+    }
+
+    fn copy_blocks(&mut self, copies: &[BlockCopy]) {
+        for &BlockCopy { reach, from, to } in copies {
+            for (layer, cache) in self.caches.iter_mut().enumerate() {
+                let window = if self.dense_attention { 0 } else { self.config.window_of(layer as u32) };
+                if Reach::of_window(window) == reach {
+                    cache.copy_block(from, to);
+                }
+            }
         }
-        self.position
     }
 
-    async fn prefill(
+    async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
+        self.forward(host)?;
+        let batch = self.sequences.pending().front().expect("it was computed");
+        let vocabulary = self.config.vocabulary as usize;
+        let first = batch.rows.len() - batch.wanted();
+        let rows = batch.rows[first..].iter().zip(&batch.positions[first..]);
+        let outcomes =
+            rows.zip(self.logits.chunks_exact(vocabulary)).map(|((row, &position), logits)| match row.wanted {
+                Wanted::Prediction { inverse_temperature, candidates } => {
+                    Prediction::from_logits(logits, inverse_temperature, candidates, position).map(Outcome::Prediction)
+                }
+                Wanted::Logits => {
+                    require_finite_rows(logits, vocabulary as u32, position)?;
+                    Ok(Outcome::Logits(logits.to_vec()))
+                }
+                Wanted::Nothing => unreachable!("those come first"),
+            });
+        outcomes.collect()
+    }
+
+    async fn logits_at_hand(
         &mut self,
-        tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        mut progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        self.require_room(tokens.len())?;
-        let mut done = 0;
-        for batch in tokens.chunks(BATCH_TOKENS) {
-            done += batch.len();
-            self.forward(batch, usize::from(done == tokens.len()), host)?;
-            progress(done as u32);
-        }
-        self.predict(inverse_temperature, candidates)
-    }
-
-    async fn decode(
-        &mut self,
-        token: u32,
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-    ) -> Result<Prediction, EngineError> {
-        self.require_room(1)?;
-        self.forward(&[token], 1, host)?;
-        self.predict(inverse_temperature, candidates)
-    }
-
-    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.rewind(0);
-        self.require_room(tokens.len())?;
-        let mut all = Vec::with_capacity(tokens.len() * self.config.vocabulary as usize);
-        for batch in tokens.chunks(BATCH_TOKENS) {
-            self.forward(batch, batch.len(), &gptoss_model::Quiet)?;
-            let first_position = self.position - batch.len() as u32;
-            require_finite_rows(&self.logits, self.config.vocabulary, first_position)?;
-            all.extend_from_slice(&self.logits);
-        }
-        Ok(all)
-    }
-
-    async fn last_logits(&mut self, _host: &dyn Host) -> Result<Vec<f32>, EngineError> {
-        let first = self.logits.len() - self.config.vocabulary as usize;
-        Ok(self.logits[first..].to_vec())
+        sequence: SequenceId,
+        _host: &dyn Host,
+    ) -> Result<Option<Vec<f32>>, EngineError> {
+        let vocabulary = self.config.vocabulary as usize;
+        let wanted = (sequence, self.position(sequence).wrapping_sub(1));
+        let row = self.logit_rows.iter().position(|row| *row == wanted);
+        Ok(row.map(|row| self.logits[row * vocabulary..][..vocabulary].to_vec()))
     }
 
     /// All experts are in the file's map: nothing is cached here.

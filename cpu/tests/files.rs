@@ -1,7 +1,7 @@
 //! Files that people have, on the CPU: each gives the logits of one that is known to run.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_model::{Backend, Quiet};
+use gptoss_model::{Asked, Backend, Quiet};
 use gptoss_synth::edit::{Edit, RawTensor};
 
 #[path = "../../engine/tests/support/field.rs"]
@@ -19,10 +19,11 @@ fn logits_of(file: &Edit, activations: Activations, batched: bool) -> Vec<f32> {
     if batched {
         return pollster::block_on(model.logits(&prompt())).expect("logits");
     }
+    let sequence = model.open().expect("a sequence");
     let mut all = Vec::new();
     for token in prompt() {
-        pollster::block_on(model.decode(token, 1.0, false, &Quiet)).expect("a prediction");
-        all.extend(pollster::block_on(model.last_logits(&Quiet)).expect("logits"));
+        pollster::block_on(model.decode(sequence, token, Asked::TOP, &Quiet)).expect("a prediction");
+        all.extend(pollster::block_on(model.last_logits(sequence, &Quiet)).expect("logits"));
     }
     all
 }

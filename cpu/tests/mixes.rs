@@ -3,7 +3,7 @@
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
 use gptoss_model::reference::ReferenceModel;
-use gptoss_model::{Backend, Quiet};
+use gptoss_model::{Asked, Backend, Quiet};
 use gptoss_source::MemorySource;
 use gptoss_synth::{SUPPORTED_TYPES, Spec, TypeMix};
 
@@ -22,10 +22,10 @@ impl Subject {
     fn new(name: &str, spec: &Spec, tokens: u32, yarn_truncate: bool) -> Self {
         let file = spec.to_bytes().expect("a model");
         let source = MemorySource::new(name, file.clone());
-        let mut reference = pollster::block_on(ReferenceModel::load(&source, yarn_truncate)).expect("the model loads");
+        let reference = pollster::block_on(ReferenceModel::load(&source, yarn_truncate)).expect("the model loads");
         let vocabulary = reference.config.vocabulary;
         let tokens: Vec<u32> = (0..tokens).map(|i| (i * 7919 + 13) % vocabulary).collect();
-        let want = tokens.iter().flat_map(|&token| reference.forward(token)).collect();
+        let want = reference.logits(&tokens);
         Self { name: name.to_owned(), file, tokens, want, vocabulary: vocabulary as usize }
     }
 
@@ -38,10 +38,11 @@ impl Subject {
         let got = if batched {
             pollster::block_on(model.logits(&self.tokens)).expect("logits")
         } else {
+            let sequence = model.open().expect("a sequence");
             let mut one_by_one = Vec::new();
             for &token in &self.tokens {
-                pollster::block_on(model.decode(token, 1.0, false, &Quiet)).expect("a prediction");
-                one_by_one.extend(pollster::block_on(model.last_logits(&Quiet)).expect("logits"));
+                pollster::block_on(model.decode(sequence, token, Asked::TOP, &Quiet)).expect("a prediction");
+                one_by_one.extend(pollster::block_on(model.last_logits(sequence, &Quiet)).expect("logits"));
             }
             one_by_one
         };

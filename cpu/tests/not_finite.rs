@@ -3,7 +3,7 @@
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
 use gptoss_model::reference::ReferenceModel;
-use gptoss_model::{Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
+use gptoss_model::{Asked, Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
 use gptoss_source::MemorySource;
 use gptoss_synth::{Spec, TensorType, TypeMix};
 
@@ -68,10 +68,11 @@ impl Run {
             if self.batched {
                 return model.logits(&tokens()).await;
             }
+            let sequence = model.open()?;
             let mut all = Vec::new();
             for token in tokens() {
-                model.decode(token, 1.0, false, &Quiet).await?;
-                all.extend(model.last_logits(&Quiet).await?);
+                model.decode(sequence, token, Asked::TOP, &Quiet).await?;
+                all.extend(model.last_logits(sequence, &Quiet).await?);
             }
             Ok(all)
         })
@@ -80,8 +81,8 @@ impl Run {
 
 fn reference(file: &[u8]) -> Vec<f32> {
     let source = MemorySource::new("model", file.to_vec());
-    let mut reference = pollster::block_on(ReferenceModel::load(&source, false)).expect("the model loads");
-    tokens().into_iter().flat_map(|token| reference.forward(token)).collect()
+    let reference = pollster::block_on(ReferenceModel::load(&source, false)).expect("the model loads");
+    reference.logits(&tokens())
 }
 
 /// What came of the cases of a model.
@@ -230,12 +231,14 @@ fn a_token_outside_every_window_is_refused_and_leaves_nothing_behind() {
     std::fs::write(&path, &file).expect("written");
     pollster::block_on(async {
         let mut model = CpuModel::open(&path, &CpuOptions::default(), &Quiet).await.expect("the model opens");
-        let refused = model.prefill(&tokens(), 1.0, false, &Quiet, |_| {}).await;
+        let sequence = model.open().expect("a sequence");
+        let refused = model.prefill(sequence, &tokens(), Asked::TOP, &Quiet, |_| {}).await;
         assert!(matches!(refused, Err(EngineError::NonFinite(NonFinite::Layer { .. }))));
-        assert_eq!(model.position(), 0);
-        let after = model.prefill(&tokens()[1..], 1.0, false, &Quiet, |_| {}).await.expect("sound tokens");
+        assert_eq!(model.position(sequence), 0);
+        let after = model.prefill(sequence, &tokens()[1..], Asked::TOP, &Quiet, |_| {}).await.expect("sound tokens");
         let mut fresh = CpuModel::open(&path, &CpuOptions::default(), &Quiet).await.expect("the model opens");
-        let want = fresh.prefill(&tokens()[1..], 1.0, false, &Quiet, |_| {}).await.expect("sound tokens");
+        let alone = fresh.open().expect("a sequence");
+        let want = fresh.prefill(alone, &tokens()[1..], Asked::TOP, &Quiet, |_| {}).await.expect("sound tokens");
         assert_eq!((after.token, after.logit), (want.token, want.logit));
     });
 }

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
-use gptoss_model::{Backend, Quiet};
+use gptoss_model::{Asked, Backend, Quiet};
 
 use crate::logits::{Distance, assert_f16_cache_parity, assert_f32_parity, distance, npy, token_ids};
 
@@ -84,17 +84,19 @@ fn eight_bit_activations_are_close() {
     }
 }
 
-/// One token at a time, with rings that wrap many times, gives what the batch gives.
+/// One token at a time, with windows that move over many blocks, gives what the batch gives.
 #[test]
 fn decode_equals_prefill() {
     let tokens = tokens("tiny.700");
     let (want, columns) = npy(&read("tiny.700.hf_f32.openai_yarn.npy"));
     let mut model = open("tiny", &exact());
+    let sequence = model.open().expect("a sequence");
+    let asked = Asked { candidates: true, ..Asked::TOP };
     let mut got = Vec::new();
     for (position, &token) in tokens.iter().enumerate() {
-        let prediction = pollster::block_on(model.decode(token, 1.0, true, &Quiet)).expect("a prediction");
-        got.extend(pollster::block_on(model.last_logits(&Quiet)).expect("logits"));
-        assert_eq!(model.position() as usize, position + 1);
+        let prediction = pollster::block_on(model.decode(sequence, token, asked, &Quiet)).expect("a prediction");
+        got.extend(pollster::block_on(model.last_logits(sequence, &Quiet)).expect("logits"));
+        assert_eq!(model.position(sequence) as usize, position + 1);
         assert_eq!(prediction.candidates[0].token, prediction.token);
     }
     assert_f32_parity("token by token", distance(&got, &want, columns));
@@ -104,23 +106,24 @@ fn decode_equals_prefill() {
 fn a_rewound_cache_goes_on_as_if_nothing_had_been() {
     let tokens = tokens("tiny.300");
     let mut model = open("tiny", &exact());
+    let sequence = model.open().expect("a sequence");
     let prefill = |model: &mut CpuModel, tokens: &[u32]| {
-        pollster::block_on(model.prefill(tokens, 1.0, false, &Quiet, |_| {})).expect("a prediction");
-        pollster::block_on(model.last_logits(&Quiet)).expect("logits")
+        pollster::block_on(model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {})).expect("a prediction");
+        pollster::block_on(model.last_logits(sequence, &Quiet)).expect("logits")
     };
     let want = prefill(&mut model, &tokens);
-    assert_eq!(model.rewind(250), 250);
+    assert_eq!(model.rewind(sequence, 250), 250);
     prefill(&mut model, &[1, 2, 3]);
-    assert_eq!(model.rewind(250), 250);
+    assert_eq!(model.rewind(sequence, 250), 250);
     let again = prefill(&mut model, &tokens[250..]);
     let worst = want.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst < 1e-4, "{worst}");
-    // Positions that the ring of a sliding layer has lost are not pretended to be there.
+    // Positions that a sliding layer has lost are not pretended to be there.
     let mut long = tokens.repeat(4);
     long.truncate(1100);
-    model.rewind(0);
+    model.rewind(sequence, 0);
     prefill(&mut model, &long);
-    assert_eq!(model.rewind(100), 0);
+    assert_eq!(model.rewind(sequence, 100), 0);
 }
 
 #[test]
@@ -133,6 +136,7 @@ fn wrong_options_are_refused_by_name() {
     assert!(refused(CpuOptions { layers: Some(4), ..exact() }).contains("the model has 3"));
     assert!(refused(CpuOptions { max_kv_tokens: Some(1 << 30), ..exact() }).contains("own context"));
     let mut model = open("odd", &exact());
-    let error = pollster::block_on(model.decode(300, 1.0, false, &Quiet)).expect_err("not in the vocabulary");
+    let sequence = model.open().expect("a sequence");
+    let error = pollster::block_on(model.decode(sequence, 300, Asked::TOP, &Quiet)).expect_err("not in the vocabulary");
     assert!(error.to_string().contains("300"), "{error}");
 }

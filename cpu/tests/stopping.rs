@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::path::PathBuf;
 
 use gptoss_cpu::{CpuModel, CpuOptions};
-use gptoss_model::{Backend, EngineError, Host, Quiet};
+use gptoss_model::{Asked, Backend, EngineError, Host, Quiet};
 use gptoss_telemetry::Event;
 
 /// More than two batches of 512.
@@ -36,18 +36,20 @@ fn open() -> CpuModel {
 fn a_prompt_can_be_stopped_in_every_batch_and_goes_on_from_there() {
     let tokens: Vec<u32> = (0..TOKENS as u32).map(|at| (at * 37 + 5) % 300).collect();
     let mut model = open();
-    let right = pollster::block_on(model.prefill(&tokens, 1.0, false, &Quiet, |_| {})).expect("it is read");
+    let sequence = model.open().expect("a sequence");
+    let right = pollster::block_on(model.prefill(sequence, &tokens, Asked::TOP, &Quiet, |_| {})).expect("it is read");
     let layers = model.config().layers;
     for asked in [0, 1, layers - 1, layers, layers + 2, 2 * layers, 3 * layers - 1] {
-        assert_eq!(model.rewind(0), 0);
+        assert_eq!(model.rewind(sequence, 0), 0);
         let done = Cell::new(0);
         let host = StopAfter { left: Cell::new(asked) };
-        let stopped = pollster::block_on(model.prefill(&tokens, 1.0, false, &host, |tokens| done.set(tokens)));
+        let stopped =
+            pollster::block_on(model.prefill(sequence, &tokens, Asked::TOP, &host, |tokens| done.set(tokens)));
         assert!(matches!(stopped, Err(EngineError::Cancelled)), "after {asked} layers");
-        assert_eq!(model.position(), asked / layers * BATCH_TOKENS, "whole batches only");
-        assert_eq!(done.get(), model.position());
-        let rest = &tokens[model.position() as usize..];
-        let again = pollster::block_on(model.prefill(rest, 1.0, false, &Quiet, |_| {})).expect("it goes on");
+        assert_eq!(model.position(sequence), asked / layers * BATCH_TOKENS, "whole batches only");
+        assert_eq!(done.get(), model.position(sequence));
+        let rest = &tokens[model.position(sequence) as usize..];
+        let again = pollster::block_on(model.prefill(sequence, rest, Asked::TOP, &Quiet, |_| {})).expect("it goes on");
         assert_eq!((again.token, again.logit.to_bits()), (right.token, right.logit.to_bits()), "after {asked} layers");
     }
 }

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::{Gpu, GpuBuffer};
+use gptoss_model::sequences::BATCHES_UNDER_WAY;
 use gptoss_model::{Ahead, AwaitPoint, EngineError, GpuError, Host, Inventory, ModelConfig, until_stopped};
 use gptoss_telemetry::Event;
 
@@ -21,7 +22,7 @@ pub struct Allocated {
     pub weights: Weights,
     pub residency: Residency,
     pub repack: Repack,
-    pub readback: GpuBuffer,
+    pub readbacks: Vec<GpuBuffer>,
 }
 
 /// For what is allocated, and where.
@@ -78,7 +79,7 @@ impl Allocation<'_> {
             weights: Weights::of(&recipe, &buffers, plan),
             residency: Residency::new(gpu, plan, config.experts, page_table),
             repack: Repack::with(gpu, Rc::clone(&kernels.repack), plan.piece_bytes),
-            readback: gpu.staging("readback", plan.readback_bytes(config)),
+            readbacks: (0..BATCHES_UNDER_WAY).map(|_| gpu.staging("readback", plan.readback_bytes(config))).collect(),
             recipe,
             buffers,
         })

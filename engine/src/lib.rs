@@ -16,6 +16,7 @@
 mod allocation;
 mod device;
 mod embedding;
+mod forward;
 mod load;
 mod model;
 mod open;

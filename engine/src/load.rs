@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use gptoss_kernels::{Gpu, Limits, self_check};
+use gptoss_model::sequences::KvCache;
 use gptoss_model::{
-    Ahead, AwaitPoint, CacheFormat, EngineError, Header, Host, ModelConfig, SensibleSource, StageError, announce,
-    in_stage, milliseconds_since, read_header, until_stopped,
+    Ahead, AwaitPoint, BatchLimits, CacheFormat, EngineError, Header, Host, ModelConfig, SensibleSource, Sequences,
+    StageError, announce, in_stage, milliseconds_since, read_header, until_stopped,
 };
 use gptoss_source::Source;
 use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, OptionId, Stage};
@@ -13,7 +14,8 @@ use web_time::Instant;
 
 use crate::allocation::{Allocated, Allocation};
 use crate::embedding::Embedding;
-use crate::model::{Model, State};
+use crate::forward::State;
+use crate::model::Model;
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
@@ -59,8 +61,13 @@ pub struct Preflight {
 impl Preflight {
     /// Plans again with room for the logits of every token of a batch.
     pub fn with_all_logits(&mut self, limits: &Limits) -> Result<(), StageError> {
-        let Header { config, inventory, .. } = &self.header;
         self.options.head_tokens = self.options.batch_tokens;
+        self.plan_again(limits)
+    }
+
+    /// Works the plan out again, from options that were changed.
+    pub fn plan_again(&mut self, limits: &Limits) -> Result<(), StageError> {
+        let Header { config, inventory, .. } = &self.header;
         self.plan = MemoryPlan::new(config, inventory, limits, &self.options)
             .map_err(|error| StageError { stage: Stage::MemoryPlan, error })?;
         Ok(())
@@ -123,7 +130,7 @@ pub async fn load(
     in_stage(host, Stage::SelfCheck, self_check(&gpu, &kernels, (&config, &recipe, last_position), host)).await?;
     let allocation = Allocation { gpu: &gpu, kernels: &kernels, config: &config, inventory: &inventory, policy };
     let (plan, allocated) = in_stage(host, Stage::GpuMemory, allocation.make(plan, options, host)).await?;
-    let Allocated { recipe, buffers, weights, residency, repack, readback } = allocated;
+    let Allocated { recipe, buffers, weights, residency, repack, readbacks } = allocated;
     let program = Program::new(&gpu, &kernels.kernels, &recipe, &buffers);
     host.emit(Event::GpuMemory { allocated_bytes: gpu.counters().allocated_bytes });
 
@@ -140,7 +147,13 @@ pub async fn load(
     })
     .await?;
     let embedding = Embedding::new(inventory.token_embd.clone(), rows);
+    let limits = BatchLimits { rows: plan.batch_tokens, wanted: plan.head_tokens };
+    let sequences = Sequences::new(KvCache::new(plan.kv), config.vocabulary, limits);
+    let caches = recipe.layers.iter().map(|layer| (layer.buffers.keys, layer.buffers.values)).collect();
     Ok(Model {
+        sequences,
+        caches,
+        readbacks,
         gpu,
         source,
         config,
@@ -153,7 +166,6 @@ pub async fn load(
         buffers,
         residency,
         program,
-        readback,
         streamed,
         state: State::default(),
     })

@@ -31,7 +31,8 @@ pub async fn open_engine(loader: Loader, prompt: Option<&Prompt>, host: &dyn Hos
         None => Ok(()),
     };
     let (session, tokenizer) = Session::open_if(loader, fits, host).await?;
-    session.report(host);
+    let engine = Engine::new(session, tokenizer).map_err(refused)?;
+    engine.model.report(host);
     host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
-    Ok(Engine::new(session, tokenizer))
+    Ok(engine)
 }

@@ -4,9 +4,10 @@
 use std::rc::Rc;
 
 use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::sequences::BlockCopy;
 use gptoss_model::{
-    Backend, EngineError, GpuError, Host, ModelConfig, Prediction, Quiet, StageError, check_cancelled, in_stage,
-    milliseconds_since, tokenizer,
+    Asked, Backend, EngineError, GpuError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError,
+    check_cancelled, in_stage, milliseconds_since, tokenizer,
 };
 use gptoss_source::Source;
 use gptoss_telemetry::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
@@ -29,6 +30,8 @@ pub struct Loader {
     pub options: LoadOptions,
     /// [`Backend::logits`] will be asked for: room for those of a whole batch.
     pub all_logits: bool,
+    /// Sequences at once, which share the context's memory.
+    pub sequences: u32,
 }
 
 impl Loader {
@@ -55,6 +58,10 @@ impl Loader {
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let mut prepared = preflight(&gpu, self.source.as_ref(), &self.options, policy, host).await?;
+        if self.sequences > 1 {
+            prepared.options.sequences = self.sequences;
+            prepared.plan_again(&gpu.limits())?;
+        }
         if self.all_logits {
             prepared.with_all_logits(&gpu.limits())?;
         }
@@ -100,18 +107,21 @@ impl Losses {
     }
 }
 
+/// The model on its device; between two devices, what it is to hold again.
+enum Held {
+    Loaded(Box<Model>),
+    Lost(Box<Sequences>),
+}
+
 /// A model on whatever device there is. Loading starts again where nothing is loaded: after a loss, or when a rebuild was
-/// stopped or failed.
+/// stopped or failed. Sequences and batches outlive the device: their tokens are run again.
 pub struct Session {
     loader: Loader,
-    /// `None` between two devices.
-    model: Option<Model>,
+    held: Held,
     /// Configuration of the most recently loaded model.
     config: ModelConfig,
     plan: MemoryPlan,
     description: String,
-    /// What the cache is to hold, by position.
-    context: Vec<u32>,
     /// Since the last rewind, which begins every answer.
     losses: Losses,
     /// When a device was lost whose work has not been made good yet.
@@ -169,8 +179,7 @@ impl Session {
             config: model.config().clone(),
             plan: model.plan().clone(),
             description: model.description(),
-            model: Some(model),
-            context: Vec::new(),
+            held: Held::Loaded(Box::new(model)),
             losses: Losses::default(),
             lost_at: None,
             past_work: WorkCounters::default(),
@@ -180,7 +189,10 @@ impl Session {
 
     /// The model, if there is one now.
     pub fn model(&self) -> Option<&Model> {
-        self.model.as_ref()
+        match &self.held {
+            Held::Loaded(model) => Some(model),
+            Held::Lost(_) => None,
+        }
     }
 
     /// Plan of the most recently loaded model.
@@ -191,7 +203,7 @@ impl Session {
     /// Whether experts are to come when there is nothing else to do: [`Session::fill`].
     pub fn has_rest(&self) -> bool {
         let as_needed = self.loader.options.experts == ExpertLoading::AsNeeded;
-        as_needed && self.model.as_ref().is_some_and(Model::has_free_slots)
+        as_needed && self.model().is_some_and(Model::has_free_slots)
     }
 
     /// As [`Model::fill`], whose work is reported. A device that is lost meanwhile is replaced when something needs it.
@@ -199,12 +211,12 @@ impl Session {
     /// # Errors
     /// As [`Model::fill`]. Answers can be asked for whatever came of it.
     pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
-        let filled = match &mut self.model {
-            Some(model) => match model.fill(host).await {
+        let filled = match &mut self.held {
+            Held::Loaded(model) => match model.fill(host).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(explained(model.gpu(), error).await),
             },
-            None => Ok(()),
+            Held::Lost(_) => Ok(()),
         };
         host.emit(Event::Work(self.work_counters()));
         filled
@@ -216,68 +228,23 @@ impl Session {
         host.emit(Event::Work(self.work_counters()));
     }
 
-    /// Runs what the cache does not hold of the context: the next tokens, or after a loss all of them.
-    async fn catch_up(
-        &mut self,
-        stage: Stage,
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        mut progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        loop {
-            let Some(model) = &mut self.model else {
-                self.rebuild(stage, host).await?;
-                continue;
-            };
-            let held = model.position();
-            let outcome = match &self.context[held as usize..] {
-                [token] => model.decode(*token, inverse_temperature, candidates, host).await,
-                rest => {
-                    let report = |done_tokens| progress(held + done_tokens);
-                    model.prefill(rest, inverse_temperature, candidates, host, report).await
-                }
-            };
-            match outcome {
-                Ok(prediction) => {
-                    self.made_good(host);
-                    return Ok(prediction);
-                }
-                Err(error) => self.survive(stage, error, host).await?,
-            }
-        }
+    /// Tokens of all sequences, with those on their way.
+    fn all_tokens(&self) -> usize {
+        let cache = &self.sequences().cache;
+        cache.open_sequences().map(|sequence| cache.len(sequence) as usize).sum()
     }
 
     /// Says that the work goes on where it was, if a loss kept it from that.
     fn made_good(&mut self, host: &dyn Host) {
         if let Some(begin) = self.lost_at.take() {
             let elapsed_ms = milliseconds_since(begin);
-            host.emit(Event::Recovered { tokens: self.context.len() as u32, elapsed_ms });
+            host.emit(Event::Recovered { tokens: self.all_tokens() as u32, elapsed_ms });
         }
-    }
-
-    /// Appends `tokens` to what the cache is to hold; after an error it is to hold what it does hold.
-    async fn append(
-        &mut self,
-        stage: Stage,
-        tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        self.require_room(tokens.len())?;
-        self.context.extend_from_slice(tokens);
-        let prediction = self.catch_up(stage, inverse_temperature, candidates, host, progress).await;
-        if prediction.is_err() {
-            self.context.truncate(self.model.as_ref().map_or(0, Model::position) as usize);
-        }
-        prediction
     }
 
     /// After an error of the model: if its device is lost, lets go of it and returns.
     async fn survive(&mut self, stage: Stage, error: EngineError, host: &dyn Host) -> Result<(), EngineError> {
-        let error = match &self.model {
+        let error = match self.model() {
             Some(model) => explained(model.gpu(), error).await,
             None => error,
         };
@@ -286,27 +253,71 @@ impl Session {
             // Before the next is loaded: two models need not fit side by side.
             self.let_go();
         }
-        self.losses.survive(stage, error, self.context.len(), host)
+        self.losses.survive(stage, error, self.all_tokens(), host)
     }
 
     fn let_go(&mut self) {
-        let Some(model) = self.model.take() else { return };
-        let (work, cache) = (model.work_counters(), model.cache_counters());
-        self.past_work = self.past_work + work;
-        self.past_cache = self.past_cache + CacheCounters { resident: 0, slots: 0, ..cache };
-    }
-
-    async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
-        match self.loader.load(async |_| Ok(()), LoadPolicy::AfterLoss, host).await {
-            Ok((model, _)) => {
-                self.plan = model.plan().clone();
-                self.description = model.description();
-                self.model = Some(model);
-                Ok(())
-            }
-            Err(StageError { error, .. }) => self.survive(stage, error, host).await,
+        let Held::Loaded(model) = &mut self.held else { return };
+        let sequences = model.sequences.take_all();
+        if let Held::Loaded(model) = std::mem::replace(&mut self.held, Held::Lost(Box::new(sequences))) {
+            self.count_work_of(&model);
         }
     }
+
+    /// Loads the model again, and has it hold what the one that was lost held.
+    async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
+        let loaded = self.loader.load(async |_| Ok(()), LoadPolicy::AfterLoss, host).await;
+        let mut model = match loaded {
+            Ok((model, ())) => model,
+            Err(StageError { error, .. }) => return self.survive(stage, error, host).await,
+        };
+        let Held::Lost(lost) = &mut self.held else { unreachable!("only what was lost is rebuilt") };
+        let replayed = match replay(&mut model, lost, host).await {
+            Ok(()) => model.sequences.take_over(lost),
+            Err(error) => Err(error),
+        };
+        match replayed {
+            Ok(()) => {
+                self.plan = model.plan().clone();
+                self.description = model.description();
+                self.held = Held::Loaded(Box::new(model));
+                Ok(())
+            }
+            Err(error) => {
+                let error = explained(model.gpu(), error).await;
+                self.count_work_of(&model);
+                drop(model);
+                self.survive(stage, error, host).await
+            }
+        }
+    }
+
+    /// Adds the work of a model that is let go to that of those before it.
+    fn count_work_of(&mut self, model: &Model) {
+        self.past_work = self.past_work + model.work_counters();
+        self.past_cache = self.past_cache + CacheCounters { resident: 0, slots: 0, ..model.cache_counters() };
+    }
+}
+
+/// Has a new model hold the committed tokens of all sequences of one that was lost, under their ids; and the ends of their turns.
+async fn replay(model: &mut Model, lost: &Sequences, host: &dyn Host) -> Result<(), EngineError> {
+    for sequence in lost.cache.open_sequences() {
+        let tokens = lost.cache.tokens(sequence);
+        let (mut reached, copies) = model.sequences.reopen(sequence, tokens)?;
+        model.copy_blocks(&copies);
+        let mut turns: Vec<u32> = lost.cache.turns(sequence).collect();
+        turns.sort_unstable();
+        for end in turns.iter().copied().chain([tokens.len() as u32]) {
+            if end > reached {
+                model.prefill(sequence, &tokens[reached as usize..end as usize], Asked::TOP, host, |_| {}).await?;
+                reached = end;
+            }
+            if end == reached && turns.contains(&end) {
+                model.mark_turn(sequence);
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Backend for Session {
@@ -318,84 +329,77 @@ impl Backend for Session {
         self.description.clone()
     }
 
-    fn kv_capacity(&self) -> u32 {
-        self.plan.kv_capacity
-    }
-
     fn kv_bytes(&self) -> u64 {
         self.plan.totals.kv_bytes
     }
 
-    fn position(&self) -> u32 {
-        self.context.len() as u32
+    fn sequences(&self) -> &Sequences {
+        match &self.held {
+            Held::Loaded(model) => &model.sequences,
+            Held::Lost(sequences) => sequences,
+        }
     }
 
-    fn rewind(&mut self, position: u32) -> u32 {
+    fn sequences_mut(&mut self) -> &mut Sequences {
+        match &mut self.held {
+            Held::Loaded(model) => &mut model.sequences,
+            Held::Lost(sequences) => sequences,
+        }
+    }
+
+    /// What is lost has no content: it is computed again.
+    fn copy_blocks(&mut self, copies: &[BlockCopy]) {
+        if let Held::Loaded(model) = &mut self.held {
+            model.copy_blocks(copies);
+        }
+    }
+
+    fn begin_pending(&mut self) {
+        if let Held::Loaded(model) = &mut self.held {
+            model.begin_pending();
+        }
+    }
+
+    fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {
         (self.losses, self.lost_at) = (Losses::default(), None);
-        let reached = self.model.as_mut().map_or(0, |model| model.rewind(position));
-        self.context.truncate(reached as usize);
+        let (reached, copies) = self.sequences_mut().rewind(sequence, position);
+        self.copy_blocks(&copies);
         reached
     }
 
-    async fn prefill(
-        &mut self,
-        tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        mut progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        let before = self.position();
-        let report = |position: u32| progress(position.saturating_sub(before));
-        self.append(Stage::Prefill, tokens, inverse_temperature, candidates, host, report).await
-    }
-
-    async fn decode(
-        &mut self,
-        token: u32,
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-    ) -> Result<Prediction, EngineError> {
-        self.append(Stage::Decode, &[token], inverse_temperature, candidates, host, |_| {}).await
-    }
-
-    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        self.rewind(0);
+    async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
+        let rows = self.sequences().pending().front().map_or(0, |batch| batch.rows.len());
+        let stage = if rows > 1 { Stage::Prefill } else { Stage::Decode };
         loop {
-            let Some(model) = &mut self.model else {
-                self.rebuild(Stage::Prefill, &Quiet).await?;
+            let Held::Loaded(model) = &mut self.held else {
+                self.rebuild(stage, host).await?;
                 continue;
             };
-            match model.logits(tokens).await {
-                Ok(logits) => {
-                    self.context = tokens.to_vec();
-                    return Ok(logits);
+            match model.compute_oldest(host).await {
+                Ok(outcomes) => {
+                    self.made_good(host);
+                    return Ok(outcomes);
                 }
-                Err(error) => self.survive(Stage::Prefill, error, &Quiet).await?,
+                Err(error) => self.survive(stage, error, host).await?,
             }
         }
     }
 
-    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
-        loop {
-            if let Some(model) = &mut self.model {
-                match model.last_logits(host).await {
-                    Ok(logits) => return Ok(logits),
-                    Err(error) => self.survive(Stage::Decode, error, host).await?,
-                }
-            }
-            self.catch_up(Stage::Decode, 1.0, false, host, |_| {}).await?;
+    async fn logits_at_hand(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Option<Vec<f32>>, EngineError> {
+        let Held::Loaded(model) = &mut self.held else { return Ok(None) };
+        match model.logits_at_hand(sequence, host).await {
+            Ok(logits) => Ok(logits),
+            Err(error) => self.survive(Stage::Decode, error, host).await.map(|()| None),
         }
     }
 
     fn cache_counters(&self) -> CacheCounters {
-        let now = self.model.as_ref().map(Model::cache_counters).unwrap_or_default();
+        let now = self.model().map(Model::cache_counters).unwrap_or_default();
         self.past_cache + now
     }
 
     fn work_counters(&self) -> WorkCounters {
-        let now = self.model.as_ref().map(Model::work_counters).unwrap_or_default();
+        let now = self.model().map(Model::work_counters).unwrap_or_default();
         self.past_work + now
     }
 }

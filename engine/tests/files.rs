@@ -77,8 +77,8 @@ fn gate_and_up_of_any_two_types() {
             let spec = spec.tensor_type("blk.*.ffn_gate_exps.weight", gate).tensor_type("blk.1.ffn_up_exps.weight", up);
             let file = spec.to_bytes().expect("a model that can be made");
             let tokens: Vec<u32> = (0..12).map(|at| (at * 37 + 5) % 300).collect();
-            let mut reference = ReferenceModel::load(memory(&name, &file).as_ref(), false).await.expect("a valid file");
-            let want: Vec<f32> = tokens.iter().flat_map(|&token| reference.forward(token)).collect();
+            let reference = ReferenceModel::load(memory(&name, &file).as_ref(), false).await.expect("a valid file");
+            let want = reference.logits(&tokens);
             let exact = Setup { options: LoadOptions { kv_f32: true, ..LoadOptions::default() }, ..setup() };
             let got = load_model(&name, &file, &exact).await.logits(&tokens).await.expect("logits");
             crate::support::assert_f32_parity(&name, crate::support::distance(&got, &want, want.len() / tokens.len()));
@@ -310,8 +310,8 @@ fn fused_tensors_of_any_type_run() {
             let file = spec.tensor_type("*gate_up_exps.weight", kind).to_bytes().expect("a model that can be made");
             let name = format!("{architecture}, fused in {kind}");
             let tokens: Vec<u32> = (0..12).map(|at| (at * 41 + 3) % 300).collect();
-            let mut reference = ReferenceModel::load(memory(&name, &file).as_ref(), false).await.expect("a valid file");
-            let want: Vec<f32> = tokens.iter().flat_map(|&token| reference.forward(token)).collect();
+            let reference = ReferenceModel::load(memory(&name, &file).as_ref(), false).await.expect("a valid file");
+            let want = reference.logits(&tokens);
             let exact = Setup { options: LoadOptions { kv_f32: true, ..LoadOptions::default() }, ..setup() };
             let got = load_model(&name, &file, &exact).await.logits(&tokens).await.expect("logits");
             crate::support::assert_f32_parity(&name, crate::support::distance(&got, &want, want.len() / tokens.len()));

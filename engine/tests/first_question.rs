@@ -57,7 +57,7 @@ fn prompt(user: &str) -> Prompt {
 async fn load(prompt: &Prompt, max_kv_tokens: Option<u32>, host: &Watcher) -> Result<GpuEngine, StageError> {
     let options = LoadOptions { max_kv_tokens, layers: Some(1), ..LoadOptions::default() };
     let source = memory("nano", MODEL);
-    let loader = Loader { source, gpu: GpuOptions::default(), options, all_logits: false };
+    let loader = Loader { source, gpu: GpuOptions::default(), options, all_logits: false, sequences: 1 };
     open_engine(loader, Some(prompt), host).await
 }
 

@@ -40,8 +40,8 @@ async fn gpu_logits(name: &str, file: &[u8], setup: &Setup) -> Vec<f32> {
 /// GPU against scalar reference, all experts resident and paged.
 async fn parity(name: &str, spec: &Spec) {
     let file = spec.to_bytes().expect("a model that can be made");
-    let mut reference = ReferenceModel::load(memory(name, &file).as_ref(), false).await.expect("a valid file");
-    let want: Vec<f32> = prompt().into_iter().flat_map(|token| reference.forward(token)).collect();
+    let reference = ReferenceModel::load(memory(name, &file).as_ref(), false).await.expect("a valid file");
+    let want = reference.logits(&prompt());
     let got = gpu_logits(name, &file, &setup()).await;
     assert_f32_parity(name, distance(&got, &want, want.len() / TOKENS as usize));
     let paged = gpu_logits(name, &file, &Setup { slots: Some(4), ..setup() }).await;

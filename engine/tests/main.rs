@@ -24,6 +24,7 @@ mod recovery;
 mod refusals;
 mod rest;
 mod self_check;
+mod sequences;
 mod shapes;
 mod split;
 mod stopping;

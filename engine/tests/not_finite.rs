@@ -8,7 +8,7 @@ mod breakage;
 use crate::support::{Setup, distance, load_model, memory, run};
 use breakage::{Broken, Random, Value, break_one, with_f32};
 use gptoss_model::reference::ReferenceModel;
-use gptoss_model::{Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
+use gptoss_model::{Asked, Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
 use gptoss_synth::{Spec, TensorType, TypeMix};
 use gptoss_telemetry::LoadOptions;
 
@@ -48,10 +48,10 @@ fn setup(kv_f32: bool, paged: bool) -> Setup {
 async fn logits(file: &[u8], setup: &Setup) -> Result<Vec<f32>, EngineError> {
     let mut model = load_model("model", file, setup).await;
     let all = model.logits(&tokens()).await;
-    model.rewind(0);
+    let sequence = model.open().expect("a sequence");
     let mut single = Ok(());
     for token in tokens() {
-        if let Err(error) = model.decode(token, 1.0, false, &Quiet).await {
+        if let Err(error) = model.decode(sequence, token, Asked::TOP, &Quiet).await {
             single = Err(error);
             break;
         }
@@ -89,9 +89,9 @@ async fn check(broken: &Broken, clean: &[u8], want: &[f32], setup: &Setup) -> bo
                 matches!(broken.value, Value::Huge { .. }),
                 "{what}: an answer, and another than the clean model's"
             );
-            let mut reference =
+            let reference =
                 ReferenceModel::load(memory("model", &broken.file).as_ref(), false).await.expect("a valid file");
-            let want: Vec<f32> = tokens().into_iter().flat_map(|token| reference.forward(token)).collect();
+            let want = reference.logits(&tokens());
             let distance = distance(&got, &want, want.len() / TOKENS as usize);
             assert!(distance.nmse <= 1e-4, "{what}: {distance:?}");
             false
@@ -154,12 +154,15 @@ fn a_token_outside_every_window_is_refused_and_leaves_nothing_behind() {
         let file = with_f32(&clean, "token_embd.weight", &[(tokens()[0] as usize * 64 + 3, f32::NAN)]);
         for paged in [false, true] {
             let mut model = load_model("model", &file, &setup(false, paged)).await;
-            let refused = model.prefill(&tokens(), 1.0, false, &Quiet, |_| {}).await;
+            let sequence = model.open().expect("a sequence");
+            let refused = model.prefill(sequence, &tokens(), Asked::TOP, &Quiet, |_| {}).await;
             assert!(matches!(refused, Err(EngineError::NonFinite(NonFinite::Layer { .. }))));
-            assert_eq!(model.position(), 0);
-            let after = model.prefill(&tokens()[1..], 1.0, false, &Quiet, |_| {}).await.expect("sound tokens");
+            assert_eq!(model.position(sequence), 0);
+            let after =
+                model.prefill(sequence, &tokens()[1..], Asked::TOP, &Quiet, |_| {}).await.expect("sound tokens");
             let mut fresh = load_model("model", &clean, &setup(false, paged)).await;
-            let want = fresh.prefill(&tokens()[1..], 1.0, false, &Quiet, |_| {}).await.expect("sound tokens");
+            let alone = fresh.open().expect("a sequence");
+            let want = fresh.prefill(alone, &tokens()[1..], Asked::TOP, &Quiet, |_| {}).await.expect("sound tokens");
             assert_eq!((after.token, after.logit), (want.token, want.logit));
         }
     });

@@ -4,6 +4,7 @@
 use crate::support::{DEFAULT_LIMITS, header};
 use gptoss_engine::{MemoryPlan, PlanOptions};
 use gptoss_kernels::gpu::Limits;
+use gptoss_model::sequences::Reach;
 use gptoss_model::{EngineError, Header};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -14,15 +15,19 @@ fn plan(header: &Header, limits: &Limits, options: &PlanOptions) -> Result<Memor
 }
 
 #[test]
-fn sliding_layers_are_rings_and_full_layers_hold_the_context() {
+fn sliding_layers_hold_windows_and_full_layers_hold_the_context() {
     let header = header(NANO);
     let options = PlanOptions { max_kv_tokens: Some(4000), ..PlanOptions::for_model(&header.config) };
     let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("fits");
-    let capacities: Vec<u32> = (0..6).map(|layer| plan.cache_capacity(&header.config, layer)).collect();
-    // Window 64 and a batch of 64 tokens on even layers.
-    assert_eq!(capacities, [128, 4000, 128, 4000, 128, 4000]);
+    let of_reach = [Reach::Full, Reach::Sliding].map(|reach| plan.kv.blocks(reach));
+    // 4000 tokens; on even layers a window of 64, 64 behind it, two batches of 64 and what they touch, and four turns.
+    assert_eq!(of_reach, [63, 5 + 4 * 2]);
     // Two KV heads of 64, keys and values, two bytes each.
-    assert_eq!(plan.totals.kv_bytes, 3 * (128 + 4000) * 2 * 64 * 2 * 2);
+    assert_eq!(plan.totals.kv_bytes, 3 * (63 + 13) * 64 * 2 * 64 * 2 * 2);
+    let both = PlanOptions { sequences: 2, ..options };
+    let both = self::plan(&header, &DEFAULT_LIMITS, &both).expect("fits");
+    assert_eq!([Reach::Full, Reach::Sliding].map(|reach| both.kv.blocks(reach)), [64, 26]);
+    assert_eq!(both.head_tokens, 2, "each may want something");
 }
 
 /// The predecessor sized its cache by hidden / heads, which is 32 here.
@@ -32,7 +37,7 @@ fn the_cache_is_sized_by_the_head_dimension() {
     assert_eq!(header.config.hidden / header.config.query_heads, 32);
     let options = PlanOptions { max_kv_tokens: Some(500), ..PlanOptions::for_model(&header.config) };
     let plan = plan(&header, &DEFAULT_LIMITS, &options).expect("fits");
-    assert_eq!(plan.cache_bytes(&header.config, 1), 500 * 2 * 64 * 2);
+    assert_eq!(plan.cache_bytes(&header.config, 1), 512 * 2 * 64 * 2, "whole blocks");
 }
 
 #[test]

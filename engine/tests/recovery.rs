@@ -9,7 +9,7 @@ use crate::support::{engine_of, memory};
 use gptoss_engine::{GpuEngine, MAX_REBUILDS};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_model::{Answer, Backend, EngineError, Host, StageError};
+use gptoss_model::{Answer, AwaitPoint, Backend, EngineError, Host, StageError};
 use gptoss_telemetry::{
     Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
 };
@@ -33,6 +33,8 @@ struct Saboteur {
     how: Loss,
     when: Box<dyn Fn(&Event) -> bool>,
     times: Cell<u32>,
+    /// Lose it whenever a batch is waited for, too.
+    at_batches: bool,
     /// Stop when a rebuild begins, or an adapter is waited for.
     impatient: bool,
     cancelled: Cell<bool>,
@@ -46,6 +48,7 @@ impl Saboteur {
             how: Loss::Told,
             when: Box::new(when),
             times: Cell::new(times),
+            at_batches: false,
             impatient: false,
             cancelled: Cell::new(false),
             events: RefCell::default(),
@@ -112,6 +115,12 @@ impl Host for Saboteur {
 
     fn cancelled(&self) -> bool {
         self.cancelled.get()
+    }
+
+    fn awaiting(&self, at: AwaitPoint) {
+        if self.at_batches && at == AwaitPoint::Batch {
+            self.testbed.lose_device();
+        }
     }
 }
 
@@ -291,8 +300,8 @@ mod native {
         let question = prompt(Sampling::default());
         let right = engine.answer(&question, &calm).await.expect("an answer");
 
-        // Every prefill loses the device at its first batch: the first one, and those that replay.
-        let host = Saboteur::new(&testbed, u32::MAX, first_batch);
+        // Every device is lost at its first batch.
+        let host = Saboteur { at_batches: true, ..Saboteur::idle(&testbed) };
         let error = engine.answer(&question, &host).await.expect_err("there is no good device");
         assert_eq!((error.stage, error.failure().kind), (Stage::Prefill, FailureKind::DeviceLost), "{error}");
         assert!(matches!(error.error, EngineError::LostTooOften { rebuilds: MAX_REBUILDS, .. }), "{error}");
@@ -300,7 +309,7 @@ mod native {
         assert_eq!(host.losses().len() as u32, MAX_REBUILDS);
         assert_eq!(testbed.devices_opened() as u32, 1 + MAX_REBUILDS);
         assert_eq!(testbed.allocated_bytes(), 0, "nothing is held");
-        assert!(engine.model.model().is_none() && engine.model.position() == 0);
+        assert!(engine.model.model().is_none() && engine.position() == 0);
 
         let again = engine.answer(&question, &calm).await.expect("the next device is good");
         assert_eq!(again.tokens, right.tokens);

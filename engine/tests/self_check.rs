@@ -78,7 +78,7 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
 
 /// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in Chromium,
 /// too.
-const FAULTS: [(ShaderFault, &str); 35] = [
+const FAULTS: [(ShaderFault, &str); 38] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),
     (fault("attention", "var total = 1.0;", "var total = 0.0;"), "attention with a window"),
@@ -99,14 +99,20 @@ const FAULTS: [(ShaderFault, &str); 35] = [
     (fault("experts_combine", "= sum * sum;", "= sum;"), "experts_combine"),
     (fault("rope", "- qkv[at + 32u] * turn.y", "+ qkv[at + 32u] * turn.y"), "rope"),
     (fault("rope", "position * 32u + 2u * j)", "(position & 63u) * 32u + 2u * j)"), "rope"),
-    (fault("rope", "% params.capacity", "% (params.capacity + 1u)"), "rope"),
+    (fault("rope", "position % BLOCK_TOKENS", "position % (BLOCK_TOKENS - 1u)"), "rope"),
     (fault("attention", "position + 1u - params.window", "position - params.window"), "attention with a window"),
     (fault("attention", "var maximum = sinks[head]", "var maximum = sinks[0]"), "attention with a window"),
     (fault("attention", "total *= shrink", "total *= 1.0"), "attention with a window"),
-    (fault("attention", "var first = 0u", "var first = min(2u, step.first_position)"), "attention"),
+    (fault("rope", "block_of(token, params.table_first, position)", "block_of(token, 0u, position)"), "rope"),
+    (
+        fault("attention", "block_of(token, params.table_first, tile)", "block_of(0u, params.table_first, tile)"),
+        "attention with a window",
+    ),
+    (fault("sample", "step.head_first + group.x", "group.x"), "sample"),
+    (fault("attention", "var first = 0u", "var first = min(2u, position)"), "attention with a window"),
     (fault("router", "logits[expert] > logits[chosen]", "logits[expert] >= logits[chosen]"), "router"),
     (fault("router", ".weight /= total", ".weight *= 1.0"), "router"),
-    (fault("router", "atomicAdd(&status[STATUS_MISSES], 1u)", "atomicAdd(&status[STATUS_MISSES], 2u)"), "router"),
+    (fault("router", "atomicAdd(&status[STATUS_MISSES], count)", "atomicAdd(&status[STATUS_MISSES], 1u)"), "router"),
     (fault("repack", "(next << (31u - shift)) << 1u", "next << (31u - shift)"), "repack Q8_0"),
     (fault("experts_gate_up", "const ALPHA = 1.702", "const ALPHA = 1.7"), "experts_gate_up MXFP4"),
     (fault("experts_gate_up", "const LIMIT = 7.0", "const LIMIT = 7.5"), "experts_gate_up MXFP4"),
@@ -114,7 +120,7 @@ const FAULTS: [(ShaderFault, &str); 35] = [
     (fault("experts_down", "+ biases[params.bias_base", "+ biases[0u * params.bias_base"), "experts_down MXFP4"),
     (fault("experts_combine", "routes[pair].weight *", "0.5 *"), "experts_combine"),
     (fault("sample", "other.token < mine.token", "other.token > mine.token"), "sample"),
-    (fault("sample", "exp(distance * step.inverse_temperature)", "exp(distance)"), "sample"),
+    (fault("sample", "exp(distance * inverse_temperature)", "exp(distance)"), "sample"),
 ];
 
 async fn faults_are_caught(model: &[u8], faults: &[(ShaderFault, &str)]) {

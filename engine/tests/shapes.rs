@@ -31,10 +31,10 @@ async fn parity(shape: &Shape, yarn_truncate: bool) {
         .window_tokens(window_tokens)
         .to_bytes()
         .expect("a model that can be made");
-    let mut reference = ReferenceModel::load(memory(&name, &file).as_ref(), yarn_truncate).await.expect("a valid file");
+    let reference = ReferenceModel::load(memory(&name, &file).as_ref(), yarn_truncate).await.expect("a valid file");
     let vocabulary = reference.config.vocabulary;
     let prompt: Vec<u32> = (0..prompt_tokens).map(|at| (at * 7919 + 13) % vocabulary).collect();
-    let want: Vec<f32> = prompt.iter().flat_map(|&token| reference.forward(token)).collect();
+    let want = reference.logits(&prompt);
     let options = LoadOptions { kv_f32: true, yarn_truncate, ..LoadOptions::default() };
     let setup = Setup { options, all_logits: true, ..Setup::default() };
     let got = load_model(&name, &file, &setup).await.logits(&prompt).await.expect("logits");

@@ -204,7 +204,7 @@ mod native {
     use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
     use std::time::Duration;
 
-    use gptoss_model::{AnswerLimits, Backend, Reading, Sampler};
+    use gptoss_model::{AnswerLimits, Reading, Sampler};
     use gptoss_synth::{Spec, TensorType, TypeMix};
 
     use super::*;
@@ -235,7 +235,7 @@ mod native {
             assert_eq!(host.done_since(), [], "STOP at {:?}", events[number]);
             let Event::Prefill { done_tokens, total_tokens, .. } = events[number] else { continue };
             batches_seen += 1;
-            assert_eq!(engine.model.position(), done_tokens, "what was read is held");
+            assert_eq!(engine.position(), done_tokens, "what was read is held");
             let sampler = Sampler::new(question.sampling).expect("valid");
             let again = engine.answer_tokens(&tokens, sampler, &limits, &Quiet).await.expect("an answer");
             assert_eq!(again.tokens, right, "after STOP at {done_tokens} of {total_tokens} tokens");

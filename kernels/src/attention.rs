@@ -15,20 +15,21 @@ use crate::sources;
 pub struct Params {
     pub query_heads: u32,
     pub kv_heads: u32,
-    /// Positions that the cache holds; a ring on sliding layers.
-    pub capacity: u32,
     /// Keys that a query sees, itself included; 0 is all of them.
     pub window: u32,
+    /// Words from the beginning of a sequence's block tables to the one that this layer uses.
+    pub table_first: u32,
     pub layer: u32,
     pub padding: [u32; 3],
 }
 
-pub const ACCESSES: [Access; 8] = [
+pub const ACCESSES: [Access; 9] = [
     Access::Uniform,
     Access::Uniform,
     Access::Read,
     Access::Read,
     Access::ReadWrite,
+    Access::Read,
     Access::Read,
     Access::Read,
     Access::Read,
@@ -43,7 +44,8 @@ pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
     variants
 }
 
-/// Buffers of one call: `qkv` as after [`crate::rope`], `sinks` [query_heads] F32, `out` [tokens, query_heads · 64] F32.
+/// Buffers of one call: `qkv` and caches as after [`crate::rope`], `sinks` [query_heads] F32, `out`
+/// [tokens, query_heads · 64] F32, `rows` as [`crate::step`] has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     pub step: B,
@@ -53,10 +55,12 @@ pub struct Buffers<B> {
     pub keys: B,
     pub values: B,
     pub status: B,
+    pub rows: B,
 }
 
 pub fn call<B: Clone>(cache: CacheFormat, buffers: &Buffers<B>, params: Params) -> Call<B> {
-    let Buffers { step, qkv, sinks, out, keys, values, status } = buffers.clone();
+    let Buffers { step, qkv, sinks, out, keys, values, status, rows } = buffers.clone();
     let grid = (Extent::Fixed(params.query_heads), Extent::EACH_TOKEN);
-    Call::new(Operation::Attention(cache), &params, [step, qkv, sinks, out, status, keys, values], grid)
+    let buffers = [step, qkv, sinks, out, status, keys, values, rows];
+    Call::new(Operation::Attention(cache), &params, buffers, grid)
 }

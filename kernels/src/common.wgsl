@@ -2,28 +2,18 @@
 
 struct Step {
     tokens: u32,
-    first_position: u32,
     head_first: u32,
     head_tokens: u32,
     stamp: u32,
-    inverse_temperature: f32,
-    padding_0: u32,
-    padding_1: u32,
 }
 
 // Indices into the status words (Status in step.rs).
 const STATUS_HALT_LAYER = 0u;
 const STATUS_HITS = 1u;
 const STATUS_MISSES = 2u;
-const STATUS_NON_FINITE = 3u;
-const STATUS_MISSED = 4u;
-const STATUS_TOP_TOKEN = 8u;
-const STATUS_TOP_LOGIT = 9u;
-const STATUS_LOG_SUM_EXP = 10u;
-const STATUS_LOG_SUM_EXP_TEMPERED = 11u;
-const STATUS_ENTROPY = 12u;
+const STATUS_MISSED = 3u;
 // Where a value that is not finite was found first: not_finite.wgsl.
-const STATUS_FIRST_NOT_FINITE = 15u;
+const STATUS_FIRST_NOT_FINITE = 7u;
 
 // By the bits of the exponent: a device may assume that no float is NaN or infinite.
 fn is_finite(value: f32) -> bool {

@@ -104,6 +104,10 @@ fn add(cell: &Cell<u64>, amount: u64) {
     cell.set(cell.get() + amount);
 }
 
+/// Work that the queue was given: to be waited for, and not for what came after it.
+#[derive(Clone, Debug)]
+pub struct Submission(wgpu::SubmissionIndex);
+
 /// A buffer that knows its size and gives its bytes back to the count when dropped.
 pub struct GpuBuffer {
     raw: wgpu::Buffer,
@@ -446,9 +450,9 @@ impl Gpu {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
-    pub fn submit(&self, encoder: wgpu::CommandEncoder) {
+    pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Submission {
         add(&self.counts.submits, 1);
-        self.queue.submit([encoder.finish()]);
+        Submission(self.queue.submit([encoder.finish()]))
     }
 
     pub(crate) fn count_dispatches(&self, dispatches: u64) {
@@ -462,13 +466,20 @@ impl Gpu {
     /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser tells of
     /// every loss.
     pub async fn read_mapped(&self, staging: &GpuBuffer, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
-        self.read_within(self.pace.unmeasured_limit(), staging, size_bytes).await.map(|(bytes, _)| bytes)
+        self.read_within(self.pace.unmeasured_limit(), staging, size_bytes, None).await.map(|(bytes, _)| bytes)
     }
 
-    /// As [`Gpu::read_mapped`], of work whose like took some time before: `units`, of the caller's choice, are what that time
-    /// grows with.
-    pub async fn read_work(&self, staging: &GpuBuffer, size_bytes: u64, units: u64) -> Result<Vec<u8>, GpuError> {
-        let (bytes, elapsed) = self.read_within(self.pace.limit(units), staging, size_bytes).await?;
+    /// As [`Gpu::read_mapped`], when `submission` is done and whatever came after it is not, of work whose like took some time
+    /// before: `units`, of the caller's choice, are what that time grows with.
+    pub async fn read_work(
+        &self,
+        staging: &GpuBuffer,
+        size_bytes: u64,
+        submission: &Submission,
+        units: u64,
+    ) -> Result<Vec<u8>, GpuError> {
+        let read = self.read_within(self.pace.limit(units), staging, size_bytes, Some(submission));
+        let (bytes, elapsed) = read.await?;
         self.pace.took(units, elapsed);
         Ok(bytes)
     }
@@ -478,6 +489,7 @@ impl Gpu {
         limit: Duration,
         staging: &GpuBuffer,
         size_bytes: u64,
+        submission: Option<&Submission>,
     ) -> Result<(Vec<u8>, Duration), GpuError> {
         let (sender, receiver) = futures_channel::oneshot::channel();
         staging.raw.map_async(wgpu::MapMode::Read, 0..size_bytes, move |result| {
@@ -485,7 +497,7 @@ impl Gpu {
             drop(sender.send(result));
         });
         let _mapping = Mapping(&staging.raw);
-        let (outcome, elapsed) = self.settled(limit, "reading back", receiver).await?;
+        let (outcome, elapsed) = self.settled(limit, "reading back", submission, receiver).await?;
         let refusal = match outcome {
             _ if self.testbed.as_ref().is_some_and(|testbed| testbed.refuses_read()) => {
                 Some("the test does".to_owned())
@@ -525,7 +537,7 @@ impl Gpu {
             let _ignored = sender.send(());
         });
         async move {
-            match self.settled(self.pace.unmeasured_limit(), "submitted work", receiver).await? {
+            match self.settled(self.pace.unmeasured_limit(), "submitted work", None, receiver).await? {
                 (Ok(()), _) => self.check(),
                 (Err(_), _) => Err(self.refused("the queue dropped its callback".to_owned()).await),
             }
@@ -538,8 +550,8 @@ impl Gpu {
         let memory = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let allocated = allocate();
         let limit = self.pace.unmeasured_limit();
-        let (out_of_memory, _) = self.settled(limit, "allocating", memory.pop()).await?;
-        let (invalid, _) = self.settled(limit, "allocating", validation.pop()).await?;
+        let (out_of_memory, _) = self.settled(limit, "allocating", None, memory.pop()).await?;
+        let (invalid, _) = self.settled(limit, "allocating", None, validation.pop()).await?;
         if self.testbed.as_ref().is_some_and(|testbed| testbed.refuses(self.counts.allocated_bytes())) {
             let detail = "the test's device has no more memory".to_owned();
             return Err(GpuError::OutOfMemory { what: what.to_owned(), bytes, detail });
@@ -560,10 +572,11 @@ impl Gpu {
         &self,
         limit: Duration,
         what: &str,
+        submission: Option<&Submission>,
         awaited: impl Future<Output = T>,
     ) -> Result<(T, Duration), GpuError> {
         let turn = async |idle: bool| {
-            let turned = platform::turn(&self.device, idle).await;
+            let turned = platform::turn(&self.device, submission.map(|submission| &submission.0), idle).await;
             // A device that is gone answers nobody.
             match self.check() {
                 Err(lost @ GpuError::DeviceLost { .. }) if idle => Err(lost),

@@ -35,8 +35,9 @@ pub mod weights;
 
 /// For whoever chooses one.
 pub use gptoss_telemetry::Tier;
-pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits};
+pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits, Submission};
 pub use granted::Granted;
 pub use launch::{Call, Extent, Kernels, Launch};
 pub use operation::Operation;
-pub use step::{Status, Step};
+pub use sample::Sampled;
+pub use step::{ROW_WORDS, Row, Status, Step};

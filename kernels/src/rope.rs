@@ -14,12 +14,12 @@ use crate::sources;
 pub struct Params {
     pub query_heads: u32,
     pub kv_heads: u32,
-    /// Positions that the cache holds; a ring on sliding layers.
-    pub capacity: u32,
+    /// Words from the beginning of a sequence's block tables to the one that this layer uses.
+    pub table_first: u32,
     pub layer: u32,
 }
 
-pub const ACCESSES: [Access; 7] = [
+pub const ACCESSES: [Access; 8] = [
     Access::Uniform,
     Access::Uniform,
     Access::ReadWrite,
@@ -27,6 +27,7 @@ pub const ACCESSES: [Access; 7] = [
     Access::ReadWrite,
     Access::ReadWrite,
     Access::ReadWrite,
+    Access::Read,
 ];
 
 /// Its kernels for one cache format.
@@ -34,8 +35,9 @@ pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
     vec![Variant::baseline(sources::rope(cache))]
 }
 
-/// Buffers of one call: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` from [`gptoss_model::ops::rope::Yarn::table`], caches
-/// [capacity, kv_heads, 64].
+/// Buffers of one call: `qkv` [tokens, (query_heads + 2 · kv_heads) · 64] F32, `table` of angles, from
+/// [`gptoss_model::ops::rope::Yarn::table`], caches [blocks, 64 positions, kv_heads, 64], `rows` as [`crate::step`] has
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     pub step: B,
@@ -44,11 +46,13 @@ pub struct Buffers<B> {
     pub keys: B,
     pub values: B,
     pub status: B,
+    pub rows: B,
 }
 
 pub fn call<B: Clone>(cache: CacheFormat, buffers: &Buffers<B>, params: Params) -> Call<B> {
-    let Buffers { step, qkv, table, keys, values, status } = buffers.clone();
+    let Buffers { step, qkv, table, keys, values, status, rows } = buffers.clone();
     let heads = params.query_heads + 2 * params.kv_heads;
     let threads = Extent::Threads { items: heads * 16, threads: 64 };
-    Call::new(Operation::Rope(cache), &params, [step, qkv, table, status, keys, values], (threads, Extent::ONE))
+    let buffers = [step, qkv, table, status, keys, values, rows];
+    Call::new(Operation::Rope(cache), &params, buffers, (threads, Extent::ONE))
 }

@@ -35,7 +35,7 @@ struct Route {
 // [layers, experts]: slot, or MISS.
 @group(0) @binding(6) var<storage, read> page_table: array<u32>;
 // [layers, experts]: step.stamp of the last use.
-@group(0) @binding(7) var<storage, read_write> last_used: array<u32>;
+@group(0) @binding(7) var<storage, read_write> last_used: array<atomic<u32>>;
 @group(0) @binding(8) var<storage, read_write> status: array<atomic<u32>>;
 
 const MISS = 0xffffffffu;
@@ -133,12 +133,13 @@ fn choose(token: u32) {
 
 fn look_up(expert: u32) {
     let at = params.layer * params.experts + expert;
-    last_used[at] = step.stamp;
+    // An expert is read once for all tokens of a batch that choose it, and counts once.
+    let count = select(0u, 1u, atomicExchange(&last_used[at], step.stamp) != step.stamp);
     if (page_table[at] == MISS) {
-        atomicAdd(&status[STATUS_MISSES], 1u);
+        atomicAdd(&status[STATUS_MISSES], count);
         atomicOr(&status[STATUS_MISSED + expert / 32u], 1u << (expert % 32u));
         atomicMin(&status[STATUS_HALT_LAYER], params.layer);
     } else {
-        atomicAdd(&status[STATUS_HITS], 1u);
+        atomicAdd(&status[STATUS_HITS], count);
     }
 }

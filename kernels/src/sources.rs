@@ -4,6 +4,7 @@ use gptoss_gguf::WeightType;
 use gptoss_model::CacheFormat;
 
 const COMMON: &str = include_str!("common.wgsl");
+const ROWS: &str = include_str!("rows.wgsl");
 const SWIGLU: &str = include_str!("swiglu.wgsl");
 const NOT_FINITE: &str = include_str!("not_finite.wgsl");
 const NORM: &str = include_str!("norm.wgsl");
@@ -67,7 +68,7 @@ pub fn rope(cache: CacheFormat) -> String {
         CacheFormat::F16 => include_str!("cache/store_f16.wgsl"),
         CacheFormat::F32 => include_str!("cache/store_f32.wgsl"),
     };
-    [COMMON, NOT_FINITE, store, include_str!("rope.wgsl")].concat()
+    [COMMON, ROWS, NOT_FINITE, store, include_str!("rope.wgsl")].concat()
 }
 
 pub fn attention(cache: CacheFormat) -> String {
@@ -75,12 +76,13 @@ pub fn attention(cache: CacheFormat) -> String {
         CacheFormat::F16 => include_str!("cache/load_f16.wgsl"),
         CacheFormat::F32 => include_str!("cache/load_f32.wgsl"),
     };
-    [COMMON, load, include_str!("attention.wgsl")].concat()
+    [COMMON, ROWS, load, include_str!("attention.wgsl")].concat()
 }
 
 /// From a cache in F16, with shader-f16.
 pub fn attention_f16() -> String {
-    ["enable f16;\n", COMMON, include_str!("cache/load_f16_typed.wgsl"), include_str!("attention.wgsl")].concat()
+    let load = include_str!("cache/load_f16_typed.wgsl");
+    ["enable f16;\n", COMMON, ROWS, load, include_str!("attention.wgsl")].concat()
 }
 
 pub fn router() -> String {
@@ -100,7 +102,7 @@ pub fn experts_combine() -> String {
 }
 
 pub fn sample() -> String {
-    [COMMON, include_str!("sample.wgsl")].concat()
+    [COMMON, ROWS, include_str!("sample.wgsl")].concat()
 }
 
 /// The same for every format: the sizes of its blocks are override constants.

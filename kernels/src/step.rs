@@ -1,4 +1,19 @@
-//! What changes from one forward pass to the next: the step (host to GPU) and the status (GPU to host).
+//! What changes from one forward pass to the next: the step and the rows (host to GPU), and the status (GPU to host).
+//!
+//! # The rows buffer
+//!
+//! Words (u32): first a [`Row`] for each token of the batch, [`ROW_WORDS`] each, then the block tables of the
+//! sequences that these tokens belong to:
+//!
+//! ```text
+//! Row of token 0 │ Row of token 1 │ … │ tables of a sequence │ tables of another one │ …
+//! ```
+//!
+//! The KV cache of a layer is a pool of blocks of [`gptoss_model::BLOCK_TOKENS`] positions. A table says which of them
+//! a sequence has: `table[k]` is the block that holds its positions 64 · k to 64 · k + 63. Layers of different kinds
+//! have tables of their own: those of one sequence follow each other, the first begins at [`Row::table`], and a launch
+//! knows how many words farther on the one of its layer does (`table_first` in its parameters). Entries for blocks that
+//! no token of the batch reads or writes are never looked at. Tables of several sequences may name the same block.
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::{MAX_EXPERTS, NotFinite};
@@ -11,43 +26,42 @@ use crate::not_finite;
 pub struct Step {
     /// Tokens in the batch.
     pub tokens: u32,
-    /// Position of the first of them in the conversation.
-    pub first_position: u32,
     /// First token of the batch whose logits are wanted, …
     pub head_first: u32,
     /// … and how many from there on (0: none).
     pub head_tokens: u32,
     /// Counts up with every batch; marks when an expert was last used.
     pub stamp: u32,
-    /// Candidates are weighed with `exp(logit · inverse_temperature)`.
-    pub inverse_temperature: f32,
-    pub padding: [u32; 2],
 }
 
-/// Read back once per submission: 64 bytes. Mirrors the `STATUS_*` indices in `common.wgsl`.
+/// A token of the batch. Mirrors the `ROW_*` indices in `rows.wgsl`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
+pub struct Row {
+    /// In its sequence.
+    pub position: u32,
+    /// Where the block tables of its sequence begin in the rows buffer, in words.
+    pub table: u32,
+    /// Candidates are weighed with `exp(logit · inverse_temperature)`.
+    pub inverse_temperature: f32,
+    pub padding: u32,
+}
+
+/// Words of a [`Row`].
+pub const ROW_WORDS: u32 = (size_of::<Row>() / 4) as u32;
+
+/// Read back once per submission: 32 bytes. Mirrors the `STATUS_*` indices in `common.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Status {
     /// First layer that missed an expert, or [`Status::RUNNING`].
     pub halt_layer: u32,
-    /// Uses of experts that were resident, since the last reset.
+    /// Experts that the batch chose, each once a layer, and that were resident, since the last reset.
     pub hits: u32,
-    /// Uses that were not.
+    /// Those that were not.
     pub misses: u32,
-    /// Logits that were NaN or infinite: anything but 0 is an error.
-    pub non_finite: u32,
     /// Experts missed at `halt_layer`, one bit each.
     pub missed: [u32; MAX_EXPERTS as usize / 32],
-    /// The most likely token and its logit.
-    pub top_token: u32,
-    pub top_logit: f32,
-    /// ln Σ exp(logit): at temperature 1, …
-    pub log_sum_exp: f32,
-    /// … and of `logit · inverse_temperature`.
-    pub log_sum_exp_tempered: f32,
-    /// −Σ p ln p at temperature 1, in nats.
-    pub entropy_nats: f32,
-    pub padding: [u32; 2],
     /// Where an activation that is not finite was found first, as [`not_finite::from_code`] reads it. Last, so that the words
     /// before it can be reset alone ([`Status::BEFORE_NOT_FINITE_BYTES`]).
     pub first_not_finite: u32,
@@ -76,4 +90,4 @@ impl Status {
     }
 }
 
-const _: () = assert!(size_of::<Status>() == 64 && size_of::<Step>() == 32);
+const _: () = assert!(size_of::<Status>() == 32 && size_of::<Step>() == 16 && size_of::<Row>() == 16);

@@ -9,10 +9,10 @@ use gptoss_kernels::gpu::Access;
 use gptoss_kernels::not_finite::PLACES;
 use gptoss_kernels::operation::Geometry;
 use gptoss_kernels::{
-    Operation, Status, Step, Tier, attention, experts, matmul, matmul_residual, needs, not_finite, repack, rope,
-    router, sample,
+    Operation, ROW_WORDS, Row, Sampled, Status, Step, Tier, attention, experts, matmul, matmul_residual, needs,
+    not_finite, repack, rope, router, sample,
 };
-use gptoss_model::{CacheFormat, MAX_EXPERTS, NotFinite, Place, ops};
+use gptoss_model::{BLOCK_TOKENS, CacheFormat, MAX_EXPERTS, NotFinite, Place, ops};
 use naga::{AddressSpace, Literal, ScalarKind, StorageAccess, TypeInner};
 
 /// `pack2x16float` and its inverse are core WGSL, which every WebGPU device has; naga asks for the capability because
@@ -267,9 +267,9 @@ fn params(operation: &str) -> (u32, Fields) {
             squares: u32,
             first_square: u32,
         }),
-        "rope" => layout!(rope::Params { query_heads: u32, kv_heads: u32, capacity: u32, layer: u32 }),
+        "rope" => layout!(rope::Params { query_heads: u32, kv_heads: u32, table_first: u32, layer: u32 }),
         "attention" => {
-            layout!(attention::Params { query_heads: u32, kv_heads: u32, capacity: u32, window: u32, layer: u32 })
+            layout!(attention::Params { query_heads: u32, kv_heads: u32, window: u32, table_first: u32, layer: u32 })
         }
         "router" => layout!(router::Params {
             columns: u32,
@@ -331,16 +331,18 @@ fn params(operation: &str) -> (u32, Fields) {
 
 #[test]
 fn structs_have_the_layout_of_the_rust_side() {
-    let step = layout!(Step {
-        tokens: u32,
-        first_position: u32,
-        head_first: u32,
-        head_tokens: u32,
-        stamp: u32,
-        inverse_temperature: f32,
-    });
+    let step = layout!(Step { tokens: u32, head_first: u32, head_tokens: u32, stamp: u32 });
     let route = layout!(ops::router::Route { expert: u32, weight: f32 });
     let candidate = layout!(ops::sample::Candidate { token: u32, logit: f32 });
+    // Its candidates, which are no scalar, are the rest.
+    let sampled = layout!(Sampled {
+        non_finite: u32,
+        top_token: u32,
+        top_logit: f32,
+        log_sum_exp: f32,
+        log_sum_exp_tempered: f32,
+        entropy_nats: f32,
+    });
     for (name, module) in modules() {
         let operation = operation(&name);
         assert_eq!(wgsl_layout(&module, "Params"), Some(params(operation)), "Params of {name}");
@@ -350,6 +352,7 @@ fn structs_have_the_layout_of_the_rust_side() {
         assert_eq!(wgsl_layout(&module, "Route"), has_routes.then(|| route.clone()), "Route of {name}");
         let has_candidates = operation == "sample";
         assert_eq!(wgsl_layout(&module, "Candidate"), has_candidates.then(|| candidate.clone()), "{name}");
+        assert_eq!(wgsl_layout(&module, "Sampled"), has_candidates.then(|| sampled.clone()), "{name}");
     }
 }
 
@@ -378,13 +381,7 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
         ("STATUS_HALT_LAYER", index(std::mem::offset_of!(Status, halt_layer))),
         ("STATUS_HITS", index(std::mem::offset_of!(Status, hits))),
         ("STATUS_MISSES", index(std::mem::offset_of!(Status, misses))),
-        ("STATUS_NON_FINITE", index(std::mem::offset_of!(Status, non_finite))),
         ("STATUS_MISSED", index(std::mem::offset_of!(Status, missed))),
-        ("STATUS_TOP_TOKEN", index(std::mem::offset_of!(Status, top_token))),
-        ("STATUS_TOP_LOGIT", index(std::mem::offset_of!(Status, top_logit))),
-        ("STATUS_LOG_SUM_EXP", index(std::mem::offset_of!(Status, log_sum_exp))),
-        ("STATUS_LOG_SUM_EXP_TEMPERED", index(std::mem::offset_of!(Status, log_sum_exp_tempered))),
-        ("STATUS_ENTROPY", index(std::mem::offset_of!(Status, entropy_nats))),
         ("STATUS_FIRST_NOT_FINITE", index(std::mem::offset_of!(Status, first_not_finite))),
     ];
     for (name, module) in modules().into_iter().filter(|(name, _)| operation(name) != "repack") {
@@ -398,6 +395,20 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
             .filter(|constant| constant.starts_with("STATUS_") && !want.iter().any(|(known, _)| known == constant))
             .collect();
         assert!(others.is_empty(), "{name} knows {others:?}, the Rust side does not");
+    }
+}
+
+#[test]
+fn row_indices_are_the_offsets_of_the_rust_fields() {
+    let index = |offset: usize| Some((offset / 4) as u32);
+    let reads_rows = |name: &str| ["rope", "attention", "sample"].contains(&operation(name));
+    for (name, module) in modules().into_iter().filter(|(name, _)| reads_rows(name)) {
+        assert_eq!(constant(&module, "ROW_WORDS"), Some(ROW_WORDS), "{name}");
+        assert_eq!(constant(&module, "ROW_POSITION"), index(std::mem::offset_of!(Row, position)), "{name}");
+        assert_eq!(constant(&module, "ROW_TABLE"), index(std::mem::offset_of!(Row, table)), "{name}");
+        let inverse_temperature = index(std::mem::offset_of!(Row, inverse_temperature));
+        assert_eq!(constant(&module, "ROW_INVERSE_TEMPERATURE"), inverse_temperature, "{name}");
+        assert_eq!(constant(&module, "BLOCK_TOKENS"), Some(BLOCK_TOKENS), "{name}");
     }
 }
 

@@ -1,16 +1,25 @@
 //! The seam between answering and arithmetic: what a loaded model can do, wherever it runs.
 
-use crate::ops::sample::{CANDIDATES, Candidate};
+use std::collections::VecDeque;
+
 use gptoss_telemetry::{CacheCounters, OptionId, WorkCounters};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
-use crate::host::Host;
+use crate::host::{Host, Quiet};
 use crate::non_finite::NonFinite;
+use crate::ops::sample::{CANDIDATES, Candidate};
+use crate::sequences::{BatchLimits, BlockCopy, Outcome, Row, SequenceId, Sequences, Ticket, Wanted};
 
-/// A model with its KV cache: on the GPU ([`crate::Model`]), or on the CPU (crate `gptoss-cpu`).
+/// A model with its KV cache: on the GPU (crate `gptoss-engine`), on the CPU (crate `gptoss-cpu`), or the specification
+/// ([`crate::reference`]).
 ///
-/// One conversation at a time; positions grow until [`Backend::rewind`].
+/// Holds many sequences. Work is a batch of rows, each a token at the end of its sequence; [`Backend::submit`] gives a ticket,
+/// [`Backend::collect`] what came of it, and more than one ticket may be under way. What a sequence has that is not collected is
+/// its tail: an error, STOP or a lost device takes it back, and the tokens before it stay.
+///
+/// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides which
+/// kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
 #[allow(async_fn_in_trait)] // futures here never leave their thread: the browser's GPU objects cannot
 pub trait Backend {
     fn config(&self) -> &ModelConfig;
@@ -18,21 +27,162 @@ pub trait Backend {
     /// What computes, in words: device, instruction set or API, precision of activations and cache.
     fn description(&self) -> String;
 
-    /// Tokens that the KV cache can hold.
-    fn kv_capacity(&self) -> u32;
-
     fn kv_bytes(&self) -> u64;
 
-    /// Tokens in the KV cache.
-    fn position(&self) -> u32;
+    fn cache_counters(&self) -> CacheCounters;
+
+    fn work_counters(&self) -> WorkCounters;
+
+    /// Sequences and batches under way.
+    fn sequences(&self) -> &Sequences;
+
+    fn sequences_mut(&mut self) -> &mut Sequences;
+
+    /// Copies keys and values of whole blocks.
+    fn copy_blocks(&mut self, copies: &[BlockCopy]);
+
+    /// A batch was submitted, or one is done: whoever can begin with the next does.
+    fn begin_pending(&mut self) {}
+
+    /// Computes the oldest pending batch: one outcome for each row that wants one. The batch stays pending.
+    ///
+    /// # Errors
+    /// STOP, a value that is not finite, or what the device fails with.
+    async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError>;
+
+    /// The logits after the last token of a sequence, if they are what was computed last.
+    ///
+    /// # Errors
+    /// What the device fails with.
+    async fn logits_at_hand(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Option<Vec<f32>>, EngineError>;
+
+    /// An empty sequence.
+    ///
+    /// # Errors
+    /// There are as many as there can be.
+    fn open(&mut self) -> Result<SequenceId, EngineError> {
+        self.sequences_mut().cache.open()
+    }
+
+    /// A sequence with the tokens that another one holds; blocks that are full are shared.
+    ///
+    /// # Errors
+    /// There are as many as there can be, or the cache is full.
+    fn fork(&mut self, of: SequenceId) -> Result<SequenceId, EngineError> {
+        let (sequence, copies) = self.sequences_mut().cache.fork(of)?;
+        self.copy_blocks(&copies);
+        Ok(sequence)
+    }
+
+    /// A sequence that has what some other holds of the beginning of `tokens`. Returns how many that are.
+    ///
+    /// # Errors
+    /// As [`Backend::fork`].
+    fn open_like(&mut self, tokens: &[u32]) -> Result<(SequenceId, u32), EngineError> {
+        let Some((like, common)) = self.sequences().cache.longest_prefix(tokens) else {
+            return Ok((self.open()?, 0));
+        };
+        let sequence = self.fork(like)?;
+        Ok((sequence, self.rewind(sequence, common)))
+    }
+
+    /// Forgets a sequence; its batches are dropped.
+    fn close(&mut self, sequence: SequenceId) {
+        self.sequences_mut().close(sequence);
+    }
+
+    /// Forgets everything from `position` on, and the sequence's batches. Sliding layers hold recent positions and the ends of
+    /// turns ([`Backend::mark_turn`]) only: when what the next token needs is gone, more is forgotten. Returns the position reached.
+    fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {
+        let (reached, copies) = self.sequences_mut().rewind(sequence, position);
+        self.copy_blocks(&copies);
+        reached
+    }
+
+    /// What the next token needs here stays as long as there is room: going back to the end of a turn then costs nothing.
+    fn mark_turn(&mut self, sequence: SequenceId) {
+        self.sequences_mut().cache.mark_turn(sequence);
+    }
+
+    /// Puts a batch in the line.
+    ///
+    /// # Errors
+    /// As [`Sequences::submit`].
+    fn submit(&mut self, rows: &[Row]) -> Result<Ticket, EngineError> {
+        let ticket = self.sequences_mut().submit(rows)?;
+        self.begin_pending();
+        Ok(ticket)
+    }
+
+    /// What came of a batch: one outcome for each row that wants one, in the order of rows. Those before it are computed on the way.
+    ///
+    /// # Errors
+    /// The batch failed, or it was dropped with another. The sequences of a batch that fails are where they were before it, and
+    /// other batches of these are dropped. STOP drops this batch, not those before it.
+    async fn collect(&mut self, ticket: Ticket, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
+        loop {
+            let sequences = self.sequences_mut();
+            if let Some(outcome) = sequences.take(ticket) {
+                return outcome;
+            }
+            let Some(oldest) = sequences.oldest_before(ticket) else { return Err(EngineError::BatchDropped) };
+            match self.compute_oldest(host).await {
+                Ok(outcomes) => {
+                    self.sequences_mut().finish(outcomes);
+                    self.begin_pending();
+                }
+                Err(EngineError::Cancelled) => {
+                    self.sequences_mut().drop_batch(ticket);
+                    return Err(EngineError::Cancelled);
+                }
+                Err(error) => self.sequences_mut().fail(oldest, error),
+            }
+        }
+    }
+
+    /// The logits after the last token of a sequence, [vocabulary]: when sampling needs more than the candidates. Where another
+    /// batch has come between, the token is run again.
+    ///
+    /// # Errors
+    /// The cache has no block for that: the last one is shared. As [`Backend::submit`] and [`Backend::collect`].
+    async fn last_logits(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
+        if let Some(logits) = self.logits_at_hand(sequence, host).await? {
+            return Ok(logits);
+        }
+        let token = *self.tokens(sequence).last().expect("a sequence of which something is known has tokens");
+        let position = self.position(sequence) - 1;
+        let cache = &self.sequences().cache;
+        if !cache.can_rewind(sequence, position) {
+            return Err(cache.full(1, 0));
+        }
+        let (_, copies) = self.sequences_mut().rewind(sequence, position);
+        self.copy_blocks(&copies);
+        let ticket = self.submit(&[Row { sequence, token, wanted: Wanted::Logits }])?;
+        Ok(self.collect(ticket, host).await?.remove(0).logits())
+    }
+
+    /// Tokens that a sequence can hold.
+    fn kv_capacity(&self) -> u32 {
+        self.sequences().cache.shape().context_tokens
+    }
+
+    /// The tokens that a sequence holds.
+    fn tokens(&self, sequence: SequenceId) -> &[u32] {
+        self.sequences().cache.tokens(sequence)
+    }
+
+    /// How many tokens it holds.
+    fn position(&self, sequence: SequenceId) -> u32 {
+        self.tokens(sequence).len() as u32
+    }
 
     /// Tokens that still fit.
-    fn room(&self) -> u32 {
-        self.kv_capacity() - self.position()
+    fn room(&self, sequence: SequenceId) -> u32 {
+        self.kv_capacity() - self.position(sequence)
     }
 
     /// Refuses tokens that do not fit, and none at all.
-    fn require_room(&self, tokens: usize) -> Result<(), EngineError> {
+    fn require_room(&self, sequence: SequenceId, tokens: usize) -> Result<(), EngineError> {
         if tokens == 0 {
             return Err(EngineError::Option {
                 option: OptionId::Prompt,
@@ -40,8 +190,8 @@ pub trait Backend {
                 got: "none".into(),
             });
         }
-        if tokens > self.room() as usize {
-            let tokens = self.position() + tokens as u32;
+        if tokens > self.room(sequence) as usize {
+            let tokens = self.position(sequence) + tokens as u32;
             return Err(EngineError::PromptTooLong {
                 tokens,
                 capacity: self.kv_capacity(),
@@ -51,46 +201,126 @@ pub trait Backend {
         Ok(())
     }
 
-    /// Forgets everything from `position` on. Sliding layers keep a ring of recent positions only: when what the next
-    /// token needs was overwritten, everything is forgotten. Returns the position reached.
-    fn rewind(&mut self, position: u32) -> u32;
-
-    /// Appends `tokens` and predicts the token after them. `progress` hears how many of them are done.
+    /// Appends `tokens` and predicts the token after them. `progress` hears how many of them are done. While a batch is computed,
+    /// the next is under way.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`] and [`Backend::collect`]. Batches that were done are held.
     async fn prefill(
         &mut self,
+        sequence: SequenceId,
         tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
+        asked: Asked,
         host: &dyn Host,
-        progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError>;
+        mut progress: impl FnMut(u32),
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(sequence, tokens.len())?;
+        let batches = tokens.chunks(self.sequences().limits().rows as usize);
+        let last = batches.len() - 1;
+        let mut under_way = VecDeque::new();
+        let mut done = 0;
+        for (index, batch) in batches.enumerate() {
+            let mut rows = rows_of(sequence, batch, Wanted::Nothing);
+            if index == last {
+                rows.last_mut().expect("chunks are not empty").wanted = asked.wanted();
+            }
+            let submitted = self.submit(&rows);
+            let refused = match submitted {
+                Ok(ticket) => {
+                    under_way.push_back((ticket, batch.len()));
+                    None
+                }
+                Err(error) => Some(error),
+            };
+            if under_way.len() > 1 || refused.is_some() && !under_way.is_empty() {
+                done += self.next_done(&mut under_way, host).await?.1;
+                progress(done);
+            }
+            if let Some(error) = refused {
+                return Err(error);
+            }
+        }
+        let (mut outcomes, tokens) = self.next_done(&mut under_way, host).await?;
+        progress(done + tokens);
+        Ok(outcomes.remove(0).prediction())
+    }
+
+    /// Collects the oldest of some tickets with their numbers of tokens.
+    #[doc(hidden)]
+    async fn next_done(
+        &mut self,
+        under_way: &mut VecDeque<(Ticket, usize)>,
+        host: &dyn Host,
+    ) -> Result<(Vec<Outcome>, u32), EngineError> {
+        let (ticket, tokens) = under_way.pop_front().expect("as many were submitted");
+        Ok((self.collect(ticket, host).await?, tokens as u32))
+    }
 
     /// Appends one token and predicts the next.
+    ///
+    /// # Errors
+    /// As [`Backend::submit`] and [`Backend::collect`].
     async fn decode(
         &mut self,
+        sequence: SequenceId,
         token: u32,
-        inverse_temperature: f32,
-        candidates: bool,
+        asked: Asked,
         host: &dyn Host,
-    ) -> Result<Prediction, EngineError>;
+    ) -> Result<Prediction, EngineError> {
+        self.require_room(sequence, 1)?;
+        let ticket = self.submit(&[Row { sequence, token, wanted: asked.wanted() }])?;
+        Ok(self.collect(ticket, host).await?.remove(0).prediction())
+    }
 
-    /// All logits of `tokens`, [tokens, vocabulary], from position 0.
-    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError>;
+    /// All logits of `tokens`, [tokens, vocabulary], in a sequence of their own.
+    ///
+    /// # Errors
+    /// As [`Backend::open`], [`Backend::submit`] and [`Backend::collect`].
+    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        let sequence = self.open()?;
+        let logits = self.logits_in(sequence, tokens).await;
+        self.close(sequence);
+        logits
+    }
 
-    /// The logits of the last prediction, [vocabulary]: when sampling needs more than the candidates.
-    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError>;
-
-    fn cache_counters(&self) -> CacheCounters;
-
-    fn work_counters(&self) -> WorkCounters;
+    /// Appends `tokens`, and gives all logits after each, [tokens, vocabulary].
+    ///
+    /// # Errors
+    /// As [`Backend::submit`] and [`Backend::collect`].
+    async fn logits_in(&mut self, sequence: SequenceId, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
+        self.require_room(sequence, tokens.len())?;
+        let mut logits = Vec::with_capacity(tokens.len() * self.config().vocabulary as usize);
+        let BatchLimits { rows, wanted } = self.sequences().limits();
+        for batch in tokens.chunks(rows.min(wanted) as usize) {
+            let ticket = self.submit(&rows_of(sequence, batch, Wanted::Logits))?;
+            for outcome in self.collect(ticket, &Quiet).await? {
+                logits.extend(outcome.logits());
+            }
+        }
+        Ok(logits)
+    }
 }
 
-/// Whether the cache of a sliding layer, a ring of `capacity` positions that was written up to `written`, still holds the
-/// `window` keys that the token at `position` needs, itself included.
-pub fn ring_holds(position: u32, window: u32, capacity: u32, written: u32) -> bool {
-    let oldest_needed = (position + 1).saturating_sub(window);
-    let oldest_held = written.saturating_sub(capacity);
-    oldest_needed >= oldest_held
+/// What a prediction is to hold.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Asked {
+    pub inverse_temperature: f32,
+    pub candidates: bool,
+}
+
+impl Asked {
+    /// The most likely token.
+    pub const TOP: Self = Self { inverse_temperature: 1.0, candidates: false };
+
+    pub fn wanted(self) -> Wanted {
+        let Self { inverse_temperature, candidates } = self;
+        Wanted::Prediction { inverse_temperature, candidates }
+    }
+}
+
+/// Rows for `tokens`, one after the other.
+pub fn rows_of(sequence: SequenceId, tokens: &[u32], wanted: Wanted) -> Vec<Row> {
+    tokens.iter().map(|&token| Row { sequence, token, wanted }).collect()
 }
 
 /// What is known about the next token.
@@ -169,16 +399,6 @@ mod tests {
         assert_eq!(tokens(1), [1]);
         assert_eq!(tokens(4), [1, 3, 4, 0]);
         assert_eq!(tokens(9), [1, 3, 4, 0, 5, 2]);
-    }
-
-    #[test]
-    fn a_ring_holds_what_was_not_overwritten() {
-        // Capacity 12: positions 8..20 are there after 20 were written.
-        assert!(ring_holds(20, 4, 12, 20));
-        assert!(ring_holds(11, 4, 12, 20), "needs 8 to 11");
-        assert!(!ring_holds(10, 4, 12, 20), "needs 7");
-        assert!(ring_holds(3, 4, 12, 12), "nothing was overwritten yet");
-        assert!(!ring_holds(0, 4, 12, 13), "position 0 was overwritten by 12");
     }
 
     #[test]

@@ -46,6 +46,16 @@ pub enum EngineError {
     /// `longest` is the model's own context: what the capacity could be.
     #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
     PromptTooLong { tokens: u32, capacity: u32, longest: u32 },
+    /// `sequences`: those that hold the rest of it.
+    #[error(
+        "the KV cache is full: {tokens} more tokens do not fit, {free_tokens} do, and the conversations that are open ({sequences}) \
+         hold the rest"
+    )]
+    CacheFull { tokens: u32, free_tokens: u32, sequences: u32 },
+    #[error("{most} conversations are open, which is all that the model was loaded for")]
+    TooManySequences { most: u32 },
+    #[error("the batch was dropped: one before it failed, or its conversation was rewound or closed")]
+    BatchDropped,
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
     #[error("{} is {got}; expected {expected}", .option.name())]
@@ -82,6 +92,9 @@ impl EngineError {
                 Some(context) => format!("Shorten the prompt, or load the model with a KV capacity of {context} tokens."),
                 None => format!("Shorten the prompt: the model's own context is {longest} tokens."),
             },
+            Self::CacheFull { .. } => "Close or shorten a conversation, or load the model with a larger KV capacity.".into(),
+            Self::TooManySequences { .. } => "Close a conversation first.".into(),
+            Self::BatchDropped => "Submit it again.".into(),
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
             Self::NoModel => "Load a model first.".into(),
@@ -134,7 +147,10 @@ impl EngineError {
             }
             Self::NonFinite(_) => FailureKind::NotFinite,
             Self::Gpu(_) => FailureKind::Internal,
+            Self::CacheFull { .. } => FailureKind::Memory,
             Self::PromptTooLong { .. }
+            | Self::TooManySequences { .. }
+            | Self::BatchDropped
             | Self::Context { .. }
             | Self::Option { .. }
             | Self::NoModel

@@ -22,10 +22,11 @@ mod inventory;
 mod non_finite;
 pub mod ops;
 pub mod reference;
+pub mod sequences;
 mod waiting;
 
 pub use answering::{Answer, AnswerLimits, Chat, Draw, Engine, Reading, Sampler, check_prompt_fits};
-pub use backend::{Backend, Prediction, ring_holds};
+pub use backend::{Asked, Backend, Prediction, rows_of};
 pub use cache_format::CacheFormat;
 pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};
 pub use error::{EngineError, MemoryShortage, StageError};
@@ -34,4 +35,5 @@ pub use gpu_error::{GpuError, WrongResult};
 pub use host::{Ahead, Host, Quiet, check_cancelled, in_stage, milliseconds_since};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
 pub use non_finite::{NonFinite, NotFinite, Place, require_finite_rows};
+pub use sequences::{BLOCK_TOKENS, BatchLimits, Outcome, Row, SequenceId, Sequences, Ticket, Wanted};
 pub use waiting::{AwaitPoint, until_stopped};

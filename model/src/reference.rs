@@ -37,6 +37,23 @@ struct Cache {
     values: Vec<f32>,
 }
 
+/// A sequence in the plainest way: all keys and values of all layers, and nobody else's. A clone is a fork.
+#[derive(Clone)]
+pub struct ReferenceSequence {
+    caches: Vec<Cache>,
+    kv_columns: usize,
+}
+
+impl ReferenceSequence {
+    /// Forgets everything from `position` on.
+    pub fn rewind(&mut self, position: usize) {
+        for Cache { keys, values } in &mut self.caches {
+            keys.truncate(position * self.kv_columns);
+            values.truncate(position * self.kv_columns);
+        }
+    }
+}
+
 /// A gpt-oss model in F32.
 pub struct ReferenceModel {
     pub config: ModelConfig,
@@ -45,7 +62,6 @@ pub struct ReferenceModel {
     layers: Vec<Layer>,
     output_norm: Vec<f32>,
     output: Vec<f32>,
-    caches: Vec<Cache>,
 }
 
 impl ReferenceModel {
@@ -75,25 +91,31 @@ impl ReferenceModel {
             token_embd: matrix(source, &inventory.token_embd).await?,
             output_norm: plain(source, &inventory.output_norm).await?,
             output: matrix(source, &inventory.output).await?,
-            caches: vec![Cache::default(); layers.len()],
             layers,
             config,
             gguf,
         })
     }
 
-    /// Forgets the conversation.
-    pub fn reset(&mut self) {
-        self.caches = vec![Cache::default(); self.layers.len()];
+    /// An empty sequence.
+    pub fn open(&self) -> ReferenceSequence {
+        let caches = vec![Cache::default(); self.layers.len()];
+        ReferenceSequence { caches, kv_columns: self.config.kv_columns() as usize }
+    }
+
+    /// The logits after each of `tokens`, [tokens, vocabulary].
+    pub fn logits(&self, tokens: &[u32]) -> Vec<f32> {
+        let mut sequence = self.open();
+        tokens.iter().flat_map(|&token| self.forward(&mut sequence, token)).collect()
     }
 
     /// Appends a token and returns the logits after it, [vocabulary].
-    pub fn forward(&mut self, token: u32) -> Vec<f32> {
+    pub fn forward(&self, sequence: &mut ReferenceSequence, token: u32) -> Vec<f32> {
         let config = &self.config;
         let hidden = config.hidden as usize;
         let epsilon = f64::from(config.epsilon);
         let mut x = self.token_embd[token as usize * hidden..][..hidden].to_vec();
-        for (index, (layer, cache)) in self.layers.iter().zip(&mut self.caches).enumerate() {
+        for (index, (layer, cache)) in self.layers.iter().zip(&mut sequence.caches).enumerate() {
             let normed = rms_norm::reference(&x, &layer.attn_norm, epsilon);
             let attended = attend(config, index, layer, cache, &normed);
             let columns = config.query_columns() as usize;

@@ -9,7 +9,10 @@ use gptoss_cpu::{Activations, CpuModel, CpuOptions};
 use gptoss_engine::{Loader, Session};
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
-use gptoss_model::{Backend, Engine, EngineError, Host, ModelConfig, Prediction, StageError, in_stage, tokenizer};
+use gptoss_model::sequences::BlockCopy;
+use gptoss_model::{
+    Backend, Engine, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError, in_stage, tokenizer,
+};
 use gptoss_source::{FileSource, Source, SourceError};
 use gptoss_telemetry::{Attention, CacheCounters, DeviceOptions, Event, FailureKind, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;
@@ -124,7 +127,7 @@ pub async fn open_engine(request: &LoadRequest, host: &dyn Host) -> Result<Engin
     let opened = open(&LoadRequest { tokenizer: true, ..request.clone() }, host).await?;
     opened.announce(request);
     let tokenizer = opened.tokenizer.expect("it was asked for");
-    Ok(Engine::new(opened.model, tokenizer))
+    Engine::new(opened.model, tokenizer).map_err(|error| StageError { stage: Stage::MemoryPlan, error })
 }
 
 /// Why no GPU is worth trying; `None` if one is.
@@ -160,7 +163,7 @@ async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Resul
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
     let DeviceOptions { default_limits, tier } = request.gpu;
     let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
-    let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits };
+    let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits, sequences: 1 };
     let (session, tokenizer) = match request.tokenizer {
         true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,
         false => (Session::open(loader, host).await?, None),
@@ -225,49 +228,36 @@ impl Backend for AnyModel {
         either!(self, model => model.description())
     }
 
-    fn kv_capacity(&self) -> u32 {
-        either!(self, model => model.kv_capacity())
-    }
-
     fn kv_bytes(&self) -> u64 {
         either!(self, model => model.kv_bytes())
     }
 
-    fn position(&self) -> u32 {
-        either!(self, model => model.position())
+    fn sequences(&self) -> &Sequences {
+        either!(self, model => model.sequences())
     }
 
-    fn rewind(&mut self, position: u32) -> u32 {
-        either!(self, model => model.rewind(position))
+    fn sequences_mut(&mut self) -> &mut Sequences {
+        either!(self, model => model.sequences_mut())
     }
 
-    async fn prefill(
-        &mut self,
-        tokens: &[u32],
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-        progress: impl FnMut(u32),
-    ) -> Result<Prediction, EngineError> {
-        either!(self, model => model.prefill(tokens, inverse_temperature, candidates, host, progress).await)
+    fn copy_blocks(&mut self, copies: &[BlockCopy]) {
+        either!(self, model => model.copy_blocks(copies));
     }
 
-    async fn decode(
-        &mut self,
-        token: u32,
-        inverse_temperature: f32,
-        candidates: bool,
-        host: &dyn Host,
-    ) -> Result<Prediction, EngineError> {
-        either!(self, model => model.decode(token, inverse_temperature, candidates, host).await)
+    fn begin_pending(&mut self) {
+        either!(self, model => model.begin_pending());
     }
 
-    async fn logits(&mut self, tokens: &[u32]) -> Result<Vec<f32>, EngineError> {
-        either!(self, model => model.logits(tokens).await)
+    fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {
+        either!(self, model => model.rewind(sequence, position))
     }
 
-    async fn last_logits(&mut self, host: &dyn Host) -> Result<Vec<f32>, EngineError> {
-        either!(self, model => model.last_logits(host).await)
+    async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
+        either!(self, model => model.compute_oldest(host).await)
+    }
+
+    async fn logits_at_hand(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Option<Vec<f32>>, EngineError> {
+        either!(self, model => model.logits_at_hand(sequence, host).await)
     }
 
     fn cache_counters(&self) -> CacheCounters {

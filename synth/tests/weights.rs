@@ -43,8 +43,7 @@ fn load(file: &[u8]) -> ReferenceModel {
 
 /// Logits after each of these tokens.
 fn logits(file: &[u8], tokens: &[u32]) -> Vec<f32> {
-    let mut model = load(file);
-    tokens.iter().flat_map(|&token| model.forward(token)).collect()
+    load(file).logits(tokens)
 }
 
 #[test]

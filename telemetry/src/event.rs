@@ -422,10 +422,11 @@ pub enum FinishReason {
     Stopped,
 }
 
-/// Expert cache, counted in (token, layer, expert) uses.
+/// Expert cache, counted in experts that a batch chose, each once a layer: as often as one has to be read if it is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheCounters {
     pub hits: u64,
+    /// Experts that were read because a token needed them.
     pub misses: u64,
     pub evictions: u64,
     pub resident: u32,

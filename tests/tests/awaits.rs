@@ -7,8 +7,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use gptoss_tests::workspace_root;
-use syn::visit::{Visit, visit_expr_await, visit_expr_call, visit_impl_item_fn, visit_item_fn, visit_item_impl};
-use syn::{Expr, ExprAwait, ExprCall, FnArg, ImplItemFn, ItemFn, ItemImpl, Signature, Type, TypeParamBound};
+use syn::visit::{
+    Visit, visit_expr_await, visit_expr_call, visit_impl_item_fn, visit_item_fn, visit_item_impl, visit_trait_item_fn,
+};
+use syn::{
+    Expr, ExprAwait, ExprCall, FnArg, ImplItemFn, ItemFn, ItemImpl, Signature, TraitItemFn, Type, TypeParamBound,
+};
 
 /// Ends with STOP whatever it is given; its second argument is the name.
 const UNTIL_STOPPED: &str = "until_stopped";
@@ -65,6 +69,12 @@ impl Walk<'_> {
                     let name = &item.sig.ident;
                     let is_method = item.sig.receiver().is_some();
                     self.1.insert(if is_method { format!(".{name}") } else { format!("{}::{name}", self.0) });
+                }
+            }
+            fn visit_trait_item_fn(&mut self, item: &'ast TraitItemFn) {
+                // Where it has a body; others are looked at where they are implemented.
+                if takes_host(&item.sig) && item.sig.asyncness.is_some() && item.default.is_some() {
+                    self.1.insert(format!(".{}", item.sig.ident));
                 }
             }
             fn visit_item_fn(&mut self, item: &'ast ItemFn) {
@@ -125,6 +135,10 @@ impl<'ast> Visit<'ast> for Walk<'_> {
 
     fn visit_impl_item_fn(&mut self, item: &'ast ImplItemFn) {
         self.within(&item.sig, |walk| visit_impl_item_fn(walk, item));
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast TraitItemFn) {
+        self.within(&item.sig, |walk| visit_trait_item_fn(walk, item));
     }
 
     fn visit_expr_await(&mut self, expression: &'ast ExprAwait) {

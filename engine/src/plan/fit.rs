@@ -3,15 +3,13 @@
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
 use gptoss_model::ops::rope::HALF_DIM;
+use gptoss_model::sequences::{BLOCK_TOKENS, KvShape};
 use gptoss_model::{DEFAULT_CONTEXT_TOKENS, EngineError, Inventory, LayerTensors, MemoryShortage, ModelConfig};
 use gptoss_telemetry::units::bytes;
 use gptoss_telemetry::{self as telemetry, ExpertLoading, LoadOptions};
 
 use super::{LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, slot_layout};
 use crate::recipe::BufferPurpose;
-
-/// A context that had to be shortened is a multiple of this, in tokens.
-const CONTEXT_STEP_TOKENS: u32 = 64;
 
 /// What a plan is worked out from.
 pub(super) struct Planner<'a> {
@@ -64,11 +62,12 @@ impl Planner<'_> {
             slots_per_layer,
             arenas,
             kv_capacity,
+            kv: KvShape::new(kv_capacity, self.window(), options.batch_tokens, options.sequences),
             cache: options.cache,
             layers: options.layers,
             dense_attention: options.dense_attention,
             batch_tokens: options.batch_tokens,
-            head_tokens: options.head_tokens,
+            head_tokens: options.head_tokens.max(options.sequences.min(options.batch_tokens)),
             piece_bytes: piece_bytes(config, inventory),
             totals: telemetry::MemoryPlan {
                 budget_bytes: options.gpu_memory_bytes,
@@ -114,6 +113,12 @@ impl Planner<'_> {
         totals.on_disk_bytes = experts(self.config.experts - totals.expert_slots_per_layer);
     }
 
+    /// That of the layers that have one; 0 where none has.
+    fn window(&self) -> u32 {
+        let windows = (0..self.options.layers).map(|layer| self.config.window_of(layer));
+        if self.options.dense_attention { 0 } else { windows.max().unwrap_or(0) }
+    }
+
     fn layers(&self) -> &[LayerTensors] {
         &self.inventory.layers[..self.options.layers as usize]
     }
@@ -140,8 +145,11 @@ impl Planner<'_> {
     /// The context that was asked for, if it can be, or the default, which is no longer than a binding allows.
     fn context(&self) -> Result<u32, EngineError> {
         let &Self { config, limits, options, .. } = self;
+        let block = u64::from(BLOCK_TOKENS);
         let position_bytes = (u64::from(config.kv_columns()) * options.cache.size_bytes()).max(HALF_DIM as u64 * 8);
-        let fit = limits.max_binding_bytes.min(limits.max_buffer_bytes) / position_bytes;
+        let positions = limits.max_binding_bytes.min(limits.max_buffer_bytes) / position_bytes;
+        // Whole blocks, of which forks need more.
+        let fit = (positions / block).saturating_sub(u64::from(options.sequences.saturating_sub(1))) * block;
         let default = u64::from(config.context_tokens.min(DEFAULT_CONTEXT_TOKENS)).min(fit) as u32;
         let wanted = options.max_kv_tokens.unwrap_or(default);
         let refuse = |limit: String| Err(EngineError::Context { wanted, limit });
@@ -173,7 +181,7 @@ impl Planner<'_> {
                 too_long = middle;
             }
         }
-        Ok(Some((longest / CONTEXT_STEP_TOKENS * CONTEXT_STEP_TOKENS).max(least)))
+        Ok(Some((longest / BLOCK_TOKENS * BLOCK_TOKENS).max(least)))
     }
 
     /// The error for memory that does not even hold the least.

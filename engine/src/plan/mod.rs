@@ -6,9 +6,9 @@ mod fit;
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::repack;
-use gptoss_kernels::sample::CANDIDATES_BYTES;
-use gptoss_kernels::step::Status;
-use gptoss_model::{CacheFormat, EngineError, GpuError, Inventory, LayerTensors, ModelConfig};
+use gptoss_kernels::{ROW_WORDS, Sampled, Status};
+use gptoss_model::sequences::{BATCHES_UNDER_WAY, KvShape, Reach};
+use gptoss_model::{BLOCK_TOKENS, CacheFormat, EngineError, GpuError, Inventory, LayerTensors, ModelConfig};
 use gptoss_telemetry::{self as telemetry, ExpertLoading};
 
 use crate::recipe::{Buffer, BufferPurpose, Recipe};
@@ -38,8 +38,10 @@ pub struct PlanOptions {
     /// Full attention everywhere.
     pub dense_attention: bool,
     pub batch_tokens: u32,
-    /// Tokens of a batch whose logits can be asked for at once: 1, or more for parity runs.
+    /// Rows of a batch of which something can be wanted: at least one for each sequence, more for parity runs.
     pub head_tokens: u32,
+    /// Sequences at once, which share the context's memory.
+    pub sequences: u32,
 }
 
 impl PlanOptions {
@@ -54,6 +56,7 @@ impl PlanOptions {
             dense_attention: false,
             batch_tokens: DEFAULT_BATCH_TOKENS,
             head_tokens: 1,
+            sequences: 1,
         }
     }
 }
@@ -69,6 +72,8 @@ pub struct MemoryPlan {
     pub arenas: Vec<Vec<u32>>,
     /// Context, in tokens.
     pub kv_capacity: u32,
+    /// Blocks, tables and sequences of the KV cache.
+    pub kv: KvShape,
     pub cache: CacheFormat,
     /// All experts fit, and are read with the load.
     pub experts_ahead: bool,
@@ -91,14 +96,6 @@ impl MemoryPlan {
         fit::Planner { config, inventory, limits, options }.plan()
     }
 
-    /// Positions that the cache of a layer holds: a ring of window and batch on sliding layers.
-    pub fn cache_capacity(&self, config: &ModelConfig, layer: u32) -> u32 {
-        match self.window_of(config, layer) {
-            0 => self.kv_capacity,
-            window => (window + self.batch_tokens).min(self.kv_capacity),
-        }
-    }
-
     /// The window a layer runs with; 0 is full attention.
     pub fn window_of(&self, config: &ModelConfig, layer: u32) -> u32 {
         if self.dense_attention { 0 } else { config.window_of(layer) }
@@ -106,7 +103,31 @@ impl MemoryPlan {
 
     /// Bytes of the keys (or of the values) of a layer.
     pub fn cache_bytes(&self, config: &ModelConfig, layer: u32) -> u64 {
-        u64::from(self.cache_capacity(config, layer)) * u64::from(config.kv_columns()) * self.cache.size_bytes()
+        let reach = Reach::of_window(self.window_of(config, layer));
+        u64::from(self.kv.blocks(reach)) * self.block_bytes(config)
+    }
+
+    /// Bytes of the keys (or of the values) of a block in one layer.
+    pub fn block_bytes(&self, config: &ModelConfig) -> u64 {
+        u64::from(BLOCK_TOKENS) * u64::from(config.kv_columns()) * self.cache.size_bytes()
+    }
+
+    /// Words of both block tables of a sequence in the rows buffer: first the one of layers that attend to everything.
+    pub fn tables_words(&self) -> u32 {
+        2 * self.kv.table_blocks()
+    }
+
+    /// Words from a sequence's tables to the one of layers with this reach.
+    pub fn table_first(&self, reach: Reach) -> u32 {
+        match reach {
+            Reach::Full => 0,
+            Reach::Sliding => self.kv.table_blocks(),
+        }
+    }
+
+    /// Where the tables of a sequence begin in the rows buffer, in words; `slot`: [`gptoss_model::sequences::Tables::slot`].
+    pub fn tables_at(&self, slot: u32) -> u32 {
+        ROW_WORDS * self.batch_tokens + slot * self.tables_words()
     }
 
     /// Bytes of so many expert slots in every layer.
@@ -119,10 +140,11 @@ impl MemoryPlan {
         u64::from(self.layers.max(1)) * u64::from(config.experts) * 4
     }
 
-    /// What comes back with each submission: the status, then candidates, then (where experts may be missed) the
+    /// What comes back with each submission, at most: the status, then what was sampled, then (where experts may be missed) the
     /// last-used stamps.
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
-        Status::SIZE_BYTES + CANDIDATES_BYTES + if self.experts_ahead { 0 } else { self.page_table_bytes(config) }
+        let stamps = if self.experts_ahead { 0 } else { self.page_table_bytes(config) };
+        Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps
     }
 
     /// All buffers of the plan: what the recipe has, the parameters of its calls, and what bytes pass through on their way to the
@@ -142,10 +164,10 @@ impl MemoryPlan {
         let transfer = [
             scratch("staging", repack::staging_bytes(self.piece_bytes)),
             scratch("repack", size_of::<repack::Params>() as u64),
-            scratch("readback", self.readback_bytes(config)),
         ];
-        transfer.iter().try_for_each(|buffer| buffer.check(limits))?;
-        Ok(recipe.buffers.iter().copied().chain(params).chain(transfer).collect())
+        let readbacks = [scratch("readback", self.readback_bytes(config)); BATCHES_UNDER_WAY as usize];
+        transfer.iter().chain(&readbacks).try_for_each(|buffer| buffer.check(limits))?;
+        Ok(recipe.buffers.iter().copied().chain(params).chain(transfer).chain(readbacks).collect())
     }
 
     fn total_bytes(&self) -> u64 {

@@ -5,9 +5,8 @@ use std::ops::Index;
 use std::rc::Rc;
 
 use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::sample::CANDIDATES_BYTES;
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Gpu, GpuBuffer, Status, Step, matmul_residual, norm};
+use gptoss_kernels::{Gpu, GpuBuffer, Row, Sampled, Status, Step, matmul_residual, norm};
 use gptoss_model::ops::rope::HALF_DIM;
 use gptoss_model::ops::router::Route;
 use gptoss_model::{GpuError, Inventory, MatrixTensor, ModelConfig};
@@ -108,6 +107,8 @@ enum Rows {
     /// For each position of the context.
     Positions,
     Layers,
+    /// For each block that the tables of all sequences can name.
+    TableEntries,
 }
 
 impl Rows {
@@ -119,6 +120,7 @@ impl Rows {
             Self::Head => plan.head_tokens,
             Self::Positions => plan.kv_capacity,
             Self::Layers => plan.layers.max(1),
+            Self::TableEntries => plan.kv.sequences * plan.tables_words(),
         })
     }
 }
@@ -126,6 +128,9 @@ impl Rows {
 /// Activations and state, shared by all layers.
 pub struct Shared {
     pub step: BufferId,
+    /// A row for each token of the largest batch, and behind them the block tables of all sequences
+    /// ([`gptoss_kernels::step`]).
+    pub rows: BufferId,
     pub status: BufferId,
     /// Residual stream [tokens, hidden].
     pub x: BufferId,
@@ -143,13 +148,16 @@ pub struct Shared {
     pub routes: BufferId,
     /// [head tokens, vocabulary].
     pub logits: BufferId,
-    pub candidates: BufferId,
+    /// Of each row of logits what sampling needs.
+    pub sampled: BufferId,
     /// [positions, 32] of cos and sin.
     pub rope_table: BufferId,
     /// [layers, experts]: slot, or a miss.
     pub page_table: BufferId,
     /// [layers, experts]: stamp of the last use.
     pub last_used: BufferId,
+    /// Keys or values of one block, on their way to another.
+    pub block_copy: BufferId,
 }
 
 impl Shared {
@@ -168,6 +176,11 @@ impl Shared {
         let normed_bytes = (floats(config.hidden + squares) * u64::from(plan.batch_tokens)).next_multiple_of(16);
         Ok(Self {
             step: add("step", size_of::<Step>() as u64, Rows::Once)?,
+            rows: buffers.values(
+                BufferPurpose::Scratch,
+                "rows",
+                size_of::<Row>() as u64 * Rows::Tokens.count(config, plan) + 4 * Rows::TableEntries.count(config, plan),
+            )?,
             status: add("status", Status::SIZE_BYTES, Rows::Once)?,
             x: add("residual", floats(config.hidden), Rows::Tokens)?,
             normed: add("normed", normed_bytes, Rows::Once)?,
@@ -177,10 +190,11 @@ impl Shared {
             expert_out: add("expert out", floats(config.hidden), Rows::Pairs)?,
             routes: add("routes", size_of::<Route>() as u64, Rows::Pairs)?,
             logits: add("logits", floats(config.vocabulary), Rows::Head)?,
-            candidates: add("candidates", CANDIDATES_BYTES, Rows::Once)?,
+            sampled: add("sampled", Sampled::SIZE_BYTES, Rows::Head)?,
             rope_table: add("rope table", HALF_DIM as u64 * 8, Rows::Positions)?,
             page_table: add("page table", floats(config.experts), Rows::Layers)?,
             last_used: add("last used", floats(config.experts), Rows::Layers)?,
+            block_copy: add("block copy", plan.block_bytes(config), Rows::Once)?,
         })
     }
 }

@@ -5,6 +5,7 @@ use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::norm::{Normed, combined_squares};
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Call, Status, attention, matmul, matmul_residual, rope, router, sample};
+use gptoss_model::sequences::Reach;
 use gptoss_model::{GpuError, LayerTensors, ModelConfig};
 
 use super::buffers::{BufferId, BufferPurpose, Buffers, Shared};
@@ -72,10 +73,11 @@ impl Pass<'_> {
 
     fn attend(&self, layer: u32, buffers: &LayerBuffers) -> Vec<Call<BufferId>> {
         let &Self { config, plan, shared, .. } = self;
-        let &Shared { step, status, x: residual, normed, qkv, attended, .. } = shared;
+        let &Shared { step, rows, status, x: residual, normed, qkv, attended, .. } = shared;
         let &LayerBuffers { ref dense, keys, values, .. } = buffers;
         let (query_heads, kv_heads) = (config.query_heads, config.kv_heads);
-        let capacity = plan.cache_capacity(config, layer);
+        let window = plan.window_of(config, layer);
+        let table_first = plan.table_first(Reach::of_window(window));
         let y_stride = config.qkv_columns();
 
         let mut calls = Vec::new();
@@ -85,11 +87,10 @@ impl Pass<'_> {
             let target = matmul::Target { y_first, y_stride, layer, head: false, normed: self.combined() };
             calls.extend(projection.matrix.shards.iter().map(|shard| matmul::call(shard, &buffers, target)));
         }
-        let buffers = rope::Buffers { step, qkv, table: shared.rope_table, keys, values, status };
-        calls.push(rope::call(plan.cache, &buffers, rope::Params { query_heads, kv_heads, capacity, layer }));
-        let buffers = attention::Buffers { step, qkv, sinks: dense.sinks, out: attended, keys, values, status };
-        let window = plan.window_of(config, layer);
-        let params = attention::Params { query_heads, kv_heads, capacity, window, layer, padding: [0; 3] };
+        let buffers = rope::Buffers { step, qkv, table: shared.rope_table, keys, values, status, rows };
+        calls.push(rope::call(plan.cache, &buffers, rope::Params { query_heads, kv_heads, table_first, layer }));
+        let buffers = attention::Buffers { step, qkv, sinks: dense.sinks, out: attended, keys, values, status, rows };
+        let params = attention::Params { query_heads, kv_heads, window, table_first, layer, padding: [0; 3] };
         calls.push(attention::call(plan.cache, &buffers, params));
         let vectors = dense.attn_output_vectors;
         let buffers = matmul_residual::Buffers { step, x: attended, vectors, residual, normed, status };
@@ -151,7 +152,7 @@ impl Pass<'_> {
 
     /// From the residual stream of the tokens whose logits are wanted to what is known of the next ones.
     pub fn head(&self, output: &Matrix<BufferId>) -> Vec<Call<BufferId>> {
-        let &Shared { step, status, normed, logits, candidates, .. } = self.shared;
+        let &Shared { step, rows, status, normed, logits, sampled, .. } = self.shared;
         let vocabulary = self.config.vocabulary;
         let buffers = matmul::Buffers { step, x: normed, bias: None, y: logits, status };
         let target = matmul::Target {
@@ -162,7 +163,7 @@ impl Pass<'_> {
             normed: self.combined(),
         };
         let mut calls: Vec<_> = output.shards.iter().map(|shard| matmul::call(shard, &buffers, target)).collect();
-        calls.push(sample::call(&sample::Buffers { step, logits, candidates, status }, vocabulary));
+        calls.push(sample::call(&sample::Buffers { step, logits, rows, sampled }, vocabulary));
         calls
     }
 }

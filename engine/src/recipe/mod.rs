@@ -51,7 +51,7 @@ pub struct LayerBuffers {
     pub dense: DenseLayer<Matrix<BufferId>, BufferId>,
     pub slot: SlotLayout,
     pub arenas: Vec<Arena<BufferId>>,
-    /// [positions, kv_heads, 64].
+    /// [blocks, 64 positions, kv_heads, 64].
     pub keys: BufferId,
     pub values: BufferId,
 }

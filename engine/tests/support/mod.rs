@@ -2,6 +2,7 @@
 //! headless Chromium.
 
 mod faulty_source;
+pub mod interleavings;
 mod logits;
 
 use std::cell::RefCell;
@@ -26,7 +27,12 @@ pub async fn engine_of(
     options: &LoadOptions,
     host: &dyn Host,
 ) -> Result<GpuEngine, StageError> {
-    open_engine(Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false }, None, host).await
+    open_engine(
+        Loader { source, gpu: gpu.clone(), options: options.clone(), all_logits: false, sequences: 1 },
+        None,
+        host,
+    )
+    .await
 }
 
 /// What every WebGPU device has, with eight lanes to a row.
@@ -108,6 +114,8 @@ pub struct Setup {
     /// Logits of every position rather than of the last.
     pub all_logits: bool,
     pub batch_tokens: Option<u32>,
+    /// 0 is one.
+    pub sequences: u32,
 }
 
 /// Loads a model without its tokenizer.
@@ -119,6 +127,7 @@ pub async fn load_model(name: &str, file: &[u8], setup: &Setup) -> Model {
     if let Some(tokens) = setup.batch_tokens {
         prepared.options.batch_tokens = tokens;
     }
+    prepared.options.sequences = setup.sequences.max(1);
     if setup.all_logits {
         prepared.options.head_tokens = prepared.options.batch_tokens;
     }

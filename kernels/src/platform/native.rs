@@ -22,13 +22,17 @@ pub(crate) fn run_callbacks(device: &wgpu::Device) {
     let _polled = device.poll(wgpu::PollType::Poll);
 }
 
-/// Waits for the submitted work for at most [`TURN`], and runs the callbacks that are due then. `idle`: the last turn left
+/// Waits for `submission`, or for all work that was submitted, for at most [`TURN`], and runs the callbacks that are due then. `idle`: the last turn left
 /// nothing to do. Returns whether nothing is left to do.
-pub(crate) async fn turn(device: &wgpu::Device, idle: bool) -> Result<bool, String> {
+pub(crate) async fn turn(
+    device: &wgpu::Device,
+    submission: Option<&wgpu::SubmissionIndex>,
+    idle: bool,
+) -> Result<bool, String> {
     if idle {
         pause(TURN).await;
     }
-    match device.poll(wgpu::PollType::Wait { submission_index: None, timeout: Some(TURN) }) {
+    match device.poll(wgpu::PollType::Wait { submission_index: submission.cloned(), timeout: Some(TURN) }) {
         Ok(_) => Ok(true),
         Err(wgpu::PollError::Timeout) => {
             // Others, awaited beside this, get theirs.

@@ -23,7 +23,11 @@ pub(crate) fn no_adapter(_error: &wgpu::RequestAdapterError) -> String {
 pub(crate) fn run_callbacks(_device: &wgpu::Device) {}
 
 /// Gives the event loop back for [`TURN`]. Whether there is anything left to do is not known.
-pub(crate) async fn turn(_device: &wgpu::Device, _idle: bool) -> Result<bool, String> {
+pub(crate) async fn turn(
+    _device: &wgpu::Device,
+    _submission: Option<&wgpu::SubmissionIndex>,
+    _idle: bool,
+) -> Result<bool, String> {
     pause(TURN).await;
     Ok(true)
 }

@@ -1,5 +1,6 @@
 //! Checks of the router and of the experts.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use gptoss_gguf::CodeOrder;
@@ -62,8 +63,10 @@ impl SelfCheck<'_> {
         for route in &routes {
             last_used[(LAYER * experts + route.expert) as usize] = self.step.stamp;
         }
-        let misses = routes.iter().filter(|route| route.expert == absent).count() as u32;
-        let mut status = Status { halt_layer: LAYER, hits: routes.len() as u32 - misses, misses, ..Status::running() };
+        // Each expert once, for all tokens that choose it.
+        let chosen: BTreeSet<u32> = routes.iter().map(|route| route.expert).collect();
+        let (misses, hits) = (1, chosen.len() as u32 - 1);
+        let mut status = Status { halt_layer: LAYER, hits, misses, ..Status::running() };
         status.missed[(absent / 32) as usize] = 1 << (absent % 32);
 
         let (x, weight, bias) = (self.storage(&normed), self.storage(&weight), self.storage(&bias));

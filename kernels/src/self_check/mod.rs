@@ -30,7 +30,7 @@ const F16_ROUNDING: f64 = 1.0 / 1024.0;
 /// Held by output buffers before a kernel runs.
 const UNTOUCHED: f32 = 0.75;
 /// Raised whenever checks change: results that were remembered before do not count.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 /// What a result should be.
 enum Want {
@@ -83,6 +83,7 @@ pub struct SelfCheck<'a> {
     /// The batch that most checks share: nine tokens, one more than a group, and the logits of the last one.
     step: Step,
     step_buffer: Rc<GpuBuffer>,
+    last_position: u32,
     running: Rc<GpuBuffer>,
     expected: Vec<Expected>,
     // Whatever is recorded must live until the submission is done.
@@ -100,15 +101,7 @@ impl<'a> SelfCheck<'a> {
     /// `last_position`: the largest that the model will be run at.
     pub fn new(gpu: &'a Gpu, kernels: &'a Kernels, last_position: u32) -> Self {
         let tokens = 9;
-        let step = Step {
-            tokens,
-            first_position: last_position.saturating_sub(tokens - 1),
-            head_first: tokens - 1,
-            head_tokens: 1,
-            stamp: 7,
-            inverse_temperature: 1.25,
-            padding: [0; 2],
-        };
+        let step = Step { tokens, head_first: tokens - 1, head_tokens: 1, stamp: 7 };
         Self {
             gpu,
             kernels,
@@ -116,6 +109,7 @@ impl<'a> SelfCheck<'a> {
             random: Random::new(20_26),
             step,
             step_buffer: Rc::new(gpu.uniform("step", &step)),
+            last_position,
             running: Rc::new(gpu.storage_from("status", &[Status::running()])),
             expected: Vec::new(),
             launches: Vec::new(),

@@ -1,43 +1,47 @@
 //! The check of what sampling reads.
 
-use std::rc::Rc;
-
 use gptoss_model::ops;
 use gptoss_model::ops::sample::CANDIDATES;
 
 use super::{SelfCheck, Want};
 use crate::gpu::GpuBuffer;
-use crate::sample::{self, CANDIDATES_BYTES};
-use crate::step::Status;
+use crate::sample::{self, Sampled};
+use crate::step::{Row, Step};
 
 /// Several logits for each lane, and a part of one more round.
 const VOCABULARY: usize = 1003;
+/// Of the tokens whose logits are wanted, the last ones of the batch.
+const INVERSE_TEMPERATURES: [f32; 2] = [1.25, 0.7];
 
 impl SelfCheck<'_> {
     /// Values in steps, so that many are equal, also at the last place that makes it.
     pub fn sample(&mut self) {
-        let mut logits = self.random.normals(VOCABULARY, 3.0);
+        let mut logits = self.random.normals(INVERSE_TEMPERATURES.len() * VOCABULARY, 3.0);
         logits.iter_mut().for_each(|logit| *logit = (*logit * 4.0).round() / 4.0);
-        let want = ops::sample::reference(&logits, CANDIDATES, f64::from(self.step.inverse_temperature));
-        let logits = self.storage(&logits);
-        let candidates = self.keep(self.gpu.storage("self-check", CANDIDATES_BYTES));
-        let status = self.keep(self.gpu.storage_from("status", &[Status::running()]));
+        let head_tokens = INVERSE_TEMPERATURES.len() as u32;
+        let step = Step { head_first: self.step.tokens - head_tokens, head_tokens, ..self.step };
+        let row = |inverse_temperature| Row { position: 0, table: 0, inverse_temperature, padding: 0 };
+        let mut rows = vec![row(1.0); step.head_first as usize];
+        rows.extend(INVERSE_TEMPERATURES.map(row));
+        let (step_buffer, rows, logits_buffer) = (self.batch(step), self.storage(&rows), self.storage(&logits));
+        let size_bytes = u64::from(head_tokens) * Sampled::SIZE_BYTES;
+        let sampled = self.keep(self.gpu.storage("self-check", size_bytes));
         let buffers: sample::Buffers<&GpuBuffer> =
-            sample::Buffers { step: &self.step_buffer, logits: &logits, candidates: &candidates, status: &status };
+            sample::Buffers { step: &step_buffer, logits: &logits_buffer, rows: &rows, sampled: &sampled };
         let launch = self.bind(&sample::call(&buffers, VOCABULARY as u32));
-        self.record(self.step, vec![launch]);
+        self.record(step, vec![launch]);
 
-        let best = want.candidates[0];
-        let expected = Status { top_token: best.token, top_logit: best.logit, ..Status::running() };
-        let words: Vec<u32> = bytemuck::cast_slice(&[expected]).to_vec();
-        // Up to the sums, which are not exact.
-        let sums_at = std::mem::offset_of!(Status, log_sum_exp);
-        let sums = [want.log_sum_exp, want.log_sum_exp_tempered, want.entropy_nats].map(|sum| sum as f32);
-        let found: Vec<u32> = bytemuck::cast_slice(&want.candidates).to_vec();
-        let expect =
-            |check: &mut Self, what, buffer: &Rc<_>, at, want| check.expect_at("sample", what, buffer, at, want);
-        expect(self, "candidates", &candidates, 0, Want::Exact(found));
-        expect(self, "status", &status, 0, Want::Exact(words[..sums_at / 4].to_vec()));
-        expect(self, "log-sum-exp and entropy", &status, sums_at as u64, Want::Close(sums.to_vec()));
+        let places = (0..).step_by(Sampled::SIZE_BYTES as usize);
+        for ((logits, inverse_temperature), at) in logits.chunks(VOCABULARY).zip(INVERSE_TEMPERATURES).zip(places) {
+            let want = ops::sample::reference(logits, CANDIDATES, f64::from(inverse_temperature));
+            let best = want.candidates[0];
+            let sums = [want.log_sum_exp, want.log_sum_exp_tempered, want.entropy_nats].map(|sum| sum as f32);
+            let candidates: Vec<u32> = bytemuck::cast_slice(&want.candidates).to_vec();
+            let exact = vec![0, best.token, best.logit.to_bits()];
+            let sums_at = at + std::mem::offset_of!(Sampled, log_sum_exp) as u64;
+            self.expect_at("sample", "best token", &sampled, at, Want::Exact(exact));
+            self.expect_at("sample", "log-sum-exp and entropy", &sampled, sums_at, Want::Close(sums.to_vec()));
+            self.expect_at("sample", "candidates", &sampled, at + Sampled::SUMS_BYTES, Want::Exact(candidates));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The device itself: calls are counted where they are made, faults are reported, and they stay.
 
-use gptoss_kernels::sample::{self, Buffers, CANDIDATES_BYTES};
-use gptoss_kernels::{GpuOptions, Kernels, Operation, Step};
+use gptoss_kernels::sample::{self, Buffers};
+use gptoss_kernels::{GpuOptions, Kernels, Operation, Row, Sampled, Step};
 use gptoss_model::GpuError;
 
 use crate::support::bench::{Bench, batch};
@@ -12,13 +12,14 @@ gpu_test! {
         let gpu = seam::open(&GpuOptions::default()).await;
         assert_eq!(gpu.counters(), Default::default());
         let kernels = Kernels::compile(&gpu, [Operation::Sample]);
-        let bench = Bench::new(&gpu, Step { head_tokens: 1, ..batch(1, 0) });
-        let (logits, candidates) = (gpu.storage_from("logits", &[1.0f32; 3]), gpu.storage("candidates", CANDIDATES_BYTES));
-        let (step, status) = (&bench.step_buffer, &bench.status_buffer);
-        let buffers = Buffers { step, logits: &logits, candidates: &candidates, status };
+        let bench = Bench::new(&gpu, Step { head_tokens: 1, ..batch(1) });
+        let row = Row { position: 0, table: 0, inverse_temperature: 1.0, padding: 0 };
+        let (logits, rows) = (gpu.storage_from("logits", &[1.0f32; 3]), gpu.storage_from("rows", &[row]));
+        let sampled = gpu.storage("sampled", Sampled::SIZE_BYTES);
+        let buffers = Buffers { step: &bench.step_buffer, logits: &logits, rows: &rows, sampled: &sampled };
         let before = gpu.counters();
-        // Step 32, status 64, logits 12, candidates 512 bytes.
-        assert_eq!((before.pipelines_created, before.buffers_created, before.allocated_bytes), (1, 4, 620));
+        // Step 16, status 32, logits 12, rows 16, sampled 544 bytes.
+        assert_eq!((before.pipelines_created, before.buffers_created, before.allocated_bytes), (1, 5, 620));
 
         let launch = kernels.bind(&gpu, &sample::call(&buffers, 3));
         let launches = [launch];

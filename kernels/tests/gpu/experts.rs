@@ -224,7 +224,7 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         normed: normed(row.tokens, row.hidden),
     };
 
-    let bench = Bench::new(gpu, batch(row.tokens, 5));
+    let bench = Bench::new(gpu, batch(row.tokens));
     let (h, y) = (bench.output(pairs * row.ff), bench.output(pairs * row.hidden));
     let buffers = Buffers {
         step: &bench.step_buffer,

@@ -22,3 +22,4 @@ mod repack;
 mod rope;
 mod router;
 mod sample;
+mod self_check;

@@ -140,7 +140,7 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
     // One row more than is written, to see that nothing is.
     let before = random.normals((tokens + 1) * y_stride, 1.0);
 
-    let head = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens, 7) };
+    let head = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(row.tokens) };
     let bench = Bench::new(gpu, head);
     let is_normed = matches!(row.into, Into::Normed | Into::NormedHead);
     let x_buffer = gpu.storage_from("x", &if is_normed { with_squares(&x, &norm) } else { x.clone() });
@@ -187,7 +187,7 @@ async fn check_residual(
     let (bias, norm) = vectors.split_at(row.rows);
     // One row more than is written, to see that nothing is.
     let before = random.normals((row.tokens + 1) * row.rows, 1.0);
-    let bench = Bench::new(gpu, batch(row.tokens, 7));
+    let bench = Bench::new(gpu, batch(row.tokens));
     let squares = matmul_residual::squares(matrix, gpu.rows_per_group()) as usize;
     let squares_first = row.tokens * row.rows;
     let activations = bench.output(squares_first + row.tokens * squares + 1);
@@ -330,7 +330,7 @@ async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, Strin
     for column in 0..columns {
         x[column * columns + column] = 1.0;
     }
-    let bench = Bench::new(gpu, batch(columns, 0));
+    let bench = Bench::new(gpu, batch(columns));
     let (x, y) = (gpu.storage_from("x", &x), bench.output(columns * rows));
     let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
     let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, head: false, normed: Normed::default() };

@@ -72,7 +72,7 @@ async fn check(gpu: &Gpu, writer: Writer, row: &Row, seed: u64) -> Result<Differ
     // Adds nothing.
     let zeros = uploader.matrix(WeightType::F32, columns, 32, &vec![0; columns * 32 * 4])?;
 
-    let step = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(tokens, 100) };
+    let step = Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(tokens) };
     let bench = Bench::new(gpu, step);
     let squares = match writer {
         Writer::Combine => combined_squares(columns as u32),

@@ -14,6 +14,7 @@ use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::ops::router::Route;
 
 use crate::support::bench::{Bench, batch};
+use crate::support::blocks::{BLOCK_TOKENS, Sequence, TABLE_FIRST};
 use crate::support::random::Random;
 use crate::support::seam::{self, gpu_test};
 use crate::support::weights::{Uploader, file_bytes};
@@ -41,8 +42,8 @@ fn at(place: Place) -> Option<NotFinite> {
 
 /// Two query heads and a key-value head of three tokens.
 async fn rope_of(gpu: &Gpu, kernels: &Kernels, format: CacheFormat, qkv: &[f32]) -> Option<NotFinite> {
-    let bench = Bench::new(gpu, batch(3, 1));
-    let cache = || gpu.storage("cache", 4 * HEAD_DIM as u64 * format.size_bytes());
+    let bench = Bench::new(gpu, batch(3));
+    let cache = || gpu.storage("cache", (2 * BLOCK_TOKENS * HEAD_DIM) as u64 * format.size_bytes());
     let table = super::rope::YARN.table(4);
     let buffers = rope::Buffers {
         step: &bench.step_buffer,
@@ -51,8 +52,9 @@ async fn rope_of(gpu: &Gpu, kernels: &Kernels, format: CacheFormat, qkv: &[f32])
         keys: &cache(),
         values: &cache(),
         status: &bench.status_buffer,
+        rows: &bench.rows(&[Sequence { first_position: 1, tokens: 3, table: vec![1] }]),
     };
-    let params = rope::Params { query_heads: 2, kv_heads: 1, capacity: 4, layer: LAYER };
+    let params = rope::Params { query_heads: 2, kv_heads: 1, table_first: TABLE_FIRST, layer: LAYER };
     bench.run_with(kernels, &[rope::call(format, &buffers, params)]);
     found(&bench).await
 }
@@ -95,7 +97,7 @@ gpu_test! {
         // The last: numbers whose squares are infinite.
         for value in BROKEN.into_iter().chain([1e25]) {
             let broken = with(&x, 137, value);
-            let bench = Bench::new(&gpu, batch(3, 0));
+            let bench = Bench::new(&gpu, batch(3));
             let (activations, y) = (bench.output(296), bench.output(12));
             let (step, status) = (&bench.step_buffer, &bench.status_buffer);
             let ones = gpu.storage_from("norm", &[1.0f32; 96]);
@@ -127,21 +129,34 @@ gpu_test! {
     }
 }
 
-/// One query head over a window of the last four of twenty positions; keys, values [20, 64].
+/// One query head over a window of the last four of twenty positions; keys, values [20, 64]. Where the block goes on, and
+/// in the block of nobody, is no number.
 async fn attention_of(gpu: &Gpu, kernels: &Kernels, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
-    let bench = Bench::new(gpu, batch(1, 19));
+    let bench = Bench::new(gpu, batch(1));
     let out = bench.output(HEAD_DIM);
+    let cache = |positions: &[f32]| {
+        let mut blocks = [f32::NAN; 2 * BLOCK_TOKENS * HEAD_DIM];
+        blocks[BLOCK_TOKENS * HEAD_DIM..][..positions.len()].copy_from_slice(positions);
+        gpu.storage_from("cache", &blocks)
+    };
     let buffers = attention::Buffers {
         step: &bench.step_buffer,
         qkv: &gpu.storage_from("qkv", &[q, &[0.0; 2 * HEAD_DIM]].concat()),
         sinks: &gpu.storage_from("sinks", sinks),
         out: &out,
-        keys: &gpu.storage_from("keys", keys),
-        values: &gpu.storage_from("values", values),
+        keys: &cache(keys),
+        values: &cache(values),
         status: &bench.status_buffer,
+        rows: &bench.rows(&[Sequence { first_position: 19, tokens: 1, table: vec![1] }]),
     };
-    let params =
-        attention::Params { query_heads: 1, kv_heads: 1, capacity: 20, window: 4, layer: LAYER, padding: [0; 3] };
+    let params = attention::Params {
+        query_heads: 1,
+        kv_heads: 1,
+        window: 4,
+        table_first: TABLE_FIRST,
+        layer: LAYER,
+        padding: [0; 3],
+    };
     bench.run_with(kernels, &[attention::call(CacheFormat::F32, &buffers, params)]);
     bench.read(&out).await.expect("the device works")
 }
@@ -180,7 +195,7 @@ gpu_test! {
 
 /// Eight experts, four of which a token takes: where something was found, and the choices.
 async fn routes_of(gpu: &Gpu, kernels: &Kernels, [x, weight, bias]: [&[f32]; 3]) -> (Option<NotFinite>, Vec<Route>) {
-    let bench = Bench::new(gpu, batch(1, 0));
+    let bench = Bench::new(gpu, batch(1));
     let routes = gpu.storage_from("routes", &[Route { expert: 0, weight: 0.0 }; 4]);
     let table: Vec<u32> = (0..8 * (LAYER + 1)).map(|at| at % 8).collect();
     let buffers = router::Buffers {
@@ -277,7 +292,7 @@ async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) ->
         experts_per_token: 1,
         normed: Normed { squares_first: HIDDEN as u32, ..Normed::default() },
     };
-    let bench = Bench::new(gpu, batch(1, 0));
+    let bench = Bench::new(gpu, batch(1));
     let (h, y) = (bench.output(FF), bench.output(HIDDEN));
     let buffers = experts::Buffers {
         step: &bench.step_buffer,
@@ -336,7 +351,7 @@ async fn products(
 ) -> Vec<f32> {
     let gpu = uploader.gpu();
     let matrix = uploader.matrix(format, 4, x.len(), bytes).expect("it fits");
-    let bench = Bench::new(gpu, batch(1, 0));
+    let bench = Bench::new(gpu, batch(1));
     let y = bench.output(4);
     let x = gpu.storage_from("x", x);
     let buffers = matmul::Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };

@@ -95,7 +95,7 @@ async fn check(gpu: &Gpu, format: WeightType, codes: CodeOrder, row: &Row, seed:
         want[row.planes_offset_bytes + target * codes.len()..][..codes.len()].copy_from_slice(&codes);
         want[scales_at..][..scales.len()].copy_from_slice(scales);
     }
-    let got: Vec<u8> = Bench::new(gpu, batch(1, 0)).read(&buffer).await?;
+    let got: Vec<u8> = Bench::new(gpu, batch(1)).read(&buffer).await?;
     equal("planes", &got[..buffer_bytes], &want)?;
     Ok(Difference::default())
 }

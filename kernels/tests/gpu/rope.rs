@@ -7,6 +7,7 @@ use gptoss_model::ops::rope::{HEAD_DIM, Yarn};
 use gptoss_model::{CacheFormat, ops};
 
 use crate::support::bench::{Bench, batch};
+use crate::support::blocks::{BLOCK_TOKENS, TABLE_FIRST, scattered};
 use crate::support::compare::{Difference, Tolerance, compare};
 use crate::support::random::Random;
 use crate::support::report::Report;
@@ -26,25 +27,31 @@ const OLD: f32 = 0.5;
 struct Row {
     query_heads: usize,
     kv_heads: usize,
-    tokens: usize,
-    first_position: usize,
-    capacity: usize,
+    /// First position and tokens of each sequence.
+    spans: &'static [(usize, usize)],
+    /// Blocks that all of them begin with.
+    shared: usize,
 }
 
-const fn row((query_heads, kv_heads): (usize, usize), tokens: usize, first_position: usize, capacity: usize) -> Row {
-    Row { query_heads, kv_heads, tokens, first_position, capacity }
+const fn row((query_heads, kv_heads): (usize, usize), spans: &'static [(usize, usize)], shared: usize) -> Row {
+    Row { query_heads, kv_heads, spans, shared }
 }
 
-const TABLE: [Row; 8] = [
-    row((2, 1), 1, 0, 4),
-    row((64, 8), 1, 4095, 4096),
-    row((64, 8), 3, 5, 16),
-    row((6, 3), 8, 0, 8),
-    row((6, 2), 9, 3, 12),
-    // Rings: the batch goes over the end, and starts beyond it.
-    row((4, 2), 3, 6, 7),
-    row((8, 1), 9, 130, 13),
-    row((3, 3), 64, 1000, 100),
+const TABLE: [Row; 12] = [
+    row((2, 1), &[(0, 1)], 0),
+    row((64, 8), &[(4095, 1)], 0),
+    row((64, 8), &[(5, 3)], 0),
+    row((6, 3), &[(0, 8)], 0),
+    row((6, 2), &[(3, 9)], 0),
+    // Up to a boundary of blocks, from one on, over one, and well beyond.
+    row((6, 2), &[(60, 4)], 0),
+    row((3, 1), &[(64, 5)], 0),
+    row((4, 2), &[(63, 3)], 0),
+    row((8, 1), &[(130, 9)], 0),
+    row((3, 3), &[(1000, 64)], 0),
+    // Several sequences.
+    row((6, 3), &[(0, 5), (62, 4)], 0),
+    row((4, 2), &[(70, 3), (64, 1), (190, 9)], 1),
 ];
 
 /// Reads a whole cache as F32.
@@ -70,12 +77,16 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
     let mut random = Random::new(seed);
     let (query, kv) = (row.query_heads * HEAD_DIM, row.kv_heads * HEAD_DIM);
     let token_values = query + 2 * kv;
-    let qkv = random.normals(row.tokens * token_values, 1.5);
-    let table = YARN.table(row.first_position + row.tokens);
+    // A token writes one position.
+    let (sequences, blocks) = scattered(seed, row.spans, row.shared, 1);
+    let positions = || sequences.iter().flat_map(|it| it.positions().map(move |position| (it, position)));
+    let tokens = positions().count();
+    let qkv = random.normals(tokens * token_values, 1.5);
+    let table = YARN.table(positions().map(|(_, position)| position + 1).max().unwrap_or(0));
 
-    let bench = Bench::new(gpu, batch(row.tokens, row.first_position));
+    let bench = Bench::new(gpu, batch(tokens));
     let (qkv_buffer, table_buffer) = (gpu.storage_from("qkv", &qkv), gpu.storage_from("table", &table));
-    let old = vec![OLD; row.capacity * kv];
+    let old = vec![OLD; blocks * BLOCK_TOKENS * kv];
     let (keys, values) = (cache_from(gpu, &old, format), cache_from(gpu, &old, format));
     let buffers = Buffers {
         step: &bench.step_buffer,
@@ -84,24 +95,25 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
         keys: &keys,
         values: &values,
         status: &bench.status_buffer,
+        rows: &bench.rows(&sequences),
     };
     let params = Params {
         query_heads: row.query_heads as u32,
         kv_heads: row.kv_heads as u32,
-        capacity: row.capacity as u32,
+        table_first: TABLE_FIRST,
         layer: 1,
     };
     bench.run_calls(&[rope::call(format, &buffers, params)]);
 
     let (mut want_qkv, mut want_keys, mut want_values) = (qkv.clone(), old.clone(), old);
-    for (token, source) in qkv.chunks_exact(token_values).enumerate() {
-        let position = row.first_position + token;
+    for (token, (sequence, position)) in positions().enumerate() {
+        let source = &qkv[token * token_values..][..token_values];
         ops::rope::reference(&mut want_qkv[token * token_values..][..query], position, &YARN);
         let mut key = source[query..][..kv].to_vec();
         ops::rope::reference(&mut key, position, &YARN);
-        let slot = position % row.capacity * kv;
-        want_keys[slot..][..kv].copy_from_slice(&key);
-        want_values[slot..][..kv].copy_from_slice(&source[query + kv..]);
+        let at = sequence.cached_at(position).ok_or("the block of a token is its own")? * kv;
+        want_keys[at..][..kv].copy_from_slice(&key);
+        want_values[at..][..kv].copy_from_slice(&source[query + kv..]);
     }
     let cached = if format == CacheFormat::F16 { F16_TOLERANCE } else { TOLERANCE };
     let queries = compare("qkv", &bench.read(&qkv_buffer).await?, &want_qkv, TOLERANCE)?;

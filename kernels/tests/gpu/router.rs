@@ -109,13 +109,14 @@ fn bookkeeping(routes: &[Route], table: &[u32], row: &Row) -> (Status, Vec<u32>)
     let mut last_used = vec![OLD_STAMP; LAYERS * row.experts];
     for route in routes {
         let at = LAYER * row.experts + route.expert as usize;
-        last_used[at] = STAMP;
+        // Once for all tokens of the batch.
+        let count = u32::from(std::mem::replace(&mut last_used[at], STAMP) != STAMP);
         if table[at] == MISS {
-            status.misses += 1;
+            status.misses += count;
             status.halt_layer = LAYER as u32;
             status.missed[route.expert as usize / 32] |= 1 << (route.expert % 32);
         } else {
-            status.hits += 1;
+            status.hits += count;
         }
     }
     (status, last_used)
@@ -127,7 +128,7 @@ async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     check_that_logits_differ(&inputs, row)?;
     let table = page_table(&mut random, row);
 
-    let bench = Bench::new(gpu, Step { stamp: STAMP, ..batch(row.tokens, 3) });
+    let bench = Bench::new(gpu, Step { stamp: STAMP, ..batch(row.tokens) });
     let [x, weight, bias] = [&inputs.normed, &inputs.weight, &inputs.bias].map(|values| gpu.storage_from("in", values));
     let routes = gpu.storage("routes", (row.tokens * row.experts_per_token * 8) as u64);
     let table_buffer = gpu.storage_from("page table", &table);

@@ -1,8 +1,9 @@
-//! What sampling needs from a row of logits: candidates are exact; log-sum-exp and entropy come from F32 sums over
+//! What sampling needs from rows of logits: candidates are exact; log-sum-exp and entropy come from F32 sums over
 //! n / 256 values a lane.
 
-use gptoss_kernels::sample::{self, Buffers, CANDIDATES_BYTES};
-use gptoss_kernels::{Gpu, GpuOptions, Status, Step};
+use bytemuck::Zeroable;
+use gptoss_kernels::sample::{self, Buffers};
+use gptoss_kernels::{Gpu, GpuOptions, Row as Token, Sampled, Step};
 use gptoss_model::ops;
 use gptoss_model::ops::sample::{CANDIDATES, Candidate};
 
@@ -32,29 +33,39 @@ enum Logits {
 struct Row {
     vocabulary: usize,
     logits: Logits,
-    head_tokens: usize,
+    /// First and count of the tokens whose logits are wanted.
+    head: (usize, usize),
+    /// Of the first of them; every other one has another.
     inverse_temperature: f32,
 }
 
-const fn row(vocabulary: usize, logits: Logits, head_tokens: usize, inverse_temperature: f32) -> Row {
-    Row { vocabulary, logits, head_tokens, inverse_temperature }
+const fn row(vocabulary: usize, logits: Logits, head: (usize, usize), inverse_temperature: f32) -> Row {
+    Row { vocabulary, logits, head, inverse_temperature }
 }
 
-const TABLE: [Row; 14] = [
-    row(17, Logits::Random, 1, 1.0),
-    row(1, Logits::Random, 1, 1.0),
-    row(63, Logits::Ties, 1, 1.0),
-    row(64, Logits::Ties, 3, 2.0),
-    row(65, Logits::AllEqual, 1, 1.0),
-    row(256, Logits::Zeros, 1, 0.5),
-    row(1280, Logits::Random, 1, 1.0),
-    row(1280, Logits::Ties, 2, 1.25),
-    row(1280, Logits::AllEqual, 1, 1.0),
-    row(1280, Logits::Peaked, 1, 4.0),
-    row(1280, Logits::Shifted, 1, 0.7),
-    row(5003, Logits::Ties, 9, 1.0),
-    row(5003, Logits::Random, 1, 1e-3),
-    row(201_088, Logits::Random, 1, 1.25),
+impl Row {
+    /// Of all that are wanted.
+    fn inverse_temperatures(&self) -> Vec<f32> {
+        (0..self.head.1).map(|token| self.inverse_temperature * (1.0 + token as f32 / 4.0)).collect()
+    }
+}
+
+const TABLE: [Row; 15] = [
+    row(17, Logits::Random, (0, 1), 1.0),
+    row(1, Logits::Random, (0, 1), 1.0),
+    row(63, Logits::Ties, (8, 1), 1.0),
+    row(64, Logits::Ties, (0, 3), 2.0),
+    row(65, Logits::AllEqual, (0, 1), 1.0),
+    row(65, Logits::Random, (2, 0), 1.0),
+    row(256, Logits::Zeros, (1, 2), 0.5),
+    row(1280, Logits::Random, (0, 1), 1.0),
+    row(1280, Logits::Ties, (3, 2), 1.25),
+    row(1280, Logits::AllEqual, (0, 1), 1.0),
+    row(1280, Logits::Peaked, (0, 1), 4.0),
+    row(1280, Logits::Shifted, (0, 1), 0.7),
+    row(5003, Logits::Ties, (2, 9), 1.0),
+    row(5003, Logits::Random, (0, 1), 1e-3),
+    row(201_088, Logits::Random, (0, 1), 1.25),
 ];
 
 fn logits(random: &mut Random, kind: Logits, count: usize) -> Vec<f32> {
@@ -76,44 +87,52 @@ fn logits(random: &mut Random, kind: Logits, count: usize) -> Vec<f32> {
     values
 }
 
-async fn run(gpu: &Gpu, row: &Row, all: &[f32]) -> Result<(Vec<Candidate>, Status), String> {
-    let step = Step {
-        head_tokens: row.head_tokens as u32,
-        inverse_temperature: row.inverse_temperature,
-        ..batch(row.head_tokens, 0)
-    };
+/// Of all wanted tokens, and of one more.
+async fn run(gpu: &Gpu, row: &Row, all: &[f32]) -> Result<Vec<Sampled>, String> {
+    let (head_first, head_tokens) = row.head;
+    let step =
+        Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(head_first + head_tokens + 1) };
     let bench = Bench::new(gpu, step);
-    let logits = gpu.storage_from("logits", all);
-    let candidates = gpu.storage("candidates", CANDIDATES_BYTES);
-    let buffers =
-        Buffers { step: &bench.step_buffer, logits: &logits, candidates: &candidates, status: &bench.status_buffer };
+    let token = |inverse_temperature| Token { position: 0, table: 0, inverse_temperature, padding: 0 };
+    // Of tokens whose logits are not wanted: it would be noticed.
+    let mut rows = vec![token(100.0); step.tokens as usize];
+    for (row, inverse_temperature) in rows[head_first..].iter_mut().zip(row.inverse_temperatures()) {
+        *row = token(inverse_temperature);
+    }
+    let (logits, rows) = (gpu.storage_from("logits", all), gpu.storage_from("rows", &rows));
+    let sampled = gpu.storage("sampled", (head_tokens as u64 + 1) * Sampled::SIZE_BYTES);
+    let buffers = Buffers { step: &bench.step_buffer, logits: &logits, rows: &rows, sampled: &sampled };
     bench.run_calls(&[sample::call(&buffers, row.vocabulary as u32)]);
-    Ok((bench.read(&candidates).await?, bench.status().await?))
+    bench.read(&sampled).await
 }
 
 async fn check(gpu: &Gpu, row: &Row, seed: u64) -> Result<Difference, String> {
     let mut random = Random::new(seed);
-    let all: Vec<f32> = (0..row.head_tokens).flat_map(|_| logits(&mut random, row.logits, row.vocabulary)).collect();
-    let (candidates, status) = run(gpu, row, &all).await?;
+    // One row more than is wanted.
+    let all: Vec<f32> = (0..=row.head.1).flat_map(|_| logits(&mut random, row.logits, row.vocabulary)).collect();
+    let sampled = run(gpu, row, &all).await?;
+    equal("what nobody wanted", &sampled[row.head.1..], &[Sampled::zeroed()])?;
+    let mut worst = Difference::default();
+    let wanted = all.chunks_exact(row.vocabulary).zip(row.inverse_temperatures());
+    for ((logits, inverse_temperature), got) in wanted.zip(&sampled) {
+        worst = worst.max(check_row(logits, inverse_temperature, got)?);
+    }
+    Ok(worst)
+}
 
-    let last = &all[all.len() - row.vocabulary..];
-    let want = ops::sample::reference(last, CANDIDATES, f64::from(row.inverse_temperature));
-    let count = row.vocabulary.min(CANDIDATES);
+fn check_row(logits: &[f32], inverse_temperature: f32, got: &Sampled) -> Result<Difference, String> {
+    let want = ops::sample::reference(logits, CANDIDATES, f64::from(inverse_temperature));
+    let count = logits.len().min(CANDIDATES);
     let exact = |candidates: &[Candidate]| -> Vec<(u32, u32)> {
         candidates.iter().map(|c| (c.token, c.logit.to_bits())).collect()
     };
-    equal("candidates (token, logit bits)", &exact(&candidates[..count]), &exact(&want.candidates))?;
-    equal("candidates that there are none of", &exact(&candidates[count..]), &vec![(0, 0); CANDIDATES - count])?;
-    let untouched = Status {
-        top_token: want.candidates[0].token,
-        top_logit: want.candidates[0].logit,
-        log_sum_exp: status.log_sum_exp,
-        log_sum_exp_tempered: status.log_sum_exp_tempered,
-        entropy_nats: status.entropy_nats,
-        ..Status::running()
-    };
-    equal("status", &[status], &[untouched])?;
-    let sums = [status.log_sum_exp, status.log_sum_exp_tempered, status.entropy_nats];
+    equal("candidates (token, logit bits)", &exact(&got.candidates[..count]), &exact(&want.candidates))?;
+    let none = vec![(0, 0); CANDIDATES - count];
+    equal("candidates that there are none of", &exact(&got.candidates[count..]), &none)?;
+    let best = Candidate { token: got.top_token, logit: got.top_logit };
+    equal("the best (token, logit bits)", &exact(&[best]), &exact(&want.candidates[..1]))?;
+    equal("logits that are not finite, padding", &[got.non_finite, got.padding[0], got.padding[1]], &[0; 3])?;
+    let sums = [got.log_sum_exp, got.log_sum_exp_tempered, got.entropy_nats];
     let wanted = [want.log_sum_exp as f32, want.log_sum_exp_tempered as f32, want.entropy_nats as f32];
     compare("log-sum-exp, tempered log-sum-exp, entropy", &sums, &wanted, TOLERANCE)
 }
@@ -132,12 +151,12 @@ gpu_test! {
 gpu_test! {
     async fn logits_that_are_not_finite_are_counted() {
         let gpu = seam::open(&GpuOptions::default()).await;
-        let row = row(1280, Logits::Random, 1, 1.0);
-        let mut values = logits(&mut Random::new(9), row.logits, row.vocabulary);
+        let row = row(1280, Logits::Random, (0, 2), 1.0);
+        let mut values = logits(&mut Random::new(9), row.logits, 2 * row.vocabulary);
         for (at, value) in [(0, f32::NAN), (255, f32::INFINITY), (256, f32::NEG_INFINITY), (1279, -f32::NAN)] {
             values[at] = value;
         }
-        let (_, status) = run(&gpu, &row, &values).await.expect("the device works");
-        assert_eq!(status.non_finite, 4);
+        let sampled = run(&gpu, &row, &values).await.expect("the device works");
+        assert_eq!([sampled[0].non_finite, sampled[1].non_finite], [4, 0]);
     }
 }

@@ -3,6 +3,8 @@
 use bytemuck::Pod;
 use gptoss_kernels::{Call, Gpu, GpuBuffer, Kernels, Launch, Status, Step, launch};
 
+use super::blocks::{self, Sequence};
+
 /// What output buffers hold before a kernel runs: a value that no kernel writes.
 pub const SENTINEL: f32 = -12345.678;
 
@@ -14,17 +16,9 @@ pub struct Bench<'a> {
     pub status_buffer: GpuBuffer,
 }
 
-/// A batch of `tokens` from `first_position` on; no logits wanted.
-pub fn batch(tokens: usize, first_position: usize) -> Step {
-    Step {
-        tokens: tokens as u32,
-        first_position: first_position as u32,
-        head_first: 0,
-        head_tokens: 0,
-        stamp: 1,
-        inverse_temperature: 1.0,
-        padding: [0; 2],
-    }
+/// A batch of `tokens`; no logits wanted.
+pub fn batch(tokens: usize) -> Step {
+    Step { tokens: tokens as u32, head_first: 0, head_tokens: 0, stamp: 1 }
 }
 
 impl<'a> Bench<'a> {
@@ -46,6 +40,11 @@ impl<'a> Bench<'a> {
     /// Storage with `count` times [`SENTINEL`].
     pub fn output(&self, count: usize) -> GpuBuffer {
         self.gpu.storage_from("output", &vec![SENTINEL; count])
+    }
+
+    /// The rows of a batch of these sequences, with their tables.
+    pub fn rows(&self, sequences: &[Sequence]) -> GpuBuffer {
+        self.gpu.storage_from("rows", &blocks::rows(sequences))
     }
 
     /// Records and submits `launches` in order.

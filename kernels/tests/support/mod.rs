@@ -1,6 +1,7 @@
 //! What the GPU tests share.
 
 pub mod bench;
+pub mod blocks;
 #[path = "../../../model/tests/support/compare.rs"]
 pub mod compare;
 pub mod normed;

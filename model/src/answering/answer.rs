@@ -8,9 +8,10 @@ use web_time::Instant;
 use super::conversation::{encode, require_room_for_answer};
 use super::sampling::{Draw, Sampler};
 use super::speech::{Reading, Said, Speech};
-use crate::backend::{Backend, Prediction};
+use crate::backend::{Asked, Backend, Prediction};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
+use crate::sequences::SequenceId;
 
 /// Most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
@@ -19,8 +20,8 @@ const TOP_TOKENS: usize = 5;
 pub struct Engine<B> {
     pub model: B,
     pub tokenizer: Tokenizer,
-    /// The tokens in the model's KV cache.
-    held: Vec<u32>,
+    /// The conversation.
+    sequence: SequenceId,
 }
 
 /// When an answer ends, besides by the model's own word.
@@ -58,10 +59,18 @@ impl Answer {
 }
 
 impl<B: Backend> Engine<B> {
-    /// A model that is loaded already; its conversation is forgotten.
-    pub fn new(mut model: B, tokenizer: Tokenizer) -> Self {
-        model.rewind(0);
-        Self { model, tokenizer, held: Vec::new() }
+    /// A model that is loaded already.
+    ///
+    /// # Errors
+    /// It has as many sequences as it can have.
+    pub fn new(mut model: B, tokenizer: Tokenizer) -> Result<Self, EngineError> {
+        let sequence = model.open()?;
+        Ok(Self { model, tokenizer, sequence })
+    }
+
+    /// Tokens of the conversation that the model holds.
+    pub fn position(&self) -> u32 {
+        self.model.position(self.sequence)
     }
 
     /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token.
@@ -122,20 +131,20 @@ impl<B: Backend> Engine<B> {
     ) -> Result<(Prediction, u32), EngineError> {
         let (total_tokens, capacity) = (prompt.len() as u32, self.model.kv_capacity());
         require_room_for_answer(total_tokens, capacity, self.model.config().context_tokens)?;
-        let common = self.held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
+        let held = self.model.tokens(self.sequence);
+        let common = held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
         // The last token is always run: its logits are wanted.
         let keep = if reuse_prefix { common.min(prompt.len().saturating_sub(1)) } else { 0 };
-        let reused = self.model.rewind(keep as u32);
-        let prediction = self
-            .model
-            .prefill(&prompt[reused as usize..], sampler.inverse_temperature(), true, host, |done_tokens| {
-                let done_tokens = reused + done_tokens;
-                host.emit(Event::Prefill { done_tokens, total_tokens, elapsed_ms: milliseconds_since(begin) });
-            })
-            .await;
-        // Also after an error: the batches before it are in the cache.
-        self.held = prompt[..self.model.position() as usize].to_vec();
-        Ok((prediction?, reused))
+        let reused = self.model.rewind(self.sequence, keep as u32);
+        let (sequence, rest) = (self.sequence, &prompt[reused as usize..]);
+        let report = |done_tokens| {
+            let done_tokens = reused + done_tokens;
+            host.emit(Event::Prefill { done_tokens, total_tokens, elapsed_ms: milliseconds_since(begin) });
+        };
+        let prediction = self.model.prefill(sequence, rest, asked(sampler), host, report).await?;
+        // The next prompt goes on here: reasoning is no part of it.
+        self.model.mark_turn(sequence);
+        Ok((prediction, reused))
     }
 
     async fn decode(
@@ -182,12 +191,11 @@ impl<B: Backend> Engine<B> {
             if speech.stopped {
                 break FinishReason::StopSequence;
             }
-            if self.model.room() == 0 {
+            if self.model.room(self.sequence) == 0 {
                 break FinishReason::ContextFull;
             }
             check_cancelled(host)?;
-            prediction = self.model.decode(token, sampler.inverse_temperature(), true, host).await?;
-            self.held.push(token);
+            prediction = self.model.decode(self.sequence, token, asked(sampler), host).await?;
             self.report_state(host);
         };
         let decode_seconds = begin.elapsed().as_secs_f64();
@@ -219,7 +227,9 @@ impl<B: Backend> Engine<B> {
     ) -> Result<u32, EngineError> {
         match sampler.draw(prediction) {
             Draw::Token(token) => Ok(token),
-            Draw::NeedsAll { uniform } => Ok(sampler.draw_from_all(&self.model.last_logits(host).await?, uniform)),
+            Draw::NeedsAll { uniform } => {
+                Ok(sampler.draw_from_all(&self.model.last_logits(self.sequence, host).await?, uniform))
+            }
         }
     }
 
@@ -229,7 +239,7 @@ impl<B: Backend> Engine<B> {
 
     fn report_state(&self, host: &dyn Host) {
         host.emit(Event::Kv {
-            used_tokens: self.model.position(),
+            used_tokens: self.position(),
             capacity_tokens: self.model.kv_capacity(),
             bytes: self.model.kv_bytes(),
         });
@@ -274,6 +284,11 @@ struct Prefill {
     reused_tokens: u32,
     new_tokens: usize,
     seconds: f64,
+}
+
+/// What a sampler needs to know.
+fn asked(sampler: &Sampler) -> Asked {
+    Asked { inverse_temperature: sampler.inverse_temperature(), candidates: true }
 }
 
 fn rate(count: usize, seconds: f64) -> Option<f64> {

@@ -56,7 +56,7 @@ pub async fn load(
     let source = reach(host, keeping, keep, wanted).await?;
     let &DeviceOptions { default_limits, tier } = used.gpu;
     let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
-    let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false };
+    let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false, sequences: 1 };
     open_engine(loader, used.prompt, loading).await
 }
 

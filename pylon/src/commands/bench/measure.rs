@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gptoss_model::{Backend, EngineError, Host, Prediction};
+use gptoss_model::{Asked, Backend, EngineError, Host, Prediction, SequenceId};
 
 use super::report::{PrefixHit, Run};
 use crate::backend::AnyModel;
@@ -40,39 +40,43 @@ impl Bench {
 
     /// The prompt from an empty context, then the new tokens after it.
     pub async fn run(&self, model: &mut AnyModel, host: &dyn Host) -> Result<Sample, EngineError> {
-        model.rewind(0);
+        let sequence = model.open()?;
         let begin = Instant::now();
-        let prediction = model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
+        let prediction = model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
         let prefill_seconds = begin.elapsed().as_secs_f64();
         // The first new token came with the prefill.
-        let steps_ms = decode(model, prediction, self.new_tokens - 1, host).await?;
+        let steps_ms = decode(model, sequence, prediction, self.new_tokens - 1, host).await?;
+        model.close(sequence);
         Ok(Sample { prompt_tokens: self.prompt.len(), prefill_seconds, steps_ms })
     }
 
     /// The time to the first token when all of the prompt but its last token is in the cache.
     pub async fn prefix_hit(&self, model: &mut AnyModel, host: &dyn Host) -> Result<PrefixHit, EngineError> {
-        model.rewind(0);
-        model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
-        let reused_tokens = model.rewind(self.prompt.len() as u32 - 1);
+        let sequence = model.open()?;
+        model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
+        let reused_tokens = model.rewind(sequence, self.prompt.len() as u32 - 1);
         let begin = Instant::now();
-        model.prefill(&self.prompt[reused_tokens as usize..], 1.0, false, host, |_| {}).await?;
-        Ok(PrefixHit { reused_tokens, time_to_first_token_ms: begin.elapsed().as_secs_f64() * 1e3 })
+        model.prefill(sequence, &self.prompt[reused_tokens as usize..], Asked::TOP, host, |_| {}).await?;
+        let time_to_first_token_ms = begin.elapsed().as_secs_f64() * 1e3;
+        model.close(sequence);
+        Ok(PrefixHit { reused_tokens, time_to_first_token_ms })
     }
 
     /// Prefill and decode apart, each from an empty context, as llama-bench measures them: it runs each once before it
     /// measures, and the model has run before this is called.
     pub async fn rates_from_empty(&self, model: &mut AnyModel, host: &dyn Host) -> Result<Rates, EngineError> {
-        model.rewind(0);
+        let sequence = model.open()?;
         let begin = Instant::now();
-        model.prefill(&self.prompt, 1.0, false, host, |_| {}).await?;
+        model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
         let prefill_seconds = begin.elapsed().as_secs_f64();
-        model.rewind(0);
+        model.rewind(sequence, 0);
         let begin = Instant::now();
         let mut token = self.prompt[0];
         for _ in 0..self.new_tokens {
-            token = model.decode(token, 1.0, false, host).await?.token;
+            token = model.decode(sequence, token, Asked::TOP, host).await?.token;
         }
         let decode_seconds = begin.elapsed().as_secs_f64();
+        model.close(sequence);
         Ok(Rates {
             prefill: self.prompt.len() as f64 / prefill_seconds,
             decode: f64::from(self.new_tokens) / decode_seconds,
@@ -83,6 +87,7 @@ impl Bench {
 /// Follows the model's own choice; the milliseconds of each step.
 async fn decode(
     model: &mut AnyModel,
+    sequence: SequenceId,
     mut prediction: Prediction,
     steps: u32,
     host: &dyn Host,
@@ -90,7 +95,7 @@ async fn decode(
     let mut steps_ms = Vec::new();
     for _ in 0..steps {
         let begin = Instant::now();
-        prediction = model.decode(prediction.token, 1.0, false, host).await?;
+        prediction = model.decode(sequence, prediction.token, Asked::TOP, host).await?;
         steps_ms.push(begin.elapsed().as_secs_f64() * 1e3);
     }
     Ok(steps_ms)

@@ -190,15 +190,7 @@ async fn on_gpu(
         part.upload(gpu, &repack, shard)?;
     }
     let kernels = Kernels::compile(gpu, [Operation::Matmul(part.format)]);
-    let step = Step {
-        tokens: 1,
-        first_position: 0,
-        head_first: 0,
-        head_tokens: 0,
-        stamp: 1,
-        inverse_temperature: 1.0,
-        padding: [0; 2],
-    };
+    let step = Step { tokens: 1, head_first: 0, head_tokens: 0, stamp: 1 };
     let step_buffer = gpu.uniform("step", &step);
     let status = gpu.storage_from("status", &[Status::running()]);
     let mut results = Vec::new();

@@ -1,7 +1,7 @@
 //! Gate G: logits. From embedding to head on every backend that is here; finite, plausible, and alike.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_model::{Backend, Prediction, Quiet};
+use gptoss_model::{Asked, Backend, Prediction, Quiet};
 use gptoss_text::Tokenizer;
 use serde_json::{Value, json};
 
@@ -81,8 +81,11 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
 
 /// The logits after `tokens`, [vocabulary].
 async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
-    model.prefill(tokens, 1.0, false, &Quiet, |_| {}).await?;
-    Ok(model.last_logits(&Quiet).await?)
+    let sequence = model.open()?;
+    model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;
+    let logits = model.last_logits(sequence, &Quiet).await;
+    model.close(sequence);
+    Ok(logits?)
 }
 
 /// Shows the most likely tokens and checks what must hold of any model's logits.

@@ -1,7 +1,7 @@
 //! Gate D: correctness. The whole engine on the GPU, from embedding to logits, against scalar arithmetic.
 
 use gptoss_model::reference::ReferenceModel;
-use gptoss_model::{Backend, Quiet};
+use gptoss_model::{Asked, Backend, Quiet};
 
 use super::Common;
 use super::layered::Layered;
@@ -38,9 +38,9 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     let (each, last) = pollster::block_on(async {
         let mut model = subject.on_gpu(&gpu).await?;
         let each = model.logits(tokens).await?;
-        model.rewind(0);
-        model.prefill(tokens, 1.0, false, &Quiet, |_| {}).await?;
-        Ok::<_, CliError>((each, model.last_logits(&Quiet).await?))
+        let sequence = model.open()?;
+        model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;
+        Ok::<_, CliError>((each, model.last_logits(sequence, &Quiet).await?))
     })?;
     let (expected, against) = expected(&subject)?;
 
@@ -80,9 +80,8 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
 fn expected(subject: &Subject) -> Result<(Vec<f32>, String), CliError> {
     let Subject { file, config, inventory, layers, tokens, is_small } = subject;
     if *is_small && subject.is_whole() {
-        let mut model = pollster::block_on(ReferenceModel::load(file.source.as_ref(), false))?;
-        let logits = tokens.iter().flat_map(|&token| model.forward(token)).collect();
-        return Ok((logits, format!("the scalar reference model, all {layers} layers")));
+        let model = pollster::block_on(ReferenceModel::load(file.source.as_ref(), false))?;
+        return Ok((model.logits(tokens), format!("the scalar reference model, all {layers} layers")));
     }
     let layered = Layered { file, config, inventory, layers: *layers };
     Ok((layered.logits(tokens)?, format!("scalar arithmetic over the first {layers} of {} layers", config.layers)))
