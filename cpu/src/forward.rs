@@ -1,16 +1,18 @@
 //! The forward pass: a batch of tokens through all layers.
 
 use gptoss_model::ops::rope::{HALF_DIM, HEAD_DIM};
+use gptoss_model::ops::router::Route;
 use gptoss_model::sequences::Block;
 use gptoss_model::{Inventory, LayerTensors, MatrixTensor, ModelConfig, Place};
 
 use crate::activations::Rows;
 use crate::attention::{Query, attend};
 use crate::cache::{LayerCache, slot_of};
-use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights};
+use crate::experts::{ExpertWeights, GateUp, Mixture, RouterWeights, route};
 use crate::isa::Isa;
 use crate::mapped::Mapped;
 use crate::matmul::{Compute, Matrix, Part};
+use crate::recorder::Recorder;
 use crate::shared::SharedMut;
 use crate::vector::{INFINITE_BITS, largest_bits, rms_norm, rotate};
 
@@ -51,6 +53,8 @@ pub(crate) struct Scratch {
     qkv: Vec<f32>,
     attended: Rows,
     mixture: Mixture,
+    /// Where routes are kept, if anybody wants them.
+    pub recorder: Option<Recorder>,
 }
 
 /// Where a row of a batch is.
@@ -114,7 +118,7 @@ impl<'a> Weights<'a> {
     ) -> Result<(), Place> {
         let (config, tensors, vectors) = (self.config, &self.inventory.layers[index], &self.layers[index]);
         let hidden = config.hidden as usize;
-        let Scratch { x, normed, qkv, attended, mixture } = scratch;
+        let Scratch { x, normed, qkv, attended, mixture, recorder } = scratch;
 
         norm(compute, x, &vectors.attn_norm, config.epsilon, normed);
         let columns = config.qkv_columns() as usize;
@@ -155,7 +159,25 @@ impl<'a> Weights<'a> {
             up_bias,
             down_bias,
         };
-        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x)
+        let likely_next = if recorder.is_some() { self.likely_next(index, compute.isa, x) } else { Vec::new() };
+        mixture.add(compute, normed, &vectors.router, &experts, config.experts_per_token as usize, x)?;
+        if let Some(recorder) = recorder {
+            recorder.add_layer(&mixture.routes, &likely_next);
+        }
+        Ok(())
+    }
+
+    /// What the router of the layer after `index` makes of the residual stream as it is now.
+    fn likely_next(&self, index: usize, isa: Isa, x: &[f32]) -> Vec<Route> {
+        let Some(next) = self.layers.get(index + 1) else { return Vec::new() };
+        let (hidden, per_token) = (self.config.hidden as usize, self.config.experts_per_token as usize);
+        let mut normed = vec![0.0; hidden];
+        let mut routes = vec![Route { expert: 0, weight: 0.0 }; x.len() / hidden * per_token];
+        for (x, routes) in x.chunks_exact(hidden).zip(routes.chunks_exact_mut(per_token)) {
+            rms_norm(isa, x, &next.post_attention_norm, self.config.epsilon, &mut normed);
+            route(isa, &normed, &next.router, routes);
+        }
+        routes
     }
 
     /// Turns queries and keys for their positions, and keeps keys and values.

@@ -24,9 +24,11 @@ mod mapped;
 mod matmul;
 mod model;
 mod pool;
+mod recorder;
 mod shared;
 mod vector;
 
 pub use activations::Activations;
 pub use isa::Isa;
 pub use model::{CpuModel, CpuOptions};
+pub use recorder::{BatchRoutes, LayerRoutes};

@@ -20,6 +20,7 @@ use crate::isa::Isa;
 use crate::mapped::Mapped;
 use crate::matmul::Compute;
 use crate::pool::Pool;
+use crate::recorder::{BatchRoutes, Recorder};
 
 /// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
 const BATCH_ROWS: u32 = 512;
@@ -136,6 +137,23 @@ impl CpuModel {
         self.compute.pool.threads()
     }
 
+    /// Bytes of one expert in the file, the mean over the layers that are run.
+    pub fn expert_file_bytes(&self) -> u64 {
+        let layers = &self.inventory.layers[..self.layers.len()];
+        let bytes: u64 = layers.iter().map(|layer| layer.expert_file_bytes()).sum();
+        bytes / (layers.len() as u64 * u64::from(self.config.experts)).max(1)
+    }
+
+    /// Keeps the routes of every batch from here on.
+    pub fn record_routes(&mut self) {
+        self.scratch.recorder = Some(Recorder::default());
+    }
+
+    /// Routes of the batches that were computed since this was asked last; none unless [`CpuModel::record_routes`].
+    pub fn take_routes(&mut self) -> Vec<BatchRoutes> {
+        self.scratch.recorder.as_mut().map(Recorder::take).unwrap_or_default()
+    }
+
     /// Computes the oldest batch; leaves the logits of its rows that want something.
     fn forward(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let batch = self.sequences.pending().front().expect("a batch is pending");
@@ -220,7 +238,14 @@ impl Backend for CpuModel {
     }
 
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
-        self.forward(host)?;
+        if let Some(recorder) = &mut self.scratch.recorder {
+            recorder.begin_batch();
+        }
+        let computed = self.forward(host);
+        if let (Err(_), Some(recorder)) = (&computed, &mut self.scratch.recorder) {
+            recorder.drop_batch();
+        }
+        computed?;
         let batch = self.sequences.pending().front().expect("it was computed");
         let vocabulary = self.config.vocabulary as usize;
         let first = batch.rows.len() - batch.wanted();

@@ -29,6 +29,7 @@ mod recipe;
 mod residency;
 mod rest;
 mod session;
+mod slots;
 mod upload;
 mod weights;
 
@@ -42,3 +43,4 @@ pub use plan::{DEFAULT_BATCH_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptio
 pub use policy::LoadPolicy;
 pub use recipe::{Buffer, BufferPurpose, Recipe};
 pub use session::{Loader, MAX_REBUILDS, Session};
+pub use slots::{Claim, LayerSlots};

@@ -10,6 +10,7 @@ use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_telemetry::CacheCounters;
 
 use crate::plan::MemoryPlan;
+use crate::slots::{Claim, LayerSlots};
 
 /// The slots of all layers.
 pub struct Residency {
@@ -20,18 +21,14 @@ pub struct Residency {
     counters: CacheCounters,
 }
 
-#[derive(Clone, Debug)]
-struct LayerSlots {
-    slot_of_expert: Vec<Option<u32>>,
-    expert_of_slot: Vec<Option<u32>>,
-}
-
 impl Residency {
     /// Starts with expert e in slot e, where all experts are loaded ahead, or with empty slots.
     pub fn new(gpu: &Gpu, plan: &MemoryPlan, experts: u32, page_table: Rc<GpuBuffer>) -> Self {
         let &MemoryPlan { layers, slots_per_layer: slots, experts_ahead: resident, .. } = plan;
-        let numbers = |count: u32| (0..count).map(|i| resident.then_some(i)).collect::<Vec<_>>();
-        let slots_of_layer = LayerSlots { slot_of_expert: numbers(experts), expert_of_slot: numbers(slots) };
+        let mut slots_of_layer = LayerSlots::new(experts, slots);
+        if resident {
+            slots_of_layer.fill_in_order();
+        }
         let entries: Vec<u32> =
             (0..layers.max(1) * experts).map(|i| if resident { i % experts } else { MISS }).collect();
         gpu.write(&page_table, 0, bytemuck::cast_slice(&entries));
@@ -48,16 +45,16 @@ impl Residency {
     }
 
     pub fn slots_per_layer(&self) -> usize {
-        self.layers.first().map_or(0, |layer| layer.expert_of_slot.len())
+        self.layers.first().map_or(0, LayerSlots::slots)
     }
 
     /// Whether all experts are there, so that none can be missed.
     pub fn is_complete(&self) -> bool {
-        self.layers.iter().all(|layer| layer.slot_of_expert.iter().all(Option::is_some))
+        self.layers.iter().all(LayerSlots::is_complete)
     }
 
     pub fn free_slots(&self, layer: usize) -> usize {
-        self.layers[layer].expert_of_slot.iter().filter(|expert| expert.is_none()).count()
+        self.layers[layer].free()
     }
 
     /// The first experts of a layer that have no slot: at most `most`, and no more than there are free slots.
@@ -67,7 +64,7 @@ impl Residency {
     }
 
     pub fn is_resident(&self, layer: usize, expert: u32) -> bool {
-        self.layers[layer].slot_of_expert[expert as usize].is_some()
+        self.layers[layer].slot_of(expert).is_some()
     }
 
     /// Gives `expert` a slot: a free one, or that of the least recently used expert that is not in `keep`. The page table
@@ -75,43 +72,27 @@ impl Residency {
     ///
     /// `stamps`: the layer's last uses by expert. The caller asks for no more slots than there are beside `keep`.
     pub fn claim(&mut self, gpu: &Gpu, layer: usize, expert: u32, keep: &[u32], stamps: &[u32]) -> u32 {
-        let slots = &mut self.layers[layer];
-        let slot = slots.expert_of_slot.iter().position(Option::is_none).unwrap_or_else(|| {
-            slots
-                .expert_of_slot
-                .iter()
-                .enumerate()
-                .filter_map(|(slot, resident)| resident.map(|expert| (slot, expert)))
-                .filter(|(_, resident)| !keep.contains(resident))
-                .min_by_key(|(slot, resident)| (stamps[*resident as usize], *slot))
-                .map(|(slot, _)| slot)
-                .expect("fewer experts are kept than there are slots")
-        });
-        if let Some(old) = slots.expert_of_slot[slot].take() {
-            slots.slot_of_expert[old as usize] = None;
+        let last_use = |resident: u32| u64::from(stamps[resident as usize]);
+        let Claim { slot, evicted } = self.layers[layer].claim(expert, keep, last_use);
+        if let Some(old) = evicted {
             self.counters.evictions += 1;
             self.counters.resident -= 1;
             self.write_entry(gpu, layer, old, MISS);
         }
-        let slots = &mut self.layers[layer];
-        slots.expert_of_slot[slot] = Some(expert);
-        slots.slot_of_expert[expert as usize] = Some(slot as u32);
         self.counters.resident += 1;
-        slot as u32
+        slot
     }
 
     /// Takes a claim back whose bytes never came: the slot is free again.
     pub fn abandon(&mut self, layer: usize, expert: u32) {
-        let slots = &mut self.layers[layer];
-        if let Some(slot) = slots.slot_of_expert[expert as usize].take() {
-            slots.expert_of_slot[slot as usize] = None;
+        if self.layers[layer].give_back(expert) {
             self.counters.resident -= 1;
         }
     }
 
     /// Shows a loaded expert to the kernels; queued after the bytes of its slot.
     pub fn publish(&mut self, gpu: &Gpu, layer: usize, expert: u32, loaded_bytes: u64) {
-        let slot = self.layers[layer].slot_of_expert[expert as usize].expect("claimed before");
+        let slot = self.layers[layer].slot_of(expert).expect("claimed before");
         self.write_entry(gpu, layer, expert, slot);
         self.counters.loaded_bytes += loaded_bytes;
     }

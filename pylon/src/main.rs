@@ -24,6 +24,7 @@ mod npy;
 mod option_args;
 mod output;
 mod progress;
+mod routes;
 mod rows;
 mod stats;
 mod survey;

@@ -15,4 +15,5 @@ mod gguf;
 mod infer;
 mod logits;
 mod not_finite;
+mod routes;
 mod text;

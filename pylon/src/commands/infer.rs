@@ -1,6 +1,7 @@
 //! `pylon infer`: an answer to a prompt, or a conversation.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,7 @@ use gptoss_model::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageE
 use gptoss_telemetry::options::Settings;
 use gptoss_telemetry::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
 
-use crate::backend::{self, AnyModel, LoadRequest};
+use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
 use crate::commands::chat;
 use crate::environment::{self, Environment};
 use crate::error::CliError;
@@ -49,6 +50,9 @@ pub struct Args {
     /// Say on standard error what the answer took
     #[arg(long)]
     stats: bool,
+    /// Append the experts that every token chose to this file, for `pylon bench --replay-trace`; on the CPU
+    #[arg(long, value_name = "FILE")]
+    record_routes: Option<PathBuf>,
     /// Print events as lines of JSON instead of text: loading, every token, the end
     #[arg(long)]
     json: bool,
@@ -133,6 +137,10 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         Some(activations) => activations.apply(load)?,
         None => load,
     };
+    let load = match args.record_routes {
+        Some(_) => on_cpu(load)?,
+        None => load,
+    };
     match prompt_text(given, args.raw)? {
         Some(text) => {
             let request = if args.raw {
@@ -142,12 +150,25 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
             };
             answer(&args, &load, &answering, &request)
         }
+        None if args.record_routes.is_some() => Err(missing_prompt("a text: routes are recorded of one answer")),
         None if args.json || !is_conversation => {
             Err(missing_prompt("a text: only a Harmony conversation does without"))
         }
         None if std::io::stdin().is_terminal() => converse(&load, &answering),
         None => Err(missing_prompt("a text, or - for standard input; without it a terminal to converse on is needed")),
     }
+}
+
+/// Where routes can be recorded.
+fn on_cpu(load: LoadRequest) -> Result<LoadRequest, CliError> {
+    if load.backend == BackendChoice::Gpu {
+        return Err(CliError::Argument {
+            what: "--backend".into(),
+            got: "gpu".into(),
+            expected: "cpu with --record-routes: the same experts are chosen there".into(),
+        });
+    }
+    Ok(LoadRequest { backend: BackendChoice::Cpu, ..load })
 }
 
 fn missing_prompt(expected: &str) -> CliError {
@@ -199,7 +220,11 @@ fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Requ
     let host = if args.json { ConsoleHost::json(run_id(), &interrupts) } else { ConsoleHost::text(None, &interrupts) };
     let result = pollster::block_on(async {
         let mut engine = backend::open_engine(load, &host).await?;
-        respond(&mut engine, answering, request, &host).await
+        if args.record_routes.is_some() {
+            engine.model.record_routes();
+        }
+        respond(&mut engine, answering, request, &host).await?;
+        Ok::<_, StageError>(engine)
     });
     if let Err(error) = &result
         && !error.is_cancelled()
@@ -209,7 +234,10 @@ fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Requ
     let account = host.account();
     // First of all: an output that nobody reads any more is what stopped the engine.
     host.finish()?;
-    result?;
+    let mut engine = result?;
+    if let Some(path) = &args.record_routes {
+        engine.model.take_routes().append_to(path)?;
+    }
     if let Some(note_text) = ended_early(account.finish_reason(), answering.prompt.max_new_tokens) {
         note(format_args!("pylon: {note_text}"));
     }

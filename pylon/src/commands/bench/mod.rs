@@ -4,12 +4,15 @@ mod bandwidth;
 mod llama_bench;
 mod measure;
 mod report;
+mod routes;
 
-use std::path::Path;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_model::{Backend, EngineError, Host, Quiet, read_header};
 use gptoss_telemetry::{LoadOptions, OptionId};
+use serde::Serialize;
 
 use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
 use crate::environment::{self, Environment};
@@ -23,6 +26,7 @@ use crate::option_args::{Group, OptionArgs};
 use crate::output::{Output, note};
 use measure::{Bench, Sample};
 use report::{Comparison, Pair, Report};
+use routes::Replays;
 
 /// Measure how fast a model runs here
 ///
@@ -47,6 +51,10 @@ pub struct Args {
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
+    /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would read, and how
+    /// often it would wait, by slots of each layer and by who goes where none is free
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "gguf", "model"])]
+    replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -65,6 +73,9 @@ impl Group for BenchGroup {
 /// # Errors
 /// The model cannot be run, or what it is to be compared with cannot.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
+    if let Some(trace) = &args.replay_trace {
+        return print(&args, &Replays::of(trace)?);
+    }
     let environment = Environment::read()?;
     let request = request(&args, &environment)?;
     // What is missing is said before minutes are spent.
@@ -73,12 +84,15 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let host = ConsoleHost::text(None, &interrupts);
     let result = pollster::block_on(measure_all(&args, &request, rival.as_deref(), &host));
     host.finish()?;
-    let report = result?;
+    print(&args, &result?)
+}
+
+fn print(args: &Args, report: &(impl Serialize + Display)) -> Result<ExitCode, CliError> {
     let mut output = Output::new();
     if args.json {
-        output.json(&report)?;
+        output.json(report)?;
     } else {
-        output.text(&report)?;
+        output.text(report)?;
     }
     output.finish()?;
     Ok(exit::SUCCESS)
@@ -209,4 +223,5 @@ Exit status: 0 measured, 1 failed, 2 could not run (arguments, file, GPU, llama-
 
 Examples:
   pylon bench --gguf models/nano/gpt-oss-nano.gguf --backend cpu --prompt-tokens 128
-  pylon bench --gguf gpt-oss-20b-mxfp4.gguf --compare llama-bench --json > bench.json";
+  pylon bench --gguf gpt-oss-20b-mxfp4.gguf --compare llama-bench --json > bench.json
+  pylon bench --replay-trace models/nano/routes.jsonl";
