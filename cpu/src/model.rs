@@ -62,9 +62,9 @@ pub struct CpuModel {
     sequences: Sequences,
     compute: Compute,
     scratch: Scratch,
-    /// Of the rows of the last batch whose logits were wanted, …
+    /// Logits of the rows of the last batch that wanted something, [rows, vocabulary].
     logits: Vec<f32>,
-    /// … which were these: sequence and position.
+    /// Sequence and position of these rows.
     logit_rows: Vec<(SequenceId, u32)>,
 }
 
@@ -135,6 +135,11 @@ impl CpuModel {
     /// Threads that compute, the caller's included.
     pub fn threads(&self) -> usize {
         self.compute.pool.threads()
+    }
+
+    /// Layers that are run.
+    pub fn layers(&self) -> u32 {
+        self.layers.len() as u32
     }
 
     /// Bytes of one expert in the file, the mean over the layers that are run.

@@ -396,7 +396,7 @@ fn sampled_rows(bytes: &[u8], row_bytes: usize) -> Vec<Sampled> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resume {
     FromStart,
-    /// At the experts of this layer: its attention and routing are done.
+    /// The experts of this layer come next: its attention and routing are done.
     Experts(usize),
 }
 

@@ -49,7 +49,7 @@ fn check_range(values: vec4<f32>) {
     }
 }
 
-// Of a position of the token's sequence: the first of its heads in a cache.
+// The place in a cache of the first head of a position of the token's sequence.
 fn cached_at(token: u32, position: u32) -> u32 {
     let block = block_of(token, params.table_first, position);
     return (block * BLOCK_TOKENS + position % BLOCK_TOKENS) * params.kv_heads;

@@ -20,7 +20,7 @@ struct Candidate {
     logit: f32,
 }
 
-// Of a row: Sampled in sample.rs.
+// What becomes of a row of logits: Sampled in sample.rs.
 struct Sampled {
     non_finite: u32,
     top_token: u32,

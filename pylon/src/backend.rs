@@ -19,7 +19,7 @@ use gptoss_text::Tokenizer;
 
 use crate::adapters;
 use crate::output::note;
-use crate::routes::{Batch, Header, Trace};
+use crate::routes::{Batch, Header};
 
 /// Where the user wants it to run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -205,28 +205,26 @@ pub enum AnyModel {
 }
 
 impl AnyModel {
-    /// Keeps the routes of every batch from here on; on the CPU.
-    pub fn record_routes(&mut self) {
-        if let Self::Cpu(model) = self {
-            model.record_routes();
-        }
-    }
-
-    /// The routes that were kept.
-    pub fn take_routes(&mut self) -> Trace {
-        let batches = match self {
-            Self::Cpu(model) => model.take_routes(),
-            Self::Gpu(_) => Vec::new(),
-        };
-        let config = self.config();
-        let header = Header {
+    /// Keeps the routes of every batch from here on; says of what they are. `None` on the GPU, where they stay.
+    pub fn record_routes(&mut self) -> Option<Header> {
+        let Self::Cpu(model) = self else { return None };
+        model.record_routes();
+        let config = model.config();
+        Some(Header {
             model: config.name.clone(),
-            layers: batches.first().map_or(0, |batch| batch.layers.len() as u32),
+            layers: model.layers(),
             experts: config.experts,
             experts_per_token: config.experts_per_token,
-            expert_bytes: if let Self::Cpu(model) = self { model.expert_file_bytes() } else { 0 },
-        };
-        Trace { header, batches: batches.into_iter().map(Batch::from).collect() }
+            expert_bytes: model.expert_file_bytes(),
+        })
+    }
+
+    /// The routes that were kept: none unless [`AnyModel::record_routes`].
+    pub fn take_routes(&mut self) -> Vec<Batch> {
+        match self {
+            Self::Cpu(model) => model.take_routes().into_iter().map(Batch::from).collect(),
+            Self::Gpu(_) => Vec::new(),
+        }
     }
 
     pub fn is_on_gpu(&self) -> bool {

@@ -74,6 +74,17 @@ fn what_is_no_trace_and_where_none_can_be_made_is_said() {
     let wrong = folder.write("wrong.jsonl", b"{\"model\": 3}\n");
     let refused = run(&["bench", "--replay-trace", &wrong]).expect(2).stderr;
     assert!(refused.contains("line 1") && refused.contains("--record-routes"), "{refused}");
+    assert!(!refused.contains("UTF-8"), "advice that does not help: {refused}");
+    // Of another model, or of fewer layers: nothing is answered, and the file stays.
+    let known = crate::support::repository_file("models/nano/routes.jsonl");
+    let copy = folder.write("copy.jsonl", &std::fs::read(&known).expect("the recording"));
+    let fewer = run(&["infer", "--gguf", nano(), "--layers", "2", "--prompt", "a", "--record-routes", &copy]).expect(2);
+    assert!(fewer.stderr.contains("6 layers") && fewer.stderr.contains("2 layers"), "{}", fewer.stderr);
+    assert_eq!(fewer.stdout, "", "no answer was waited for");
+    assert_eq!(std::fs::read(&copy).expect("it is there"), std::fs::read(&known).expect("the recording"));
+    let nowhere = folder.path("no/such/folder.jsonl");
+    let nowhere = run(&["infer", "--gguf", nano(), "--prompt", "a", "--record-routes", &nowhere]).expect(2);
+    assert!(nowhere.stdout.is_empty() && nowhere.stderr.contains("cannot write"), "{}", nowhere.stderr);
     let on_gpu = ["infer", "--gguf", nano(), "--backend", "gpu", "--prompt", "a", "--record-routes", &wrong];
     let refused = run(&on_gpu).expect(2).stderr;
     assert!(refused.contains("--backend") && refused.contains("cpu"), "{refused}");

@@ -30,7 +30,7 @@ const OF_NOBODY: u32 = 0;
 struct Sequence {
     first_position: usize,
     tokens: usize,
-    /// Of the layer that is checked.
+    /// Blocks of the layer that is checked.
     table: Vec<u32>,
 }
 

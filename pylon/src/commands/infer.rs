@@ -20,6 +20,7 @@ use crate::interrupt::Interrupts;
 use crate::model_args::{ActivationsArg, ModelArgs};
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
+use crate::routes::TraceFile;
 use crate::text_input::read_text;
 use crate::transcript::Transcript;
 
@@ -220,11 +221,15 @@ fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Requ
     let host = if args.json { ConsoleHost::json(run_id(), &interrupts) } else { ConsoleHost::text(None, &interrupts) };
     let result = pollster::block_on(async {
         let mut engine = backend::open_engine(load, &host).await?;
-        if args.record_routes.is_some() {
-            engine.model.record_routes();
+        // A file that cannot be used is said before an answer is waited for.
+        let trace = args.record_routes.as_ref().and_then(|path| {
+            let header = engine.model.record_routes()?;
+            Some(TraceFile::open(path, &header))
+        });
+        if !matches!(trace, Some(Err(_))) {
+            respond(&mut engine, answering, request, &host).await?;
         }
-        respond(&mut engine, answering, request, &host).await?;
-        Ok::<_, StageError>(engine)
+        Ok::<_, StageError>((engine, trace))
     });
     if let Err(error) = &result
         && !error.is_cancelled()
@@ -234,9 +239,9 @@ fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Requ
     let account = host.account();
     // First of all: an output that nobody reads any more is what stopped the engine.
     host.finish()?;
-    let mut engine = result?;
-    if let Some(path) = &args.record_routes {
-        engine.model.take_routes().append_to(path)?;
+    let (mut engine, trace) = result?;
+    if let Some(trace) = trace {
+        trace?.append(&engine.model.take_routes())?;
     }
     if let Some(note_text) = ended_early(account.finish_reason(), answering.prompt.max_new_tokens) {
         note(format_args!("pylon: {note_text}"));

@@ -4,4 +4,4 @@ mod replay;
 mod trace;
 
 pub use replay::{Figures, Policy, Setting, replay};
-pub use trace::{Batch, Header, Trace};
+pub use trace::{Batch, Header, Trace, TraceFile};

@@ -1,10 +1,12 @@
 //! The file: a line of JSON that says what the model is, then one line for each batch.
 
-use std::fs::OpenOptions;
+use std::fmt;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gptoss_cpu::BatchRoutes;
+use gptoss_telemetry::units::bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
@@ -19,6 +21,13 @@ pub struct Header {
     pub experts_per_token: u32,
     /// Of one expert in the file, the mean over layers.
     pub expert_bytes: u64,
+}
+
+impl fmt::Display for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, layers, experts, experts_per_token, expert_bytes } = self;
+        write!(f, "{model}: {layers} layers, {experts_per_token} of {experts} experts of {}", bytes(*expert_bytes))
+    }
 }
 
 /// The routes of one batch, by layer.
@@ -53,16 +62,12 @@ impl Trace {
     /// It cannot be read, or a line of it is none of a trace.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let refuse = |source| CliError::File { path: path.to_owned(), action: "read", source };
-        let file = std::fs::File::open(path).map_err(refuse)?;
+        let file = File::open(path).map_err(refuse)?;
         let mut header = None;
         let mut batches = Vec::new();
         for (number, line) in (1..).zip(BufReader::new(file).lines()) {
-            let line = line.map_err(refuse)?;
-            let wrong = |problem: String| {
-                let text =
-                    format!("line {number}: {problem}; expected a trace as `pylon infer --record-routes` writes it");
-                refuse(io::Error::new(io::ErrorKind::InvalidData, text))
-            };
+            let wrong = |problem: String| no_trace(path, format_args!("line {number}: {problem}"));
+            let line = line.map_err(|error| wrong(error.to_string()))?;
             let Some(header) = &header else {
                 header = Some(serde_json::from_str::<Header>(&line).map_err(|error| wrong(error.to_string()))?);
                 continue;
@@ -71,34 +76,63 @@ impl Trace {
             check(header, &batch).map_err(|problem| wrong(problem.to_owned()))?;
             batches.push(batch);
         }
-        let empty = || refuse(io::Error::new(io::ErrorKind::InvalidData, "it is empty; expected a trace"));
-        Ok(Self { header: header.ok_or_else(empty)?, batches })
+        let header = header.ok_or_else(|| no_trace(path, format_args!("it is empty")))?;
+        Ok(Self { header, batches })
     }
+}
 
-    /// Writes the batches behind those that the file has, or a new file.
+/// A file that routes are appended to.
+pub struct TraceFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl TraceFile {
+    /// A new file, or one with routes of the same model: to be opened before an answer is waited for.
     ///
     /// # Errors
-    /// It cannot be written, or is of another model.
-    pub fn append_to(&self, path: &Path) -> Result<(), CliError> {
-        if path.exists() {
-            let known = Self::read(path)?.header;
-            if known != self.header {
+    /// It cannot be written, or is none for this model.
+    pub fn open(path: &Path, header: &Header) -> Result<Self, CliError> {
+        let is_new = std::fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+        if !is_new {
+            let known = Trace::read(path)?.header;
+            if known != *header {
                 return Err(CliError::Argument {
                     what: "--record-routes".into(),
-                    got: format!("{}, with routes of {:?}", path.display(), known.model),
-                    expected: format!("a new file, or one with routes of {:?}", self.header.model),
+                    got: format!("{}, which has routes of {known}", path.display()),
+                    expected: format!("a new file, or one with routes of {header}"),
                 });
             }
         }
         let refuse = |source| CliError::File { path: path.to_owned(), action: "write", source };
-        let mut lines = Vec::new();
-        if !path.exists() {
-            lines.push(serde_json::to_string(&self.header));
+        let file = OpenOptions::new().create(true).append(true).open(path).map_err(refuse)?;
+        let mut this = Self { path: path.to_owned(), file };
+        if is_new {
+            this.line(header)?;
         }
-        lines.extend(self.batches.iter().map(serde_json::to_string));
-        let text = lines.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| refuse(error.into()))?.join("\n");
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(refuse)?;
-        writeln!(file, "{text}").map_err(refuse)
+        Ok(this)
+    }
+
+    /// Appends batches.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn append(&mut self, batches: &[Batch]) -> Result<(), CliError> {
+        batches.iter().try_for_each(|batch| self.line(batch))
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> Result<(), CliError> {
+        let text = serde_json::to_string(value).map_err(io::Error::from);
+        let written = text.and_then(|text| writeln!(self.file, "{text}"));
+        written.map_err(|source| CliError::File { path: self.path.clone(), action: "write", source })
+    }
+}
+
+fn no_trace(path: &Path, problem: fmt::Arguments<'_>) -> CliError {
+    CliError::Argument {
+        what: "the trace".into(),
+        got: format!("{}: {problem}", path.display()),
+        expected: "a file that `pylon infer --record-routes` wrote".into(),
     }
 }
 

@@ -75,13 +75,7 @@ fn slots_tried(header: &Header) -> Vec<u32> {
 
 impl fmt::Display for Replays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Header { model, layers, experts, experts_per_token, expert_bytes } = &self.header;
-        writeln!(
-            f,
-            "{model}: {layers} layers, {experts_per_token} of {experts} experts of {}; {} batches, decode per token",
-            bytes(*expert_bytes),
-            self.batches
-        )?;
+        writeln!(f, "{}; {} batches, decode per token", self.header, self.batches)?;
         writeln!(f, "slots  policy    guesses  hits     experts read  bytes read  round trips")?;
         for Tried { setting, hit_rate, reads_per_token, bytes_per_token, round_trips_per_token, .. } in &self.tried {
             let guesses = if setting.guesses { "next" } else { "none" };
