@@ -64,7 +64,9 @@ pub(crate) fn place_tensors(
         }
         // The end must be countable too; the sums below rely on it.
         let offset = data_offset.checked_add(relative_offset);
-        match offset.filter(|offset| offset.checked_add(size_bytes.max(1)).is_some()) {
+        // Writers differ in what they give tensors without weights: anywhere at all, even behind the end of the file.
+        let placed = |offset| if shape.contains(&0) { data_offset } else { offset };
+        match offset.filter(|offset| offset.checked_add(size_bytes.max(1)).is_some()).map(placed) {
             Some(offset) => tensors.push(TensorInfo { name, shape, kind, offset, size_bytes }),
             None => return Err(GgufError::OffsetOverflow { tensor: name, offset: relative_offset }),
         }
@@ -78,7 +80,7 @@ fn end(tensor: &TensorInfo) -> u64 {
     tensor.offset + tensor.size_bytes.max(1)
 }
 
-/// Tensors without weights lie nowhere: writers differ in the offset that they give them.
+/// Tensors without weights lie nowhere.
 fn check_extents(tensors: &[TensorInfo], file_len: u64) -> Result<(), GgufError> {
     let mut in_order: Vec<&TensorInfo> = tensors.iter().filter(|tensor| !tensor.is_empty()).collect();
     in_order.sort_by_key(|tensor| tensor.offset);

@@ -87,7 +87,8 @@ pub struct TensorInfo {
     pub shape: Vec<u64>,
     /// Storage format of the weights.
     pub kind: TensorType,
-    /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment.
+    /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment. Without weights,
+    /// the file's [`Gguf::data_offset`], whatever the file says: the data lie within the file in any case.
     pub offset: u64,
     /// Length of the data in bytes, computed from `kind` and `shape`. Zero when a dimension is, and when `kind` is
     /// [`TensorType::Unknown`], because then nobody can say; save for [`TensorType::EARLY_OLLAMA_MXFP4`] in a file of

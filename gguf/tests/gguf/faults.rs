@@ -149,6 +149,8 @@ fn dimensions_of_zero() {
             let gguf = parse_whole(&file.bytes()).expect("a header that can be read");
             let x = gguf.tensor("x").expect("it is listed");
             assert!(x.is_empty() && x.size_bytes == 0 && x.shape == shape, "{x:?}");
+            // Whoever asks where the data ends, or reads the bytes of each tensor, stays within the file.
+            assert_eq!((x.offset, gguf.data_end()), (gguf.data_offset, gguf.data_offset + 64), "{x:?}");
         }
     }
 }
