@@ -8,11 +8,11 @@ use gptoss_model::sequences::BATCHES_UNDER_WAY;
 use gptoss_model::{Ahead, AwaitPoint, EngineError, GpuError, Host, Inventory, ModelConfig, until_stopped};
 use gptoss_telemetry::Event;
 
+use crate::pager::Residency;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
 use crate::program::ModelKernels;
 use crate::recipe::{Filled, Recipe};
-use crate::residency::Residency;
 use crate::weights::Weights;
 
 /// Everything on the GPU that a plan asks for, still empty.

@@ -7,12 +7,9 @@ use gptoss_model::{
     AwaitPoint, EngineError, Host, NonFinite, Outcome, Prediction, SequenceId, Ticket, Wanted, check_cancelled,
     require_finite_rows, until_stopped,
 };
-use gptoss_telemetry::{Event, Missing};
 
 use crate::model::Model;
-use crate::pieces;
 use crate::program::Program;
-use crate::upload;
 
 /// A batch that the GPU was given.
 pub(crate) struct Started {
@@ -21,12 +18,20 @@ pub(crate) struct Started {
     /// Where the submission that is read next began.
     resume: Resume,
     submission: Submission,
-    /// Which of the readback buffers it has.
-    readback: usize,
-    /// What comes back of each row that wants something, in bytes.
-    sampled_bytes: u64,
+    returns: Returns,
     /// Its logits will be read: no batch may write others before that.
     keeps_logits: bool,
+}
+
+/// What comes back with a submission, besides the status.
+#[derive(Clone, Copy)]
+struct Returns {
+    /// Which of the readback buffers it has.
+    readback: usize,
+    /// Of each row that wants something.
+    sampled_bytes: u64,
+    /// The last uses of experts: none where nothing could be missed when the batch began.
+    stamps_bytes: u64,
 }
 
 /// What changes from batch to batch.
@@ -59,7 +64,8 @@ impl Model {
         self.state.started.retain(|started| pending.iter().any(|batch| batch.ticket == started.ticket));
         loop {
             let started = self.state.started.len();
-            let alone = !self.residency.is_complete() || self.state.started.iter().any(|batch| batch.keeps_logits);
+            let alone = !self.pager.residency().is_complete()
+                || self.state.started.iter().any(|batch| batch.keeps_logits || batch.may_miss());
             let most = if alone { 1 } else { self.readbacks.len() };
             let Some(next) = self.sequences.pending().get(started).filter(|_| started < most).cloned() else {
                 return Ok(());
@@ -86,12 +92,16 @@ impl Model {
         }
         let sampled_bytes = batch.rows.iter().map(|row| sampled_bytes(row.wanted)).max().unwrap_or(0);
         let readback = (0..self.readbacks.len())
-            .find(|index| self.state.started.iter().all(|started| started.readback != *index))
+            .find(|index| self.state.started.iter().all(|started| started.returns.readback != *index))
             .expect("no more are started than there are readback buffers");
         let resume = Resume::FromStart;
-        let submission = self.submit_from(&step, resume, readback, sampled_bytes);
+        let may_miss = !self.pager.residency().is_complete();
+        let stamps_bytes = if may_miss { self.buffer(self.shared.last_used).size_bytes() } else { 0 };
+        self.expect_experts(0, tokens);
+        let returns = Returns { readback, sampled_bytes, stamps_bytes };
+        let submission = self.submit_from(&step, resume, returns);
         let keeps_logits = batch.rows.iter().any(|row| row.wanted == Wanted::Logits);
-        Ok(Started { ticket: batch.ticket, step, resume, submission, readback, sampled_bytes, keeps_logits })
+        Ok(Started { ticket: batch.ticket, step, resume, submission, returns, keeps_logits })
     }
 
     /// Where each row is, and the tables of their sequences that are not there as they are.
@@ -135,11 +145,19 @@ impl Model {
                 return self.outcomes(&report, host).await;
             }
             check_cancelled(host)?;
-            let (readback, sampled_bytes) = (started.readback, started.sampled_bytes);
+            let returns = started.returns;
             let layer = report.status.halt_layer as usize;
-            let missing: Vec<u32> = report.status.missed_experts().collect();
-            let resume = self.bring_in(&step, layer, &missing, &report.stamps, host).await?;
-            let submission = self.submit_from(&step, resume, readback, sampled_bytes);
+            debug_assert!(
+                report
+                    .status
+                    .missed_experts()
+                    .all(|expert| { self.pager.residency().used_by(layer, step.stamp).contains(&expert) })
+            );
+            self.bring_in(&step, layer, host).await?;
+            let resume = Resume::Experts(layer);
+            let submission = self.submit_from(&step, resume, returns);
+            // What comes after it in the GPU's queue does not disturb it.
+            self.pager.residency_mut().pin(layer, &[]);
             let started = &mut self.state.started[0];
             (started.resume, started.submission) = (resume, submission);
         }
@@ -203,68 +221,8 @@ impl Model {
         Ok(bytemuck::pod_collect_to_vec(&raw))
     }
 
-    /// Loads what a halted layer needs and says where to go on. When the batch needs more experts than the layer has
-    /// slots, they come in turns: each turn computes the pairs whose experts are there.
-    async fn bring_in(
-        &mut self,
-        step: &Step,
-        layer: usize,
-        missing: &[u32],
-        stamps: &[u32],
-        host: &dyn Host,
-    ) -> Result<Resume, EngineError> {
-        let stamps = &stamps[layer * self.config.experts as usize..][..self.config.experts as usize];
-        let resident: Vec<u32> = (0..self.config.experts)
-            .filter(|&expert| stamps[expert as usize] == step.stamp && self.residency.is_resident(layer, expert))
-            .collect();
-        // A token of an answer is soon there, a prompt's first batch may wait for most of the model.
-        let tells = step.tokens > 1;
-        if tells {
-            let experts = missing.len() as u32;
-            let bytes = u64::from(experts) * self.expert_file_bytes(layer);
-            host.emit(Event::Missing(Missing { layer: layer as u32, layers: self.plan.layers, experts, bytes }));
-        }
-        let resume = self.read_missing(step, layer, missing, &resident, stamps, host).await?;
-        if tells {
-            host.emit(Event::Experts(self.residency.counters()));
-        }
-        Ok(resume)
-    }
-
-    /// Reads what is missing, in turns where it has to be.
-    async fn read_missing(
-        &mut self,
-        step: &Step,
-        layer: usize,
-        missing: &[u32],
-        resident: &[u32],
-        stamps: &[u32],
-        host: &dyn Host,
-    ) -> Result<Resume, EngineError> {
-        let slots = self.residency.slots_per_layer();
-        if resident.len() + missing.len() <= slots {
-            self.load_experts(layer, missing, resident, stamps, host).await?;
-            return Ok(Resume::Experts(layer));
-        }
-        // Those that are here go first, before their slots are needed.
-        self.run_experts(step, layer);
-        let mut turns = missing.chunks(slots).peekable();
-        while let Some(turn) = turns.next() {
-            self.load_experts(layer, turn, &[], stamps, host).await?;
-            if turns.peek().is_some() {
-                self.run_experts(step, layer);
-            }
-        }
-        Ok(Resume::Experts(layer))
-    }
-
-    /// Bytes in the file of one expert.
-    pub(crate) fn expert_file_bytes(&self, layer: usize) -> u64 {
-        self.inventory.layers[layer].expert_file_bytes() / u64::from(self.config.experts)
-    }
-
     /// As before a batch; what was found in the batch before it halted stays.
-    fn reset_status(&self, resume: Resume) {
+    pub(crate) fn reset_status(&self, resume: Resume) {
         let status = Status::running();
         let bytes = match resume {
             Resume::FromStart => bytemuck::bytes_of(&status),
@@ -273,61 +231,12 @@ impl Model {
         self.gpu.write(self.buffer(self.shared.status), 0, bytes);
     }
 
-    /// Computes the pairs of a halted layer whose experts are resident.
-    fn run_experts(&self, step: &Step, layer: usize) {
-        self.reset_status(Resume::Experts(layer));
-        let mut encoder = self.gpu.encoder("experts");
-        record(&self.gpu, &mut encoder, step, &self.program.layers[layer].experts);
-        self.gpu.submit(encoder);
-    }
-
-    /// Gives experts slots, and reads them into these. `keep` stay where they are; `stamps`, [experts], say who goes where no
-    /// slot is free.
-    pub(crate) async fn load_experts(
-        &mut self,
-        layer: usize,
-        experts: &[u32],
-        keep: &[u32],
-        stamps: &[u32],
-        host: &dyn Host,
-    ) -> Result<(), EngineError> {
-        let mut keep = keep.to_vec();
-        let mut all = Vec::new();
-        for &expert in experts {
-            let slot = self.residency.claim(&self.gpu, layer, expert, &keep, stamps);
-            keep.push(expert);
-            all.extend(self.weights.expert_pieces(layer, &self.inventory.layers[layer], expert, slot));
-        }
-        let spans = pieces::spans(all, self.plan.piece_bytes);
-        let loaded = upload::stream(&self.gpu, &self.repack, self.source.as_ref(), spans, None, host, |_, _| {
-            unreachable!("experts are not kept on the host")
-        })
-        .await;
-        match loaded {
-            Ok(streamed) => {
-                self.streamed.fetched_bytes += streamed.fetched_bytes;
-                self.streamed.used_bytes += streamed.used_bytes;
-                let each = streamed.used_bytes / experts.len().max(1) as u64;
-                for &expert in experts {
-                    self.residency.publish(&self.gpu, layer, expert, each);
-                }
-                Ok(())
-            }
-            Err(error) => {
-                for &expert in experts {
-                    self.residency.abandon(layer, expert);
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Records and submits from `resume` on, with copies of the status and of what else is wanted.
-    fn submit_from(&mut self, step: &Step, resume: Resume, readback: usize, sampled_bytes: u64) -> Submission {
+    fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> Submission {
         self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
         record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
-        let staging = self.readbacks[readback].raw();
+        let staging = self.readbacks[returns.readback].raw();
         let mut at = 0;
         let mut copy = |buffer, from, bytes: u64| {
             if bytes > 0 {
@@ -337,39 +246,42 @@ impl Model {
         };
         copy(self.shared.status, 0, Status::SIZE_BYTES);
         for row in 0..u64::from(step.head_tokens) {
-            copy(self.shared.sampled, row * Sampled::SIZE_BYTES, sampled_bytes);
+            copy(self.shared.sampled, row * Sampled::SIZE_BYTES, returns.sampled_bytes);
         }
-        copy(self.shared.last_used, 0, self.stamps_bytes());
+        copy(self.shared.last_used, 0, returns.stamps_bytes);
         self.gpu.submit(encoder)
     }
 
-    /// Bytes of the stamps that come back with a submission: none where nothing can be missed.
-    fn stamps_bytes(&self) -> u64 {
-        if self.residency.is_complete() { 0 } else { self.buffer(self.shared.last_used).size_bytes() }
-    }
-
-    /// Waits for the oldest submission, not for those after it. After STOP the GPU ends what it was given, and nobody looks at it.
+    /// Waits for the oldest submission, not for those after it; experts that are under way come meanwhile. After STOP the GPU
+    /// ends what it was given, and nobody looks at it.
     async fn read_oldest(&mut self, host: &dyn Host) -> Result<Report, EngineError> {
-        let Started { step, resume, ref submission, readback, sampled_bytes, .. } = self.state.started[0];
+        let Started { step, resume, ref submission, returns, .. } = self.state.started[0];
+        let Returns { readback, sampled_bytes, stamps_bytes } = returns;
         let all_sampled_bytes = u64::from(step.head_tokens) * sampled_bytes;
-        let stamps_bytes = self.stamps_bytes();
         let layers = self.plan.layers - resume.first_layer() as u32;
         let bytes = Status::SIZE_BYTES + all_sampled_bytes + stamps_bytes;
         let units = u64::from(step.tokens) * u64::from(layers + 1);
         let read = self.gpu.read_work(&self.readbacks[readback], bytes, submission, units);
-        let raw = until_stopped(host, AwaitPoint::Batch, read).await??;
+        let raw = until_stopped(host, AwaitPoint::Batch, self.pager.beside(read)).await???;
         self.state.readbacks.status_bytes += Status::SIZE_BYTES + stamps_bytes;
         self.state.readbacks.sampling_bytes += all_sampled_bytes;
 
         let (status, rest) = raw.split_at(Status::SIZE_BYTES as usize);
         let (sampled, stamps) = rest.split_at(all_sampled_bytes as usize);
         let status: Status = bytemuck::pod_read_unaligned(status);
-        self.residency.count_uses(status.hits, status.misses);
-        Ok(Report {
-            status,
-            sampled: sampled_rows(sampled, sampled_bytes as usize),
-            stamps: bytemuck::pod_collect_to_vec(stamps),
-        })
+        let residency = self.pager.residency_mut();
+        residency.count_uses(status.hits, status.misses);
+        if stamps_bytes > 0 {
+            residency.used(&bytemuck::pod_collect_to_vec(stamps));
+        }
+        Ok(Report { status, sampled: sampled_rows(sampled, sampled_bytes as usize) })
+    }
+}
+
+impl Started {
+    /// Whether it can halt for want of experts.
+    fn may_miss(&self) -> bool {
+        self.returns.stamps_bytes > 0
     }
 }
 
@@ -394,7 +306,7 @@ fn sampled_rows(bytes: &[u8], row_bytes: usize) -> Vec<Sampled> {
 
 /// Where a submission begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Resume {
+pub(crate) enum Resume {
     FromStart,
     /// The experts of this layer come next: its attention and routing are done.
     Experts(usize),
@@ -413,8 +325,6 @@ struct Report {
     status: Status,
     /// Of each row that wants something.
     sampled: Vec<Sampled>,
-    /// [layers, experts]; empty when nothing can be missed.
-    stamps: Vec<u32>,
 }
 
 fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {

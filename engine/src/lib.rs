@@ -6,7 +6,7 @@
 //!                                        │
 //! tokens ───────────────────── Model::prefill / decode ─ Prediction
 //!                              │        ▲
-//!                              ├ miss ──┤ Residency: the expert page table
+//!                              ├ miss ──┤ Pager: experts into slots
 //!                              └ loss ──┘ Session: another device, the same tokens
 //! ```
 //!
@@ -18,18 +18,18 @@ mod device;
 mod embedding;
 mod forward;
 mod load;
+mod misses;
 mod model;
 mod open;
+mod pager;
 mod pieces;
 mod plan;
 mod platform;
 mod policy;
 mod program;
 mod recipe;
-mod residency;
 mod rest;
 mod session;
-mod slots;
 mod upload;
 mod weights;
 
@@ -39,8 +39,8 @@ pub use gptoss_kernels::GpuOptions;
 pub use load::{Preflight, load, plan_options, preflight};
 pub use model::Model;
 pub use open::{GpuEngine, open_engine};
+pub use pager::slots::{Claim, LayerSlots, Slot};
 pub use plan::{DEFAULT_BATCH_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 pub use policy::LoadPolicy;
 pub use recipe::{Buffer, BufferPurpose, Recipe};
 pub use session::{Loader, MAX_REBUILDS, Session};
-pub use slots::{Claim, LayerSlots};

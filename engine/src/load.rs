@@ -16,12 +16,13 @@ use crate::allocation::{Allocated, Allocation};
 use crate::embedding::Embedding;
 use crate::forward::State;
 use crate::model::Model;
+use crate::pager::Pager;
 use crate::pieces;
 use crate::plan::{MemoryPlan, PlanOptions};
 use crate::policy::LoadPolicy;
 use crate::program::{ModelKernels, Program};
 use crate::recipe::Recipe;
-use crate::upload::{self, Progress};
+use crate::upload::{self, Progress, Uploads};
 
 /// Turns what the user chose into what the planner takes.
 pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanOptions, EngineError> {
@@ -135,13 +136,14 @@ pub async fn load(
     host.emit(Event::GpuMemory { allocated_bytes: gpu.counters().allocated_bytes });
 
     let mut rows = Vec::new();
+    let mut uploads = Uploads::new(Rc::clone(&gpu), repack);
     let streamed = in_stage(host, Stage::WeightsFetch, async {
         let all = weights.pieces(&inventory, plan.experts_ahead);
         let tensor_count = all.iter().filter(|piece| piece.completes.is_some()).count() as u32;
         let progress = Progress { host, needed_bytes: plan.totals.load_bytes, tensor_count };
         let spans = pieces::spans(all, plan.piece_bytes);
         let keep = |offset_bytes, bytes| rows.push((offset_bytes, bytes));
-        let streamed = upload::stream(&gpu, &repack, source.as_ref(), spans, Some(progress), host, keep).await?;
+        let streamed = upload::stream(&mut uploads, source.as_ref(), spans, progress, host, keep).await?;
         until_stopped(host, AwaitPoint::LastUploads, gpu.finished()).await??;
         Ok(streamed)
     })
@@ -150,23 +152,19 @@ pub async fn load(
     let limits = BatchLimits { rows: plan.batch_tokens, wanted: plan.head_tokens };
     let sequences = Sequences::new(KvCache::new(plan.kv), config.vocabulary, limits);
     let caches = recipe.layers.iter().map(|layer| (layer.buffers.keys, layer.buffers.values)).collect();
+    let pager = Pager::new(Rc::clone(&gpu), source, inventory, weights, uploads, residency, streamed);
     Ok(Model {
         sequences,
         caches,
         readbacks,
         gpu,
-        source,
         config,
-        inventory,
         plan,
-        weights,
         embedding,
-        repack,
+        pager,
         shared: recipe.shared,
         buffers,
-        residency,
         program,
-        streamed,
         state: State::default(),
     })
 }

@@ -2,43 +2,34 @@
 
 use std::rc::Rc;
 
-use gptoss_kernels::repack::Repack;
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::{BlockCopy, Reach};
-use gptoss_model::{Backend, EngineError, Host, Inventory, ModelConfig, Outcome, SequenceId, Sequences};
-use gptoss_source::Source;
+use gptoss_model::{Backend, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences};
 use gptoss_telemetry::{CacheCounters, WorkCounters};
 
 use crate::embedding::Embedding;
 use crate::forward::State;
+use crate::pager::Pager;
 use crate::plan::MemoryPlan;
 use crate::program::Program;
 use crate::recipe::{BufferId, Filled, Shared};
-use crate::residency::Residency;
-use crate::upload::Streamed;
-use crate::weights::Weights;
 
 /// Weights, cache and program of one model on one GPU.
 pub struct Model {
     pub(crate) gpu: Rc<Gpu>,
-    pub(crate) source: Rc<dyn Source>,
     pub(crate) config: ModelConfig,
-    pub(crate) inventory: Inventory,
     pub(crate) plan: MemoryPlan,
-    pub(crate) weights: Weights,
     pub(crate) embedding: Embedding,
-    pub(crate) repack: Repack,
     /// Bound by the program; the program's launches keep the GPU objects, these keep the count of their bytes.
     pub(crate) buffers: Filled,
     pub(crate) shared: Shared,
-    pub(crate) residency: Residency,
+    pub(crate) pager: Pager,
     pub(crate) program: Program,
     pub(crate) sequences: Sequences,
     /// By layer: keys and values.
     pub(crate) caches: Vec<(BufferId, BufferId)>,
     /// One for each batch that may be under way.
     pub(crate) readbacks: Vec<GpuBuffer>,
-    pub(crate) streamed: Streamed,
     pub(crate) state: State,
 }
 
@@ -108,7 +99,12 @@ impl Backend for Model {
     }
 
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
-        self.forward(host).await
+        let computed = self.forward(host).await;
+        if computed.is_err() {
+            // Nobody waits for experts any more: after STOP the network is to be quiet.
+            self.pager.give_up();
+        }
+        computed
     }
 
     async fn logits_at_hand(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Option<Vec<f32>>, EngineError> {
@@ -120,7 +116,7 @@ impl Backend for Model {
     }
 
     fn cache_counters(&self) -> CacheCounters {
-        self.residency.counters()
+        self.pager.residency().counters()
     }
 
     fn work_counters(&self) -> WorkCounters {
@@ -133,8 +129,8 @@ impl Backend for Model {
             pipelines_created: gpu.pipelines_created,
             status_readback_bytes: self.state.readbacks.status_bytes,
             sampling_readback_bytes: self.state.readbacks.sampling_bytes,
-            weights_fetched_bytes: self.streamed.fetched_bytes,
-            weights_used_bytes: self.streamed.used_bytes,
+            weights_fetched_bytes: self.pager.streamed().fetched_bytes,
+            weights_used_bytes: self.pager.streamed().used_bytes,
         }
     }
 }

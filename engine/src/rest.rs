@@ -1,55 +1,49 @@
 //! What no token has needed yet: read when there is nothing else to do.
 
-use gptoss_model::{EngineError, Host};
+use gptoss_model::{AwaitPoint, EngineError, Host, until_stopped};
 use gptoss_telemetry::{Event, Rest};
 use web_time::Instant;
 
 use crate::model::Model;
-
-/// Experts of a layer that are read together: enough for four reads at a time, and few enough that little is lost when a
-/// question comes in between (53 MB of gpt-oss).
-const EXPERTS_AT_ONCE: usize = 4;
+use crate::pager::Turned;
 
 impl Model {
-    /// Whether there are slots that nothing is in.
+    /// Whether there are slots that no expert is in.
     pub fn has_free_slots(&self) -> bool {
-        (0..self.layers()).any(|layer| self.residency.free_slots(layer) > 0)
+        self.pager.missing_bytes() > 0
     }
 
     /// Reads experts into slots that are free, lower layers first, until there are none. Pushes nothing out.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays.
+    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays;
+    /// what is on its way is given up, so that whoever comes has the line for himself.
     pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        let filled = self.fill_until_stopped(host).await;
+        if filled.is_err() {
+            self.pager.give_up();
+        }
+        filled
+    }
+
+    async fn fill_until_stopped(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let begin = Instant::now();
-        let missing_at_first = self.missing_bytes();
-        for layer in 0..self.layers() {
-            loop {
-                let experts = self.residency.not_resident(layer, EXPERTS_AT_ONCE);
-                if experts.is_empty() {
-                    break;
+        let missing_at_first = self.pager.missing_bytes();
+        while self.pager.idle() {
+            match until_stopped(host, AwaitPoint::Weights, self.pager.turn()).await?? {
+                Turned::Came => {}
+                Turned::Failed(_, error) => return Err(error),
+                Turned::Loaded => {
+                    let missing_bytes = self.pager.missing_bytes();
+                    let counters = self.pager.residency().counters();
+                    let (read, seconds) = (missing_at_first - missing_bytes, begin.elapsed().as_secs_f64());
+                    let bytes_per_second = (seconds > 0.0).then(|| read as f64 / seconds);
+                    let (resident, slots) = (counters.resident, counters.slots);
+                    host.emit(Event::Experts(counters));
+                    host.emit(Event::Rest(Rest { resident, slots, missing_bytes, bytes_per_second }));
                 }
-                // Nothing has to go for them, so that nobody asks for stamps.
-                self.load_experts(layer, &experts, &[], &[], host).await?;
-                let missing_bytes = self.missing_bytes();
-                let counters = self.residency.counters();
-                let (read, seconds) = (missing_at_first - missing_bytes, begin.elapsed().as_secs_f64());
-                let bytes_per_second = (seconds > 0.0).then(|| read as f64 / seconds);
-                let (resident, slots) = (counters.resident, counters.slots);
-                host.emit(Event::Experts(counters));
-                host.emit(Event::Rest(Rest { resident, slots, missing_bytes, bytes_per_second }));
             }
         }
         Ok(())
-    }
-
-    fn layers(&self) -> usize {
-        self.plan.layers as usize
-    }
-
-    /// Of the file, for every slot that is free.
-    fn missing_bytes(&self) -> u64 {
-        let of_layer = |layer| self.residency.free_slots(layer) as u64 * self.expert_file_bytes(layer);
-        (0..self.layers()).map(of_layer).sum()
     }
 }

@@ -17,6 +17,7 @@ mod leaks;
 mod memory;
 mod nano;
 mod not_finite;
+mod pager;
 mod parity;
 mod plan;
 mod recipe;

@@ -531,16 +531,25 @@ impl Gpu {
 
     /// Waits until everything submitted before this call is done, whenever it is awaited.
     pub fn finished(&self) -> impl Future<Output = Result<(), GpuError>> {
+        let mut mark = self.mark();
+        async move { self.reached(&mut mark).await }
+    }
+
+    /// Marks what was submitted before this call.
+    pub fn mark(&self) -> Mark {
         let (sender, receiver) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
             // The receiver is gone only if the caller was cancelled.
             let _ignored = sender.send(());
         });
-        async move {
-            match self.settled(self.pace.unmeasured_limit(), "submitted work", None, receiver).await? {
-                (Ok(()), _) => self.check(),
-                (Err(_), _) => Err(self.refused("the queue dropped its callback".to_owned()).await),
-            }
+        Mark(receiver)
+    }
+
+    /// Waits until everything before a mark is done. Dropped before that, it can be called again; afterwards it cannot.
+    pub async fn reached(&self, mark: &mut Mark) -> Result<(), GpuError> {
+        match self.settled(self.pace.unmeasured_limit(), "submitted work", None, &mut mark.0).await? {
+            (Ok(()), _) => self.check(),
+            (Err(_), _) => Err(self.refused("the queue dropped its callback".to_owned()).await),
         }
     }
 
@@ -639,6 +648,9 @@ impl Drop for Gpu {
         self.device.destroy();
     }
 }
+
+/// A point in the queue of a device, behind what was submitted before it was made.
+pub struct Mark(futures_channel::oneshot::Receiver<()>);
 
 /// A buffer that is mapped or about to be, until this is dropped.
 struct Mapping<'a>(&'a wgpu::Buffer);

@@ -57,6 +57,11 @@ impl Weights {
         }
     }
 
+    /// Most bytes of a piece.
+    pub fn piece_bytes(&self) -> u64 {
+        self.piece_bytes
+    }
+
     /// Every piece that is loaded before the first token: all dense weights, the embedding, and the experts if all of
     /// them are resident.
     pub fn pieces(&self, inventory: &Inventory, all_experts: bool) -> Vec<Piece> {

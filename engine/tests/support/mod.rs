@@ -2,6 +2,7 @@
 //! headless Chromium.
 
 mod faulty_source;
+mod gated_source;
 pub mod interleavings;
 mod logits;
 
@@ -9,6 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 pub use faulty_source::*;
+pub use gated_source::*;
 use gptoss_engine::{GpuEngine, LoadPolicy, Loader, Model, load, open_engine, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 #[cfg(not(target_arch = "wasm32"))]

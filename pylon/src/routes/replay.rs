@@ -157,7 +157,7 @@ impl Pager {
                 debug_assert_eq!(over, Some(number));
             }
             let (here, missing): (Vec<u32>, Vec<u32>) =
-                needed.iter().partition(|expert| layer.slots.slot_of(**expert).is_some());
+                needed.iter().partition(|expert| layer.slots.resident_slot(**expert).is_some());
             self.figures.hits += here.len() as u64;
             self.figures.misses += missing.len() as u64;
             if missing.is_empty() {
@@ -166,34 +166,38 @@ impl Pager {
             self.figures.round_trips += 1;
             // As the engine has it: all at once where they fit beside those that are here, else in turns.
             if here.len() + missing.len() <= self.setting.slots as usize {
-                self.read(index, &missing, here);
+                self.read(index, &missing, &here);
             } else {
                 for turn in missing.chunks(self.setting.slots as usize) {
-                    self.read(index, turn, Vec::new());
+                    self.read(index, turn, &[]);
                 }
             }
             if self.setting.guesses && index + 1 < self.layers.len() {
                 let next = &self.layers[index + 1].slots;
                 let likely = distinct(&batch.likely_next[index]);
                 let (here, absent): (Vec<u32>, Vec<u32>) =
-                    likely.iter().partition(|expert| next.slot_of(**expert).is_some());
+                    likely.iter().partition(|expert| next.resident_slot(**expert).is_some());
                 let room = self.setting.slots as usize - here.len();
-                self.read(index + 1, &absent[..absent.len().min(room)], here);
+                self.read(index + 1, &absent[..absent.len().min(room)], &here);
             }
         }
     }
 
     /// Gives experts slots; those of `keep` stay.
-    fn read(&mut self, layer: usize, experts: &[u32], mut keep: Vec<u32>) {
+    fn read(&mut self, layer: usize, experts: &[u32], keep: &[u32]) {
         self.figures.reads += experts.len() as u64;
         let Layer { slots, last_use, uses, needed_by } = &mut self.layers[layer];
+        slots.pin(keep);
         for &expert in experts {
-            slots.claim(expert, &keep, |resident| match self.setting.policy {
+            let claim = slots.claim(expert, |resident| match self.setting.policy {
                 Policy::Recent => last_use[resident as usize],
                 Policy::Often => uses[resident as usize],
                 Policy::Farthest => needed_by[resident as usize].last().map_or(0, |next| u64::MAX - next),
             });
-            keep.push(expert);
+            claim.expect("no more are read than there are slots beside those that stay");
+        }
+        for &expert in experts {
+            slots.arrived(expert);
         }
     }
 }

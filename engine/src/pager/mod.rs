@@ -1,0 +1,269 @@
+//! The pager: the one owner of expert slots. It reads experts from the file into them, those first that a batch waits for, and goes
+//! on with that while the GPU computes.
+//!
+//! ```text
+//! a batch missed some ──── fetch ──┐  Missed                 ┌ begin_reads ─ Source
+//! the layer after it ──── expect ──┼─ Predicted ── Queue ────┤      ▲
+//! nothing else to do ────── idle ──┘  Idle                   └ turn ┴ Uploads ─ Residency: the page table
+//! ```
+//!
+//! A slot is free, loading, resident or pinned ([`Slot`](slots::Slot)). Only what a batch misses pushes anything out; what is
+//! predicted, or read because there is nothing else to do, goes where nothing is. It would have come later anyway: where all
+//! experts fit, no byte is read that would not have been.
+//!
+//! Slots may be filled while a batch is under way: the queue of the GPU keeps the order. Bytes and entries of the page table that
+//! are written after a submission are not seen by it. When it halts, the host asks anew what its layer needs and lacks.
+
+mod queue;
+mod residency;
+pub(crate) mod slots;
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::future::{Either, select};
+use gptoss_kernels::Gpu;
+use gptoss_model::{AwaitPoint, EngineError, Host, Inventory, until_stopped};
+use gptoss_source::{Bytes, Source, SourceError};
+
+pub use self::queue::Reason;
+use self::queue::{Queue, Request};
+pub use self::residency::Residency;
+use crate::pieces::{self, Span};
+use crate::upload::{READS_IN_FLIGHT, Streamed, Uploads};
+use crate::weights::Weights;
+
+/// Reads at once where a batch waits for some of them: as many as a browser has connections to an HTTP/1.1 host.
+const MOST_READS_IN_FLIGHT: usize = 6;
+/// Experts of a layer that nobody waits for are read so many together: enough for a few reads at a time, and few enough that
+/// little is lost when they are given up (53 MB of gpt-oss).
+const EXPERTS_AT_ONCE: usize = 4;
+
+/// See the [module](self).
+pub struct Pager {
+    gpu: Rc<Gpu>,
+    source: Rc<dyn Source>,
+    inventory: Inventory,
+    weights: Weights,
+    /// Most bytes of a read.
+    span_bytes: u64,
+    uploads: Uploads,
+    residency: Residency,
+    queue: Queue<Span>,
+    /// Those under way, with the ids of their requests.
+    reads: Vec<(u64, Read)>,
+    streamed: Streamed,
+}
+
+type Read = Pin<Box<dyn Future<Output = Came>>>;
+type Came = (Span, Result<Bytes, SourceError>);
+
+/// What happened in a turn.
+pub enum Turned {
+    /// A part of something came.
+    Came,
+    /// All of a request is there.
+    Loaded,
+    /// A request is given up, since a read of it failed.
+    Failed(Reason, EngineError),
+}
+
+impl Pager {
+    /// `loaded`: what was read before, with the dense weights.
+    pub fn new(
+        gpu: Rc<Gpu>,
+        source: Rc<dyn Source>,
+        inventory: Inventory,
+        weights: Weights,
+        uploads: Uploads,
+        residency: Residency,
+        loaded: Streamed,
+    ) -> Self {
+        let span_bytes = weights.piece_bytes();
+        let (queue, reads) = (Queue::default(), Vec::new());
+        Self { gpu, source, inventory, weights, span_bytes, uploads, residency, queue, reads, streamed: loaded }
+    }
+
+    pub fn residency(&self) -> &Residency {
+        &self.residency
+    }
+
+    pub fn residency_mut(&mut self) -> &mut Residency {
+        &mut self.residency
+    }
+
+    /// What was read so far, with what was read before.
+    pub fn streamed(&self) -> Streamed {
+        self.streamed
+    }
+
+    /// Bytes in the file of one expert.
+    pub fn expert_file_bytes(&self, layer: usize) -> u64 {
+        self.inventory.layers[layer].expert_file_bytes() / u64::from(self.residency.experts())
+    }
+
+    /// Of the file, for every slot that is not filled.
+    pub fn missing_bytes(&self) -> u64 {
+        let layers = 0..self.residency.layers();
+        layers.map(|layer| self.residency.layer(layer).not_yet_filled() as u64 * self.expert_file_bytes(layer)).sum()
+    }
+
+    /// Reads experts that a batch waits for, no more than there are slots that are not pinned; ends when they are there.
+    ///
+    /// # Errors
+    /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is under way.
+    pub async fn fetch(&mut self, layer: usize, experts: &[u32], host: &dyn Host) -> Result<(), EngineError> {
+        self.ask_for_missed(layer, experts);
+        while !experts.iter().all(|&expert| self.residency.is_resident(layer, expert)) {
+            let turned = until_stopped(host, AwaitPoint::Weights, self.turn()).await??;
+            if let Turned::Failed(Reason::Missed, error) = turned {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn ask_for_missed(&mut self, layer: usize, experts: &[u32]) {
+        let slots = self.residency.layer(layer);
+        let absent = slots.absent().filter(|expert| experts.contains(expert)).count();
+        if absent > slots.claimable() {
+            // Slots are held by others that are on their way.
+            self.give_up_those(|request| request.layer == layer);
+        }
+        self.queue.promote(layer, experts);
+        let absent = self.residency.layer(layer).absent().filter(|expert| experts.contains(expert)).collect();
+        self.ask(layer, absent, Reason::Missed);
+    }
+
+    /// A batch is likely to need everything of this layer: reads what is missing into slots that are free.
+    pub fn expect(&mut self, layer: usize) {
+        while self.ask_for_free(layer, Reason::Predicted) {}
+    }
+
+    /// Reads something into slots that are free, lower layers first, if there is a read to spare. `false`: nothing is under way, and
+    /// no slot is free.
+    pub fn idle(&mut self) -> bool {
+        self.begin_reads();
+        while self.reads.len() < READS_IN_FLIGHT {
+            let mut layers = 0..self.residency.layers();
+            if !layers.any(|layer| self.ask_for_free(layer, Reason::Idle)) {
+                break;
+            }
+            self.begin_reads();
+        }
+        !self.reads.is_empty()
+    }
+
+    /// Asks for the first experts of a layer that have no slot, as many as there are free slots and are read at once. `false` if
+    /// those are none.
+    fn ask_for_free(&mut self, layer: usize, reason: Reason) -> bool {
+        let slots = self.residency.layer(layer);
+        let experts: Vec<u32> = slots.absent().take(slots.free().min(EXPERTS_AT_ONCE)).collect();
+        let any = !experts.is_empty();
+        self.ask(layer, experts, reason);
+        any
+    }
+
+    /// Claims slots for absent experts, of which there are enough, and puts the reads in the queue.
+    fn ask(&mut self, layer: usize, experts: Vec<u32>, reason: Reason) {
+        if experts.is_empty() {
+            return;
+        }
+        let mut all = Vec::new();
+        for &expert in &experts {
+            let slot =
+                self.residency.claim(&self.gpu, layer, expert).expect("no more are asked for than can be claimed");
+            all.extend(self.weights.expert_pieces(layer, &self.inventory.layers[layer], expert, slot));
+        }
+        self.queue.add(layer, experts, reason, pieces::spans(all, self.span_bytes));
+    }
+
+    /// What `awaited` comes to; what is under way goes on meanwhile. Reads that fail are given up, and fail again when somebody
+    /// waits for them.
+    ///
+    /// # Errors
+    /// Those of the GPU.
+    pub async fn beside<T>(&mut self, awaited: impl Future<Output = T>) -> Result<T, EngineError> {
+        let mut awaited = pin!(awaited);
+        loop {
+            // Natively a wait for the GPU blocks: it begins when there is nothing to be read.
+            match select(pin!(self.turn()), awaited.as_mut()).await {
+                Either::Left((Ok(_), _)) => {}
+                Either::Left((Err(error), _)) => return Err(error),
+                Either::Right((outcome, _)) => return Ok(outcome),
+            }
+        }
+    }
+
+    /// Waits for the next read that ends, and puts what came where it belongs; for ever where there is nothing to read. Dropped
+    /// before that, nothing is lost.
+    ///
+    /// # Errors
+    /// Those of the GPU; a read that fails is an outcome.
+    pub async fn turn(&mut self) -> Result<Turned, EngineError> {
+        self.uploads.keep_pace().await?;
+        self.begin_reads();
+        let (id, (span, bytes)) = poll_fn(|context| self.poll_reads(context)).await;
+        let reason = self.queue.reason(id).expect("reads of what is given up are dropped");
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.give_up_those(|request| request.id == id);
+                return Ok(Turned::Failed(reason, error.into()));
+            }
+        };
+        self.streamed.fetched_bytes += bytes.len() as u64;
+        self.uploads.deliver(&span, &bytes, |_, _| unreachable!("no expert stays on the host"))?;
+        let Some(Request { layer, experts, .. }) = self.queue.came(id) else { return Ok(Turned::Came) };
+        let expert_bytes = self.expert_file_bytes(layer);
+        for expert in experts {
+            self.streamed.used_bytes += expert_bytes;
+            self.residency.publish(&self.gpu, layer, expert, expert_bytes);
+        }
+        self.gpu.check()?;
+        Ok(Turned::Loaded)
+    }
+
+    /// Begins reads, as many as may be under way.
+    fn begin_reads(&mut self) {
+        while let Some(reason) = self.queue.next_reason() {
+            let most = if reason == Reason::Missed { MOST_READS_IN_FLIGHT } else { READS_IN_FLIGHT };
+            if self.reads.len() >= most {
+                return;
+            }
+            let (id, span) = self.queue.next().expect("there is a next one");
+            let source = Rc::clone(&self.source);
+            let read = async move {
+                let bytes = source.read(span.offset_bytes, span.len_bytes).await;
+                (span, bytes)
+            };
+            self.reads.push((id, Box::pin(read)));
+        }
+    }
+
+    fn poll_reads(&mut self, context: &mut Context<'_>) -> Poll<(u64, Came)> {
+        for index in 0..self.reads.len() {
+            if let Poll::Ready(read) = self.reads[index].1.as_mut().poll(context) {
+                return Poll::Ready((self.reads.remove(index).0, read));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Gives up everything that is under way or in the queue: requests are aborted, slots are free again.
+    pub fn give_up(&mut self) {
+        self.give_up_those(|_| true);
+    }
+
+    fn give_up_those(&mut self, which: impl Fn(&Request<Span>) -> bool) {
+        for request in self.queue.take(which) {
+            // Dropping a read aborts it.
+            self.reads.retain(|(id, _)| *id != request.id);
+            for expert in request.experts {
+                self.residency.give_back(request.layer, expert);
+            }
+        }
+    }
+}
