@@ -235,7 +235,11 @@ impl Model {
     fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> Submission {
         self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
-        record(&self.gpu, &mut encoder, step, launches(&self.program, resume));
+        let launches = launches(&self.program, resume);
+        match &mut self.stopwatch {
+            Some(stopwatch) => stopwatch.record(&self.gpu, &mut encoder, step, launches),
+            None => record(&self.gpu, &mut encoder, step, launches),
+        }
         let staging = self.readbacks[returns.readback].raw();
         let mut at = 0;
         let mut copy = |buffer, from, bytes: u64| {

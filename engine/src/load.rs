@@ -162,6 +162,7 @@ pub async fn load(
         plan,
         embedding,
         pager,
+        stopwatch: None,
         shared: recipe.shared,
         buffers,
         program,

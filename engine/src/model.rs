@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gptoss_kernels::stopwatch::{Stopwatch, Timing};
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::{BlockCopy, Reach};
 use gptoss_model::{Backend, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences};
@@ -24,6 +25,8 @@ pub struct Model {
     pub(crate) buffers: Filled,
     pub(crate) shared: Shared,
     pub(crate) pager: Pager,
+    /// While launches are timed.
+    pub(crate) stopwatch: Option<Stopwatch>,
     pub(crate) program: Program,
     pub(crate) sequences: Sequences,
     /// By layer: keys and values.
@@ -40,6 +43,23 @@ impl Model {
 
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
+    }
+
+    /// Times every launch of the batches from here on, which makes them slower. `false` where the GPU does not tell the time.
+    pub fn start_stopwatch(&mut self) -> bool {
+        self.stopwatch = Stopwatch::new(&self.gpu);
+        self.stopwatch.is_some()
+    }
+
+    /// Ends what [`Model::start_stopwatch`] began, and says what the launches took, by operation.
+    ///
+    /// # Errors
+    /// Those of the GPU.
+    pub async fn stop_stopwatch(&mut self) -> Result<Vec<Timing>, EngineError> {
+        match self.stopwatch.take() {
+            Some(mut stopwatch) => Ok(stopwatch.read(&self.gpu).await?),
+            None => Ok(Vec::new()),
+        }
     }
 
     pub(crate) fn buffer(&self, id: BufferId) -> &Rc<GpuBuffer> {

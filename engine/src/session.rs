@@ -195,6 +195,14 @@ impl Session {
         }
     }
 
+    /// The model, if there is one now: for what is measured of it.
+    pub fn model_mut(&mut self) -> Option<&mut Model> {
+        match &mut self.held {
+            Held::Loaded(model) => Some(model),
+            Held::Lost(_) => None,
+        }
+    }
+
     /// Plan of the most recently loaded model.
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan

@@ -30,6 +30,8 @@ pub struct GpuOptions {
     pub lanes_per_row: Option<u32>,
     /// `None` takes the highest that the adapter has.
     pub tier: Option<Tier>,
+    /// Have the GPU tell the time, where it can: [`crate::stopwatch`].
+    pub timestamps: bool,
     /// For tests of what must survive a bad device.
     pub testbed: Option<Rc<Testbed>>,
 }
@@ -199,9 +201,10 @@ impl Gpu {
             wanted.max_buffer_size = offered.max_buffer_size;
             wanted.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
         }
+        let timestamps = if options.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gpt-oss"),
-            required_features: adapter.features() & Granted::asked_for(options.tier),
+            required_features: adapter.features() & (Granted::asked_for(options.tier) | timestamps),
             required_limits: wanted,
             ..Default::default()
         };

@@ -186,22 +186,23 @@ impl Launch {
         self.name
     }
 
-    /// Records the launch for a batch; nothing is recorded when the batch has no work for it.
-    fn record(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) -> bool {
+    /// Whether a batch has any work for it.
+    pub(crate) fn has_work(&self, step: &Step) -> bool {
+        self.x.groups(step) > 0 && self.y.groups(step) > 0
+    }
+
+    /// Records the launch for a batch that has work for it.
+    pub(crate) fn record(&self, pass: &mut wgpu::ComputePass<'_>, step: &Step) {
         let (x, y) = (self.x.groups(step), self.y.groups(step));
-        if x == 0 || y == 0 {
-            return false;
-        }
         let tokens = if self.x.is_head() || self.y.is_head() { step.head_tokens } else { step.tokens };
         let pipeline = self.pipelines.iter().find(|pipeline| pipeline.tokens.contains(&tokens));
         pass.set_pipeline(&pipeline.expect("there is a variant for any number of tokens").compiled);
         pass.set_bind_group(0, &self.bind_group, &[]);
         pass.dispatch_workgroups(x, y, 1);
-        true
     }
 }
 
-/// Records launches in order into one pass of `encoder`.
+/// Records launches in order into one pass of `encoder`; those that the batch has no work for are left out.
 pub fn record<'a>(
     gpu: &Gpu,
     encoder: &mut wgpu::CommandEncoder,
@@ -209,6 +210,8 @@ pub fn record<'a>(
     launches: impl IntoIterator<Item = &'a Launch>,
 ) {
     let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    let recorded = launches.into_iter().filter(|launch| launch.record(&mut pass, step)).count();
-    gpu.count_dispatches(recorded as u64);
+    for launch in launches.into_iter().filter(|launch| launch.has_work(step)) {
+        launch.record(&mut pass, step);
+        gpu.count_dispatches(1);
+    }
 }

@@ -30,6 +30,7 @@ pub mod sample;
 pub mod self_check;
 pub mod sources;
 pub mod step;
+pub mod stopwatch;
 pub mod testbed;
 pub mod weights;
 

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_engine::{Loader, Session};
+use gptoss_engine::{Loader, Model, Session};
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::sequences::BlockCopy;
@@ -14,7 +14,9 @@ use gptoss_model::{
     Backend, Engine, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError, in_stage, tokenizer,
 };
 use gptoss_source::{FileSource, Source, SourceError};
-use gptoss_telemetry::{Attention, CacheCounters, DeviceOptions, Event, FailureKind, LoadOptions, Stage, WorkCounters};
+use gptoss_telemetry::{
+    Attention, CacheCounters, DeviceOptions, Event, ExpertLoading, FailureKind, LoadOptions, Stage, WorkCounters,
+};
 use gptoss_text::Tokenizer;
 
 use crate::adapters;
@@ -57,6 +59,8 @@ pub struct LoadRequest {
     pub all_logits: bool,
     /// Text will go in or out.
     pub tokenizer: bool,
+    /// The GPU is to tell the time, where it can.
+    pub timestamps: bool,
 }
 
 /// A model that is ready to run.
@@ -80,6 +84,9 @@ impl Opened {
         }
         if !self.model.is_on_gpu() && request.gpu.tier.is_some() {
             note("pylon: --tier has no effect on the CPU");
+        }
+        if !self.model.is_on_gpu() && request.load.experts == ExpertLoading::AsNeeded {
+            note("pylon: --experts has no effect on the CPU, which reads them from the mapped file");
         }
         if !self.model.is_on_gpu() && request.load.gpu_memory_bytes.is_some() {
             note("pylon: --gpu-memory has no effect on the CPU");
@@ -163,7 +170,7 @@ fn is_about_the_gpu(error: &EngineError) -> bool {
 async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
     let DeviceOptions { default_limits, tier } = request.gpu;
-    let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
+    let gpu = GpuOptions { default_limits, tier, timestamps: request.timestamps, ..GpuOptions::default() };
     let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits, sequences: 1 };
     let (session, tokenizer) = match request.tokenizer {
         true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,
@@ -224,6 +231,14 @@ impl AnyModel {
         match self {
             Self::Cpu(model) => model.take_routes().into_iter().map(Batch::from).collect(),
             Self::Gpu(_) => Vec::new(),
+        }
+    }
+
+    /// The model on its GPU, if that is where it is.
+    pub fn on_gpu(&mut self) -> Option<&mut Model> {
+        match self {
+            Self::Gpu(session) => session.model_mut(),
+            Self::Cpu(_) => None,
         }
     }
 

@@ -104,6 +104,7 @@ impl ModelArgs {
             activations: Activations::Int8,
             all_logits: false,
             tokenizer: false,
+            timestamps: false,
         })
     }
 }

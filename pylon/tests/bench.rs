@@ -52,11 +52,23 @@ fn the_cpu_is_measured_beside_its_memory() {
 }
 
 #[test]
-fn the_gpu_is_measured_without() {
+fn the_gpu_is_measured_by_its_own_clock_and_copies() {
     let report = report("gpu", &[]);
     adds_up(&report);
     assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("GPU: ")), "{report}");
-    assert_eq!((&report["threads"], &report["memory_share"]), (&Value::Null, &Value::Null));
+    assert_eq!(report["threads"], Value::Null);
+    let memory = number(&report["memory_bytes_per_second"]);
+    assert!((1e8..1e14).contains(&memory), "{memory} bytes/s");
+    let share = number(&report["memory_share"]);
+    assert!((share / (number(&report["weight_bytes_per_second"]) / memory) - 1.0).abs() < 1e-6);
+    // Every call of the recipe is timed: one, eight a layer, and two for the token; the prompt of 96 comes in two batches.
+    let launches = |of: &str| {
+        let operations = report["operations"][of].as_array().expect("a list");
+        assert!(operations.iter().all(|operation| number(&operation["microseconds"]) > 0.0), "{operations:?}");
+        operations.iter().map(|operation| operation["launches"].as_u64().expect("a count")).sum::<u64>()
+    };
+    assert_eq!(launches("decode"), 1 + 6 * 8 + 2);
+    assert_eq!(launches("prefill"), 2 * (1 + 6 * 8) + 2, "logits of the last token only");
 }
 
 #[test]

@@ -3,11 +3,13 @@
 //! Whatever a command needs and the machine lacks is installed first, into the project's target folder where that is
 //! possible, and always said aloud.
 
+mod bench;
 mod bench_serve;
 mod cargo_tests;
 mod demo;
 mod fullsize;
 mod fuzz;
+mod gpu_hour;
 mod page;
 mod process;
 mod server;
@@ -49,6 +51,11 @@ enum Command {
     Synth(synth::Arguments),
     /// Look for requests that gguf-serve decides wrongly, guided by coverage (Linux and macOS).
     Fuzz(fuzz::Arguments),
+    /// Measure a model on this machine's GPU: `pylon bench`, built for release.
+    Bench(bench::Arguments),
+    /// Everything that is to be known of a GPU, in parts of a few minutes: a full-size model made on the spot, checks, rates, time
+    /// of each operation, what a miss costs. Writes JSON. `--pack` makes it ready for a machine that has only a GPU.
+    GpuHour(gpu_hour::Arguments),
     /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
     BenchServe(bench_serve::Arguments),
 }
@@ -75,6 +82,11 @@ struct TestArguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Command::GpuHour(arguments) = &arguments.command
+        && !arguments.needs_workspace()
+    {
+        return gpu_hour::run(None, arguments);
+    }
     let workspace = Workspace::find()?;
     let toolbox = Toolbox::new(&workspace);
     match arguments.command {
@@ -92,6 +104,8 @@ fn main() -> Result<()> {
         Command::Fullsize(arguments) => fullsize::run(&workspace, &toolbox, &arguments),
         Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&workspace, &toolbox, &arguments),
+        Command::Bench(arguments) => bench::run(&workspace, &toolbox, &arguments),
+        Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }

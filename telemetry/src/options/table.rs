@@ -295,7 +295,7 @@ pub static OPTIONS: [OptionRow; 30] = [
         id: OptionId::ExpertLoading,
         owner: Owner::Engine,
         key: input("experts"),
-        flag: None,
+        flag: flag_with("experts", CPU_IGNORES),
         label: "Experts",
         kind: Kind::Words {
             words: &[
@@ -314,7 +314,7 @@ pub static OPTIONS: [OptionRow; 30] = [
             ],
             refused: &[],
         },
-        default: always("needed"),
+        default: DefaultWords { page: "needed", pylon: "ahead" },
         help: "When experts are read, where all of them fit",
         examples: &[],
     },

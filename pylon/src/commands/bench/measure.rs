@@ -50,6 +50,26 @@ impl Bench {
         Ok(Sample { prompt_tokens: self.prompt.len(), prefill_seconds, steps_ms })
     }
 
+    /// The prompt in a sequence of its own, and the token after it: for what is measured of each apart.
+    pub async fn prompt_alone(&self, model: &mut AnyModel, host: &dyn Host) -> Result<(SequenceId, u32), EngineError> {
+        let sequence = model.open()?;
+        let prediction = model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
+        Ok((sequence, prediction.token))
+    }
+
+    /// One token more in such a sequence, which is closed then.
+    pub async fn token_alone(
+        &self,
+        model: &mut AnyModel,
+        sequence: SequenceId,
+        token: u32,
+        host: &dyn Host,
+    ) -> Result<(), EngineError> {
+        model.decode(sequence, token, Asked::TOP, host).await?;
+        model.close(sequence);
+        Ok(())
+    }
+
     /// The time to the first token when all of the prompt but its last token is in the cache.
     pub async fn prefix_hit(&self, model: &mut AnyModel, host: &dyn Host) -> Result<PrefixHit, EngineError> {
         let sequence = model.open()?;

@@ -1,6 +1,7 @@
 //! `pylon bench`: how fast a model runs here.
 
 mod bandwidth;
+mod gpu;
 mod llama_bench;
 mod measure;
 mod report;
@@ -65,7 +66,8 @@ pub struct Args {
 struct BenchGroup;
 
 impl Group for BenchGroup {
-    const OPTIONS: &'static [OptionId] = &[OptionId::Layers, OptionId::Tier];
+    const OPTIONS: &'static [OptionId] =
+        &[OptionId::Layers, OptionId::Tier, OptionId::ExpertMemory, OptionId::GpuMemory, OptionId::ExpertLoading];
 }
 
 /// Runs `pylon bench`.
@@ -103,7 +105,8 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
     args.options.apply(&mut settings)?;
     let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
-    let mut request = LoadRequest { gpu: settings.load.gpu, ..args.model.request_or_demo(environment, load)? };
+    let mut request =
+        LoadRequest { gpu: settings.load.gpu, timestamps: true, ..args.model.request_or_demo(environment, load)? };
     request.backend = match (request.backend, &args.compare) {
         (BackendChoice::Gpu, Some(_)) => {
             return Err(CliError::Argument {
@@ -135,11 +138,14 @@ async fn measure_all(
     let bench = Bench::new(opened.model.config().vocabulary, args.prompt_tokens, args.new_tokens);
 
     let cold = bench.run(&mut opened.model, host).await?;
+    let before = opened.model.cache_counters();
     let mut warm = Vec::new();
     for _ in 0..args.repeat {
         warm.push(bench.run(&mut opened.model, host).await?);
     }
+    let experts = gpu::experts(&mut opened.model, before);
     let prefix_hit = bench.prefix_hit(&mut opened.model, host).await?;
+    let operations = gpu::operations(&bench, &mut opened.model, host).await?;
     let compare = match rival {
         Some(rival) => Some(compare(args, request, rival, threads, &bench, &mut opened.model, host).await?),
         None => None,
@@ -153,7 +159,10 @@ async fn measure_all(
     let weight_bytes_per_second = weight_bytes as f64 * warm.decode_tokens_per_second;
     // Weights on a GPU do not come from this memory.
     let available = Machine::look().memory.filter(|_| on_cpu).map(|memory| memory.available_bytes);
-    let memory = available.and_then(|available_bytes| bandwidth::measure(threads, available_bytes));
+    let memory = match opened.model.on_gpu() {
+        Some(model) => gpu::copy_bytes_per_second(model.gpu()).await?,
+        None => available.and_then(|available_bytes| bandwidth::measure(threads, available_bytes)),
+    };
     Ok(Report {
         model: header.config.name.clone(),
         file: request.path.display().to_string(),
@@ -171,6 +180,8 @@ async fn measure_all(
         weight_bytes_per_second,
         memory_bytes_per_second: memory,
         memory_share: memory.map(|memory| weight_bytes_per_second / memory),
+        experts,
+        operations,
         compare,
     })
 }

@@ -30,11 +30,48 @@ pub struct Report {
     pub weight_bytes_per_token: u64,
     /// `weight_bytes_per_token` times decoded tokens per second, warm.
     pub weight_bytes_per_second: f64,
-    /// What this machine's memory delivers to that many threads, measured in this run.
+    /// What memory delivers, measured in this run: the machine's to that many threads, or the GPU's while it copies, reading and
+    /// writing taken together.
     pub memory_bytes_per_second: Option<f64>,
     /// The share of it that decoding uses. Above 1 the weights come from the processor's caches.
     pub memory_share: Option<f64>,
+    /// Of a GPU.
+    pub experts: Option<Experts>,
+    /// Where the time goes on a GPU that tells it.
+    pub operations: Option<Operations>,
     pub compare: Option<Comparison>,
+}
+
+/// Experts on the GPU, and what the warm runs did with them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Experts {
+    pub slots_per_layer: u32,
+    pub experts_per_layer: u32,
+    /// Of all slots of all layers.
+    pub slots_bytes: u64,
+    /// Experts that a batch used and that were there, each once a layer, …
+    pub hits: u64,
+    /// … and those that were not.
+    pub misses: u64,
+    /// Of the file.
+    pub read_bytes: u64,
+}
+
+/// What operations take on the GPU, each launch by itself. Together they take longer than a batch does, where they overlap.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operations {
+    /// Of the prompt.
+    pub prefill: Vec<Operation>,
+    /// Of one token after it.
+    pub decode: Vec<Operation>,
+}
+
+/// All launches of an operation.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operation {
+    pub name: &'static str,
+    pub launches: u32,
+    pub microseconds: f64,
 }
 
 /// Prefill and decode of one run, or of several.
@@ -130,6 +167,26 @@ impl fmt::Display for Report {
                 writeln!(f, "; memory delivers {memory}, of which that is {:.0} %", share * 100.0)?;
             }
             _ => writeln!(f, "; memory bandwidth not measured")?,
+        }
+        if let Some(Experts { slots_per_layer, experts_per_layer, slots_bytes, hits, misses, read_bytes }) =
+            self.experts
+        {
+            writeln!(
+                f,
+                "experts: room for {slots_per_layer} of {experts_per_layer} in each layer ({}); warm, {hits} were there and {misses} were not, {} read",
+                bytes(slots_bytes),
+                bytes(read_bytes)
+            )?;
+        }
+        if let Some(Operations { prefill, decode }) = &self.operations {
+            for (what, operations) in [("one token", decode), ("the prompt", prefill)] {
+                writeln!(f, "\non the GPU, each launch by itself: {what}")?;
+                let all: f64 = operations.iter().map(|operation| operation.microseconds).sum();
+                for Operation { name, launches, microseconds } in operations {
+                    let share = 100.0 * microseconds / all.max(f64::MIN_POSITIVE);
+                    writeln!(f, "{name:>18} {launches:>6} launches {microseconds:>12.1} µs {share:>5.1} %")?;
+                }
+            }
         }
         if let Some(compare) = &self.compare {
             let Comparison { program, build, rounds, threads, prefill, decode } = compare;

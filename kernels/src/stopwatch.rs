@@ -1,0 +1,114 @@
+//! How long each launch takes, by the clock of the GPU.
+
+use crate::gpu::{Gpu, GpuBuffer};
+use crate::launch::Launch;
+use crate::step::Step;
+use gptoss_model::GpuError;
+
+/// Most launches of a submission that are timed: a query set holds 4096 values by the specification of WebGPU, two for each.
+const MOST_LAUNCHES: u32 = 2048;
+
+/// What launches of one operation took together, each in a pass of its own.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
+    /// Of the operation, as [`crate::Operation::name`].
+    pub name: &'static str,
+    pub launches: u32,
+    pub nanoseconds: f64,
+}
+
+/// Times the launches that it records. Each has a pass of its own, so that nothing overlaps; together they take longer than in
+/// one pass.
+pub struct Stopwatch {
+    queries: wgpu::QuerySet,
+    /// Two values of eight bytes for each launch.
+    resolved: GpuBuffer,
+    nanoseconds_per_tick: f64,
+    /// Submissions whose times were not read yet: what was launched, and where the times are.
+    recorded: Vec<(Vec<&'static str>, GpuBuffer)>,
+}
+
+impl Stopwatch {
+    /// `None` where the device was not opened with [`crate::GpuOptions::timestamps`], or cannot tell the time.
+    pub fn new(gpu: &Gpu) -> Option<Self> {
+        let device = gpu.device();
+        if !device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
+            return None;
+        }
+        let queries = device.create_query_set(&wgpu::QuerySetDescriptor {
+            label: Some("stopwatch"),
+            ty: wgpu::QueryType::Timestamp,
+            count: 2 * MOST_LAUNCHES,
+        });
+        let usage = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        Some(Self {
+            queries,
+            resolved: gpu.buffer("stopwatch", u64::from(2 * MOST_LAUNCHES) * 8, usage),
+            nanoseconds_per_tick: f64::from(gpu.queue().get_timestamp_period()),
+            recorded: Vec::new(),
+        })
+    }
+
+    /// Records launches in order; those beyond the first 2048 are not timed.
+    pub fn record<'a>(
+        &mut self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        step: &Step,
+        launches: impl IntoIterator<Item = &'a Launch>,
+    ) {
+        let mut names = Vec::new();
+        let mut count = 0;
+        for launch in launches.into_iter().filter(|launch| launch.has_work(step)) {
+            let index = names.len() as u32;
+            let is_timed = index < MOST_LAUNCHES;
+            let writes = wgpu::ComputePassTimestampWrites {
+                query_set: &self.queries,
+                beginning_of_pass_write_index: Some(2 * index),
+                end_of_pass_write_index: Some(2 * index + 1),
+            };
+            let descriptor = wgpu::ComputePassDescriptor {
+                label: Some(launch.name()),
+                timestamp_writes: is_timed.then_some(writes),
+            };
+            launch.record(&mut encoder.begin_compute_pass(&descriptor), step);
+            count += 1;
+            if is_timed {
+                names.push(launch.name());
+            }
+        }
+        gpu.count_dispatches(count);
+        let values = 2 * names.len() as u32;
+        if values == 0 {
+            return;
+        }
+        let staging = gpu.staging("stopwatch", u64::from(values) * 8);
+        encoder.resolve_query_set(&self.queries, 0..values, self.resolved.raw(), 0);
+        encoder.copy_buffer_to_buffer(self.resolved.raw(), 0, staging.raw(), 0, staging.size_bytes());
+        self.recorded.push((names, staging));
+    }
+
+    /// Waits for all that was recorded, and adds up by operation, in the order in which they came first.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub async fn read(&mut self, gpu: &Gpu) -> Result<Vec<Timing>, GpuError> {
+        let mut timings: Vec<Timing> = Vec::new();
+        for (names, staging) in self.recorded.drain(..) {
+            let bytes = gpu.read_mapped(&staging, staging.size_bytes()).await?;
+            let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
+            for (name, pair) in names.into_iter().zip(ticks.as_chunks::<2>().0) {
+                // Clocks of some drivers go back by a tick.
+                let nanoseconds = pair[1].saturating_sub(pair[0]) as f64 * self.nanoseconds_per_tick;
+                match timings.iter_mut().find(|timing| timing.name == name) {
+                    Some(timing) => {
+                        timing.launches += 1;
+                        timing.nanoseconds += nanoseconds;
+                    }
+                    None => timings.push(Timing { name, launches: 1, nanoseconds }),
+                }
+            }
+        }
+        Ok(timings)
+    }
+}
