@@ -41,6 +41,6 @@ pub use model::Model;
 pub use open::{GpuEngine, open_engine};
 pub use plan::{DEFAULT_BATCH_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 pub use policy::LoadPolicy;
-pub use recipe::{Buffer, BufferPurpose, Recipe};
+pub use recipe::{Buffer, BufferId, BufferPurpose, Recipe};
 pub use session::{Loader, MAX_REBUILDS, Session};
 pub use slots::{Claim, LayerSlots};
