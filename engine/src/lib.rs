@@ -42,5 +42,5 @@ pub use open::{GpuEngine, open_engine};
 pub use pager::slots::{Claim, LayerSlots, Slot};
 pub use plan::{DEFAULT_BATCH_TOKENS, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions};
 pub use policy::LoadPolicy;
-pub use recipe::{Buffer, BufferPurpose, Recipe};
+pub use recipe::{Buffer, BufferId, BufferPurpose, Recipe};
 pub use session::{Loader, MAX_REBUILDS, Session};

@@ -110,8 +110,8 @@ impl Kernels {
             name,
             pipelines: Rc::clone(pipelines),
             bind_group: gpu.bind_group(name, layout, &resources),
-            x: call.x.on(gpu),
-            y: call.y.on(gpu),
+            x: call.x.on(gpu.rows_per_group()),
+            y: call.y.on(gpu.rows_per_group()),
             _params: params,
         }
     }
@@ -146,7 +146,11 @@ impl Extent {
     /// One workgroup for each token whose logits are wanted.
     pub const EACH_HEAD_TOKEN: Self = Self::HeadTokens { per_group: 1 };
 
-    fn groups(self, step: &Step) -> u32 {
+    /// How many there are for this batch, 0 where it has no work.
+    ///
+    /// # Panics
+    /// Rows are not counted in workgroups yet ([`Extent::on`]).
+    pub fn groups(self, step: &Step) -> u32 {
         let grouped = |tokens: u32, per_group: u32| if tokens == 1 { 1 } else { tokens.div_ceil(per_group) };
         match self {
             Self::Fixed(groups) => groups,
@@ -157,15 +161,17 @@ impl Extent {
         }
     }
 
-    /// With rows counted in the workgroups of this device.
-    fn on(self, gpu: &Gpu) -> Self {
+    /// With rows counted in workgroups of so many ([`Gpu::rows_per_group`]).
+    #[must_use]
+    pub fn on(self, rows_per_group: u32) -> Self {
         match self {
-            Self::Rows(rows) => Self::Fixed(rows.div_ceil(gpu.rows_per_group())),
+            Self::Rows(rows) => Self::Fixed(rows.div_ceil(rows_per_group)),
             other => other,
         }
     }
 
-    fn is_head(self) -> bool {
+    /// Whether it counts the tokens whose logits are wanted.
+    pub fn is_head(self) -> bool {
         matches!(self, Self::HeadTokens { .. })
     }
 }

@@ -72,6 +72,17 @@ fn blocks_per_thread(format: WeightType) -> u64 {
     }
 }
 
+/// Override constants of the kernel for one format.
+pub fn constants(format: WeightType) -> [(&'static str, u64); 5] {
+    [
+        ("BLOCK_BYTES", format.block_bytes()),
+        ("CODES_AT", format.codes_at()),
+        ("SCALES_AT", format.scales_at()),
+        ("SCALE_BYTES", format.scale_bytes()),
+        ("BLOCKS_PER_THREAD", blocks_per_thread(format)),
+    ]
+}
+
 impl Params {
     /// For a piece of `rows` rows that goes to `destination`.
     pub fn new(rows: u64, destination: &Destination<'_>) -> Self {
@@ -95,14 +106,7 @@ impl RepackKernels {
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
         let source = sources::repack();
         let pipeline = |format: WeightType| {
-            let constants = [
-                ("BLOCK_BYTES", format.block_bytes()),
-                ("CODES_AT", format.codes_at()),
-                ("SCALES_AT", format.scales_at()),
-                ("SCALE_BYTES", format.scale_bytes()),
-                ("BLOCKS_PER_THREAD", blocks_per_thread(format)),
-            ];
-            gpu.pipeline("repack", &source, &layout, &constants.map(|(name, value)| (name, value as f64)))
+            gpu.pipeline("repack", &source, &layout, &constants(format).map(|(name, value)| (name, value as f64)))
         };
         let mut pipelines: Vec<(WeightType, wgpu::ComputePipeline)> = Vec::new();
         for &format in formats.iter().filter(|format| format.is_quantised()) {

@@ -33,6 +33,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         ],
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-telemetry"]),
+    ("gptoss-costs", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-synth"]),
     ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-telemetry"]),
     ("browser-driver", &[]),

@@ -14,6 +14,7 @@ mod page;
 mod process;
 mod server;
 mod setup;
+mod shader_costs;
 mod synth;
 mod test;
 mod workspace;
@@ -49,6 +50,8 @@ enum Command {
     Fullsize(fullsize::Arguments),
     /// Write a synthetic gpt-oss GGUF of any shape; `cargo xtask synth --help` lists its arguments.
     Synth(synth::Arguments),
+    /// Show what the kernels cost as machine code and as a pass, without a GPU; `--compare` fails on whatever got worse.
+    ShaderCosts(shader_costs::Arguments),
     /// Look for requests that gguf-serve decides wrongly, guided by coverage (Linux and macOS).
     Fuzz(fuzz::Arguments),
     /// Measure a model on this machine's GPU: `pylon bench`, built for release.
@@ -103,6 +106,7 @@ fn main() -> Result<()> {
         }
         Command::Fullsize(arguments) => fullsize::run(&workspace, &toolbox, &arguments),
         Command::Synth(arguments) => synth::run(&workspace, &toolbox, &arguments),
+        Command::ShaderCosts(arguments) => shader_costs::run(&workspace, &toolbox, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&workspace, &toolbox, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &toolbox, &arguments),
         Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),

@@ -30,10 +30,16 @@ pub fn fuzzer(toolbox: &Toolbox) -> Result<()> {
     system::ensure(toolbox, &[system::Need::CxxCompiler])
 }
 
+/// What compiles kernels for a GPU that is not there.
+pub fn null_device(toolbox: &Toolbox) -> Result<()> {
+    system::ensure(toolbox, &[system::Need::NullDevice])
+}
+
 /// All that `cargo xtask test` needs.
 pub fn everything(workspace: &Workspace, toolbox: &Toolbox) -> Result<Installation> {
+    use system::Need;
     page_tools(workspace, toolbox)?;
-    system::ensure(toolbox, &[system::Need::Browser, system::Need::Vulkan, system::Need::CxxCompiler])?;
+    system::ensure(toolbox, &[Need::Browser, Need::Vulkan, Need::NullDevice, Need::CxxCompiler])?;
     Ok(Installation::find()?)
 }
 

@@ -51,6 +51,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-finder",
     "browser-driver",
     "gptoss-synth",
+    "gptoss-costs",
     "gptoss-tests",
     "xtask",
 ];

@@ -18,6 +18,13 @@ use crate::weights::MatrixParts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferId(usize);
 
+impl BufferId {
+    /// Its place in [`super::Recipe::buffers`].
+    pub const fn place(self) -> usize {
+        self.0
+    }
+}
+
 /// What a buffer is for, as memory is told to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferPurpose {

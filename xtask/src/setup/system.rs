@@ -19,6 +19,8 @@ pub enum Need {
     /// A Vulkan loader with a driver; one that computes on the CPU is enough. Linux only: elsewhere the system has its
     /// own GPU interface.
     Vulkan,
+    /// Mesa's driver for AMD, which compiles for GPUs that are not there. Linux only.
+    NullDevice,
     /// What builds libFuzzer, where that runs.
     CxxCompiler,
 }
@@ -29,8 +31,9 @@ impl Need {
         match self {
             Self::Browser => Installation::find().err().map(|error| error.to_string()),
             Self::Vulkan if cfg!(target_os = "linux") => missing_vulkan(),
+            Self::NullDevice if cfg!(target_os = "linux") => missing_null_device(),
             Self::CxxCompiler if fuzz::is_supported() => missing_cxx_compiler(toolbox),
-            Self::Vulkan | Self::CxxCompiler => None,
+            Self::Vulkan | Self::NullDevice | Self::CxxCompiler => None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Need {
         match self {
             Self::Browser => "Chrome and chromedriver",
             Self::Vulkan => "Vulkan driver",
+            Self::NullDevice => "RADV, which compiles without a GPU",
             Self::CxxCompiler => "C++ compiler",
         }
     }
@@ -45,7 +49,7 @@ impl Need {
     fn debian_packages(self) -> &'static [&'static str] {
         match self {
             Self::Browser => &["chromium", "chromium-driver"],
-            Self::Vulkan => &["mesa-vulkan-drivers", "libvulkan1"],
+            Self::Vulkan | Self::NullDevice => &["mesa-vulkan-drivers", "libvulkan1"],
             Self::CxxCompiler => &["g++"],
         }
     }
@@ -105,16 +109,34 @@ fn missing_vulkan() -> Option<String> {
         return Some("The Vulkan loader (libvulkan.so.1) is missing; the native GPU tests need it.".to_owned());
     }
     let chosen = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"].iter().any(|name| std::env::var_os(name).is_some());
-    let folders =
-        ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc"].map(|root| Path::new(root).join("vulkan/icd.d"));
-    if chosen || holds_driver_manifest(&folders) {
+    let folders = manifest_folders();
+    if chosen || holds_driver_manifest(&folders, "") {
         return None;
     }
-    let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
     Some(format!(
         "No Vulkan driver: no manifest in {}. The native GPU tests need one; Mesa's software driver is enough.",
-        folders.join(", ")
+        listed(&folders)
     ))
+}
+
+fn missing_null_device() -> Option<String> {
+    let folders = manifest_folders();
+    if has_vulkan_loader() && holds_driver_manifest(&folders, "radeon_icd") {
+        return None;
+    }
+    Some(format!(
+        "The Vulkan loader or RADV is missing: no radeon_icd*.json in {}. What kernels cost is told by it, without a GPU.",
+        listed(&folders)
+    ))
+}
+
+/// Where Vulkan drivers announce themselves.
+fn manifest_folders() -> [PathBuf; 4] {
+    ["/usr/share", "/usr/local/share", "/etc", "/usr/local/etc"].map(|root| Path::new(root).join("vulkan/icd.d"))
+}
+
+fn listed(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn has_vulkan_loader() -> bool {
@@ -129,12 +151,17 @@ fn has_vulkan_loader() -> bool {
             .any(|folder| Path::new(folder).join("libvulkan.so.1").exists())
 }
 
-fn holds_driver_manifest(folders: &[PathBuf]) -> bool {
+/// Of a driver whose manifest's name begins with `name`.
+fn holds_driver_manifest(folders: &[PathBuf], name: &str) -> bool {
+    let is_manifest = |path: &Path| {
+        let begins = path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+        begins && path.extension().is_some_and(|extension| extension == "json")
+    };
     folders
         .iter()
         .filter_map(|folder| std::fs::read_dir(folder).ok())
         .flat_map(|entries| entries.flatten())
-        .any(|entry| entry.path().extension().is_some_and(|extension| extension == "json"))
+        .any(|entry| is_manifest(&entry.path()))
 }
 
 #[cfg(test)]
@@ -152,10 +179,10 @@ mod tests {
     fn a_vulkan_driver_is_known_by_its_manifest() {
         let folder = tempfile::tempdir().expect("temp folder");
         let folders = [folder.path().join("absent"), folder.path().to_path_buf()];
-        assert!(!holds_driver_manifest(&folders));
+        assert!(!holds_driver_manifest(&folders, ""));
         std::fs::write(folder.path().join("readme.txt"), "").expect("write");
-        assert!(!holds_driver_manifest(&folders));
+        assert!(!holds_driver_manifest(&folders, ""));
         std::fs::write(folder.path().join("lvp_icd.x86_64.json"), "{}").expect("write");
-        assert!(holds_driver_manifest(&folders));
+        assert!(holds_driver_manifest(&folders, "") && !holds_driver_manifest(&folders, "radeon_icd"));
     }
 }
