@@ -24,7 +24,7 @@ pub fn compare(kept: &Costs, now: &Costs) -> Comparison {
     comparison.entries("pass", &kept.passes, &now.passes, figures_of_pass, 0);
     if kept.driver != now.driver {
         comparison.notes.push(format!(
-            "MACHINE CODE WAS NOT COMPARED: kept figures are those of {}, and here is {}. Only dispatches, barriers and bytes were. \
+            "MACHINE CODE WAS NOT COMPARED: kept figures are those of {}, and here is {}. Only dispatches, barriers, steps and bytes were. \
              With the same driver on both sides: `cargo xtask shader-costs --update` on the tree before.",
             kept.driver, now.driver
         ));
@@ -75,6 +75,8 @@ fn figures_of_pass(costs: &PassCosts) -> Vec<(&'static str, u64)> {
         ("dispatches", costs.dispatches),
         ("dispatches of few threads", costs.small_dispatches),
         ("barriers", costs.barriers),
+        ("serial steps", costs.serial_steps),
+        ("passes over logits", costs.logit_passes),
         ("bytes of weights, once", costs.weight_bytes_once),
         ("bytes of weights, as read", costs.weight_bytes_read),
         ("bytes of keys and values, once", costs.kv_bytes_once),

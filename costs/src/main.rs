@@ -14,6 +14,7 @@ mod kernels;
 mod pass;
 mod radv;
 mod report;
+mod steps;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What a forward pass costs, told by its recipe: dispatches, threads, barriers, bytes.
+//! What a forward pass costs, told by its recipe: dispatches, threads, barriers, serial steps, bytes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,12 +9,14 @@ use gptoss_kernels::gpu::{Access, Limits};
 use gptoss_kernels::weights::PlaneLayout;
 use gptoss_kernels::{Call, Operation, Step, Tier, attention, matmul, matmul_residual};
 use gptoss_model::ops::rope::HEAD_DIM;
+use gptoss_model::sequences::BATCHES_UNDER_WAY;
 use gptoss_model::{Inventory, ModelConfig};
 use gptoss_synth::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::barriers::Barriers;
 use crate::kernels::{GEOMETRY, Kernel};
+use crate::steps;
 
 /// Fewer threads than this leave most of any GPU idle: the smallest ones of laptops hold more.
 pub const FEW_THREADS: u64 = 4096;
@@ -39,6 +41,8 @@ pub const ROOMY_LIMITS: Limits = Limits { max_buffer_bytes: 2 << 30, max_binding
 pub struct PassCosts {
     /// Passes through all layers.
     pub batches: u64,
+    /// Of these, how many the GPU is given at a time; a token's has to be there before the next is begun.
+    pub batches_under_way: u64,
     pub dispatches: u64,
     /// Of the dispatch that has the fewest, …
     pub least_threads: u64,
@@ -48,6 +52,10 @@ pub struct PassCosts {
     pub small_dispatches: u64,
     /// Dispatches that wait for earlier ones: [`Barriers`].
     pub barriers: u64,
+    /// Rounds of loops that the busiest thread of each dispatch goes, one after the other: [`steps`].
+    pub serial_steps: u64,
+    /// How often the logits of a row are read.
+    pub logit_passes: u64,
     /// Bytes of matrices, each read once for a batch: the dense ones, the router's, and of the experts as many as there are
     /// choices, but no more than there are.
     pub weight_bytes_once: u64,
@@ -120,7 +128,12 @@ impl Planned {
     }
 
     fn costs(&self, batches: &[Batch]) -> PassCosts {
-        let mut costs = PassCosts { batches: batches.len() as u64, least_threads: u64::MAX, ..PassCosts::default() };
+        let mut costs = PassCosts {
+            batches: batches.len() as u64,
+            batches_under_way: (batches.len() as u64).min(BATCHES_UNDER_WAY.into()),
+            least_threads: u64::MAX,
+            ..PassCosts::default()
+        };
         for batch in batches {
             let head_tokens = u32::from(batch.head);
             let step = Step { tokens: batch.rows, head_first: batch.rows - head_tokens, head_tokens, stamp: 0 };
@@ -137,6 +150,10 @@ impl Planned {
                 let accesses = call.operation.accesses().iter().enumerate().filter(|(at, _)| *at != 1);
                 let uses = call.buffers.iter().zip(accesses);
                 barriers.dispatch(uses.map(|(buffer, (_, access))| (buffer.place(), *access == Access::ReadWrite)));
+                costs.serial_steps += steps::of_call(call.operation, &call.params, batch.position + batch.rows - 1);
+                if call.operation == Operation::Sample {
+                    costs.logit_passes += steps::LOGIT_PASSES * u64::from(step.head_tokens);
+                }
                 self.count_dense(call, [x, y], &mut costs);
                 self.count_cache(call, batch, &mut costs);
             }
@@ -216,6 +233,7 @@ fn workgroup_threads(operation: Operation, single: bool) -> Result<u64> {
     let mut variants = operation.chosen(GEOMETRY, Tier::Baseline).into_iter();
     let variant = variants.find(|variant| variant.tokens.contains(if single { &1 } else { &2 }));
     let variant = variant.with_context(|| format!("{operation} has no kernel for such a batch"))?;
+    steps::check(operation, &variant.source)?;
     Ok(Kernel::new(operation, variant).applied()?.workgroup_threads().into())
 }
 
@@ -281,6 +299,17 @@ mod tests {
     fn with_room_a_layer_is_eight_dispatches() {
         let decode = Planned::gpt_oss_20b(ROOMY_LIMITS).expect("a plan").decode();
         assert_eq!(decode.dispatches, 1 + 24 * 8 + 2);
+    }
+
+    /// Of a token: 24 routers, 24 layers of products of 2880 and (output) 4096 columns, the head, half of the layers with all 1024
+    /// keys, and the sampling.
+    #[test]
+    fn serial_steps_of_a_token() {
+        let decode = Planned::gpt_oss_20b(ROOMY_LIMITS).expect("a plan").decode();
+        let products = 12 + 16 + 12 + 12;
+        let keys = (16 * 32 + 1024) + (2 * 32 + 128);
+        assert_eq!(decode.serial_steps, 24 * (1440 + products) + 12 * keys + 12 + 8 * 786);
+        assert_eq!((decode.logit_passes, decode.batches_under_way), (8, 1));
     }
 
     #[test]

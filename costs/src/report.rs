@@ -77,13 +77,16 @@ type Figure<'a> = &'a dyn Fn(&PassCosts) -> String;
 
 fn passes(passes: &BTreeMap<String, PassCosts>) -> String {
     let few = format!("of them with fewer than {FEW_THREADS} threads");
-    let figures: [(&str, Figure<'_>); 11] = [
+    let figures: [(&str, Figure<'_>); 14] = [
         ("batches", &|it| it.batches.to_string()),
+        ("of them on the GPU at a time", &|it| it.batches_under_way.to_string()),
         ("dispatches", &|it| it.dispatches.to_string()),
         (&few, &|it| it.small_dispatches.to_string()),
         ("threads of the smallest", &|it| it.least_threads.to_string()),
         ("threads of the largest", &|it| it.most_threads.to_string()),
         ("barriers", &|it| it.barriers.to_string()),
+        ("serial steps of the busiest threads", &|it| it.serial_steps.to_string()),
+        ("passes over the logits", &|it| it.logit_passes.to_string()),
         ("matrices, each once a batch", &|it| megabytes(it.weight_bytes_once)),
         ("matrices, as read", &|it| megabytes(it.weight_bytes_read)),
         ("how often a byte of a matrix is read in a batch", &|it| ratio(it.weight_bytes_read, it.weight_bytes_once)),

@@ -166,6 +166,7 @@ mod tests {
             OptionId::KvFormat,
             OptionId::ExpertMemory,
             OptionId::GpuMemory,
+            OptionId::ExpertLoading,
             OptionId::Layers,
             OptionId::Tier,
             OptionId::Yarn,
