@@ -32,7 +32,6 @@ impl Model {
         while self.pager.idle() {
             match until_stopped(host, AwaitPoint::Weights, self.pager.turn()).await?? {
                 Turned::Came => {}
-                Turned::Failed(_, error) => return Err(error),
                 Turned::Loaded => {
                     let missing_bytes = self.pager.missing_bytes();
                     let counters = self.pager.residency().counters();

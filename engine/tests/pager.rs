@@ -7,7 +7,7 @@ use crate::support::{GatedSource, Gatekeeper, engine_of, memory};
 use gptoss_engine::GpuEngine;
 use gptoss_gguf::{Gguf, Progress, parse};
 use gptoss_kernels::GpuOptions;
-use gptoss_model::{Backend, Quiet};
+use gptoss_model::{Backend, EngineError, Quiet};
 use gptoss_source::Source;
 use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Sampling};
 
@@ -94,15 +94,18 @@ async fn a_prompt_has_the_next_layer_read() {
     assert_eq!(missing.iter().map(|missing| missing.bytes).sum::<u64>(), cache.loaded_bytes);
 }
 
-/// A read that nobody waited for yet: what is missed is read again, and told when it fails then.
-async fn what_fails_before_it_is_missed_is_read_again() {
+/// A source tries again what may pass: what is left is told at once, also of a read that nobody waits for yet.
+async fn what_fails_ahead_ends_the_answer_and_the_next_is_right() {
     let source = GatedSource::new("nano", MODEL);
     let mut engine = load(source.clone(), &options(ExpertLoading::AsNeeded)).await;
     source.fails_when_shut.set(true);
     let host = Gatekeeper::new(&source, |_: &Event| false);
+    let error = engine.answer(&long(), &host).await.expect_err("a read failed").error;
+    assert!(matches!(error, EngineError::Source(_)), "{error}");
+    assert_eq!((source.failed.get(), source.under_way.get()), (1, 0), "the others are given up");
+    source.fails_when_shut.set(false);
     let answer = engine.answer(&long(), &host).await.expect("an answer");
     assert_eq!(answer.tokens, right(&[long()]).await[0]);
-    assert!(source.failed.get() >= LAYERS, "{} failed", source.failed.get());
     assert_eq!(engine.model.cache_counters().resident, LAYERS * EXPERTS);
 }
 
@@ -147,6 +150,6 @@ async fn what_is_missed_gets_the_slots_of_what_was_only_likely() {
 }
 
 everywhere!(ahead, a_prompt_has_the_next_layer_read());
-everywhere!(fails, what_fails_before_it_is_missed_is_read_again());
+everywhere!(fails, what_fails_ahead_ends_the_answer_and_the_next_is_right());
 everywhere!(stopped, stop_leaves_no_read_behind());
 everywhere!(slots, what_is_missed_gets_the_slots_of_what_was_only_likely());

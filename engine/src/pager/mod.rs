@@ -28,8 +28,7 @@ use gptoss_kernels::Gpu;
 use gptoss_model::{AwaitPoint, EngineError, Host, Inventory, until_stopped};
 use gptoss_source::{Bytes, Source, SourceError};
 
-pub use self::queue::Reason;
-use self::queue::{Queue, Request};
+use self::queue::{Queue, Reason, Request};
 pub use self::residency::Residency;
 use crate::pieces::{self, Span};
 use crate::upload::{READS_IN_FLIGHT, Streamed, Uploads};
@@ -66,8 +65,6 @@ pub enum Turned {
     Came,
     /// All of a request is there.
     Loaded,
-    /// A request is given up, since a read of it failed.
-    Failed(Reason, EngineError),
 }
 
 impl Pager {
@@ -117,10 +114,7 @@ impl Pager {
     pub async fn fetch(&mut self, layer: usize, experts: &[u32], host: &dyn Host) -> Result<(), EngineError> {
         self.ask_for_missed(layer, experts);
         while !experts.iter().all(|&expert| self.residency.is_resident(layer, expert)) {
-            let turned = until_stopped(host, AwaitPoint::Weights, self.turn()).await??;
-            if let Turned::Failed(Reason::Missed, error) = turned {
-                return Err(error);
-            }
+            until_stopped(host, AwaitPoint::Weights, self.turn()).await??;
         }
         Ok(())
     }
@@ -180,11 +174,10 @@ impl Pager {
         self.queue.add(layer, experts, reason, pieces::spans(all, self.span_bytes));
     }
 
-    /// What `awaited` comes to; what is under way goes on meanwhile. Reads that fail are given up, and fail again when somebody
-    /// waits for them.
+    /// What `awaited` comes to; what is under way goes on meanwhile.
     ///
     /// # Errors
-    /// Those of the GPU.
+    /// As [`Self::turn`].
     pub async fn beside<T>(&mut self, awaited: impl Future<Output = T>) -> Result<T, EngineError> {
         let mut awaited = pin!(awaited);
         loop {
@@ -201,17 +194,17 @@ impl Pager {
     /// before that, nothing is lost.
     ///
     /// # Errors
-    /// Those of the GPU; a read that fails is an outcome.
+    /// Those of the source, for whatever reason it was read: a source has tried again what may pass, and what is left of it (a host
+    /// that is gone, another file) is told at once. Those of the GPU.
     pub async fn turn(&mut self) -> Result<Turned, EngineError> {
         self.uploads.keep_pace().await?;
         self.begin_reads();
         let (id, (span, bytes)) = poll_fn(|context| self.poll_reads(context)).await;
-        let reason = self.queue.reason(id).expect("reads of what is given up are dropped");
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.give_up_those(|request| request.id == id);
-                return Ok(Turned::Failed(reason, error.into()));
+                return Err(error.into());
             }
         };
         self.streamed.fetched_bytes += bytes.len() as u64;

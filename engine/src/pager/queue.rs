@@ -62,11 +62,6 @@ impl<R> Queue<R> {
         waiting.min_by_key(|request| (request.reason, request.id))
     }
 
-    /// Why a request is there.
-    pub fn reason(&self, id: u64) -> Option<Reason> {
-        self.requests.iter().find(|request| request.id == id).map(|request| request.reason)
-    }
-
     /// A read has come. Gives the request back when it was the last.
     pub fn came(&mut self, id: u64) -> Option<Request<R>> {
         let index = self.requests.iter().position(|request| request.id == id)?;
@@ -126,10 +121,10 @@ mod tests {
         let (id, _) = queue.next().expect("a");
         assert!(queue.came(id).is_none(), "the other has not begun");
         let (same, _) = queue.next().expect("b");
-        assert_eq!((same, queue.reason(id)), (id, Some(Reason::Missed)));
+        assert_eq!(same, id);
         let done = queue.came(id).expect("both are there");
         assert_eq!((done.layer, done.experts), (4, vec![8, 9]));
-        assert!(queue.came(id).is_none() && queue.reason(id).is_none());
+        assert!(queue.came(id).is_none(), "it is gone");
     }
 
     #[test]
