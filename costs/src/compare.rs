@@ -87,6 +87,7 @@ fn figures_of_pass(costs: &PassCosts) -> Vec<(&'static str, u64)> {
 /// What must not grow by more than the tolerance. Where it is known how many weights a round takes, a round may take more
 /// instructions if it takes more weights.
 fn figures_of_kernel(cost: &KernelCost) -> Vec<(&'static str, u64)> {
+    // A kernel without a loop has no instructions in one.
     let of_loop = cost.hottest_loop.unwrap_or_default();
     let (vector, waits) = match cost.weights_per_round {
         Some(weights) => (

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Instructions by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
-    /// Of the vector ALU, one for all lanes of a wave.
+    /// Instructions of the vector ALU: one serves all lanes of a wave.
     pub vector: u64,
-    /// Of the scalar ALU.
+    /// Instructions of the scalar ALU.
     pub scalar: u64,
     /// Loads from buffers by lanes, of whatever width.
     pub vector_loads: u64,

@@ -44,7 +44,7 @@ pub struct PassCosts {
     /// Of these, how many the GPU is given at a time; a token's has to be there before the next is begun.
     pub batches_under_way: u64,
     pub dispatches: u64,
-    /// Of the dispatch that has the fewest, …
+    /// Threads of the dispatch that has the fewest, …
     pub least_threads: u64,
     /// … and of the one that has the most.
     pub most_threads: u64,
@@ -80,7 +80,7 @@ pub struct Planned {
 /// Rows that go through the layers at once.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
-    /// Of the first row.
+    /// Position of the first row.
     position: u32,
     rows: u32,
     /// Whether the last row's logits are wanted.
@@ -301,7 +301,7 @@ mod tests {
         assert_eq!(decode.dispatches, 1 + 24 * 8 + 2);
     }
 
-    /// Of a token: 24 routers, 24 layers of products of 2880 and (output) 4096 columns, the head, half of the layers with all 1024
+    /// A token's steps by hand: 24 routers, 24 layers of products of 2880 and (output) 4096 columns, the head, half of the layers with all 1024
     /// keys, and the sampling.
     #[test]
     fn serial_steps_of_a_token() {

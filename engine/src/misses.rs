@@ -46,14 +46,13 @@ impl Model {
     ) -> Result<(), EngineError> {
         let slots = self.pager.residency().slots_per_layer();
         if resident.len() + missing.len() <= slots {
-            self.pager.residency_mut().pin(layer, resident);
-            return self.pager.fetch(layer, missing, host).await;
+            return self.pager.fetch(layer, missing, resident, host).await;
         }
         // Those that are here go first, before their slots are needed.
         self.run_experts(step, layer);
         let mut turns = missing.chunks(slots).peekable();
         while let Some(turn) = turns.next() {
-            self.pager.fetch(layer, turn, host).await?;
+            self.pager.fetch(layer, turn, &[], host).await?;
             if turns.peek().is_some() {
                 self.run_experts(step, layer);
             }

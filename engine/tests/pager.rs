@@ -149,7 +149,31 @@ async fn what_is_missed_gets_the_slots_of_what_was_only_likely() {
     assert!(given_up > 0, "the case does not come about");
 }
 
+/// With five slots for eight experts: what a batch needed that was stopped holds nothing from the one after it, whose experts come
+/// in turns.
+async fn what_stopped_batches_needed_is_pinned_no_longer() {
+    let right = right(&[long()]).await.remove(0);
+    let whole = load(memory("nano", MODEL), &options(ExpertLoading::Ahead)).await;
+    let five_slots = whole.model.plan().expert_bytes(5);
+    drop(whole);
+    let paged = LoadOptions { expert_memory_bytes: Some(five_slots), ..options(ExpertLoading::AsNeeded) };
+    for (before, stopped) in [("ab", "1+"), ("1+", "zq"), ("7 ", "Wh")] {
+        let source = GatedSource::new("nano", MODEL);
+        let mut engine = load(source.clone(), &paged).await;
+        engine.answer(&prompt(before, 0), &Quiet).await.expect("it is read");
+        for layer in 0..LAYERS {
+            let at_layer = move |event: &Event| matches!(event, Event::Missing(missing) if missing.layer == layer);
+            let host = Gatekeeper::new(&source, at_layer);
+            // Where the layer has all that is needed, nothing is stopped.
+            let _stopped_or_not = engine.answer(&prompt(stopped, 0), &host).await;
+            source.set_open(true);
+        }
+        assert_eq!(engine.answer(&long(), &Quiet).await.expect("an answer").tokens, right, "{before}, {stopped}");
+    }
+}
+
 everywhere!(ahead, a_prompt_has_the_next_layer_read());
 everywhere!(fails, what_fails_ahead_ends_the_answer_and_the_next_is_right());
 everywhere!(stopped, stop_leaves_no_read_behind());
+everywhere!(pins, what_stopped_batches_needed_is_pinned_no_longer());
 everywhere!(slots, what_is_missed_gets_the_slots_of_what_was_only_likely());

@@ -107,11 +107,20 @@ impl Pager {
         layers.map(|layer| self.residency.layer(layer).not_yet_filled() as u64 * self.expert_file_bytes(layer)).sum()
     }
 
-    /// Reads experts that a batch waits for, no more than there are slots that are not pinned; ends when they are there.
+    /// Reads experts that a batch waits for; ends when they are there. Of the layer's others `keep`, which are resident, stay where
+    /// they are, and nobody else: with these they are no more than there are slots.
     ///
     /// # Errors
     /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is under way.
-    pub async fn fetch(&mut self, layer: usize, experts: &[u32], host: &dyn Host) -> Result<(), EngineError> {
+    pub async fn fetch(
+        &mut self,
+        layer: usize,
+        experts: &[u32],
+        keep: &[u32],
+        host: &dyn Host,
+    ) -> Result<(), EngineError> {
+        // What an earlier batch kept that was stopped is kept no longer.
+        self.residency.pin(layer, keep);
         self.ask_for_missed(layer, experts);
         while !experts.iter().all(|&expert| self.residency.is_resident(layer, expert)) {
             until_stopped(host, AwaitPoint::Weights, self.turn()).await??;

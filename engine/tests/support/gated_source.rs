@@ -52,7 +52,8 @@ impl GatedSource {
         })
     }
 
-    fn set_open(&self, open: bool) {
+    /// Opens the gate or shuts it.
+    pub fn set_open(&self, open: bool) {
         self.open.set(open);
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
