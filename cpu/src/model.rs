@@ -10,8 +10,8 @@ use gptoss_model::{
     NonFinite, NotFinite, Outcome, Prediction, SequenceId, Sequences, StageError, Wanted, announce, in_stage,
     read_header, require_finite_rows,
 };
+use gptoss_protocol::{CacheCounters, OptionId, Stage, WorkCounters};
 use gptoss_source::FileSource;
-use gptoss_telemetry::{CacheCounters, OptionId, Stage, WorkCounters};
 
 use crate::activations::Activations;
 use crate::cache::LayerCache;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use gptoss_cpu::{CpuModel, CpuOptions};
 use gptoss_model::{Asked, Backend, EngineError, Host, Quiet};
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 
 /// More than two batches of 512.
 const TOKENS: usize = 1200;

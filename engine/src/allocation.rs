@@ -6,7 +6,7 @@ use gptoss_kernels::repack::Repack;
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::BATCHES_UNDER_WAY;
 use gptoss_model::{Ahead, AwaitPoint, EngineError, GpuError, Host, Inventory, ModelConfig, until_stopped};
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 
 use crate::pager::Residency;
 use crate::plan::{MemoryPlan, PlanOptions};

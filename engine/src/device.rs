@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gptoss_kernels::{Gpu, GpuOptions};
 use gptoss_model::{AwaitPoint, EngineError, GpuError, Host, StageError, in_stage, until_stopped};
-use gptoss_telemetry::{AdapterInfo, Event, Stage};
+use gptoss_protocol::{AdapterInfo, Event, Stage};
 use web_time::Instant;
 
 use crate::platform::ADAPTER_PATIENCE;

@@ -8,8 +8,8 @@ use gptoss_model::{
     Ahead, AwaitPoint, BatchLimits, CacheFormat, EngineError, Header, Host, ModelConfig, SensibleSource, Sequences,
     StageError, announce, in_stage, milliseconds_since, read_header, until_stopped,
 };
+use gptoss_protocol::{self as protocol, Attention, Event, LoadOptions, OptionId, Stage};
 use gptoss_source::Source;
-use gptoss_telemetry::{self as telemetry, Attention, Event, LoadOptions, OptionId, Stage};
 use web_time::Instant;
 
 use crate::allocation::{Allocated, Allocation};
@@ -190,7 +190,7 @@ async fn self_check(
     if report.is_some() {
         host.remember(&key);
     }
-    host.emit(Event::SelfCheck(telemetry::SelfCheck {
+    host.emit(Event::SelfCheck(protocol::SelfCheck {
         kernels: report.as_ref().map_or(0, |report| report.kernels),
         remembered,
         elapsed_ms: milliseconds_since(begin),

@@ -3,7 +3,7 @@
 use gptoss_kernels::Step;
 use gptoss_kernels::launch::record;
 use gptoss_model::{EngineError, Host};
-use gptoss_telemetry::{Event, Missing};
+use gptoss_protocol::{Event, Missing};
 
 use crate::forward::Resume;
 use crate::model::Model;

@@ -6,7 +6,7 @@ use gptoss_kernels::stopwatch::{Stopwatch, Timing};
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::{BlockCopy, Reach};
 use gptoss_model::{Backend, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences};
-use gptoss_telemetry::{CacheCounters, WorkCounters};
+use gptoss_protocol::{CacheCounters, WorkCounters};
 
 use crate::embedding::Embedding;
 use crate::forward::State;

@@ -1,7 +1,7 @@
 //! From a file to an engine that answers on a GPU.
 
 use gptoss_model::{Engine, Host, Sampler, StageError, check_prompt_fits, milliseconds_since};
-use gptoss_telemetry::{Event, Prompt, Stage};
+use gptoss_protocol::{Event, Prompt, Stage};
 use gptoss_text::Tokenizer;
 use web_time::Instant;
 

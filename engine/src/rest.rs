@@ -1,7 +1,7 @@
 //! What no token has needed yet: read when there is nothing else to do.
 
 use gptoss_model::{AwaitPoint, EngineError, Host, until_stopped};
-use gptoss_telemetry::{Event, Rest};
+use gptoss_protocol::{Event, Rest};
 use web_time::Instant;
 
 use crate::model::Model;

@@ -9,8 +9,8 @@ use gptoss_model::{
     Asked, Backend, EngineError, GpuError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError,
     check_cancelled, in_stage, milliseconds_since, tokenizer,
 };
+use gptoss_protocol::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
 use gptoss_source::Source;
-use gptoss_telemetry::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
 use gptoss_text::Tokenizer;
 use web_time::Instant;
 

@@ -6,8 +6,8 @@ use futures_util::StreamExt;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::{Gpu, Mark};
 use gptoss_model::{AwaitPoint, EngineError, GpuError, Host, check_cancelled, until_stopped};
+use gptoss_protocol::Event;
 use gptoss_source::{Bytes, Source};
-use gptoss_telemetry::Event;
 use web_time::Instant;
 
 use crate::pieces::{Sink, Span};

@@ -10,7 +10,7 @@ use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Ahead, Host};
-use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Stage, StageStatus};
+use gptoss_protocol::{Event, LoadOptions, MemoryPlan, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

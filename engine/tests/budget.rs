@@ -7,8 +7,8 @@ use gptoss_engine::{BufferPurpose, LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions
 use gptoss_gguf::{Gguf, Progress, parse};
 use gptoss_kernels::Limits;
 use gptoss_model::{CacheFormat, EngineError, Inventory, MemoryShortage, ModelConfig};
+use gptoss_protocol::units;
 use gptoss_synth::Spec;
-use gptoss_telemetry::units;
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;

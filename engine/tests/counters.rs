@@ -6,8 +6,8 @@ use crate::support::{Recorder, engine_of, memory};
 use gptoss_engine::{LoadPolicy, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, Quiet};
+use gptoss_protocol::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
 use gptoss_source::Source;
-use gptoss_telemetry::{Effort, Event, LoadOptions, Prompt, PromptFormat, Sampling, WorkCounters};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

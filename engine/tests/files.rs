@@ -8,9 +8,9 @@ mod field;
 use crate::support::{Recorder, Setup, load_model, memory, run};
 use field::{LAYERS, Pair, nano, prompt};
 use gptoss_model::{Backend, EngineError, Quiet, file_notes, read_header, tokenizer};
+use gptoss_protocol::{Attention, Event, LoadOptions};
 use gptoss_synth::edit::{Edit, FusedOrder, RawTensor, RawValue};
 use gptoss_synth::{Spec, TensorType};
-use gptoss_telemetry::{Attention, Event, LoadOptions};
 
 async fn logits(name: &str, file: &Edit, setup: &Setup) -> Vec<f32> {
     load_model(name, &file.write(), setup).await.logits(&prompt()).await.expect("logits")

@@ -8,7 +8,7 @@ use crate::support::{memory, run};
 use gptoss_engine::{GpuEngine, Loader, open_engine};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{EngineError, Host, StageError};
-use gptoss_telemetry::{Event, LoadOptions, OptionId, Prompt, PromptFormat, Sampling, Stage, StageStatus};
+use gptoss_protocol::{Event, LoadOptions, OptionId, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -7,9 +7,9 @@ use gptoss_gguf::WeightType;
 use gptoss_kernels::GpuOptions;
 use gptoss_model::reference::ReferenceModel;
 use gptoss_model::{Backend, EngineError, Quiet, read_header};
+use gptoss_protocol::LoadOptions;
 use gptoss_synth::edit::{Edit, RawTensor};
 use gptoss_synth::{Publisher, Spec, TensorType, TypeMix};
-use gptoss_telemetry::LoadOptions;
 
 /// More than a batch of [`setup`], so that layers are entered with one token and with many.
 const TOKENS: u32 = 12;

@@ -13,8 +13,8 @@ use garble::Garble;
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{EngineError, Quiet, SensibleSource, StageError, read_gguf};
+use gptoss_protocol::{ExpertLoading, FailureKind, LoadOptions, Prompt, Stage};
 use gptoss_source::{Bytes, MemorySource, ReadFuture, Source, SourceError};
-use gptoss_telemetry::{ExpertLoading, FailureKind, LoadOptions, Prompt, Stage};
 
 const NANO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

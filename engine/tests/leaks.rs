@@ -9,7 +9,7 @@ use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Host, StageError};
-use gptoss_telemetry::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
+use gptoss_protocol::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const ROUNDS: usize = 10;

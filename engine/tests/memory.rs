@@ -7,7 +7,7 @@ use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Backend, StageError};
-use gptoss_telemetry::{Event, LoadOptions, MemoryPlan, Prompt, PromptFormat, Sampling};
+use gptoss_protocol::{Event, LoadOptions, MemoryPlan, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -75,7 +75,7 @@ async fn too_little_memory_is_an_error_and_frees_everything() {
     let whole = &plans[0];
     let (loaded, plans, testbed) = load_with(whole.dense_bytes, &LoadOptions::default()).await;
     let error = loaded.err().expect("there is no place for a single expert");
-    let (stage, kind) = (gptoss_telemetry::Stage::GpuMemory, gptoss_telemetry::FailureKind::Memory);
+    let (stage, kind) = (gptoss_protocol::Stage::GpuMemory, gptoss_protocol::FailureKind::Memory);
     assert_eq!((error.stage, error.failure().kind), (stage, kind), "{error}");
     let last = plans.last().expect("a plan");
     assert_eq!(last.expert_slots_per_layer, 4);

@@ -4,7 +4,7 @@ use crate::support::{Recorder, Setup, distance, engine_of, load_model, memory, n
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{AnswerLimits, Backend, Sampler};
-use gptoss_telemetry::{FinishReason, LoadOptions, Sampling};
+use gptoss_protocol::{FinishReason, LoadOptions, Sampling};
 use serde::Deserialize;
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");

@@ -9,8 +9,8 @@ use crate::support::{Setup, distance, load_model, memory, run};
 use breakage::{Broken, Random, Value, break_one, with_f32};
 use gptoss_model::reference::ReferenceModel;
 use gptoss_model::{Asked, Backend, EngineError, NonFinite, NotFinite, Place, Quiet};
+use gptoss_protocol::LoadOptions;
 use gptoss_synth::{Spec, TensorType, TypeMix};
-use gptoss_telemetry::LoadOptions;
 
 const TOKENS: u32 = 12;
 const CASES: u64 = 12;

@@ -8,8 +8,8 @@ use gptoss_engine::GpuEngine;
 use gptoss_gguf::{Gguf, Progress, parse};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, EngineError, Quiet};
+use gptoss_protocol::{Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Sampling};
 use gptoss_source::Source;
-use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Missing, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const LAYERS: u32 = if cfg!(target_arch = "wasm32") { 3 } else { 6 };

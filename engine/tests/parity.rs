@@ -3,7 +3,7 @@
 
 use crate::support::{Setup, assert_f16_cache_parity, assert_f32_parity, distance, load_model, npy, token_ids};
 use gptoss_model::Backend;
-use gptoss_telemetry::LoadOptions;
+use gptoss_protocol::LoadOptions;
 
 macro_rules! golden {
     ($file:literal) => {

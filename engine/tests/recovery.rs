@@ -10,9 +10,7 @@ use gptoss_engine::{GpuEngine, MAX_REBUILDS};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Answer, AwaitPoint, Backend, EngineError, Host, StageError};
-use gptoss_telemetry::{
-    Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo,
-};
+use gptoss_protocol::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus, TokenInfo};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -284,7 +282,7 @@ everywhere!(loading, every_stage_of_loading_survives_a_loss(&[Stage::GpuMemory, 
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
-    use gptoss_telemetry::ExpertLoading;
+    use gptoss_protocol::ExpertLoading;
 
     use super::*;
 

@@ -10,7 +10,7 @@ use crate::support::{FaultySource, Reads, engine_of, memory, run};
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{EngineError, Host, Quiet, StageError};
-use gptoss_telemetry::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
+use gptoss_protocol::{Event, FailureKind, LoadOptions, Prompt, PromptFormat, Sampling, Stage};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
@@ -169,7 +169,7 @@ fn a_full_context_ends_the_answer_and_says_so() {
         let options = LoadOptions { max_kv_tokens: Some(tokens + 3), ..LoadOptions::default() };
         engine = try_load(MODEL, &options).await.expect("nano loads");
         let answer = engine.answer(&prompt, &Quiet).await.expect("a short answer");
-        assert_eq!(answer.reason, gptoss_telemetry::FinishReason::ContextFull);
+        assert_eq!(answer.reason, gptoss_protocol::FinishReason::ContextFull);
         assert_eq!(answer.tokens.len(), 4, "three more in the context, and one predicted from the last");
     });
 }

@@ -11,7 +11,7 @@ use crate::support::{FaultySource, Reads, Recorder, engine_of, memory};
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::{GpuOptions, Status};
 use gptoss_model::{Backend, EngineError, Host, Quiet};
-use gptoss_telemetry::{Effort, Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Rest, Sampling};
+use gptoss_protocol::{Effort, Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Rest, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const LAYERS: u32 = if cfg!(target_arch = "wasm32") { 2 } else { 6 };

@@ -8,8 +8,8 @@ use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::{ShaderFault, Testbed};
 use gptoss_model::{GpuError, Host, StageError};
+use gptoss_protocol::{Event, FailureKind, LoadOptions, SelfCheck, Stage};
 use gptoss_source::Source;
-use gptoss_telemetry::{Event, FailureKind, LoadOptions, SelfCheck, Stage};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

@@ -8,7 +8,7 @@ use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::reference::ReferenceModel;
 use gptoss_model::{Asked, Backend, EngineError, Quiet, Row, Wanted, rows_of};
-use gptoss_telemetry::LoadOptions;
+use gptoss_protocol::LoadOptions;
 
 use crate::support::interleavings::{Happened, Walk};
 use crate::support::{Setup, load_model, memory, print};

@@ -5,8 +5,8 @@
 use crate::support::{Setup, assert_f32_parity, distance, load_model, memory, run};
 use gptoss_model::Backend;
 use gptoss_model::reference::ReferenceModel;
+use gptoss_protocol::LoadOptions;
 use gptoss_synth::Spec;
-use gptoss_telemetry::LoadOptions;
 
 struct Shape {
     query_heads: u32,

@@ -8,9 +8,9 @@ use crate::support::{engine_of, run};
 use gptoss_engine::{LoadPolicy, preflight};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, EngineError, Quiet, read_header};
+use gptoss_protocol::{FailureKind, LoadOptions, Stage};
 use gptoss_source::{JoinedSource, MemorySource, Source};
 use gptoss_synth::{Model, Spec, TensorType, TypeMix, part_name};
-use gptoss_telemetry::{FailureKind, LoadOptions, Stage};
 
 const PARTS: usize = 3;
 

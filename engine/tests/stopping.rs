@@ -12,7 +12,7 @@ use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Ahead, AwaitPoint, Host, Quiet, StageError};
-use gptoss_telemetry::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
+use gptoss_protocol::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 

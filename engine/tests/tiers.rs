@@ -6,7 +6,7 @@ use crate::support::memory;
 use gptoss_engine::{LoadPolicy, load, open_gpu, preflight};
 use gptoss_kernels::{GpuOptions, Tier};
 use gptoss_model::{Backend, GpuError, Quiet};
-use gptoss_telemetry::LoadOptions;
+use gptoss_protocol::LoadOptions;
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 /// Longer than a batch and the window.
@@ -62,7 +62,7 @@ async fn a_tier_that_the_adapter_lacks_is_refused_with_what_it_lacks() {
             Some(missing) => {
                 let failure = opened.err().expect("it lacks something").failure();
                 assert!(failure.message.contains(&missing) && failure.message.contains(tier.name()), "{failure:?}");
-                assert_eq!(failure.parameter, Some(gptoss_telemetry::OptionId::Tier));
+                assert_eq!(failure.parameter, Some(gptoss_protocol::OptionId::Tier));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_model::CacheFormat;
-use gptoss_telemetry::Tier;
+use gptoss_protocol::Tier;
 
 use crate::gpu::Access;
 use crate::launch::{Call, Extent};

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gptoss_model::GpuError;
+use gptoss_protocol::Tier;
 use gptoss_source::pause;
-use gptoss_telemetry::Tier;
 use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::error::plain;

@@ -1,7 +1,7 @@
 //! What a device has beyond core WebGPU, and which tier of kernels that makes.
 
 use gptoss_model::GpuError;
-use gptoss_telemetry::Tier;
+use gptoss_protocol::Tier;
 
 use crate::platform;
 

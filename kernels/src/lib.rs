@@ -35,7 +35,7 @@ pub mod testbed;
 pub mod weights;
 
 /// For whoever chooses one.
-pub use gptoss_telemetry::Tier;
+pub use gptoss_protocol::Tier;
 pub use gpu::{Adapter, Counters, Gpu, GpuBuffer, GpuOptions, Limits, Mark, Submission};
 pub use granted::Granted;
 pub use launch::{Call, Extent, Kernels, Launch};

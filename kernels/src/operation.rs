@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use gptoss_gguf::WeightType;
 use gptoss_model::CacheFormat;
-use gptoss_telemetry::Tier;
+use gptoss_protocol::Tier;
 
 use crate::gpu::Access;
 use crate::{attention, experts, matmul, matmul_residual, rope, router, sample};

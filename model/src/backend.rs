@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gptoss_telemetry::{CacheCounters, OptionId, WorkCounters};
+use gptoss_protocol::{CacheCounters, OptionId, WorkCounters};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::gpu_error::GpuError;
 use gptoss_gguf::{GgufError, Role, SplitError, WrongKey};
+use gptoss_protocol::units::{bytes, bytes_at_least, bytes_at_most};
+use gptoss_protocol::{Failure, FailureKind, OptionId, Stage};
 use gptoss_source::SourceError;
-use gptoss_telemetry::units::{bytes, bytes_at_least, bytes_at_most};
-use gptoss_telemetry::{Failure, FailureKind, OptionId, Stage};
 use gptoss_text::TokenizerError;
 
 use crate::non_finite::NonFinite;

@@ -1,6 +1,6 @@
 //! What can go wrong between us and the GPU.
 
-use gptoss_telemetry::Tier;
+use gptoss_protocol::Tier;
 
 /// Every way in which the GPU can refuse or fail. `advice` says what a user can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use gptoss_telemetry::{Event, MemoryPlan, Stage, StageStatus};
+use gptoss_protocol::{Event, MemoryPlan, Stage, StageStatus};
 use web_time::Instant;
 
 use crate::error::{EngineError, StageError};

@@ -15,8 +15,8 @@ use futures_channel::oneshot;
 use gptoss_engine::{Loader, open_engine};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, Quiet};
+use gptoss_protocol::{Effort, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 use gptoss_source::{FileSource, ReadFuture, Source};
-use gptoss_telemetry::{Effort, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 
 /// A file behind a line: every read waits, and all of them share the rate.
 struct SlowSource {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gptoss_telemetry::{CacheCounters, Event, FinishReason, units};
+use gptoss_protocol::{CacheCounters, Event, FinishReason, units};
 
 use crate::stats::Percentiles;
 
@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     fn token(elapsed_ms: f64) -> Event {
-        Event::Token(gptoss_telemetry::TokenInfo {
+        Event::Token(gptoss_protocol::TokenInfo {
             index: 0,
             id: 0,
             text: String::new(),

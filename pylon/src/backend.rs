@@ -13,10 +13,10 @@ use gptoss_model::sequences::BlockCopy;
 use gptoss_model::{
     Backend, Engine, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError, in_stage, tokenizer,
 };
-use gptoss_source::{FileSource, Source, SourceError};
-use gptoss_telemetry::{
+use gptoss_protocol::{
     Attention, CacheCounters, DeviceOptions, Event, ExpertLoading, FailureKind, LoadOptions, Stage, WorkCounters,
 };
+use gptoss_source::{FileSource, Source, SourceError};
 use gptoss_text::Tokenizer;
 
 use crate::adapters;

@@ -190,7 +190,7 @@ fn details(source: &dyn Source) -> Result<Details, String> {
 fn plan_bytes(
     header: &Header,
     expert_memory_bytes: Option<u64>,
-) -> Result<gptoss_telemetry::MemoryPlan, gptoss_model::EngineError> {
+) -> Result<gptoss_protocol::MemoryPlan, gptoss_model::EngineError> {
     let unlimited = Limits {
         max_buffer_bytes: 1 << 50,
         max_binding_bytes: 1 << 50,

@@ -9,7 +9,7 @@ pub fn today() -> String {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::is_date;
+    use gptoss_protocol::is_date;
 
     use super::*;
 

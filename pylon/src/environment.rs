@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use gptoss_telemetry::PromptFormat;
-use gptoss_telemetry::options::Settings;
+use gptoss_protocol::PromptFormat;
+use gptoss_protocol::options::Settings;
 
 use crate::date;
 use crate::error::CliError;

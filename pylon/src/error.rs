@@ -6,8 +6,8 @@ use std::process::ExitCode;
 
 use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
+use gptoss_protocol::FailureKind;
 use gptoss_source::SourceError;
-use gptoss_telemetry::FailureKind;
 
 use crate::exit;
 use crate::option_args::flag_of;

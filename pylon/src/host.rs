@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::Instant;
 
 use gptoss_model::Host;
-use gptoss_telemetry::{Event, Sequencer};
+use gptoss_protocol::{Event, Sequencer};
 
 use crate::account::Account;
 use crate::error::CliError;

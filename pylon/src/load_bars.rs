@@ -1,7 +1,7 @@
 //! Bars for what takes long: fetching weights, and running long prompts. Drawn on a terminal only. And a word when
 //! the GPU is lost, or when the file has something worth knowing.
 
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{note, stderr_is_terminal};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use gptoss_cpu::Activations;
 use gptoss_finder::{DEMO_NAME, demo_file};
-use gptoss_telemetry::options::Settings;
-use gptoss_telemetry::{DeviceOptions, LoadOptions, OptionId};
+use gptoss_protocol::options::Settings;
+use gptoss_protocol::{DeviceOptions, LoadOptions, OptionId};
 
 use crate::backend::{BackendChoice, LoadRequest};
 use crate::catalogue;

@@ -4,8 +4,8 @@ use std::marker::PhantomData;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use gptoss_telemetry::OptionId;
-use gptoss_telemetry::options::{Kind, OptionRow, Settings};
+use gptoss_protocol::OptionId;
+use gptoss_protocol::options::{Kind, OptionRow, Settings};
 
 use crate::error::CliError;
 
@@ -140,7 +140,7 @@ fn value_of(row: &'static OptionRow, arg: Arg) -> Arg {
 #[cfg(test)]
 mod tests {
     use clap::{Args, FromArgMatches};
-    use gptoss_telemetry::options::OPTIONS;
+    use gptoss_protocol::options::OPTIONS;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use gptoss_telemetry::units;
+use gptoss_protocol::units;
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar over `total_bytes`. It disappears when it is done, so that results stay readable.

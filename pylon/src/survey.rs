@@ -1,6 +1,6 @@
 //! What this machine can compute with, and what there is to run: found by looking, without starting a model or a server.
 
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 use serde::Serialize;
 
 use crate::adapters::{self, Adapter};

@@ -1,6 +1,6 @@
 //! An answer as text for a terminal: the channels one below the other, as the tokens come.
 
-use gptoss_telemetry::{Channel, TokenInfo};
+use gptoss_protocol::{Channel, TokenInfo};
 
 /// Lays an answer out. Pure: what it returns is to be printed.
 #[derive(Clone, Debug, Default)]

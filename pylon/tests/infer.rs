@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 use crate::support::{Folder, Mortal, Run, finish, nano, pylon, repository_file, run, run_with_input};
-use gptoss_telemetry::{Channel, Envelope, Event, FinishReason, Stage};
+use gptoss_protocol::{Channel, Envelope, Event, FinishReason, Stage};
 use serde::Deserialize;
 
 /// Case 14: no reasoning to speak of, and an answer long enough to be stopped.
@@ -183,7 +183,7 @@ fn events(run: &Run) -> Vec<Event> {
     envelopes.into_iter().map(|envelope| envelope.event).collect()
 }
 
-fn token(event: Event) -> Option<gptoss_telemetry::TokenInfo> {
+fn token(event: Event) -> Option<gptoss_protocol::TokenInfo> {
     match event {
         Event::Token(token) => Some(token),
         _ => None,
@@ -230,7 +230,7 @@ fn json_of_plain_text_has_the_text() {
         .collect();
     assert_eq!(ended, [(FinishReason::StopSequence, before)]);
     let failed = events.iter().any(|event| {
-        matches!(event, Event::Stage { stage: Stage::Decode, status, .. } if *status == gptoss_telemetry::StageStatus::Cancelled)
+        matches!(event, Event::Stage { stage: Stage::Decode, status, .. } if *status == gptoss_protocol::StageStatus::Cancelled)
     });
     assert!(!failed, "nobody cancelled anything");
     let said: String = events.into_iter().filter_map(token).map(|token| token.text).collect();

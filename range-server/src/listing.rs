@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::catalogue::ModelInfo;

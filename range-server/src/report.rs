@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer};
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 use serde_json::{Value, json};
 
 /// Prints a line at once. If nobody reads standard output any more, that is no reason to stop serving.

@@ -6,11 +6,11 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use gptoss_protocol::units;
 use gptoss_synth::{
     GOLDEN_20B_DATA_OFFSET, Model, Publisher, SUPPORTED_TYPES, Spec, SynthError, TensorType, TypeMix, Vocabulary,
     parse_type, part_name,
 };
-use gptoss_telemetry::units;
 
 const EXAMPLES: &str = "\
 Examples:

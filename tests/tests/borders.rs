@@ -10,14 +10,14 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-finder", &["gptoss-gguf"]),
     ("gptoss-source", &[]),
     ("gptoss-text", &[]),
-    ("gptoss-telemetry", &[]),
-    ("gptoss-model", &["gptoss-gguf", "gptoss-source", "gptoss-telemetry", "gptoss-text"]),
-    ("gptoss-kernels", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
+    ("gptoss-protocol", &[]),
+    ("gptoss-model", &["gptoss-gguf", "gptoss-source", "gptoss-protocol", "gptoss-text"]),
+    ("gptoss-kernels", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     (
         "gptoss-engine",
-        &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-telemetry", "gptoss-text"],
+        &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-protocol", "gptoss-text"],
     ),
-    ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
+    ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     (
         "pylon",
         &[
@@ -28,16 +28,16 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-kernels",
             "gptoss-model",
             "gptoss-source",
-            "gptoss-telemetry",
+            "gptoss-protocol",
             "gptoss-text",
         ],
     ),
-    ("gptoss-synth", &["gptoss-gguf", "gptoss-telemetry"]),
+    ("gptoss-synth", &["gptoss-gguf", "gptoss-protocol"]),
     ("gptoss-costs", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-synth"]),
-    ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
-    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-telemetry"]),
+    ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
+    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
     ("browser-driver", &[]),
-    ("xtask", &["browser-driver", "gptoss-telemetry"]),
+    ("xtask", &["browser-driver", "gptoss-protocol"]),
     // Tests may look at everything; nothing may depend on them.
     (
         "gptoss-tests",
@@ -45,7 +45,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-gguf",
             "gptoss-source",
             "gptoss-text",
-            "gptoss-telemetry",
+            "gptoss-protocol",
             "gptoss-kernels",
             "gptoss-engine",
             "gguf-serve",
@@ -56,12 +56,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 
 /// Crates that know no host, and what would tie them to one: an async runtime, a network stack, a browser.
 const HOST_FREE: &[&str] =
-    &["gptoss-gguf", "gptoss-text", "gptoss-telemetry", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
+    &["gptoss-gguf", "gptoss-text", "gptoss-protocol", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
 const HOSTS: &[&str] =
     &["tokio", "async-std", "smol", "hyper", "reqwest", "ureq", "mio", "web-sys", "js-sys", "wasm-bindgen", "gloo-net"];
 
 /// Crates without arithmetic: no GPU, no browser, on any platform.
-const PLAIN: &[&str] = &["gptoss-gguf", "gptoss-text", "gptoss-telemetry"];
+const PLAIN: &[&str] = &["gptoss-gguf", "gptoss-text", "gptoss-protocol"];
 
 #[test]
 fn crates_depend_only_on_those_they_may() {

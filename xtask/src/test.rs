@@ -40,7 +40,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-gguf",
     "gptoss-source",
     "gptoss-text",
-    "gptoss-telemetry",
+    "gptoss-protocol",
     "gptoss-model",
     "gptoss-kernels",
     "gptoss-engine",

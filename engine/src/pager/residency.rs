@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use gptoss_kernels::router::MISS;
 use gptoss_kernels::{Gpu, GpuBuffer};
-use gptoss_telemetry::CacheCounters;
+use gptoss_protocol::CacheCounters;
 
 use super::slots::LayerSlots;
 use crate::plan::MemoryPlan;

@@ -5,8 +5,8 @@ use gptoss_kernels::gpu::Limits;
 use gptoss_model::ops::rope::HALF_DIM;
 use gptoss_model::sequences::{BLOCK_TOKENS, KvShape};
 use gptoss_model::{DEFAULT_CONTEXT_TOKENS, EngineError, Inventory, LayerTensors, MemoryShortage, ModelConfig};
-use gptoss_telemetry::units::bytes;
-use gptoss_telemetry::{self as telemetry, ExpertLoading, LoadOptions};
+use gptoss_protocol::units::bytes;
+use gptoss_protocol::{self as protocol, ExpertLoading, LoadOptions};
 
 use super::{LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, slot_layout};
 use crate::recipe::BufferPurpose;
@@ -69,7 +69,7 @@ impl Planner<'_> {
             batch_tokens: options.batch_tokens,
             head_tokens: options.head_tokens.max(options.sequences.min(options.batch_tokens)),
             piece_bytes: piece_bytes(config, inventory),
-            totals: telemetry::MemoryPlan {
+            totals: protocol::MemoryPlan {
                 budget_bytes: options.gpu_memory_bytes,
                 expert_slot_bytes,
                 expert_slots_per_layer: slots_per_layer,
@@ -77,7 +77,7 @@ impl Planner<'_> {
                 kv_capacity_tokens: kv_capacity,
                 host_bytes: inventory.token_embd.size_bytes,
                 paged,
-                ..telemetry::MemoryPlan::default()
+                ..protocol::MemoryPlan::default()
             },
         };
         let buffers = plan.buffers(config, inventory, limits)?;
@@ -95,7 +95,7 @@ impl Planner<'_> {
     }
 
     /// What is fetched when, and what stays where it is.
-    fn add_file_bytes(&self, experts_ahead: bool, totals: &mut telemetry::MemoryPlan) {
+    fn add_file_bytes(&self, experts_ahead: bool, totals: &mut protocol::MemoryPlan) {
         let Inventory { token_embd, output_norm, output, .. } = self.inventory;
         let layer_bytes = |layer: &LayerTensors| layer.dense_file_bytes() + layer.expert_bias_file_bytes();
         let dense = self.layers().iter().map(layer_bytes).sum::<u64>()

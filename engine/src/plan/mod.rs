@@ -9,7 +9,7 @@ use gptoss_kernels::repack;
 use gptoss_kernels::{ROW_WORDS, Sampled, Status};
 use gptoss_model::sequences::{BATCHES_UNDER_WAY, KvShape, Reach};
 use gptoss_model::{BLOCK_TOKENS, CacheFormat, EngineError, GpuError, Inventory, LayerTensors, ModelConfig};
-use gptoss_telemetry::{self as telemetry, ExpertLoading};
+use gptoss_protocol::{self as protocol, ExpertLoading};
 
 use crate::recipe::{Buffer, BufferPurpose, Recipe};
 
@@ -82,7 +82,7 @@ pub struct MemoryPlan {
     pub batch_tokens: u32,
     pub head_tokens: u32,
     pub piece_bytes: u64,
-    pub totals: telemetry::MemoryPlan,
+    pub totals: protocol::MemoryPlan,
 }
 
 impl MemoryPlan {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use gptoss_model::{AwaitPoint, Host};
+use gptoss_protocol::Event;
 use gptoss_source::{MemorySource, ReadFuture, Source, SourceError};
-use gptoss_telemetry::Event;
 
 pub struct GatedSource {
     inner: MemorySource,

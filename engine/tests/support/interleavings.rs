@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gptoss_model::reference::{ReferenceModel, ReferenceSequence};
 use gptoss_model::sequences::BlocksInUse;
 use gptoss_model::{Backend, EngineError, Host, Outcome, Quiet, Row, SequenceId, Ticket, Wanted};
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 use rand_xoshiro::Xoshiro256PlusPlus;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

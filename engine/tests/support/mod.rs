@@ -18,8 +18,8 @@ use gptoss_kernels::gpu::Limits;
 #[cfg(not(target_arch = "wasm32"))]
 use gptoss_model::{Header, read_header};
 use gptoss_model::{Host, Quiet, StageError};
+use gptoss_protocol::{Event, LoadOptions};
 use gptoss_source::{MemorySource, Source};
-use gptoss_telemetry::{Event, LoadOptions};
 pub use logits::*;
 
 /// An engine for the model of `source`, without a first question.

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
+use gptoss_protocol::Tier;
 use gptoss_source::pause;
-use gptoss_telemetry::Tier;
 
 use crate::patience::TURN;
 use crate::sources::ENABLE_SUBGROUPS;

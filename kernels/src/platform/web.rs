@@ -1,7 +1,7 @@
 use std::convert::Infallible;
 
+use gptoss_protocol::Tier;
 use gptoss_source::pause;
-use gptoss_telemetry::Tier;
 use js_sys::{Array, Function, Object, Promise, Reflect};
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};

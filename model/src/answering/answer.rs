@@ -1,6 +1,6 @@
 //! From a question to an answer: Harmony prompt, prefill, decode, and the typed stream of what the model says.
 
-use gptoss_telemetry::{self as telemetry, Event, FinishReason, Prompt, PromptFormat, Stage, TokenInfo, TopToken};
+use gptoss_protocol::{self as protocol, Event, FinishReason, Prompt, PromptFormat, Stage, TokenInfo, TopToken};
 use gptoss_text::harmony::Turn;
 use gptoss_text::{Special, Tokenizer};
 use web_time::Instant;
@@ -210,7 +210,7 @@ impl<B: Backend> Engine<B> {
             tool_calls: answer
                 .turn
                 .tool_calls()
-                .map(|call| telemetry::ToolCall { name: call.name, arguments: call.arguments })
+                .map(|call| protocol::ToolCall { name: call.name, arguments: call.arguments })
                 .collect(),
             prefill_tokens_per_second: rate(prefill.new_tokens, prefill.seconds),
             decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),

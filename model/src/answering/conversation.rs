@@ -1,6 +1,6 @@
 //! What was said so far, and the Harmony prompt that it makes: for one question, and for a chat.
 
-use gptoss_telemetry::{self as telemetry, FinishReason, Prompt, PromptFormat, Sampling};
+use gptoss_protocol::{self as protocol, FinishReason, Prompt, PromptFormat, Sampling};
 use gptoss_text::Tokenizer;
 use gptoss_text::harmony::{
     self, AssistantMessage, Channel, Conversation, DeveloperMessage, FunctionTool, Message, Renderer, SystemMessage,
@@ -28,9 +28,9 @@ impl Chat {
         let system = SystemMessage {
             current_date: prompt.date.clone(),
             effort: Some(match prompt.effort {
-                telemetry::Effort::Low => harmony::Effort::Low,
-                telemetry::Effort::Medium => harmony::Effort::Medium,
-                telemetry::Effort::High => harmony::Effort::High,
+                protocol::Effort::Low => harmony::Effort::Low,
+                protocol::Effort::Medium => harmony::Effort::Medium,
+                protocol::Effort::High => harmony::Effort::High,
             }),
             ..SystemMessage::default()
         };

@@ -2,7 +2,7 @@
 //! of logits is read.
 
 use crate::ops::sample::Candidate;
-use gptoss_telemetry::{OptionId, Sampling};
+use gptoss_protocol::{OptionId, Sampling};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 

@@ -1,6 +1,6 @@
 //! What the generated tokens say, token by token: the messages of a turn, or plain text.
 
-use gptoss_telemetry::Channel;
+use gptoss_protocol::Channel;
 use gptoss_text::harmony::{self, Parser, Purpose, Turn};
 use gptoss_text::{StreamDecoder, Tokenizer, UnknownToken};
 

@@ -1,8 +1,8 @@
 //! The header of a model: read, understood, and told to the host.
 
 use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
+use gptoss_protocol::{Event, ModelInfo};
 use gptoss_source::Source;
-use gptoss_telemetry::{Event, ModelInfo};
 
 use super::notes::file_notes;
 use super::progress::HeaderTelling;

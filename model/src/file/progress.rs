@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use gptoss_protocol::Event;
 use gptoss_source::{Bytes, ReadFuture, Source, SourceError};
-use gptoss_telemetry::Event;
 use web_time::Instant;
 
 use crate::host::Host;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 
 use crate::adapters::Adapter;
 use crate::catalogue::{FoundModel, SkippedFile};

@@ -7,8 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Arg;
 use gptoss_model::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
-use gptoss_telemetry::options::Settings;
-use gptoss_telemetry::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
+use gptoss_protocol::options::Settings;
+use gptoss_protocol::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
 
 use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
 use crate::commands::chat;

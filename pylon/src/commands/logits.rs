@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_model::Backend;
-use gptoss_telemetry::{LoadOptions, OptionId};
+use gptoss_protocol::{LoadOptions, OptionId};
 
 use crate::backend::{self, LoadRequest};
 use crate::environment::{self, Environment};

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use gptoss_cpu::BatchRoutes;
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;

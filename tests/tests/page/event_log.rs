@@ -1,7 +1,7 @@
 //! The page's event log, as its export button writes it.
 
 use browser_driver::Browser;
-use gptoss_telemetry::{Envelope, Event, WorkCounters};
+use gptoss_protocol::{Envelope, Event, WorkCounters};
 use serde_json::Value;
 
 /// Keeps every blob that the page makes a link of, so that a script can read what a user would download.

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use browser_driver::{Browser, GptossPage, NanoCase, PageState, Snapshot};
-use gptoss_telemetry::{Envelope, Event, TroubleKind};
+use gptoss_protocol::{Envelope, Event, TroubleKind};
 
 use crate::session::{Session, assert_answer, case, follow};
 use crate::tiny_host::{Behaviour, Fault, TinyHost, When};

@@ -1,7 +1,7 @@
 //! A host whose bytes are shifted, without any error: what the page says, what it caches, and how it gets out of it.
 
 use browser_driver::{GptossPage, PageState, Snapshot};
-use gptoss_telemetry::{Event, KeptState};
+use gptoss_protocol::{Event, KeptState};
 
 use crate::session::{Session, assert_answer, case, follow};
 use crate::tiny_host::{Behaviour, Fault, TinyHost, When};

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use browser_driver::{Browser, End, NanoCase, PageState, Snapshot};
+use gptoss_protocol::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
 use gptoss_synth::Spec;
-use gptoss_telemetry::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
 use serde_json::{Value, json};
 
 use crate::event_log;

@@ -4,8 +4,8 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use browser_driver::{Browser, PageState};
+use gptoss_protocol::{Envelope, Event, Stage, StageStatus};
 use gptoss_synth::Spec;
-use gptoss_telemetry::{Envelope, Event, Stage, StageStatus};
 use serde_json::json;
 
 use crate::event_log;

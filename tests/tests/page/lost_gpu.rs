@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use browser_driver::{AfterGpuCrashes, Browser, GptossPage, LaunchOptions, PageState, StageLine, processes_of};
-use gptoss_telemetry::{Event, Stage};
+use gptoss_protocol::{Event, Stage};
 use serde_json::json;
 
 use crate::session::{Session, assert_answer, case, first_words, follow, launch_options, load_and_answer, signal};

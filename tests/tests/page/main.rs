@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use browser_driver::{Browser, NanoCase, PageState, StageLine, nano_cases};
 use gguf_serve::{AccessLog, AccessRecord, Options, serve};
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 use serde_json::json;
 
 use session::{Session, assert_answer, case, follow, load_and_answer};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use browser_driver::{Browser, LaunchOptions, PageState, Snapshot};
 use gguf_serve::Options;
-use gptoss_telemetry::{Event, KeepNoticeKind};
+use gptoss_protocol::{Event, KeepNoticeKind};
 use serde_json::{Value, json};
 
 use crate::session::{Session, assert_answer, case, follow, launch_options, load_and_answer};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use browser_driver::{Browser, GptossPage, NanoCase, PageState};
-use gptoss_telemetry::{Event, MemoryPlan};
+use gptoss_protocol::{Event, MemoryPlan};
 
 use crate::session::{Session, assert_answer, case, follow};
 use crate::tiny_host::{Behaviour, TinyHost};

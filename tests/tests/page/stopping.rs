@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use browser_driver::{Browser, GptossPage, PageState};
 use gguf_serve::Options;
-use gptoss_telemetry::Event;
+use gptoss_protocol::Event;
 use gptoss_tests::workspace_root;
 use serde_json::json;
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 //! Model and device as lists of facts, each with its name.
 
-use gptoss_telemetry::{AdapterInfo, ModelInfo};
+use gptoss_protocol::{AdapterInfo, ModelInfo};
 
 use super::format::{bytes, count};
 

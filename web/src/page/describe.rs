@@ -1,6 +1,6 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
-use gptoss_telemetry::{
+use gptoss_protocol::{
     Channel, Event, FinishReason, KeptState, Missing, NextAttempt, Rest, Stage, StageStatus, StorageReport, TokenInfo,
     Trouble, TroubleKind,
 };

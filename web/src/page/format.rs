@@ -1,7 +1,7 @@
 //! Numbers as text, with their units. One place, so that the same quantity looks the same in every panel.
 
-pub use gptoss_telemetry::units::bytes;
-use gptoss_telemetry::units::{self, three_digits};
+pub use gptoss_protocol::units::bytes;
+use gptoss_protocol::units::{self, three_digits};
 
 /// Shown wherever a number was not measured; never a zero.
 pub const NOT_MEASURED: &str = "not measured";

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use gptoss_protocol::OptionId;
+use gptoss_protocol::options::{Kind, Owner, Settings};
+use gptoss_protocol::{LoadSettings, Prompt};
 use gptoss_source::{SourceError, check_not_a_page};
-use gptoss_telemetry::OptionId;
-use gptoss_telemetry::options::{Kind, Owner, Settings};
-use gptoss_telemetry::{LoadSettings, Prompt};
 
 /// Id of the input element: the address parameter, written as ids are.
 pub fn element_id(option: OptionId) -> String {

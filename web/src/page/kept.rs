@@ -1,7 +1,7 @@
 //! What this browser keeps of models, and what was told about it. Pure, like the rest of the state.
 
+use gptoss_protocol::{Event, KeepNotice, KeepNoticeKind, KeptModel, KeptState, StorageReport};
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptModel, KeptState, StorageReport};
 
 use super::format::{bytes, count, fraction, percent, plural};
 
@@ -164,7 +164,7 @@ pub fn persisted_words(persisted: Option<bool>) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::KeptContents;
+    use gptoss_protocol::KeptContents;
 
     use super::*;
 

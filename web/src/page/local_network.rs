@@ -1,8 +1,8 @@
 //! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since version
 //! 142). Pure: what is needed and how it is said; `ui/local_network` asks.
 
+use gptoss_protocol::Failure;
 use gptoss_source::{AddressSpace, address_space};
-use gptoss_telemetry::Failure;
 
 /// A permission that stands between a page and a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl LocalNetwork {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::FailureKind;
+    use gptoss_protocol::FailureKind;
 
     use super::*;
 

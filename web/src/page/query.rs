@@ -1,7 +1,7 @@
 //! The part of the page's address after `?`: what it chooses, and everything in it that cannot be used.
 
-use gptoss_telemetry::OptionId;
-use gptoss_telemetry::options::Settings;
+use gptoss_protocol::OptionId;
+use gptoss_protocol::options::Settings;
 
 use super::inputs::{InputError, Inputs, check, input_error};
 
@@ -169,7 +169,7 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_telemetry::options::OPTIONS;
+    use gptoss_protocol::options::OPTIONS;
 
     use super::*;
 

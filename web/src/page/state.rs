@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use gptoss_telemetry::{
+use gptoss_protocol::{
     AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing,
     ModelInfo, Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };

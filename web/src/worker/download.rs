@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use futures_util::{StreamExt, TryStreamExt};
 use gptoss_model::{Host, SensibleSource, StageError, in_stage, read_gguf};
+use gptoss_protocol::{Event, Stage};
 use gptoss_source::Source;
-use gptoss_telemetry::{Event, Stage};
 use web_time::Instant;
 
 use super::host::WorkerHost;

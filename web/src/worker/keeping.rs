@@ -3,12 +3,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
+use gptoss_protocol::{Event, KeepNotice, KeepNoticeKind, KeptState};
 use gptoss_source::store::{
     CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, OnlyKept, Opening, StoreError, StoreFileError, StoreNews,
     StoreProgress, StoredSource, kept_id, kept_url,
 };
 use gptoss_source::{BlobSource, HttpSource, KEPT_FOLDER, KeptModels, Source, SourceError};
-use gptoss_telemetry::{Event, KeepNotice, KeepNoticeKind, KeptState};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 

@@ -17,7 +17,7 @@ use futures_util::future::{Either, select};
 use futures_util::lock::Mutex;
 use gptoss_engine::GpuEngine;
 use gptoss_model::{EngineError, StageError};
-use gptoss_telemetry::{
+use gptoss_protocol::{
     CacheOptions, Command, Event, Failure, FailureKind, LoadSettings, ModelLocation, NetworkOptions, Prompt, Stage,
 };
 use js_sys::Array;

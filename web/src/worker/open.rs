@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use gptoss_engine::{GpuEngine, GpuOptions, Loader, open_engine};
 use gptoss_gguf::{arrange_parts, part_names};
 use gptoss_model::{EngineError, Host, StageError};
+use gptoss_protocol::{
+    CacheOptions, DeviceOptions, Event, Keep, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
+    StageStatus,
+};
 use gptoss_source::retry::RetryPolicy;
 use gptoss_source::store::kept_id;
 use gptoss_source::{
     BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
-};
-use gptoss_telemetry::{
-    CacheOptions, DeviceOptions, Event, Keep, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
-    StageStatus,
 };
 use web_sys::File;
 use web_time::Instant;

@@ -3,9 +3,9 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use gptoss_protocol::{self as protocol, Event, KeptContents, StorageAction, StorageReport};
 use gptoss_source::store::{CheckedStore, ChunkStore, JournalSummary, KeptChunk, StoreError};
 use gptoss_source::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
-use gptoss_telemetry::{self as telemetry, Event, KeptContents, StorageAction, StorageReport};
 
 use super::hashes;
 use super::host::WorkerHost;
@@ -42,7 +42,7 @@ async fn report(listed: Result<Vec<KeptModel>, StoreError>, told: Option<String>
         // What the browser says that there is room for is no use to a page that can keep nothing.
         Err(error) => (Vec::new(), Some(in_words(&error)), StorageRoom::default()),
     };
-    let models = models.into_iter().map(|model| telemetry::KeptModel {
+    let models = models.into_iter().map(|model| protocol::KeptModel {
         id: model.id,
         contents: model.summary.as_ref().map(contents),
         disk_bytes: model.disk_bytes,

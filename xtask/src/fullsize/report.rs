@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 
 use super::Arguments;
 use super::memory::Peaks;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use gptoss_kernels::Gpu;
 use gptoss_model::{Backend, EngineError, GpuError, Host};
-use gptoss_telemetry::CacheCounters;
+use gptoss_protocol::CacheCounters;
 
 use super::measure::Bench;
 use super::report::{Experts, Operation, Operations};

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_model::{Backend, EngineError, Host, Quiet, read_header};
-use gptoss_telemetry::{LoadOptions, OptionId};
+use gptoss_protocol::{LoadOptions, OptionId};
 use serde::Serialize;
 
 use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};

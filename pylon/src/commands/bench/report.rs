@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use gptoss_telemetry::units::{bytes, bytes_per_second};
+use gptoss_protocol::units::{bytes, bytes_per_second};
 use serde::Serialize;
 
 use crate::stats::Percentiles;

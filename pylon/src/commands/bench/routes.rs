@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use gptoss_engine::DEFAULT_BATCH_TOKENS;
-use gptoss_telemetry::units::bytes;
+use gptoss_protocol::units::bytes;
 use serde::Serialize;
 
 use crate::error::CliError;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
 use gptoss_kernels::{Gpu, GpuOptions};
 use gptoss_model::{Inventory, ModelConfig, Quiet};
-use gptoss_telemetry::LoadOptions;
+use gptoss_protocol::LoadOptions;
 
 use super::report::Report;
 use crate::error::CliError;

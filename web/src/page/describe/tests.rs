@@ -1,4 +1,4 @@
-use gptoss_telemetry::{AdapterInfo, Failure, FailureKind, Sequencer};
+use gptoss_protocol::{AdapterInfo, Failure, FailureKind, Sequencer};
 
 use super::*;
 use crate::page::state::STOP_PATIENCE_MS;
@@ -20,7 +20,7 @@ fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
     let mut sequencer = Sequencer::new(0);
     let mut state = State::default();
     state.load_requested();
-    let plan = gptoss_telemetry::MemoryPlan {
+    let plan = gptoss_protocol::MemoryPlan {
         budget_bytes: Some(8_000_000_000),
         expert_slots_per_layer: 12,
         experts_per_layer: 32,
@@ -166,7 +166,7 @@ fn a_lost_gpu_is_told_from_one_that_is_awaited() {
         max_binding_bytes: 1 << 30,
         max_workgroup_storage_bytes: 16 << 10,
         features: Vec::new(),
-        tier: gptoss_telemetry::Tier::Baseline,
+        tier: gptoss_protocol::Tier::Baseline,
     };
     assert_eq!(event(Event::Adapter(adapter)), loading);
     assert_eq!(event(Event::Recovered { tokens: 80, elapsed_ms: 14_000.0 }), before);

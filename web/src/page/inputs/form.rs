@@ -3,8 +3,8 @@
 //! It is written out there, and not made when the page starts, so that it is seen before the page's program is there, and
 //! without it; this test is what keeps the two together.
 
-use gptoss_telemetry::OptionId;
-use gptoss_telemetry::options::{Kind, OptionRow};
+use gptoss_protocol::OptionId;
+use gptoss_protocol::options::{Kind, OptionRow};
 
 use super::element_id;
 
@@ -91,7 +91,7 @@ fn problems(row: &OptionRow) -> Vec<String> {
 #[test]
 fn the_form_says_what_the_table_says() {
     let wrong: Vec<String> = OptionId::in_form().flat_map(|option| problems(option.row())).collect();
-    assert!(wrong.is_empty(), "index.html differs from telemetry/src/options/table.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "index.html differs from protocol/src/options/table.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]

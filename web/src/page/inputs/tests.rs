@@ -1,10 +1,10 @@
-use gptoss_source::retry::RetryPolicy;
-use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::options::OPTIONS;
-use gptoss_telemetry::{
+use gptoss_protocol::options::OPTIONS;
+use gptoss_protocol::{
     Attention, CacheOptions, DeviceOptions, Effort, ExpertLoading, Keep, LoadOptions, NetworkOptions, PromptFormat,
     Sampling,
 };
+use gptoss_source::retry::RetryPolicy;
+use gptoss_source::store::KEPT_SCHEME;
 
 use super::*;
 

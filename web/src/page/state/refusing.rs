@@ -1,6 +1,6 @@
 //! Choices that cannot be used, by the page's word or by the engine's: said in the panel, and at the input itself.
 
-use gptoss_telemetry::{Failure, FailureKind};
+use gptoss_protocol::{Failure, FailureKind};
 
 use super::State;
 use crate::page::inputs::InputError;

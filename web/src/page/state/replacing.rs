@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use gptoss_telemetry::{Failure, FailureKind};
+use gptoss_protocol::{Failure, FailureKind};
 
 use super::{Answer, Kept, Phase, State};
 use crate::page::format::bytes;

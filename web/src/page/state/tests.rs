@@ -1,4 +1,4 @@
-use gptoss_telemetry::{FailureKind, NextAttempt, Sequencer, TroubleKind};
+use gptoss_protocol::{FailureKind, NextAttempt, Sequencer, TroubleKind};
 
 use super::*;
 use crate::page::inputs::InputError;
@@ -279,7 +279,7 @@ fn measurements_that_never_came_are_none() {
     assert_eq!((state.answer.decode_tokens_per_second, state.fetch), (None, None));
 }
 
-fn failed(kind: FailureKind, parameter: Option<gptoss_telemetry::OptionId>) -> Event {
+fn failed(kind: FailureKind, parameter: Option<gptoss_protocol::OptionId>) -> Event {
     let failure = Failure { kind, message: "the prompt is long".into(), advice: "Shorten it.".into(), parameter };
     Event::Failed { stage: Stage::RangeCheck, failure }
 }
@@ -341,13 +341,13 @@ fn a_question_that_is_refused_keeps_the_answer_before_it() {
     run.stage(Stage::PromptEncode, StageStatus::Completed);
     assert_eq!(run.state.answer.final_text, "");
     let number = run.state.answer.number;
-    run.event(failed(FailureKind::Request, Some(gptoss_telemetry::OptionId::Prompt)));
+    run.event(failed(FailureKind::Request, Some(gptoss_protocol::OptionId::Prompt)));
     let state = &run.state;
     assert_eq!((state.answer.final_text.as_str(), state.answer.generated), ("42", 1));
     assert!(state.answer.number > number, "it has to be drawn again");
     assert!(state.model_loaded);
     let refused = &state.refused;
-    assert_eq!((refused.number, refused.errors[0].field), (1, Some(gptoss_telemetry::OptionId::Prompt)));
+    assert_eq!((refused.number, refused.errors[0].field), (1, Some(gptoss_protocol::OptionId::Prompt)));
     assert_eq!(refused.errors[0].message, "The prompt is long. Shorten it.");
 
     // One that fails in the middle keeps what it has itself.
@@ -360,7 +360,7 @@ fn a_question_that_is_refused_keeps_the_answer_before_it() {
 #[test]
 fn inputs_that_are_refused_on_the_page_are_marked_every_time() {
     let mut run = answered();
-    let error = InputError { field: Some(gptoss_telemetry::OptionId::TopP), message: "Top-p is \"7\".".into() };
+    let error = InputError { field: Some(gptoss_protocol::OptionId::TopP), message: "Top-p is \"7\".".into() };
     for number in [1, 2] {
         run.state.refuse(std::slice::from_ref(&error));
         assert_eq!(run.state.refused, Refusal { number, errors: vec![error.clone()] });
@@ -383,8 +383,8 @@ fn a_download_that_was_not_kept_has_failed_and_leaves_the_loaded_model_alone() {
     for (kept_bytes, words) in [(0, "nothing of it is in this browser"), (1_000_000, "only 1.00 MB of 3.00 MB are")] {
         let mut run = answered();
         run.state.download_requested();
-        run.event(Event::KeepNotice(gptoss_telemetry::KeepNotice {
-            kind: gptoss_telemetry::KeepNoticeKind::NotKept,
+        run.event(Event::KeepNotice(gptoss_protocol::KeepNotice {
+            kind: gptoss_protocol::KeepNoticeKind::NotKept,
             file: "m.gguf".into(),
             message: "no more of m.gguf is kept: there is no room left".into(),
             advice: "Free disk space.".into(),

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
+use gptoss_protocol::{CacheOptions, Command, Failure, FailureKind, Keep, ModelLocation, OptionId};
 use gptoss_source::store::KEPT_SCHEME;
-use gptoss_telemetry::{CacheOptions, Command, Failure, FailureKind, Keep, ModelLocation, OptionId};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};

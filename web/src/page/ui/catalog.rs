@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use gptoss_telemetry::OptionId;
+use gptoss_protocol::OptionId;
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{HtmlElement, HtmlSelectElement, Response};

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 
-use gptoss_telemetry::OptionId;
-use gptoss_telemetry::options::Kind;
+use gptoss_protocol::OptionId;
+use gptoss_protocol::options::Kind;
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
 use super::dom::{document, element, report, show};

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use gptoss_telemetry::{Command, Event, FailureKind, ModelLocation};
+use gptoss_protocol::{Command, Event, FailureKind, ModelLocation};
 use js_sys::{Object, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};

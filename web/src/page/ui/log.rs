@@ -1,6 +1,6 @@
 //! The event log: the last lines on the page, all that is kept for copy and export.
 
-use gptoss_telemetry::Envelope;
+use gptoss_protocol::Envelope;
 use js_sys::Array;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, BlobPropertyBag, Element, HtmlAnchorElement, Url};

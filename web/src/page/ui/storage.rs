@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use gptoss_telemetry::{Command, StorageAction};
+use gptoss_protocol::{Command, StorageAction};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, Event, HtmlElement};
@@ -77,7 +77,7 @@ impl StorageView {
 }
 
 /// A file's name is written as it is.
-fn message_begins_with(notice: &gptoss_telemetry::KeepNotice) -> bool {
+fn message_begins_with(notice: &gptoss_protocol::KeepNotice) -> bool {
     notice.message.starts_with(&notice.file)
 }
 

@@ -1,6 +1,6 @@
 //! The token stream: each channel in its own block, each token a span that tells its probability.
 
-use gptoss_telemetry::Channel;
+use gptoss_protocol::Channel;
 use web_sys::Element;
 
 use super::dom::{Texts, append, element, report, show};

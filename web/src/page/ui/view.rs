@@ -1,6 +1,6 @@
 //! One drawing: the state into the document. Everything is compared with what is there before it is written.
 
-use gptoss_telemetry::{FailureKind, Stage, StageStatus};
+use gptoss_protocol::{FailureKind, Stage, StageStatus};
 use web_sys::{Element, HtmlElement, HtmlProgressElement, HtmlTextAreaElement};
 
 use super::charts::{EntropyLine, WeightCells, set_share};

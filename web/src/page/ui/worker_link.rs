@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use gptoss_protocol::{self as protocol, Command, Envelope, Failure, FailureKind};
 use gptoss_source::words_of;
-use gptoss_telemetry::{self as telemetry, Command, Envelope, Failure, FailureKind};
 use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{ErrorEvent, Event, File, MessageEvent, Worker, WorkerOptions, WorkerType};
@@ -117,7 +117,7 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
     };
     match parsed {
         Ok(envelope) => {
-            if let telemetry::Event::Remember { key } = &envelope.event {
+            if let protocol::Event::Remember { key } = &envelope.event {
                 memory::remember(key);
             }
             let event = envelope.event.clone();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gptoss_telemetry::options::document;
+use gptoss_protocol::options::document;
 
 #[test]
 fn the_document_is_that_of_the_table() {
@@ -16,6 +16,6 @@ fn the_document_is_that_of_the_table() {
     assert!(
         is == should,
         "docs/parameters.md is not what the table of options says; first difference: {differs:?}\n\
-         `UPDATE_DOCS=1 cargo test -p gptoss-telemetry --test parameters` writes it"
+         `UPDATE_DOCS=1 cargo test -p gptoss-protocol --test parameters` writes it"
     );
 }

@@ -79,9 +79,9 @@ impl std::fmt::Display for ProtocolError {
         match self {
             Self::Version { expected, got } => write!(
                 f,
-                "telemetry version {got} cannot be read, this build speaks version {expected}: reload the page so that both sides match"
+                "protocol version {got} cannot be read, this build speaks version {expected}: reload the page so that both sides match"
             ),
-            Self::Malformed(detail) => write!(f, "malformed telemetry message: {detail}"),
+            Self::Malformed(detail) => write!(f, "malformed message: {detail}"),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Kind, OPTIONS, OptionRow, Owner};
 const BEGIN: &str = "\
 # Options
 
-<!-- Made from the table in telemetry/src/options/table.rs: change it there. `UPDATE_DOCS=1 cargo test -p gptoss-telemetry --test parameters` writes this file. -->
+<!-- Made from the table in protocol/src/options/table.rs: change it there. `UPDATE_DOCS=1 cargo test -p gptoss-protocol --test parameters` writes this file. -->
 
 On the page an option is a parameter of the address (`/gptoss?gguf=/models/model.gguf&temp=0.7`), and most are an input of the
 form, too. On the command line it is a flag of `pylon`; `--help` of each command says which it takes. Both accept the same values.
