@@ -186,11 +186,11 @@ impl<'a> Weights<'a> {
         for (&RowAt { position, table }, row) in places.iter().zip(qkv.chunks_exact_mut(query + 2 * kv)) {
             let (rotated, value) = row.split_at_mut(query + kv);
             rotate(rotated, &self.rope_table[position * HALF_DIM..][..HALF_DIM]);
-            let kept = largest_bits(isa, &rotated[query..]).max(largest_bits(isa, value));
-            if kept.max(largest_bits(isa, &rotated[..query])) >= INFINITE_BITS {
+            let cached = largest_bits(isa, &rotated[query..]).max(largest_bits(isa, value));
+            if cached.max(largest_bits(isa, &rotated[..query])) >= INFINITE_BITS {
                 return Err(Place::Projections);
             }
-            if kept > cache.largest().to_bits() {
+            if cached > cache.largest().to_bits() {
                 return Err(Place::Cache);
             }
             cache.put(slot_of(table, position), &rotated[query..], value);

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use gptoss_kernels::repack::Repack;
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::BATCHES_UNDER_WAY;
-use gptoss_model::{Ahead, AwaitPoint, EngineError, GpuError, Host, Inventory, ModelConfig, until_stopped};
+use gptoss_model::{AwaitPoint, EngineError, GpuError, Host, Inventory, LoadProposal, ModelConfig, until_stopped};
 use gptoss_protocol::Event;
 
 use crate::pager::Residency;
@@ -53,8 +53,8 @@ impl Allocation<'_> {
                 Ok(allocated) => {
                     let allocated = allocated?;
                     if bytes < wanted {
-                        let ahead = Ahead { plan: &plan.totals, bytes_per_second: None, wished_expert_bytes };
-                        policy.approval(host, ahead).await?;
+                        let proposal = LoadProposal { plan: &plan.totals, bytes_per_second: None, wished_expert_bytes };
+                        policy.approval(host, proposal).await?;
                     }
                     return Ok((plan, allocated));
                 }

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use gptoss_kernels::{Gpu, Limits, self_check};
 use gptoss_model::sequences::KvCache;
 use gptoss_model::{
-    Ahead, AwaitPoint, BatchLimits, CacheFormat, EngineError, Header, Host, ModelConfig, SensibleSource, Sequences,
-    StageError, announce, in_stage, milliseconds_since, read_header, until_stopped,
+    AwaitPoint, BatchLimits, CacheFormat, EngineError, Header, Host, LoadProposal, ModelConfig, SensibleSource,
+    Sequences, StageError, announce, in_stage, milliseconds_since, read_header, until_stopped,
 };
 use gptoss_protocol::{self as protocol, Attention, Event, LoadOptions, OptionId, Stage};
 use gptoss_source::Source;
@@ -76,12 +76,12 @@ impl Preflight {
 
     /// Waits until whoever is asked agrees.
     pub(crate) async fn approved(&self, host: &dyn Host) -> Result<(), StageError> {
-        let ahead = Ahead {
+        let proposal = LoadProposal {
             plan: &self.plan.totals,
             bytes_per_second: self.bytes_per_second,
             wished_expert_bytes: self.options.expert_memory_bytes,
         };
-        let approval = self.policy.approval(host, ahead).await;
+        let approval = self.policy.approval(host, proposal).await;
         approval.map_err(|error| StageError { stage: Stage::MemoryPlan, error })
     }
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use gptoss_kernels::{Gpu, GpuOptions};
-use gptoss_model::{Ahead, AwaitPoint, EngineError, Host, StageError, check_cancelled, until_stopped};
+use gptoss_model::{AwaitPoint, EngineError, Host, LoadProposal, StageError, check_cancelled, until_stopped};
 
 use crate::device::{open_gpu, reopen_gpu};
 
@@ -26,9 +26,9 @@ impl LoadPolicy {
     }
 
     /// Ends when the load may go on as planned.
-    pub(crate) async fn approval(self, host: &dyn Host, ahead: Ahead<'_>) -> Result<(), EngineError> {
+    pub(crate) async fn approval(self, host: &dyn Host, proposal: LoadProposal<'_>) -> Result<(), EngineError> {
         if self == Self::First {
-            until_stopped(host, AwaitPoint::Approval, host.approve(ahead)).await?;
+            until_stopped(host, AwaitPoint::Approval, host.approve(proposal)).await?;
         }
         check_cancelled(host)
     }

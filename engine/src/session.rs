@@ -20,7 +20,7 @@ use crate::plan::MemoryPlan;
 use crate::policy::LoadPolicy;
 
 /// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
-pub const MAX_REBUILDS: u32 = 3;
+pub const MAX_RECOVERIES: u32 = 3;
 
 /// From what a model is loaded, and how: at first, and whenever its device was lost.
 #[derive(Clone)]
@@ -44,13 +44,13 @@ impl Loader {
         host: &dyn Host,
     ) -> Result<(Model, T), StageError> {
         let gpu = policy.open_gpu(&self.gpu, host).await?;
-        match self.fill(Rc::clone(&gpu), read, policy, host).await {
+        match self.load_onto(Rc::clone(&gpu), read, policy, host).await {
             Ok(loaded) => Ok(loaded),
             Err(StageError { stage, error }) => Err(StageError { stage, error: explained(&gpu, error).await }),
         }
     }
 
-    async fn fill<T>(
+    async fn load_onto<T>(
         &self,
         gpu: Rc<Gpu>,
         read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
@@ -67,7 +67,7 @@ impl Loader {
         }
         prepared.approved(host).await?;
         let taken = read(&prepared).await?;
-        host.going_ahead();
+        host.load_begins();
         Ok((load(gpu, Rc::clone(&self.source), prepared, host).await?, taken))
     }
 }
@@ -83,7 +83,7 @@ async fn explained(gpu: &Gpu, error: EngineError) -> EngineError {
 /// Counts lost devices, and says when it is enough.
 #[derive(Default)]
 struct Losses {
-    rebuilds: u32,
+    recoveries: u32,
 }
 
 impl Losses {
@@ -92,14 +92,14 @@ impl Losses {
         if !matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
             return Err(error);
         }
-        if self.rebuilds == MAX_REBUILDS {
-            return Err(EngineError::LostTooOften { rebuilds: MAX_REBUILDS, last: error.to_string() });
+        if self.recoveries == MAX_RECOVERIES {
+            return Err(EngineError::LostTooOften { recoveries: MAX_RECOVERIES, last: error.to_string() });
         }
-        self.rebuilds += 1;
+        self.recoveries += 1;
         host.emit(Event::Recovering {
             stage,
-            attempt: self.rebuilds,
-            most: MAX_REBUILDS,
+            attempt: self.recoveries,
+            most: MAX_RECOVERIES,
             tokens: tokens as u32,
             reason: error.to_string(),
         });
@@ -163,7 +163,7 @@ impl Session {
     ) -> Result<(Self, T), StageError> {
         let mut losses = Losses::default();
         loop {
-            let policy = if losses.rebuilds > 0 { LoadPolicy::AfterLoss } else { LoadPolicy::First };
+            let policy = if losses.recoveries > 0 { LoadPolicy::AfterLoss } else { LoadPolicy::First };
             match loader.load(&read, policy, host).await {
                 Ok((model, taken)) => return Ok((Self::new(loader, model), taken)),
                 Err(StageError { stage, error }) => {
@@ -209,7 +209,7 @@ impl Session {
     }
 
     /// Whether experts are to come when there is nothing else to do: [`Session::fill`].
-    pub fn has_rest(&self) -> bool {
+    pub fn wants_prefetch(&self) -> bool {
         let as_needed = self.loader.options.experts == ExpertLoading::AsNeeded;
         as_needed && self.model().is_some_and(Model::has_free_slots)
     }
@@ -218,9 +218,9 @@ impl Session {
     ///
     /// # Errors
     /// As [`Model::fill`]. Answers can be asked for whatever came of it.
-    pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+    pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let filled = match &mut self.held {
-            Held::Loaded(model) => match model.fill(host).await {
+            Held::Loaded(model) => match model.prefetch(host).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(explained(model.gpu(), error).await),
             },
@@ -259,12 +259,12 @@ impl Session {
         if matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
             self.lost_at.get_or_insert_with(Instant::now);
             // Before the next is loaded: two models need not fit side by side.
-            self.let_go();
+            self.unload();
         }
         self.losses.survive(stage, error, self.all_tokens(), host)
     }
 
-    fn let_go(&mut self) {
+    fn unload(&mut self) {
         let Held::Loaded(model) = &mut self.held else { return };
         let sequences = model.sequences.take_all();
         if let Held::Loaded(model) = std::mem::replace(&mut self.held, Held::Lost(Box::new(sequences))) {
@@ -273,7 +273,7 @@ impl Session {
     }
 
     /// Loads the model again, and has it hold what the one that was lost held.
-    async fn rebuild(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
+    async fn recover(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
         let loaded = self.loader.load(async |_| Ok(()), LoadPolicy::AfterLoss, host).await;
         let mut model = match loaded {
             Ok((model, ())) => model,
@@ -380,7 +380,7 @@ impl Backend for Session {
         let stage = if rows > 1 { Stage::Prefill } else { Stage::Decode };
         loop {
             let Held::Loaded(model) = &mut self.held else {
-                self.rebuild(stage, host).await?;
+                self.recover(stage, host).await?;
                 continue;
             };
             match model.compute_oldest(host).await {

@@ -9,7 +9,7 @@ use crate::support::{engine_of, memory};
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_model::{Ahead, Host};
+use gptoss_model::{Host, LoadProposal};
 use gptoss_protocol::{Event, LoadOptions, MemoryPlan, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -41,9 +41,9 @@ impl Host for Asked {
         self.declined.get()
     }
 
-    fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         let begun = self.begun.borrow().clone();
-        self.questions.borrow_mut().push((ahead.plan.clone(), self.testbed.allocated_bytes(), begun));
+        self.questions.borrow_mut().push((proposal.plan.clone(), self.testbed.allocated_bytes(), begun));
         self.declined.set(self.declines);
         Box::pin(std::future::ready(()))
     }

@@ -36,7 +36,7 @@ impl Host for Watcher {
         false
     }
 
-    fn going_ahead(&self) {
+    fn load_begins(&self) {
         *self.ahead.borrow_mut() = Some(self.begun.borrow().clone());
     }
 }

@@ -122,7 +122,7 @@ async fn stop_leaves_no_read_behind() {
         assert_eq!(source.under_way.get(), 0, "stopped at layer {layer}");
         let cache = engine.model.cache_counters();
         assert!(cache.resident <= (layer + 1) * EXPERTS, "{cache:?}");
-        assert!(engine.model.has_rest());
+        assert!(engine.model.wants_prefetch());
     }
     assert!(source.dropped.get() > 0, "some were under way");
     let host = Gatekeeper::new(&source, |_: &Event| false);

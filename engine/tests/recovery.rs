@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::support::{engine_of, memory};
-use gptoss_engine::{GpuEngine, MAX_REBUILDS};
+use gptoss_engine::{GpuEngine, MAX_RECOVERIES};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
 use gptoss_model::{Answer, AwaitPoint, Backend, EngineError, Host, StageError};
@@ -240,7 +240,7 @@ async fn a_load_that_always_loses_its_gpu_is_an_error() {
     let error = load(&testbed, &options(), &host).await.err().expect("there is no good device");
     assert_eq!((error.stage, error.failure().kind), (Stage::Kernels, FailureKind::DeviceLost), "{error}");
     assert!(matches!(error.error, EngineError::LostTooOften { .. }), "{error}");
-    assert_eq!(testbed.devices_opened() as u32, 1 + MAX_REBUILDS);
+    assert_eq!(testbed.devices_opened() as u32, 1 + MAX_RECOVERIES);
     assert_eq!(testbed.allocated_bytes(), 0);
 }
 
@@ -302,10 +302,10 @@ mod native {
         let host = Saboteur { at_batches: true, ..Saboteur::idle(&testbed) };
         let error = engine.answer(&question, &host).await.expect_err("there is no good device");
         assert_eq!((error.stage, error.failure().kind), (Stage::Prefill, FailureKind::DeviceLost), "{error}");
-        assert!(matches!(error.error, EngineError::LostTooOften { rebuilds: MAX_REBUILDS, .. }), "{error}");
+        assert!(matches!(error.error, EngineError::LostTooOften { recoveries: MAX_RECOVERIES, .. }), "{error}");
         assert!(!error.failure().advice.is_empty());
-        assert_eq!(host.losses().len() as u32, MAX_REBUILDS);
-        assert_eq!(testbed.devices_opened() as u32, 1 + MAX_REBUILDS);
+        assert_eq!(host.losses().len() as u32, MAX_RECOVERIES);
+        assert_eq!(testbed.devices_opened() as u32, 1 + MAX_RECOVERIES);
         assert_eq!(testbed.allocated_bytes(), 0, "nothing is held");
         assert!(engine.model.model().is_none() && engine.position() == 0);
 

@@ -11,7 +11,7 @@ use crate::support::{FaultySource, Reads, engine_of, memory};
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_model::{Ahead, AwaitPoint, Host, Quiet, StageError};
+use gptoss_model::{AwaitPoint, Host, LoadProposal, Quiet, StageError};
 use gptoss_protocol::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -150,7 +150,7 @@ impl Host for Hanging {
         }))
     }
 
-    fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    fn approve<'a>(&'a self, _proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         if self.reached.get() { Box::pin(pending()) } else { Box::pin(std::future::ready(())) }
     }
 }

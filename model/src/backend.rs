@@ -376,16 +376,16 @@ impl Prediction {
 
 /// The `count` largest logits, largest first; of equal ones the lower token first.
 fn best(logits: &[f32], count: usize) -> Vec<Candidate> {
-    let mut kept: Vec<Candidate> = Vec::with_capacity(count + 1);
+    let mut cached: Vec<Candidate> = Vec::with_capacity(count + 1);
     for (token, &logit) in (0..).zip(logits) {
-        if kept.len() == count && logit <= kept[count - 1].logit {
+        if cached.len() == count && logit <= cached[count - 1].logit {
             continue;
         }
-        let at = kept.partition_point(|candidate| candidate.logit >= logit);
-        kept.insert(at, Candidate { token, logit });
-        kept.truncate(count);
+        let at = cached.partition_point(|candidate| candidate.logit >= logit);
+        cached.insert(at, Candidate { token, logit });
+        cached.truncate(count);
     }
-    kept
+    cached
 }
 
 #[cfg(test)]

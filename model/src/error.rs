@@ -66,8 +66,8 @@ pub enum EngineError {
     Token { id: u32, vocabulary: u32 },
     #[error("{0}")]
     NonFinite(NonFinite),
-    #[error("the GPU was lost again after the model was rebuilt {rebuilds} times: {last}")]
-    LostTooOften { rebuilds: u32, last: String },
+    #[error("the GPU was lost again after {recoveries} recoveries: {last}")]
+    LostTooOften { recoveries: u32, last: String },
     #[error("the GPU was lost, and for {} s there was no other: {last}", .waited.as_secs())]
     NoGpuAfterLoss { waited: Duration, last: GpuError },
     #[error("stopped")]

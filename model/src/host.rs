@@ -27,14 +27,14 @@ pub trait Host {
 
     /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
     /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
-    fn approve<'a>(&'a self, _ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    fn approve<'a>(&'a self, _proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(std::future::ready(()))
     }
 
     /// The load begins in earnest: file and plan were looked at and approved of, and from here on memory is allocated and weights
     /// are fetched. A host that holds another model lets go of it now: two need not fit side by side. Said again when a load begins
     /// anew after a lost device.
-    fn going_ahead(&self) {}
+    fn load_begins(&self) {}
 
     /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
     /// engine knows of adapter, driver and build; a host that knows more (the browser's version) adds it.
@@ -48,7 +48,7 @@ pub trait Host {
 
 /// What is known before anything big is done.
 #[derive(Clone, Copy, Debug)]
-pub struct Ahead<'a> {
+pub struct LoadProposal<'a> {
     pub plan: &'a MemoryPlan,
     /// At which the header came over the network; `None` where that was too little to tell, or did not.
     pub bytes_per_second: Option<f64>,
@@ -56,7 +56,7 @@ pub struct Ahead<'a> {
     pub wished_expert_bytes: Option<u64>,
 }
 
-impl Ahead<'_> {
+impl LoadProposal<'_> {
     /// Whether the plan is less than the user has reason to expect: experts are paged, or the context is shortened, unasked.
     pub fn is_less_than_expected(&self) -> bool {
         let plan = self.plan;
@@ -117,7 +117,7 @@ mod tests {
         // 2 of 4 slots in each layer, one of all layers taking 50 bytes.
         let plan = MemoryPlan { paged: true, expert_bytes: 100, expert_slots_per_layer: 2, ..MemoryPlan::default() };
         let is_surprise = |plan: &MemoryPlan, wished_expert_bytes| {
-            Ahead { plan, bytes_per_second: None, wished_expert_bytes }.is_less_than_expected()
+            LoadProposal { plan, bytes_per_second: None, wished_expert_bytes }.is_less_than_expected()
         };
         assert!(is_surprise(&plan, None));
         assert!(!is_surprise(&plan, Some(100)) && !is_surprise(&plan, Some(149)), "as many as fit what was wished");

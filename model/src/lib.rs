@@ -32,7 +32,7 @@ pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};
 pub use error::{EngineError, MemoryShortage, StageError};
 pub use file::{Header, SensibleSource, announce, file_notes, nonsense_error, read_gguf, read_header, tokenizer};
 pub use gpu_error::{GpuError, WrongResult};
-pub use host::{Ahead, Host, Quiet, check_cancelled, in_stage, milliseconds_since};
+pub use host::{Host, LoadProposal, Quiet, check_cancelled, in_stage, milliseconds_since};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};
 pub use non_finite::{NonFinite, NotFinite, Place, require_finite_rows};
 pub use sequences::{BLOCK_TOKENS, BatchLimits, Outcome, Row, SequenceId, Sequences, Ticket, Wanted};

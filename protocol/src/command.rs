@@ -23,19 +23,19 @@ pub enum Command {
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
-    Proceed,
+    Approve,
     /// Stop whatever is going on.
     Stop,
-    /// Look after what is kept of earlier loads. Does not wait for a load or an answer to end.
-    Storage { action: StorageAction },
+    /// Look after what is cached of earlier loads. Does not wait for a load or an answer to end.
+    Cache { action: CacheAction },
 }
 
-/// What can be done about kept models. Each ends with [`crate::Event::Storage`], which lists what is there then.
+/// What can be done about cached models. Each ends with [`crate::Event::Cache`], which lists what is there then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum StorageAction {
+pub enum CacheAction {
     List,
-    /// Read everything that is kept of one file, and let go of what is not what it was.
+    /// Read everything that is cached of one file, and let go of what is not what it was.
     Verify {
         id: String,
     },
@@ -54,7 +54,7 @@ pub enum ModelLocation {
     /// beside the command.
     PickedFile { name: String },
     /// A file that was picked earlier and kept in the browser; of a split model any part.
-    Kept { name: String },
+    Cached { name: String },
 }
 
 /// What can be chosen at load time, by whose business it is.
@@ -108,12 +108,12 @@ pub struct NetworkOptions {
     pub stall_ms: Option<u64>,
 }
 
-/// What becomes of bytes that came over the network.
+/// What the download cache does with bytes that came over the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CacheOptions {
-    /// Whether files are kept for the next time. Only a browser keeps any.
-    pub keep: Keep,
+    /// Whether files are cached for the next time. Only a browser has a download cache.
+    pub mode: CacheMode,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,14 +128,14 @@ pub enum ExpertLoading {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Keep {
-    /// What is kept already is used, what is fetched is kept.
+pub enum CacheMode {
+    /// Cached bytes are used, and fetched bytes are cached.
     #[default]
-    Yes,
-    /// What is kept stays as it is and is not looked at.
-    No,
-    /// What is kept already is deleted, what is fetched is kept: for bytes that turned out to be no good.
-    Anew,
+    On,
+    /// The download cache stays as it is and is not looked at.
+    Off,
+    /// Cached bytes of this model are deleted and fetched again: for bytes that turned out to be no good.
+    Refetch,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

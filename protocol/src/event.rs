@@ -4,7 +4,7 @@ use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
-use crate::keeping::{KeepNotice, KeptState, StorageReport};
+use crate::cache::{CacheNotice, CacheReport, CacheState};
 use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
 use crate::tier::Tier;
@@ -32,7 +32,7 @@ pub enum Event {
     Plan(MemoryPlan),
     /// Everything that can be known beforehand is: nothing big was allocated or fetched yet.
     Preflight {
-        /// Not all of what is wanted fits: the load waits for [`crate::Command::Proceed`], or for STOP.
+        /// Not all of what is wanted fits: the load waits for [`crate::Command::Approve`], or for STOP.
         waits: bool,
         /// At which the header came over the network; `None` where that was too little to tell, or did not.
         bytes_per_second: Option<f64>,
@@ -54,7 +54,7 @@ pub enum Event {
         bytes_per_second: Option<f64>,
     },
     /// The model that was loaded before is gone: another takes its place, or nothing does.
-    LetGo,
+    Unloaded,
     /// Progress of fetching weights.
     Fetch {
         /// Bytes received so far.
@@ -100,7 +100,7 @@ pub enum Event {
     },
     /// The end of [`crate::Command::Download`]: all bytes were read, and so many of them are kept.
     Downloaded {
-        kept_bytes: u64,
+        cached_bytes: u64,
         model_bytes: u64,
         elapsed_ms: f64,
     },
@@ -109,11 +109,11 @@ pub enum Event {
         load_ms: f64,
     },
     /// Experts that nothing has needed so far are being read while there is nothing else to do.
-    Rest(Rest),
+    Prefetch(Prefetch),
     /// That ended for now: there is something else to do, or the user wants it to stop.
-    RestPaused,
+    PrefetchPaused,
     /// That failed. They come when a token needs them.
-    RestFailed(Failure),
+    PrefetchFailed(Failure),
     /// The GPU was lost. Another is opened, the model is loaded again, and the tokens so far are replayed; stages of loading
     /// follow.
     Recovering {
@@ -189,14 +189,14 @@ pub enum Event {
         stage: Stage,
         failure: Failure,
     },
-    /// How much is kept of a file that is being loaded. Of a model in several files, one of them.
-    Kept(KeptState),
+    /// How much is cached of a file that is being loaded. Of a model in several files, one of them.
+    Cached(CacheState),
     /// Something about keeping that is worth knowing. The load goes on.
-    KeepNotice(KeepNotice),
-    /// Everything that is kept.
-    Storage(StorageReport),
-    /// Progress of [`crate::StorageAction::Verify`].
-    StorageVerify {
+    CacheNotice(CacheNotice),
+    /// Everything that is cached.
+    Cache(CacheReport),
+    /// Progress of [`crate::CacheAction::Verify`].
+    CacheVerify {
         id: String,
         done_chunks: u32,
         chunks: u32,
@@ -264,7 +264,7 @@ pub struct Missing {
 
 /// Experts that are read when there is nothing else to do.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Rest {
+pub struct Prefetch {
     /// In slots, of all layers together.
     pub resident: u32,
     pub slots: u32,

@@ -4,25 +4,25 @@
 //! Events carry numbers with units in their names, never display text that would have to be parsed back; how people
 //! write and read sizes is in [`units`]. What was not measured is `None`, not zero. On the wire each event travels in an [`Envelope`] as JSON.
 
+mod cache;
 mod command;
 mod date;
 mod event;
-mod keeping;
 pub mod options;
 mod stage;
 mod tier;
 pub mod units;
 
+pub use cache::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedContents, CachedModel};
 pub use command::{
-    Allowed, Attention, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading, Keep, LoadOptions, LoadSettings,
-    ModelLocation, NetworkOptions, Prompt, PromptFormat, Sampling, StorageAction,
+    Allowed, Attention, CacheAction, CacheMode, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading,
+    LoadOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt, PromptFormat, Sampling,
 };
 pub use date::is_date;
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
-    NextAttempt, Rest, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    NextAttempt, Prefetch, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
-pub use keeping::{KeepNotice, KeepNoticeKind, KeptContents, KeptModel, KeptState, StorageReport};
 pub use options::OptionId;
 pub use stage::{Stage, StageStatus};
 pub use tier::Tier;

@@ -112,15 +112,15 @@ pub enum SourceError {
     Nonsense { place: Box<Place>, tensor: String, expected: String, got: String },
 
     /// Of a file that is there only as far as the browser keeps it.
-    #[error("bytes {first}-{last} of {name} are not kept in this browser, or were damaged there")]
-    NotKept { name: String, first: u64, last: u64 },
+    #[error("bytes {first}-{last} of {name} are not cached in this browser, or were damaged there")]
+    NotCached { name: String, first: u64, last: u64 },
 
-    #[error("nothing is kept of {name} in this browser")]
-    NothingKept { name: String },
+    #[error("nothing is cached of {name} in this browser")]
+    NothingCached { name: String },
 
     /// There is something, and it cannot be opened.
-    #[error("what is kept of {name} in this browser cannot be read: {detail}")]
-    KeptUnreadable { name: String, detail: String },
+    #[error("what is cached of {name} in this browser cannot be read: {detail}")]
+    CacheUnreadable { name: String, detail: String },
 
     /// Files of a model in several files are not there.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
@@ -152,7 +152,7 @@ impl SourceError {
     /// Whether there is no such file, as against one that cannot be had.
     pub fn is_missing(&self) -> bool {
         match self {
-            Self::NotFound { .. } | Self::NothingKept { .. } => true,
+            Self::NotFound { .. } | Self::NothingCached { .. } => true,
             Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             _ => false,
         }
@@ -243,11 +243,11 @@ impl SourceError {
             Self::Nonsense { .. } => {
                 "Delete this copy and download the file again; compare its SHA-256 with the one that its publisher states (pylon gguf hash)."
             }
-            Self::NotKept { .. } | Self::NothingKept { .. } => {
-                "Pick the file from disk; Keep in browser then keeps all of it. The Storage panel lists what is kept."
+            Self::NotCached { .. } | Self::NothingCached { .. } => {
+                "Pick the file from disk; Cache in browser then caches all of it. The download cache panel lists what is cached."
             }
-            Self::KeptUnreadable { .. } => {
-                "Close other tabs that use it and load again, or pick the file from disk. The Storage panel lists what is kept."
+            Self::CacheUnreadable { .. } => {
+                "Close other tabs that use it and load again, or pick the file from disk. The download cache panel lists what is cached."
             }
             Self::PartsMissing { .. } => {
                 "Put all files of the model into one place, with the names they were published under."

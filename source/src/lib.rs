@@ -11,7 +11,7 @@
 //! | `HttpSource` | web (page or worker) | HTTP range requests |
 //! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
 //! | [`JoinedSource`] | everywhere | several of them, as one |
-//! | [`store::StoredSource`] | everywhere | another of them, of which it keeps what it read |
+//! | [`store::CachingSource`] | everywhere | another of them, of which it keeps what it read |
 //!
 //! A read over HTTP survives faults that pass: [`retry`] decides which those are and how long to wait, and what had arrived
 //! before the fault is kept.
@@ -49,7 +49,9 @@ pub use pause::pause;
 #[cfg(not(target_arch = "wasm32"))]
 pub use platform::FileSource;
 #[cfg(target_arch = "wasm32")]
-pub use platform::{BlobSource, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room, words_of};
+pub use platform::{
+    BlobSource, CACHE_FOLDER, CachedModel, CachedModels, HttpSource, StorageRoom, storage_room, words_of,
+};
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///

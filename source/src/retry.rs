@@ -128,9 +128,9 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         | E::Browser { .. }
         | E::WrongContents { .. }
         | E::Nonsense { .. }
-        | E::NotKept { .. }
-        | E::NothingKept { .. }
-        | E::KeptUnreadable { .. }
+        | E::NotCached { .. }
+        | E::NothingCached { .. }
+        | E::CacheUnreadable { .. }
         | E::GaveUp { .. }
         | E::WaitTooLong { .. } => Verdict::Final,
     }

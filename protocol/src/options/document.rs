@@ -27,7 +27,7 @@ const PARTS: [(Owner, &str); 9] = [
     (Owner::Gpu, "How the GPU is used"),
     (Owner::Cpu, "How the CPU is used"),
     (Owner::Network, "How patient reads over the network are"),
-    (Owner::Cache, "What is kept in the browser"),
+    (Owner::Cache, "What is cached in the browser"),
     (Owner::Page, "What the page does by itself"),
 ];
 
@@ -96,7 +96,7 @@ fn values(row: &OptionRow) -> String {
         Kind::Text { .. } => "text".to_owned(),
         Kind::Date { .. } => "a date as YYYY-MM-DD, `today` or `none`".to_owned(),
         Kind::Address { .. } => {
-            "an http(s) address, a path on this host, or `kept:` and the name of a kept file".to_owned()
+            "an http(s) address, a path on this host, or `cached:` and the name of a cached file".to_owned()
         }
     };
     if examples.is_empty() { said } else { format!("{said}; such as {}", examples.join(", ")) }

@@ -51,7 +51,7 @@ pub enum OptionId {
     Threads,
     FetchAttempts,
     FetchStall,
-    Keep,
+    Cache,
     Autostart,
     Sample,
 }

@@ -3,7 +3,7 @@
 use crate::{Allowed, is_date};
 
 /// Scheme of addresses that name a file which was picked earlier and is stored in the browser.
-const KEPT: &str = "kept:";
+const CACHED: &str = "cached:";
 
 /// What [`parse_date`] expects.
 pub(super) const DATE_EXPECTED: &str = "a date as YYYY-MM-DD, today or none";
@@ -60,7 +60,7 @@ pub(super) fn check_address(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http" | "https") if text.contains("://") => Ok(()),
-        Some("kept") if text.len() > KEPT.len() => Ok(()),
+        Some("cached") if text.len() > CACHED.len() => Ok(()),
         Some("file") => {
             Err("an http(s) address: a page cannot open file: addresses, use Pick file or drop the file here"
                 .to_owned())

@@ -1,7 +1,7 @@
 //! The rows, in the order of [`OptionId`].
 
 use super::{DefaultWords, Flag, Key, Kind, OptionId, OptionRow, Owner, RefusedWords, Word};
-use crate::{Allowed, Attention, Effort, ExpertLoading, Keep, LoadOptions, PromptFormat, Sampling, Tier};
+use crate::{Allowed, Attention, CacheMode, Effort, ExpertLoading, LoadOptions, PromptFormat, Sampling, Tier};
 
 /// An input of the page.
 const fn input(name: &'static str) -> Option<Key> {
@@ -52,7 +52,7 @@ pub static OPTIONS: [OptionRow; 30] = [
         kind: Kind::Address { set: |settings, text| settings.gguf = text.to_owned() },
         default: DefaultWords { page: "what the page's host offers", pylon: "the demo model, for infer and bench" },
         help: "Where the GGUF file of the model is",
-        examples: &["https://example.com/models/model.gguf", "/models/model.gguf", "kept:model.gguf"],
+        examples: &["https://example.com/models/model.gguf", "/models/model.gguf", "cached:model.gguf"],
     },
     OptionRow {
         id: OptionId::Prompt,
@@ -302,7 +302,7 @@ pub static OPTIONS: [OptionRow; 30] = [
                 Word {
                     text: "needed",
                     also: &[],
-                    meaning: "when needed, the rest in between",
+                    meaning: "when needed, others prefetched",
                     set: |settings| settings.load.engine.experts = ExpertLoading::AsNeeded,
                 },
                 Word {
@@ -530,20 +530,20 @@ pub static OPTIONS: [OptionRow; 30] = [
         examples: &["2.5"],
     },
     OptionRow {
-        id: OptionId::Keep,
+        id: OptionId::Cache,
         owner: Owner::Cache,
-        key: input("store"),
+        key: input("cache"),
         flag: None,
-        label: "Keep what is fetched",
+        label: "Cache what is fetched",
         kind: Kind::Words {
             words: &[
-                Word { text: "yes", also: &[], meaning: "", set: |settings| settings.load.cache.keep = Keep::Yes },
-                Word { text: "no", also: &[], meaning: "", set: |settings| settings.load.cache.keep = Keep::No },
+                Word { text: "yes", also: &[], meaning: "", set: |settings| settings.load.cache.mode = CacheMode::On },
+                Word { text: "no", also: &[], meaning: "", set: |settings| settings.load.cache.mode = CacheMode::Off },
             ],
             refused: &[],
         },
         default: always("yes"),
-        help: "Whether files from the network are kept in the browser for the next load",
+        help: "Whether files from the network are cached in the browser for the next load",
         examples: &[],
     },
     OptionRow {

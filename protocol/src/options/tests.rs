@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{Effort, Keep, PromptFormat};
+use crate::{CacheMode, Effort, PromptFormat};
 
 /// Settings in which no default hides what an option sets.
 fn settings() -> Settings {
@@ -125,7 +125,7 @@ fn a_refused_text_changes_nothing_and_says_what_was_expected() {
 fn texts_become_values() {
     assert_eq!(set(OptionId::Effort, "high").prompt.effort, Effort::High);
     assert_eq!(set(OptionId::PromptFormat, "text").prompt.format, PromptFormat::Text);
-    assert_eq!(set(OptionId::Keep, "no").load.cache.keep, Keep::No);
+    assert_eq!(set(OptionId::Cache, "no").load.cache.mode, CacheMode::Off);
     assert_eq!(set(OptionId::FetchStall, "2.5").load.network.stall_ms, Some(2500));
     assert_eq!(set(OptionId::Layers, "ALL").load.engine.layers, None);
     assert_eq!(set(OptionId::Layers, "0").load.engine.layers, Some(0));

@@ -9,6 +9,6 @@ mod web;
 pub use native::{Bytes, FileSource, pause, sha256};
 #[cfg(target_arch = "wasm32")]
 pub use web::{
-    BlobSource, Bytes, HttpSource, KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, pause, sha256, storage_room,
+    BlobSource, Bytes, CACHE_FOLDER, CachedModel, CachedModels, HttpSource, StorageRoom, pause, sha256, storage_room,
     words_of,
 };

@@ -22,7 +22,7 @@ mod opfs;
 mod tests;
 
 pub use digest::sha256;
-pub use opfs::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+pub use opfs::{CACHE_FOLDER, CachedModel, CachedModels, StorageRoom, storage_room};
 pub use surroundings::pause;
 
 pub struct Bytes(Uint8Array);

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::{ChunkHashes, ChunkRead, ChunkStore, Chunks, KeptFile, StoreFileError, StoreTotals};
+use super::{CachedFile, ChunkHashes, ChunkRead, ChunkStore, Chunks, StoreFileError, StoreTotals};
 use crate::{Bytes, SourceError, platform};
 
 /// A store that may be closed at any time, with the hashes that the file's host published, once they are known.
@@ -18,7 +18,7 @@ pub struct CheckedStore {
 
 /// What came of asking for a chunk.
 #[derive(Debug)]
-pub enum KeptChunk {
+pub enum CachedChunk {
     Absent,
     Bytes(Bytes),
     /// It was held and is not what it should be. It is held no more.
@@ -26,7 +26,7 @@ pub enum KeptChunk {
 }
 
 impl CheckedStore {
-    /// Without a store everything is absent, and nothing is kept.
+    /// Without a store everything is absent, and nothing is cached.
     pub fn new(chunks: Chunks, store: Option<ChunkStore>) -> Self {
         Self { chunks, store: RefCell::new(store), hashes: RefCell::new(None), checked_chunks: Cell::new(0) }
     }
@@ -36,7 +36,7 @@ impl CheckedStore {
     }
 
     /// What this holds a copy of; `None` where nothing can be held.
-    pub fn file(&self) -> Option<KeptFile> {
+    pub fn file(&self) -> Option<CachedFile> {
         self.store.borrow().as_ref().map(|store| store.file().clone())
     }
 
@@ -62,7 +62,7 @@ impl CheckedStore {
         self.store.borrow().as_ref().is_some_and(|store| store.holds(chunk))
     }
 
-    /// Whether what is put may be kept.
+    /// Whether what is put may be cached.
     pub fn is_writable(&self) -> bool {
         self.store.borrow().as_ref().is_some_and(ChunkStore::is_writable)
     }
@@ -79,35 +79,35 @@ impl CheckedStore {
     }
 
     /// A whole chunk, as [`CheckedStore::read_part`].
-    pub async fn read(&self, chunk: u32) -> Result<KeptChunk, SourceError> {
+    pub async fn read(&self, chunk: u32) -> Result<CachedChunk, SourceError> {
         self.read_part(chunk, 0..self.chunks.len_bytes(chunk)).await
     }
 
     /// Some bytes of a chunk, if it is held and they are still what they were; of one whose SHA-256 was not compared yet
     /// only if that is the host's.
-    pub async fn read_part(&self, chunk: u32, part: Range<u64>) -> Result<KeptChunk, SourceError> {
+    pub async fn read_part(&self, chunk: u32, part: Range<u64>) -> Result<CachedChunk, SourceError> {
         let read = |part| self.store.borrow_mut().as_mut().map_or(ChunkRead::Absent, |store| store.read(chunk, part));
         let whole = 0..self.chunks.len_bytes(chunk);
         // To be compared it has to be whole.
         let to_be_compared = self.has_hashes() && !self.is_verified(chunk);
         let read = read(if to_be_compared { whole } else { part.clone() });
         let (bytes, verified) = match read {
-            ChunkRead::Absent => return Ok(KeptChunk::Absent),
-            ChunkRead::Damaged(detail) => return Ok(KeptChunk::Damaged(detail)),
+            ChunkRead::Absent => return Ok(CachedChunk::Absent),
+            ChunkRead::Damaged(detail) => return Ok(CachedChunk::Damaged(detail)),
             ChunkRead::Bytes { bytes, verified } => (bytes, verified),
         };
         if verified || !to_be_compared {
-            return Ok(KeptChunk::Bytes(bytes));
+            return Ok(CachedChunk::Bytes(bytes));
         }
         match self.matches(chunk, &bytes).await? {
             None => {}
             Some(true) => self.with_store(|store| store.mark_verified(chunk)),
             Some(false) => {
                 self.with_store(|store| store.forget(chunk));
-                return Ok(KeptChunk::Damaged("its SHA-256 is not the one that the host publishes".to_owned()));
+                return Ok(CachedChunk::Damaged("its SHA-256 is not the one that the host publishes".to_owned()));
             }
         }
-        Ok(KeptChunk::Bytes(bytes.slice(part.start as usize..part.end as usize)))
+        Ok(CachedChunk::Bytes(bytes.slice(part.start as usize..part.end as usize)))
     }
 
     fn is_verified(&self, chunk: u32) -> bool {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::block_hashes::{BLOCKS, block_hashes};
 use super::journal::{self, Header, HeaderFault, Journal, RECORD_BYTES, Record, RecordKind};
-use super::{Chunks, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles};
+use super::{CachedFile, Chunks, StoreError, StoreFile, StoreFileError, StoreFiles};
 use crate::Bytes;
 
 /// Records that change nothing about what is held may wait for others; not for ever.
@@ -23,7 +23,7 @@ struct Held {
 /// The chunks of one file, in two files. Not shared: whoever opens it sees to it that nobody else does.
 pub struct ChunkStore {
     files: StoreFiles,
-    file: KeptFile,
+    file: CachedFile,
     chunks: Chunks,
     held: BTreeMap<u32, Held>,
     /// Slots below `end_slot` that hold nothing.
@@ -43,18 +43,18 @@ pub struct ChunkStore {
 /// What was found when a store was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opening {
-    /// Nothing was kept of this file.
+    /// Nothing was cached of this file.
     New,
-    /// What was kept is still good: see [`ChunkStore::totals`].
+    /// What was cached is still good: see [`ChunkStore::totals`].
     Resumed {
         /// Bytes of the journal that a crash left half written.
         torn_bytes: u64,
         /// Chunks that the journal names and the data file does not have.
         lost_chunks: u32,
     },
-    /// What was kept was of another version of the file, and is gone.
-    Changed { what: &'static str, kept: String, now: String },
-    /// What was kept could not be told from rubbish, and is gone.
+    /// What was cached was of another version of the file, and is gone.
+    Changed { what: &'static str, cached: String, now: String },
+    /// What was cached could not be told from rubbish, and is gone.
     Unreadable,
 }
 
@@ -82,14 +82,14 @@ pub struct StoreTotals {
 }
 
 impl ChunkStore {
-    /// Opens what is kept of `file`, or begins to keep it. What is of another version of the file is discarded.
+    /// Opens what is cached of `file`, or begins to keep it. What is of another version of the file is discarded.
     ///
     /// # Errors
     /// [`StoreError::Version`] for files of another format, which are left alone; whatever keeps the files from being
     /// read or written.
     pub fn open(
         files: StoreFiles,
-        file: &KeptFile,
+        file: &CachedFile,
         chunk_bytes: u64,
         now_ms: u64,
     ) -> Result<(Self, Opening), StoreError> {
@@ -97,8 +97,8 @@ impl ChunkStore {
         let chunks = chunks_of(&header)?;
         let journal = read_all(files.journal.as_ref())?;
         let opening = match journal::parse(&journal) {
-            Ok(kept) => match difference(&kept.header, &header) {
-                None => return Ok(Self::resume(files, chunks, kept, journal.len() as u64)?),
+            Ok(cached) => match difference(&cached.header, &header) {
+                None => return Ok(Self::resume(files, chunks, cached, journal.len() as u64)?),
                 Some(changed) => changed,
             },
             Err(HeaderFault::Version(got)) => return Err(StoreError::Version { url: file.url.clone(), got }),
@@ -108,13 +108,13 @@ impl ChunkStore {
         Ok((Self::begin(files, chunks, header)?, opening))
     }
 
-    /// Opens what is kept as it is, of whatever file; `None` when that cannot be told.
-    pub fn open_as_kept(files: StoreFiles) -> Result<Option<Self>, StoreError> {
+    /// Opens what is cached as it is, of whatever file; `None` when that cannot be told.
+    pub fn open_as_cached(files: StoreFiles) -> Result<Option<Self>, StoreError> {
         let journal = read_all(files.journal.as_ref())?;
         match journal::parse(&journal) {
-            Ok(kept) => {
-                let chunks = chunks_of(&kept.header)?;
-                Ok(Some(Self::resume(files, chunks, kept, journal.len() as u64)?.0))
+            Ok(cached) => {
+                let chunks = chunks_of(&cached.header)?;
+                Ok(Some(Self::resume(files, chunks, cached, journal.len() as u64)?.0))
             }
             Err(_) => Ok(None),
         }
@@ -186,7 +186,7 @@ impl ChunkStore {
         Ok((store, Opening::Resumed { torn_bytes, lost_chunks }))
     }
 
-    pub fn file(&self) -> &KeptFile {
+    pub fn file(&self) -> &CachedFile {
         &self.file
     }
 
@@ -386,7 +386,7 @@ impl ChunkStore {
         }
     }
 
-    /// After a chunk could not be written: the half of it is given back, so that what came before it may still be kept.
+    /// After a chunk could not be written: the half of it is given back, so that what came before it may still be cached.
     fn end_writing(&mut self) {
         // Whatever fails here is the trouble that the caller is told of anyway.
         let _ = self.files.data.truncate(self.used_bytes());
@@ -439,7 +439,7 @@ fn slot_end(chunks: &Chunks, chunk: u32, slot: u32) -> u64 {
 }
 
 fn chunks_of(header: &Header) -> Result<Chunks, StoreError> {
-    let KeptFile { url, len_bytes, .. } = &header.file;
+    let CachedFile { url, len_bytes, .. } = &header.file;
     Chunks::new(*len_bytes, header.chunk_bytes)
         .filter(|_| Header::fits(&header.file) && u32::try_from(header.chunk_bytes).is_ok())
         .ok_or_else(|| StoreError::TooLong { url: url.clone(), len_bytes: *len_bytes })
@@ -450,22 +450,22 @@ fn read_all(file: &dyn StoreFile) -> Result<Vec<u8>, StoreFileError> {
     Ok(bytes.to_vec(0..bytes.len()))
 }
 
-/// What makes a kept file another one than that which is wanted.
-fn difference(kept: &Header, wanted: &Header) -> Option<Opening> {
-    let changed = |what, kept: &dyn ToString, now: &dyn ToString| {
-        Some(Opening::Changed { what, kept: kept.to_string(), now: now.to_string() })
+/// What makes a cached file another one than that which is wanted.
+fn difference(cached: &Header, wanted: &Header) -> Option<Opening> {
+    let changed = |what, cached: &dyn ToString, now: &dyn ToString| {
+        Some(Opening::Changed { what, cached: cached.to_string(), now: now.to_string() })
     };
-    if kept.file.url != wanted.file.url {
-        return changed("its address", &kept.file.url, &wanted.file.url);
+    if cached.file.url != wanted.file.url {
+        return changed("its address", &cached.file.url, &wanted.file.url);
     }
-    if kept.file.len_bytes != wanted.file.len_bytes {
-        return changed("its length in bytes", &kept.file.len_bytes, &wanted.file.len_bytes);
+    if cached.file.len_bytes != wanted.file.len_bytes {
+        return changed("its length in bytes", &cached.file.len_bytes, &wanted.file.len_bytes);
     }
-    if kept.file.etag != wanted.file.etag {
-        return changed("its ETag", &kept.file.etag, &wanted.file.etag);
+    if cached.file.etag != wanted.file.etag {
+        return changed("its ETag", &cached.file.etag, &wanted.file.etag);
     }
-    if kept.chunk_bytes != wanted.chunk_bytes {
-        return changed("the size of its chunks", &kept.chunk_bytes, &wanted.chunk_bytes);
+    if cached.chunk_bytes != wanted.chunk_bytes {
+        return changed("the size of its chunks", &cached.chunk_bytes, &wanted.chunk_bytes);
     }
     None
 }

@@ -1,4 +1,4 @@
-//! The journal's format: a header that says what is kept, and records of equal length, each with a checksum. Little-endian.
+//! The journal's format: a header that says what is cached, and records of equal length, each with a checksum. Little-endian.
 //!
 //! | header | | record | |
 //! |---|---|---|---|
@@ -17,7 +17,7 @@
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::block_hashes::BLOCKS;
-use super::{Chunks, KeptFile};
+use super::{CachedFile, Chunks};
 
 /// Raised when the format changes. Files of another version are left alone.
 pub const FORMAT_VERSION: u32 = 2;
@@ -31,10 +31,10 @@ pub(super) const RECORD_BYTES: u64 = (RECORD_CHECKSUM_AT + CHECKSUM_BYTES) as u6
 const HASHES_AT: usize = 16;
 const RECORD_CHECKSUM_AT: usize = HASHES_AT + BLOCKS * 8;
 
-/// What is kept, and since when.
+/// What is cached, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub file: KeptFile,
+    pub file: CachedFile,
     pub chunk_bytes: u64,
     pub created_ms: u64,
 }
@@ -79,7 +79,7 @@ pub(super) struct Journal {
 impl Header {
     /// The bytes, and the seed of the records that belong to them.
     pub fn encode(&self) -> (Vec<u8>, u64) {
-        let KeptFile { url, len_bytes, etag } = &self.file;
+        let CachedFile { url, len_bytes, etag } = &self.file;
         let header_bytes = FIXED_BYTES + url.len() + etag.len() + CHECKSUM_BYTES;
         let mut bytes = Vec::with_capacity(header_bytes);
         bytes.extend(MAGIC);
@@ -98,7 +98,7 @@ impl Header {
     }
 
     /// Whether a header of this file can be written and read back.
-    pub fn fits(file: &KeptFile) -> bool {
+    pub fn fits(file: &CachedFile) -> bool {
         FIXED_BYTES + file.url.len() + file.etag.len() + CHECKSUM_BYTES <= MOST_HEADER_BYTES
     }
 
@@ -128,7 +128,7 @@ impl Header {
             return None;
         }
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-        let file = KeptFile { url: text(url)?, len_bytes: u64_at(checked, 24)?, etag: text(etag)? };
+        let file = CachedFile { url: text(url)?, len_bytes: u64_at(checked, 24)?, etag: text(etag)? };
         let header = Self { file, chunk_bytes: u64_at(checked, 16)?, created_ms: u64_at(checked, 32)? };
         Some((header, header_bytes, seed))
     }
@@ -189,7 +189,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, HeaderFault> {
 /// What a journal says without anybody opening its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSummary {
-    pub file: KeptFile,
+    pub file: CachedFile,
     pub chunks: u32,
     pub stored_chunks: u32,
     pub verified_chunks: u32,
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     fn header() -> Header {
-        let file = KeptFile { url: "https://h/m.gguf".into(), len_bytes: 10_000, etag: "\"é\"".into() };
+        let file = CachedFile { url: "https://h/m.gguf".into(), len_bytes: 10_000, etag: "\"é\"".into() };
         Header { file, chunk_bytes: 4096, created_ms: 1_700_000_000_000 }
     }
 

@@ -13,15 +13,15 @@ const CHUNK: u64 = 8;
 const FILE_BYTES: u64 = 5 * CHUNK + 3;
 const CHUNKS: u32 = 6;
 
-fn kept_file() -> KeptFile {
-    KeptFile { url: "http://h/m.gguf".into(), len_bytes: FILE_BYTES, etag: "\"one\"".into() }
+fn cached_file() -> CachedFile {
+    CachedFile { url: "http://h/m.gguf".into(), len_bytes: FILE_BYTES, etag: "\"one\"".into() }
 }
 
 fn open(disk: &Disk) -> (ChunkStore, Opening) {
-    open_as(disk, &kept_file())
+    open_as(disk, &cached_file())
 }
 
-fn open_as(disk: &Disk, file: &KeptFile) -> (ChunkStore, Opening) {
+fn open_as(disk: &Disk, file: &CachedFile) -> (ChunkStore, Opening) {
     ChunkStore::open(disk.files(), file, CHUNK, 1234).expect("it opens")
 }
 
@@ -130,11 +130,11 @@ fn a_full_disk_keeps_nothing_that_was_let_go_of() {
 
 #[test]
 fn another_version_of_the_file_makes_a_new_store() {
-    let one = kept_file();
-    let longer = KeptFile { len_bytes: FILE_BYTES + 1, ..one.clone() };
-    let changed = KeptFile { etag: "\"two\"".into(), ..one.clone() };
-    let elsewhere = KeptFile { url: "http://h/n.gguf".into(), ..one.clone() };
-    for (file, what, kept, now) in [
+    let one = cached_file();
+    let longer = CachedFile { len_bytes: FILE_BYTES + 1, ..one.clone() };
+    let changed = CachedFile { etag: "\"two\"".into(), ..one.clone() };
+    let elsewhere = CachedFile { url: "http://h/n.gguf".into(), ..one.clone() };
+    for (file, what, cached, now) in [
         (longer, "its length in bytes", "43", "44"),
         (changed, "its ETag", "\"one\"", "\"two\""),
         (elsewhere, "its address", "http://h/m.gguf", "http://h/n.gguf"),
@@ -142,7 +142,7 @@ fn another_version_of_the_file_makes_a_new_store() {
         let disk = Disk::default();
         put_all(&mut open(&disk).0, &[0, 1]);
         let (mut store, opening) = open_as(&disk, &file);
-        assert_eq!(opening, Opening::Changed { what, kept: kept.into(), now: now.into() });
+        assert_eq!(opening, Opening::Changed { what, cached: cached.into(), now: now.into() });
         assert_eq!((store.held(), disk.bytes(DATA).len()), (vec![], 0));
         put_all(&mut store, &[4]);
         drop(store);
@@ -161,7 +161,7 @@ fn another_format_is_left_alone() {
     let mut journal = disk.bytes(JOURNAL);
     journal[8] = 3;
     disk.overwrite(JOURNAL, journal.clone());
-    let error = ChunkStore::open(disk.files(), &kept_file(), CHUNK, 0).err().expect("another format");
+    let error = ChunkStore::open(disk.files(), &cached_file(), CHUNK, 0).err().expect("another format");
     assert_eq!(error, StoreError::Version { url: "http://h/m.gguf".into(), got: 3 });
     assert!(error.to_string().contains("format 3, this page reads format 2"), "{error}");
     assert_eq!((disk.bytes(JOURNAL), disk.bytes(DATA).len() as u64), (journal, 2 * CHUNK));
@@ -200,7 +200,7 @@ fn a_torn_tail_is_gone_for_good() {
 #[test]
 fn lengths_that_no_journal_holds_are_refused() {
     for (len_bytes, chunk_bytes) in [(u64::MAX, 4 << 20), (5, 0), (5, 1 << 33)] {
-        let file = KeptFile { len_bytes, ..kept_file() };
+        let file = CachedFile { len_bytes, ..cached_file() };
         let error = ChunkStore::open(Disk::default().files(), &file, chunk_bytes, 0).err().expect("refused");
         assert!(matches!(error, StoreError::TooLong { .. }), "{error}");
     }
@@ -253,7 +253,7 @@ fn a_part_of_a_chunk_is_read_and_checked_without_the_rest() {
 #[test]
 fn what_is_read_are_whole_blocks() {
     let (file_bytes, chunk_bytes) = (100, 64);
-    let file = KeptFile { len_bytes: file_bytes, ..kept_file() };
+    let file = CachedFile { len_bytes: file_bytes, ..cached_file() };
     let content: Vec<u8> = (0..file_bytes as u8).collect();
     let disk = Disk::default();
     let mut store = ChunkStore::open(disk.files(), &file, chunk_bytes, 0).expect("it opens").0;
@@ -340,12 +340,12 @@ fn marks_last_and_are_lost_with_the_bytes() {
 }
 
 #[test]
-fn what_is_kept_opens_without_knowing_what_it_is() {
+fn what_is_cached_opens_without_knowing_what_it_is() {
     let disk = Disk::default();
-    assert!(ChunkStore::open_as_kept(disk.files()).expect("readable").is_none());
+    assert!(ChunkStore::open_as_cached(disk.files()).expect("readable").is_none());
     put_all(&mut open(&disk).0, &[0, 5]);
-    let mut store = ChunkStore::open_as_kept(disk.files()).expect("readable").expect("something");
-    assert_eq!(store.file(), &kept_file());
+    let mut store = ChunkStore::open_as_cached(disk.files()).expect("readable").expect("something");
+    assert_eq!(store.file(), &cached_file());
     assert_right(&mut store, &[0, 5]);
     let summary = summarise(&disk.bytes(JOURNAL)).expect("a journal");
     assert_eq!((summary.stored_chunks, summary.chunks, summary.created_ms), (2, CHUNKS, 1234));
@@ -353,6 +353,6 @@ fn what_is_kept_opens_without_knowing_what_it_is() {
 
 #[test]
 fn ids_tell_addresses_apart() {
-    assert_eq!(kept_id("http://h/m.gguf").len(), 16);
-    assert_ne!(kept_id("http://h/m.gguf"), kept_id("http://h/n.gguf"));
+    assert_eq!(cache_id("http://h/m.gguf").len(), 16);
+    assert_ne!(cache_id("http://h/m.gguf"), cache_id("http://h/n.gguf"));
 }

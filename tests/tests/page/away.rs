@@ -82,7 +82,7 @@ async fn a_machine_that_slept_goes_on() {
 async fn goes_on(session: &Session, away: impl AsyncFn()) {
     let host = TinyHost::start(nano_bytes(), SLOW).expect("host");
     let case = case("number_words");
-    let query = format!("gguf={}&store=no&expert_memory=1.3M&{PATIENCE}&{}", host.url(), case.query());
+    let query = format!("gguf={}&cache=no&expert_memory=1.3M&{PATIENCE}&{}", host.url(), case.query());
     let page = session.open(&query).await;
 
     page.load().await.expect("LOAD MODEL can be pressed");

@@ -17,8 +17,8 @@ use crate::{event_log, nano_bytes};
 /// Short patience, so that tests need little: four attempts, and one second of silence.
 const PATIENCE: &str = "attempts=4&stall=1";
 
-/// What is kept is fetched in chunks, of which nano is a single one; without, there are reads to fail at every stage.
-const NOT_KEPT: &str = "&store=no";
+/// What is cached is fetched in chunks, of which nano is a single one; without, there are reads to fail at every stage.
+const NOT_CACHED: &str = "&cache=no";
 
 /// Of the bytes that a run without faults takes, as percentage: what one fault may cost at most.
 const MOST_PERCENT: u64 = 102;
@@ -149,7 +149,7 @@ const FINAL: [(&str, Fault, &str); 5] = [
 async fn faults_while_loading_are_survived_or_named() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
-    let faulty = Faulty::open(&session, &host, NOT_KEPT).await;
+    let faulty = Faulty::open(&session, &host, NOT_CACHED).await;
 
     for (name, fault, words) in [
         ("whole file", Fault::Status(200, None), "ignores byte ranges"),
@@ -183,12 +183,12 @@ async fn faults_while_loading_are_survived_or_named() {
     faulty.run_well(Button::Load).await;
 }
 
-/// The same where what is fetched is kept, as the page does by itself: what is wrong is neither used nor kept.
+/// The same where what is fetched is cached, as the page does by itself: what is wrong is neither used nor cached.
 #[tokio::test(flavor = "multi_thread")]
 async fn faults_while_keeping_are_survived_or_named() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
-    // Every load has an address of its own, or all but the first would find everything kept.
+    // Every load has an address of its own, or all but the first would find everything cached.
     let open = async |number: usize| Faulty::open_url(&session, &host, &format!("{}%3F{number}", host.url()), "").await;
     let needed_bytes = open(0).await.run_well(Button::Load).await;
     assert_eq!(needed_bytes, nano_bytes().len() as u64, "nothing is fetched twice");
@@ -211,7 +211,7 @@ async fn faults_while_keeping_are_survived_or_named() {
 async fn faults_in_the_middle_of_an_answer_are_survived_or_named() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
-    let faulty = Faulty::open(&session, &host, "&store=no&expert_memory=1.3M").await;
+    let faulty = Faulty::open(&session, &host, "&cache=no&expert_memory=1.3M").await;
     faulty.run_well(Button::Load).await;
     let mut sent_bytes = Vec::new();
     let faults: Vec<_> = passing().into_iter().chain([("HTTP 403 once", Fault::Status(403, None))]).collect();
@@ -289,7 +289,7 @@ async fn an_outage_is_waited_out_and_stop_ends_the_waiting() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let case = case("number_words");
-    let page = session.open(&format!("gguf={}&store=no&expert_memory=1.3M&{}", host.url(), case.query())).await;
+    let page = session.open(&format!("gguf={}&cache=no&expert_memory=1.3M&{}", host.url(), case.query())).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 

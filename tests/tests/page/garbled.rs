@@ -1,7 +1,7 @@
 //! A host whose bytes are shifted, without any error: what the page says, what it caches, and how it gets out of it.
 
 use browser_driver::{GptossPage, PageState, Snapshot};
-use gptoss_protocol::{Event, KeptState};
+use gptoss_protocol::{CacheState, Event};
 
 use crate::session::{Session, assert_answer, case, follow};
 use crate::tiny_host::{Behaviour, Fault, TinyHost, When};
@@ -20,17 +20,17 @@ async fn fails(session: &Session, host: &TinyHost, page: &GptossPage<'_>, button
         assert!(end.error.contains(word), "{word:?} is not in {:?}", end.error);
     }
     assert!(end.error_advice.contains("fetch it again"), "{}", end.error_advice);
-    assert_eq!(kept(session).await.stored_bytes, 0, "nothing suspicious is cached");
+    assert_eq!(cached(session).await.stored_bytes, 0, "nothing suspicious is cached");
     end
 }
 
-async fn kept(session: &Session) -> KeptState {
+async fn cached(session: &Session) -> CacheState {
     let events = event_log::export(&session.browser).await;
-    let kept = event_log::all(&events, |event| match event {
-        Event::Kept(kept) => Some(kept.clone()),
+    let cached = event_log::all(&events, |event| match event {
+        Event::Cached(cached) => Some(cached.clone()),
         _ => None,
     });
-    kept.last().expect("it was said what is cached").clone()
+    cached.last().expect("it was said what is cached").clone()
 }
 
 async fn recovers(host: &TinyHost, session: &Session, when: When) {
@@ -42,8 +42,8 @@ async fn recovers(host: &TinyHost, session: &Session, when: When) {
     page.press("#refetch").await.expect("it is offered to delete and fetch again");
     let end = follow(&page, &[PageState::Done, PageState::Error]).await;
     assert_answer(&end, &case);
-    let kept = kept(session).await;
-    assert_eq!((kept.stored_bytes, kept.resumed_bytes), (nano_bytes().len() as u64, 0));
+    let cached = cached(session).await;
+    assert_eq!((cached.stored_bytes, cached.resumed_bytes), (nano_bytes().len() as u64, 0));
 }
 
 /// Browser trial 27: all bytes from the second range on. The first has the header.

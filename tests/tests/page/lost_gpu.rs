@@ -77,7 +77,7 @@ async fn a_browser_that_gives_no_gpu_after_two_crashes_is_waited_for() {
 
 /// Room for few experts: prompt and answer fetch, too.
 fn paged(host: &TinyHost, query: &str) -> String {
-    format!("gguf={}&store=no&expert_memory=1.3M&{query}", host.url())
+    format!("gguf={}&cache=no&expert_memory=1.3M&{query}", host.url())
 }
 
 /// Stage of every loss.

@@ -3,16 +3,16 @@
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
 mod away;
+mod cache;
 mod event_log;
 mod faults;
 mod garbled;
-mod kept;
 mod large;
 mod lost_gpu;
 mod parts;
+mod prefetch;
 mod refused;
 mod relay;
-mod rest;
 mod session;
 mod stopping;
 mod tiny_host;
@@ -195,7 +195,7 @@ async fn default_limits_give_the_same_answer() {
 async fn the_page_asks_before_it_pages() {
     let session = Session::start().await;
     let case = case("capitals");
-    assert_answer(&load_and_answer(&session.open(&format!("store=no&{}", case.query())).await).await, &case);
+    assert_answer(&load_and_answer(&session.open(&format!("cache=no&{}", case.query())).await).await, &case);
     let events = event_log::export(&session.browser).await;
     let plans = event_log::all(&events, |event| match event {
         Event::Plan(plan) => Some(plan.clone()),
@@ -209,7 +209,7 @@ async fn the_page_asks_before_it_pages() {
     assert_eq!(waits, [false], "what fits is not asked about");
 
     let given = whole.gpu_total_bytes - whole.expert_bytes / 4;
-    let page = session.open(&format!("store=no&gpu_memory={given}&{}", case.query())).await;
+    let page = session.open(&format!("cache=no&gpu_memory={given}&{}", case.query())).await;
     let sent_bytes = || session.requests().iter().map(|record| record.sent_bytes).sum::<u64>();
     for declined in [true, false] {
         let before = sent_bytes();
@@ -230,7 +230,7 @@ async fn the_page_asks_before_it_pages() {
             let stopped = follow(&page, &[PageState::Stopped]).await;
             assert_eq!(stopped.error, "", "no is an answer");
         } else {
-            session.browser.click("#proceed").await.expect("PROCEED can be pressed");
+            session.browser.click("#approve").await.expect("APPROVE can be pressed");
             assert_answer(&follow(&page, &[PageState::Done]).await, &case);
         }
     }
@@ -249,8 +249,8 @@ async fn another_origin_needs_no_preflight_and_sends_nothing_twice() {
     let session = Session::start().await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let case = case("reverse");
-    // What is kept is fetched in whole chunks; `kept.rs` looks at those.
-    let page = session.open(&format!("store=no&{}", query_with(&host.url(), &case))).await;
+    // What is cached is fetched in whole chunks; `cached.rs` looks at those.
+    let page = session.open(&format!("cache=no&{}", query_with(&host.url(), &case))).await;
     assert_answer(&load_and_answer(&page).await, &case);
     session.assert_quiet_console().await;
 
@@ -280,7 +280,7 @@ fn split_at_header(ranges: Vec<(u64, u64)>) -> (u64, Vec<(u64, u64)>) {
 
 /// The second load asks the host for nothing but the first bytes, which prove that the file is the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_kept_is_not_fetched_again() {
+async fn what_was_cached_is_not_fetched_again() {
     let session = Session::start().await;
     let case = case("add");
     let query = case.query();
@@ -302,7 +302,7 @@ async fn what_was_kept_is_not_fetched_again() {
     // The page says the same: the probe is all that came over the network.
     let received = session.browser.text("#weights-wire").await.expect("what was received is shown");
     assert_eq!(received, "65.5 kB", "shown as received");
-    session.screenshot("kept").await;
+    session.screenshot("cached").await;
     session.assert_quiet_console().await;
 }
 

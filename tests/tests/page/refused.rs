@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use browser_driver::{Browser, LaunchOptions, PageState, Snapshot};
 use gguf_serve::Options;
-use gptoss_protocol::{Event, KeepNoticeKind};
+use gptoss_protocol::{CacheNoticeKind, Event};
 use serde_json::{Value, json};
 
 use crate::session::{Session, assert_answer, case, follow, launch_options, load_and_answer};
@@ -83,19 +83,19 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     assert!(words.contains("tokens long") && words.contains("KV capacity of"), "{words}");
     session.screenshot("refused-prompt").await;
 
-    // The model that is loaded has its file's kept copy open: the same model again shares it.
+    // The model that is loaded has its file's cached copy open: the same model again shares it.
     page.set_prompt(&case.user).await.expect("type");
     page.set_gguf_url(&session.model_url("gpt-oss-nano.gguf").await).await.expect("type");
     assert_answer(&load_and_answer(&page).await, &case);
     let events = event_log::export(browser).await;
     let notices = event_log::all(&events, |event| match event {
-        // Of the picture nothing is kept, and that is said.
-        Event::KeepNotice(notice) if notice.kind != KeepNoticeKind::Discarded => Some(notice.clone()),
+        // Of the picture nothing is cached, and that is said.
+        Event::CacheNotice(notice) if notice.kind != CacheNoticeKind::Discarded => Some(notice.clone()),
         _ => None,
     });
     assert_eq!(notices, []);
-    let let_go = event_log::all(&events, |event| matches!(event, Event::LetGo).then_some(()));
-    assert_eq!(let_go.len(), 1, "only for the load that went ahead");
+    let unload = event_log::all(&events, |event| matches!(event, Event::Unloaded).then_some(()));
+    assert_eq!(unload.len(), 1, "only for the load that went ahead");
 }
 
 /// A first question that cannot be asked is refused before weights are fetched, or before anything is.
@@ -111,7 +111,7 @@ async fn a_first_question_that_does_not_fit_costs_no_weights() {
         ("gpu_memory=1", "gpu-memory", "1 B of GPU memory are too little, at least", true),
     ] {
         let before = host.requests().len();
-        let page = session.open(&format!("store=no&{setting}&{}", query_with(&host.url(), &case))).await;
+        let page = session.open(&format!("cache=no&{setting}&{}", query_with(&host.url(), &case))).await;
         session.browser.click("#load").await.expect("it can be pressed");
         let failed = follow(&page, &[PageState::Error]).await;
         assert!(failed.error.contains(words) || failed.error_advice.contains(words), "{setting}: {failed:?}");
@@ -226,7 +226,7 @@ async fn a_download_that_keeps_nothing_is_an_error() {
             "there is none to be deleted: {advice}"
         );
         assert!(!failed.error.contains("goes on"), "{failed:?}");
-        let rows = "return document.querySelectorAll('#storage-models li').length;";
+        let rows = "return document.querySelectorAll('#cache-models li').length;";
         let none = async |browser: &Browser| {
             let rows: Value = browser.eval(rows, vec![]).await?;
             Ok(if rows == json!(0) { Ok(()) } else { Err(rows.to_string()) })

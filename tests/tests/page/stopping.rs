@@ -170,7 +170,7 @@ async fn a_gpu_that_does_not_answer_and_a_worker_that_hangs_are_no_end() {
     }
 }
 
-/// What was kept is gone under the open model, and with it what the browser promised.
+/// What was cached is gone under the open model, and with it what the browser promised.
 #[tokio::test(flavor = "multi_thread")]
 async fn cleared_site_data_is_no_end() {
     let session = Session::start().await;

@@ -1,8 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_protocol::{
-    Channel, Event, FinishReason, KeptState, Missing, NextAttempt, Rest, Stage, StageStatus, StorageReport, TokenInfo,
-    Trouble, TroubleKind,
+    CacheReport, CacheState, Channel, Event, FinishReason, Missing, NextAttempt, Prefetch, Stage, StageStatus,
+    TokenInfo, Trouble, TroubleKind,
 };
 
 use super::format;
@@ -76,7 +76,7 @@ pub fn sentence(state: &State) -> String {
 /// What came of a download, before what is said.
 fn with_download(state: &State, said: &str) -> String {
     match state.downloaded {
-        Some(model_bytes) => format!("All {} are kept in this browser. {said}", format::bytes(model_bytes)),
+        Some(model_bytes) => format!("All {} are cached in this browser. {said}", format::bytes(model_bytes)),
         None => said.to_owned(),
     }
 }
@@ -136,14 +136,14 @@ pub fn question(state: &State) -> Option<String> {
     Some(experts.into_iter().chain(context).collect::<Vec<_>>().join(" "))
 }
 
-/// What is still to be kept of the model, if it is kept at all, and what the browser has room for; `None` before it said so.
+/// What is still to be cached of the model, if it is cached at all, and what the browser has room for; `None` before it said so.
 pub fn disk_sentence(state: &State) -> Option<String> {
-    let report = state.kept.report.as_ref()?;
+    let report = state.cached.report.as_ref()?;
     let free = format!("{} free", format::bytes(report.quota_bytes?.saturating_sub(report.usage_bytes?)));
-    let missing = |file: &KeptState| file.file_bytes.saturating_sub(file.stored_bytes);
-    match &state.kept.files[..] {
+    let missing = |file: &CacheState| file.file_bytes.saturating_sub(file.stored_bytes);
+    match &state.cached.files[..] {
         [] => Some(free),
-        files => Some(format!("{} to be kept · {free}", format::bytes(files.iter().map(missing).sum()))),
+        files => Some(format!("{} to be cached · {free}", format::bytes(files.iter().map(missing).sum()))),
     }
 }
 
@@ -156,7 +156,7 @@ pub fn left_to_load(state: &State) -> Option<String> {
     if !state.model_loaded {
         return None;
     }
-    let Some(rest) = state.rest.filter(|_| state.reads_the_rest()) else { return Some("nothing".to_owned()) };
+    let Some(rest) = state.prefetch.filter(|_| state.is_prefetching()) else { return Some("nothing".to_owned()) };
     let left = format::bytes(rest.missing_bytes);
     let rate = rest.bytes_per_second.filter(|rate| *rate > 0.0);
     Some(rate.map_or(left.clone(), |rate| format!("{left} · {}", time(rest.missing_bytes as f64 / rate))))
@@ -212,7 +212,7 @@ pub fn page_title(state: &State) -> String {
 fn loading_sentence(state: &State) -> String {
     match (state.running_stage(), state.fetch) {
         (Some(Stage::WeightsFetch), Some(fetch)) => {
-            let doing = if state.downloading { "Keeping the model" } else { "Loading weights" };
+            let doing = if state.downloading { "Caching the model" } else { "Loading weights" };
             format!("{doing}: {} of {}.", format::bytes(fetch.fetched_bytes), format::bytes(fetch.needed_bytes))
         }
         (Some(Stage::GpuDevice), _) => "Asking the browser for a GPU.".to_owned(),
@@ -267,10 +267,10 @@ fn missing_words(missing: &Missing) -> String {
 
 /// What is said, and what becomes of experts that nobody waits for.
 fn with_rest(state: &State, said: &str) -> String {
-    if let Some(problem) = &state.rest_problem {
+    if let Some(problem) = &state.prefetch_problem {
         return format!("{said} The other experts come when a question needs them: {}.", problem.message);
     }
-    match state.rest.filter(|_| state.reads_the_rest()) {
+    match state.prefetch.filter(|_| state.is_prefetching()) {
         Some(rest) => {
             let missing = format::bytes(rest.missing_bytes);
             with_trouble(
@@ -318,19 +318,19 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             let rate = format::bytes_per_second(*bytes_per_second);
             ("header", format!("{} of {} asked for · {rate}", bytes(*fetched_bytes), bytes(*asked_bytes)))
         }
-        Event::LetGo => ("let go", "of the model that was loaded".to_owned()),
+        Event::Unloaded => ("unloaded", "the model that was loaded".to_owned()),
         Event::Preflight { waits, bytes_per_second } => {
             let rate = format::bytes_per_second(*bytes_per_second);
-            ("plan", format!("header at {rate} · {}", if *waits { "waits for PROCEED" } else { "goes on" }))
+            ("plan", format!("header at {rate} · {}", if *waits { "waits for APPROVE" } else { "goes on" }))
         }
         Event::Remember { key } => ("check", format!("remembered for the next time: {key}")),
-        Event::Rest(rest) => {
-            let Rest { resident, slots, missing_bytes, bytes_per_second } = rest;
+        Event::Prefetch(rest) => {
+            let Prefetch { resident, slots, missing_bytes, bytes_per_second } = rest;
             let (left, rate) = (bytes(*missing_bytes), format::bytes_per_second(*bytes_per_second));
-            ("rest", format!("{resident} of {slots} experts are there · {left} left · {rate}"))
+            ("prefetch", format!("{resident} of {slots} experts are there · {left} left · {rate}"))
         }
-        Event::RestPaused => ("rest", "not read any further for now".to_owned()),
-        Event::RestFailed(failure) => ("rest", format!("{} {}", failure.message, failure.advice)),
+        Event::PrefetchPaused => ("prefetch", "not read any further for now".to_owned()),
+        Event::PrefetchFailed(failure) => ("prefetch", format!("{} {}", failure.message, failure.advice)),
         Event::SelfCheck(check) if check.remembered => ("check", "passed before on this adapter".to_owned()),
         Event::SelfCheck(check) => {
             let worst = check.worst_error.map_or(format::NOT_MEASURED.to_owned(), |error| format!("{error:.1e}"));
@@ -355,9 +355,9 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         }
         Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
         Event::WasmHeap { bytes: heap } => ("memory", format!("{} of wasm heap", bytes(*heap))),
-        Event::Downloaded { kept_bytes, model_bytes, elapsed_ms } => {
-            let (kept, all) = (bytes(*kept_bytes), bytes(*model_bytes));
-            ("kept", format!("{kept} of {all} after {}", format::milliseconds(Some(*elapsed_ms))))
+        Event::Downloaded { cached_bytes, model_bytes, elapsed_ms } => {
+            let (cached, all) = (bytes(*cached_bytes), bytes(*model_bytes));
+            ("cached", format!("{cached} of {all} after {}", format::milliseconds(Some(*elapsed_ms))))
         }
         Event::Ready { load_ms } => ("ready", format!("loaded in {}", format::milliseconds(Some(*load_ms)))),
         Event::Recovering { stage, attempt, most, tokens, reason } => {
@@ -369,7 +369,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("lost", format!("{reason} · waited {waited} of at most {patience}"))
         }
         Event::Recovered { tokens, elapsed_ms } => {
-            ("rebuilt", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
+            ("recovered", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
         }
         Event::PromptEncoded { tokens, context_tokens } => ("prompt", format!("{tokens} tokens of {context_tokens}")),
         Event::Prefill { done_tokens, total_tokens, elapsed_ms } => (
@@ -391,36 +391,36 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("stopped", if *model_loaded { "the model stays loaded" } else { "no model is loaded" }.to_owned())
         }
         Event::Failed { stage, failure } => ("failed", format!("{}: {}", stage_name(*stage), failure.message)),
-        Event::Kept(kept) => ("kept", kept_line(kept)),
-        Event::KeepNotice(notice) => ("notice", notice.message.clone()),
-        Event::Storage(report) => ("storage", storage_line(report)),
-        Event::StorageVerify { done_chunks, chunks, damaged_chunks, .. } => {
+        Event::Cached(cached) => ("cached", cache_line(cached)),
+        Event::CacheNotice(notice) => ("notice", notice.message.clone()),
+        Event::Cache(report) => ("cache", cache_report_line(report)),
+        Event::CacheVerify { done_chunks, chunks, damaged_chunks, .. } => {
             ("verify", format!("{done_chunks} of {chunks} chunks read, {damaged_chunks} damaged"))
         }
     }
 }
 
-fn kept_line(kept: &KeptState) -> String {
+fn cache_line(cached: &CacheState) -> String {
     let bytes = format::bytes;
     format!(
-        "{}: {} of {} kept, {} from before · {} from storage, {} from host or file · {} of {} chunks verified",
-        kept.file,
-        bytes(kept.stored_bytes),
-        bytes(kept.file_bytes),
-        bytes(kept.resumed_bytes),
-        bytes(kept.storage_bytes),
-        bytes(kept.network_bytes),
-        kept.verified_chunks,
-        kept.chunks
+        "{}: {} of {} cached, {} from before · {} from storage, {} from host or file · {} of {} chunks verified",
+        cached.file,
+        bytes(cached.stored_bytes),
+        bytes(cached.file_bytes),
+        bytes(cached.resumed_bytes),
+        bytes(cached.storage_bytes),
+        bytes(cached.network_bytes),
+        cached.verified_chunks,
+        cached.chunks
     )
 }
 
-fn storage_line(report: &StorageReport) -> String {
+fn cache_report_line(report: &CacheReport) -> String {
     let models = format::plural(report.models.len() as u64, "model");
     match (&report.problem, report.usage_bytes) {
-        (Some(problem), _) => format!("{models} kept · {problem}"),
-        (None, Some(usage_bytes)) => format!("{models} kept · {} in use", format::bytes(usage_bytes)),
-        (None, None) => format!("{models} kept"),
+        (Some(problem), _) => format!("{models} cached · {problem}"),
+        (None, Some(usage_bytes)) => format!("{models} cached · {} in use", format::bytes(usage_bytes)),
+        (None, None) => format!("{models} cached"),
     }
 }
 

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 
 use gptoss_protocol::{
     AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing,
-    ModelInfo, Rest, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
+    ModelInfo, Prefetch, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
 };
 
+use super::cache::Kept;
 use super::format::fraction;
-use super::kept::Kept;
 
 mod refusing;
 mod replacing;
@@ -218,17 +218,17 @@ pub struct State {
     pub recovery: Option<Recovery>,
     pub self_check: Option<SelfCheck>,
     /// Experts that are read while there is nothing else to do, as last reported.
-    pub rest: Option<Rest>,
+    pub prefetch: Option<Prefetch>,
     /// What ended that early, in words.
-    pub rest_problem: Option<Failure>,
+    pub prefetch_problem: Option<Failure>,
     pub fetch: Option<FetchProgress>,
     pub tensors: Vec<ArrivedTensor>,
     pub tensor_count: Option<u32>,
     pub gpu_allocated_bytes: Option<u64>,
     pub wasm_heap_bytes: Option<u64>,
-    /// What is fetched is only kept.
+    /// What is fetched is only cached.
     pub downloading: bool,
-    /// Bytes of the model that was kept for later.
+    /// Bytes of the model that was cached for later.
     pub downloaded: Option<u64>,
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
@@ -237,7 +237,7 @@ pub struct State {
     pub kv: Option<KvUse>,
     pub experts: Option<CacheCounters>,
     pub work: Option<WorkCounters>,
-    pub kept: Kept,
+    pub cached: Kept,
     pub failure: Option<Failure>,
     /// The header, while it is read.
     pub header: Option<HeaderProgress>,
@@ -289,13 +289,13 @@ impl State {
     }
 
     /// Experts are being read that nobody waits for.
-    pub fn reads_the_rest(&self) -> bool {
-        !self.phase.busy() && self.rest.is_some_and(|rest| rest.missing_bytes > 0)
+    pub fn is_prefetching(&self) -> bool {
+        !self.phase.busy() && self.prefetch.is_some_and(|rest| rest.missing_bytes > 0)
     }
 
     /// There is something that STOP would end.
     pub fn can_stop(&self) -> bool {
-        (self.phase.busy() && !self.stopping()) || self.reads_the_rest()
+        (self.phase.busy() && !self.stopping()) || self.is_prefetching()
     }
 
     /// STOP was pressed and has not taken effect yet.
@@ -307,7 +307,7 @@ impl State {
     /// The user asked a question of the model that is loaded.
     pub fn answer_requested(&mut self) {
         self.accept_inputs();
-        self.rest_problem = None;
+        self.prefetch_problem = None;
         self.downloaded = None;
         self.phase = Phase::Generating;
         self.begin_answer();
@@ -350,15 +350,15 @@ impl State {
         let blames_bytes = |failure: &Failure| {
             matches!(failure.kind, FailureKind::File | FailureKind::Damaged | FailureKind::NotFinite)
         };
-        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.kept.is_unvouched()
+        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.cached.is_unvouched()
     }
 
-    /// The load waits for an answer: PROCEED or STOP.
+    /// The load waits for an answer: APPROVE or STOP.
     pub fn asks(&self) -> bool {
         self.asking
     }
 
-    pub fn proceed_requested(&mut self) {
+    pub fn approved(&mut self) {
         self.asking = false;
     }
 
@@ -393,7 +393,7 @@ impl State {
     /// The worker is gone, and the model with it.
     fn worker_gone(&mut self) {
         (self.model_loaded, self.host_ready) = (false, false);
-        self.rest = None;
+        self.prefetch = None;
     }
 
     /// The worker ended by itself.
@@ -434,12 +434,12 @@ impl State {
                 self.header_bytes_per_second = bytes_per_second.or(self.header_bytes_per_second);
             }
             Event::SelfCheck(check) => self.self_check = Some(check.clone()),
-            Event::Rest(rest) => (self.rest, self.rest_problem) = (Some(*rest), None),
-            Event::RestPaused => {
-                self.rest = None;
+            Event::Prefetch(rest) => (self.prefetch, self.prefetch_problem) = (Some(*rest), None),
+            Event::PrefetchPaused => {
+                self.prefetch = None;
                 self.troubles.clear();
             }
-            Event::RestFailed(failure) => (self.rest, self.rest_problem) = (None, Some(failure.clone())),
+            Event::PrefetchFailed(failure) => (self.prefetch, self.prefetch_problem) = (None, Some(failure.clone())),
             Event::Header { fetched_bytes, asked_bytes, bytes_per_second } => {
                 self.header = Some(HeaderProgress {
                     fetched_bytes: *fetched_bytes,
@@ -447,7 +447,7 @@ impl State {
                     bytes_per_second: *bytes_per_second,
                 });
             }
-            Event::LetGo => self.let_go(),
+            Event::Unloaded => self.unload(),
             Event::Fetch { fetched_bytes, needed_bytes, requests, wire_bytes, bytes_per_second } => {
                 self.fetch = Some(FetchProgress {
                     fetched_bytes: *fetched_bytes,
@@ -469,8 +469,8 @@ impl State {
             }
             Event::GpuMemory { allocated_bytes } => self.gpu_allocated_bytes = Some(*allocated_bytes),
             Event::WasmHeap { bytes } => self.wasm_heap_bytes = Some(*bytes),
-            Event::Downloaded { kept_bytes, model_bytes, .. } => {
-                self.apply_downloaded(*kept_bytes, *model_bytes);
+            Event::Downloaded { cached_bytes, model_bytes, .. } => {
+                self.apply_downloaded(*cached_bytes, *model_bytes);
             }
             Event::Recovering { attempt, most, .. } => {
                 // Everything is fetched again.
@@ -525,8 +525,8 @@ impl State {
             Event::Remember { .. } => {}
             // The log has it.
             Event::FileNote { .. } => {}
-            Event::Kept(_) | Event::KeepNotice(_) | Event::Storage(_) | Event::StorageVerify { .. } => {
-                self.kept.apply(event);
+            Event::Cached(_) | Event::CacheNotice(_) | Event::Cache(_) | Event::CacheVerify { .. } => {
+                self.cached.apply(event);
             }
         }
     }

@@ -8,26 +8,30 @@ use gptoss_protocol::{Event, Stage};
 use gptoss_source::Source;
 use web_time::Instant;
 
+use super::cache::DownloadCache;
 use super::host::WorkerHost;
-use super::keeping::Keeping;
 use super::open::{self, Wanted};
 
-/// Read at once; two chunks of what is kept.
+/// Read at once; two chunks of what is cached.
 const READ_BYTES: u64 = 8 << 20;
 const READS_IN_FLIGHT: usize = 4;
 
 /// What a download came to, in bytes.
 pub struct Downloaded {
-    pub kept: u64,
+    pub cached: u64,
     pub model: u64,
 }
 
-/// Reads all of a model, so that it is kept. Ends early once that can come to nothing.
-pub async fn download(host: &Rc<WorkerHost>, keeping: &Keeping, wanted: &Wanted<'_>) -> Result<Downloaded, StageError> {
-    let source = open::reach(host, keeping, true, wanted).await?;
+/// Reads all of a model, so that it is cached. Ends early once that can come to nothing.
+pub async fn download(
+    host: &Rc<WorkerHost>,
+    cache: &DownloadCache,
+    wanted: &Wanted<'_>,
+) -> Result<Downloaded, StageError> {
+    let source = open::reach(host, cache, true, wanted).await?;
     let files = source.parts().len().max(1);
     let gguf = in_stage(host.as_ref(), Stage::GgufHeader, read_gguf(source.as_ref(), host.as_ref())).await?;
-    // Nobody looks at what is kept until it is loaded, perhaps when its host is gone.
+    // Nobody looks at what is cached until it is loaded, perhaps when its host is gone.
     let source = SensibleSource::new(source, &gguf);
     let needed_bytes = source.len_bytes();
     in_stage(host.as_ref(), Stage::WeightsFetch, async {
@@ -36,7 +40,7 @@ pub async fn download(host: &Rc<WorkerHost>, keeping: &Keeping, wanted: &Wanted<
         let reads = offsets.map(|offset| source.read(offset, READ_BYTES.min(needed_bytes - offset)));
         let mut reads = futures_util::stream::iter(reads).buffer_unordered(READS_IN_FLIGHT);
         let mut fetched_bytes = 0;
-        while keeping.can_keep_all(files)
+        while cache.can_cache_all(files)
             && let Some(bytes) = reads.try_next().await?
         {
             fetched_bytes += bytes.len() as u64;
@@ -49,8 +53,8 @@ pub async fn download(host: &Rc<WorkerHost>, keeping: &Keeping, wanted: &Wanted<
             });
         }
         // The numbers go with the source.
-        keeping.tell_progress();
-        Ok(Downloaded { kept: keeping.kept_bytes(), model: needed_bytes })
+        cache.tell_progress();
+        Ok(Downloaded { cached: cache.cached_bytes(), model: needed_bytes })
     })
     .await
 }

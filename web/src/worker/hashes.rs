@@ -3,7 +3,7 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use gptoss_source::store::{CheckedStore, ChunkHashes, KeptFile};
+use gptoss_source::store::{CachedFile, CheckedStore, ChunkHashes};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{DedicatedWorkerGlobalScope, Response};
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// A file whose hashes are wanted.
 struct Wanted {
-    file: KeptFile,
+    file: CachedFile,
     name: Option<String>,
     store: Weak<CheckedStore>,
 }
@@ -37,7 +37,7 @@ enum Outcome {
 
 /// Gives the stores of one model's files the hashes that their host publishes, if it is one that does: before this ends,
 /// if the host is quick, and in the background otherwise.
-pub async fn ask_for(files: Vec<(KeptFile, &Rc<CheckedStore>)>) {
+pub async fn ask_for(files: Vec<(CachedFile, &Rc<CheckedStore>)>) {
     let mut url = None;
     let mut wanted = Vec::new();
     for (file, store) in files {
@@ -53,8 +53,8 @@ pub async fn ask_for(files: Vec<(KeptFile, &Rc<CheckedStore>)>) {
     }
 }
 
-/// Asks once, for what is kept already.
-pub async fn ask_once(file: KeptFile, store: &Rc<CheckedStore>) {
+/// Asks once, for what is cached already.
+pub async fn ask_once(file: CachedFile, store: &Rc<CheckedStore>) {
     let Some(HashesAddress { url, file_name: name }) = hashes_address(&file.url) else { return };
     ask(&url, &[Wanted { file, name, store: Rc::downgrade(store) }]).await;
 }

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 
 use futures_util::future::select;
 use gptoss_engine::GpuEngine;
-use gptoss_model::{Ahead, Host};
+use gptoss_model::{Host, LoadProposal};
 use gptoss_protocol::{Event, Failure, FailureKind, NextAttempt, Sequencer, Stage, StageStatus, Trouble, TroubleKind};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
@@ -49,7 +49,7 @@ impl WorkerHost {
     }
 
     /// The user's word to go on with a load that waits.
-    pub fn proceed(&self) -> &Signal {
+    pub fn approval(&self) -> &Signal {
         &self.proceed
     }
 
@@ -109,8 +109,8 @@ impl Host for WorkerHost {
         self.post(Event::Remember { key });
     }
 
-    fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-        Box::pin(self.ask(ahead))
+    fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        Box::pin(self.ask(proposal))
     }
 
     fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
@@ -119,12 +119,12 @@ impl Host for WorkerHost {
 }
 
 impl WorkerHost {
-    async fn ask(&self, ahead: Ahead<'_>) {
-        let waits = ahead.is_less_than_expected();
+    async fn ask(&self, proposal: LoadProposal<'_>) {
+        let waits = proposal.is_less_than_expected();
         if waits {
             self.proceed.arm();
         }
-        self.post(Event::Preflight { waits, bytes_per_second: ahead.bytes_per_second });
+        self.post(Event::Preflight { waits, bytes_per_second: proposal.bytes_per_second });
         if waits {
             select(pin!(self.proceed.requested()), pin!(self.stop.requested())).await;
             self.proceed.disarm();
@@ -155,28 +155,28 @@ impl Host for ReplacingHost<'_> {
         self.host.remember(key);
     }
 
-    fn approve<'a>(&'a self, ahead: Ahead<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
-        self.host.approve(ahead)
+    fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        self.host.approve(proposal)
     }
 
     fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         self.host.until_cancelled()
     }
 
-    fn going_ahead(&self) {
+    fn load_begins(&self) {
         if self.before.take().is_some() {
-            self.host.post(Event::LetGo);
+            self.host.post(Event::Unloaded);
         }
     }
 }
 
 /// For what nobody asked for: as [`WorkerHost`], but it ends when somebody wants something, not with STOP.
-pub struct FillingHost<'a> {
+pub struct PrefetchHost<'a> {
     pub host: &'a WorkerHost,
     pub end: &'a Signal,
 }
 
-impl Host for FillingHost<'_> {
+impl Host for PrefetchHost<'_> {
     fn emit(&self, event: Event) {
         self.host.post(event);
     }

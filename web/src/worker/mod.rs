@@ -1,9 +1,9 @@
 //! The worker: owns engine, GPU and source. Takes [`Command`]s, one task at a time, and posts events.
 
+mod cache;
 mod download;
 mod hashes;
 mod host;
-mod keeping;
 mod open;
 mod storage;
 mod timer;
@@ -27,9 +27,9 @@ use wasm_bindgen_futures::spawn_local;
 use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
 use web_time::Instant;
 
+use self::cache::DownloadCache;
 use self::download::Downloaded;
-use self::host::{FillingHost, ReplacingHost, WorkerHost};
-use self::keeping::Keeping;
+use self::host::{PrefetchHost, ReplacingHost, WorkerHost};
 use self::open::{Use, Wanted};
 use self::timer::within;
 use crate::signal::Signal;
@@ -40,11 +40,11 @@ const SOON: Duration = Duration::from_millis(500);
 /// One per worker, for as long as it lives.
 struct Worker {
     host: Rc<WorkerHost>,
-    keeping: Keeping,
+    cache: DownloadCache,
     /// Locked while it works.
     engine: Mutex<Option<GpuEngine>>,
     /// Armed while the engine reads what nobody asked for; whoever wants something requests an end of that.
-    end_filling: Signal,
+    end_prefetch: Signal,
 }
 
 /// What a message asks for: a command, and the picked files where there are any.
@@ -61,8 +61,8 @@ enum Work {
 pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     let host = Rc::new(WorkerHost::new(scope.clone()));
-    let keeping = Keeping::new(Rc::clone(&host));
-    let worker = Rc::new(Worker { keeping, host, engine: Mutex::new(None), end_filling: Signal::default() });
+    let cache = DownloadCache::new(Rc::clone(&host));
+    let worker = Rc::new(Worker { cache, host, engine: Mutex::new(None), end_prefetch: Signal::default() });
     let failing = scope.clone();
     crate::panic::report(move |message| host::post_failure_of_panic(&failing, message));
     let orders = Rc::clone(&worker);
@@ -89,13 +89,13 @@ impl Worker {
     fn obey(self: &Rc<Self>, (command, files): Order) {
         let work = match command {
             Command::Stop => {
-                self.end_filling.request();
+                self.end_prefetch.request();
                 return self.host.stop().request();
             }
-            Command::Proceed => return self.host.proceed().request(),
-            Command::Storage { action } => {
+            Command::Approve => return self.host.approval().request(),
+            Command::Cache { action } => {
                 let worker = Rc::clone(self);
-                return spawn_local(async move { storage::act(&worker.host, &worker.keeping, action).await });
+                return spawn_local(async move { storage::act(&worker.host, &worker.cache, action).await });
             }
             Command::Load { .. } | Command::Generate { .. } | Command::Download { .. }
                 if self.host.stop().is_armed() =>
@@ -111,7 +111,7 @@ impl Worker {
             Command::Generate { prompt } => Work::Answer(prompt),
         };
         self.host.stop().arm();
-        self.end_filling.request();
+        self.end_prefetch.request();
         let worker = Rc::clone(self);
         spawn_local(async move {
             let done = match work {
@@ -132,7 +132,7 @@ impl Worker {
             worker.settle(done);
             // Somebody who pressed STOP wants quiet; a host that failed is not asked at once for what nobody needs.
             if went_well {
-                worker.fill().await;
+                worker.prefetch().await;
             }
         });
     }
@@ -171,11 +171,11 @@ impl Worker {
         let engine = self.or_stop(pin!(async { Ok(self.engine.lock().await.take()) })).await?;
         let replacing = ReplacingHost { host: &self.host, before: RefCell::new(engine) };
         let loaded = {
-            let loading = pin!(open::load(&self.host, &replacing, &self.keeping, wanted, used));
+            let loading = pin!(open::load(&self.host, &replacing, &self.cache, wanted, used));
             self.or_stop(loading).await
         };
-        self.keeping.tell_progress();
-        self.tell_storage().await;
+        self.cache.tell_progress();
+        self.tell_cache().await;
         let (engine, done) = match loaded {
             Ok(engine) => (Some(engine), Ok(())),
             Err(error) => (replacing.before.take(), Err(error)),
@@ -190,17 +190,17 @@ impl Worker {
     /// Keeps a model for later. What is loaded stays loaded.
     async fn download(self: &Rc<Self>, wanted: &Wanted<'_>) -> Result<(), StageError> {
         let begin = Instant::now();
-        let downloading = pin!(download::download(&self.host, &self.keeping, wanted));
+        let downloading = pin!(download::download(&self.host, &self.cache, wanted));
         let done = self.or_stop(downloading).await;
         let elapsed_ms = begin.elapsed().as_secs_f64() * 1000.0;
-        self.tell_storage().await;
-        let Downloaded { kept, model } = done?;
-        self.host.post(Event::Downloaded { kept_bytes: kept, model_bytes: model, elapsed_ms });
+        self.tell_cache().await;
+        let Downloaded { cached, model } = done?;
+        self.host.post(Event::Downloaded { cached_bytes: cached, model_bytes: model, elapsed_ms });
         Ok(())
     }
 
-    /// Tells what is kept now, before anything else is told; later, where the browser takes its time to say so.
-    async fn tell_storage(self: &Rc<Self>) {
+    /// Tells what is cached now, before anything else is told; later, where the browser takes its time to say so.
+    async fn tell_cache(self: &Rc<Self>) {
         if within(SOON, storage::tell(&self.host, None)).await.is_none() {
             let worker = Rc::clone(self);
             spawn_local(async move { storage::tell(&worker.host, None).await });
@@ -229,25 +229,26 @@ impl Worker {
 
     /// Reads what no answer has needed so far, until somebody wants something. The page chose at load time whether there is such
     /// a rest.
-    async fn fill(&self) {
+    async fn prefetch(&self) {
         let mut engine = self.engine.lock().await;
         // Whoever waits for the engine comes first.
-        let Some(engine) = engine.as_mut().filter(|engine| engine.model.has_rest() && !self.host.stop().is_armed())
+        let Some(engine) =
+            engine.as_mut().filter(|engine| engine.model.wants_prefetch() && !self.host.stop().is_armed())
         else {
             return;
         };
-        self.end_filling.arm();
-        let filled = engine.model.fill(&FillingHost { host: &self.host, end: &self.end_filling }).await;
-        self.end_filling.disarm();
-        self.keeping.tell_progress();
+        self.end_prefetch.arm();
+        let filled = engine.model.prefetch(&PrefetchHost { host: &self.host, end: &self.end_prefetch }).await;
+        self.end_prefetch.disarm();
+        self.cache.tell_progress();
         match filled {
             Ok(()) => {}
-            Err(EngineError::Cancelled) => self.host.post(Event::RestPaused),
+            Err(EngineError::Cancelled) => self.host.post(Event::PrefetchPaused),
             // Another is opened when there is an answer to be given.
-            Err(error) if error.kind() == FailureKind::DeviceLost => self.host.post(Event::RestPaused),
+            Err(error) if error.kind() == FailureKind::DeviceLost => self.host.post(Event::PrefetchPaused),
             Err(error) => {
                 let error = StageError { stage: Stage::WeightsFetch, error };
-                self.host.post(Event::RestFailed(error.failure()));
+                self.host.post(Event::PrefetchFailed(error.failure()));
             }
         }
     }

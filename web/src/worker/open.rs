@@ -8,19 +8,19 @@ use gptoss_engine::{GpuEngine, GpuOptions, Loader, open_engine};
 use gptoss_gguf::{arrange_parts, part_names};
 use gptoss_model::{EngineError, Host, StageError};
 use gptoss_protocol::{
-    CacheOptions, DeviceOptions, Event, Keep, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
+    CacheMode, CacheOptions, DeviceOptions, Event, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
     StageStatus,
 };
 use gptoss_source::retry::RetryPolicy;
-use gptoss_source::store::kept_id;
+use gptoss_source::store::cache_id;
 use gptoss_source::{
     BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
 };
 use web_sys::File;
 use web_time::Instant;
 
+use super::cache::{DownloadCache, OpenedSource};
 use super::host::WorkerHost;
-use super::keeping::{Keeping, KeptSource};
 use super::{hashes, storage};
 
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
@@ -47,34 +47,34 @@ pub struct Use<'a> {
 pub async fn load(
     host: &Rc<WorkerHost>,
     loading: &dyn Host,
-    keeping: &Keeping,
+    cache: &DownloadCache,
     wanted: &Wanted<'_>,
     used: &Use<'_>,
 ) -> Result<GpuEngine, StageError> {
-    // A picked file is on this disk already: it is kept only when that is asked for.
-    let keep = wanted.cache.keep != Keep::No && matches!(wanted.model, ModelLocation::Url { .. });
-    let source = reach(host, keeping, keep, wanted).await?;
+    // A picked file is on this disk already: it is cached only when that is asked for.
+    let keep = wanted.cache.mode != CacheMode::Off && matches!(wanted.model, ModelLocation::Url { .. });
+    let source = reach(host, cache, keep, wanted).await?;
     let &DeviceOptions { default_limits, tier } = used.gpu;
     let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
     let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false, sequences: 1 };
     open_engine(loader, used.prompt, loading).await
 }
 
-/// Reaches the model's files; with `keep` they are kept as they are read.
+/// Reaches the model's files; with `keep` they are cached as they are read.
 pub async fn reach(
     host: &Rc<WorkerHost>,
-    keeping: &Keeping,
+    cache: &DownloadCache,
     keep: bool,
     wanted: &Wanted<'_>,
 ) -> Result<Rc<dyn Source>, StageError> {
     let observer = Some(Rc::clone(host) as _);
     let fetch = HttpOptions { retry: retry_policy(wanted.network), observer };
-    keeping.begin_work();
+    cache.begin_work();
     let opening = async {
-        if let (Keep::Anew, ModelLocation::Url { url }) = (wanted.cache.keep, wanted.model) {
-            delete_all(keeping, url).await?;
+        if let (CacheMode::Refetch, ModelLocation::Url { url }) = (wanted.cache.mode, wanted.model) {
+            delete_all(cache, url).await?;
         }
-        open(keeping, keep, wanted.model, wanted.files, &fetch).await
+        open(cache, keep, wanted.model, wanted.files, &fetch).await
     };
     check_source(host.as_ref(), opening).await
 }
@@ -104,22 +104,22 @@ async fn check_source(
 }
 
 async fn open(
-    keeping: &Keeping,
+    cache: &DownloadCache,
     keep: bool,
     model: &ModelLocation,
     files: &[File],
     fetch: &HttpOptions,
 ) -> Result<Rc<dyn Source>, EngineError> {
-    let kept_by = keep.then_some(keeping);
+    let cached_by = keep.then_some(cache);
     match model {
-        ModelLocation::Url { url } => open_url(kept_by, url, fetch).await,
-        ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(kept_by, files).await,
+        ModelLocation::Url { url } => open_url(cached_by, url, fetch).await,
+        ModelLocation::PickedFile { .. } if !files.is_empty() => open_files(cached_by, files).await,
         ModelLocation::PickedFile { name } => Err(EngineError::Option {
             option: OptionId::Gguf,
             expected: "the file itself beside its name",
             got: format!("only the name of a picked file, {name:?}"),
         }),
-        ModelLocation::Kept { name } => open_kept(keeping, name).await,
+        ModelLocation::Cached { name } => open_cached(cache, name).await,
     }
 }
 
@@ -131,22 +131,26 @@ fn file_urls(url: &str) -> Vec<String> {
     }
 }
 
-/// Deletes what is kept of a model.
-async fn delete_all(keeping: &Keeping, url: &str) -> Result<(), EngineError> {
+/// Deletes what is cached of a model.
+async fn delete_all(cache: &DownloadCache, url: &str) -> Result<(), EngineError> {
     for url in file_urls(url) {
-        if let Err(detail) = storage::delete_if_kept(keeping, &kept_id(&url)).await {
-            return Err(SourceError::KeptUnreadable { name: url_file_name(&url).to_owned(), detail }.into());
+        if let Err(detail) = storage::delete_if_cached(cache, &cache_id(&url)).await {
+            return Err(SourceError::CacheUnreadable { name: url_file_name(&url).to_owned(), detail }.into());
         }
     }
     Ok(())
 }
 
-/// What comes from a URL is kept, if anything is.
-async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> Result<Rc<dyn Source>, EngineError> {
+/// What comes from a URL is cached, if anything is.
+async fn open_url(
+    cache: Option<&DownloadCache>,
+    url: &str,
+    fetch: &HttpOptions,
+) -> Result<Rc<dyn Source>, EngineError> {
     let openings = file_urls(url).into_iter().map(|url| async move {
-        let source = match (HttpSource::open(&url, fetch).await, keeping) {
-            (Ok(source), Some(keeping)) => Ok(keeping.before_network(source).await),
-            (Ok(source), None) => Ok(KeptSource { source: Rc::new(source), checked: None }),
+        let source = match (HttpSource::open(&url, fetch).await, cache) {
+            (Ok(source), Some(cache)) => Ok(cache.before_network(source).await),
+            (Ok(source), None) => Ok(OpenedSource { source: Rc::new(source), checked: None }),
             (Err(error), _) => Err(error),
         };
         (url, source)
@@ -156,17 +160,17 @@ async fn open_url(keeping: Option<&Keeping>, url: &str, fetch: &HttpOptions) -> 
     // A store that is shared with the model that is loaded may have them already.
     let checked = checked.filter(|(_, store)| !store.has_hashes());
     hashes::ask_for(checked.map(|(file, store)| (file.clone(), store)).collect()).await;
-    let opened = opened.into_iter().map(|(url, source)| (url, source.map(|kept| kept.source)));
+    let opened = opened.into_iter().map(|(url, source)| (url, source.map(|cached| cached.source)));
     Ok(JoinedSource::of_opened(opened.collect())?)
 }
 
 /// Several files are the parts of a split model, in whatever order they were picked.
-async fn open_files(keeping: Option<&Keeping>, files: &[File]) -> Result<Rc<dyn Source>, EngineError> {
+async fn open_files(cache: Option<&DownloadCache>, files: &[File]) -> Result<Rc<dyn Source>, EngineError> {
     let names: Vec<String> = files.iter().map(File::name).collect();
     let mut ordered = Vec::new();
     for index in arrange_parts(&names)? {
-        let source: Rc<dyn Source> = match keeping {
-            Some(keeping) => keeping.before_file(&files[index]).await,
+        let source: Rc<dyn Source> = match cache {
+            Some(cache) => cache.before_file(&files[index]).await,
             None => Rc::new(BlobSource::from_file(&files[index])),
         };
         ordered.push((names[index].clone(), Ok(source)));
@@ -175,10 +179,10 @@ async fn open_files(keeping: Option<&Keeping>, files: &[File]) -> Result<Rc<dyn 
 }
 
 /// Of a split model the name of any part names them all.
-async fn open_kept(keeping: &Keeping, name: &str) -> Result<Rc<dyn Source>, EngineError> {
+async fn open_cached(cache: &DownloadCache, name: &str) -> Result<Rc<dyn Source>, EngineError> {
     let mut parts = Vec::new();
     for name in part_names(name) {
-        let source = keeping.alone(&name).await;
+        let source = cache.alone(&name).await;
         parts.push((name, source));
     }
     Ok(JoinedSource::of_opened(parts)?)

@@ -1,55 +1,55 @@
-//! What the user does about kept models: look, verify, delete.
+//! What the user does about cached models: look, verify, delete.
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use gptoss_protocol::{self as protocol, Event, KeptContents, StorageAction, StorageReport};
-use gptoss_source::store::{CheckedStore, ChunkStore, JournalSummary, KeptChunk, StoreError};
-use gptoss_source::{KEPT_FOLDER, KeptModel, KeptModels, StorageRoom, storage_room};
+use gptoss_protocol::{self as protocol, CacheAction, CacheReport, CachedContents, Event};
+use gptoss_source::store::{CachedChunk, CheckedStore, ChunkStore, JournalSummary, StoreError};
+use gptoss_source::{CACHE_FOLDER, CachedModel, CachedModels, StorageRoom, storage_room};
 
+use super::cache::DownloadCache;
 use super::hashes;
 use super::host::WorkerHost;
-use super::keeping::Keeping;
 use gptoss_source::pause;
 
 /// Chunks that are read before others get their turn, and before progress is told.
 const CHUNKS_AT_ONCE: u32 = 8;
 
-/// Does what was asked for, and tells what is kept then.
-pub async fn act(host: &WorkerHost, keeping: &Keeping, action: StorageAction) {
+/// Does what was asked for, and tells what is cached then.
+pub async fn act(host: &WorkerHost, cache: &DownloadCache, action: CacheAction) {
     match action {
-        StorageAction::List => tell(host, None).await,
-        StorageAction::Verify { id } => {
-            let done = verify(host, keeping, &id).await;
+        CacheAction::List => tell(host, None).await,
+        CacheAction::Verify { id } => {
+            let done = verify(host, cache, &id).await;
             // What was found is shown beside the model, also when nothing of it is left.
-            let listed = async { KeptModels::open(KEPT_FOLDER).await?.list().await };
-            host.post(Event::Storage(report(listed.await, done.err()).await));
+            let listed = async { CachedModels::open(CACHE_FOLDER).await?.list().await };
+            host.post(Event::Cache(report(listed.await, done.err()).await));
         }
-        StorageAction::Delete { id } => tell(host, delete(keeping, &id).await.err()).await,
+        CacheAction::Delete { id } => tell(host, delete(cache, &id).await.err()).await,
     }
 }
 
-/// Tells what is kept, and `problem`, if there is one.
+/// Tells what is cached, and `problem`, if there is one.
 pub async fn tell(host: &WorkerHost, problem: Option<String>) {
-    let listed = async { tidied(&KeptModels::open(KEPT_FOLDER).await?).await };
-    host.post(Event::Storage(report(listed.await, problem).await));
+    let listed = async { tidied(&CachedModels::open(CACHE_FOLDER).await?).await };
+    host.post(Event::Cache(report(listed.await, problem).await));
 }
 
-/// Everything that is kept, and the room there is.
-async fn report(listed: Result<Vec<KeptModel>, StoreError>, told: Option<String>) -> StorageReport {
+/// Everything that is cached, and the room there is.
+async fn report(listed: Result<Vec<CachedModel>, StoreError>, told: Option<String>) -> CacheReport {
     let (models, problem, room) = match listed {
         Ok(models) => (models, None, storage_room().await),
         // What the browser says that there is room for is no use to a page that can keep nothing.
         Err(error) => (Vec::new(), Some(in_words(&error)), StorageRoom::default()),
     };
-    let models = models.into_iter().map(|model| protocol::KeptModel {
+    let models = models.into_iter().map(|model| protocol::CachedModel {
         id: model.id,
         contents: model.summary.as_ref().map(contents),
         disk_bytes: model.disk_bytes,
         written_ms: model.written_ms,
         in_use: model.in_use,
     });
-    StorageReport {
+    CacheReport {
         models: models.collect(),
         usage_bytes: room.usage_bytes,
         quota_bytes: room.quota_bytes,
@@ -58,20 +58,20 @@ async fn report(listed: Result<Vec<KeptModel>, StoreError>, told: Option<String>
     }
 }
 
-/// All that is kept; folders that were made and then could not be filled are deleted.
-async fn tidied(models: &KeptModels) -> Result<Vec<KeptModel>, StoreError> {
-    let mut kept = Vec::new();
+/// All that is cached; folders that were made and then could not be filled are deleted.
+async fn tidied(models: &CachedModels) -> Result<Vec<CachedModel>, StoreError> {
+    let mut cached = Vec::new();
     for model in models.list().await? {
         // One that cannot be deleted now is there to be seen, and to be deleted by hand.
         if !model.is_empty() || models.delete(&model.id).await.is_err() {
-            kept.push(model);
+            cached.push(model);
         }
     }
-    Ok(kept)
+    Ok(cached)
 }
 
-fn contents(summary: &JournalSummary) -> KeptContents {
-    KeptContents {
+fn contents(summary: &JournalSummary) -> CachedContents {
+    CachedContents {
         url: summary.file.url.clone(),
         file_bytes: summary.file.len_bytes,
         stored_bytes: summary.stored_bytes,
@@ -82,31 +82,31 @@ fn contents(summary: &JournalSummary) -> KeptContents {
 }
 
 /// What this worker itself has open is let go of first; the loaded model goes on over the network where it has to.
-async fn delete(keeping: &Keeping, id: &str) -> Result<(), String> {
-    if let Some(store) = keeping.open_store(id) {
+async fn delete(cache: &DownloadCache, id: &str) -> Result<(), String> {
+    if let Some(store) = cache.open_store(id) {
         store.close();
     }
-    let models = KeptModels::open(KEPT_FOLDER).await.map_err(|error| in_words(&error))?;
+    let models = CachedModels::open(CACHE_FOLDER).await.map_err(|error| in_words(&error))?;
     models.delete(id).await.map_err(|error| format!("It was not deleted: {}", in_words(&error)))
 }
 
 /// As [`delete`], where there is something to delete.
-pub async fn delete_if_kept(keeping: &Keeping, id: &str) -> Result<(), String> {
-    let models = KeptModels::open(KEPT_FOLDER).await.map_err(|error| in_words(&error))?;
-    let kept = models.list().await.map_err(|error| in_words(&error))?;
-    if kept.iter().any(|model| model.id == id) { delete(keeping, id).await } else { Ok(()) }
+pub async fn delete_if_cached(cache: &DownloadCache, id: &str) -> Result<(), String> {
+    let models = CachedModels::open(CACHE_FOLDER).await.map_err(|error| in_words(&error))?;
+    let cached = models.list().await.map_err(|error| in_words(&error))?;
+    if cached.iter().any(|model| model.id == id) { delete(cache, id).await } else { Ok(()) }
 }
 
-async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), String> {
+async fn verify(host: &WorkerHost, cache: &DownloadCache, id: &str) -> Result<(), String> {
     let not_verified = |detail: String| format!("It was not verified: {detail}");
-    let store = match keeping.open_store(id).filter(|store| store.totals().stored_chunks > 0) {
+    let store = match cache.open_store(id).filter(|store| store.totals().stored_chunks > 0) {
         Some(store) => store,
         None => open(id).await.map_err(|error| not_verified(in_words(&error)))?,
     };
     let held = store.held();
     let mut damaged_chunks = 0;
     let tell = |done: usize, damaged_chunks| {
-        host.post(Event::StorageVerify {
+        host.post(Event::CacheVerify {
             id: id.to_owned(),
             done_chunks: done as u32,
             chunks: held.len() as u32,
@@ -120,7 +120,7 @@ async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), St
             pause(Duration::ZERO).await;
         }
         let read = store.read(chunk).await.map_err(|error| not_verified(error.to_string()))?;
-        damaged_chunks += u32::from(matches!(read, KeptChunk::Damaged(_)));
+        damaged_chunks += u32::from(matches!(read, CachedChunk::Damaged(_)));
     }
     store.commit().map_err(|error| not_verified(error.to_string()))?;
     tell(held.len(), damaged_chunks);
@@ -129,9 +129,9 @@ async fn verify(host: &WorkerHost, keeping: &Keeping, id: &str) -> Result<(), St
 
 /// Opens what no load has open, with the hashes of its host if it still serves that file.
 async fn open(id: &str) -> Result<Rc<CheckedStore>, StoreError> {
-    let files = KeptModels::open(KEPT_FOLDER).await?.files_of(id).await?;
-    let unreadable = || StoreError::Unavailable { detail: "what is kept cannot be read".to_owned() };
-    let store = ChunkStore::open_as_kept(files)?.ok_or_else(unreadable)?;
+    let files = CachedModels::open(CACHE_FOLDER).await?.files_of(id).await?;
+    let unreadable = || StoreError::Unavailable { detail: "what is cached cannot be read".to_owned() };
+    let store = ChunkStore::open_as_cached(files)?.ok_or_else(unreadable)?;
     let (file, chunks) = (store.file().clone(), *store.chunks());
     let store = Rc::new(CheckedStore::new(chunks, Some(store)));
     hashes::ask_once(file, &store).await;

@@ -123,7 +123,7 @@ async fn drive(
     let extra = if query.is_empty() { String::new() } else { format!("&{query}") };
     // Kept, the model would be on this disk twice.
     let address = format!(
-        "{}/gptoss?store=no&prompt={prompt}&format=text&kv=f32&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
+        "{}/gptoss?cache=no&prompt={prompt}&format=text&kv=f32&max_new={tokens}&temp=0&expert_memory={expert_memory}{extra}",
         server.url
     );
     println!("fullsize: opening {address}");

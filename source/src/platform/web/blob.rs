@@ -5,7 +5,7 @@ use web_sys::{Blob, File};
 
 use super::promise::{LATER, settled};
 use super::{Bytes, browser_error, words_of};
-use crate::store::{KeptFile, kept_url};
+use crate::store::{CachedFile, cached_url};
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
 /// A file that the user picked or dropped: read in place, nothing is copied or uploaded.
@@ -24,10 +24,10 @@ impl BlobSource {
         Self::with_identity(file.name(), identity, file.clone().into())
     }
 
-    /// What this would be a copy of, if it were kept. `file` is the one that this reads.
-    pub fn kept_file(file: &File) -> KeptFile {
+    /// What this would be a copy of, if it were cached. `file` is the one that this reads.
+    pub fn cached_file(file: &File) -> CachedFile {
         let (len_bytes, modified_ms) = (file.size() as u64, file.last_modified());
-        KeptFile { url: kept_url(&file.name()), len_bytes, etag: format!("\"{len_bytes}-{modified_ms}\"") }
+        CachedFile { url: cached_url(&file.name()), len_bytes, etag: format!("\"{len_bytes}-{modified_ms}\"") }
     }
 
     /// Bytes without a modification time; `name` stands for them in messages.

@@ -59,15 +59,15 @@ impl HttpSource {
 
     async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<crate::Bytes, SourceError> {
         check_bounds(&self.name, offset_bytes, len_bytes, self.file.len_bytes)?;
-        let kept_end = (offset_bytes + len_bytes).min(self.head.len() as u64);
-        let kept = (offset_bytes < kept_end).then(|| self.head.slice(offset_bytes as usize..kept_end as usize));
+        let cached_end = (offset_bytes + len_bytes).min(self.head.len() as u64);
+        let cached = (offset_bytes < cached_end).then(|| self.head.slice(offset_bytes as usize..cached_end as usize));
         let Some(range) = ByteRange::new(offset_bytes, len_bytes) else {
             return Ok(crate::Bytes::from_vec(Vec::new()));
         };
-        match kept {
-            Some(kept) if kept.len() as u64 == len_bytes => Ok(kept),
-            kept => {
-                let filling = Filling::of_known(range, &self.file, kept.as_ref());
+        match cached {
+            Some(cached) if cached.len() as u64 == len_bytes => Ok(cached),
+            cached => {
+                let filling = Filling::of_known(range, &self.file, cached.as_ref());
                 Ok(fill(&self.line, &self.name, self.observer.as_deref(), filling).await?.1)
             }
         }

@@ -1,4 +1,4 @@
-//! Web Locks: one user of a kept model at a time, in all tabs of this origin together.
+//! Web Locks: one user of a cached model at a time, in all tabs of this origin together.
 
 use std::cell::RefCell;
 use std::rc::Rc;

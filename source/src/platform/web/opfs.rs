@@ -1,6 +1,6 @@
 //! The store's files in the browser's Origin Private File System, which a worker reads and writes without waiting.
 //!
-//! Every kept file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of its
+//! Every cached file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of its
 //! name: a synchronous access handle is exclusive anyway, and unlike the handle a lock can be asked after. A second tab is
 //! told so, and reads over the network. Handing read access out to it would be possible in some browsers, but then neither
 //! tab could let go of a damaged chunk.
@@ -20,13 +20,15 @@ use super::promise::{self, LATER, SOON};
 use super::surroundings::pause;
 use super::{HttpSource, words_of};
 use crate::Bytes;
-use crate::store::{JournalSummary, KeptFile, StoreError, StoreFile, StoreFileError, StoreFiles, kept_id, summarise};
+use crate::store::{
+    CachedFile, JournalSummary, StoreError, StoreFile, StoreFileError, StoreFiles, cache_id, summarise,
+};
 
 #[cfg(test)]
 mod tests;
 
 /// Where this origin keeps models.
-pub const KEPT_FOLDER: &str = "gptoss-models";
+pub const CACHE_FOLDER: &str = "gptoss-models";
 
 const DATA: &str = "data";
 const JOURNAL: &str = "journal";
@@ -47,14 +49,14 @@ extern "C" {
 }
 
 /// The files that this origin keeps.
-pub struct KeptModels {
+pub struct CachedModels {
     folder: FileSystemDirectoryHandle,
     name: String,
 }
 
 /// One of them, as it is found from outside.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeptModel {
+pub struct CachedModel {
     pub id: String,
     /// `None` when its journal is not one that this version reads.
     pub summary: Option<JournalSummary>,
@@ -66,7 +68,7 @@ pub struct KeptModel {
     pub in_use: bool,
 }
 
-impl KeptModel {
+impl CachedModel {
     /// Whether nothing of any model is in it, and nobody is about to change that: what is left where there was no room.
     pub fn is_empty(&self) -> bool {
         let holds = self.summary.as_ref().map_or(self.disk_bytes, |summary| u64::from(summary.stored_chunks));
@@ -83,7 +85,7 @@ pub struct StorageRoom {
     pub persisted: Option<bool>,
 }
 
-impl KeptModels {
+impl CachedModels {
     /// Opens the folder `name` of this origin, and makes it if there is none.
     ///
     /// # Errors
@@ -94,15 +96,15 @@ impl KeptModels {
         Ok(Self { folder, name: name.to_owned() })
     }
 
-    /// The files that a URL's file is kept in, made if there are none, for nobody else until they are dropped. Needs a
+    /// The files that a URL's file is cached in, made if there are none, for nobody else until they are dropped. Needs a
     /// worker: browsers hand synchronous files to no page.
     pub async fn files_for(&self, url: &str) -> Result<StoreFiles, StoreError> {
-        let id = kept_id(url);
+        let id = cache_id(url);
         let lock = lock_soon(&self.lock_name(&id), PATIENCE).await.map_err(unavailable)?;
         self.files(&id, url, lock, true).await
     }
 
-    /// The files of one that is kept already.
+    /// The files of one that is cached already.
     pub async fn files_of(&self, id: &str) -> Result<StoreFiles, StoreError> {
         let lock = lock_soon(&self.lock_name(id), PATIENCE).await.map_err(unavailable)?;
         self.files(id, id, lock, false).await
@@ -122,8 +124,8 @@ impl KeptModels {
         Ok(StoreFiles { data: Box::new(data), journal: Box::new(journal), guard: Some(Box::new(lock)) })
     }
 
-    /// Everything that is kept, whoever uses it.
-    pub async fn list(&self) -> Result<Vec<KeptModel>, StoreError> {
+    /// Everything that is cached, whoever uses it.
+    pub async fn list(&self) -> Result<Vec<CachedModel>, StoreError> {
         let held = held_locks().await.map_err(unavailable)?;
         let mut models = Vec::new();
         for id in names(self.folder.keys()).await.map_err(unavailable)? {
@@ -138,7 +140,7 @@ impl KeptModels {
                 Err(_) => None,
             };
             let in_use = held.contains(&self.lock_name(&id));
-            models.push(KeptModel { id, summary, disk_bytes, written_ms, in_use });
+            models.push(CachedModel { id, summary, disk_bytes, written_ms, in_use });
         }
         models.sort_by(|a, b| b.written_ms.total_cmp(&a.written_ms));
         Ok(models)
@@ -159,7 +161,7 @@ impl KeptModels {
     }
 }
 
-/// How much is kept, how much may be, and whether it stays.
+/// How much is cached, how much may be, and whether it stays.
 pub async fn storage_room() -> StorageRoom {
     let estimate = settled(storage_estimate()).await.unwrap_or_default();
     // Not objects, and not numbers, are what a browser does not say.
@@ -169,12 +171,12 @@ pub async fn storage_room() -> StorageRoom {
 }
 
 impl HttpSource {
-    /// What this would be a copy of, if it were kept. `None` without a strong ETag: a copy of a file that may change
+    /// What this would be a copy of, if it were cached. `None` without a strong ETag: a copy of a file that may change
     /// unnoticed could not be told from the file.
-    pub fn kept_file(&self) -> Option<KeptFile> {
+    pub fn cached_file(&self) -> Option<CachedFile> {
         let file = self.known();
         let etag = file.strong_etag.clone()?;
-        Some(KeptFile { url: self.url().to_owned(), len_bytes: file.len_bytes, etag })
+        Some(CachedFile { url: self.url().to_owned(), len_bytes: file.len_bytes, etag })
     }
 }
 

@@ -86,7 +86,7 @@ async fn ranges_are_joined_with_what_the_probe_brought() {
         assert_eq!(source.requests(), requests, "{at}+{len}");
     }
     Url::revoke_object_url(&url).expect("revoked");
-    assert_eq!(read(&source, 5, 5).await.expect("kept"), all[5..10]);
+    assert_eq!(read(&source, 5, 5).await.expect("cached"), all[5..10]);
     let error = read(&source, probe, 5).await.expect_err("gone");
     assert!(matches!(error, SourceError::Network { .. }), "{error}");
 }

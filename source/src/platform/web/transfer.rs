@@ -56,12 +56,12 @@ pub struct Filling {
 }
 
 impl Filling {
-    /// A read of a known file that has this range. The first `kept` bytes are there already.
-    pub fn of_known(range: ByteRange, file: &KnownFile, kept: Option<&crate::Bytes>) -> Self {
+    /// A read of a known file that has this range. The first `cached` bytes are there already.
+    pub fn of_known(range: ByteRange, file: &KnownFile, cached: Option<&crate::Bytes>) -> Self {
         let target = array_for(range);
-        let filled_bytes = kept.map_or(0, |kept| {
-            target.set(kept.as_uint8_array(), 0);
-            kept.len() as u64
+        let filled_bytes = cached.map_or(0, |cached| {
+            target.set(cached.as_uint8_array(), 0);
+            cached.len() as u64
         });
         Self { range, known: Some(file.clone()), target, filled_bytes }
     }
@@ -280,7 +280,7 @@ fn range_request(url: &str, asked: ByteRange, abort: &AbortController) -> Result
     init.set_method("GET");
     init.set_mode(RequestMode::Cors);
     // Chromium runs parallel ranges of one URL one after another through its cache, and has answered from it with
-    // short bodies; what is worth keeping is kept by other means.
+    // short bodies; what is worth keeping is cached by other means.
     init.set_cache(RequestCache::NoStore);
     init.set_headers(&headers);
     init.set_signal(Some(&abort.signal()));

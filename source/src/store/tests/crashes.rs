@@ -105,7 +105,7 @@ fn read_held(store: &mut ChunkStore) -> Result<Held, TestCaseError> {
 fn live(disk: &Disk, steps: &[Step], begin: Held) -> Model {
     let mut model = Model::new(begin);
     // Opening changes the disk as well, and may fail like anything else.
-    let opened = |disk: &Disk| ChunkStore::open(disk.files(), &kept_file(), CHUNK, 0);
+    let opened = |disk: &Disk| ChunkStore::open(disk.files(), &cached_file(), CHUNK, 0);
     let Ok((mut store, _)) = opened(disk) else { return model };
     for &step in steps {
         match step {
@@ -175,7 +175,7 @@ proptest! {
             let model = live(&disk, &steps, known);
             let mut survives = survives.into_iter();
             disk.crash(|| survives.next().unwrap_or(0));
-            let (mut store, _) = ChunkStore::open(disk.files(), &kept_file(), CHUNK, 0)
+            let (mut store, _) = ChunkStore::open(disk.files(), &cached_file(), CHUNK, 0)
                 .map_err(|error| TestCaseError::fail(format!("it does not open: {error}")))?;
             known = read_held(&mut store)?;
             let allowed = &model.states[model.sure..];
@@ -230,10 +230,10 @@ fn every_cut_of_one_life_opens() {
     assert!(seen > 1000, "hardly anything was ever held");
 }
 
-/// Power goes while what is kept gives way to a new version of the file.
+/// Power goes while what is cached gives way to a new version of the file.
 #[test]
 fn a_change_of_the_file_leaves_nothing_of_both() {
-    let changed = KeptFile { etag: "\"two\"".into(), ..kept_file() };
+    let changed = CachedFile { etag: "\"two\"".into(), ..cached_file() };
     for fails_after in 0..10 {
         for survives in (0..2000).step_by(25) {
             let disk = Disk::default();

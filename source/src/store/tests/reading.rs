@@ -85,13 +85,13 @@ impl Source for Host {
 
 type News = Rc<RefCell<Vec<StoreNews>>>;
 
-fn before(host: &Rc<Host>, store: Option<ChunkStore>) -> (StoredSource, News) {
+fn before(host: &Rc<Host>, store: Option<ChunkStore>) -> (CachingSource, News) {
     let chunks = Chunks::new(FILE_BYTES, CHUNK).expect("few");
     let news = News::default();
     let told = Rc::clone(&news);
     let store = Rc::new(CheckedStore::new(chunks, store));
     let inner = Rc::clone(host) as Rc<dyn Source>;
-    (StoredSource::new(inner, store, move |what| told.borrow_mut().push(what)), news)
+    (CachingSource::new(inner, store, move |what| told.borrow_mut().push(what)), news)
 }
 
 /// Problems alone, without the numbers.
@@ -105,12 +105,12 @@ fn hashes() -> Rc<ChunkHashes> {
     Rc::new(ChunkHashes { chunk_bytes: CHUNK, chunks: (0..CHUNKS).map(sha256).collect() })
 }
 
-fn read(source: &StoredSource, offset: u64, len: u64) -> Result<Vec<u8>, SourceError> {
+fn read(source: &CachingSource, offset: u64, len: u64) -> Result<Vec<u8>, SourceError> {
     pollster::block_on(source.read(offset, len)).map(|bytes| bytes.as_slice().to_vec())
 }
 
 #[track_caller]
-fn assert_reads_right(source: &StoredSource) {
+fn assert_reads_right(source: &CachingSource) {
     let file = file_bytes();
     for offset in 0..=FILE_BYTES {
         for len in 0..=FILE_BYTES - offset {
@@ -181,7 +181,7 @@ fn a_read_that_is_given_up_leaves_its_chunk_to_the_next() {
 }
 
 #[test]
-fn a_failed_fetch_is_each_readers_own_and_nothing_is_kept_of_it() {
+fn a_failed_fetch_is_each_readers_own_and_nothing_is_cached_of_it() {
     let (disk, host) = (Disk::default(), Host::new());
     let (source, _) = before(&host, Some(open(&disk).0));
     host.fault.set(Fault::Fail(1));
@@ -200,7 +200,7 @@ fn what_is_distrusted_is_fetched_anew_by_the_next_load() {
     assert_eq!(source.progress().stored_chunks, 2);
     source.distrust(9);
     assert_eq!((source.progress().stored_chunks, problems(&news)), (0, vec![StoreNews::Distrusted { chunks: 2 }]));
-    // The reads that were under way end, and nothing of theirs is kept either.
+    // The reads that were under way end, and nothing of theirs is cached either.
     assert_eq!(read(&source, 0, 43).expect("inside"), file_bytes());
     assert_eq!(source.progress().stored_chunks, 0);
     drop(source);
@@ -237,12 +237,12 @@ fn what_was_flipped_on_the_way_is_fetched_once_more_and_then_refused() {
     let error = read(&source, 40, 1).expect_err("twice is no accident");
     assert!(matches!(error, SourceError::WrongContents { chunk: 5, first: 40, last: 42, .. }), "{error}");
     assert!(error.to_string().contains("bytes 40-42 (chunk 5)") && !error.advice().is_empty());
-    assert_eq!(source.progress().stored_chunks, 1, "what is wrong is not kept");
+    assert_eq!(source.progress().stored_chunks, 1, "what is wrong is not cached");
     assert_reads_right(&source);
 }
 
 #[test]
-fn hashes_that_come_late_are_held_against_what_is_kept() {
+fn hashes_that_come_late_are_held_against_what_is_cached() {
     let (disk, host) = (Disk::default(), Host::new());
     let (source, _) = before(&host, Some(open(&disk).0));
     host.fault.set(Fault::Flip(1));
@@ -299,7 +299,7 @@ fn a_disk_that_is_full_or_broken_does_not_stop_the_reading() {
         let (source, news) = before(&host, Some(store));
         assert_reads_right(&source);
         let problems = problems(&news);
-        assert!(matches!(problems[..], [StoreNews::NotKept(_)]), "told once: {problems:?}");
+        assert!(matches!(problems[..], [StoreNews::NotCached(_)]), "told once: {problems:?}");
         assert!(source.progress().stored_chunks < CHUNKS);
         assert!(!source.store().is_writable());
     }

@@ -46,7 +46,7 @@ fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
         )
     );
     assert_eq!(sentence(&state), "Waiting for you: not all of the model fits.");
-    state.proceed_requested();
+    state.approved();
     assert_eq!(question(&state), None);
     state.apply(sequencer.wrap(0.0, waits(true)));
     state.stop_requested(0.0);
@@ -118,23 +118,24 @@ fn the_rest_is_told_beside_what_is_going_on() {
     };
     let ready = "The model is loaded and waits for a question.";
     assert_eq!(event(&mut state, Event::Ready { load_ms: 1.0 }), ready);
-    let rest =
-        |missing_bytes| Event::Rest(Rest { resident: 96, slots: 768, missing_bytes, bytes_per_second: Some(5e7) });
+    let rest = |missing_bytes| {
+        Event::Prefetch(Prefetch { resident: 96, slots: 768, missing_bytes, bytes_per_second: Some(5e7) })
+    };
     assert_eq!(event_line(&rest(8_900_000_000)).1, "96 of 768 experts are there · 8.90 GB left · 50.0 MB/s");
     let reading = format!("{ready} Experts that were not needed so far are read meanwhile: 8.90 GB left.");
     assert_eq!(event(&mut state, rest(8_900_000_000)), reading);
-    assert!(state.reads_the_rest() && state.can_stop());
+    assert!(state.is_prefetching() && state.can_stop());
     assert_eq!(left_to_load(&state).as_deref(), Some("8.90 GB · 2 min 58 s"));
-    assert_eq!(event(&mut state, Event::RestPaused), ready);
+    assert_eq!(event(&mut state, Event::PrefetchPaused), ready);
     assert_eq!(event(&mut state, rest(0)), ready);
-    assert!(!state.reads_the_rest() && !state.can_stop());
+    assert!(!state.is_prefetching() && !state.can_stop());
     assert_eq!(left_to_load(&state).as_deref(), Some("nothing"));
     let failure =
         Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into(), parameter: None };
     let failed = format!("{ready} The other experts come when a question needs them: no host.");
-    assert_eq!(event(&mut state, Event::RestFailed(failure)), failed);
+    assert_eq!(event(&mut state, Event::PrefetchFailed(failure)), failed);
     state.answer_requested();
-    assert_eq!((state.rest, state.rest_problem), (None, None));
+    assert_eq!((state.prefetch, state.prefetch_problem), (None, None));
 }
 
 #[test]

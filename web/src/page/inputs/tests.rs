@@ -1,10 +1,10 @@
 use gptoss_protocol::options::OPTIONS;
 use gptoss_protocol::{
-    Attention, CacheOptions, DeviceOptions, Effort, ExpertLoading, Keep, LoadOptions, NetworkOptions, PromptFormat,
-    Sampling,
+    Attention, CacheMode, CacheOptions, DeviceOptions, Effort, ExpertLoading, LoadOptions, NetworkOptions,
+    PromptFormat, Sampling,
 };
 use gptoss_source::retry::RetryPolicy;
-use gptoss_source::store::KEPT_SCHEME;
+use gptoss_source::store::CACHED_SCHEME;
 
 use super::*;
 
@@ -51,7 +51,7 @@ fn every_choice_arrives() {
         (OptionId::Yarn, "truncate"),
         (OptionId::FetchAttempts, "3"),
         (OptionId::FetchStall, "2.5"),
-        (OptionId::Keep, "no"),
+        (OptionId::Cache, "no"),
         (OptionId::GpuLimits, "default"),
         (OptionId::ExpertLoading, "ahead"),
     ]);
@@ -69,7 +69,7 @@ fn every_choice_arrives() {
         engine,
         gpu: DeviceOptions { default_limits: true, tier: None },
         network: NetworkOptions { attempts: Some(3), stall_ms: Some(2500) },
-        cache: CacheOptions { keep: Keep::No },
+        cache: CacheOptions { mode: CacheMode::Off },
     };
     assert_eq!(inputs.load_options().expect("good"), options);
     let prompt = Prompt {
@@ -100,10 +100,10 @@ fn each_field_accepts_and_refuses_what_it_says() {
     let rows: [Row; 20] = [
         (
             OptionId::Gguf,
-            &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "kept:m.gguf"],
+            &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "cached:m.gguf"],
             &[
                 "",
-                "kept:",
+                "cached:",
                 "m.gguf",
                 "pylon://h:1",
                 "pylon",
@@ -139,7 +139,7 @@ fn each_field_accepts_and_refuses_what_it_says() {
         (OptionId::Yarn, &["exact", "truncate"], &["", "on"]),
         (OptionId::FetchAttempts, &["1", "12"], &["", "0", "-1"]),
         (OptionId::FetchStall, &["0.1", "20", "3600"], &["", "0", "0.05", "3601", "20s"]),
-        (OptionId::Keep, &["yes", "no"], &["", "1", "maybe"]),
+        (OptionId::Cache, &["yes", "no"], &["", "1", "maybe"]),
         (OptionId::GpuLimits, &["granted", "default"], &["", "low"]),
         (OptionId::ExpertLoading, &["needed", "ahead"], &["", "all"]),
     ];
@@ -179,8 +179,8 @@ fn the_table_tells_the_source_s_own_defaults() {
     let default = |option: OptionId| option.row().default.page;
     assert_eq!(default(OptionId::FetchAttempts), policy.attempts.to_string());
     assert_eq!(default(OptionId::FetchStall), policy.stall.as_secs_f64().to_string());
-    let is_kept = |example: &&str| example.starts_with(KEPT_SCHEME);
-    assert!(OptionId::Gguf.row().examples.iter().any(is_kept), "{KEPT_SCHEME} is what the table calls it");
+    let is_cached = |example: &&str| example.starts_with(CACHED_SCHEME);
+    assert!(OptionId::Gguf.row().examples.iter().any(is_cached), "{CACHED_SCHEME} is what the table calls it");
 }
 
 #[test]

@@ -8,17 +8,17 @@ use super::{Answer, Kept, Phase, State};
 use crate::page::format::bytes;
 
 impl State {
-    /// The user asked for a model. What is known about the one that is loaded is kept until the worker lets go of it.
+    /// The user asked for a model. What is known about the one that is loaded stays until the worker lets go of it.
     pub fn load_requested(&mut self) {
         self.accept_inputs();
         let mut earlier = mem::take(self);
-        let files = earlier.kept.files.clone();
-        let mut kept = mem::take(&mut earlier.kept);
-        kept.load_requested();
+        let files = earlier.cached.files.clone();
+        let mut cached = mem::take(&mut earlier.cached);
+        cached.load_requested();
         *self = Self {
             phase: Phase::Loading,
             host_ready: earlier.host_ready,
-            kept,
+            cached,
             // The worker is the same.
             wasm_heap_bytes: earlier.wasm_heap_bytes,
             missing_events: earlier.missing_events,
@@ -32,23 +32,23 @@ impl State {
             // It still takes its memory, and what it said can still be read.
             self.gpu_allocated_bytes = earlier.gpu_allocated_bytes;
             self.answer = mem::take(&mut earlier.answer);
-            earlier.kept.files = files;
+            earlier.cached.files = files;
             // Reading what nobody asked for ends with this.
-            (earlier.rest, earlier.rest_problem, earlier.downloaded) = (None, None, None);
+            (earlier.prefetch, earlier.prefetch_problem, earlier.downloaded) = (None, None, None);
             self.before = Some(Box::new(earlier));
         } else {
             self.answer = Answer { number: earlier.answer.number + 1, ..Answer::default() };
         }
     }
 
-    /// The user asked for a model to be kept, not loaded.
+    /// The user asked for a model to be cached, not loaded.
     pub fn download_requested(&mut self) {
         self.load_requested();
         self.downloading = true;
     }
 
     /// The model that was loaded is gone.
-    pub(super) fn let_go(&mut self) {
+    pub(super) fn unload(&mut self) {
         self.model_loaded = false;
         if self.before.take().is_some() {
             self.gpu_allocated_bytes = None;
@@ -62,7 +62,7 @@ impl State {
         let now = mem::replace(self, *before);
         self.phase = now.phase;
         self.host_ready = now.host_ready;
-        self.kept = Kept { files: mem::take(&mut self.kept.files), ..now.kept };
+        self.cached = Kept { files: mem::take(&mut self.cached.files), ..now.cached };
         self.wasm_heap_bytes = now.wasm_heap_bytes;
         self.answer = now.answer;
         self.missing_events = now.missing_events;
@@ -82,25 +82,25 @@ impl State {
     }
 
     /// A download is over. One that the browser did not keep whole has failed.
-    pub(super) fn apply_downloaded(&mut self, kept_bytes: u64, model_bytes: u64) {
+    pub(super) fn apply_downloaded(&mut self, cached_bytes: u64, model_bytes: u64) {
         self.restore();
         self.troubles.clear();
         self.downloading = false;
-        if kept_bytes >= model_bytes {
+        if cached_bytes >= model_bytes {
             self.downloaded = Some(model_bytes);
             self.phase = if self.model_loaded { Phase::Ready } else { Phase::Idle };
             return;
         }
-        let kept = match kept_bytes {
+        let cached = match cached_bytes {
             0 => "nothing of it is".to_owned(),
-            kept_bytes => format!("only {} of {} are", bytes(kept_bytes), bytes(model_bytes)),
+            cached_bytes => format!("only {} of {} are", bytes(cached_bytes), bytes(model_bytes)),
         };
         // What stood in the way was told when it did.
-        let (why, advice) = match self.kept.notices.last() {
+        let (why, advice) = match self.cached.notices.last() {
             Some(notice) => (format!(": {}", notice.message), notice.advice.clone()),
-            None => (String::new(), "Free disk space, or use the model without keeping it.".to_owned()),
+            None => (String::new(), "Free disk space, or use the model without caching it.".to_owned()),
         };
-        let message = format!("the model could not be kept, {kept} in this browser{why}");
+        let message = format!("the model could not be cached, {cached} in this browser{why}");
         self.fail(Failure { kind: FailureKind::Storage, message, advice, parameter: None });
     }
 }

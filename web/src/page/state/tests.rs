@@ -181,7 +181,7 @@ fn a_stop_without_effect_offers_to_end_the_engine() {
 }
 
 #[test]
-fn a_failure_is_kept_until_the_next_attempt() {
+fn a_failure_is_cached_until_the_next_attempt() {
     let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into(), parameter: None };
     let mut run = Run::new();
     run.state.load_requested();
@@ -198,7 +198,7 @@ fn a_failure_is_kept_until_the_next_attempt() {
 }
 
 #[test]
-fn a_dying_workers_own_words_are_kept_and_a_new_one_counts_from_zero() {
+fn a_dying_workers_own_words_are_cached_and_a_new_one_counts_from_zero() {
     let failure = |message: &str| Failure {
         kind: FailureKind::Internal,
         message: message.into(),
@@ -322,7 +322,7 @@ fn what_is_loaded_stays_until_another_model_is_known_to_be_good() {
 fn what_was_let_go_of_does_not_come_back() {
     let mut run = answered();
     run.state.load_requested();
-    run.event(Event::LetGo);
+    run.event(Event::Unloaded);
     assert_eq!((run.state.gpu_allocated_bytes, run.state.answer.final_text.as_str()), (None, ""));
     run.event(failed(FailureKind::Memory, None));
     assert!(!run.state.model_loaded && run.state.phase == Phase::Error);
@@ -378,18 +378,18 @@ fn inputs_that_are_refused_on_the_page_are_marked_every_time() {
 }
 
 #[test]
-fn a_download_that_was_not_kept_has_failed_and_leaves_the_loaded_model_alone() {
-    let downloaded = |kept_bytes| Event::Downloaded { kept_bytes, model_bytes: 3_000_000, elapsed_ms: 5.0 };
-    for (kept_bytes, words) in [(0, "nothing of it is in this browser"), (1_000_000, "only 1.00 MB of 3.00 MB are")] {
+fn a_download_that_was_not_cached_has_failed_and_leaves_the_loaded_model_alone() {
+    let downloaded = |cached_bytes| Event::Downloaded { cached_bytes, model_bytes: 3_000_000, elapsed_ms: 5.0 };
+    for (cached_bytes, words) in [(0, "nothing of it is in this browser"), (1_000_000, "only 1.00 MB of 3.00 MB are")] {
         let mut run = answered();
         run.state.download_requested();
-        run.event(Event::KeepNotice(gptoss_protocol::KeepNotice {
-            kind: gptoss_protocol::KeepNoticeKind::NotKept,
+        run.event(Event::CacheNotice(gptoss_protocol::CacheNotice {
+            kind: gptoss_protocol::CacheNoticeKind::NotCached,
             file: "m.gguf".into(),
-            message: "no more of m.gguf is kept: there is no room left".into(),
+            message: "no more of m.gguf is cached: there is no room left".into(),
             advice: "Free disk space.".into(),
         }));
-        let state = run.event(downloaded(kept_bytes));
+        let state = run.event(downloaded(cached_bytes));
         let failure = state.failure.as_ref().expect("an error");
         assert_eq!((state.phase, failure.kind, state.model_loaded), (Phase::Error, FailureKind::Storage, true));
         assert!(failure.message.contains(words) && failure.message.ends_with("no room left"), "{}", failure.message);

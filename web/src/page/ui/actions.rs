@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::{CacheOptions, Command, Failure, FailureKind, Keep, ModelLocation, OptionId};
-use gptoss_source::store::KEPT_SCHEME;
+use gptoss_protocol::{CacheMode, CacheOptions, Command, Failure, FailureKind, ModelLocation, OptionId};
+use gptoss_source::store::CACHED_SCHEME;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
 use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
@@ -28,7 +28,7 @@ impl App {
         self.controls.set(OptionId::Date, &today());
         self.controls.fill(&query);
         WorkerLink::start(self);
-        storage::listen_to_storage(self);
+        storage::listen_to_cache(self);
         if !query.errors.is_empty() {
             self.refuse(&query.errors);
         } else if !has_webgpu() {
@@ -51,9 +51,9 @@ impl App {
         self.load_with(|_| {});
     }
 
-    /// Delete and fetch again: what failed is done once more, without what is kept.
+    /// Delete and fetch again: what failed is done once more, without what is cached.
     fn refetch(self: &Rc<Self>) {
-        let anew = |cache: &mut CacheOptions| cache.keep = Keep::Anew;
+        let anew = |cache: &mut CacheOptions| cache.mode = CacheMode::Refetch;
         let was_downloading = self.state.borrow().downloading;
         if was_downloading { self.download_with(anew) } else { self.load_with(anew) }
     }
@@ -152,11 +152,11 @@ impl App {
         }
     }
 
-    /// PROCEED: with a load that waits, because not all of the model fits.
-    fn proceed(self: &Rc<Self>) {
+    /// APPROVE: with a load that waits, because not all of the model fits.
+    fn approve(self: &Rc<Self>) {
         if self.state.borrow().asks() {
-            self.change(|state| state.proceed_requested());
-            WorkerLink::send(self, &Command::Proceed, &[]);
+            self.change(|state| state.approved());
+            WorkerLink::send(self, &Command::Approve, &[]);
         }
     }
 
@@ -171,7 +171,7 @@ impl App {
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
         self.on_click("download", Self::download);
-        self.on_click("proceed", Self::proceed);
+        self.on_click("approve", Self::approve);
         self.on_click("decline", Self::stop);
         self.on_click("end-engine", Self::end_engine);
         self.on_click("pick", |_| element::<HtmlElement>("file").click());
@@ -271,8 +271,8 @@ fn location(text: &str) -> Result<ModelLocation, InputError> {
         return Err(InputError { field, message });
     }
     inputs::check(OptionId::Gguf, text)?;
-    if let Some(name) = text.strip_prefix(KEPT_SCHEME) {
-        return Ok(ModelLocation::Kept { name: name.to_owned() });
+    if let Some(name) = text.strip_prefix(CACHED_SCHEME) {
+        return Ok(ModelLocation::Cached { name: name.to_owned() });
     }
     let page = window().location().href().unwrap_or_default();
     match web_sys::Url::new_with_base(text, &page) {

@@ -76,7 +76,7 @@ impl Controls {
     pub fn pick(&self, files: Vec<File>) {
         show("picked", !files.is_empty());
         // What is picked is on this machine's disk already.
-        let keep = if files.is_empty() { "Download only" } else { "Keep in browser" };
+        let keep = if files.is_empty() { "Download only" } else { "Cache in browser" };
         element::<HtmlElement>("download").set_text_content(Some(keep));
         if let Some(first) = files.first() {
             let total_bytes = files.iter().map(|file| file.size() as u64).sum();

@@ -1,4 +1,4 @@
-//! The event log: the last lines on the page, all that is kept for copy and export.
+//! The event log: the last lines on the page, all that the page has for copy and export.
 
 use gptoss_protocol::Envelope;
 use js_sys::Array;
@@ -60,7 +60,7 @@ impl LogView {
     }
 }
 
-/// All kept events as lines of text.
+/// All recorded events as lines of text.
 pub fn as_text(state: &State) -> String {
     let mut text = String::new();
     for envelope in &state.log {
@@ -70,7 +70,7 @@ pub fn as_text(state: &State) -> String {
     text
 }
 
-/// Saves all kept envelopes as one JSON file.
+/// Saves all recorded envelopes as one JSON file.
 pub fn export(state: &State) {
     let events: Vec<String> = state.log.iter().map(Envelope::to_json).collect();
     let json = format!("{{\"dropped\":{},\"events\":[\n{}\n]}}\n", state.log_dropped, events.join(",\n"));

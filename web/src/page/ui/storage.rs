@@ -1,8 +1,8 @@
-//! The storage panel: what is kept, verifying and deleting it, and whether the browser will keep it.
+//! The storage panel: what is cached, verifying and deleting it, and whether the browser will keep it.
 
 use std::rc::Rc;
 
-use gptoss_protocol::{Command, StorageAction};
+use gptoss_protocol::{CacheAction, Command};
 use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::{Element, Event, HtmlElement};
@@ -10,60 +10,60 @@ use web_sys::{Element, Event, HtmlElement};
 use super::App;
 use super::dom::{Texts, append, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
+use crate::page::cache::{CacheLine, Kept, cache_lines, persisted_words, shown_notices};
 use crate::page::format::{NOT_MEASURED, bytes};
-use crate::page::kept::{Kept, KeptLine, kept_lines, persisted_words, shown_notices};
 
 /// What was drawn last, so that buttons stay where they are while nothing changes.
 #[derive(Default)]
-pub struct StorageView {
-    lines: Vec<KeptLine>,
+pub struct CacheView {
+    lines: Vec<CacheLine>,
     notices: usize,
     latest_notice: String,
 }
 
-impl StorageView {
-    pub fn draw(&mut self, kept: &Kept, texts: &mut Texts) {
+impl CacheView {
+    pub fn draw(&mut self, cached: &Kept, texts: &mut Texts) {
         let measured = |texts: &mut Texts, id, value| texts.value(id, value, NOT_MEASURED);
-        let loaded = kept.loaded_bytes();
-        measured(texts, "weights-storage", loaded.map(|(storage_bytes, _)| bytes(storage_bytes)));
+        let loaded = cached.loaded_bytes();
+        measured(texts, "weights-cached", loaded.map(|(storage_bytes, _)| bytes(storage_bytes)));
         measured(texts, "weights-network", loaded.map(|(_, network_bytes)| bytes(network_bytes)));
-        let room = kept.report.as_ref();
+        let room = cached.report.as_ref();
         let usage_bytes = room.and_then(|room| room.usage_bytes);
         let quota_bytes = room.and_then(|room| room.quota_bytes);
-        measured(texts, "storage-used", usage_bytes.map(bytes));
+        measured(texts, "cache-used", usage_bytes.map(bytes));
         let free = usage_bytes.zip(quota_bytes).map(|(usage, quota)| bytes(quota.saturating_sub(usage)));
-        measured(texts, "storage-free", free);
+        measured(texts, "cache-free", free);
         let persisted = room.and_then(|room| room.persisted);
-        measured(texts, "storage-persisted", persisted_words(persisted).map(str::to_owned));
-        show("storage-persist", persisted == Some(false));
-        texts.set("storage-problem", room.and_then(|room| room.problem.as_deref()).unwrap_or_default());
-        self.draw_notices(kept);
-        self.draw_lines(kept);
+        measured(texts, "cache-persisted", persisted_words(persisted).map(str::to_owned));
+        show("cache-persist", persisted == Some(false));
+        texts.set("cache-problem", room.and_then(|room| room.problem.as_deref()).unwrap_or_default());
+        self.draw_notices(cached);
+        self.draw_lines(cached);
     }
 
-    fn draw_lines(&mut self, kept: &Kept) {
-        let lines = kept_lines(kept);
+    fn draw_lines(&mut self, cached: &Kept) {
+        let lines = cache_lines(cached);
         if lines == self.lines {
             return;
         }
-        let list: Element = element("storage-models");
+        let list: Element = element("cache-models");
         list.set_text_content(None);
         for line in &lines {
             // A node that cannot be made was reported.
             let _ = draw_line(&list, line);
         }
-        show("storage-empty", lines.is_empty());
+        show("cache-empty", lines.is_empty());
         self.lines = lines;
     }
 
-    fn draw_notices(&mut self, kept: &Kept) {
-        let shown: Vec<_> = shown_notices(kept).collect();
+    fn draw_notices(&mut self, cached: &Kept) {
+        let shown: Vec<_> = shown_notices(cached).collect();
         let latest = shown.last().map_or("", |notice| &notice.message);
         if (self.notices, self.latest_notice.as_str()) == (shown.len(), latest) {
             return;
         }
         (self.notices, self.latest_notice) = (shown.len(), latest.to_owned());
-        let list: Element = element("storage-notices");
+        let list: Element = element("cache-notices");
         list.set_text_content(None);
         for notice in shown {
             let mut message = notice.message.clone();
@@ -77,18 +77,18 @@ impl StorageView {
 }
 
 /// A file's name is written as it is.
-fn message_begins_with(notice: &gptoss_protocol::KeepNotice) -> bool {
+fn message_begins_with(notice: &gptoss_protocol::CacheNotice) -> bool {
     notice.message.starts_with(&notice.file)
 }
 
-fn draw_line(list: &Element, line: &KeptLine) -> Option<()> {
+fn draw_line(list: &Element, line: &CacheLine) -> Option<()> {
     let item = append(list, "li", "", "")?;
     report(item.set_attribute("data-id", &line.id));
     let name = append(&item, "p", "name", &line.name)?;
     report(name.set_attribute("title", &line.url));
     let meter: web_sys::HtmlMeterElement = append(&item, "meter", "", "")?.dyn_into().ok()?;
     meter.set_value(line.share);
-    report(meter.set_attribute("aria-label", &format!("{} kept", line.name)));
+    report(meter.set_attribute("aria-label", &format!("{} cached", line.name)));
     append(&item, "p", "amount", &format!("{} · {}", line.amount, local_time(line.written_ms)))?;
     if !line.check.is_empty() {
         append(&item, "p", "check", &line.check)?;
@@ -117,16 +117,16 @@ fn local_time(ms: f64) -> String {
 }
 
 /// Wires the panel up and asks what there is.
-pub fn listen_to_storage(app: &Rc<App>) {
+pub fn listen_to_cache(app: &Rc<App>) {
     let pressed = Rc::clone(app);
-    listen(&element::<HtmlElement>("storage-models"), "click", move |event: Event| press(&pressed, &event));
+    listen(&element::<HtmlElement>("cache-models"), "click", move |event: Event| press(&pressed, &event));
     let persisting = Rc::clone(app);
-    listen(&element::<HtmlElement>("storage-persist"), "click", move |_: Event| persist(&persisting));
-    send(app, StorageAction::List);
+    listen(&element::<HtmlElement>("cache-persist"), "click", move |_: Event| persist(&persisting));
+    send(app, CacheAction::List);
 }
 
-fn send(app: &Rc<App>, action: StorageAction) {
-    WorkerLink::send(app, &Command::Storage { action }, &[]);
+fn send(app: &Rc<App>, action: CacheAction) {
+    WorkerLink::send(app, &Command::Cache { action }, &[]);
 }
 
 /// Deleting takes two presses: gigabytes are not fetched again for a slip of the hand.
@@ -138,13 +138,13 @@ fn press(app: &Rc<App>, event: &Event) {
     let Some(id) = item.and_then(|item| item.get_attribute("data-id")) else { return };
     match action.as_str() {
         "use" => {
-            let lines = kept_lines(&app.state.borrow().kept);
+            let lines = cache_lines(&app.state.borrow().cached);
             if let Some(line) = lines.iter().find(|line| line.id == id) {
                 app.use_address(&line.url);
             }
         }
-        "verify" => send(app, StorageAction::Verify { id }),
-        _ if button.text_content().as_deref() == Some(SURE) => send(app, StorageAction::Delete { id }),
+        "verify" => send(app, CacheAction::Verify { id }),
+        _ if button.text_content().as_deref() == Some(SURE) => send(app, CacheAction::Delete { id }),
         _ => {
             button.set_text_content(Some(SURE));
             report(button.remove_attribute("aria-label"));
@@ -152,12 +152,12 @@ fn press(app: &Rc<App>, event: &Event) {
     }
 }
 
-/// Asks the browser never to delete what is kept by itself. It may ask the user, or decide by itself.
+/// Asks the browser never to delete what is cached by itself. It may ask the user, or decide by itself.
 fn persist(app: &Rc<App>) {
     let Some(asked) = report(window().navigator().storage().persist()) else { return };
     let app = Rc::clone(app);
     spawn_local(async move {
         report(JsFuture::from(asked).await);
-        send(&app, StorageAction::List);
+        send(&app, CacheAction::List);
     });
 }

@@ -8,7 +8,7 @@ use super::controls::Controls;
 use super::dom::{Texts, append, document, element, report, show};
 use super::log::LogView;
 use super::long_tasks::LongTasks;
-use super::storage::StorageView;
+use super::storage::CacheView;
 use super::stream::StreamView;
 use crate::page::cards::{device_facts, model_facts};
 use crate::page::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
@@ -44,7 +44,7 @@ pub struct View {
     cells: WeightCells,
     entropy: EntropyLine,
     stream: StreamView,
-    storage: StorageView,
+    storage: CacheView,
     log: LogView,
     facts: [Vec<(String, String)>; 2],
     phase: Option<Phase>,
@@ -66,7 +66,7 @@ impl View {
             cells: WeightCells::new(),
             entropy: EntropyLine::new(),
             stream: StreamView::default(),
-            storage: StorageView::default(),
+            storage: CacheView::default(),
             log: LogView::new(),
             facts: [Vec::new(), Vec::new()],
             phase: None,
@@ -101,7 +101,7 @@ impl View {
         self.draw_caches(state);
         self.draw_work(state);
         self.draw_page(state, long_tasks);
-        self.storage.draw(&state.kept, &mut self.texts);
+        self.storage.draw(&state.cached, &mut self.texts);
         self.stream.draw(&state.answer, &mut self.texts);
         self.announce(state);
         self.log.draw(state)
@@ -196,7 +196,7 @@ impl View {
             self.asked = asked.is_some();
             show("question-panel", self.asked);
             if self.asked {
-                report(element::<HtmlElement>("proceed").focus());
+                report(element::<HtmlElement>("approve").focus());
             }
         }
     }
@@ -488,7 +488,7 @@ fn failure_title(kind: FailureKind) -> &'static str {
         FailureKind::NotFinite => "The answer cannot be trusted",
         FailureKind::Model => "This model does not run here",
         FailureKind::Memory => "Not enough GPU memory",
-        FailureKind::Storage => "The model was not kept",
+        FailureKind::Storage => "The model was not cached",
         FailureKind::WrongResults => "This GPU computes wrongly",
         FailureKind::Request => "This cannot be done as asked",
         FailureKind::DeviceLost => "The GPU went away",

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 use super::*;
-use crate::store::{CheckedStore, ChunkHashes, ChunkRead, ChunkStore, Chunks, Opening, StoreNews, StoredSource};
+use crate::store::{CachingSource, CheckedStore, ChunkHashes, ChunkRead, ChunkStore, Chunks, Opening, StoreNews};
 use crate::{MemorySource, Source};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -23,8 +23,8 @@ impl Folder {
         Self(format!("test-{test}-{}-{}", js_sys::Date::now(), js_sys::Math::random()))
     }
 
-    async fn models(&self) -> KeptModels {
-        KeptModels::open(&self.0).await.expect("this browser has a file system for its pages")
+    async fn models(&self) -> CachedModels {
+        CachedModels::open(&self.0).await.expect("this browser has a file system for its pages")
     }
 
     async fn remove(self) {
@@ -35,8 +35,8 @@ impl Folder {
     }
 }
 
-fn kept_file(etag: &str) -> KeptFile {
-    KeptFile { url: URL.to_owned(), len_bytes: FILE_BYTES, etag: etag.to_owned() }
+fn cached_file(etag: &str) -> CachedFile {
+    CachedFile { url: URL.to_owned(), len_bytes: FILE_BYTES, etag: etag.to_owned() }
 }
 
 fn file_bytes() -> Vec<u8> {
@@ -48,9 +48,9 @@ fn chunk(chunk: u32) -> Bytes {
     Bytes::from_vec(file_bytes()[from..(from + CHUNK as usize).min(FILE_BYTES as usize)].to_vec())
 }
 
-async fn open(models: &KeptModels, etag: &str) -> (ChunkStore, Opening) {
+async fn open(models: &CachedModels, etag: &str) -> (ChunkStore, Opening) {
     let files = models.files_for(URL).await.expect("nobody else has it open");
-    ChunkStore::open(files, &kept_file(etag), CHUNK, 0).expect("it opens")
+    ChunkStore::open(files, &cached_file(etag), CHUNK, 0).expect("it opens")
 }
 
 fn put(store: &mut ChunkStore, chunks: &[u32]) {
@@ -71,8 +71,8 @@ fn assert_holds(store: &mut ChunkStore, held: &[u32]) {
 }
 
 /// Changes a file as nobody should.
-async fn meddle(models: &KeptModels, name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
-    let folder = sub_folder(&models.folder, &kept_id(URL), false).await.expect("it is kept");
+async fn meddle(models: &CachedModels, name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
+    let folder = sub_folder(&models.folder, &cache_id(URL), false).await.expect("it is cached");
     let file = OpfsFile::open(&folder, name, false).await.expect("nobody has it open");
     let bytes = file.read_at(0, file.len_bytes().expect("size")).expect("readable");
     let changed = Bytes::from_vec(change(bytes.to_vec(0..bytes.len())));
@@ -82,7 +82,7 @@ async fn meddle(models: &KeptModels, name: &str, change: impl FnOnce(Vec<u8>) ->
 }
 
 #[wasm_bindgen_test]
-async fn what_was_kept_is_there_when_it_is_opened_again() {
+async fn what_was_cached_is_there_when_it_is_opened_again() {
     let folder = Folder::new("again");
     let models = folder.models().await;
     let (mut store, opening) = open(&models, "\"a\"").await;
@@ -103,12 +103,12 @@ async fn what_was_kept_is_there_when_it_is_opened_again() {
     let listed = models.list().await.expect("a list");
     let summary = listed[0].summary.as_ref().expect("its journal can be read");
     assert_eq!((summary.stored_chunks, summary.chunks, summary.verified_chunks), (6, 6, 1));
-    assert_eq!((&summary.file, summary.stored_bytes), (&kept_file("\"a\""), FILE_BYTES));
+    assert_eq!((&summary.file, summary.stored_bytes), (&cached_file("\"a\""), FILE_BYTES));
     assert!(listed[0].disk_bytes > FILE_BYTES && listed[0].written_ms > 1e12, "{listed:?}");
 
     // Known by its id alone.
     let files = models.files_of(&listed[0].id).await.expect("it is there");
-    let mut store = ChunkStore::open_as_kept(files).expect("readable").expect("something");
+    let mut store = ChunkStore::open_as_cached(files).expect("readable").expect("something");
     assert_holds(&mut store, &[0, 1, 2, 3, 4, 5]);
     assert!(matches!(models.delete(&listed[0].id).await, Err(StoreError::InUse { .. })));
     drop(store);
@@ -135,7 +135,7 @@ async fn a_torn_tail_is_dropped() {
 }
 
 #[wasm_bindgen_test]
-async fn another_etag_discards_what_was_kept() {
+async fn another_etag_discards_what_was_cached() {
     let folder = Folder::new("etag");
     let models = folder.models().await;
     put(&mut open(&models, "\"a\"").await.0, &[0, 1, 2]);
@@ -227,11 +227,11 @@ async fn a_full_disk_stops_the_keeping_and_not_the_reading() {
     let models = folder.models().await;
     let mut files = models.files_for(URL).await.expect("free");
     files.data = Box::new(Limited(files.data, 2 * CHUNK + 500));
-    let (store, _) = ChunkStore::open(files, &kept_file("\"a\""), CHUNK, 0).expect("opens");
+    let (store, _) = ChunkStore::open(files, &cached_file("\"a\""), CHUNK, 0).expect("opens");
     let (source, news) = before(store);
     assert_reads_right(&source).await;
     let problems: Vec<_> = news.take().into_iter().filter(|news| !matches!(news, StoreNews::Progress(_))).collect();
-    assert!(matches!(problems[..], [StoreNews::NotKept(StoreFileError::Full { .. })]), "{problems:?}");
+    assert!(matches!(problems[..], [StoreNews::NotCached(StoreFileError::Full { .. })]), "{problems:?}");
     assert_eq!(source.progress().stored_chunks, 2);
     drop(source);
     assert_holds(&mut open(&models, "\"a\"").await.0, &[0, 1]);
@@ -240,16 +240,16 @@ async fn a_full_disk_stops_the_keeping_and_not_the_reading() {
 
 type News = Rc<RefCell<Vec<StoreNews>>>;
 
-fn before(store: ChunkStore) -> (StoredSource, News) {
+fn before(store: ChunkStore) -> (CachingSource, News) {
     let news = News::default();
     let told = Rc::clone(&news);
     let chunks = Chunks::new(FILE_BYTES, CHUNK).expect("few");
     let inner = Rc::new(MemorySource::new("m.gguf", file_bytes()));
     let store = Rc::new(CheckedStore::new(chunks, Some(store)));
-    (StoredSource::new(inner, store, move |what| told.borrow_mut().push(what)), news)
+    (CachingSource::new(inner, store, move |what| told.borrow_mut().push(what)), news)
 }
 
-async fn assert_reads_right(source: &StoredSource) {
+async fn assert_reads_right(source: &CachingSource) {
     let file = file_bytes();
     for (at, len) in [(0, 10), (CHUNK - 5, 10), (100, 3 * CHUNK), (0, FILE_BYTES), (FILE_BYTES - 1, 1), (7, 0)] {
         let bytes = source.read(at, len).await.expect("inside");

@@ -25,7 +25,7 @@ fn file() -> Vec<u8> {
 const CUT: [&str; 3] = ["0-65535", "65536-75535", "69036-75535"];
 
 #[wasm_bindgen_test]
-async fn what_came_before_a_fault_is_kept() {
+async fn what_came_before_a_fault_is_cached() {
     for (name, fault, kind) in [
         ("breaks", r#"{"after": 3500, "end": "break"}"#, "BrokenOff"),
         ("short", r#"{"after": 3500}"#, "ShortBody"),
@@ -152,7 +152,7 @@ async fn a_host_that_is_gone_for_good_ends_the_read() {
 }
 
 #[wasm_bindgen_test]
-async fn a_wait_that_the_host_asks_for_is_kept() {
+async fn a_wait_that_the_host_asks_for_is_cached() {
     let host =
         FakeHost::new("asks", &file(), r#"[{}, {"status": 503, "headers": {"retry-after": "1"}}, {"status": 429}]"#);
     let source = HttpSource::open(&host.url, &quick().0).await.expect("opens");

@@ -3,19 +3,19 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use gptoss_protocol::{Event, KeepNotice, KeepNoticeKind, KeptState};
+use gptoss_protocol::{CacheNotice, CacheNoticeKind, CacheState, Event};
 use gptoss_source::store::{
-    CHUNK_BYTES, CheckedStore, ChunkStore, Chunks, KeptFile, OnlyKept, Opening, StoreError, StoreFileError, StoreNews,
-    StoreProgress, StoredSource, kept_id, kept_url,
+    CHUNK_BYTES, CachedFile, CachingSource, CheckedStore, ChunkStore, Chunks, OnlyCached, Opening, StoreError,
+    StoreFileError, StoreNews, StoreProgress, cache_id, cached_url,
 };
-use gptoss_source::{BlobSource, HttpSource, KEPT_FOLDER, KeptModels, Source, SourceError};
+use gptoss_source::{BlobSource, CACHE_FOLDER, CachedModels, HttpSource, Source, SourceError};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
 use super::host::WorkerHost;
 
 /// What this worker has open, and to whom it tells what happens to it.
-pub struct Keeping {
+pub struct DownloadCache {
     host: Rc<WorkerHost>,
     open: RefCell<Vec<Opened>>,
     /// Counts loads and downloads.
@@ -27,17 +27,17 @@ struct Opened {
     id: String,
     /// For which load or download.
     work: u32,
-    source: Weak<StoredSource>,
+    source: Weak<CachingSource>,
 }
 
-/// A source with what is kept of it before it, if it can be kept.
-pub struct KeptSource {
+/// A source with what is cached of it before it, if it can be cached.
+pub struct OpenedSource {
     pub source: Rc<dyn Source>,
     /// What hashes are asked for.
-    pub checked: Option<(KeptFile, Rc<CheckedStore>)>,
+    pub checked: Option<(CachedFile, Rc<CheckedStore>)>,
 }
 
-/// What stands behind what is kept.
+/// What stands behind what is cached.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Behind {
     /// Its host, or the file that was picked.
@@ -45,7 +45,7 @@ enum Behind {
     Nothing,
 }
 
-impl Keeping {
+impl DownloadCache {
     pub fn new(host: Rc<WorkerHost>) -> Self {
         Self { host, open: RefCell::default(), work: Cell::new(0) }
     }
@@ -55,63 +55,63 @@ impl Keeping {
         self.work.set(self.work.get() + 1);
     }
 
-    /// Puts what is kept of a file before the network. Whatever stands against keeping is told, and no more than that.
-    pub async fn before_network(&self, source: HttpSource) -> KeptSource {
-        let Some(file) = source.kept_file() else {
+    /// Puts what is cached of a file before the network. Whatever stands against keeping is told, and no more than that.
+    pub async fn before_network(&self, source: HttpSource) -> OpenedSource {
+        let Some(file) = source.cached_file() else {
             let name = source.name();
-            self.notice(KeepNoticeKind::NoIdentity, name, no_identity(name), NO_IDENTITY_ADVICE);
-            return KeptSource { source: Rc::new(source), checked: None };
+            self.notice(CacheNoticeKind::NoIdentity, name, no_identity(name), NO_IDENTITY_ADVICE);
+            return OpenedSource { source: Rc::new(source), checked: None };
         };
         self.before(Rc::new(source), file).await
     }
 
-    /// Puts what is kept of a picked file before that file.
+    /// Puts what is cached of a picked file before that file.
     pub async fn before_file(&self, file: &File) -> Rc<dyn Source> {
-        self.before(Rc::new(BlobSource::from_file(file)), BlobSource::kept_file(file)).await.source
+        self.before(Rc::new(BlobSource::from_file(file)), BlobSource::cached_file(file)).await.source
     }
 
-    /// What is kept of a file that was picked earlier.
+    /// What is cached of a file that was picked earlier.
     pub async fn alone(&self, name: &str) -> Result<Rc<dyn Source>, SourceError> {
-        let id = kept_id(&kept_url(name));
+        let id = cache_id(&cached_url(name));
         if let Some(store) = self.open_store(&id)
             && let Some(file) = store.file()
         {
-            return Ok(self.stored(Rc::new(OnlyKept::new(name, &file)), &file, store, Behind::Nothing));
+            return Ok(self.stored(Rc::new(OnlyCached::new(name, &file)), &file, store, Behind::Nothing));
         }
-        let unreadable = |detail: String| SourceError::KeptUnreadable { name: name.to_owned(), detail };
+        let unreadable = |detail: String| SourceError::CacheUnreadable { name: name.to_owned(), detail };
         let open = async {
-            let models = KeptModels::open(KEPT_FOLDER).await?;
+            let models = CachedModels::open(CACHE_FOLDER).await?;
             // Asking for its files would say no more than that some file is not there.
             if !models.list().await?.iter().any(|model| model.id == id) {
                 return Ok(None);
             }
-            ChunkStore::open_as_kept(models.files_of(&id).await?).map(Some)
+            ChunkStore::open_as_cached(models.files_of(&id).await?).map(Some)
         };
         let opened = open.await.map_err(|error: StoreError| unreadable(error.to_string()))?;
-        let store = opened.ok_or_else(|| SourceError::NothingKept { name: name.to_owned() })?;
+        let store = opened.ok_or_else(|| SourceError::NothingCached { name: name.to_owned() })?;
         let store = store.ok_or_else(|| unreadable("its journal is damaged".to_owned()))?;
         let (file, chunks) = (store.file().clone(), *store.chunks());
-        let source = Rc::new(OnlyKept::new(name, &file));
+        let source = Rc::new(OnlyCached::new(name, &file));
         let store = Rc::new(CheckedStore::new(chunks, Some(store)));
         Ok(self.stored(source, &file, store, Behind::Nothing))
     }
 
-    async fn before(&self, source: Rc<dyn Source>, file: KeptFile) -> KeptSource {
+    async fn before(&self, source: Rc<dyn Source>, file: CachedFile) -> OpenedSource {
         let name = source.name().to_owned();
         let Some(chunks) = Chunks::new(file.len_bytes, CHUNK_BYTES) else {
             let error = StoreError::TooLong { url: file.url.clone(), len_bytes: file.len_bytes };
-            self.notice(KeepNoticeKind::Unavailable, &name, error.to_string(), error.advice());
-            return KeptSource { source, checked: None };
+            self.notice(CacheNoticeKind::Unavailable, &name, error.to_string(), error.advice());
+            return OpenedSource { source, checked: None };
         };
         if let Some(store) = self.shared(&file) {
             let source = self.stored(source, &file, Rc::clone(&store), Behind::TheFile);
-            return KeptSource { source, checked: Some((file, store)) };
+            return OpenedSource { source, checked: Some((file, store)) };
         }
         let store = match open(&file).await {
             Ok((store, opening)) => {
                 if let Some(message) = discarded(&name, &opening) {
                     self.notice(
-                        KeepNoticeKind::Discarded,
+                        CacheNoticeKind::Discarded,
                         &name,
                         message,
                         "Nothing needs to be done: it is fetched anew.",
@@ -121,24 +121,24 @@ impl Keeping {
             }
             Err(error) => {
                 let kind = match &error {
-                    StoreError::InUse { .. } => KeepNoticeKind::InUse,
-                    StoreError::File(_) => KeepNoticeKind::NotKept,
-                    _ => KeepNoticeKind::Unavailable,
+                    StoreError::InUse { .. } => CacheNoticeKind::InUse,
+                    StoreError::File(_) => CacheNoticeKind::NotCached,
+                    _ => CacheNoticeKind::Unavailable,
                 };
-                let message = format!("{name} is not kept: {error}");
+                let message = format!("{name} is not cached: {error}");
                 self.notice(kind, &name, message, &advice(&error, &name).await);
                 None
             }
         };
         let checked = Rc::new(CheckedStore::new(chunks, store));
         let source = self.stored(source, &file, Rc::clone(&checked), Behind::TheFile);
-        KeptSource { source, checked: Some((file, checked)) }
+        OpenedSource { source, checked: Some((file, checked)) }
     }
 
     /// The store of this very file, where a model that is loaded has it open: nobody else can open it then. One of another version
     /// of the file is closed, and that model reads on without it.
-    fn shared(&self, file: &KeptFile) -> Option<Rc<CheckedStore>> {
-        let store = self.open_store(&kept_id(&file.url))?;
+    fn shared(&self, file: &CachedFile) -> Option<Rc<CheckedStore>> {
+        let store = self.open_store(&cache_id(&file.url))?;
         let held = store.file()?;
         if held == *file {
             return Some(store);
@@ -151,37 +151,37 @@ impl Keeping {
     fn stored(
         &self,
         inner: Rc<dyn Source>,
-        file: &KeptFile,
+        file: &CachedFile,
         store: Rc<CheckedStore>,
         behind: Behind,
     ) -> Rc<dyn Source> {
         let (host, told) = (Rc::clone(&self.host), inner.name().to_owned());
-        let stored = Rc::new(StoredSource::new(inner, store, move |news| tell(&host, &told, behind, news)));
+        let stored = Rc::new(CachingSource::new(inner, store, move |news| tell(&host, &told, behind, news)));
         let mut open = self.open.borrow_mut();
         open.retain(|opened| opened.source.strong_count() > 0);
-        open.push(Opened { id: kept_id(&file.url), work: self.work.get(), source: Rc::downgrade(&stored) });
+        open.push(Opened { id: cache_id(&file.url), work: self.work.get(), source: Rc::downgrade(&stored) });
         stored
     }
 
-    /// Tells how much is kept of everything that is open.
+    /// Tells how much is cached of everything that is open.
     pub fn tell_progress(&self) {
         for source in self.open.borrow().iter().filter_map(|opened| opened.source.upgrade()) {
-            self.host.post(Event::Kept(kept_state(source.name(), &source.progress())));
+            self.host.post(Event::Cached(cache_state(source.name(), &source.progress())));
         }
     }
 
-    /// Bytes that are kept of what the present load or download reads.
-    pub fn kept_bytes(&self) -> u64 {
+    /// Bytes that are cached of what the present load or download reads.
+    pub fn cached_bytes(&self) -> u64 {
         self.of_this_work().iter().map(|source| source.progress().stored_bytes).sum()
     }
 
-    /// Whether each of the `files` files of the present load or download is kept, or can come to be.
-    pub fn can_keep_all(&self, files: usize) -> bool {
+    /// Whether each of the `files` files of the present load or download is cached, or can come to be.
+    pub fn can_cache_all(&self, files: usize) -> bool {
         let open = self.of_this_work();
         open.len() == files && open.iter().all(|source| source.store().can_hold_all())
     }
 
-    fn of_this_work(&self) -> Vec<Rc<StoredSource>> {
+    fn of_this_work(&self) -> Vec<Rc<CachingSource>> {
         let open = self.open.borrow();
         let of_this_work = open.iter().filter(|opened| opened.work == self.work.get());
         of_this_work.filter_map(|opened| opened.source.upgrade()).collect()
@@ -194,13 +194,13 @@ impl Keeping {
         sources.next().map(|source| Rc::clone(source.store()))
     }
 
-    fn notice(&self, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {
+    fn notice(&self, kind: CacheNoticeKind, file: &str, message: String, advice: &str) {
         notice(&self.host, kind, file, message, advice);
     }
 }
 
-async fn open(file: &KeptFile) -> Result<(ChunkStore, Opening), StoreError> {
-    let files = KeptModels::open(KEPT_FOLDER).await?.files_for(&file.url).await?;
+async fn open(file: &CachedFile) -> Result<(ChunkStore, Opening), StoreError> {
+    let files = CachedModels::open(CACHE_FOLDER).await?.files_for(&file.url).await?;
     ChunkStore::open(files, file, CHUNK_BYTES, js_sys::Date::now() as u64)
 }
 
@@ -208,48 +208,48 @@ async fn open(file: &KeptFile) -> Result<(ChunkStore, Opening), StoreError> {
 fn discarded(name: &str, opening: &Opening) -> Option<String> {
     match opening {
         Opening::New | Opening::Resumed { .. } => None,
-        Opening::Changed { what, kept, now } => Some(format!(
-            "what was kept of {name} is of another version and was deleted: {what} was {kept}, is now {now}"
+        Opening::Changed { what, cached, now } => Some(format!(
+            "what was cached of {name} is of another version and was deleted: {what} was {cached}, is now {now}"
         )),
-        Opening::Unreadable => Some(format!("what was kept of {name} could not be read and was deleted")),
+        Opening::Unreadable => Some(format!("what was cached of {name} could not be read and was deleted")),
     }
 }
 
 fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
     let nothing_to_do = "Nothing needs to be done. If it happens often, the disk or the line is failing.";
     match news {
-        StoreNews::Progress(progress) => host.post(Event::Kept(kept_state(file, &progress))),
+        StoreNews::Progress(progress) => host.post(Event::Cached(cache_state(file, &progress))),
         StoreNews::Damaged { chunk, detail } => {
             let (outcome, advice) = match behind {
                 Behind::TheFile => ("it is fetched again", nothing_to_do),
-                Behind::Nothing => ("it was let go of", "Pick the file and keep it again: what is still good stays."),
+                Behind::Nothing => ("it was deleted", "Pick the file and cache it again: what is still good stays."),
             };
-            let message = format!("chunk {chunk} of {file} was kept and is damaged ({detail}): {outcome}");
-            notice(host, KeepNoticeKind::Damaged, file, message, advice);
+            let message = format!("chunk {chunk} of {file} was cached and is damaged ({detail}): {outcome}");
+            notice(host, CacheNoticeKind::Damaged, file, message, advice);
         }
         StoreNews::WrongOnTheWay { chunk } => {
             let message = format!(
                 "chunk {chunk} of {file} came with another SHA-256 than its host publishes: it is fetched once more"
             );
-            notice(host, KeepNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
+            notice(host, CacheNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
         }
         StoreNews::Distrusted { chunks } => {
             let message =
                 format!("what was cached of {file} ({chunks} chunks of 4 MiB) cannot be used and was deleted");
-            notice(host, KeepNoticeKind::Discarded, file, message, "The next load fetches it anew.");
+            notice(host, CacheNoticeKind::Discarded, file, message, "The next load fetches it anew.");
         }
-        StoreNews::NotKept(error) => {
+        StoreNews::NotCached(error) => {
             let (host, file) = (Rc::clone(host), file.to_owned());
             spawn_local(async move {
-                let message = format!("no more of {file} is kept: {error}");
+                let message = format!("no more of {file} is cached: {error}");
                 let advice = advice(&StoreError::File(error), &file).await;
-                notice(&host, KeepNoticeKind::NotKept, &file, message, &advice);
+                notice(&host, CacheNoticeKind::NotCached, &file, message, &advice);
             });
         }
     }
 }
 
-/// What the user can do; where there is no room, that includes deleting a model, if another one is kept.
+/// What the user can do; where there is no room, that includes deleting a model, if another one is cached.
 async fn advice(error: &StoreError, file: &str) -> String {
     let advice = error.advice();
     match error {
@@ -258,9 +258,9 @@ async fn advice(error: &StoreError, file: &str) -> String {
     }
 }
 
-/// The kept model that gives back the most, as a hint of what to delete.
+/// The cached model that gives back the most, as a hint of what to delete.
 async fn largest_other(file: &str) -> String {
-    let models = match KeptModels::open(KEPT_FOLDER).await {
+    let models = match CachedModels::open(CACHE_FOLDER).await {
         Ok(models) => models.list().await.unwrap_or_default(),
         Err(_) => Vec::new(),
     };
@@ -271,16 +271,16 @@ async fn largest_other(file: &str) -> String {
         return String::new();
     }
     let size = crate::page::format::bytes(largest.disk_bytes);
-    format!(" Or delete a kept model under Storage: the largest that is not in use is {url} ({size}).")
+    format!(" Or delete a cached model under Download cache: the largest that is not in use is {url} ({size}).")
 }
 
-fn notice(host: &WorkerHost, kind: KeepNoticeKind, file: &str, message: String, advice: &str) {
+fn notice(host: &WorkerHost, kind: CacheNoticeKind, file: &str, message: String, advice: &str) {
     let (file, advice) = (file.to_owned(), advice.to_owned());
-    host.post(Event::KeepNotice(KeepNotice { kind, file, message, advice }));
+    host.post(Event::CacheNotice(CacheNotice { kind, file, message, advice }));
 }
 
-fn kept_state(file: &str, progress: &StoreProgress) -> KeptState {
-    KeptState {
+fn cache_state(file: &str, progress: &StoreProgress) -> CacheState {
+    CacheState {
         file: file.to_owned(),
         file_bytes: progress.file_bytes,
         stored_bytes: progress.stored_bytes,
@@ -296,7 +296,7 @@ fn kept_state(file: &str, progress: &StoreProgress) -> KeptState {
 
 fn no_identity(name: &str) -> String {
     format!(
-        "{name} is not kept: its host sends no strong ETag that this page can read, so a changed file would go unnoticed"
+        "{name} is not cached: its host sends no strong ETag that this page can read, so a changed file would go unnoticed"
     )
 }
 

@@ -36,7 +36,7 @@ async fn a_model_that_waits_for_a_question_becomes_whole() {
     });
     assert_eq!(fetched.last(), Some(&load_bytes));
     let rests = event_log::all(&events, |event| match event {
-        Event::Rest(rest) => Some(*rest),
+        Event::Prefetch(rest) => Some(*rest),
         _ => None,
     });
     let last = rests.last().expect("the rest was read");
@@ -57,10 +57,10 @@ async fn questions_and_stop_come_before_the_rest() {
     page.load().await.expect("LOAD MODEL can be pressed");
     follow(&page, &[PageState::Ready]).await;
     status(&session, |status| status.contains(MEANWHILE)).await;
-    session.screenshot("rest").await;
+    session.screenshot("prefetch").await;
     answers(&page, &case).await;
     let events = event_log::export(&session.browser).await;
-    let paused = event_log::all(&events, |event| matches!(event, Event::RestPaused).then_some(()));
+    let paused = event_log::all(&events, |event| matches!(event, Event::PrefetchPaused).then_some(()));
     assert_eq!(paused.len(), 1, "the question ended it");
 
     // Of a model without experts nothing can be answered from what is there.
@@ -73,8 +73,8 @@ async fn questions_and_stop_come_before_the_rest() {
     assert_eq!(page.snapshot().await.expect("snapshot").state, PageState::Ready);
     let events = event_log::export(&session.browser).await;
     let left = event_log::all(&events, |event| match event {
-        Event::Rest(rest) => Some(Some(rest.missing_bytes)),
-        Event::RestPaused => Some(None),
+        Event::Prefetch(rest) => Some(Some(rest.missing_bytes)),
+        Event::PrefetchPaused => Some(None),
         _ => None,
     });
     assert!(matches!(left[..], [.., Some(1..), None]), "STOP ended it before all was there: {left:?}");
@@ -96,7 +96,7 @@ async fn a_host_that_goes_away_meanwhile_is_no_trouble_before_it_is_needed() {
     status(&session, |status| status.contains(MEANWHILE)).await;
     host.take_down();
     status(&session, |status| status.contains("come when a question needs them: no response")).await;
-    session.screenshot("rest-failed").await;
+    session.screenshot("prefetch-failed").await;
     assert_eq!(page.snapshot().await.expect("snapshot").state, PageState::Ready);
     host.bring_up();
     host.behave(Behaviour::GOOD);
@@ -108,7 +108,7 @@ async fn a_host_that_goes_away_meanwhile_is_no_trouble_before_it_is_needed() {
 fn without_prompt(host: &TinyHost, case: &NanoCase) -> String {
     let query = case.query();
     let rest: Vec<&str> = query.split('&').filter(|part| !part.starts_with("prompt=")).collect();
-    format!("gguf={}&store=no&prompt=&{}", host.url(), rest.join("&"))
+    format!("gguf={}&cache=no&prompt=&{}", host.url(), rest.join("&"))
 }
 
 /// Asks the case's question of the model that is loaded.

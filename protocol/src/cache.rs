@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is kept of one file, and where its bytes came from since it was opened.
+/// What is cached of one file, and where its bytes came from since it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptState {
+pub struct CacheState {
     pub file: String,
     pub file_bytes: u64,
     pub stored_bytes: u64,
@@ -16,7 +16,7 @@ pub struct KeptState {
     pub verified_chunks: u32,
     /// Read from the host or from a picked file.
     pub network_bytes: u64,
-    /// Read from what is kept; what is read twice counts twice.
+    /// Read from what is cached; what is read twice counts twice.
     pub storage_bytes: u64,
     /// Whether the host's hashes are known.
     pub hashes_known: bool,
@@ -24,8 +24,8 @@ pub struct KeptState {
 
 /// Something about keeping that is worth knowing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeepNotice {
-    pub kind: KeepNoticeKind,
+pub struct CacheNotice {
+    pub kind: CacheNoticeKind,
     pub file: String,
     /// What happened.
     pub message: String,
@@ -35,7 +35,7 @@ pub struct KeepNotice {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KeepNoticeKind {
+pub enum CacheNoticeKind {
     /// What was kept is of an earlier version of the file, or cannot be read, and was discarded.
     Discarded,
     /// A part that was kept is not what it was; it is fetched again.
@@ -43,8 +43,8 @@ pub enum KeepNoticeKind {
     /// A part came with another SHA-256 than the host publishes; it is fetched once more.
     WrongOnTheWay,
     /// Nothing more can be kept: no room, or the disk failed.
-    NotKept,
-    /// Another tab has what is kept.
+    NotCached,
+    /// Another tab has what is cached.
     InUse,
     /// The file cannot be kept: the host says nothing that a changed file could be told by.
     NoIdentity,
@@ -54,8 +54,8 @@ pub enum KeepNoticeKind {
 
 /// Everything that a browser keeps for this page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StorageReport {
-    pub models: Vec<KeptModel>,
+pub struct CacheReport {
+    pub models: Vec<CachedModel>,
     /// What all of this page's origin takes, and may take; `None` where the browser does not say.
     pub usage_bytes: Option<u64>,
     pub quota_bytes: Option<u64>,
@@ -65,12 +65,12 @@ pub struct StorageReport {
     pub problem: Option<String>,
 }
 
-/// One file that is kept, whole or in part.
+/// One file that is cached, whole or in part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct KeptModel {
+pub struct CachedModel {
     pub id: String,
-    /// `None` when what is kept cannot be read by this version.
-    pub contents: Option<KeptContents>,
+    /// `None` when what is cached cannot be read by this version.
+    pub contents: Option<CachedContents>,
     /// What it takes of the disk.
     pub disk_bytes: u64,
     /// When it was last added to, in milliseconds since 1970.
@@ -79,9 +79,9 @@ pub struct KeptModel {
     pub in_use: bool,
 }
 
-/// What is kept of a file.
+/// What is cached of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptContents {
+pub struct CachedContents {
     pub url: String,
     pub file_bytes: u64,
     pub stored_bytes: u64,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use browser_driver::{Browser, End, NanoCase, PageState, Snapshot};
-use gptoss_protocol::{Envelope, Event, KeepNotice, KeepNoticeKind, KeptState};
+use gptoss_protocol::{CacheNotice, CacheNoticeKind, CacheState, Envelope, Event};
 use gptoss_synth::Spec;
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ use crate::{nano_bytes, query_with};
 const PROBE_BYTES: u64 = 64 << 10;
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Flips the lowest bit of one byte in the middle of every kept file.
+/// Flips the lowest bit of one byte in the middle of every cached file.
 const DAMAGE_WHAT_IS_KEPT: &str = "const done = arguments[arguments.length - 1]; \
      (async () => { \
          const root = await (await navigator.storage.getDirectory()).getDirectoryHandle('gptoss-models'); \
@@ -38,7 +38,7 @@ const DAMAGE_WHAT_IS_KEPT: &str = "const done = arguments[arguments.length - 1];
      })().then(done, (error) => done(String(error)));";
 
 /// The lines of the storage panel.
-const PANEL_LINES: &str = "return [...document.querySelectorAll('#storage-models li')].map((line) => ({ \
+const PANEL_LINES: &str = "return [...document.querySelectorAll('#cache-models li')].map((line) => ({ \
      name: line.querySelector('.name').textContent, amount: line.querySelector('.amount').textContent, \
      check: line.querySelector('.check')?.textContent ?? '' }));";
 
@@ -60,7 +60,7 @@ impl Setup {
         Self { session, relay, file, _folder: folder }
     }
 
-    /// Address of the model behind the relay. What differs in `query` is kept apart.
+    /// Address of the model behind the relay. What differs in `query` is cached apart.
     async fn url(&self, query: &str) -> String {
         self.relay.url(&format!("{}{query}", self.session.model_url("m.gguf").await))
     }
@@ -72,15 +72,15 @@ impl Setup {
         (snapshot, Told(event_log::export(&self.session.browser).await))
     }
 
-    /// The page with no model loaded, so that nobody holds what is kept.
-    async fn damage_what_is_kept(&self) {
+    /// The page with no model loaded, so that nobody holds what is cached.
+    async fn damage_what_is_cached(&self) {
         self.session.open("").await;
         // The worker of the page that was left lets go of its files a moment later.
         let damage = async |browser: &Browser| {
             let damaged = browser.eval_async(DAMAGE_WHAT_IS_KEPT, vec![]).await?;
             Ok(if damaged == 1 { Ok(()) } else { Err(damaged.to_string()) })
         };
-        let what = "one kept file to be damaged";
+        let what = "one cached file to be damaged";
         self.session.browser.wait_for(what, Duration::from_secs(20), damage).await.expect("it can be written to");
     }
 
@@ -104,32 +104,32 @@ impl Setup {
 struct Told(Vec<Envelope>);
 
 impl Told {
-    fn kept(&self) -> KeptState {
-        let kept = event_log::all(&self.0, |event| match event {
-            Event::Kept(kept) => Some(kept.clone()),
+    fn cached(&self) -> CacheState {
+        let cached = event_log::all(&self.0, |event| match event {
+            Event::Cached(cached) => Some(cached.clone()),
             _ => None,
         });
-        kept.last().expect("it was said what is kept").clone()
+        cached.last().expect("it was said what is cached").clone()
     }
 
-    fn notices(&self) -> Vec<KeepNotice> {
+    fn notices(&self) -> Vec<CacheNotice> {
         event_log::all(&self.0, |event| match event {
-            Event::KeepNotice(notice) => Some(notice.clone()),
+            Event::CacheNotice(notice) => Some(notice.clone()),
             _ => None,
         })
     }
 
-    fn kinds(&self) -> Vec<KeepNoticeKind> {
+    fn kinds(&self) -> Vec<CacheNoticeKind> {
         self.notices().iter().map(|notice| notice.kind).collect()
     }
 
-    /// Chunks of each kept file with `word` in its address, as the last report had them.
+    /// Chunks of each cached file with `word` in its address, as the last report had them.
     fn stored_chunks(&self, word: &str) -> Vec<u32> {
         let reports = event_log::all(&self.0, |event| match event {
-            Event::Storage(report) => Some(report.models.clone()),
+            Event::Cache(report) => Some(report.models.clone()),
             _ => None,
         });
-        let models = reports.last().expect("it was reported what is kept");
+        let models = reports.last().expect("it was reported what is cached");
         let contents = models.iter().filter_map(|model| model.contents.as_ref());
         contents.filter(|contents| contents.url.contains(word)).map(|contents| contents.stored_chunks).collect()
     }
@@ -154,12 +154,12 @@ fn ten_chunks() -> Vec<u8> {
     model
 }
 
-/// All that is kept is read, the end of the header twice: it is read in steps, the last of which reaches into the weights.
+/// All that is cached is read, the end of the header twice: it is read in steps, the last of which reaches into the weights.
 #[track_caller]
-fn assert_read_about_once(storage_bytes: u64, kept_bytes: u64) {
+fn assert_read_about_once(storage_bytes: u64, cached_bytes: u64) {
     assert!(
-        (kept_bytes..kept_bytes + PROBE_BYTES).contains(&storage_bytes),
-        "{storage_bytes} bytes of {kept_bytes} read"
+        (cached_bytes..cached_bytes + PROBE_BYTES).contains(&storage_bytes),
+        "{storage_bytes} bytes of {cached_bytes} read"
     );
 }
 
@@ -170,7 +170,7 @@ async fn a_load_that_broke_off_goes_on_where_it_was() {
     let mut setup = Setup::serving(&model).await;
     let ask =
         |url: &str, more: &str| format!("gguf={}&experts=ahead&prompt=Hi&max_new=5{more}", url.replace('?', "%3F"));
-    let (_, told) = setup.answer(&ask(&setup.url("").await, "&store=no")).await;
+    let (_, told) = setup.answer(&ask(&setup.url("").await, "&cache=no")).await;
     let right = told.token_ids();
     assert_eq!(right.len(), 5);
     setup.relay.take_passed();
@@ -195,16 +195,16 @@ async fn a_load_that_broke_off_goes_on_where_it_was() {
 
         let (_, told) = setup.answer(&ask(&url, "")).await;
         assert_eq!(told.token_ids(), right, "{end:?}: the answer after going on");
-        let kept = told.kept();
-        assert!((4..=8).contains(&(kept.resumed_bytes / CHUNK_BYTES)), "{end:?}: {kept:?}");
+        let cached = told.cached();
+        assert!((4..=8).contains(&(cached.resumed_bytes / CHUNK_BYTES)), "{end:?}: {cached:?}");
         assert_eq!(
-            (kept.stored_bytes, kept.stored_chunks),
-            (file_bytes, kept.chunks),
-            "{end:?}: all of it is kept now"
+            (cached.stored_bytes, cached.stored_chunks),
+            (file_bytes, cached.chunks),
+            "{end:?}: all of it is cached now"
         );
-        let missing = file_bytes - kept.resumed_bytes;
-        assert_eq!(kept.network_bytes, missing, "{end:?}: {kept:?}");
-        assert_read_about_once(kept.storage_bytes, kept.resumed_bytes);
+        let missing = file_bytes - cached.resumed_bytes;
+        assert_eq!(cached.network_bytes, missing, "{end:?}: {cached:?}");
+        assert_read_about_once(cached.storage_bytes, cached.resumed_bytes);
         assert_eq!(sum_bytes(&setup.relay.take_passed()), PROBE_BYTES + missing, "{end:?}: bytes on the wire");
         assert_eq!(told.kinds(), [], "{end:?}: {:?}", told.notices());
     }
@@ -218,30 +218,30 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
     let query = format!("{}&experts=ahead", query(&setup.url("").await, &case));
     let (first, told) = setup.answer(&query).await;
     assert_answer(&first, &case);
-    let kept = told.kept();
-    assert_eq!((kept.resumed_bytes, kept.network_bytes, kept.stored_bytes), (0, file_bytes, file_bytes));
-    assert_eq!((kept.verified_chunks, kept.chunks), (1, 1), "by the SHA-256 that gguf-serve published: {kept:?}");
+    let cached = told.cached();
+    assert_eq!((cached.resumed_bytes, cached.network_bytes, cached.stored_bytes), (0, file_bytes, file_bytes));
+    assert_eq!((cached.verified_chunks, cached.chunks), (1, 1), "by the SHA-256 that gguf-serve published: {cached:?}");
     assert_eq!(sum_bytes(&setup.relay.take_passed()), file_bytes, "nothing is fetched twice");
 
     let (again, told) = setup.answer(&query).await;
     assert_answer(&again, &case);
-    let kept = told.kept();
-    assert_eq!((kept.resumed_bytes, kept.network_bytes), (file_bytes, 0));
-    assert_read_about_once(kept.storage_bytes, file_bytes);
+    let cached = told.cached();
+    assert_eq!((cached.resumed_bytes, cached.network_bytes), (file_bytes, 0));
+    assert_read_about_once(cached.storage_bytes, file_bytes);
     assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
     assert_eq!(told.kinds(), []);
-    setup.session.screenshot("kept").await;
+    setup.session.screenshot("cached").await;
     setup.session.assert_quiet_console().await;
 
-    setup.damage_what_is_kept().await;
+    setup.damage_what_is_cached().await;
     let (mended, told) = setup.answer(&query).await;
     assert_answer(&mended, &case);
-    assert_eq!(told.kinds(), [KeepNoticeKind::Damaged]);
-    let kept = told.kept();
-    assert_eq!((kept.network_bytes, kept.stored_bytes), (file_bytes, file_bytes));
+    assert_eq!(told.kinds(), [CacheNoticeKind::Damaged]);
+    let cached = told.cached();
+    assert_eq!((cached.network_bytes, cached.stored_bytes), (file_bytes, file_bytes));
     // The flipped bit is in the middle. Blocks before it are what they were, and are used.
-    assert!(kept.storage_bytes <= file_bytes / 2, "{kept:?}");
-    setup.session.screenshot("kept-damaged").await;
+    assert!(cached.storage_bytes <= file_bytes / 2, "{cached:?}");
+    setup.session.screenshot("cached-damaged").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,26 +254,26 @@ async fn a_download_needs_no_gpu_and_is_all_that_a_load_needs() {
     let browser = &setup.session.browser;
     browser.eval("delete Navigator.prototype.gpu;", vec![]).await.expect("script");
     browser.click("#download").await.expect("it can be pressed");
-    let kept = async |browser: &Browser| {
+    let cached = async |browser: &Browser| {
         let status = browser.text("#status").await?;
-        Ok(if status == "All 3.05 MB are kept in this browser. No model is loaded." { Ok(()) } else { Err(status) })
+        Ok(if status == "All 3.05 MB are cached in this browser. No model is loaded." { Ok(()) } else { Err(status) })
     };
-    browser.wait_for("the model to be kept", Duration::from_secs(60), kept).await.expect("it is kept");
+    browser.wait_for("the model to be cached", Duration::from_secs(60), cached).await.expect("it is cached");
     setup.session.screenshot("downloaded").await;
     let told = Told(event_log::export(browser).await);
     let adapters = event_log::all(&told.0, |event| matches!(event, Event::Adapter(_)).then_some(()));
-    assert_eq!((adapters.len(), told.kept().stored_bytes), (0, file_bytes));
+    assert_eq!((adapters.len(), told.cached().stored_bytes), (0, file_bytes));
     assert_eq!(sum_bytes(&setup.relay.take_passed()), file_bytes, "nothing is fetched twice");
 
     let (snapshot, told) = setup.answer(&query).await;
     assert_answer(&snapshot, &case);
-    assert_eq!(told.kept().network_bytes, 0);
+    assert_eq!(told.cached().network_bytes, 0);
     assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
 }
 
-/// Picked once, kept, and used without the file; by its name in the address, or from the storage panel.
+/// Picked once, cached, and used without the file; by its name in the address, or from the storage panel.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
+async fn a_picked_file_can_be_cached_and_is_not_picked_again() {
     let setup = Setup::serving(&nano_bytes()).await;
     let browser = &setup.session.browser;
     let case = case("add");
@@ -281,50 +281,50 @@ async fn a_picked_file_can_be_kept_and_is_not_picked_again() {
     let picked = setup.file.with_file_name("picked.gguf");
     std::fs::copy(&setup.file, &picked).expect("a copy");
     browser.pick_files("#file", &[&picked]).await.expect("pick");
-    assert_eq!(browser.text("#download").await.expect("a button"), "Keep in browser");
+    assert_eq!(browser.text("#download").await.expect("a button"), "Cache in browser");
     browser.click("#download").await.expect("it can be pressed");
-    let kept = async |browser: &Browser| {
+    let cached = async |browser: &Browser| {
         let status = browser.text("#status").await?;
-        Ok(if status == "All 3.05 MB are kept in this browser. No model is loaded." { Ok(()) } else { Err(status) })
+        Ok(if status == "All 3.05 MB are cached in this browser. No model is loaded." { Ok(()) } else { Err(status) })
     };
-    browser.wait_for("the model to be kept", Duration::from_secs(60), kept).await.expect("it is kept");
+    browser.wait_for("the model to be cached", Duration::from_secs(60), cached).await.expect("it is cached");
     std::fs::remove_file(&picked).expect("it was there");
     setup.panel_says("from a file that was picked").await;
-    browser.click("#storage-models [data-action=use]").await.expect("it can be pressed");
+    browser.click("#cache-models [data-action=use]").await.expect("it can be pressed");
     let address = browser.eval("return document.querySelector('#gguf').value;", vec![]).await.expect("script");
-    assert_eq!(address, "kept:picked.gguf");
-    setup.session.screenshot("kept-picked").await;
+    assert_eq!(address, "cached:picked.gguf");
+    setup.session.screenshot("cached-picked").await;
 
     let before = setup.session.requests().len();
-    let (snapshot, told) = setup.answer(&query("kept:picked.gguf", &case)).await;
+    let (snapshot, told) = setup.answer(&query("cached:picked.gguf", &case)).await;
     assert_answer(&snapshot, &case);
-    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+    assert_eq!((told.cached().network_bytes, told.kinds()), (0, vec![]));
     let asked: Vec<_> = setup.session.requests().split_off(before);
     assert!(asked.iter().all(|request| request.range.is_none()), "the server was asked for a model: {asked:?}");
 
     let fails = async |name: &str, words: &str| {
-        let page = setup.session.open(&query(&format!("kept:{name}"), &case)).await;
+        let page = setup.session.open(&query(&format!("cached:{name}"), &case)).await;
         page.load().await.expect("LOAD MODEL can be pressed");
         let failed = follow(&page, &[PageState::Error]).await;
         assert!(failed.error.contains(words) && failed.error.contains(name), "{failed:?}");
         assert!(failed.error_advice.to_lowercase().contains("pick the file"), "{failed:?}");
     };
-    fails("another.gguf", "nothing is kept").await;
+    fails("another.gguf", "nothing is cached").await;
     // A tab that reads it has it for itself.
     let (one, two) = (browser.tab().await.expect("a tab"), browser.new_tab().await.expect("another"));
-    setup.answer(&query("kept:picked.gguf", &case)).await;
+    setup.answer(&query("cached:picked.gguf", &case)).await;
     browser.switch_to(&two).await.expect("the other tab");
     fails("picked.gguf", "in use by another tab").await;
     browser.switch_to(&one).await.expect("the first tab");
-    setup.damage_what_is_kept().await;
+    setup.damage_what_is_cached().await;
     fails("picked.gguf", "damaged").await;
-    let notices = browser.text("#storage-notices").await.expect("notices");
+    let notices = browser.text("#cache-notices").await.expect("notices");
     assert!(notices.contains("let go of") && notices.contains("keep it again"), "{notices:?}");
-    setup.session.screenshot("error-kept-damaged").await;
+    setup.session.screenshot("error-cached-damaged").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn picked_parts_are_kept_and_any_of_them_names_them_all() {
+async fn picked_parts_are_cached_and_any_of_them_names_them_all() {
     let setup = Setup::serving(&nano_bytes()).await;
     let browser = &setup.session.browser;
     let case = case("add");
@@ -333,23 +333,23 @@ async fn picked_parts_are_kept_and_any_of_them_names_them_all() {
     setup.session.open("").await;
     browser.pick_files("#file", &parts).await.expect("pick");
     browser.click("#download").await.expect("it can be pressed");
-    let kept = async |browser: &Browser| {
+    let cached = async |browser: &Browser| {
         let status = browser.text("#status").await?;
         Ok(if status.starts_with("All ") { Ok(()) } else { Err(status) })
     };
-    browser.wait_for("the parts to be kept", Duration::from_secs(60), kept).await.expect("they are kept");
+    browser.wait_for("the parts to be cached", Duration::from_secs(60), cached).await.expect("they are cached");
     drop(folder);
-    let (snapshot, _) = setup.answer(&query("kept:nano-00002-of-00003.gguf", &case)).await;
+    let (snapshot, _) = setup.answer(&query("cached:nano-00002-of-00003.gguf", &case)).await;
     assert_answer(&snapshot, &case);
     // Of one that was deleted the others are of no use, and it is named.
     setup.session.open("").await;
-    let delete = "const line = [...document.querySelectorAll('#storage-models li')].find((line) =>          line.querySelector('.name').textContent.includes('00003-of')); const button = line?.querySelector('[data-action=delete]');          button?.click(); button?.click(); return document.querySelectorAll('#storage-models li').length;";
+    let delete = "const line = [...document.querySelectorAll('#cache-models li')].find((line) =>          line.querySelector('.name').textContent.includes('00003-of')); const button = line?.querySelector('[data-action=delete]');          button?.click(); button?.click(); return document.querySelectorAll('#cache-models li').length;";
     let gone = async |browser: &Browser| {
         let lines = browser.eval(delete, vec![]).await?;
         Ok(if lines == 2 { Ok(()) } else { Err(lines.to_string()) })
     };
     browser.wait_for("one part to be deleted", Duration::from_secs(30), gone).await.expect("it is deleted");
-    let page = setup.session.open(&query("kept:nano-00001-of-00003.gguf", &case)).await;
+    let page = setup.session.open(&query("cached:nano-00001-of-00003.gguf", &case)).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     let failed = follow(&page, &[PageState::Error]).await;
     assert!(failed.error.contains("missing") && failed.error.contains("nano-00003-of-00003.gguf"), "{failed:?}");
@@ -365,19 +365,19 @@ async fn a_changed_file_is_fetched_anew() {
     let case = case("capitals");
     let url = setup.url("").await;
     let (_, told) = setup.answer(&format!("{}&max_new=3", query(&url, &case))).await;
-    assert_eq!(told.kept().stored_bytes, wrong.len() as u64);
+    assert_eq!(told.cached().stored_bytes, wrong.len() as u64);
     replace(&setup.file, &nano_bytes());
     setup.relay.take_passed();
 
     let (snapshot, told) = setup.answer(&query(&url, &case)).await;
     assert_answer(&snapshot, &case);
     let notices = told.notices();
-    assert_eq!(told.kinds(), [KeepNoticeKind::Discarded], "{notices:?}");
+    assert_eq!(told.kinds(), [CacheNoticeKind::Discarded], "{notices:?}");
     assert!(notices[0].message.contains("its ETag was"), "{notices:?}");
-    assert_eq!((told.kept().resumed_bytes, told.kept().network_bytes), (0, nano_bytes().len() as u64));
+    assert_eq!((told.cached().resumed_bytes, told.cached().network_bytes), (0, nano_bytes().len() as u64));
     let (again, told) = setup.answer(&query(&url, &case)).await;
     assert_answer(&again, &case);
-    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+    assert_eq!((told.cached().network_bytes, told.kinds()), (0, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -388,8 +388,8 @@ async fn a_bit_that_flips_on_the_wire_is_noticed() {
     setup.relay.flip(at, 1);
     let (snapshot, told) = setup.answer(&query(&setup.url("?once").await, &case)).await;
     assert_answer(&snapshot, &case);
-    assert_eq!(told.kinds(), [KeepNoticeKind::WrongOnTheWay]);
-    assert_eq!((told.kept().verified_chunks, told.kept().stored_chunks), (1, 1));
+    assert_eq!(told.kinds(), [CacheNoticeKind::WrongOnTheWay]);
+    assert_eq!((told.cached().verified_chunks, told.cached().stored_chunks), (1, 1));
 
     setup.relay.flip(at, u32::MAX);
     let page = setup.session.open(&query(&setup.url("?always").await, &case)).await;
@@ -400,8 +400,8 @@ async fn a_bit_that_flips_on_the_wire_is_noticed() {
     assert_eq!((failed.final_text.as_str(), failed.analysis_text.as_str()), ("", ""));
     setup.session.screenshot("error-wrong-on-the-way").await;
     let told = Told(event_log::export(&setup.session.browser).await);
-    let kept = told.stored_chunks("always");
-    assert!(kept.iter().all(|&chunks| chunks == 0), "what is wrong is not kept: {kept:?}");
+    let cached = told.stored_chunks("always");
+    assert!(cached.iter().all(|&chunks| chunks == 0), "what is wrong is not cached: {cached:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -418,16 +418,16 @@ async fn a_second_tab_reads_over_the_network_and_says_so() {
     let (second, told) = setup.answer(&query).await;
     assert_answer(&second, &case);
     let notices = told.notices();
-    assert_eq!(told.kinds(), [KeepNoticeKind::InUse], "{notices:?}");
-    assert_eq!(told.kept().stored_bytes, 0);
-    assert_eq!(told.kept().verified_chunks, 1, "what is not kept is checked all the same");
+    assert_eq!(told.kinds(), [CacheNoticeKind::InUse], "{notices:?}");
+    assert_eq!(told.cached().stored_bytes, 0);
+    assert_eq!(told.cached().verified_chunks, 1, "what is not cached is checked all the same");
 
     browser.switch_to(&one).await.expect("switch");
     browser.goto("about:blank").await.expect("the first tab lets go");
     browser.switch_to(&two).await.expect("switch");
     let (third, told) = setup.answer(&query).await;
     assert_answer(&third, &case);
-    assert_eq!((told.kept().network_bytes, told.kinds()), (0, vec![]));
+    assert_eq!((told.cached().network_bytes, told.kinds()), (0, vec![]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -436,7 +436,7 @@ async fn the_storage_panel_tells_verifies_and_deletes() {
     let browser = &setup.session.browser;
     let case = case("planets");
     let query = query(&setup.url("").await, &case);
-    // Less room than the model needs: it answers, and says that nothing is kept.
+    // Less room than the model needs: it answers, and says that nothing is cached.
     let origin = format!("http://{}", setup.session.server.addr());
     setup.session.open("").await;
     let quota = json!({ "origin": origin, "quotaSize": 1_000_000 });
@@ -444,10 +444,10 @@ async fn the_storage_panel_tells_verifies_and_deletes() {
     let (snapshot, told) = setup.answer(&query).await;
     assert_answer(&snapshot, &case);
     let notices = told.notices();
-    assert_eq!(told.kinds(), [KeepNoticeKind::NotKept], "{notices:?}");
+    assert_eq!(told.kinds(), [CacheNoticeKind::NotCached], "{notices:?}");
     assert!(notices[0].message.contains("no room") && notices[0].advice.contains("Free disk space"), "{notices:?}");
     assert!(!notices[0].advice.contains("elete"), "there is no other model to be deleted: {notices:?}");
-    assert_eq!(told.kept().stored_bytes, 0);
+    assert_eq!(told.cached().stored_bytes, 0);
     browser.devtools("Storage.overrideQuotaForOrigin", json!({ "origin": origin })).await.expect("the usual quota");
 
     let (snapshot, _) = setup.answer(&query).await;
@@ -456,27 +456,27 @@ async fn the_storage_panel_tells_verifies_and_deletes() {
     let panel = setup.panel().await;
     assert_eq!(panel[0]["name"], "m.gguf");
     assert!(panel[0]["amount"].as_str().is_some_and(|amount| amount.starts_with("3.05 MB, complete")), "{panel}");
-    browser.click("#storage-models [data-action=verify]").await.expect("verify can be pressed");
+    browser.click("#cache-models [data-action=verify]").await.expect("verify can be pressed");
     setup.panel_says("sound").await;
 
-    setup.damage_what_is_kept().await;
+    setup.damage_what_is_cached().await;
     setup.panel_says("1 of 1 chunk verified").await;
-    browser.click("#storage-models [data-action=verify]").await.expect("verify can be pressed");
+    browser.click("#cache-models [data-action=verify]").await.expect("verify can be pressed");
     setup.panel_says("1 chunk damaged and let go of").await;
     setup.session.screenshot("storage-damaged").await;
     for _ in 0..2 {
-        browser.click("#storage-models [data-action=delete]").await.expect("delete can be pressed");
+        browser.click("#cache-models [data-action=delete]").await.expect("delete can be pressed");
     }
     let gone = async |_: &_| {
         let panel = setup.panel().await;
         Ok(if panel == json!([]) { Ok(()) } else { Err(panel.to_string()) })
     };
     browser.wait_for("the model to be deleted", Duration::from_secs(30), gone).await.expect("it is deleted");
-    let kept = "const done = arguments[arguments.length - 1]; \
+    let cached = "const done = arguments[arguments.length - 1]; \
          (async () => { const root = await navigator.storage.getDirectory(); let names = []; \
          for await (const name of (await root.getDirectoryHandle('gptoss-models')).keys()) { names.push(name); } \
          return names; })().then(done, (error) => done(String(error)));";
-    assert_eq!(browser.eval_async(kept, vec![]).await.expect("script"), json!([]), "folders that are left");
+    assert_eq!(browser.eval_async(cached, vec![]).await.expect("script"), json!([]), "folders that are left");
 }
 
 /// Writes other contents into a served file. Its time is another, too, however coarse the file system's clock.

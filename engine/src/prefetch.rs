@@ -1,7 +1,7 @@
-//! What no token has needed yet: read when there is nothing else to do.
+//! Prefetch: experts that no token has needed yet are read when there is nothing else to do.
 
 use gptoss_model::{AwaitPoint, EngineError, Host, until_stopped};
-use gptoss_protocol::{Event, Rest};
+use gptoss_protocol::{Event, Prefetch};
 use web_time::Instant;
 
 use crate::model::Model;
@@ -18,15 +18,15 @@ impl Model {
     /// # Errors
     /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays;
     /// what is on its way is given up, so that whoever comes has the line for himself.
-    pub async fn fill(&mut self, host: &dyn Host) -> Result<(), EngineError> {
-        let filled = self.fill_until_stopped(host).await;
-        if filled.is_err() {
+    pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        let done = self.prefetch_until_stopped(host).await;
+        if done.is_err() {
             self.pager.give_up();
         }
-        filled
+        done
     }
 
-    async fn fill_until_stopped(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+    async fn prefetch_until_stopped(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let begin = Instant::now();
         let missing_at_first = self.pager.missing_bytes();
         while self.pager.idle() {
@@ -39,7 +39,7 @@ impl Model {
                     let bytes_per_second = (seconds > 0.0).then(|| read as f64 / seconds);
                     let (resident, slots) = (counters.resident, counters.slots);
                     host.emit(Event::Experts(counters));
-                    host.emit(Event::Rest(Rest { resident, slots, missing_bytes, bytes_per_second }));
+                    host.emit(Event::Prefetch(Prefetch { resident, slots, missing_bytes, bytes_per_second }));
                 }
             }
         }

@@ -1,22 +1,22 @@
-use super::KeptFile;
+use super::CachedFile;
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
-/// What stands behind a store when there is nothing behind it: of the file only that exists which is kept.
-pub struct OnlyKept {
+/// What stands behind a store when there is nothing behind it: of the file only that exists which is cached.
+pub struct OnlyCached {
     name: String,
     identity: String,
     len_bytes: u64,
 }
 
-impl OnlyKept {
+impl OnlyCached {
     /// `name` stands for `file` in messages.
-    pub fn new(name: &str, file: &KeptFile) -> Self {
-        let identity = format!("kept {} {} {} bytes", file.url, file.etag, file.len_bytes);
+    pub fn new(name: &str, file: &CachedFile) -> Self {
+        let identity = format!("cached {} {} {} bytes", file.url, file.etag, file.len_bytes);
         Self { name: name.to_owned(), identity, len_bytes: file.len_bytes }
     }
 }
 
-impl Source for OnlyKept {
+impl Source for OnlyCached {
     fn name(&self) -> &str {
         &self.name
     }
@@ -35,7 +35,7 @@ impl Source for OnlyKept {
         let (first, end) = (offset_bytes, offset_bytes.saturating_add(len_bytes));
         Box::pin(async move {
             inside?;
-            Err(SourceError::NotKept { name: self.name.clone(), first, last: end.saturating_sub(1) })
+            Err(SourceError::NotCached { name: self.name.clone(), first, last: end.saturating_sub(1) })
         })
     }
 

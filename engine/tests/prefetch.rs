@@ -11,7 +11,7 @@ use crate::support::{FaultySource, Reads, Recorder, engine_of, memory};
 use gptoss_engine::GpuEngine;
 use gptoss_kernels::{GpuOptions, Status};
 use gptoss_model::{Backend, EngineError, Host, Quiet};
-use gptoss_protocol::{Effort, Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Rest, Sampling};
+use gptoss_protocol::{Effort, Event, ExpertLoading, LoadOptions, Prefetch, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 const LAYERS: u32 = if cfg!(target_arch = "wasm32") { 2 } else { 6 };
@@ -43,9 +43,9 @@ async fn load(options: &LoadOptions, host: &dyn Host) -> GpuEngine {
     engine_of(memory("nano", MODEL), &GpuOptions::default(), options, host).await.expect("nano loads")
 }
 
-fn rests(host: &Recorder) -> Vec<Rest> {
+fn rests(host: &Recorder) -> Vec<Prefetch> {
     let events = host.events.borrow();
-    events.iter().filter_map(|event| if let Event::Rest(rest) = event { Some(*rest) } else { None }).collect()
+    events.iter().filter_map(|event| if let Event::Prefetch(rest) = event { Some(*rest) } else { None }).collect()
 }
 
 /// Loads without experts, answers with those that it needs, reads the rest, and answers with all.
@@ -53,7 +53,7 @@ async fn the_rest_comes_after_the_answer() {
     let right = load(&options(ExpertLoading::Ahead), &Quiet).await;
     let all_bytes = right.model.plan().totals.all_bytes;
     let mut right = right;
-    assert!(!right.model.has_rest());
+    assert!(!right.model.wants_prefetch());
     let right_several = right.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens;
 
     let mut engine = load(&options(ExpertLoading::AsNeeded), &Quiet).await;
@@ -70,9 +70,9 @@ async fn the_rest_comes_after_the_answer() {
     assert_eq!(work.weights_fetched_bytes, plan.first_token_bytes, "as the plan said");
 
     let host = Recorder::default();
-    assert!(engine.model.has_rest());
-    engine.model.fill(&host).await.expect("the rest comes");
-    assert!(!engine.model.has_rest());
+    assert!(engine.model.wants_prefetch());
+    engine.model.prefetch(&host).await.expect("the rest comes");
+    assert!(!engine.model.wants_prefetch());
     let (work, cache) = (engine.model.work_counters(), engine.model.cache_counters());
     assert_eq!((work.weights_fetched_bytes, work.weights_used_bytes), (plan.all_bytes, plan.all_bytes), "once each");
     assert_eq!((cache.resident, cache.evictions), (LAYERS * EXPERTS, 0));
@@ -89,7 +89,7 @@ async fn the_rest_comes_after_the_answer() {
     let submits = after.submits - work.submits;
     let status_bytes = after.status_readback_bytes - work.status_readback_bytes;
     assert_eq!(status_bytes, submits * Status::SIZE_BYTES, "and nobody asks any more who goes first");
-    engine.model.fill(&host).await.expect("nothing to do");
+    engine.model.prefetch(&host).await.expect("nothing to do");
     assert_eq!(engine.model.work_counters().weights_fetched_bytes, plan.all_bytes);
 }
 
@@ -102,7 +102,7 @@ async fn free_slots_are_filled_and_no_more() {
     let mut engine = load(&paged, &Quiet).await;
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
     let before = engine.model.cache_counters();
-    engine.model.fill(&Quiet).await.expect("the rest comes");
+    engine.model.prefetch(&Quiet).await.expect("the rest comes");
     let cache = engine.model.cache_counters();
     assert_eq!((before.resident, cache.resident, cache.evictions), (LAYERS * 4, LAYERS * 5, 0));
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
@@ -117,7 +117,7 @@ async fn reading_the_rest_can_be_interrupted() {
     }
     impl Host for Interrupts {
         fn emit(&self, event: Event) {
-            self.seen.set(self.seen.get() + u32::from(matches!(event, Event::Rest(_))));
+            self.seen.set(self.seen.get() + u32::from(matches!(event, Event::Prefetch(_))));
         }
         fn cancelled(&self) -> bool {
             self.seen.get() >= self.after
@@ -127,12 +127,12 @@ async fn reading_the_rest_can_be_interrupted() {
     let right = right.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens;
     for after in [0, 1, 3] {
         let mut engine = load(&options(ExpertLoading::AsNeeded), &Quiet).await;
-        let error = engine.model.fill(&Interrupts { after, seen: Cell::new(0) }).await.expect_err("interrupted");
+        let error = engine.model.prefetch(&Interrupts { after, seen: Cell::new(0) }).await.expect_err("interrupted");
         assert!(matches!(error, EngineError::Cancelled), "{error}");
         assert_eq!(engine.model.cache_counters().resident, after * 4);
         let answer = engine.answer(&several_tokens(), &Quiet).await.expect("an answer");
         assert_eq!(answer.tokens, right, "interrupted after {after}");
-        engine.model.fill(&Quiet).await.expect("the rest comes");
+        engine.model.prefetch(&Quiet).await.expect("the rest comes");
         assert_eq!(engine.model.work_counters().weights_fetched_bytes, engine.model.plan().totals.all_bytes);
     }
 }
@@ -158,18 +158,18 @@ async fn a_failing_source_leaves_the_model_as_it_was() {
     engine.answer(&one_token(), &Quiet).await.expect("it is read");
     let before = engine.model.cache_counters();
     source.reads.set(Reads::Fail);
-    let error = engine.model.fill(&Quiet).await.expect_err("the source fails");
+    let error = engine.model.prefetch(&Quiet).await.expect_err("the source fails");
     assert!(matches!(error, EngineError::Source(_)), "{error}");
     source.reads.set(Reads::Hang);
     let host = Impatient(source.clone(), RefCell::default());
-    let error = engine.model.fill(&host).await.expect_err("interrupted");
+    let error = engine.model.prefetch(&host).await.expect_err("interrupted");
     assert!(matches!(error, EngineError::Cancelled) && source.hangs.get(), "{error}");
     assert_eq!(engine.model.cache_counters(), before);
-    assert!(!host.1.borrow().iter().any(|event| matches!(event, Event::Rest(_))), "nothing came");
+    assert!(!host.1.borrow().iter().any(|event| matches!(event, Event::Prefetch(_))), "nothing came");
     engine.answer(&one_token(), &Quiet).await.expect("what it needs is there");
     source.reads.set(Reads::Good);
-    engine.model.fill(&Quiet).await.expect("the rest comes");
-    assert!(!engine.model.has_rest());
+    engine.model.prefetch(&Quiet).await.expect("the rest comes");
+    assert!(!engine.model.wants_prefetch());
     let mut right = load(&options(ExpertLoading::Ahead), &Quiet).await;
     let right = right.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens;
     assert_eq!(engine.answer(&several_tokens(), &Quiet).await.expect("an answer").tokens, right);

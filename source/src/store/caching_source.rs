@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use web_time::Instant;
 
-use super::{CheckedStore, KeptChunk, StoreFileError};
+use super::{CachedChunk, CheckedStore, StoreFileError};
 use crate::{Bytes, Place, ReadFuture, Source, SourceError, check_bounds};
 
-/// Chunks kept in memory, so that neighbouring reads do not ask for the chunk between them twice. Reads ahead of one
+/// Chunks cached in memory, so that neighbouring reads do not ask for the chunk between them twice. Reads ahead of one
 /// another are few, and each ends in one chunk that the next begins with.
 const RECENT_CHUNKS: usize = 8;
 /// Chunks that are committed together: flushing a file takes longer than writing a chunk.
@@ -23,7 +23,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(250);
 /// After so many reads of the store the numbers are told again.
 const READS_BETWEEN_NEWS: u32 = 16;
 
-/// Something worth telling. The numbers are those of [`StoredSource::progress`].
+/// Something worth telling. The numbers are those of [`CachingSource::progress`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreNews {
     Progress(StoreProgress),
@@ -40,8 +40,8 @@ pub enum StoreNews {
     Distrusted {
         chunks: u32,
     },
-    /// Nothing more can be kept. Said once; reading goes on.
-    NotKept(StoreFileError),
+    /// Nothing more can be cached. Said once; reading goes on.
+    NotCached(StoreFileError),
 }
 
 /// What is held of a file, and where its bytes came from since it was opened.
@@ -61,11 +61,11 @@ pub struct StoreProgress {
     pub hashes_known: bool,
 }
 
-/// Reads from a store what is there, and from another source, chunk by chunk, what is not; that is then kept.
+/// Reads from a store what is there, and from another source, chunk by chunk, what is not; that is then cached.
 ///
 /// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep is
 /// delivered all the same.
-pub struct StoredSource {
+pub struct CachingSource {
     inner: Rc<dyn Source>,
     store: Rc<CheckedStore>,
     news: Box<dyn Fn(StoreNews)>,
@@ -81,7 +81,7 @@ pub struct StoredSource {
     distrusted: Cell<bool>,
 }
 
-impl StoredSource {
+impl CachingSource {
     /// Puts `store`, which is cut as `inner` is long, before `inner`.
     pub fn new(inner: Rc<dyn Source>, store: Rc<CheckedStore>, news: impl Fn(StoreNews) + 'static) -> Self {
         Self {
@@ -153,7 +153,7 @@ impl StoredSource {
     /// Some bytes of a chunk that is held, counted.
     async fn stored(&self, chunk: u32, part: Range<u64>) -> Result<Option<Bytes>, SourceError> {
         match self.store.read_part(chunk, part).await? {
-            KeptChunk::Bytes(bytes) => {
+            CachedChunk::Bytes(bytes) => {
                 self.store_bytes.set(self.store_bytes.get() + bytes.len() as u64);
                 self.reads_untold.set(self.reads_untold.get() + 1);
                 if self.reads_untold.get() >= READS_BETWEEN_NEWS {
@@ -161,13 +161,13 @@ impl StoredSource {
                 }
                 return Ok(Some(bytes));
             }
-            KeptChunk::Damaged(detail) => (self.news)(StoreNews::Damaged { chunk, detail }),
-            KeptChunk::Absent => {}
+            CachedChunk::Damaged(detail) => (self.news)(StoreNews::Damaged { chunk, detail }),
+            CachedChunk::Absent => {}
         }
         Ok(None)
     }
 
-    /// More than was asked for is fetched only if that is kept, or checked.
+    /// More than was asked for is fetched only if that is cached, or checked.
     fn gains_by_whole_chunks(&self) -> bool {
         self.store.is_writable() || self.store.has_hashes()
     }
@@ -191,7 +191,7 @@ impl StoredSource {
     }
 
     async fn get(&self, chunk: u32) -> Result<Bytes, SourceError> {
-        // Whoever got it before may have kept it.
+        // Whoever got it before may have cached it.
         if let Some(bytes) = self.stored(chunk, 0..self.store.chunks().len_bytes(chunk)).await? {
             return Ok(bytes);
         }
@@ -245,7 +245,7 @@ impl StoredSource {
                 // It holds nothing and takes nothing: its files can go.
                 self.store.close();
             }
-            (self.news)(StoreNews::NotKept(error));
+            (self.news)(StoreNews::NotCached(error));
             self.tell_progress();
         }
     }
@@ -283,7 +283,7 @@ impl StoredSource {
     }
 }
 
-impl Source for StoredSource {
+impl Source for CachingSource {
     fn name(&self) -> &str {
         self.inner.name()
     }
@@ -314,7 +314,7 @@ impl Source for StoredSource {
         self.inner.place(offset_bytes)
     }
 
-    /// Which bytes are good nobody can say any more, so none is kept without a hash that somebody published; nor is what
+    /// Which bytes are good nobody can say any more, so none is cached without a hash that somebody published; nor is what
     /// comes from now on.
     fn distrust(&self, offset_bytes: u64) {
         self.inner.distrust(offset_bytes);
@@ -329,13 +329,13 @@ impl Source for StoredSource {
 
 /// Getting a chunk. Lands when dropped, whatever came of it, and wakes those who wait.
 struct Flight<'a> {
-    source: &'a StoredSource,
+    source: &'a CachingSource,
     chunk: u32,
 }
 
 impl<'a> Flight<'a> {
     /// `None` if somebody is getting this chunk already.
-    fn take_off(source: &'a StoredSource, chunk: u32) -> Option<Self> {
+    fn take_off(source: &'a CachingSource, chunk: u32) -> Option<Self> {
         let mut flights = source.flights.borrow_mut();
         if flights.contains_key(&chunk) {
             return None;
