@@ -31,7 +31,7 @@ pub async fn open_engine(loader: Loader, prompt: Option<&Prompt>, host: &dyn Hos
         None => Ok(()),
     };
     let (session, tokenizer) = Session::open_if(loader, fits, host).await?;
-    let engine = Engine::new(session, tokenizer).map_err(refused)?;
+    let engine = Engine::new(session, tokenizer);
     engine.model.report(host);
     host.emit(Event::Ready { load_ms: milliseconds_since(begin) });
     Ok(engine)

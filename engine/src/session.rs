@@ -208,28 +208,6 @@ impl Session {
         &self.plan
     }
 
-    /// Whether experts are to come when there is nothing else to do: [`Session::fill`].
-    pub fn wants_prefetch(&self) -> bool {
-        let as_needed = self.loader.options.experts == ExpertLoading::AsNeeded;
-        as_needed && self.model().is_some_and(Model::has_free_slots)
-    }
-
-    /// As [`Model::fill`], whose work is reported. A device that is lost meanwhile is replaced when something needs it.
-    ///
-    /// # Errors
-    /// As [`Model::fill`]. Answers can be asked for whatever came of it.
-    pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
-        let filled = match &mut self.held {
-            Held::Loaded(model) => match model.prefetch(host).await {
-                Ok(()) => Ok(()),
-                Err(error) => Err(explained(model.gpu(), error).await),
-            },
-            Held::Lost(_) => Ok(()),
-        };
-        host.emit(Event::Work(self.work_counters()));
-        filled
-    }
-
     /// Tells `host` what is resident and what was done so far.
     pub(crate) fn report(&self, host: &dyn Host) {
         host.emit(Event::Experts(self.cache_counters()));
@@ -353,6 +331,28 @@ impl Backend for Session {
             Held::Loaded(model) => &mut model.sequences,
             Held::Lost(sequences) => sequences,
         }
+    }
+
+    fn is_there(&self) -> bool {
+        self.model().is_some()
+    }
+
+    fn wants_prefetch(&self) -> bool {
+        let as_needed = self.loader.options.experts == ExpertLoading::AsNeeded;
+        as_needed && self.model().is_some_and(Model::has_free_slots)
+    }
+
+    /// The work is reported. A device that is lost meanwhile is replaced when something needs it.
+    async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        let done = match &mut self.held {
+            Held::Loaded(model) => match model.prefetch(host).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(explained(model.gpu(), error).await),
+            },
+            Held::Lost(_) => Ok(()),
+        };
+        host.emit(Event::Work(self.work_counters()));
+        done
     }
 
     /// What is lost has no content: it is computed again.

@@ -20,7 +20,7 @@ fn prompt(user: &str) -> Prompt {
         date: Some("2026-01-31".into()),
         max_new_tokens: 40,
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

@@ -144,7 +144,7 @@ fn garbled_experts_end_the_answer() {
             date: None,
             max_new_tokens: 64,
             sampling: Default::default(),
-            stop: Vec::new(),
+            ..Prompt::default()
         };
         source.is_bad.set(true);
         let error = engine.answer(&question, &Quiet).await.expect_err("no expert makes sense");

@@ -23,7 +23,7 @@ fn prompt() -> Prompt {
         date: None,
         max_new_tokens: 3,
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

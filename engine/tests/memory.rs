@@ -21,7 +21,7 @@ fn prompt() -> Prompt {
         // In Chromium, where the software adapter is slow, the prompt shows enough.
         max_new_tokens: if cfg!(target_arch = "wasm32") { 2 } else { 60 },
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

@@ -28,7 +28,7 @@ fn prompt(text: &str, max_new_tokens: u32) -> Prompt {
         date: None,
         max_new_tokens,
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

@@ -31,7 +31,7 @@ fn one_token() -> Prompt {
         date: None,
         max_new_tokens: 0,
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

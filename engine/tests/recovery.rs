@@ -132,7 +132,7 @@ fn prompt(sampling: Sampling) -> Prompt {
         date: Some("2026-01-31".into()),
         max_new_tokens: if cfg!(target_arch = "wasm32") { 6 } else { 40 },
         sampling,
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

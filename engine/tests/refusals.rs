@@ -23,7 +23,7 @@ fn prompt(user: &str) -> Prompt {
         date: None,
         max_new_tokens: 60,
         sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

@@ -26,7 +26,7 @@ fn long_prompt() -> Prompt {
         date: None,
         max_new_tokens: 3,
         sampling: Sampling { temperature: 1.0, top_k: 200, top_p: 0.9, min_p: 0.0, seed: 11 },
-        stop: Vec::new(),
+        ..Prompt::default()
     }
 }
 

@@ -56,6 +56,24 @@ pub trait Backend {
     /// What the device fails with.
     async fn logits_at_hand(&mut self, sequence: SequenceId, host: &dyn Host) -> Result<Option<Vec<f32>>, EngineError>;
 
+    /// Whether it could compute now; `false` between a lost device and the next one.
+    fn is_there(&self) -> bool {
+        true
+    }
+
+    /// Whether experts are to be read when there is nothing else to do: [`Backend::prefetch`].
+    fn wants_prefetch(&self) -> bool {
+        false
+    }
+
+    /// Reads experts that nothing has needed so far. Whatever came of it, answers can be asked for.
+    ///
+    /// # Errors
+    /// STOP; what the source or the device fails with.
+    async fn prefetch(&mut self, _host: &dyn Host) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// An empty sequence.
     ///
     /// # Errors
@@ -376,16 +394,16 @@ impl Prediction {
 
 /// The `count` largest logits, largest first; of equal ones the lower token first.
 fn best(logits: &[f32], count: usize) -> Vec<Candidate> {
-    let mut cached: Vec<Candidate> = Vec::with_capacity(count + 1);
+    let mut kept: Vec<Candidate> = Vec::with_capacity(count + 1);
     for (token, &logit) in (0..).zip(logits) {
-        if cached.len() == count && logit <= cached[count - 1].logit {
+        if kept.len() == count && logit <= kept[count - 1].logit {
             continue;
         }
-        let at = cached.partition_point(|candidate| candidate.logit >= logit);
-        cached.insert(at, Candidate { token, logit });
-        cached.truncate(count);
+        let at = kept.partition_point(|candidate| candidate.logit >= logit);
+        kept.insert(at, Candidate { token, logit });
+        kept.truncate(count);
     }
-    cached
+    kept
 }
 
 #[cfg(test)]

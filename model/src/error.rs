@@ -1,5 +1,6 @@
 //! Everything that can stop the engine, in words a user can act on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::gpu_error::GpuError;
@@ -56,6 +57,9 @@ pub enum EngineError {
     TooManySequences { most: u32 },
     #[error("the batch was dropped: one before it failed, or its conversation was rewound or closed")]
     BatchDropped,
+    /// What several answers failed with, whose tokens were computed in one batch.
+    #[error("{0}")]
+    Together(Arc<EngineError>),
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
     #[error("{} is {got}; expected {expected}", .option.name())]
@@ -95,6 +99,7 @@ impl EngineError {
             Self::CacheFull { .. } => "Close or shorten a conversation, or load the model with a larger KV capacity.".into(),
             Self::TooManySequences { .. } => "Close a conversation first.".into(),
             Self::BatchDropped => "Submit it again.".into(),
+            Self::Together(error) => error.advice(),
             Self::Context { .. } => "Ask for a shorter context.".into(),
             Self::Option { .. } => "Correct the value and try again.".into(),
             Self::NoModel => "Load a model first.".into(),
@@ -119,6 +124,7 @@ impl EngineError {
             Self::GpuMemory(_) => Some(OptionId::GpuMemory),
             Self::Gpu(GpuError::Tier { .. }) => Some(OptionId::Tier),
             Self::Option { option, .. } => Some(*option),
+            Self::Together(error) => error.parameter(),
             _ => None,
         }
     }
@@ -146,6 +152,7 @@ impl EngineError {
                 FailureKind::DeviceLost
             }
             Self::NonFinite(_) => FailureKind::NotFinite,
+            Self::Together(error) => error.kind(),
             Self::Gpu(_) => FailureKind::Internal,
             Self::CacheFull { .. } => FailureKind::Memory,
             Self::PromptTooLong { .. }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
+use futures_util::FutureExt;
 use gptoss_protocol::{Event, MemoryPlan, Stage, StageStatus};
 use web_time::Instant;
 
@@ -67,6 +68,40 @@ impl LoadProposal<'_> {
     }
 }
 
+impl<H: Host + ?Sized> Host for &H {
+    fn emit(&self, event: Event) {
+        (**self).emit(event);
+    }
+
+    fn cancelled(&self) -> bool {
+        (**self).cancelled()
+    }
+
+    fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        (**self).until_cancelled()
+    }
+
+    fn awaiting(&self, at: AwaitPoint) {
+        (**self).awaiting(at);
+    }
+
+    fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+        (**self).approve(proposal)
+    }
+
+    fn load_begins(&self) {
+        (**self).load_begins();
+    }
+
+    fn remembered(&self, key: &str) -> bool {
+        (**self).remembered(key)
+    }
+
+    fn remember(&self, key: &str) {
+        (**self).remember(key);
+    }
+}
+
 /// A host that watches nothing and never stops.
 pub struct Quiet;
 
@@ -102,6 +137,18 @@ pub async fn in_stage<T>(
     };
     report(status, Some(milliseconds_since(begin)));
     result.map_err(|error| StageError { stage, error })
+}
+
+/// Like [`in_stage`], for work that waits for nothing.
+///
+/// # Errors
+/// STOP, and what `work` fails with.
+pub fn in_stage_now<T>(
+    host: &dyn Host,
+    stage: Stage,
+    work: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, StageError> {
+    in_stage(host, stage, async { work() }).now_or_never().expect("nothing is waited for")
 }
 
 pub fn milliseconds_since(begin: Instant) -> f64 {

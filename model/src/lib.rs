@@ -25,7 +25,7 @@ pub mod reference;
 pub mod sequences;
 mod waiting;
 
-pub use answering::{Answer, AnswerLimits, Chat, Draw, Engine, Reading, Sampler, check_prompt_fits};
+pub use answering::{Answer, AnswerLimits, Answers, Draw, Ended, Engine, Reading, Sampler, check_prompt_fits};
 pub use backend::{Asked, Backend, Prediction, rows_of};
 pub use cache_format::CacheFormat;
 pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};

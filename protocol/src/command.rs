@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::RequestId;
+use crate::conversation::{ChatMessage, Function};
 use crate::tier::Tier;
 
 /// Page (or terminal) to engine host.
@@ -23,9 +25,15 @@ pub enum Command {
     /// Answer a prompt with the model that is loaded.
     Generate { prompt: Prompt },
     /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
-    Approve,
-    /// Stop whatever is going on.
-    Stop,
+    Approve {
+        /// The load that waits.
+        load: RequestId,
+    },
+    /// Stop a request, whether it is under way or waits for its turn.
+    Stop {
+        /// The request to stop; `None`: all of them, and the prefetch.
+        request: Option<RequestId>,
+    },
     /// Look after what is cached of earlier loads. Does not wait for a load or an answer to end.
     Cache { action: CacheAction },
 }
@@ -151,6 +159,13 @@ pub enum Attention {
 /// One question, with everything that shapes its answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
+    /// What was said before. With a history the KV cache is used for as much of the prompt as some sequence holds.
+    #[serde(default)]
+    pub history: Vec<ChatMessage>,
+    /// Functions that the model may call.
+    #[serde(default)]
+    pub functions: Vec<Function>,
+    /// The question; empty where the history ends with what a function gave, and the model goes on from there.
     pub user: String,
     /// Other formats than Harmony have no use for instructions, effort and date.
     #[serde(default)]
@@ -177,6 +192,9 @@ pub enum PromptFormat {
     Harmony,
     /// It is all there is, and the model continues it.
     Text,
+    /// It is Harmony with special tokens by name, and the model continues it. For experiments: the text can say anything that
+    /// the model's own messages could.
+    Raw,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,7 +258,7 @@ impl PromptFormat {
     pub fn least_context_tokens(self) -> u32 {
         match self {
             Self::Harmony => 32,
-            Self::Text => LoadOptions::LEAST_KV_TOKENS,
+            Self::Text | Self::Raw => LoadOptions::LEAST_KV_TOKENS,
         }
     }
 }

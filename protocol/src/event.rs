@@ -1,10 +1,13 @@
-//! What an engine host reports. Every number here was measured or read from the file; display is the watcher's business.
+//! What happens: in an engine host, at the user's hands, and to whoever watches. Every number here was measured or read from
+//! the file; display is the watcher's business.
 
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{CacheNotice, CacheReport, CacheState};
+use crate::command::Command;
+use crate::conversation::ChatMessage;
 use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
 use crate::tier::Tier;
@@ -167,6 +170,9 @@ pub enum Event {
     Finished {
         reason: FinishReason,
         new_tokens: u32,
+        /// Tokens of the prompt that the KV cache held already.
+        #[serde(default)]
+        reused_tokens: u32,
         /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer,
         /// whatever was made of them. Else 0.
         #[serde(default)]
@@ -175,10 +181,18 @@ pub enum Event {
         final_text: String,
         analysis_text: String,
         tool_calls: Vec<ToolCall>,
+        /// What the answer adds to the history of a conversation.
+        #[serde(default)]
+        messages: Vec<ChatMessage>,
         prefill_tokens_per_second: Option<f64>,
         decode_tokens_per_second: Option<f64>,
         /// `None` when no token was produced.
         time_to_first_token_ms: Option<f64>,
+    },
+    /// The request waits for its turn.
+    Queued {
+        /// Requests that come before it, those under way included.
+        before: u32,
     },
     /// STOP took effect; the model stays loaded if it was.
     Stopped {
@@ -205,6 +219,52 @@ pub enum Event {
         /// Those whose SHA-256 is the one that the host published.
         verified_chunks: u32,
     },
+    /// The user asked for something: the envelope's request is the one that this begins. Told by whoever sends the command.
+    Asked {
+        command: Command,
+    },
+    /// The watcher started a host, which numbers its events from 0 on.
+    HostStarted,
+    /// The user ended the host, whatever it was doing.
+    HostEnded,
+    /// The host ended by itself, or cannot be understood any more.
+    HostDied(Failure),
+    /// The user's choices cannot be used: nothing was asked for.
+    InputsRefused {
+        errors: Vec<InputError>,
+    },
+    /// Something failed at the watcher's end.
+    WatcherFailed(Failure),
+    /// What the last failure came from, in better words than the host has.
+    FailureExplained(Failure),
+    /// Nothing happened for a while that was to happen; the envelope's time says how late it is.
+    TimePassed,
+}
+
+impl Event {
+    /// Whether it is told by whoever watches a host (the page, a terminal) and not by the host itself.
+    pub fn is_of_watcher(&self) -> bool {
+        matches!(
+            self,
+            Self::Asked { .. }
+                | Self::HostStarted
+                | Self::HostEnded
+                | Self::HostDied(_)
+                | Self::InputsRefused { .. }
+                | Self::WatcherFailed(_)
+                | Self::FailureExplained(_)
+                | Self::TimePassed
+        )
+    }
+}
+
+/// A choice that cannot be used, in words for the user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputError {
+    /// The option it is about; `None` for an address parameter that is none.
+    pub field: Option<OptionId>,
+    /// What is wrong and what was expected.
+    pub message: String,
 }
 
 /// A read that waits for better times.

@@ -6,9 +6,11 @@
 
 mod cache;
 mod command;
+mod conversation;
 mod date;
 mod event;
 pub mod options;
+mod recording;
 mod stage;
 mod tier;
 pub mod units;
@@ -18,31 +20,71 @@ pub use command::{
     Allowed, Attention, CacheAction, CacheMode, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading,
     LoadOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt, PromptFormat, Sampling,
 };
+pub use conversation::{Chat, ChatMessage, Function};
 pub use date::is_date;
 pub use event::{
-    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing, ModelInfo,
-    NextAttempt, Prefetch, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, InputError, MemoryPlan, Missing,
+    ModelInfo, NextAttempt, Prefetch, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
 };
 pub use options::OptionId;
+pub use recording::{Recording, RecordingError, Replay};
 pub use stage::{Stage, StageStatus};
 pub use tier::Tier;
 
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a field changes its meaning or is removed. A reader that meets another version says so and stops.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
-/// One event on the wire.
+/// Tells a request from others of the same sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+/// One command on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// [`PROTOCOL_VERSION`] of the writer.
+    pub version: u32,
+    /// Goes with every event of this request.
+    pub id: RequestId,
+    pub command: Command,
+}
+
+impl Request {
+    /// A request of this version.
+    pub fn new(id: RequestId, command: Command) -> Self {
+        Self { version: PROTOCOL_VERSION, id, command }
+    }
+
+    /// JSON text, as it is posted to a worker or sent to a node.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("every command serialises: no maps with non-string keys, no failing impls")
+    }
+
+    /// Reads one request back.
+    ///
+    /// # Errors
+    /// It is of another version, or it is none; the error says what was wrong.
+    pub fn from_json(text: &str) -> Result<Self, ProtocolError> {
+        from_json(text)
+    }
+}
+
+/// One event on the wire, and one line of a [`Recording`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Envelope {
     /// [`PROTOCOL_VERSION`] of the writer.
     pub version: u32,
-    /// Which run of the worker this belongs to: one per page load or process.
+    /// Tells the runs of writers apart: a worker, a process, a page.
     pub run_id: u64,
     /// Counts up by one from 0 within a run; a gap means that events were dropped.
     pub sequence: u64,
     /// Milliseconds since the run began.
     pub at_ms: f64,
+    /// The request that the event belongs to; `None` where it belongs to no single one.
+    #[serde(default)]
+    pub request: Option<RequestId>,
     pub event: Event,
 }
 
@@ -52,19 +94,27 @@ impl Envelope {
         serde_json::to_string(self).expect("every event serialises: no maps with non-string keys, no failing impls")
     }
 
-    /// Reads one envelope back; the error names what was wrong.
+    /// Reads one envelope back.
+    ///
+    /// # Errors
+    /// It is of another version, or it is none; the error says what was wrong.
     pub fn from_json(text: &str) -> Result<Self, ProtocolError> {
-        #[derive(Deserialize)]
-        struct VersionOnly {
-            version: u32,
-        }
-        let parse_error = |error: serde_json::Error| ProtocolError::Malformed(error.to_string());
-        let VersionOnly { version } = serde_json::from_str(text).map_err(parse_error)?;
-        if version != PROTOCOL_VERSION {
-            return Err(ProtocolError::Version { expected: PROTOCOL_VERSION, got: version });
-        }
-        serde_json::from_str(text).map_err(parse_error)
+        from_json(text)
     }
+}
+
+/// Looks at the version first: what else is in a message of another version may mean anything.
+fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ProtocolError> {
+    #[derive(Deserialize)]
+    struct VersionOnly {
+        version: u32,
+    }
+    let parse_error = |error: serde_json::Error| ProtocolError::Malformed(error.to_string());
+    let VersionOnly { version } = serde_json::from_str(text).map_err(parse_error)?;
+    if version != PROTOCOL_VERSION {
+        return Err(ProtocolError::Version { expected: PROTOCOL_VERSION, got: version });
+    }
+    serde_json::from_str(text).map_err(parse_error)
 }
 
 /// Why an envelope or command could not be read.
@@ -100,10 +150,11 @@ impl Sequencer {
         Self { run_id, next: 0 }
     }
 
-    pub fn wrap(&mut self, at_ms: f64, event: Event) -> Envelope {
+    /// The envelope of the next event, which belongs to `request`.
+    pub fn wrap(&mut self, at_ms: f64, request: Option<RequestId>, event: Event) -> Envelope {
         let sequence = self.next;
         self.next += 1;
-        Envelope { version: PROTOCOL_VERSION, run_id: self.run_id, sequence, at_ms, event }
+        Envelope { version: PROTOCOL_VERSION, run_id: self.run_id, sequence, at_ms, request, event }
     }
 }
 
@@ -115,8 +166,11 @@ mod tests {
     fn envelopes_survive_the_wire_and_count_up() {
         let mut sequencer = Sequencer::new(7);
         for sequence in 0..3 {
-            let sent =
-                sequencer.wrap(1.5, Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, elapsed_ms: 2.25 });
+            let sent = sequencer.wrap(
+                1.5,
+                Some(RequestId(3)),
+                Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, elapsed_ms: 2.25 },
+            );
             let got = Envelope::from_json(&sent.to_json()).expect("round trip");
             assert_eq!(got, sent);
             assert_eq!(got.sequence, sequence);
@@ -125,7 +179,7 @@ mod tests {
 
     #[test]
     fn another_version_is_refused_by_name() {
-        let mut envelope = Sequencer::new(0).wrap(0.0, Event::GpuMemory { allocated_bytes: 1 });
+        let mut envelope = Sequencer::new(0).wrap(0.0, None, Event::GpuMemory { allocated_bytes: 1 });
         envelope.version = PROTOCOL_VERSION + 1;
         let error = Envelope::from_json(&envelope.to_json()).expect_err("version differs");
         assert_eq!(error, ProtocolError::Version { expected: PROTOCOL_VERSION, got: PROTOCOL_VERSION + 1 });
@@ -134,7 +188,11 @@ mod tests {
     #[test]
     fn events_are_tagged_in_snake_case() {
         let json = Sequencer::new(0)
-            .wrap(0.0, Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None })
+            .wrap(
+                0.0,
+                None,
+                Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None },
+            )
             .to_json();
         assert!(json.contains(r#""type":"stage","stage":"weights_fetch","status":"started""#), "{json}");
     }

@@ -15,7 +15,7 @@ use futures_channel::oneshot;
 use gptoss_engine::{Loader, open_engine};
 use gptoss_kernels::GpuOptions;
 use gptoss_model::{Backend, Quiet};
-use gptoss_protocol::{Effort, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
+use gptoss_protocol::{ExpertLoading, LoadOptions, Prompt, PromptFormat};
 use gptoss_source::{FileSource, ReadFuture, Source};
 
 /// A file behind a line: every read waits, and all of them share the rate.
@@ -88,12 +88,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let question = Prompt {
         user: rest.first().cloned().unwrap_or_else(|| "Which number comes after 41, and which before it? ".repeat(2)),
         format: PromptFormat::Text,
-        instructions: String::new(),
-        effort: Effort::Low,
-        date: None,
         max_new_tokens: 1,
-        sampling: Sampling::default(),
-        stop: Vec::new(),
+        ..Prompt::default()
     };
     let loader = Loader {
         source: Rc::new(source),

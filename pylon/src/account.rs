@@ -37,15 +37,16 @@ impl Account {
                 self.kv = Some((*used_tokens, *capacity_tokens, *bytes));
             }
             Event::Experts(counters) => self.experts = *counters,
-            Event::Finished { reason, junk_tokens, .. } => {
+            Event::Finished { reason, junk_tokens, reused_tokens, .. } => {
                 (self.finished, self.junk_tokens) = (Some(*reason), *junk_tokens);
+                self.set_reused(*reused_tokens);
             }
             _ => {}
         }
     }
 
     /// Tokens of the prompt that were in the KV cache already.
-    pub fn set_reused(&mut self, tokens: u32) {
+    fn set_reused(&mut self, tokens: u32) {
         if let Some((new_tokens, _)) = &mut self.prefill {
             *new_tokens = new_tokens.saturating_sub(tokens - self.reused_tokens);
         }

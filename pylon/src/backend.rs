@@ -135,7 +135,7 @@ pub async fn open_engine(request: &LoadRequest, host: &dyn Host) -> Result<Engin
     let opened = open(&LoadRequest { tokenizer: true, ..request.clone() }, host).await?;
     opened.announce(request);
     let tokenizer = opened.tokenizer.expect("it was asked for");
-    Engine::new(opened.model, tokenizer).map_err(|error| StageError { stage: Stage::MemoryPlan, error })
+    Ok(Engine::new(opened.model, tokenizer))
 }
 
 /// Why no GPU is worth trying; `None` if one is.
@@ -284,6 +284,18 @@ impl Backend for AnyModel {
 
     fn begin_pending(&mut self) {
         either!(self, model => model.begin_pending());
+    }
+
+    fn is_there(&self) -> bool {
+        either!(self, model => model.is_there())
+    }
+
+    fn wants_prefetch(&self) -> bool {
+        either!(self, model => model.wants_prefetch())
+    }
+
+    async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+        either!(self, model => model.prefetch(host).await)
     }
 
     fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
-use gptoss_protocol::FailureKind;
+use gptoss_protocol::{Failure, FailureKind};
 use gptoss_source::SourceError;
 
 use crate::exit;
@@ -35,6 +35,9 @@ pub enum CliError {
     Source(#[from] SourceError),
     #[error(transparent)]
     Engine(EngineError),
+    /// What a node said of a request.
+    #[error("{}", .0.message)]
+    Failed(Failure),
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// Whoever read standard output has seen enough. Not reported, and not a failure.
@@ -97,6 +100,7 @@ impl CliError {
             Self::NoTensor { .. } => "`pylon gguf dump` lists the tensors of a file.".into(),
             Self::Source(error) => error.advice().into(),
             Self::Engine(error) => error.advice(),
+            Self::Failed(failure) => failure.advice.clone(),
             Self::Output(_) => "Check that there is room where standard output goes.".into(),
         }
     }
@@ -108,9 +112,13 @@ impl CliError {
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,
             Self::Engine(error) if error.kind() == FailureKind::NoGpu => exit::COULD_NOT_RUN,
-            Self::InputLine { .. } | Self::Gguf { .. } | Self::Source(_) | Self::Engine(_) | Self::Output(_) => {
-                exit::FAILED
-            }
+            Self::Failed(failure) if failure.kind == FailureKind::NoGpu => exit::COULD_NOT_RUN,
+            Self::InputLine { .. }
+            | Self::Gguf { .. }
+            | Self::Source(_)
+            | Self::Engine(_)
+            | Self::Failed(_)
+            | Self::Output(_) => exit::FAILED,
             Self::ReaderGone => 0,
         }
     }

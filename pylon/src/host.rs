@@ -1,10 +1,9 @@
-//! The terminal as the engine's host: prints what comes, keeps count, and hears Ctrl-C.
+//! The terminal as a watcher: prints what comes, keeps count, and hears Ctrl-C.
 
 use std::cell::RefCell;
-use std::time::Instant;
 
 use gptoss_model::Host;
-use gptoss_protocol::{Event, Sequencer};
+use gptoss_protocol::{ChatMessage, Envelope, Event, Failure};
 
 use crate::account::Account;
 use crate::error::CliError;
@@ -14,16 +13,25 @@ use crate::output::Output;
 use crate::transcript::Transcript;
 
 /// How events reach standard output.
-enum Form {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
     Text,
-    /// Each event as a line of JSON.
-    Json {
-        sequencer: Sequencer,
-        begin: Instant,
-    },
+    /// Each envelope as a line of JSON.
+    Json,
 }
 
-/// Listens to the engine for one command (in a chat: for one answer).
+/// How the last request ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// There is an answer, which adds these messages to the conversation.
+    Answered(Vec<ChatMessage>),
+    /// The model is loaded.
+    Loaded,
+    Stopped,
+    Failed(Failure),
+}
+
+/// Watches one command (in a chat: one answer).
 pub struct ConsoleHost {
     state: RefCell<State>,
     interrupts: Interrupts,
@@ -36,6 +44,7 @@ struct State {
     transcript: Option<Transcript>,
     bars: LoadBars,
     account: Account,
+    outcome: Option<Outcome>,
     /// The first error of writing; the engine is asked to stop then.
     failure: Option<CliError>,
 }
@@ -46,36 +55,37 @@ impl ConsoleHost {
         Self::new(Form::Text, transcript, interrupts)
     }
 
-    /// Prints events as JSON lines; `run_id` numbers this run.
-    pub fn json(run_id: u64, interrupts: &Interrupts) -> Self {
-        Self::new(Form::Json { sequencer: Sequencer::new(run_id), begin: Instant::now() }, None, interrupts)
-    }
-
-    fn new(form: Form, transcript: Option<Transcript>, interrupts: &Interrupts) -> Self {
+    /// Prints events in this form.
+    pub fn new(form: Form, transcript: Option<Transcript>, interrupts: &Interrupts) -> Self {
         let state = State {
             output: Output::new(),
             form,
             transcript,
             bars: LoadBars::default(),
             account: Account::default(),
+            outcome: None,
             failure: None,
         };
         Self { state: RefCell::new(state), interrupts: interrupts.clone() }
     }
 
-    /// From now on tokens are shown this way.
-    pub fn set_transcript(&self, transcript: Transcript) {
-        self.state.borrow_mut().transcript = Some(transcript);
+    /// Takes note of what a node tells.
+    pub fn watch(&self, envelope: &Envelope) {
+        let mut state = self.state.borrow_mut();
+        state.follow(&envelope.event);
+        if state.failure.is_none() {
+            state.failure = state.write(envelope).err();
+        }
+    }
+
+    /// How the last request ended; `None` while nothing has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.state.borrow().outcome.clone()
     }
 
     /// What was counted.
     pub fn account(&self) -> Account {
         self.state.borrow().account.clone()
-    }
-
-    /// Tokens of the prompt that were in the KV cache already: the engine tells only in the end.
-    pub fn set_reused(&self, tokens: u32) {
-        self.state.borrow_mut().account.set_reused(tokens);
     }
 
     /// Ends the text that is under way with a line break, and writes everything out. Returns the text of the answer, as
@@ -93,7 +103,7 @@ impl ConsoleHost {
             None => (String::new(), String::new()),
             Some(transcript) => (transcript.interrupt(), transcript.final_text().to_owned()),
         };
-        if matches!(state.form, Form::Text) {
+        if state.form == Form::Text {
             state.output.text(rest)?;
         }
         state.output.finish()?;
@@ -101,33 +111,40 @@ impl ConsoleHost {
     }
 }
 
+/// For commands that do without a node: what they measure is not answered but computed. Nothing is printed.
 impl Host for ConsoleHost {
     fn emit(&self, event: Event) {
-        let mut state = self.state.borrow_mut();
-        state.bars.follow(&event);
-        state.account.follow(&event);
-        if state.failure.is_none() {
-            state.failure = state.write(event).err();
-        }
+        self.state.borrow_mut().follow(&event);
     }
 
     fn cancelled(&self) -> bool {
-        let state = self.state.borrow();
-        self.interrupts.is_pending() || state.failure.is_some()
+        self.interrupts.is_pending() || self.state.borrow().failure.is_some()
     }
 }
 
 impl State {
-    fn write(&mut self, event: Event) -> Result<(), CliError> {
-        let shown = self.text_of(&event);
-        match &mut self.form {
+    fn follow(&mut self, event: &Event) {
+        self.bars.follow(event);
+        self.account.follow(event);
+        match event {
+            Event::Ready { .. } => self.outcome = Some(Outcome::Loaded),
+            Event::Finished { messages, .. } => self.outcome = Some(Outcome::Answered(messages.clone())),
+            Event::Stopped { .. } => self.outcome = Some(Outcome::Stopped),
+            Event::Failed { failure, .. } => self.outcome = Some(Outcome::Failed(failure.clone())),
+            _ => {}
+        }
+    }
+
+    fn write(&mut self, envelope: &Envelope) -> Result<(), CliError> {
+        let shown = self.text_of(&envelope.event);
+        match self.form {
             Form::Text if shown.is_empty() => Ok(()),
             Form::Text => {
                 self.output.text(shown)?;
                 self.output.flush()
             }
-            Form::Json { sequencer, begin } => {
-                self.output.json(&sequencer.wrap(begin.elapsed().as_secs_f64() * 1e3, event))?;
+            Form::Json => {
+                self.output.json(envelope)?;
                 self.output.flush()
             }
         }

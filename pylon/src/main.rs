@@ -20,6 +20,7 @@ mod interrupt;
 mod load_bars;
 mod machine;
 mod model_args;
+mod native_node;
 mod npy;
 mod option_args;
 mod output;

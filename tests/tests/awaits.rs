@@ -38,6 +38,25 @@ const PROMISES: &[(&str, &str)] = &[
     ("web/src/worker/hashes.rs", "within half a minute"),
 ];
 
+/// What the node awaits, by file and name, and why that ends with STOP or by itself. A node awaits nothing else.
+const NODE: &[(&str, &str, &str)] = &[
+    ("signal.rs", "poll_fn", "the signal itself, which is what STOP requests"),
+    ("hosts.rs", "select", "approval, beside STOP"),
+    ("node.rs", "select", "a load or a download beside STOP, which drops it; the next look at the download cache"),
+    ("node.rs", "or_stop", "beside STOP"),
+    ("node.rs", ".requested", "nothing is under way: the next request"),
+    ("node.rs", "join", "all that the node does, for ever"),
+    ("node.rs", "arrived", "no action of the download cache is under way: the next one"),
+    ("node.rs", ".work_off", "looked at here"),
+    ("node.rs", ".load", "looked at here"),
+    ("node.rs", ".download", "looked at here"),
+    ("node.rs", ".answer", "looked at here"),
+    ("node.rs", ".prefetch", "the engine's, which ends with its host; and the one that is looked at here"),
+    ("node.rs", ".step", "the engine's, which ends with the hosts of its answers"),
+    ("node.rs", ".settled", "ends by itself within a moment: a promise of every platform"),
+    ("node.rs", ".cache", "beside everything else: nobody waits for it"),
+];
+
 #[derive(Default)]
 struct Findings {
     awaits: usize,
@@ -243,6 +262,29 @@ fn everything_that_the_engine_awaits_can_be_stopped() {
     let listed: BTreeSet<_> = list.split("Self::").skip(1).filter_map(|rest| rest.split(',').next()).collect();
     let used: BTreeSet<_> = findings.names.iter().map(String::as_str).collect();
     assert_eq!(used, listed);
+}
+
+#[test]
+fn everything_that_the_node_awaits_can_be_stopped() {
+    #[derive(Default)]
+    struct Awaited(BTreeSet<String>);
+    impl<'ast> Visit<'ast> for Awaited {
+        fn visit_expr_await(&mut self, expression: &'ast ExprAwait) {
+            let trusted = BTreeSet::new();
+            let findings = Findings::default();
+            let walk = Walk { file: String::new(), trusted: &trusted, of: String::new(), has_host: true, findings };
+            self.0.insert(walk.callee(&expression.base));
+            visit_expr_await(self, expression);
+        }
+    }
+    let mut found = BTreeSet::new();
+    for (name, text) in sources(&workspace_root().join("node/src")) {
+        let mut awaited = Awaited::default();
+        awaited.visit_file(&syn::parse_file(&text).expect("a file that compiles"));
+        found.extend(awaited.0.into_iter().map(|callee| (name.clone(), callee)));
+    }
+    let listed: BTreeSet<_> = NODE.iter().map(|(file, name, _)| ((*file).to_owned(), (*name).to_owned())).collect();
+    assert_eq!(found, listed, "each of these says why it ends");
 }
 
 /// The check above would pass on anything if it found nothing.

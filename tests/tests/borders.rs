@@ -18,6 +18,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-protocol", "gptoss-text"],
     ),
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
+    ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),
     (
         "pylon",
         &[
@@ -27,6 +28,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-gguf",
             "gptoss-kernels",
             "gptoss-model",
+            "gptoss-node",
             "gptoss-source",
             "gptoss-protocol",
             "gptoss-text",
@@ -34,7 +36,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-protocol"]),
     ("gptoss-costs", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-synth"]),
-    ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
+    (
+        "gptoss-web",
+        &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-node", "gptoss-protocol", "gptoss-source"],
+    ),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
     ("browser-driver", &[]),
     ("xtask", &["browser-driver", "gptoss-protocol"]),
@@ -55,8 +60,15 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that know no host, and what would tie them to one: an async runtime, a network stack, a browser.
-const HOST_FREE: &[&str] =
-    &["gptoss-gguf", "gptoss-text", "gptoss-protocol", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
+const HOST_FREE: &[&str] = &[
+    "gptoss-gguf",
+    "gptoss-text",
+    "gptoss-protocol",
+    "gptoss-model",
+    "gptoss-kernels",
+    "gptoss-engine",
+    "gptoss-node",
+];
 const HOSTS: &[&str] =
     &["tokio", "async-std", "smol", "hyper", "reqwest", "ureq", "mio", "web-sys", "js-sys", "wasm-bindgen", "gloo-net"];
 
@@ -93,11 +105,11 @@ fn the_engine_and_what_it_stands_on_know_no_host() {
     }
 }
 
-/// What gpt-oss is, and what runs it on a CPU.
-const WITHOUT_GPU: &[&str] = &["gptoss-model", "gptoss-cpu"];
+/// What gpt-oss is, what runs it on a CPU, and the controller of any backend.
+const WITHOUT_GPU: &[&str] = &["gptoss-model", "gptoss-cpu", "gptoss-node"];
 
 #[test]
-fn the_model_and_its_cpu_backend_need_no_gpu() {
+fn the_model_its_cpu_backend_and_the_controller_need_no_gpu() {
     let graph = host_graph();
     for name in WITHOUT_GPU {
         let needed = graph.needed_by(name);

@@ -12,5 +12,3 @@ mod panic;
 // These know no browser, so their tests run natively.
 #[cfg(any(target_arch = "wasm32", test))]
 mod published;
-#[cfg(any(target_arch = "wasm32", test))]
-mod signal;

@@ -45,6 +45,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-kernels",
     "gptoss-engine",
     "gptoss-cpu",
+    "gptoss-node",
     "pylon",
     "gptoss-web",
     "gguf-serve",

@@ -1,27 +1,26 @@
 //! From a question to an answer: Harmony prompt, prefill, decode, and the typed stream of what the model says.
 
-use gptoss_protocol::{self as protocol, Event, FinishReason, Prompt, PromptFormat, Stage, TokenInfo, TopToken};
+use std::rc::Rc;
+
+use gptoss_protocol::{self as protocol, ChatMessage, Event, FinishReason, Prompt, PromptFormat, Stage};
+use gptoss_text::Tokenizer;
 use gptoss_text::harmony::Turn;
-use gptoss_text::{Special, Tokenizer};
-use web_time::Instant;
 
-use super::conversation::{encode, require_room_for_answer};
-use super::sampling::{Draw, Sampler};
-use super::speech::{Reading, Said, Speech};
-use crate::backend::{Asked, Backend, Prediction};
+use super::answers::Answers;
+use super::conversation::{chat_message, encode};
+use super::sampling::Sampler;
+use super::speech::Reading;
+use crate::backend::Backend;
 use crate::error::{EngineError, StageError};
-use crate::host::{Host, check_cancelled, in_stage, milliseconds_since};
+use crate::host::{Host, in_stage_now};
 use crate::sequences::SequenceId;
-
-/// Most likely tokens that go with each token of the stream.
-const TOP_TOKENS: usize = 5;
 
 /// A loaded model and its tokenizer: ready to answer.
 pub struct Engine<B> {
     pub model: B,
     pub tokenizer: Tokenizer,
-    /// The conversation.
-    sequence: SequenceId,
+    /// Sequences that answers were given in, the most recently used last: what they hold need not be read again.
+    conversations: Vec<SequenceId>,
 }
 
 /// When an answer ends, besides by the model's own word.
@@ -31,8 +30,25 @@ pub struct AnswerLimits {
     /// Text that ends the answer when it appears on the final channel; it is not part of the answer.
     pub stop: Vec<String>,
     pub reading: Reading,
-    /// Keep the KV cache of the longest common beginning with the last conversation.
+    /// Go on in a sequence that holds the beginning of the prompt, instead of reading all of it.
     pub reuse_prefix: bool,
+}
+
+impl AnswerLimits {
+    /// The limits that a prompt asks for. What the KV cache holds is used where there is a history: single questions are
+    /// answered, and measured, from an empty sequence.
+    pub fn of(prompt: &Prompt) -> Self {
+        Self {
+            max_new_tokens: prompt.max_new_tokens,
+            stop: prompt.stop.clone(),
+            reading: match prompt.format {
+                PromptFormat::Harmony => Reading::Harmony,
+                PromptFormat::Text => Reading::Text,
+                PromptFormat::Raw => Reading::Raw,
+            },
+            reuse_prefix: !prompt.history.is_empty(),
+        }
+    }
 }
 
 /// A finished answer.
@@ -56,241 +72,121 @@ impl Answer {
     pub fn final_text(&self) -> &str {
         &self.final_text
     }
+
+    /// The tools that it calls.
+    pub fn tool_calls(&self) -> Vec<protocol::ToolCall> {
+        let calls = self.turn.tool_calls();
+        calls.map(|call| protocol::ToolCall { name: call.name, arguments: call.arguments }).collect()
+    }
+
+    /// What it adds to the history of a conversation. Of an answer that a stop sequence ended, only what came before it was said.
+    pub fn messages(&self) -> Vec<ChatMessage> {
+        match self.reason {
+            FinishReason::StopSequence if self.final_text.is_empty() => Vec::new(),
+            FinishReason::StopSequence => vec![ChatMessage::said(self.final_text.as_str())],
+            _ => self.turn.messages.iter().filter_map(|message| Some(chat_message(message.to_history()?))).collect(),
+        }
+    }
 }
 
 impl<B: Backend> Engine<B> {
-    /// A model that is loaded already.
-    ///
-    /// # Errors
-    /// It has as many sequences as it can have.
-    pub fn new(mut model: B, tokenizer: Tokenizer) -> Result<Self, EngineError> {
-        let sequence = model.open()?;
-        Ok(Self { model, tokenizer, sequence })
+    /// An engine around a model that is loaded already.
+    pub fn new(model: B, tokenizer: Tokenizer) -> Self {
+        Self { model, tokenizer, conversations: Vec::new() }
     }
 
-    /// Tokens of the conversation that the model holds.
+    /// Tokens that the most recently used sequence holds.
     pub fn position(&self) -> u32 {
-        self.model.position(self.sequence)
+        self.conversations.last().map_or(0, |sequence| self.model.position(*sequence))
     }
 
-    /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token.
+    /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token, unless
+    /// the format is [`PromptFormat::Raw`].
     pub fn encode(&self, prompt: &Prompt) -> Vec<u32> {
         encode(&self.tokenizer, prompt)
     }
 
-    /// Answers one prompt from an empty context.
+    /// Answers one prompt. What the KV cache holds of its beginning is not read again if it has a history.
+    ///
+    /// # Errors
+    /// Sampling that cannot be done, a prompt without room for an answer, STOP, and what the backend fails with; with the stage.
     pub async fn answer(&mut self, prompt: &Prompt, host: &dyn Host) -> Result<Answer, StageError> {
-        let (tokens, sampler) = in_stage(host, Stage::PromptEncode, async {
-            let sampler = Sampler::new(prompt.sampling)?;
-            let tokens = self.encode(prompt);
-            host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens: self.model.kv_capacity() });
-            Ok((tokens, sampler))
-        })
-        .await?;
-        let limits = AnswerLimits {
-            max_new_tokens: prompt.max_new_tokens,
-            stop: prompt.stop.clone(),
-            reading: match prompt.format {
-                PromptFormat::Harmony => Reading::Harmony,
-                PromptFormat::Text => Reading::Text,
-            },
-            ..AnswerLimits::default()
-        };
+        let (tokens, sampler, limits) = self.read_prompt(prompt, host)?;
         self.answer_tokens(&tokens, sampler, &limits, host).await
     }
 
+    /// The stage in which a prompt becomes tokens.
+    ///
+    /// # Errors
+    /// Sampling that cannot be done, and STOP.
+    pub(super) fn read_prompt(
+        &self,
+        prompt: &Prompt,
+        host: &dyn Host,
+    ) -> Result<(Vec<u32>, Sampler, AnswerLimits), StageError> {
+        in_stage_now(host, Stage::PromptEncode, || {
+            let sampler = Sampler::new(prompt.sampling)?;
+            let tokens = self.encode(prompt);
+            host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens: self.model.kv_capacity() });
+            Ok((tokens, sampler, AnswerLimits::of(prompt)))
+        })
+    }
+
     /// Continues token ids that end where the assistant begins.
+    ///
+    /// # Errors
+    /// As [`Engine::answer`].
     pub async fn answer_tokens(
         &mut self,
         prompt: &[u32],
-        mut sampler: Sampler,
+        sampler: Sampler,
         limits: &AnswerLimits,
         host: &dyn Host,
     ) -> Result<Answer, StageError> {
-        let begin = Instant::now();
-        let (prediction, reused_tokens) =
-            in_stage(host, Stage::Prefill, self.prefill(prompt, &sampler, limits.reuse_prefix, begin, host)).await?;
-        let prefill = Prefill {
-            begin,
-            reused_tokens,
-            new_tokens: prompt.len() - reused_tokens as usize,
-            seconds: begin.elapsed().as_secs_f64(),
-        };
-        self.report_state(host);
-        in_stage(host, Stage::Decode, self.decode(prediction, &mut sampler, limits, prefill, host)).await
+        let mut answers = Answers::default();
+        answers.begin(self, 0, (prompt.to_vec(), sampler, limits.clone()), Rc::new(host))?;
+        loop {
+            if let Some(ended) = answers.step(self, host).await.pop() {
+                return ended.result;
+            }
+        }
     }
 
-    /// Brings the KV cache to the end of the prompt. Returns the prediction and how many tokens were there already.
-    async fn prefill(
+    /// A sequence for these tokens that is not among `busy` ones: of those that were used, the one that holds most of their
+    /// beginning, if that is wanted; else a new one, or the one that was not used for longest.
+    ///
+    /// # Errors
+    /// All sequences that there can be are busy.
+    pub(super) fn sequence_for(
         &mut self,
-        prompt: &[u32],
-        sampler: &Sampler,
+        tokens: &[u32],
         reuse_prefix: bool,
-        begin: Instant,
-        host: &dyn Host,
-    ) -> Result<(Prediction, u32), EngineError> {
-        let (total_tokens, capacity) = (prompt.len() as u32, self.model.kv_capacity());
-        require_room_for_answer(total_tokens, capacity, self.model.config().context_tokens)?;
-        let held = self.model.tokens(self.sequence);
-        let common = held.iter().zip(prompt).take_while(|(held, wanted)| held == wanted).count();
-        // The last token is always run: its logits are wanted.
-        let keep = if reuse_prefix { common.min(prompt.len().saturating_sub(1)) } else { 0 };
-        let reused = self.model.rewind(self.sequence, keep as u32);
-        let (sequence, rest) = (self.sequence, &prompt[reused as usize..]);
-        let report = |done_tokens| {
-            let done_tokens = reused + done_tokens;
-            host.emit(Event::Prefill { done_tokens, total_tokens, elapsed_ms: milliseconds_since(begin) });
+        busy: &[SequenceId],
+    ) -> Result<SequenceId, EngineError> {
+        let common = |id: &SequenceId| {
+            let held = self.model.tokens(*id);
+            held.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count()
         };
-        let prediction = self.model.prefill(sequence, rest, asked(sampler), host, report).await?;
-        // The next prompt goes on here: reasoning is no part of it.
-        self.model.mark_turn(sequence);
-        Ok((prediction, reused))
-    }
-
-    async fn decode(
-        &mut self,
-        mut prediction: Prediction,
-        sampler: &mut Sampler,
-        limits: &AnswerLimits,
-        prefill: Prefill,
-        host: &dyn Host,
-    ) -> Result<Answer, EngineError> {
-        let begin = Instant::now();
-        let mut last = begin;
-        let mut first_token_ms = None;
-        let mut tokens = Vec::new();
-        let mut speech = Speech::new(&self.tokenizer, limits.reading, &limits.stop);
-        let reason = loop {
-            check_cancelled(host)?;
-            if tokens.len() as u32 >= limits.max_new_tokens {
-                break FinishReason::MaxTokens;
-            }
-            let token = self.draw(sampler, &prediction, host).await?;
-            let text = speech.push(&self.tokenizer, token).map_err(|_| self.unknown(token))?;
-            tokens.push(token);
-            first_token_ms.get_or_insert_with(|| milliseconds_since(prefill.begin));
-            let elapsed_ms = milliseconds_since(std::mem::replace(&mut last, Instant::now()));
-            let decoded = tokens.len() - 1;
-            host.emit(Event::Token(TokenInfo {
-                index: decoded as u32,
-                id: token,
-                text,
-                channel: speech.channel,
-                recipient: speech.recipient.clone(),
-                probability: self.probability(&prediction, token),
-                entropy_nats: prediction.entropy_nats,
-                top: self.top_tokens(&prediction),
-                elapsed_ms,
-                decode_tokens_per_second: rate(decoded, begin.elapsed().as_secs_f64()),
-            }));
-            match self.tokenizer.special(token) {
-                Some(Special::Return | Special::EndOfText) => break FinishReason::Return,
-                Some(Special::Call) => break FinishReason::Call,
-                _ => {}
-            }
-            if speech.stopped {
-                break FinishReason::StopSequence;
-            }
-            if self.model.room(self.sequence) == 0 {
-                break FinishReason::ContextFull;
-            }
-            check_cancelled(host)?;
-            prediction = self.model.decode(self.sequence, token, asked(sampler), host).await?;
-            self.report_state(host);
+        let idle = || self.conversations.iter().copied().filter(|id| !busy.contains(id));
+        let similar = idle().map(|id| (common(&id), id)).filter(|(common, _)| *common > 0);
+        let similar = similar.max_by_key(|(common, _)| *common).filter(|_| reuse_prefix).map(|(_, id)| id);
+        let oldest = idle().next();
+        let sequence = match similar {
+            Some(similar) => similar,
+            None => match self.model.open() {
+                Ok(opened) => opened,
+                Err(error) => oldest.ok_or(error)?,
+            },
         };
-        let decode_seconds = begin.elapsed().as_secs_f64();
-        let Said { turn, final_text, junk_tokens } = speech.finish();
-        let answer = Answer { reason, tokens, reused_tokens: prefill.reused_tokens, turn, junk_tokens, final_text };
-        host.emit(Event::Finished {
-            reason,
-            new_tokens: answer.tokens.len() as u32,
-            junk_tokens,
-            final_text: answer.final_text.clone(),
-            analysis_text: answer.turn.reasoning().unwrap_or_default(),
-            tool_calls: answer
-                .turn
-                .tool_calls()
-                .map(|call| protocol::ToolCall { name: call.name, arguments: call.arguments })
-                .collect(),
-            prefill_tokens_per_second: rate(prefill.new_tokens, prefill.seconds),
-            decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),
-            time_to_first_token_ms: first_token_ms,
-        });
-        Ok(answer)
+        self.conversations.retain(|id| *id != sequence);
+        self.conversations.push(sequence);
+        Ok(sequence)
     }
 
-    async fn draw(
-        &mut self,
-        sampler: &mut Sampler,
-        prediction: &Prediction,
-        host: &dyn Host,
-    ) -> Result<u32, EngineError> {
-        match sampler.draw(prediction) {
-            Draw::Token(token) => Ok(token),
-            Draw::NeedsAll { uniform } => {
-                Ok(sampler.draw_from_all(&self.model.last_logits(self.sequence, host).await?, uniform))
-            }
-        }
+    /// Forgets the sequence that was not used for longest and is not among `busy` ones; `false` if there is none.
+    pub(super) fn forget_oldest(&mut self, busy: &[SequenceId]) -> bool {
+        let Some(at) = self.conversations.iter().position(|id| !busy.contains(id)) else { return false };
+        self.model.close(self.conversations.remove(at));
+        true
     }
-
-    fn unknown(&self, id: u32) -> EngineError {
-        EngineError::Token { id, vocabulary: self.tokenizer.vocab_size() as u32 }
-    }
-
-    fn report_state(&self, host: &dyn Host) {
-        host.emit(Event::Kv {
-            used_tokens: self.position(),
-            capacity_tokens: self.model.kv_capacity(),
-            bytes: self.model.kv_bytes(),
-        });
-        host.emit(Event::Experts(self.model.cache_counters()));
-        host.emit(Event::Work(self.model.work_counters()));
-    }
-
-    /// `None` when the token was drawn from beyond the candidates.
-    fn probability(&self, prediction: &Prediction, token: u32) -> Option<f32> {
-        let candidate = prediction.candidates.iter().find(|candidate| candidate.token == token)?;
-        Some((candidate.logit - prediction.log_sum_exp).exp())
-    }
-
-    fn top_tokens(&self, prediction: &Prediction) -> Vec<TopToken> {
-        prediction
-            .candidates
-            .iter()
-            .take(TOP_TOKENS)
-            .map(|candidate| TopToken {
-                id: candidate.token,
-                text: self.token_text(candidate.token),
-                probability: (candidate.logit - prediction.log_sum_exp).exp(),
-            })
-            .collect()
-    }
-
-    fn token_text(&self, id: u32) -> String {
-        match self.tokenizer.special_name(id) {
-            Some(name) => name.to_owned(),
-            None => self
-                .tokenizer
-                .token_bytes(id)
-                .map_or_else(|_| format!("[{id}]"), |bytes| String::from_utf8_lossy(bytes).into_owned()),
-        }
-    }
-}
-
-/// How the prefill went.
-struct Prefill {
-    /// When the answer began.
-    begin: Instant,
-    reused_tokens: u32,
-    new_tokens: usize,
-    seconds: f64,
-}
-
-/// What a sampler needs to know.
-fn asked(sampler: &Sampler) -> Asked {
-    Asked { inverse_temperature: sampler.inverse_temperature(), candidates: true }
-}
-
-fn rate(count: usize, seconds: f64) -> Option<f64> {
-    (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
 }

@@ -63,9 +63,9 @@ impl Sampler {
             return Draw::NeedsAll { uniform };
         }
         let most = if top_k > 0 { top_k } else { prediction.candidates.len() };
-        let cached = self.likely_enough(&prediction.candidates[..most]);
+        let kept = self.likely_enough(&prediction.candidates[..most]);
         // Nothing beyond the kept ones can be drawn: top-k cut there, or they are too unlikely.
-        let complete = top_k > 0 || cached < most;
+        let complete = top_k > 0 || kept < most;
         if !complete && self.sampling.min_p > 0.0 {
             // More tokens may pass; what they weigh together is not known.
             return Draw::NeedsAll { uniform };
@@ -74,12 +74,12 @@ impl Sampler {
         // is so coarse that weights beside it are infinite.
         let best = f64::from(prediction.candidates[0].logit) * f64::from(self.inverse_temperature());
         let log_total = if complete { best } else { f64::from(prediction.log_sum_exp_tempered) };
-        let weights = self.weights(&prediction.candidates[..cached], log_total);
+        let weights = self.weights(&prediction.candidates[..kept], log_total);
         // Probabilities among all tokens; with top-k only the kept ones count.
         let total = if complete { weights.iter().sum() } else { 1.0 };
         match pick(&weights, total, f64::from(self.sampling.top_p), uniform) {
             Some(index) => Draw::Token(prediction.candidates[index].token),
-            None if complete => Draw::Token(prediction.candidates[cached - 1].token),
+            None if complete => Draw::Token(prediction.candidates[kept - 1].token),
             None => Draw::NeedsAll { uniform },
         }
     }
@@ -191,10 +191,10 @@ mod tests {
 
     const LOGITS: [f32; 6] = [0.0, 2.0, -1.0, 1.5, 0.5, -3.0];
 
-    fn softmax(logits: &[f32], temperature: f64, cached: &[usize]) -> Vec<f64> {
-        let total: f64 = cached.iter().map(|&i| (f64::from(logits[i]) / temperature).exp()).sum();
+    fn softmax(logits: &[f32], temperature: f64, kept: &[usize]) -> Vec<f64> {
+        let total: f64 = kept.iter().map(|&i| (f64::from(logits[i]) / temperature).exp()).sum();
         (0..logits.len())
-            .map(|i| if cached.contains(&i) { (f64::from(logits[i]) / temperature).exp() / total } else { 0.0 })
+            .map(|i| if kept.contains(&i) { (f64::from(logits[i]) / temperature).exp() / total } else { 0.0 })
             .collect()
     }
 

@@ -103,7 +103,7 @@ impl Speech {
     }
 
     /// Everything that was said, now that no more tokens come.
-    pub fn finish(mut self) -> Said {
+    pub fn finish(&mut self) -> Said {
         let reader = std::mem::replace(&mut self.reader, Reader::Text { decoder: StreamDecoder::new(), raw: false });
         let mut visible = String::new();
         let turn = match reader {
@@ -121,7 +121,7 @@ impl Speech {
             }
         };
         let junk_tokens = if self.most_silent_tokens >= JUNK_TOKENS { self.most_silent_tokens } else { 0 };
-        Said { turn, final_text: self.final_text, junk_tokens }
+        Said { turn, final_text: std::mem::take(&mut self.final_text), junk_tokens }
     }
 
     fn follow(&mut self, events: Vec<harmony::Event>, visible: &mut String) {

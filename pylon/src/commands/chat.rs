@@ -2,32 +2,33 @@
 
 use std::process::ExitCode;
 
-use gptoss_model::{AnswerLimits, Chat, Engine, EngineError};
+use gptoss_protocol::{Chat, FailureKind, OptionId};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
-use crate::backend::AnyModel;
-use crate::commands::infer::{Answering, ended_early, no_answer, sampler};
+use crate::backend::LoadRequest;
+use crate::commands::infer::{Answering, ended_early, no_answer};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::ConsoleHost;
+use crate::host::{ConsoleHost, Outcome};
 use crate::interrupt::Interrupts;
+use crate::native_node::NativeNode;
 use crate::output::note;
 use crate::transcript::Transcript;
 
 /// What the user is asked with.
 const PROMPT: &str = "> ";
 
-/// Converses until the user leaves.
+/// Loads the model and converses until the user leaves.
 ///
 /// # Errors
-/// The terminal cannot be used, or the device was lost. What only one answer cannot survive is said, and the conversation
-/// goes on without that question.
-pub(super) fn run(
-    mut engine: Engine<AnyModel>,
-    answering: &Answering,
-    interrupts: &Interrupts,
-) -> Result<ExitCode, CliError> {
+/// The model cannot be loaded, the terminal cannot be used, or the device was lost. What only one answer cannot survive is said, and
+/// the conversation goes on without that question.
+pub(super) fn run(load: &LoadRequest, answering: &Answering) -> Result<ExitCode, CliError> {
+    let interrupts = Interrupts::catch();
+    let node = NativeNode::new(ConsoleHost::text(None, &interrupts));
+    node.load(load)?;
+    node.watch_with(ConsoleHost::text(None, &interrupts)).finish()?;
     let mut editor = DefaultEditor::new().map_err(terminal_error)?;
     let mut chat = Chat::new(&answering.prompt);
     note("Ctrl-C stops an answer, a second one leaves. /new begins again, /exit leaves.");
@@ -50,9 +51,8 @@ pub(super) fn run(
         }
         // A history that cannot be kept in memory is no reason to stop talking.
         let _ = editor.add_history_entry(question);
-        chat.ask(question);
         interrupts.clear();
-        match answer(&mut engine, answering, &mut chat, interrupts) {
+        match answer(&node, answering, &mut chat, question, &interrupts) {
             Ok(()) => {}
             Err(error) if ends_the_conversation(&error) => return Err(error),
             Err(error) => {
@@ -63,28 +63,19 @@ pub(super) fn run(
     }
 }
 
-/// Answers the last question; what the assistant said becomes a part of `chat`, of an answer that was stopped what the user saw.
+/// Answers a question; what the assistant said becomes a part of `chat`, of an answer that was stopped what the user saw.
 fn answer(
-    engine: &mut Engine<AnyModel>,
+    node: &NativeNode,
     answering: &Answering,
     chat: &mut Chat,
+    question: &str,
     interrupts: &Interrupts,
 ) -> Result<(), CliError> {
-    let host = ConsoleHost::text(Some(Transcript::new(answering.show_analysis)), interrupts);
-    let tokens = chat.tokens(&engine.tokenizer);
-    let sampler = sampler(chat.sampling(answering.prompt.sampling))?;
-    let limits = AnswerLimits {
-        max_new_tokens: answering.prompt.max_new_tokens,
-        stop: answering.prompt.stop.clone(),
-        reuse_prefix: true,
-        ..AnswerLimits::default()
-    };
-    let result = pollster::block_on(engine.answer_tokens(&tokens, sampler, &limits, &host));
-    if let Ok(answer) = &result {
-        host.set_reused(answer.reused_tokens);
-    }
-    let account = host.account();
-    let shown = host.finish()?;
+    node.watch_with(ConsoleHost::text(Some(Transcript::new(answering.show_analysis)), interrupts));
+    let result = node.ask(chat.ask(question));
+    let console = node.watch_with(ConsoleHost::text(None, interrupts));
+    let (account, outcome) = (console.account(), console.outcome());
+    let shown = console.finish()?;
     if answering.stats {
         note(&account);
     }
@@ -92,17 +83,22 @@ fn answer(
     for text in early.into_iter().chain(no_answer(account.junk_tokens())) {
         note(format_args!("pylon: {text}"));
     }
-    match result {
-        Ok(answer) => chat.answered(&answer),
-        Err(error) if error.is_cancelled() => chat.stopped(shown),
-        Err(error) => return Err(error.into()),
+    match outcome {
+        Some(Outcome::Answered(messages)) => chat.answered(messages),
+        Some(Outcome::Stopped) => chat.stopped(&shown),
+        Some(Outcome::Failed(_) | Outcome::Loaded) | None => return result,
     }
     Ok(())
 }
 
 /// Whether the next question would meet the same error, or cannot be asked.
 fn ends_the_conversation(error: &CliError) -> bool {
-    !matches!(error, CliError::Engine(EngineError::PromptTooLong { .. } | EngineError::NonFinite(_)))
+    match error {
+        CliError::Failed(failure) => {
+            failure.kind != FailureKind::NotFinite && failure.parameter != Some(OptionId::Prompt)
+        }
+        _ => true,
+    }
 }
 
 fn terminal_error(error: ReadlineError) -> CliError {

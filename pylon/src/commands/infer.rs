@@ -3,21 +3,21 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Arg;
-use gptoss_model::{AnswerLimits, Backend, Engine, Host, Reading, Sampler, StageError, in_stage};
+use gptoss_model::Sampler;
 use gptoss_protocol::options::Settings;
-use gptoss_protocol::{Event, FinishReason, OptionId, Prompt, PromptFormat, Sampling, Stage};
+use gptoss_protocol::{FinishReason, OptionId, Prompt, PromptFormat, Sampling};
 
-use crate::backend::{self, AnyModel, BackendChoice, LoadRequest};
+use crate::backend::{BackendChoice, LoadRequest};
 use crate::commands::chat;
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
-use crate::host::ConsoleHost;
+use crate::host::{ConsoleHost, Form};
 use crate::interrupt::Interrupts;
 use crate::model_args::{ActivationsArg, ModelArgs};
+use crate::native_node::NativeNode;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 use crate::routes::TraceFile;
@@ -112,13 +112,6 @@ pub(super) struct Answering {
     pub stats: bool,
 }
 
-/// What is asked for.
-enum Request {
-    Prompt(Prompt),
-    /// Harmony text with special tokens by name.
-    Raw(String),
-}
-
 /// Runs `pylon infer`.
 ///
 /// # Errors
@@ -142,20 +135,14 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         Some(_) => on_cpu(load)?,
         None => load,
     };
+    let format = if args.raw { PromptFormat::Raw } else { answering.prompt.format };
     match prompt_text(given, args.raw)? {
-        Some(text) => {
-            let request = if args.raw {
-                Request::Raw(text)
-            } else {
-                Request::Prompt(Prompt { user: text, ..answering.prompt.clone() })
-            };
-            answer(&args, &load, &answering, &request)
-        }
+        Some(user) => answer(&args, &load, &answering, Prompt { user, format, ..answering.prompt.clone() }),
         None if args.record_routes.is_some() => Err(missing_prompt("a text: routes are recorded of one answer")),
         None if args.json || !is_conversation => {
             Err(missing_prompt("a text: only a Harmony conversation does without"))
         }
-        None if std::io::stdin().is_terminal() => converse(&load, &answering),
+        None if std::io::stdin().is_terminal() => chat::run(&load, &answering),
         None => Err(missing_prompt("a text, or - for standard input; without it a terminal to converse on is needed")),
     }
 }
@@ -216,32 +203,19 @@ fn prompt_text(given: String, raw: bool) -> Result<Option<String>, CliError> {
 }
 
 /// Loads the model and answers once.
-fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Request) -> Result<ExitCode, CliError> {
+fn answer(args: &Args, load: &LoadRequest, answering: &Answering, prompt: Prompt) -> Result<ExitCode, CliError> {
     let interrupts = Interrupts::catch();
-    let host = if args.json { ConsoleHost::json(run_id(), &interrupts) } else { ConsoleHost::text(None, &interrupts) };
-    let result = pollster::block_on(async {
-        let mut engine = backend::open_engine(load, &host).await?;
-        // A file that cannot be used is said before an answer is waited for.
-        let trace = args.record_routes.as_ref().and_then(|path| {
-            let header = engine.model.record_routes()?;
-            Some(TraceFile::open(path, &header))
-        });
-        if !matches!(trace, Some(Err(_))) {
-            respond(&mut engine, answering, request, &host).await?;
-        }
-        Ok::<_, StageError>((engine, trace))
-    });
-    if let Err(error) = &result
-        && !error.is_cancelled()
-    {
-        host.emit(Event::Failed { stage: error.stage, failure: error.failure() });
-    }
-    let account = host.account();
+    let form = if args.json { Form::Json } else { Form::Text };
+    let transcript = if args.raw { Transcript::raw() } else { Transcript::new(answering.show_analysis) };
+    let console = ConsoleHost::new(form, Some(transcript), &interrupts);
+    let node = NativeNode::new(console);
+    let result = load_and_ask(&node, args, load, prompt);
+    let console = node.watch_with(ConsoleHost::text(None, &interrupts));
+    let account = console.account();
     // First of all: an output that nobody reads any more is what stopped the engine.
-    host.finish()?;
-    let (mut engine, trace) = result?;
-    if let Some(trace) = trace {
-        trace?.append(&engine.model.take_routes())?;
+    console.finish()?;
+    if let Some(mut trace) = result? {
+        trace.append(&node.with_engine(|engine| engine.model.take_routes()).unwrap_or_default())?;
     }
     if let Some(note_text) = ended_early(account.finish_reason(), answering.prompt.max_new_tokens) {
         note(format_args!("pylon: {note_text}"));
@@ -256,34 +230,22 @@ fn answer(args: &Args, load: &LoadRequest, answering: &Answering, request: &Requ
     Ok(exit::SUCCESS)
 }
 
-async fn respond(
-    engine: &mut Engine<AnyModel>,
-    answering: &Answering,
-    request: &Request,
-    host: &ConsoleHost,
-) -> Result<(), StageError> {
-    let text = match request {
-        Request::Prompt(prompt) => {
-            host.set_transcript(Transcript::new(answering.show_analysis));
-            return engine.answer(prompt, host).await.map(drop);
-        }
-        Request::Raw(text) => text,
-    };
-    host.set_transcript(Transcript::raw());
-    let (tokens, sampler) = in_stage(host, Stage::PromptEncode, async {
-        let tokens = engine.tokenizer.encode_with_specials(text);
-        let context_tokens = engine.model.kv_capacity();
-        host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens });
-        Ok((tokens, Sampler::new(answering.prompt.sampling)?))
-    })
-    .await?;
-    let limits = AnswerLimits {
-        max_new_tokens: answering.prompt.max_new_tokens,
-        stop: answering.prompt.stop.clone(),
-        reading: Reading::Raw,
-        ..AnswerLimits::default()
-    };
-    engine.answer_tokens(&tokens, sampler, &limits, host).await.map(drop)
+/// Gives the file that routes go to, if they are recorded.
+fn load_and_ask(
+    node: &NativeNode,
+    args: &Args,
+    load: &LoadRequest,
+    prompt: Prompt,
+) -> Result<Option<TraceFile>, CliError> {
+    node.load(load)?;
+    let header = args.record_routes.as_ref().and_then(|path| {
+        let header = node.with_engine(|engine| engine.model.record_routes()).flatten()?;
+        Some((path, header))
+    });
+    // A file that cannot be used is said before an answer is waited for.
+    let trace = header.map(|(path, header)| TraceFile::open(path, &header)).transpose()?;
+    node.ask(prompt)?;
+    Ok(trace)
 }
 
 /// What to say of an answer that the model did not end itself.
@@ -307,19 +269,6 @@ pub(super) fn no_answer(junk_tokens: u32) -> Option<String> {
              `pylon gguf verify` looks closer"
         )
     })
-}
-
-fn converse(load: &LoadRequest, answering: &Answering) -> Result<ExitCode, CliError> {
-    let interrupts = Interrupts::catch();
-    let host = ConsoleHost::text(None, &interrupts);
-    let engine = pollster::block_on(backend::open_engine(load, &host))?;
-    host.finish()?;
-    chat::run(engine, answering, &interrupts)
-}
-
-/// Milliseconds since 1970: another one for each run.
-fn run_id() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn after_help() -> String {

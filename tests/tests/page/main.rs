@@ -11,6 +11,7 @@ mod large;
 mod lost_gpu;
 mod parts;
 mod prefetch;
+mod recording;
 mod refused;
 mod relay;
 mod session;

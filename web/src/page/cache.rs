@@ -1,15 +1,16 @@
-//! What this browser keeps of models, and what was told about it. Pure, like the rest of the state.
+//! What the download cache of this browser holds, and what was told about it. Pure, like the rest of the state.
 
 use gptoss_protocol::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedModel, Event};
 use gptoss_source::store::CACHED_SCHEME;
+use serde::{Deserialize, Serialize};
 
 use super::format::{bytes, count, fraction, percent, plural};
 
 /// Notices that stay on the page; the event log has more.
 const MOST_NOTICES: usize = 5;
 
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Kept {
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DownloadCache {
     /// The files of this load, in the order in which they were opened.
     pub files: Vec<CacheState>,
     /// What was told during this load, oldest first.
@@ -21,7 +22,7 @@ pub struct Kept {
 }
 
 /// How far reading a cached file again is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
     pub id: String,
     pub done_chunks: u32,
@@ -31,7 +32,7 @@ pub struct Verification {
     pub finished: bool,
 }
 
-impl Kept {
+impl DownloadCache {
     /// The user asked for a model: what was told about the load before is over.
     pub fn load_requested(&mut self) {
         self.files.clear();
@@ -83,7 +84,7 @@ impl Kept {
 }
 
 /// The notices as they are shown: one that says no more than what already stands there as the storage's problem is left out.
-pub fn shown_notices(cached: &Kept) -> impl Iterator<Item = &CacheNotice> {
+pub fn shown_notices(cached: &DownloadCache) -> impl Iterator<Item = &CacheNotice> {
     let problem = cached.report.as_ref().is_some_and(|report| report.problem.is_some());
     cached.notices.iter().filter(move |notice| !(problem && notice.kind == CacheNoticeKind::Unavailable))
 }
@@ -104,7 +105,7 @@ pub struct CacheLine {
 }
 
 /// The lines of the list, the latest first.
-pub fn cache_lines(cached: &Kept) -> Vec<CacheLine> {
+pub fn cache_lines(cached: &DownloadCache) -> Vec<CacheLine> {
     let models = cached.report.iter().flat_map(|report| &report.models);
     models.map(|model| cache_line(model, cached.verify.as_ref().filter(|verify| verify.id == model.id))).collect()
 }
@@ -180,8 +181,8 @@ mod tests {
         CachedModel { id: "a1".into(), contents: Some(contents), disk_bytes: 5, written_ms: 1e12, in_use: false }
     }
 
-    fn with(models: Vec<CachedModel>) -> Kept {
-        let mut cached = Kept::default();
+    fn with(models: Vec<CachedModel>) -> DownloadCache {
+        let mut cached = DownloadCache::default();
         cached.apply(&Event::Cache(CacheReport { models, ..CacheReport::default() }));
         cached
     }
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn files_are_told_apart_and_notices_are_bounded() {
-        let mut cached = Kept::default();
+        let mut cached = DownloadCache::default();
         assert_eq!(cached.loaded_bytes(), None);
         let state = |file: &str, storage_bytes| CacheState {
             file: file.into(),

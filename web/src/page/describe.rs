@@ -1,8 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_protocol::{
-    CacheReport, CacheState, Channel, Event, FinishReason, Missing, NextAttempt, Prefetch, Stage, StageStatus,
-    TokenInfo, Trouble, TroubleKind,
+    CacheReport, CacheState, Channel, Command, Event, FinishReason, Missing, ModelLocation, NextAttempt, Prefetch,
+    Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
 };
 
 use super::format;
@@ -138,10 +138,10 @@ pub fn question(state: &State) -> Option<String> {
 
 /// What is still to be cached of the model, if it is cached at all, and what the browser has room for; `None` before it said so.
 pub fn disk_sentence(state: &State) -> Option<String> {
-    let report = state.cached.report.as_ref()?;
+    let report = state.cache.report.as_ref()?;
     let free = format!("{} free", format::bytes(report.quota_bytes?.saturating_sub(report.usage_bytes?)));
     let missing = |file: &CacheState| file.file_bytes.saturating_sub(file.stored_bytes);
-    match &state.cached.files[..] {
+    match &state.cache.files[..] {
         [] => Some(free),
         files => Some(format!("{} to be cached · {free}", format::bytes(files.iter().map(missing).sum()))),
     }
@@ -386,6 +386,18 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             format!("{} hits · {} misses · {} evictions", counters.hits, counters.misses, counters.evictions),
         ),
         Event::Work(work) => ("work", format!("{} submits · {} dispatches", work.submits, work.dispatches)),
+        Event::Queued { before } => ("queued", format!("{} first", format::plural(u64::from(*before), "request"))),
+        Event::Asked { command } => ("asked", asked_line(command)),
+        Event::HostStarted => ("page", "started a worker".to_owned()),
+        Event::HostEnded => ("page", "ended the worker".to_owned()),
+        Event::InputsRefused { errors } => {
+            let said: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+            ("refused", said.join(" "))
+        }
+        Event::HostDied(failure) | Event::WatcherFailed(failure) | Event::FailureExplained(failure) => {
+            ("failed", format!("{} {}", failure.message, failure.advice))
+        }
+        Event::TimePassed => ("page", "still waiting".to_owned()),
         Event::Finished { reason, new_tokens, .. } => ("finished", format!("{reason:?} after {new_tokens} tokens")),
         Event::Stopped { model_loaded } => {
             ("stopped", if *model_loaded { "the model stays loaded" } else { "no model is loaded" }.to_owned())
@@ -433,6 +445,25 @@ fn token_line(token: &TokenInfo) -> String {
     };
     let probability = token.probability.map_or(format::NOT_MEASURED.to_owned(), |p| format::percent(f64::from(p)));
     format!("{} · {channel} \"{}\" · id {} · p {probability}", token.index, format::visible_token(text), token.id)
+}
+
+/// What the user asked for, without the texts that may be long.
+fn asked_line(command: &Command) -> String {
+    let place = |model: &ModelLocation| match model {
+        ModelLocation::Url { url } => url.clone(),
+        ModelLocation::PickedFile { name } => format!("picked file {name}"),
+        ModelLocation::Cached { name } => format!("cached file {name}"),
+    };
+    match command {
+        Command::Load { model, .. } => format!("to load {}", place(model)),
+        Command::Download { model, .. } => format!("to cache {}", place(model)),
+        Command::Generate { prompt } => {
+            format!("a question of {}", format::plural(prompt.user.chars().count() as u64, "character"))
+        }
+        Command::Approve { .. } => "to go on as planned".to_owned(),
+        Command::Stop { .. } => "to stop".to_owned(),
+        Command::Cache { .. } => "about the download cache".to_owned(),
+    }
 }
 
 #[cfg(test)]

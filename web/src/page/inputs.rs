@@ -5,20 +5,12 @@ use std::collections::BTreeMap;
 
 use gptoss_protocol::OptionId;
 use gptoss_protocol::options::{Kind, Owner, Settings};
-use gptoss_protocol::{LoadSettings, Prompt};
+use gptoss_protocol::{InputError, LoadSettings, Prompt};
 use gptoss_source::{SourceError, check_not_a_page};
 
 /// Id of the input element: the address parameter, written as ids are.
 pub fn element_id(option: OptionId) -> String {
     option.row().key.map_or_else(String::new, |key| key.name.replace('_', "-"))
-}
-
-/// A choice that cannot be used, in words for the user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InputError {
-    /// The input it came from; `None` for a query parameter that has none.
-    pub field: Option<OptionId>,
-    pub message: String,
 }
 
 /// The text of every input. A blank one means the default.

@@ -1,9 +1,9 @@
 //! The part of the page's address after `?`: what it chooses, and everything in it that cannot be used.
 
-use gptoss_protocol::OptionId;
 use gptoss_protocol::options::Settings;
+use gptoss_protocol::{InputError, OptionId};
 
-use super::inputs::{InputError, Inputs, check, input_error};
+use super::inputs::{Inputs, check, input_error};
 
 /// A query string, read.
 #[derive(Clone, Debug, Default, PartialEq)]

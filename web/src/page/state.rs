@@ -1,14 +1,14 @@
-//! Everything the page knows, worked out from the events of the worker and the user's own actions. Pure: no browser in here,
-//! so recorded runs can be played into it in native tests.
-
-use std::collections::VecDeque;
+//! Everything the page knows: a fold over events, those of the worker and those of the page, what the user does among them. Pure: no
+//! browser in here. A [`gptoss_protocol::Recording`] of the events replays to the same state.
 
 use gptoss_protocol::{
-    AdapterInfo, CacheCounters, Channel, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, Missing,
-    ModelInfo, Prefetch, SelfCheck, Stage, StageStatus, TokenInfo, TopToken, Trouble, WorkCounters,
+    AdapterInfo, CacheCounters, Channel, Command, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan,
+    Missing, ModelInfo, ModelLocation, Prefetch, Replay, RequestId, SelfCheck, Stage, StageStatus, TokenInfo, TopToken,
+    Trouble, WorkCounters,
 };
+use serde::{Deserialize, Serialize};
 
-use super::cache::Kept;
+use super::cache::DownloadCache;
 use super::format::fraction;
 
 mod refusing;
@@ -17,7 +17,7 @@ mod replacing;
 pub use self::refusing::Refusal;
 
 /// What the page as a whole is doing; `data-state` on the body.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     #[default]
     Idle,
@@ -49,7 +49,7 @@ impl Phase {
 }
 
 /// Fetching, as last reported.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchProgress {
     pub fetched_bytes: u64,
     pub needed_bytes: u64,
@@ -59,7 +59,7 @@ pub struct FetchProgress {
 }
 
 /// How much of a header is here; how long it is shows when it is read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeaderProgress {
     pub fetched_bytes: u64,
     pub asked_bytes: u64,
@@ -67,7 +67,7 @@ pub struct HeaderProgress {
 }
 
 /// A lost GPU that is being replaced.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
     /// From 1 to `most`.
     pub attempt: u32,
@@ -77,14 +77,14 @@ pub struct Recovery {
 }
 
 /// For how long something is waited for, and has been.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
     pub waited_ms: f64,
     pub patience_ms: f64,
 }
 
 /// A tensor that is where it belongs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArrivedTensor {
     pub name: String,
     pub format: String,
@@ -92,14 +92,14 @@ pub struct ArrivedTensor {
     pub index: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
     pub status: Option<StageStatus>,
     pub elapsed_ms: Option<f64>,
 }
 
 /// One token of the answer, as the stream shows it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamToken {
     pub text: String,
     pub channel: Channel,
@@ -112,7 +112,7 @@ pub struct StreamToken {
     pub elapsed_ms: f64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prefill {
     pub done_tokens: u32,
     pub total_tokens: u32,
@@ -120,7 +120,7 @@ pub struct Prefill {
 }
 
 /// How an answer ended.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
     pub reason: FinishReason,
     pub new_tokens: u32,
@@ -131,7 +131,7 @@ pub struct Finished {
 }
 
 /// The answer in progress or just given.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Counts answers, so that whoever draws them sees that a new one began.
     pub number: u32,
@@ -179,7 +179,7 @@ impl Answer {
 }
 
 /// KV cache fill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvUse {
     pub used_tokens: u32,
     pub capacity_tokens: u32,
@@ -190,17 +190,17 @@ pub struct KvUse {
 pub const STOP_PATIENCE_MS: f64 = 5000.0;
 
 /// A press on STOP that has not taken effect yet.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct StopWish {
     since_ms: f64,
     /// For longer than [`STOP_PATIENCE_MS`].
     in_vain: bool,
 }
 
-/// How many envelopes the event log keeps.
-pub const LOG_CAPACITY: usize = 4096;
+/// How many events the recording of a page holds.
+pub const RECORDED_EVENTS: usize = 4096;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
     pub phase: Phase,
     pub host_ready: bool,
@@ -237,7 +237,7 @@ pub struct State {
     pub kv: Option<KvUse>,
     pub experts: Option<CacheCounters>,
     pub work: Option<WorkCounters>,
-    pub cached: Kept,
+    pub cache: DownloadCache,
     pub failure: Option<Failure>,
     /// The header, while it is read.
     pub header: Option<HeaderProgress>,
@@ -249,10 +249,8 @@ pub struct State {
     earlier_answer: Option<Answer>,
     /// Events that were sent but never arrived, by the gaps in their numbers.
     pub missing_events: u64,
-    /// The last events, oldest first.
-    pub log: VecDeque<Envelope>,
-    /// Events that the log no longer holds because it is bounded.
-    pub log_dropped: u64,
+    /// The load that was asked for last.
+    pub load_request: Option<RequestId>,
     stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
     next_sequence: u64,
     stopping: Option<StopWish>,
@@ -305,7 +303,7 @@ impl State {
     }
 
     /// The user asked a question of the model that is loaded.
-    pub fn answer_requested(&mut self) {
+    pub(super) fn answer_requested(&mut self) {
         self.accept_inputs();
         self.prefetch_problem = None;
         self.downloaded = None;
@@ -313,14 +311,14 @@ impl State {
         self.begin_answer();
     }
 
-    /// `now_ms` is the page's clock, as in [`State::time_passed`].
-    pub fn stop_requested(&mut self, now_ms: f64) {
+    /// `now_ms` is the page's clock, as for `time_passed`.
+    pub(super) fn stop_requested(&mut self, now_ms: f64) {
         self.stopping = self.phase.busy().then_some(StopWish { since_ms: now_ms, in_vain: false });
         self.asking = false;
     }
 
     /// It is later now.
-    pub fn time_passed(&mut self, now_ms: f64) {
+    pub(super) fn time_passed(&mut self, now_ms: f64) {
         if let Some(wish) = &mut self.stopping {
             wish.in_vain |= now_ms - wish.since_ms >= STOP_PATIENCE_MS;
         }
@@ -332,7 +330,7 @@ impl State {
     }
 
     /// The user ended the engine.
-    pub fn engine_ended(&mut self) {
+    pub(super) fn engine_ended(&mut self) {
         self.worker_gone();
         (self.recovery, self.asking, self.stopping) = (None, false, None);
         self.troubles.clear();
@@ -350,7 +348,12 @@ impl State {
         let blames_bytes = |failure: &Failure| {
             matches!(failure.kind, FailureKind::File | FailureKind::Damaged | FailureKind::NotFinite)
         };
-        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.cached.is_unvouched()
+        self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.cache.is_unvouched()
+    }
+
+    /// The load that waits for the user, if one does.
+    pub fn load_that_asks(&self) -> Option<RequestId> {
+        self.load_request.filter(|_| self.asking)
     }
 
     /// The load waits for an answer: APPROVE or STOP.
@@ -358,7 +361,7 @@ impl State {
         self.asking
     }
 
-    pub fn approved(&mut self) {
+    pub(super) fn approved(&mut self) {
         self.asking = false;
     }
 
@@ -374,7 +377,7 @@ impl State {
     }
 
     /// Something failed on the page itself, or the worker died.
-    pub fn fail(&mut self, failure: Failure) {
+    pub(super) fn fail(&mut self, failure: Failure) {
         self.phase = Phase::Error;
         (self.recovery, self.asking) = (None, false);
         self.stopping = None;
@@ -384,7 +387,7 @@ impl State {
     }
 
     /// A new worker begins to number its events at zero.
-    pub fn worker_started(&mut self) {
+    pub(super) fn worker_started(&mut self) {
         self.next_sequence = 0;
         self.host_ready = false;
         self.wasm_heap_bytes = None;
@@ -397,7 +400,7 @@ impl State {
     }
 
     /// The worker ended by itself.
-    pub fn worker_died(&mut self, failure: Failure) {
+    pub(super) fn worker_died(&mut self, failure: Failure) {
         self.before = None;
         self.worker_gone();
         // A worker that panics sends its own words first; they say more than that it is gone.
@@ -405,16 +408,36 @@ impl State {
         self.fail(own_words.unwrap_or(failure));
     }
 
-    /// Takes one event in. Events of the worker come in order; a gap is counted.
-    pub fn apply(&mut self, envelope: Envelope) {
-        self.missing_events += envelope.sequence.saturating_sub(self.next_sequence);
-        self.next_sequence = self.next_sequence.max(envelope.sequence + 1);
-        self.apply_event(&envelope.event, envelope.at_ms);
-        if self.log.len() == LOG_CAPACITY {
-            self.log.pop_front();
-            self.log_dropped += 1;
+    /// What the user does, and what the page notices by itself.
+    fn apply_own(&mut self, envelope: &Envelope) {
+        match &envelope.event {
+            Event::Asked { command } => self.apply_asked(envelope.request, command, envelope.at_ms),
+            Event::HostStarted => self.worker_started(),
+            Event::HostEnded => self.engine_ended(),
+            Event::HostDied(failure) => self.worker_died(failure.clone()),
+            Event::InputsRefused { errors } => self.refuse(errors),
+            Event::WatcherFailed(failure) => self.fail(failure.clone()),
+            Event::FailureExplained(failure) => self.failure = self.failure.as_ref().map(|_| failure.clone()),
+            Event::TimePassed => self.time_passed(envelope.at_ms),
+            _ => {}
         }
-        self.log.push_back(envelope);
+    }
+
+    fn apply_asked(&mut self, request: Option<RequestId>, command: &Command, at_ms: f64) {
+        match command {
+            Command::Load { model, .. } => {
+                self.load_requested();
+                (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
+            }
+            Command::Download { model, .. } => {
+                self.download_requested();
+                (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
+            }
+            Command::Generate { .. } => self.answer_requested(),
+            Command::Approve { .. } => self.approved(),
+            Command::Stop { .. } => self.stop_requested(at_ms),
+            Command::Cache { .. } => {}
+        }
     }
 
     fn apply_event(&mut self, event: &Event, at_ms: f64) {
@@ -523,10 +546,19 @@ impl State {
             }
             // Whoever reads the worker's messages sees to it.
             Event::Remember { .. } => {}
-            // The log has it.
-            Event::FileNote { .. } => {}
+            // The log has them.
+            Event::FileNote { .. } | Event::Queued { .. } => {}
+            // They are the page's own: see `apply_own`.
+            Event::Asked { .. }
+            | Event::HostStarted
+            | Event::HostEnded
+            | Event::HostDied(_)
+            | Event::InputsRefused { .. }
+            | Event::WatcherFailed(_)
+            | Event::FailureExplained(_)
+            | Event::TimePassed => {}
             Event::Cached(_) | Event::CacheNotice(_) | Event::Cache(_) | Event::CacheVerify { .. } => {
-                self.cached.apply(event);
+                self.cache.apply(event);
             }
         }
     }
@@ -627,6 +659,18 @@ impl State {
         self.stopping = None;
         self.troubles.clear();
         self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
+    }
+}
+
+impl Replay for State {
+    /// Takes one event in. Events of the worker come in order; a gap is counted.
+    fn apply(&mut self, envelope: &Envelope) {
+        if envelope.event.is_of_watcher() {
+            return self.apply_own(envelope);
+        }
+        self.missing_events += envelope.sequence.saturating_sub(self.next_sequence);
+        self.next_sequence = self.next_sequence.max(envelope.sequence + 1);
+        self.apply_event(&envelope.event, envelope.at_ms);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Keeping what comes over the network or from a picked file, so that the next load need not fetch or pick it again.
+//! The download cache: what comes over the network or from a picked file is cached, so that the next load need not fetch or pick
+//! it again.
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
@@ -12,11 +13,11 @@ use gptoss_source::{BlobSource, CACHE_FOLDER, CachedModels, HttpSource, Source, 
 use wasm_bindgen_futures::spawn_local;
 use web_sys::File;
 
-use super::host::WorkerHost;
+use gptoss_node::Teller;
 
 /// What this worker has open, and to whom it tells what happens to it.
 pub struct DownloadCache {
-    host: Rc<WorkerHost>,
+    teller: Rc<Teller>,
     open: RefCell<Vec<Opened>>,
     /// Counts loads and downloads.
     work: Cell<u32>,
@@ -46,8 +47,8 @@ enum Behind {
 }
 
 impl DownloadCache {
-    pub fn new(host: Rc<WorkerHost>) -> Self {
-        Self { host, open: RefCell::default(), work: Cell::new(0) }
+    pub fn new(teller: Rc<Teller>) -> Self {
+        Self { teller, open: RefCell::default(), work: Cell::new(0) }
     }
 
     /// What is opened from now on is for another load or download.
@@ -155,8 +156,8 @@ impl DownloadCache {
         store: Rc<CheckedStore>,
         behind: Behind,
     ) -> Rc<dyn Source> {
-        let (host, told) = (Rc::clone(&self.host), inner.name().to_owned());
-        let stored = Rc::new(CachingSource::new(inner, store, move |news| tell(&host, &told, behind, news)));
+        let (teller, told) = (Rc::clone(&self.teller), inner.name().to_owned());
+        let stored = Rc::new(CachingSource::new(inner, store, move |news| tell(&teller, &told, behind, news)));
         let mut open = self.open.borrow_mut();
         open.retain(|opened| opened.source.strong_count() > 0);
         open.push(Opened { id: cache_id(&file.url), work: self.work.get(), source: Rc::downgrade(&stored) });
@@ -166,7 +167,7 @@ impl DownloadCache {
     /// Tells how much is cached of everything that is open.
     pub fn tell_progress(&self) {
         for source in self.open.borrow().iter().filter_map(|opened| opened.source.upgrade()) {
-            self.host.post(Event::Cached(cache_state(source.name(), &source.progress())));
+            self.teller.tell(Event::Cached(cache_state(source.name(), &source.progress())));
         }
     }
 
@@ -195,7 +196,7 @@ impl DownloadCache {
     }
 
     fn notice(&self, kind: CacheNoticeKind, file: &str, message: String, advice: &str) {
-        notice(&self.host, kind, file, message, advice);
+        notice(&self.teller, kind, file, message, advice);
     }
 }
 
@@ -215,35 +216,35 @@ fn discarded(name: &str, opening: &Opening) -> Option<String> {
     }
 }
 
-fn tell(host: &Rc<WorkerHost>, file: &str, behind: Behind, news: StoreNews) {
+fn tell(teller: &Rc<Teller>, file: &str, behind: Behind, news: StoreNews) {
     let nothing_to_do = "Nothing needs to be done. If it happens often, the disk or the line is failing.";
     match news {
-        StoreNews::Progress(progress) => host.post(Event::Cached(cache_state(file, &progress))),
+        StoreNews::Progress(progress) => teller.tell(Event::Cached(cache_state(file, &progress))),
         StoreNews::Damaged { chunk, detail } => {
             let (outcome, advice) = match behind {
                 Behind::TheFile => ("it is fetched again", nothing_to_do),
                 Behind::Nothing => ("it was deleted", "Pick the file and cache it again: what is still good stays."),
             };
             let message = format!("chunk {chunk} of {file} was cached and is damaged ({detail}): {outcome}");
-            notice(host, CacheNoticeKind::Damaged, file, message, advice);
+            notice(teller, CacheNoticeKind::Damaged, file, message, advice);
         }
         StoreNews::WrongOnTheWay { chunk } => {
             let message = format!(
                 "chunk {chunk} of {file} came with another SHA-256 than its host publishes: it is fetched once more"
             );
-            notice(host, CacheNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
+            notice(teller, CacheNoticeKind::WrongOnTheWay, file, message, nothing_to_do);
         }
         StoreNews::Distrusted { chunks } => {
             let message =
                 format!("what was cached of {file} ({chunks} chunks of 4 MiB) cannot be used and was deleted");
-            notice(host, CacheNoticeKind::Discarded, file, message, "The next load fetches it anew.");
+            notice(teller, CacheNoticeKind::Discarded, file, message, "The next load fetches it anew.");
         }
         StoreNews::NotCached(error) => {
-            let (host, file) = (Rc::clone(host), file.to_owned());
+            let (teller, file) = (Rc::clone(teller), file.to_owned());
             spawn_local(async move {
                 let message = format!("no more of {file} is cached: {error}");
                 let advice = advice(&StoreError::File(error), &file).await;
-                notice(&host, CacheNoticeKind::NotCached, &file, message, &advice);
+                notice(&teller, CacheNoticeKind::NotCached, &file, message, &advice);
             });
         }
     }
@@ -274,9 +275,9 @@ async fn largest_other(file: &str) -> String {
     format!(" Or delete a cached model under Download cache: the largest that is not in use is {url} ({size}).")
 }
 
-fn notice(host: &WorkerHost, kind: CacheNoticeKind, file: &str, message: String, advice: &str) {
+fn notice(teller: &Teller, kind: CacheNoticeKind, file: &str, message: String, advice: &str) {
     let (file, advice) = (file.to_owned(), advice.to_owned());
-    host.post(Event::CacheNotice(CacheNotice { kind, file, message, advice }));
+    teller.tell(Event::CacheNotice(CacheNotice { kind, file, message, advice }));
 }
 
 fn cache_state(file: &str, progress: &StoreProgress) -> CacheState {

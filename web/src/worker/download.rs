@@ -1,40 +1,32 @@
 //! Keeping a whole model for later, without a GPU.
 
-use std::rc::Rc;
-
 use futures_util::{StreamExt, TryStreamExt};
 use gptoss_model::{Host, SensibleSource, StageError, in_stage, read_gguf};
+use gptoss_node::Downloaded;
 use gptoss_protocol::{Event, Stage};
 use gptoss_source::Source;
 use web_time::Instant;
 
-use super::cache::DownloadCache;
-use super::host::WorkerHost;
-use super::open::{self, Wanted};
+use super::platform::{BrowserPlatform, Wanted};
 
 /// Read at once; two chunks of what is cached.
 const READ_BYTES: u64 = 8 << 20;
 const READS_IN_FLIGHT: usize = 4;
 
-/// What a download came to, in bytes.
-pub struct Downloaded {
-    pub cached: u64,
-    pub model: u64,
-}
-
 /// Reads all of a model, so that it is cached. Ends early once that can come to nothing.
 pub async fn download(
-    host: &Rc<WorkerHost>,
-    cache: &DownloadCache,
+    platform: &BrowserPlatform,
     wanted: &Wanted<'_>,
+    host: &dyn Host,
 ) -> Result<Downloaded, StageError> {
-    let source = open::reach(host, cache, true, wanted).await?;
+    let cache = &platform.cache;
+    let source = platform.reach(true, wanted, host).await?;
     let files = source.parts().len().max(1);
-    let gguf = in_stage(host.as_ref(), Stage::GgufHeader, read_gguf(source.as_ref(), host.as_ref())).await?;
+    let gguf = in_stage(host, Stage::GgufHeader, read_gguf(source.as_ref(), host)).await?;
     // Nobody looks at what is cached until it is loaded, perhaps when its host is gone.
     let source = SensibleSource::new(source, &gguf);
     let needed_bytes = source.len_bytes();
-    in_stage(host.as_ref(), Stage::WeightsFetch, async {
+    in_stage(host, Stage::WeightsFetch, async {
         let begin = Instant::now();
         let offsets = (0..needed_bytes).step_by(READ_BYTES as usize);
         let reads = offsets.map(|offset| source.read(offset, READ_BYTES.min(needed_bytes - offset)));
@@ -54,7 +46,7 @@ pub async fn download(
         }
         // The numbers go with the source.
         cache.tell_progress();
-        Ok(Downloaded { cached: cache.cached_bytes(), model: needed_bytes })
+        Ok(Downloaded { cached_bytes: cache.cached_bytes(), model_bytes: needed_bytes })
     })
     .await
 }

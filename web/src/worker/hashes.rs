@@ -3,10 +3,9 @@
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use gloo_net::http::Request;
 use gptoss_source::store::{CachedFile, CheckedStore, ChunkHashes};
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{DedicatedWorkerGlobalScope, Response};
+use wasm_bindgen_futures::spawn_local;
 
 use super::timer::within;
 use crate::published::{HashesAddress, PublishedFile, hashes_address, parse};
@@ -100,13 +99,11 @@ async fn ask(url: &str, wanted: &[Wanted]) -> Outcome {
 }
 
 async fn fetch(url: &str) -> Option<Vec<PublishedFile>> {
-    let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
-    let response: Response = JsFuture::from(scope.fetch_with_str(url)).await.ok()?.dyn_into().ok()?;
+    let response = Request::get(url).send().await.ok()?;
     if !response.ok() {
         return None;
     }
-    let text = JsFuture::from(response.text().ok()?).await.ok()?.as_string()?;
-    match parse(&text) {
+    match parse(&response.text().await.ok()?) {
         Ok(files) => Some(files),
         Err(error) => {
             web_sys::console::warn_1(&format!("{url}: {error}").into());

@@ -3,36 +3,36 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use gptoss_model::Host;
 use gptoss_protocol::{self as protocol, CacheAction, CacheReport, CachedContents, Event};
 use gptoss_source::store::{CachedChunk, CheckedStore, ChunkStore, JournalSummary, StoreError};
 use gptoss_source::{CACHE_FOLDER, CachedModel, CachedModels, StorageRoom, storage_room};
 
 use super::cache::DownloadCache;
 use super::hashes;
-use super::host::WorkerHost;
 use gptoss_source::pause;
 
 /// Chunks that are read before others get their turn, and before progress is told.
 const CHUNKS_AT_ONCE: u32 = 8;
 
 /// Does what was asked for, and tells what is cached then.
-pub async fn act(host: &WorkerHost, cache: &DownloadCache, action: CacheAction) {
+pub async fn act(host: &dyn Host, cache: &DownloadCache, action: CacheAction) {
     match action {
         CacheAction::List => tell(host, None).await,
         CacheAction::Verify { id } => {
             let done = verify(host, cache, &id).await;
             // What was found is shown beside the model, also when nothing of it is left.
             let listed = async { CachedModels::open(CACHE_FOLDER).await?.list().await };
-            host.post(Event::Cache(report(listed.await, done.err()).await));
+            host.emit(Event::Cache(report(listed.await, done.err()).await));
         }
         CacheAction::Delete { id } => tell(host, delete(cache, &id).await.err()).await,
     }
 }
 
 /// Tells what is cached, and `problem`, if there is one.
-pub async fn tell(host: &WorkerHost, problem: Option<String>) {
+pub async fn tell(host: &dyn Host, problem: Option<String>) {
     let listed = async { tidied(&CachedModels::open(CACHE_FOLDER).await?).await };
-    host.post(Event::Cache(report(listed.await, problem).await));
+    host.emit(Event::Cache(report(listed.await, problem).await));
 }
 
 /// Everything that is cached, and the room there is.
@@ -97,7 +97,7 @@ pub async fn delete_if_cached(cache: &DownloadCache, id: &str) -> Result<(), Str
     if cached.iter().any(|model| model.id == id) { delete(cache, id).await } else { Ok(()) }
 }
 
-async fn verify(host: &WorkerHost, cache: &DownloadCache, id: &str) -> Result<(), String> {
+async fn verify(host: &dyn Host, cache: &DownloadCache, id: &str) -> Result<(), String> {
     let not_verified = |detail: String| format!("It was not verified: {detail}");
     let store = match cache.open_store(id).filter(|store| store.totals().stored_chunks > 0) {
         Some(store) => store,
@@ -106,7 +106,7 @@ async fn verify(host: &WorkerHost, cache: &DownloadCache, id: &str) -> Result<()
     let held = store.held();
     let mut damaged_chunks = 0;
     let tell = |done: usize, damaged_chunks| {
-        host.post(Event::CacheVerify {
+        host.emit(Event::CacheVerify {
             id: id.to_owned(),
             done_chunks: done as u32,
             chunks: held.len() as u32,

@@ -1,6 +1,6 @@
 use std::rc::Rc;
 
-use super::surroundings::{Sleep, is_online, now, online, random};
+use super::surroundings::{is_online, now, online, random, sleep};
 use super::transfer::{Fault, Filling, Line, attempt};
 use crate::http::{ByteRange, KnownFile, check_http_url, is_loopback_url, url_file_name, url_host};
 use crate::hub_page::check_not_a_page;
@@ -59,15 +59,15 @@ impl HttpSource {
 
     async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<crate::Bytes, SourceError> {
         check_bounds(&self.name, offset_bytes, len_bytes, self.file.len_bytes)?;
-        let cached_end = (offset_bytes + len_bytes).min(self.head.len() as u64);
-        let cached = (offset_bytes < cached_end).then(|| self.head.slice(offset_bytes as usize..cached_end as usize));
+        let kept_end = (offset_bytes + len_bytes).min(self.head.len() as u64);
+        let kept = (offset_bytes < kept_end).then(|| self.head.slice(offset_bytes as usize..kept_end as usize));
         let Some(range) = ByteRange::new(offset_bytes, len_bytes) else {
             return Ok(crate::Bytes::from_vec(Vec::new()));
         };
-        match cached {
-            Some(cached) if cached.len() as u64 == len_bytes => Ok(cached),
-            cached => {
-                let filling = Filling::of_known(range, &self.file, cached.as_ref());
+        match kept {
+            Some(kept) if kept.len() as u64 == len_bytes => Ok(kept),
+            kept => {
+                let filling = Filling::of_known(range, &self.file, kept.as_ref());
                 Ok(fill(&self.line, &self.name, self.observer.as_deref(), filling).await?.1)
             }
         }
@@ -136,11 +136,11 @@ async fn fill(
         match patience.failed(error, &moment) {
             Next::TryAgain { kind, wait, attempt, attempts } => {
                 report(filling.missing_bytes(), FetchNews::TryingAgain { kind, wait, attempt, attempts });
-                Sleep::new(wait)?.await;
+                sleep(wait).await;
             }
             Next::WaitForNetwork => {
                 report(filling.missing_bytes(), FetchNews::Offline);
-                online().await?;
+                online().await;
             }
             Next::GiveUp(error) => return Err(error),
         }

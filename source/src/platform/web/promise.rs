@@ -8,7 +8,7 @@ use js_sys::{Error, Promise};
 use wasm_bindgen::JsValue;
 use wasm_bindgen_futures::JsFuture;
 
-use super::surroundings::Sleep;
+use super::surroundings::sleep;
 
 /// For what a browser does in a moment.
 pub const SOON: Duration = Duration::from_secs(20);
@@ -20,8 +20,7 @@ pub const LATER: Duration = Duration::from_secs(180);
 /// # Errors
 /// What it was rejected with; an error that says how long it was waited for.
 pub async fn settled(promise: Promise, patience: Duration) -> Result<JsValue, JsValue> {
-    let alarm = Sleep::new(patience).map_err(|error| JsValue::from(Error::new(&error.to_string())))?;
-    match select(JsFuture::from(promise), alarm).await {
+    match select(JsFuture::from(promise), sleep(patience)).await {
         Either::Left((outcome, _)) => outcome,
         Either::Right(_) => {
             Err(Error::new(&format!("the browser gave no answer within {} s", patience.as_secs())).into())

@@ -1,17 +1,15 @@
 //! What a page and a worker have in common: fetch, clock, timer, chance, and whether there is a network.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use futures_util::future::select;
-use js_sys::{Function, Promise};
-use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
+use gloo_events::EventListener;
+use gloo_timers::future::TimeoutFuture;
+use js_sys::Promise;
+use wasm_bindgen::JsCast;
 use web_sys::{EventTarget, Request, Window, WorkerGlobalScope};
 
-use super::browser_error;
 use crate::SourceError;
 
 /// The global object of wherever this runs.
@@ -68,54 +66,14 @@ pub fn random() -> f64 {
 }
 
 /// Ends after a time; dropped before, it leaves nothing behind.
-pub struct Sleep {
-    timer: i32,
-    done: JsFuture,
+pub fn sleep(time: Duration) -> TimeoutFuture {
+    // Rounded up: never early. Timers take no more than 31 bits.
+    TimeoutFuture::new((time.as_secs_f64() * 1000.0).ceil().min(f64::from(i32::MAX)) as u32)
 }
 
-impl Sleep {
-    pub fn new(time: Duration) -> Result<Self, SourceError> {
-        let global = global()?;
-        // Rounded up: never early. Timers take no more than 31 bits.
-        let milliseconds = (time.as_secs_f64() * 1000.0).ceil().min(f64::from(i32::MAX)) as i32;
-        let mut started = Ok(0);
-        let promise = Promise::new(&mut |resolve, _| {
-            started = match &global {
-                Global::Worker(worker) => {
-                    worker.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds)
-                }
-                Global::Page(window) => {
-                    window.set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, milliseconds)
-                }
-            };
-        });
-        Ok(Self { timer: started.map_err(browser_error("setTimeout"))?, done: JsFuture::from(promise) })
-    }
-}
-
+/// Lets whatever else is awaited beside it go on for at least so long.
 pub async fn pause(duration: Duration) {
-    // Where there is no timer: better too early than never.
-    if let Ok(sleep) = Sleep::new(duration) {
-        sleep.await;
-    }
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.done).poll(context).map(drop)
-    }
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        match global() {
-            Ok(Global::Worker(worker)) => worker.clear_timeout_with_handle(self.timer),
-            Ok(Global::Page(window)) => window.clear_timeout_with_handle(self.timer),
-            Err(_) => {}
-        }
-    }
+    sleep(duration).await;
 }
 
 /// `false` when the browser is certain that there is no network; `true` promises nothing.
@@ -131,46 +89,14 @@ pub fn is_online() -> bool {
 const LOOK_FOR_NETWORK_EVERY: Duration = Duration::from_secs(5);
 
 /// Ends when there is a network.
-pub async fn online() -> Result<(), SourceError> {
+pub async fn online() {
     while !is_online() {
-        select(OnlineEvent::listen()?, Sleep::new(LOOK_FOR_NETWORK_EVERY)?).await;
-    }
-    Ok(())
-}
-
-/// The next `online` event.
-struct OnlineEvent {
-    target: EventTarget,
-    /// The promise's own resolve function is the listener.
-    resolve: Function,
-    done: JsFuture,
-}
-
-impl OnlineEvent {
-    const NAME: &'static str = "online";
-
-    fn listen() -> Result<Self, SourceError> {
+        let (told, came) = oneshot::channel();
         let target: EventTarget = js_sys::global().unchecked_into();
-        let mut resolve = Function::default();
-        let promise = Promise::new(&mut |resolver, _| resolve = resolver);
-        target
-            .add_event_listener_with_callback(Self::NAME, &resolve)
-            .map_err(browser_error("listening to the network"))?;
-        Ok(Self { target, resolve, done: JsFuture::from(promise) })
-    }
-}
-
-impl Future for OnlineEvent {
-    type Output = Result<JsValue, JsValue>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.done).poll(context)
-    }
-}
-
-impl Drop for OnlineEvent {
-    fn drop(&mut self) {
-        // Only a target that never had the listener refuses.
-        let _ = self.target.remove_event_listener_with_callback(Self::NAME, &self.resolve);
+        let _listener = EventListener::once(&target, "online", move |_| {
+            // Nobody listens any more when the time was up first.
+            let _ = told.send(());
+        });
+        select(came, sleep(LOOK_FOR_NETWORK_EVERY)).await;
     }
 }

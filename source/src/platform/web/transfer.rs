@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use gloo_timers::future::TimeoutFuture;
 use js_sys::{Promise, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortController, Headers, Request, RequestCache, RequestInit, RequestMode, Response};
 
 use super::body::Body;
-use super::surroundings::{Sleep, now, parse_date, since_1970, start_fetch};
+use super::surroundings::{now, parse_date, since_1970, sleep, start_fetch};
 use super::{Bytes, browser_error, words_of};
 use crate::SourceError;
 use crate::http::{ByteRange, KnownFile, ResponseHead, check_range_response};
@@ -56,12 +57,12 @@ pub struct Filling {
 }
 
 impl Filling {
-    /// A read of a known file that has this range. The first `cached` bytes are there already.
-    pub fn of_known(range: ByteRange, file: &KnownFile, cached: Option<&crate::Bytes>) -> Self {
+    /// A read of a known file that has this range. The first `kept` bytes are there already.
+    pub fn of_known(range: ByteRange, file: &KnownFile, kept: Option<&crate::Bytes>) -> Self {
         let target = array_for(range);
-        let filled_bytes = cached.map_or(0, |cached| {
-            target.set(cached.as_uint8_array(), 0);
-            cached.len() as u64
+        let filled_bytes = kept.map_or(0, |kept| {
+            target.set(kept.as_uint8_array(), 0);
+            kept.len() as u64
         });
         Self { range, known: Some(file.clone()), target, filled_bytes }
     }
@@ -152,7 +153,7 @@ pub async fn attempt(line: &Line, filling: &mut Filling, mut on_bytes: impl FnMu
     let asked = filling.missing();
     let request = range_request(&line.url, asked, &abort.0).map_err(browser_error("creating a Request"))?;
     line.requests.set(line.requests.get() + 1);
-    let mut watch = Watch::new(line, filling.was_read())?;
+    let mut watch = Watch::new(line, filling.was_read());
     let response = watch
         .wait(start_fetch(&request)?, asked)
         .await?
@@ -210,7 +211,7 @@ fn check_head(line: &Line, asked: ByteRange, filling: &mut Filling, response: &R
 /// All bytes are there. More of them would mean that they are not those of the range; that the connection breaks now, or
 /// lingers, means nothing.
 async fn check_end(line: &Line, filling: &Filling, body: &mut Body) -> Result<(), Fault> {
-    let end = select(JsFuture::from(body.read()), Sleep::new(END_GRACE)?).await;
+    let end = select(JsFuture::from(body.read()), sleep(END_GRACE)).await;
     if let Either::Left((Ok(read), _)) = end
         && let Some(piece) = body.piece(read)?
     {
@@ -227,15 +228,15 @@ struct Watch<'l> {
     was_read: bool,
     last_byte: Duration,
     /// Set for when silence would be too long at the time it was set: looked at when it ends, not moved with every byte.
-    alarm: Sleep,
+    alarm: TimeoutFuture,
     is_last_chance: bool,
 }
 
 impl<'l> Watch<'l> {
-    fn new(line: &'l Line, was_read: bool) -> Result<Self, SourceError> {
+    fn new(line: &'l Line, was_read: bool) -> Self {
         let last_byte = now();
         let left = line.retry.silence_left(last_byte, last_byte, line.last_byte.get(), was_read);
-        Ok(Self { line, was_read, last_byte, alarm: Sleep::new(left)?, is_last_chance: false })
+        Self { line, was_read, last_byte, alarm: sleep(left), is_last_chance: false }
     }
 
     /// The head of the answer arrived.
@@ -266,7 +267,7 @@ impl<'l> Watch<'l> {
                         return Err(SourceError::Stalled { url: line.url.clone(), first, last, seconds });
                     }
                     self.is_last_chance = left.is_zero();
-                    self.alarm = Sleep::new(left.max(LAST_CHANCE))?;
+                    self.alarm = sleep(left.max(LAST_CHANCE));
                 }
             }
         }
@@ -280,7 +281,7 @@ fn range_request(url: &str, asked: ByteRange, abort: &AbortController) -> Result
     init.set_method("GET");
     init.set_mode(RequestMode::Cors);
     // Chromium runs parallel ranges of one URL one after another through its cache, and has answered from it with
-    // short bodies; what is worth keeping is cached by other means.
+    // short bodies; what is worth keeping is kept by other means.
     init.set_cache(RequestCache::NoStore);
     init.set_headers(&headers);
     init.set_signal(Some(&abort.signal()));

@@ -1,3 +1,4 @@
+use gptoss_protocol::Replay;
 use gptoss_protocol::{AdapterInfo, Failure, FailureKind, Sequencer};
 
 use super::*;
@@ -11,7 +12,7 @@ fn the_title_says_what_goes_on() {
     assert_eq!(page_title(&state), "loading · gpt-oss in this tab");
     let fetch =
         Event::Fetch { fetched_bytes: 25, needed_bytes: 100, requests: 1, wire_bytes: None, bytes_per_second: None };
-    state.apply(Sequencer::new(0).wrap(0.0, fetch));
+    state.apply(&Sequencer::new(0).wrap(0.0, None, fetch));
     assert_eq!(page_title(&state), "25.0 % · gpt-oss in this tab");
 }
 
@@ -31,12 +32,12 @@ fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
         paged: true,
         ..Default::default()
     };
-    state.apply(sequencer.wrap(0.0, Event::Plan(plan)));
+    state.apply(&sequencer.wrap(0.0, None, Event::Plan(plan)));
     assert_eq!(question(&state), None);
     let waits = |waits| Event::Preflight { waits, bytes_per_second: Some(1e8) };
-    state.apply(sequencer.wrap(0.0, waits(false)));
+    state.apply(&sequencer.wrap(0.0, None, waits(false)));
     assert_eq!(question(&state), None, "it goes on");
-    state.apply(sequencer.wrap(0.0, waits(true)));
+    state.apply(&sequencer.wrap(0.0, None, waits(true)));
     assert_eq!(
         question(&state).as_deref(),
         Some(
@@ -48,7 +49,7 @@ fn a_question_has_the_numbers_and_lasts_until_it_is_answered() {
     assert_eq!(sentence(&state), "Waiting for you: not all of the model fits.");
     state.approved();
     assert_eq!(question(&state), None);
-    state.apply(sequencer.wrap(0.0, waits(true)));
+    state.apply(&sequencer.wrap(0.0, None, waits(true)));
     state.stop_requested(0.0);
     assert_eq!((question(&state), state.stopping()), (None, true));
 }
@@ -61,7 +62,7 @@ fn the_sentence_follows_the_run() {
     state.load_requested();
     assert_eq!(sentence(&state), "Loading the model.");
     let mut event = |state: &mut State, event| {
-        state.apply(sequencer.wrap(0.0, event));
+        state.apply(&sequencer.wrap(0.0, None, event));
         sentence(state)
     };
     let started = Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None };
@@ -113,7 +114,7 @@ fn the_rest_is_told_beside_what_is_going_on() {
     let mut state = State::default();
     state.load_requested();
     let mut event = |state: &mut State, event| {
-        state.apply(sequencer.wrap(0.0, event));
+        state.apply(&sequencer.wrap(0.0, None, event));
         sentence(state)
     };
     let ready = "The model is loaded and waits for a question.";
@@ -145,7 +146,7 @@ fn a_lost_gpu_is_told_from_one_that_is_awaited() {
     state.answer_requested();
     let before = sentence(&state);
     let mut event = |event| {
-        state.apply(sequencer.wrap(0.0, event));
+        state.apply(&sequencer.wrap(0.0, None, event));
         sentence(&state)
     };
     let lost = Event::Recovering { stage: Stage::Decode, attempt: 1, most: 3, tokens: 80, reason: "gone".into() };
@@ -212,7 +213,7 @@ fn bytes_of_the_header_are_told_while_they_come() {
     let mut state = State::default();
     state.load_requested();
     let mut event = |state: &mut State, event| {
-        state.apply(sequencer.wrap(0.0, event));
+        state.apply(&sequencer.wrap(0.0, None, event));
         sentence(state)
     };
     let started = Event::Stage { stage: Stage::GgufHeader, status: StageStatus::Started, elapsed_ms: None };

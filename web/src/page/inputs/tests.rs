@@ -73,6 +73,8 @@ fn every_choice_arrives() {
     };
     assert_eq!(inputs.load_options().expect("good"), options);
     let prompt = Prompt {
+        history: Vec::new(),
+        functions: Vec::new(),
         user: "Hi".into(),
         format: PromptFormat::Text,
         instructions: "Be brief".into(),

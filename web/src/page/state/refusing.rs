@@ -1,12 +1,12 @@
 //! Choices that cannot be used, by the page's word or by the engine's: said in the panel, and at the input itself.
 
-use gptoss_protocol::{Failure, FailureKind};
+use gptoss_protocol::{Failure, FailureKind, InputError};
+use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::page::inputs::InputError;
 
 /// Inputs that cannot be used.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
     /// Counts changes of `errors`, so that whoever marks inputs sees that there was another one, be it with the same words.
     pub number: u32,
@@ -15,7 +15,7 @@ pub struct Refusal {
 
 impl State {
     /// Inputs cannot be used: nothing was begun.
-    pub fn refuse(&mut self, errors: &[InputError]) {
+    pub(in crate::page) fn refuse(&mut self, errors: &[InputError]) {
         self.fail(request_failure(errors));
         self.mark(errors.to_vec());
     }

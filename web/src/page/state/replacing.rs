@@ -4,26 +4,24 @@ use std::mem;
 
 use gptoss_protocol::{Failure, FailureKind};
 
-use super::{Answer, Kept, Phase, State};
+use super::{Answer, DownloadCache, Phase, State};
 use crate::page::format::bytes;
 
 impl State {
     /// The user asked for a model. What is known about the one that is loaded stays until the worker lets go of it.
-    pub fn load_requested(&mut self) {
+    pub(in crate::page) fn load_requested(&mut self) {
         self.accept_inputs();
         let mut earlier = mem::take(self);
-        let files = earlier.cached.files.clone();
-        let mut cached = mem::take(&mut earlier.cached);
-        cached.load_requested();
+        let files = earlier.cache.files.clone();
+        let mut cache = mem::take(&mut earlier.cache);
+        cache.load_requested();
         *self = Self {
             phase: Phase::Loading,
             host_ready: earlier.host_ready,
-            cached,
+            cache,
             // The worker is the same.
             wasm_heap_bytes: earlier.wasm_heap_bytes,
             missing_events: earlier.missing_events,
-            log: mem::take(&mut earlier.log),
-            log_dropped: earlier.log_dropped,
             next_sequence: earlier.next_sequence,
             refused: mem::take(&mut earlier.refused),
             ..Self::default()
@@ -32,7 +30,7 @@ impl State {
             // It still takes its memory, and what it said can still be read.
             self.gpu_allocated_bytes = earlier.gpu_allocated_bytes;
             self.answer = mem::take(&mut earlier.answer);
-            earlier.cached.files = files;
+            earlier.cache.files = files;
             // Reading what nobody asked for ends with this.
             (earlier.prefetch, earlier.prefetch_problem, earlier.downloaded) = (None, None, None);
             self.before = Some(Box::new(earlier));
@@ -42,7 +40,7 @@ impl State {
     }
 
     /// The user asked for a model to be cached, not loaded.
-    pub fn download_requested(&mut self) {
+    pub(in crate::page) fn download_requested(&mut self) {
         self.load_requested();
         self.downloading = true;
     }
@@ -62,12 +60,10 @@ impl State {
         let now = mem::replace(self, *before);
         self.phase = now.phase;
         self.host_ready = now.host_ready;
-        self.cached = Kept { files: mem::take(&mut self.cached.files), ..now.cached };
+        self.cache = DownloadCache { files: mem::take(&mut self.cache.files), ..now.cache };
         self.wasm_heap_bytes = now.wasm_heap_bytes;
         self.answer = now.answer;
         self.missing_events = now.missing_events;
-        self.log = now.log;
-        self.log_dropped = now.log_dropped;
         self.next_sequence = now.next_sequence;
         self.refused = now.refused;
         self.failure = now.failure;
@@ -96,7 +92,7 @@ impl State {
             cached_bytes => format!("only {} of {} are", bytes(cached_bytes), bytes(model_bytes)),
         };
         // What stood in the way was told when it did.
-        let (why, advice) = match self.cached.notices.last() {
+        let (why, advice) = match self.cache.notices.last() {
             Some(notice) => (format!(": {}", notice.message), notice.advice.clone()),
             None => (String::new(), "Free disk space, or use the model without caching it.".to_owned()),
         };

@@ -1,26 +1,87 @@
-use gptoss_protocol::{FailureKind, NextAttempt, Sequencer, TroubleKind};
+use gptoss_protocol::{
+    CacheOptions, FailureKind, InputError, LoadSettings, NetworkOptions, NextAttempt, Prompt, Recording, Sequencer,
+    TroubleKind,
+};
 
 use super::*;
-use crate::page::inputs::InputError;
 
-/// Plays events into a state, numbered as a worker numbers them.
+/// Plays events into a state, numbered as a worker and a page number them, and records them: when it ends, the recording must replay
+/// to the state that there is.
 struct Run {
     sequencer: Sequencer,
+    page: Sequencer,
     state: State,
+    recording: Recording<State>,
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.recording.replay(), self.state, "the recording replays to another state");
+            let text = self.recording.to_json_lines().expect("a state is JSON");
+            let read = Recording::<State>::from_json_lines(&text).expect("it was written just now");
+            assert_eq!(read.replay(), self.state, "the recording's text replays to another state");
+        }
+    }
 }
 
 impl Run {
     fn new() -> Self {
-        let mut run = Self { sequencer: Sequencer::new(1), state: State::default() };
+        // So small that most of every run is in the state that the recording begins with.
+        let recording = Recording::new(3);
+        let (sequencer, page) = (Sequencer::new(1), Sequencer::new(2));
+        let mut run = Self { sequencer, page, state: State::default(), recording };
+        run.own(Event::HostStarted);
         run.event(Event::HostReady);
         run
     }
 
     fn event(&mut self, event: Event) -> &State {
-        let sent = self.sequencer.wrap(0.0, event);
+        let sent = self.sequencer.wrap(0.0, None, event);
+        self.take(&sent)
+    }
+
+    /// The page's own event.
+    fn own(&mut self, event: Event) -> &State {
+        self.own_at(0.0, event)
+    }
+
+    fn own_at(&mut self, at_ms: f64, event: Event) -> &State {
+        let sent = self.page.wrap(at_ms, Some(RequestId(1)), event);
+        self.take(&sent)
+    }
+
+    fn take(&mut self, sent: &Envelope) -> &State {
         // Through the wire, as it happens on the page.
-        self.state.apply(Envelope::from_json(&sent.to_json()).expect("round trip"));
+        let envelope = Envelope::from_json(&sent.to_json()).expect("round trip");
+        self.state.apply(&envelope);
+        self.recording.push(envelope);
         &self.state
+    }
+
+    fn ask(&mut self, command: Command) {
+        self.own(Event::Asked { command });
+    }
+
+    fn load(&mut self) {
+        self.ask(load_command());
+    }
+
+    fn download(&mut self) {
+        let model = ModelLocation::Url { url: "https://host/model.gguf".into() };
+        self.ask(Command::Download { model, network: NetworkOptions::default(), cache: CacheOptions::default() });
+    }
+
+    fn answer(&mut self) {
+        self.ask(Command::Generate { prompt: Prompt::default() });
+    }
+
+    fn stop(&mut self, at_ms: f64) {
+        self.own_at(at_ms, Event::Asked { command: Command::Stop { request: None } });
+    }
+
+    fn time_passed(&mut self, at_ms: f64) {
+        self.own_at(at_ms, Event::TimePassed);
     }
 
     fn stage(&mut self, stage: Stage, status: StageStatus) -> &State {
@@ -30,7 +91,7 @@ impl Run {
 
     fn loaded() -> Self {
         let mut run = Self::new();
-        run.state.load_requested();
+        run.load();
         for stage in Stage::LOAD {
             run.stage(stage, StageStatus::Started);
             run.stage(stage, StageStatus::Completed);
@@ -38,6 +99,11 @@ impl Run {
         run.event(Event::Ready { load_ms: 12.0 });
         run
     }
+}
+
+fn load_command() -> Command {
+    let model = ModelLocation::Url { url: "https://host/model.gguf".into() };
+    Command::Load { model, options: LoadSettings::default(), prompt: None, remembered: Vec::new() }
 }
 
 fn token(index: u32, text: &str, channel: Option<Channel>) -> Event {
@@ -58,6 +124,8 @@ fn token(index: u32, text: &str, channel: Option<Channel>) -> Event {
 fn finished(reason: FinishReason, final_text: &str) -> Event {
     Event::Finished {
         reason,
+        reused_tokens: 0,
+        messages: Vec::new(),
         new_tokens: 3,
         junk_tokens: 0,
         final_text: final_text.to_owned(),
@@ -81,7 +149,7 @@ fn a_load_with_a_prompt_goes_from_idle_to_done() {
     let mut run = Run::new();
     assert_eq!(run.state.phase, Phase::Idle);
     assert!(run.state.host_ready);
-    run.state.load_requested();
+    run.load();
     assert_eq!(run.state.phase, Phase::Loading);
     assert_eq!(run.stage(Stage::WeightsFetch, StageStatus::Started).running_stage(), Some(Stage::WeightsFetch));
     run.stage(Stage::WeightsFetch, StageStatus::Completed);
@@ -107,12 +175,12 @@ fn a_load_with_a_prompt_goes_from_idle_to_done() {
 #[test]
 fn a_second_question_starts_from_nothing_but_keeps_the_model() {
     let mut run = Run::loaded();
-    run.state.answer_requested();
+    run.answer();
     run.stage(Stage::PromptEncode, StageStatus::Started);
     run.event(token(0, "old", Some(Channel::Final)));
     run.event(finished(FinishReason::Return, "old"));
     let number = run.state.answer.number;
-    run.state.answer_requested();
+    run.answer();
     assert_eq!(run.state.phase, Phase::Generating);
     assert_eq!(run.state.answer, Answer { number: number + 1, ..Answer::default() });
     assert!(run.state.model_loaded);
@@ -130,18 +198,18 @@ fn the_engines_own_final_text_wins() {
 #[test]
 fn stop_takes_effect_only_when_the_worker_says_so() {
     let mut run = Run::new();
-    run.state.stop_requested(0.0);
+    run.stop(0.0);
     assert!(!run.state.stopping(), "nothing to stop");
-    run.state.load_requested();
-    run.state.stop_requested(0.0);
+    run.load();
+    run.stop(0.0);
     assert!(run.state.stopping());
     assert_eq!(run.state.phase, Phase::Loading);
     let state = run.event(Event::Stopped { model_loaded: false });
     assert_eq!((state.phase, state.stopping(), state.model_loaded), (Phase::Stopped, false, false));
 
     let mut run = Run::loaded();
-    run.state.answer_requested();
-    run.state.stop_requested(0.0);
+    run.answer();
+    run.stop(0.0);
     let state = run.event(finished(FinishReason::Stopped, ""));
     assert_eq!((state.phase, state.stopping(), state.model_loaded), (Phase::Stopped, false, true));
 }
@@ -149,14 +217,14 @@ fn stop_takes_effect_only_when_the_worker_says_so() {
 #[test]
 fn a_stop_without_effect_offers_to_end_the_engine() {
     let mut run = Run::loaded();
-    run.state.answer_requested();
+    run.answer();
     run.stage(Stage::Prefill, StageStatus::Started);
-    run.state.time_passed(1e9);
+    run.time_passed(1e9);
     assert!(!run.state.offers_end(), "nobody pressed STOP");
-    run.state.stop_requested(1000.0);
-    run.state.time_passed(1000.0 + STOP_PATIENCE_MS - 1.0);
+    run.stop(1000.0);
+    run.time_passed(1000.0 + STOP_PATIENCE_MS - 1.0);
     assert!(!run.state.offers_end());
-    run.state.time_passed(1000.0 + STOP_PATIENCE_MS);
+    run.time_passed(1000.0 + STOP_PATIENCE_MS);
     assert!(run.state.offers_end());
     run.event(token(0, "late", Some(Channel::Final)));
     assert!(run.state.offers_end(), "a sign of life is not what was asked for");
@@ -184,15 +252,15 @@ fn a_stop_without_effect_offers_to_end_the_engine() {
 fn a_failure_is_cached_until_the_next_attempt() {
     let failure = Failure { kind: FailureKind::Source, message: "no".into(), advice: "do".into(), parameter: None };
     let mut run = Run::new();
-    run.state.load_requested();
+    run.load();
     run.stage(Stage::RangeCheck, StageStatus::Failed);
     let state = run.event(Event::Failed { stage: Stage::RangeCheck, failure: failure.clone() });
     assert_eq!((state.phase, state.failure.as_ref()), (Phase::Error, Some(&failure)));
-    run.state.load_requested();
+    run.load();
     assert_eq!((run.state.phase, &run.state.failure), (Phase::Loading, &None));
     assert_eq!(run.state.stage(Stage::RangeCheck), StageState::default());
     assert!(run.state.host_ready, "the worker is still the same");
-    run.state.worker_died(failure.clone());
+    run.own(Event::HostDied(failure.clone()));
     assert!(!run.state.host_ready && !run.state.model_loaded);
     assert_eq!(run.state.failure, Some(failure));
 }
@@ -207,9 +275,9 @@ fn a_dying_workers_own_words_are_cached_and_a_new_one_counts_from_zero() {
     };
     let mut run = Run::loaded();
     run.event(Event::Failed { stage: Stage::Decode, failure: failure("index out of bounds") });
-    run.state.worker_died(failure("unreachable"));
+    run.own(Event::HostDied(failure("unreachable")));
     assert_eq!(run.state.failure, Some(failure("index out of bounds")));
-    run.state.worker_started();
+    run.own(Event::HostStarted);
     run.sequencer = Sequencer::new(2);
     assert_eq!(run.event(Event::HostReady).missing_events, 0);
     assert!(run.state.host_ready);
@@ -225,7 +293,7 @@ fn trouble_lasts_until_data_flows_or_the_run_ends() {
         next: Some(NextAttempt { attempt, attempts: 12, wait_ms: 250.0 }),
     };
     let mut run = Run::new();
-    run.state.load_requested();
+    run.load();
     assert_eq!(run.state.worst_trouble(), None);
     run.event(Event::Trouble(trouble(TroubleKind::BrokenOff, 0, 3)));
     run.event(Event::Trouble(trouble(TroubleKind::Stalled, 8, 2)));
@@ -260,21 +328,20 @@ fn a_lost_device_takes_the_model_with_it() {
 }
 
 #[test]
-fn gaps_are_counted_and_the_log_is_bounded() {
+fn gaps_are_counted_in_what_the_worker_sends() {
     let mut run = Run::new();
-    run.sequencer.wrap(0.0, Event::HostReady);
-    run.sequencer.wrap(0.0, Event::HostReady);
+    run.sequencer.wrap(0.0, None, Event::HostReady);
+    run.sequencer.wrap(0.0, None, Event::HostReady);
     assert_eq!(run.event(Event::GpuMemory { allocated_bytes: 5 }).missing_events, 2);
-    for _ in 0..LOG_CAPACITY {
-        run.event(Event::GpuMemory { allocated_bytes: 6 });
-    }
-    assert_eq!((run.state.log.len(), run.state.log_dropped), (LOG_CAPACITY, 2));
-    assert_eq!(run.state.missing_events, 2);
+    run.page.wrap(0.0, None, Event::TimePassed);
+    run.time_passed(1.0);
+    assert_eq!(run.event(Event::GpuMemory { allocated_bytes: 6 }).missing_events, 2, "the page's are its own");
 }
 
 #[test]
 fn measurements_that_never_came_are_none() {
-    let state = Run::loaded().state;
+    let run = Run::loaded();
+    let state = &run.state;
     assert_eq!((state.gpu_allocated_bytes, state.kv, state.experts, state.work), (None, None, None, None));
     assert_eq!((state.answer.decode_tokens_per_second, state.fetch), (None, None));
 }
@@ -289,7 +356,7 @@ fn answered() -> Run {
     let mut run = Run::loaded();
     run.event(Event::GpuMemory { allocated_bytes: 7_000_000 });
     run.event(Event::Kv { used_tokens: 3, capacity_tokens: 64, bytes: 9 });
-    run.state.answer_requested();
+    run.answer();
     run.stage(Stage::PromptEncode, StageStatus::Started);
     run.event(token(0, "42", Some(Channel::Final)));
     run.event(finished(FinishReason::Return, "42"));
@@ -301,7 +368,7 @@ fn what_is_loaded_stays_until_another_model_is_known_to_be_good() {
     for ending in [failed(FailureKind::Source, None), Event::Stopped { model_loaded: true }] {
         let mut run = answered();
         let before = run.state.clone();
-        run.state.load_requested();
+        run.load();
         assert_eq!((run.state.phase, run.state.model_loaded), (Phase::Loading, false));
         assert_eq!(run.state.gpu_allocated_bytes, Some(7_000_000), "it still takes its memory");
         assert_eq!(run.state.answer.final_text, "42", "and can still be read");
@@ -314,21 +381,21 @@ fn what_is_loaded_stays_until_another_model_is_known_to_be_good() {
         assert_eq!(after.gpu_allocated_bytes, Some(7_000_000));
         assert_eq!(after.stages, before.stages);
         assert_eq!(after.failure.is_some(), after.phase == Phase::Error);
-        assert_eq!((after.missing_events, after.log.len()), (0, before.log.len() + 3), "the log goes on");
+        assert_eq!(after.missing_events, 0);
     }
 }
 
 #[test]
 fn what_was_let_go_of_does_not_come_back() {
     let mut run = answered();
-    run.state.load_requested();
+    run.load();
     run.event(Event::Unloaded);
     assert_eq!((run.state.gpu_allocated_bytes, run.state.answer.final_text.as_str()), (None, ""));
     run.event(failed(FailureKind::Memory, None));
     assert!(!run.state.model_loaded && run.state.phase == Phase::Error);
 
     let mut run = answered();
-    run.state.load_requested();
+    run.load();
     run.event(failed(FailureKind::DeviceLost, None));
     assert!(!run.state.model_loaded, "the GPU went away with both");
 }
@@ -336,7 +403,7 @@ fn what_was_let_go_of_does_not_come_back() {
 #[test]
 fn a_question_that_is_refused_keeps_the_answer_before_it() {
     let mut run = answered();
-    run.state.answer_requested();
+    run.answer();
     run.stage(Stage::PromptEncode, StageStatus::Started);
     run.stage(Stage::PromptEncode, StageStatus::Completed);
     assert_eq!(run.state.answer.final_text, "");
@@ -351,7 +418,7 @@ fn a_question_that_is_refused_keeps_the_answer_before_it() {
     assert_eq!(refused.errors[0].message, "The prompt is long. Shorten it.");
 
     // One that fails in the middle keeps what it has itself.
-    run.state.answer_requested();
+    run.answer();
     run.event(token(0, "4", Some(Channel::Final)));
     run.event(failed(FailureKind::Source, None));
     assert_eq!(run.state.answer.final_text, "4");
@@ -362,18 +429,16 @@ fn inputs_that_are_refused_on_the_page_are_marked_every_time() {
     let mut run = answered();
     let error = InputError { field: Some(gptoss_protocol::OptionId::TopP), message: "Top-p is \"7\".".into() };
     for number in [1, 2] {
-        run.state.refuse(std::slice::from_ref(&error));
+        run.own(Event::InputsRefused { errors: vec![error.clone()] });
         assert_eq!(run.state.refused, Refusal { number, errors: vec![error.clone()] });
         assert_eq!(run.state.failure.as_ref().expect("said").message, "Top-p is \"7\".");
         assert!(run.state.model_loaded && run.state.answer.final_text == "42");
     }
     // The marks stay until inputs were accepted: not while they are only looked at again.
-    for (number, request) in
-        [(3, State::answer_requested as fn(&mut State)), (5, State::load_requested), (7, State::download_requested)]
-    {
-        request(&mut run.state);
+    for (number, request) in [(3, Run::answer as fn(&mut Run)), (5, Run::load), (7, Run::download)] {
+        request(&mut run);
         assert_eq!(run.state.refused, Refusal { number, errors: vec![] });
-        run.state.refuse(std::slice::from_ref(&error));
+        run.own(Event::InputsRefused { errors: vec![error.clone()] });
     }
 }
 
@@ -382,7 +447,7 @@ fn a_download_that_was_not_cached_has_failed_and_leaves_the_loaded_model_alone()
     let downloaded = |cached_bytes| Event::Downloaded { cached_bytes, model_bytes: 3_000_000, elapsed_ms: 5.0 };
     for (cached_bytes, words) in [(0, "nothing of it is in this browser"), (1_000_000, "only 1.00 MB of 3.00 MB are")] {
         let mut run = answered();
-        run.state.download_requested();
+        run.download();
         run.event(Event::CacheNotice(gptoss_protocol::CacheNotice {
             kind: gptoss_protocol::CacheNoticeKind::NotCached,
             file: "m.gguf".into(),
@@ -396,10 +461,10 @@ fn a_download_that_was_not_cached_has_failed_and_leaves_the_loaded_model_alone()
         assert_eq!(failure.advice, "Free disk space.");
     }
     let mut run = answered();
-    run.state.download_requested();
+    run.download();
     let state = run.event(downloaded(3_000_000));
     assert_eq!((state.phase, state.downloaded, state.model_loaded), (Phase::Ready, Some(3_000_000), true));
     let mut run = Run::new();
-    run.state.download_requested();
+    run.download();
     assert_eq!(run.event(downloaded(3_000_000)).phase, Phase::Idle);
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::{CacheMode, CacheOptions, Command, Failure, FailureKind, ModelLocation, OptionId};
+use gptoss_protocol::{CacheMode, CacheOptions, Command, Failure, FailureKind, InputError, ModelLocation, OptionId};
 use gptoss_source::store::CACHED_SCHEME;
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
@@ -10,9 +10,9 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, clipboard, local_network, log, memory, now_ms, storage};
-use crate::page::inputs::{InputError, Inputs, element_id};
-use crate::page::state::{STOP_PATIENCE_MS, State};
+use super::{App, catalog, charts, clipboard, local_network, log, memory, storage};
+use crate::page::inputs::{Inputs, element_id};
+use crate::page::state::STOP_PATIENCE_MS;
 use crate::page::{inputs, query};
 
 impl App {
@@ -32,7 +32,7 @@ impl App {
         if !query.errors.is_empty() {
             self.refuse(&query.errors);
         } else if !has_webgpu() {
-            self.change(|state| state.fail(no_webgpu()));
+            self.tell(gptoss_protocol::Event::WatcherFailed(no_webgpu()));
         }
         let autostart = query.autostart && query.errors.is_empty();
         if query.named.contains(&OptionId::Gguf) {
@@ -72,7 +72,7 @@ impl App {
                 change(&mut options.cache);
                 let remembered = memory::remembered();
                 let command = Command::Load { model, options, prompt, remembered };
-                local_network::send(self, command, files, State::load_requested);
+                local_network::ask_worker(self, command, files);
             }
             _ => self.refuse(&errors),
         }
@@ -107,7 +107,7 @@ impl App {
             (Ok(model), Ok(mut options)) => {
                 change(&mut options.cache);
                 let command = Command::Download { model, network: options.network, cache: options.cache };
-                local_network::send(self, command, files, State::download_requested);
+                local_network::ask_worker(self, command, files);
             }
             (model, options) => {
                 let errors: Vec<_> = model.err().into_iter().chain(options.err().unwrap_or_default()).collect();
@@ -126,8 +126,7 @@ impl App {
         }
         match self.controls.read(today()).prompt() {
             Ok(prompt) => {
-                self.change(|state| state.answer_requested());
-                WorkerLink::send(self, &Command::Generate { prompt }, &[]);
+                WorkerLink::ask(self, Command::Generate { prompt }, &[]);
             }
             Err(errors) => self.refuse(&errors),
         }
@@ -135,11 +134,15 @@ impl App {
 
     pub(super) fn stop(self: &Rc<Self>) {
         if self.state.borrow().can_stop() {
-            self.change(|state| state.stop_requested(now_ms()));
-            WorkerLink::send(self, &Command::Stop, &[]);
+            WorkerLink::ask(self, Command::Stop { request: None }, &[]);
             let app = Rc::clone(self);
             // A timer may be a little early by another clock.
-            after(STOP_PATIENCE_MS + 50.0, move || app.change(|state| state.time_passed(now_ms())));
+            after(STOP_PATIENCE_MS + 50.0, move || {
+                let is_late = app.state.borrow().stopping();
+                if is_late {
+                    app.tell(gptoss_protocol::Event::TimePassed);
+                }
+            });
         }
     }
 
@@ -154,9 +157,9 @@ impl App {
 
     /// APPROVE: with a load that waits, because not all of the model fits.
     fn approve(self: &Rc<Self>) {
-        if self.state.borrow().asks() {
-            self.change(|state| state.approved());
-            WorkerLink::send(self, &Command::Approve, &[]);
+        let load = self.state.borrow().load_that_asks();
+        if let Some(load) = load {
+            WorkerLink::ask(self, Command::Approve { load }, &[]);
         }
     }
 
@@ -182,8 +185,8 @@ impl App {
         self.on_click("copy-answer", |app| {
             clipboard::copy("copy-answer", "copy final", app.state.borrow().answer.final_text.clone());
         });
-        self.on_click("log-copy", |app| clipboard::copy("log-copy", "copy", log::as_text(&app.state.borrow())));
-        self.on_click("log-export", |app| log::export(&app.state.borrow()));
+        self.on_click("log-copy", |app| clipboard::copy("log-copy", "copy", log::as_text(&app.recording.borrow())));
+        self.on_click("log-export", |app| log::export(&app.recording.borrow()));
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {
             app.view.borrow_mut().redraw_pictures();

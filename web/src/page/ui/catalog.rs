@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use gloo_net::http::Request;
 use gptoss_protocol::OptionId;
-use wasm_bindgen::JsCast;
-use wasm_bindgen_futures::{JsFuture, spawn_local};
-use web_sys::{HtmlElement, HtmlSelectElement, Response};
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{HtmlElement, HtmlSelectElement};
 
 use super::App;
-use super::dom::{append, element, report, show, window};
+use super::dom::{append, element, report, show};
 use crate::page::catalog::{CATALOG_PATH, HostedModel, first_supported, parse};
 use crate::page::format;
 
@@ -27,14 +27,12 @@ pub fn offer(app: &Rc<App>, autostart: bool) {
 }
 
 async fn ask() -> Result<Vec<HostedModel>, String> {
-    let unreachable = |_| "This host does not say which models it serves. Give an address, or pick a file.".to_owned();
-    let response = JsFuture::from(window().fetch_with_str(CATALOG_PATH)).await.map_err(unreachable)?;
-    let response: Response = response.dyn_into().map_err(unreachable)?;
+    let unreachable = || "This host does not say which models it serves. Give an address, or pick a file.".to_owned();
+    let response = Request::get(CATALOG_PATH).send().await.map_err(|_| unreachable())?;
     if !response.ok() {
-        return Err(unreachable(response.into()));
+        return Err(unreachable());
     }
-    let text = JsFuture::from(response.text().map_err(unreachable)?).await.map_err(unreachable)?;
-    parse(&text.as_string().unwrap_or_default())
+    parse(&response.text().await.map_err(|_| unreachable())?)
 }
 
 fn offer_models(app: &Rc<App>, models: &[HostedModel]) {

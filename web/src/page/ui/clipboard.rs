@@ -1,12 +1,12 @@
 //! Copying text, with the button itself saying whether the browser allowed it.
 
-use js_sys::Promise;
+use gloo_timers::future::TimeoutFuture;
 use wasm_bindgen_futures::{JsFuture, spawn_local};
 use web_sys::HtmlElement;
 
-use super::dom::{element, report, window};
+use super::dom::{element, window};
 
-const SHOWN_MS: i32 = 1500;
+const SHOWN_MS: u32 = 1500;
 
 /// Copies `text`; the button shows the outcome for a moment, then `label` again.
 pub fn copy(button: &'static str, label: &'static str, text: String) {
@@ -16,10 +16,7 @@ pub fn copy(button: &'static str, label: &'static str, text: String) {
             && JsFuture::from(window().navigator().clipboard().write_text(&text)).await.is_ok();
         let button: HtmlElement = element(button);
         button.set_text_content(Some(if copied { "copied" } else { "not allowed" }));
-        let shown = Promise::new(&mut |resolve, _| {
-            report(window().set_timeout_with_callback_and_timeout_and_arguments_0(&resolve, SHOWN_MS));
-        });
-        report(JsFuture::from(shown).await);
+        TimeoutFuture::new(SHOWN_MS).await;
         button.set_text_content(Some(label));
     });
 }

@@ -2,13 +2,13 @@
 
 use std::cell::RefCell;
 
-use gptoss_protocol::OptionId;
 use gptoss_protocol::options::Kind;
+use gptoss_protocol::{InputError, OptionId};
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
 use super::dom::{document, element, report, show};
 use crate::page::format;
-use crate::page::inputs::{InputError, Inputs, element_id};
+use crate::page::inputs::{Inputs, element_id};
 use crate::page::query::Query;
 
 /// What the user picked besides the inputs themselves.

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use wasm_bindgen::closure::Closure;
-use wasm_bindgen::convert::FromWasmAbi;
+use gloo_events::{EventListener, EventListenerOptions};
+use gloo_timers::callback::Timeout;
 use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Document, Element, EventTarget, HtmlElement, Window};
 
@@ -23,18 +23,17 @@ pub fn element<T: JsCast>(id: &str) -> T {
         .unwrap_or_else(|| panic!("index.html has no fitting element with the id {id}"))
 }
 
-/// Listens for as long as the page lives.
-pub fn listen<E: FromWasmAbi + 'static>(target: &EventTarget, event: &str, handler: impl FnMut(E) + 'static) {
-    let closure = Closure::<dyn FnMut(E)>::new(handler);
-    report(target.add_event_listener_with_callback(event, closure.as_ref().unchecked_ref()));
-    closure.forget();
+/// Listens for as long as the page lives. `E` is what the browser hands to listeners of this event.
+pub fn listen<E: JsCast>(target: &EventTarget, event: &'static str, mut handler: impl FnMut(E) + 'static) {
+    // Some handlers prevent the default action.
+    let options = EventListenerOptions::enable_prevent_default();
+    EventListener::new_with_options(target, event, options, move |event| handler(event.clone().unchecked_into()))
+        .forget();
 }
 
 /// Calls once, so many milliseconds later.
 pub fn after(wait_ms: f64, call: impl FnOnce() + 'static) {
-    let callback = Closure::once_into_js(call);
-    let callback = callback.unchecked_ref();
-    report(window().set_timeout_with_callback_and_timeout_and_arguments_0(callback, wait_ms.ceil() as i32));
+    Timeout::new(wait_ms.ceil() as u32, call).forget();
 }
 
 /// A new element with a class and text, added at the end of `parent`.

@@ -14,7 +14,6 @@ use super::App;
 use super::dom::{report, window};
 use super::worker_link::WorkerLink;
 use crate::page::local_network::{LocalNetwork, Permission};
-use crate::page::state::State;
 
 /// What was asked of the worker last and reads from a host, so that it can be asked again.
 #[derive(Default)]
@@ -27,25 +26,22 @@ pub struct LocalNetworkLink {
 struct Reading {
     url: String,
     command: Command,
-    /// How the page takes note of it.
-    note: fn(&mut State),
     again: bool,
 }
 
 /// Sends a command that reads a model, once the user was asked for what the browser wants to be asked for.
-pub fn send(app: &Rc<App>, command: Command, files: Vec<File>, note: fn(&mut State)) {
+pub fn ask_worker(app: &Rc<App>, command: Command, files: Vec<File>) {
     let link = &app.local_network;
     // The browser's own question is still on the screen.
     if link.asking.get() {
         return;
     }
     let url = host_url(&command).cloned();
-    link.reading.replace(url.clone().map(|url| Reading { url, command: command.clone(), note, again: false }));
+    link.reading.replace(url.clone().map(|url| Reading { url, command: command.clone(), again: false }));
     let page = window().location().href().unwrap_or_default();
     let needed = url.and_then(|url| LocalNetwork::for_page(&page, &url).map(|network| (network, url)));
     let Some((network, url)) = needed else {
-        begin(app, note, &command);
-        return WorkerLink::send(app, &command, &files);
+        return WorkerLink::ask(app, command, &files);
     };
     link.asking.set(true);
     let app = Rc::clone(app);
@@ -54,16 +50,7 @@ pub fn send(app: &Rc<App>, command: Command, files: Vec<File>, note: fn(&mut Sta
             ask(network, &url).await;
         }
         app.local_network.asking.set(false);
-        begin(&app, note, &command);
-        WorkerLink::send(&app, &command, &files);
-    });
-}
-
-/// The page takes note of a command.
-fn begin(app: &Rc<App>, note: fn(&mut State), command: &Command) {
-    app.change(|state| {
-        note(state);
-        state.from_host = host_url(command).is_some();
+        WorkerLink::ask(&app, command, &files);
     });
 }
 
@@ -93,8 +80,7 @@ pub fn look_at(app: &Rc<App>, event: &Event) {
             now = permission(network).await;
             // Meanwhile the user may have begun something else.
             if now == Some(Permission::Granted) && app.state.borrow().failure.as_ref() == Some(&failure) {
-                begin(&app, reading.note, &reading.command);
-                WorkerLink::send(&app, &reading.command, &[]);
+                WorkerLink::ask(&app, reading.command.clone(), &[]);
                 app.local_network.reading.replace(Some(Reading { again: true, ..reading }));
                 return;
             }
@@ -102,11 +88,10 @@ pub fn look_at(app: &Rc<App>, event: &Event) {
         let page = window().location().href().unwrap_or_default();
         let page_needs_it = LocalNetwork::for_page(&page, &reading.url).is_some();
         if let Some(explained) = now.and_then(|now| network.explain(&failure, now, page_needs_it)) {
-            app.change(|state| {
-                if state.failure.as_ref() == Some(&failure) {
-                    state.failure = Some(explained);
-                }
-            });
+            let is_last = app.state.borrow().failure.as_ref() == Some(&failure);
+            if is_last {
+                app.tell(Event::FailureExplained(explained));
+            }
         }
     });
 }

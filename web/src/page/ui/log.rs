@@ -1,6 +1,6 @@
 //! The event log: the last lines on the page, all that the page has for copy and export.
 
-use gptoss_protocol::Envelope;
+use gptoss_protocol::{Envelope, Recording};
 use js_sys::Array;
 use wasm_bindgen::JsCast;
 use web_sys::{Blob, BlobPropertyBag, Element, HtmlAnchorElement, Url};
@@ -28,8 +28,8 @@ impl LogView {
     }
 
     /// Adds the lines of events that came since the last drawing; `false` when it is too early for that.
-    pub fn draw(&mut self, state: &State) -> bool {
-        let total = state.log_dropped + state.log.len() as u64;
+    pub fn draw(&mut self, recording: &Recording<State>) -> bool {
+        let total = recording.dropped() + recording.events().len() as u64;
         let new = (total - self.taken).min(SHOWN as u64) as usize;
         if new == 0 {
             return true;
@@ -40,7 +40,8 @@ impl LogView {
         }
         self.drawn_at_ms = now_ms;
         self.taken = total;
-        for envelope in state.log.iter().skip(state.log.len().saturating_sub(new)) {
+        let events = recording.events();
+        for envelope in events.iter().skip(events.len().saturating_sub(new)) {
             self.add_line(envelope);
         }
         while self.list.child_element_count() as usize > SHOWN {
@@ -61,26 +62,28 @@ impl LogView {
 }
 
 /// All recorded events as lines of text.
-pub fn as_text(state: &State) -> String {
+pub fn as_text(recording: &Recording<State>) -> String {
     let mut text = String::new();
-    for envelope in &state.log {
+    for envelope in recording.events() {
         let (kind, line) = event_line(&envelope.event);
         text.push_str(&format!("{:>12} {kind:<9} {line}\n", clock(envelope.at_ms)));
     }
     text
 }
 
-/// Saves all recorded envelopes as one JSON file.
-pub fn export(state: &State) {
-    let events: Vec<String> = state.log.iter().map(Envelope::to_json).collect();
-    let json = format!("{{\"dropped\":{},\"events\":[\n{}\n]}}\n", state.log_dropped, events.join(",\n"));
+/// Saves the recording as a file of JSON lines.
+pub fn export(recording: &Recording<State>) {
+    let json = match recording.to_json_lines() {
+        Ok(json) => json,
+        Err(error) => return web_sys::console::error_1(&error.to_string().into()),
+    };
     let options = BlobPropertyBag::new();
-    options.set_type("application/json");
+    options.set_type("application/jsonl");
     let saved = Blob::new_with_str_sequence_and_options(&Array::of1(&json.into()), &options).and_then(|blob| {
         let url = Url::create_object_url_with_blob(&blob)?;
         let link: HtmlAnchorElement = document().create_element("a")?.unchecked_into();
         link.set_href(&url);
-        link.set_download("gpt-oss-events.json");
+        link.set_download("gpt-oss-recording.jsonl");
         link.click();
         Url::revoke_object_url(&url)
     });

@@ -9,7 +9,7 @@ const ITEM: &str = "gptoss-remembered";
 /// The oldest is forgotten first.
 const MOST: usize = 16;
 
-/// A browser may refuse; then nothing is remembered.
+/// A browser may refuse; then nothing is remembered. (`gloo-storage` panics then.)
 fn storage() -> Option<Storage> {
     window().local_storage().ok().flatten()
 }

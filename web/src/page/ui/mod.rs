@@ -26,12 +26,18 @@ use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
 use self::view::View;
 use self::worker_link::WorkerLink;
-use super::inputs::InputError;
-use super::state::State;
+use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
+
+use super::state::{RECORDED_EVENTS, State};
 
 /// Everything that lives as long as the page.
 pub struct App {
     state: RefCell<State>,
+    /// All that `state` was worked out from.
+    recording: RefCell<Recording<State>>,
+    /// Numbers the page's own events.
+    sequencer: RefCell<Sequencer>,
+    requests: Cell<u64>,
     view: RefCell<View>,
     controls: Controls,
     worker: RefCell<WorkerLink>,
@@ -51,6 +57,9 @@ pub fn run() {
     crate::panic::report(|_| {});
     let app = Rc::new(App {
         state: RefCell::new(State::default()),
+        recording: RefCell::new(Recording::new(RECORDED_EVENTS)),
+        sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
+        requests: Cell::new(0),
         view: RefCell::new(View::new()),
         controls: Controls::default(),
         worker: RefCell::new(WorkerLink::default()),
@@ -65,10 +74,29 @@ pub fn run() {
 }
 
 impl App {
-    /// Changes the state and has it drawn soon: in an animation frame, once for however many events came until then.
-    fn change(self: &Rc<Self>, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.borrow_mut());
+    /// Takes an event into the state and has it drawn soon: in an animation frame, once for however many events came until then.
+    fn apply(self: &Rc<Self>, envelope: Envelope) {
+        self.state.borrow_mut().apply(&envelope);
+        self.recording.borrow_mut().push(envelope);
         self.request_frame();
+    }
+
+    /// An event of the page's own.
+    fn tell(self: &Rc<Self>, event: Event) {
+        self.tell_of(None, event);
+    }
+
+    fn tell_of(self: &Rc<Self>, request: Option<RequestId>, event: Event) {
+        let envelope = self.sequencer.borrow_mut().wrap(now_ms(), request, event);
+        self.apply(envelope);
+    }
+
+    /// The page takes note of a command; gives the request that it is sent as.
+    fn note(self: &Rc<Self>, command: &Command) -> RequestId {
+        let id = RequestId(self.requests.get());
+        self.requests.set(id.0 + 1);
+        self.tell_of(Some(id), Event::Asked { command: command.clone() });
+        id
     }
 
     fn request_frame(self: &Rc<Self>) {
@@ -108,7 +136,8 @@ impl App {
         self.drawn_at_ms.set(now_ms());
         let state = self.state.borrow();
         self.long_tasks.set_busy(state.phase.busy());
-        let complete = self.view.borrow_mut().draw(&state, &self.controls, &self.long_tasks);
+        let recording = self.recording.borrow();
+        let complete = self.view.borrow_mut().draw(&state, &recording, &self.controls, &self.long_tasks);
         if !complete {
             self.request_frame();
         }
@@ -116,7 +145,7 @@ impl App {
 
     /// Shows what is wrong with inputs or address, at the inputs themselves and in words.
     fn refuse(self: &Rc<Self>, errors: &[InputError]) {
-        self.change(|state| state.refuse(errors));
+        self.tell(Event::InputsRefused { errors: errors.to_vec() });
     }
 }
 

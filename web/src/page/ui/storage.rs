@@ -10,7 +10,7 @@ use web_sys::{Element, Event, HtmlElement};
 use super::App;
 use super::dom::{Texts, append, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use crate::page::cache::{CacheLine, Kept, cache_lines, persisted_words, shown_notices};
+use crate::page::cache::{CacheLine, DownloadCache, cache_lines, persisted_words, shown_notices};
 use crate::page::format::{NOT_MEASURED, bytes};
 
 /// What was drawn last, so that buttons stay where they are while nothing changes.
@@ -22,7 +22,7 @@ pub struct CacheView {
 }
 
 impl CacheView {
-    pub fn draw(&mut self, cached: &Kept, texts: &mut Texts) {
+    pub fn draw(&mut self, cached: &DownloadCache, texts: &mut Texts) {
         let measured = |texts: &mut Texts, id, value| texts.value(id, value, NOT_MEASURED);
         let loaded = cached.loaded_bytes();
         measured(texts, "weights-cached", loaded.map(|(storage_bytes, _)| bytes(storage_bytes)));
@@ -41,7 +41,7 @@ impl CacheView {
         self.draw_lines(cached);
     }
 
-    fn draw_lines(&mut self, cached: &Kept) {
+    fn draw_lines(&mut self, cached: &DownloadCache) {
         let lines = cache_lines(cached);
         if lines == self.lines {
             return;
@@ -56,7 +56,7 @@ impl CacheView {
         self.lines = lines;
     }
 
-    fn draw_notices(&mut self, cached: &Kept) {
+    fn draw_notices(&mut self, cached: &DownloadCache) {
         let shown: Vec<_> = shown_notices(cached).collect();
         let latest = shown.last().map_or("", |notice| &notice.message);
         if (self.notices, self.latest_notice.as_str()) == (shown.len(), latest) {
@@ -126,7 +126,7 @@ pub fn listen_to_cache(app: &Rc<App>) {
 }
 
 fn send(app: &Rc<App>, action: CacheAction) {
-    WorkerLink::send(app, &Command::Cache { action }, &[]);
+    WorkerLink::ask(app, Command::Cache { action }, &[]);
 }
 
 /// Deleting takes two presses: gigabytes are not fetched again for a slip of the hand.
@@ -138,7 +138,7 @@ fn press(app: &Rc<App>, event: &Event) {
     let Some(id) = item.and_then(|item| item.get_attribute("data-id")) else { return };
     match action.as_str() {
         "use" => {
-            let lines = cache_lines(&app.state.borrow().cached);
+            let lines = cache_lines(&app.state.borrow().cache);
             if let Some(line) = lines.iter().find(|line| line.id == id) {
                 app.use_address(&line.url);
             }

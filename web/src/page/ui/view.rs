@@ -1,6 +1,6 @@
 //! One drawing: the state into the document. Everything is compared with what is there before it is written.
 
-use gptoss_protocol::{FailureKind, Stage, StageStatus};
+use gptoss_protocol::{FailureKind, Recording, Stage, StageStatus};
 use web_sys::{Element, HtmlElement, HtmlProgressElement, HtmlTextAreaElement};
 
 use super::charts::{EntropyLine, WeightCells, set_share};
@@ -87,7 +87,13 @@ impl View {
     }
 
     /// Draws the state; `false` when there is more to draw later though nothing changes any more.
-    pub fn draw(&mut self, state: &State, controls: &Controls, long_tasks: &LongTasks) -> bool {
+    pub fn draw(
+        &mut self,
+        state: &State,
+        recording: &Recording<State>,
+        controls: &Controls,
+        long_tasks: &LongTasks,
+    ) -> bool {
         self.draw_status(state);
         self.draw_buttons(state, controls);
         self.draw_failure(state);
@@ -100,11 +106,11 @@ impl View {
         self.draw_next_token(state);
         self.draw_caches(state);
         self.draw_work(state);
-        self.draw_page(state, long_tasks);
-        self.storage.draw(&state.cached, &mut self.texts);
+        self.draw_page(state, recording, long_tasks);
+        self.storage.draw(&state.cache, &mut self.texts);
         self.stream.draw(&state.answer, &mut self.texts);
         self.announce(state);
-        self.log.draw(state)
+        self.log.draw(recording)
     }
 
     fn measured(&mut self, id: &'static str, value: Option<String>) {
@@ -391,14 +397,14 @@ impl View {
         self.measured("work-used", work.map(|work| bytes(work.weights_used_bytes)));
     }
 
-    fn draw_page(&mut self, state: &State, long_tasks: &LongTasks) {
+    fn draw_page(&mut self, state: &State, recording: &Recording<State>, long_tasks: &LongTasks) {
         let counts = long_tasks.counts();
         self.measured("long-tasks-busy", counts.map(|counts| count(u64::from(counts.busy))));
         self.measured("long-tasks-all", counts.map(|counts| count(u64::from(counts.all))));
         let longest = counts
             .map(|counts| if counts.all == 0 { "none".to_owned() } else { milliseconds(Some(counts.longest_ms)) });
         self.measured("long-tasks-longest", longest);
-        let received = state.log_dropped + state.log.len() as u64;
+        let received = recording.dropped() + recording.events().len() as u64;
         self.texts.set("events-received", &count(received));
         self.texts.set("events-missing", &count(state.missing_events));
         let summary = match received {

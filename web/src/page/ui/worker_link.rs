@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use gptoss_protocol::{self as protocol, Command, Envelope, Failure, FailureKind};
+use gptoss_protocol::{self as protocol, Command, Envelope, Failure, FailureKind, Request, RequestId};
 use gptoss_source::words_of;
 use js_sys::Array;
 use wasm_bindgen::{JsCast, JsValue};
@@ -24,15 +24,15 @@ pub struct WorkerLink {
 }
 
 impl WorkerLink {
-    /// Sends a command, with the picked files beside it where there are any. Kept back until the worker says that it
-    /// takes commands.
-    pub fn send(app: &Rc<App>, command: &Command, files: &[File]) {
-        let json = match serde_json::to_string(command) {
-            Ok(json) => json,
-            Err(error) => {
-                return app.change(|state| state.fail(internal(format!("a command cannot be sent: {error}"))));
-            }
-        };
+    /// Takes note of a command and sends it, with the picked files beside it where there are any. Kept back until the worker says
+    /// that it takes commands.
+    pub fn ask(app: &Rc<App>, command: Command, files: &[File]) {
+        let id = app.note(&command);
+        Self::send(app, id, command, files);
+    }
+
+    fn send(app: &Rc<App>, id: RequestId, command: Command, files: &[File]) {
+        let json = Request::new(id, command).to_json();
         let message: Array = std::iter::once(JsValue::from(json)).chain(files.iter().map(JsValue::from)).collect();
         Self::start(app);
         let mut link = app.worker.borrow_mut();
@@ -54,10 +54,11 @@ impl WorkerLink {
             Ok(worker) => {
                 Self::listen(app, &worker);
                 *app.worker.borrow_mut() = Self { worker: Some(worker), ready: false, waiting: Vec::new() };
-                app.change(|state| state.worker_started());
+                app.tell(protocol::Event::HostStarted);
             }
             Err(error) => {
-                app.change(|state| state.fail(internal(format!("the worker cannot be started: {}", words_of(&error)))))
+                let failure = internal(format!("the worker cannot be started: {}", words_of(&error)));
+                app.tell(protocol::Event::WatcherFailed(failure));
             }
         }
     }
@@ -65,7 +66,7 @@ impl WorkerLink {
     /// Ends the worker, whatever it is doing, and starts another.
     pub fn replace(app: &Rc<App>) {
         Self::terminate(app);
-        app.change(|state| state.engine_ended());
+        app.tell(protocol::Event::HostEnded);
         Self::start(app);
     }
 
@@ -121,7 +122,7 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
                 memory::remember(key);
             }
             let event = envelope.event.clone();
-            app.change(|state| state.apply(envelope));
+            app.apply(envelope);
             local_network::look_at(app, &event);
             if app.state.borrow().host_ready && !app.worker.borrow().ready {
                 WorkerLink::set_ready(&app.worker);
@@ -144,7 +145,7 @@ fn worker_error(event: &Event) -> String {
 /// A worker that failed in a way of its own is not to be trusted: the next load starts a new one.
 fn end(app: &Rc<App>, message: String) {
     WorkerLink::terminate(app);
-    app.change(|state| state.worker_died(internal(message)));
+    app.tell(protocol::Event::HostDied(internal(message)));
 }
 
 pub fn internal(message: String) -> Failure {

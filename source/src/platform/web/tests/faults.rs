@@ -10,7 +10,7 @@ use wasm_bindgen_test::wasm_bindgen_test;
 use super::fake_host::{FakeHost, quick};
 use super::{pattern, read};
 use crate::platform::web::http_source::{HttpSource, PROBE_BYTES};
-use crate::platform::web::surroundings::{Sleep, now};
+use crate::platform::web::surroundings::{now, sleep};
 use crate::{Source, SourceError};
 
 const PROBE: usize = PROBE_BYTES as usize;
@@ -25,7 +25,7 @@ fn file() -> Vec<u8> {
 const CUT: [&str; 3] = ["0-65535", "65536-75535", "69036-75535"];
 
 #[wasm_bindgen_test]
-async fn what_came_before_a_fault_is_cached() {
+async fn what_came_before_a_fault_is_kept() {
     for (name, fault, kind) in [
         ("breaks", r#"{"after": 3500, "end": "break"}"#, "BrokenOff"),
         ("short", r#"{"after": 3500}"#, "ShortBody"),
@@ -152,7 +152,7 @@ async fn a_host_that_is_gone_for_good_ends_the_read() {
 }
 
 #[wasm_bindgen_test]
-async fn a_wait_that_the_host_asks_for_is_cached() {
+async fn a_wait_that_the_host_asks_for_is_kept() {
     let host =
         FakeHost::new("asks", &file(), r#"[{}, {"status": 503, "headers": {"retry-after": "1"}}, {"status": 429}]"#);
     let source = HttpSource::open(&host.url, &quick().0).await.expect("opens");
@@ -213,10 +213,10 @@ async fn a_dropped_read_leaves_nothing_running() {
         let source = HttpSource::open(&host.url, &quick().0).await.expect("opens");
         let before = host.log().iter().filter(|entry| *entry == "abort").count();
         let reading = source.read(PROBE_BYTES, LEN as u64);
-        let both = select(reading, Sleep::new(Duration::from_millis(60)).expect("timer")).await;
+        let both = select(reading, sleep(Duration::from_millis(60))).await;
         assert!(matches!(both, Either::Right(_)), "{name}: the read should still be under way");
         drop(both);
-        Sleep::new(Duration::from_millis(1200)).expect("timer").await;
+        sleep(Duration::from_millis(1200)).await;
         assert_eq!(host.requests(), requests, "{name}");
         assert_eq!(host.log().iter().filter(|entry| *entry == "abort").count() - before, aborts, "{name}");
     }
@@ -245,7 +245,7 @@ async fn without_a_network_it_waits_and_counts_nothing() {
     let (options, recorder) = quick();
     let source = HttpSource::open(&host.url, &options).await.expect("opens");
     pretend_online(false);
-    let waiting = select(source.read(PROBE_BYTES, LEN as u64), Sleep::new(Duration::from_millis(500)).expect("timer"));
+    let waiting = select(source.read(PROBE_BYTES, LEN as u64), sleep(Duration::from_millis(500)));
     let Either::Right((_, reading)) = waiting.await else { panic!("there is no network") };
     assert_eq!((host.requests(), recorder.lines()), (2, vec!["65536 10000 Offline".to_owned()]));
     pretend_online(true);

@@ -1,14 +1,17 @@
-//! From a model's location to an engine that can answer.
+//! The browser as a node's platform: from a model's location to an engine that can answer.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use gptoss_engine::{GpuEngine, GpuOptions, Loader, open_engine};
+use gptoss_engine::{GpuEngine, GpuOptions, Loader, Session, open_engine};
 use gptoss_gguf::{arrange_parts, part_names};
 use gptoss_model::{EngineError, Host, StageError};
+use gptoss_node::{Download, Downloaded, Load, Platform, Teller};
 use gptoss_protocol::{
-    CacheMode, CacheOptions, DeviceOptions, Event, LoadOptions, ModelLocation, NetworkOptions, OptionId, Prompt, Stage,
+    CacheAction, CacheMode, CacheOptions, DeviceOptions, Event, ModelLocation, NetworkOptions, OptionId, Stage,
     StageStatus,
 };
 use gptoss_source::retry::RetryPolicy;
@@ -16,15 +19,27 @@ use gptoss_source::store::cache_id;
 use gptoss_source::{
     BlobSource, HttpOptions, HttpSource, JoinedSource, Source, SourceError, sibling_url, url_file_name,
 };
-use web_sys::File;
+use wasm_bindgen_futures::spawn_local;
+use web_sys::{DedicatedWorkerGlobalScope, File};
 use web_time::Instant;
 
 use super::cache::{DownloadCache, OpenedSource};
-use super::host::WorkerHost;
-use super::{hashes, storage};
+use super::timer::within;
+use super::{download, hashes, storage};
+
+/// Something that a browser in good health says at once.
+const SOON: Duration = Duration::from_millis(500);
 
 /// Files of a split model that are reached for at once; browsers allow six connections to an HTTP/1.1 host.
 const OPENINGS_IN_FLIGHT: usize = 4;
+
+/// A worker's sources, its download cache and its memory of earlier loads.
+pub struct BrowserPlatform {
+    scope: DedicatedWorkerGlobalScope,
+    teller: Rc<Teller>,
+    pub cache: DownloadCache,
+    remembered: RefCell<HashSet<String>>,
+}
 
 /// A model that is wanted.
 pub struct Wanted<'a> {
@@ -35,48 +50,86 @@ pub struct Wanted<'a> {
     pub cache: &'a CacheOptions,
 }
 
-/// What the engine makes of a model.
-pub struct Use<'a> {
-    pub options: &'a LoadOptions,
-    pub gpu: &'a DeviceOptions,
-    /// What is to be answered first.
-    pub prompt: Option<&'a Prompt>,
+impl BrowserPlatform {
+    pub fn new(scope: DedicatedWorkerGlobalScope, teller: Rc<Teller>) -> Rc<Self> {
+        let cache = DownloadCache::new(Rc::clone(&teller));
+        Rc::new(Self { scope, teller, cache, remembered: RefCell::default() })
+    }
+
+    /// The engine knows adapter and build; another version of the browser may compile the same kernels to something else.
+    fn full_key(&self, key: &str) -> String {
+        let browser = self.scope.navigator().user_agent().unwrap_or_default();
+        format!("{key} {browser}")
+    }
+
+    /// Reaches the model's files; with `cached` they go into the download cache as they are read.
+    pub async fn reach(
+        &self,
+        cached: bool,
+        wanted: &Wanted<'_>,
+        host: &dyn Host,
+    ) -> Result<Rc<dyn Source>, StageError> {
+        let observer = Some(Rc::clone(&self.teller) as _);
+        let fetch = HttpOptions { retry: retry_policy(wanted.network), observer };
+        self.cache.begin_work();
+        let opening = async {
+            if let (CacheMode::Refetch, ModelLocation::Url { url }) = (wanted.cache.mode, wanted.model) {
+                delete_all(&self.cache, url).await?;
+            }
+            open(&self.cache, cached, wanted.model, wanted.files, &fetch).await
+        };
+        check_source(host, opening).await
+    }
 }
 
-/// Runs every load stage: reaches the file, then hands over to the engine.
-pub async fn load(
-    host: &Rc<WorkerHost>,
-    loading: &dyn Host,
-    cache: &DownloadCache,
-    wanted: &Wanted<'_>,
-    used: &Use<'_>,
-) -> Result<GpuEngine, StageError> {
-    // A picked file is on this disk already: it is cached only when that is asked for.
-    let keep = wanted.cache.mode != CacheMode::Off && matches!(wanted.model, ModelLocation::Url { .. });
-    let source = reach(host, cache, keep, wanted).await?;
-    let &DeviceOptions { default_limits, tier } = used.gpu;
-    let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
-    let loader = Loader { source, gpu, options: used.options.clone(), all_logits: false, sequences: 1 };
-    open_engine(loader, used.prompt, loading).await
-}
+impl Platform for BrowserPlatform {
+    type Model = Session;
+    type Attachment = Vec<File>;
 
-/// Reaches the model's files; with `keep` they are cached as they are read.
-pub async fn reach(
-    host: &Rc<WorkerHost>,
-    cache: &DownloadCache,
-    keep: bool,
-    wanted: &Wanted<'_>,
-) -> Result<Rc<dyn Source>, StageError> {
-    let observer = Some(Rc::clone(host) as _);
-    let fetch = HttpOptions { retry: retry_policy(wanted.network), observer };
-    cache.begin_work();
-    let opening = async {
-        if let (CacheMode::Refetch, ModelLocation::Url { url }) = (wanted.cache.mode, wanted.model) {
-            delete_all(cache, url).await?;
+    /// Runs every load stage: reaches the file, then hands over to the engine.
+    async fn load(&self, wanted: Load<'_, Vec<File>>, host: &dyn Host) -> Result<GpuEngine, StageError> {
+        let Load { model, attachment: files, options, prompt } = wanted;
+        // A picked file is on this disk already: it is cached only when that is asked for.
+        let cached = options.cache.mode != CacheMode::Off && matches!(model, ModelLocation::Url { .. });
+        let wanted = Wanted { model, files, network: &options.network, cache: &options.cache };
+        let source = self.reach(cached, &wanted, host).await?;
+        let DeviceOptions { default_limits, tier } = options.gpu;
+        let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
+        let loader = Loader { source, gpu, options: options.engine.clone(), all_logits: false, sequences: 1 };
+        open_engine(loader, prompt, host).await
+    }
+
+    async fn download(&self, wanted: Download<'_, Vec<File>>, host: &dyn Host) -> Result<Downloaded, StageError> {
+        let Download { model, attachment: files, network, cache } = wanted;
+        download::download(self, &Wanted { model, files, network, cache }, host).await
+    }
+
+    async fn cache(&self, action: CacheAction, host: &dyn Host) {
+        storage::act(host, &self.cache, action).await;
+    }
+
+    /// Tells what is cached now, before anything else is told; later, where the browser takes its time to say so.
+    async fn settled(&self, _host: &dyn Host) {
+        self.cache.tell_progress();
+        if within(SOON, storage::tell(self.teller.as_ref(), None)).await.is_none() {
+            let teller = Rc::clone(&self.teller);
+            spawn_local(async move { storage::tell(teller.as_ref(), None).await });
         }
-        open(cache, keep, wanted.model, wanted.files, &fetch).await
-    };
-    check_source(host.as_ref(), opening).await
+    }
+
+    fn recall(&self, keys: Vec<String>) {
+        self.remembered.borrow_mut().extend(keys);
+    }
+
+    fn remembered(&self, key: &str) -> bool {
+        self.remembered.borrow().contains(&self.full_key(key))
+    }
+
+    fn remember(&self, key: &str) -> Option<String> {
+        let key = self.full_key(key);
+        self.remembered.borrow_mut().insert(key.clone());
+        Some(key)
+    }
 }
 
 fn retry_policy(options: &NetworkOptions) -> RetryPolicy {

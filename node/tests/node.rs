@@ -1,0 +1,285 @@
+//! The controller, with the nano model on the CPU as its backend: what is asked for while other things are under way.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod support;
+
+use gptoss_protocol::{
+    ChatMessage, Command, Event, FailureKind, FinishReason, Prompt, PromptFormat, RequestId, Sampling, Stage,
+    StageStatus,
+};
+use support::{Desk, LoadAs, MODEL, Scripted, answered, broken_model, ended, generate, load, prompt, stop, text};
+
+/// Answers to these, each alone.
+fn alone(prompts: &[Prompt]) -> Vec<String> {
+    let one = |prompt: &Prompt| {
+        let desk = Desk::new(Scripted::default());
+        desk.submit(0, load());
+        desk.submit(1, generate(prompt.clone()));
+        desk.run();
+        text(&desk.events(), 1).expect("an answer")
+    };
+    prompts.iter().map(one).collect()
+}
+
+fn questions() -> Vec<Prompt> {
+    ["What is 17 + 25?", "Spell the word river.", "Sort: pear, apple, fig."].map(prompt).to_vec()
+}
+
+#[test]
+fn a_load_and_its_question_are_one_request() {
+    let desk = Desk::new(Scripted::default());
+    desk.submit(7, support::load_and_ask(prompt("What is 17 + 25?")));
+    desk.run();
+    let events = desk.events();
+    assert!(events.iter().all(|envelope| envelope.request == Some(RequestId(7))), "{events:#?}");
+    let sequences: Vec<u64> = events.iter().map(|envelope| envelope.sequence).collect();
+    assert_eq!(sequences, (0..events.len() as u64).collect::<Vec<_>>());
+    let stages = events.iter().filter_map(|envelope| match envelope.event {
+        Event::Stage { stage, status: StageStatus::Completed, .. } => Some(stage),
+        _ => None,
+    });
+    let stages: Vec<Stage> = stages.collect();
+    assert_eq!(stages[stages.len() - 3..], [Stage::PromptEncode, Stage::Prefill, Stage::Decode]);
+    assert_eq!(text(&events, 7).as_deref(), Some("17 + 25 = 42."));
+}
+
+#[test]
+fn questions_are_answered_together_as_each_is_alone() {
+    let right = alone(&questions());
+    for sequences in [1, 2, 3] {
+        let desk = Desk::new(Scripted { sequences, ..Scripted::default() });
+        desk.submit(0, load());
+        for (id, question) in (1..).zip(questions()) {
+            desk.submit(id, generate(question));
+        }
+        desk.run();
+        let events = desk.events();
+        for (id, right) in (1..).zip(&right) {
+            assert_eq!(text(&events, id).as_ref(), Some(right), "{sequences} sequences");
+        }
+        // Requests 1 and 2 take turns where both can be under way, and wait for each other where not.
+        let tokens = events.iter().filter(|envelope| matches!(envelope.event, Event::Token(_)));
+        let ids: Vec<_> = tokens.filter_map(|envelope| envelope.request).filter(|id| id.0 < 3).collect();
+        let turns = ids.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert_eq!(turns > 1, sequences > 1, "{sequences} sequences: {ids:?}");
+        let queued =
+            |id| events.iter().any(|it| it.request == Some(RequestId(id)) && matches!(it.event, Event::Queued { .. }));
+        assert!(queued(3) || sequences == 3, "{sequences} sequences");
+    }
+}
+
+#[test]
+fn a_question_that_comes_later_joins_those_under_way() {
+    let right = alone(&questions());
+    let desk = Desk::new(Scripted { sequences: 2, ..Scripted::default() });
+    desk.submit(0, load());
+    desk.submit(1, generate(questions().remove(0)));
+    // With the third token of the first answer.
+    desk.react(|envelope| match &envelope.event {
+        Event::Token(token) if token.index == 2 && envelope.request == Some(RequestId(1)) => {
+            vec![(2, generate(questions().remove(1)))]
+        }
+        _ => Vec::new(),
+    });
+    desk.run();
+    let events = desk.events();
+    assert_eq!((text(&events, 1), text(&events, 2)), (Some(right[0].clone()), Some(right[1].clone())));
+    let first_of_second =
+        events.iter().position(|it| it.request == Some(RequestId(2)) && matches!(it.event, Event::Token(_)));
+    let end_of_first =
+        events.iter().position(|it| it.request == Some(RequestId(1)) && matches!(it.event, Event::Finished { .. }));
+    assert!(first_of_second < end_of_first);
+}
+
+#[test]
+fn stop_ends_the_request_that_it_names_and_leaves_the_others() {
+    let right = alone(&questions());
+    for (named, sequences) in [(1, 2), (2, 2), (3, 3), (2, 1)] {
+        for at in 0..6 {
+            let desk = Desk::new(Scripted { sequences, ..Scripted::default() });
+            desk.submit(0, load());
+            for (id, question) in (1..).zip(questions()) {
+                desk.submit(id, generate(question));
+            }
+            let mut seen = 0;
+            desk.react(move |envelope| match &envelope.event {
+                Event::Token(_) | Event::Prefill { .. } => {
+                    seen += 1;
+                    if seen == at + 1 { vec![(99, stop(Some(named)))] } else { Vec::new() }
+                }
+                _ => Vec::new(),
+            });
+            desk.run();
+            let events = desk.events();
+            for (id, right) in (1..).zip(&right) {
+                let what = format!("request {id} where {named} is stopped at {at}, {sequences} sequences");
+                if id == named {
+                    assert!(matches!(ended(&events, id), Some(Event::Stopped { model_loaded: true })), "{what}");
+                } else {
+                    assert_eq!(text(&events, id).as_ref(), Some(right), "{what}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn stop_without_a_name_ends_everything_that_was_asked_for() {
+    let desk = Desk::new(Scripted { sequences: 2, ..Scripted::default() });
+    desk.submit(0, load());
+    for (id, question) in (1..).zip(questions()) {
+        desk.submit(id, generate(question));
+    }
+    desk.submit(4, load());
+    desk.react(|envelope| match &envelope.event {
+        Event::Token(token) if token.index == 1 => vec![(99, stop(None))],
+        _ => Vec::new(),
+    });
+    desk.run();
+    for id in 1..=4 {
+        assert!(matches!(ended(&desk.events(), id), Some(Event::Stopped { model_loaded: true })), "request {id}");
+    }
+    // The model is there, and answers.
+    desk.react(|_| Vec::new());
+    desk.submit(5, generate(questions().remove(0)));
+    desk.run();
+    assert_eq!(text(&desk.events(), 5).as_deref(), Some("17 + 25 = 42."));
+}
+
+#[test]
+fn whatever_a_platform_waits_for_stop_ends_it() {
+    for hanging in [LoadAs::Hangs, LoadAs::HangsInStage, LoadAs::AsksFirst] {
+        let desk = Desk::new(Scripted { load_as: vec![LoadAs::Model, hanging], ..Scripted::default() });
+        desk.submit(0, load());
+        desk.submit(1, load());
+        desk.submit(2, generate(questions().remove(0)));
+        desk.stop_when_nothing_happens(1);
+        desk.run();
+        let events = desk.events();
+        assert!(matches!(ended(&events, 1), Some(Event::Stopped { model_loaded: true })), "{hanging:?}");
+        assert_eq!(text(&events, 2).as_deref(), Some("17 + 25 = 42."), "{hanging:?}: the model before answers");
+        let last_stage = events.iter().rev().find_map(|it| match it.event {
+            Event::Stage { status, .. } if it.request == Some(RequestId(1)) => Some(status),
+            _ => None,
+        });
+        assert!(last_stage.is_none_or(|status| status == StageStatus::Cancelled), "{hanging:?}: {last_stage:?}");
+        assert_eq!(desk.dropped_loads(), 1, "{hanging:?}: the load was dropped where it stood");
+    }
+    let desk = Desk::new(Scripted::default());
+    desk.submit(0, support::download());
+    desk.stop_when_nothing_happens(0);
+    desk.run();
+    assert!(matches!(ended(&desk.events(), 0), Some(Event::Stopped { model_loaded: false })));
+}
+
+#[test]
+fn a_load_waits_for_approval_of_its_own() {
+    let desk = Desk::new(Scripted { load_as: vec![LoadAs::AsksFirst], ..Scripted::default() });
+    desk.submit(3, load());
+    desk.react(|envelope| match envelope.event {
+        Event::Preflight { waits: true, .. } => {
+            [2, 3].map(|load| (90 + load, Command::Approve { load: RequestId(load) })).to_vec()
+        }
+        _ => Vec::new(),
+    });
+    desk.run();
+    assert!(desk.events().iter().any(|envelope| matches!(envelope.event, Event::Ready { .. })));
+}
+
+#[test]
+fn a_model_is_let_go_of_only_when_another_is_known_to_be_good() {
+    let desk =
+        Desk::new(Scripted { load_as: vec![LoadAs::Model, LoadAs::Fails, LoadAs::Model], ..Scripted::default() });
+    let question = || generate(questions().remove(0));
+    for (id, command) in [(0, load()), (1, load()), (2, question()), (3, load()), (4, question())] {
+        desk.submit(id, command);
+    }
+    desk.run();
+    let events = desk.events();
+    assert!(matches!(ended(&events, 1), Some(Event::Failed { .. })));
+    assert_eq!((text(&events, 2), text(&events, 4)), (Some("17 + 25 = 42.".into()), Some("17 + 25 = 42.".into())));
+    let unloaded: Vec<_> = events.iter().filter(|it| it.event == Event::Unloaded).map(|it| it.request).collect();
+    assert_eq!(unloaded, [Some(RequestId(3))]);
+}
+
+#[test]
+fn a_question_without_a_model_is_refused() {
+    let desk = Desk::new(Scripted::default());
+    desk.submit(1, generate(prompt("Who?")));
+    desk.run();
+    match ended(&desk.events(), 1) {
+        Some(Event::Failed { stage: Stage::PromptEncode, failure }) => {
+            assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Request, "no model is loaded"));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_was_said_before_is_not_read_again() {
+    let desk = Desk::new(Scripted::default());
+    desk.submit(0, load());
+    let mut chat = gptoss_protocol::Chat::new(&Prompt { user: String::new(), ..prompt("") });
+    for (id, question) in [(1, "What is 17 + 25?"), (2, "What is 3 + 4?"), (3, "Spell the word river.")] {
+        desk.submit(id, generate(chat.ask(question)));
+        desk.run();
+        let Some(Event::Finished { reused_tokens, messages, .. }) = ended(&desk.events(), id) else { panic!("{id}") };
+        assert_eq!(reused_tokens > 20, id > 1, "question {id}: {reused_tokens} tokens were there");
+        chat.answered(messages);
+    }
+    // The same conversation in an empty cache gives the same answer.
+    let fresh = Desk::new(Scripted::default());
+    fresh.submit(0, load());
+    chat.forget_question();
+    let last = Prompt { sampling: Sampling::default(), ..chat.ask("Spell the word river.") };
+    assert!(matches!(last.history.last(), Some(ChatMessage::Assistant { .. })));
+    fresh.submit(1, generate(last));
+    fresh.run();
+    assert_eq!(text(&fresh.events(), 1), text(&desk.events(), 3));
+}
+
+#[test]
+fn a_cache_that_is_too_small_for_all_makes_the_youngest_wait() {
+    let right = alone(&questions());
+    // One answer takes about 150 tokens: two of them fit, three do not.
+    let desk = Desk::new(Scripted { sequences: 3, max_kv_tokens: 320, ..Scripted::default() });
+    desk.submit(0, load());
+    for (id, question) in (1..).zip(questions()) {
+        desk.submit(id, generate(question));
+    }
+    desk.run();
+    for (id, right) in (1..).zip(&right) {
+        assert_eq!(text(&desk.events(), id).as_ref(), Some(right), "request {id}");
+    }
+}
+
+#[test]
+fn a_value_that_is_not_finite_ends_the_answer_that_it_is_in() {
+    let token = |text: &str| Prompt { format: PromptFormat::Text, ..prompt(text) };
+    let right = alone(&[token("one two three four"), token("five six seven")]);
+    // Whoever says "z" meets a number that is none.
+    let desk = Desk::new(Scripted { path: Some(broken_model("z")), sequences: 3, ..Scripted::default() });
+    desk.submit(0, load());
+    for (id, text) in [(1, "one two three four"), (2, "z"), (3, "five six seven")] {
+        desk.submit(id, generate(token(text)));
+    }
+    desk.run();
+    let events = desk.events();
+    match ended(&events, 2) {
+        Some(Event::Failed { failure, .. }) => assert_eq!(failure.kind, FailureKind::NotFinite),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!((text(&events, 1).as_ref(), text(&events, 3).as_ref()), (Some(&right[0]), Some(&right[1])));
+}
+
+#[test]
+fn answers_say_how_they_ended() {
+    let desk = Desk::new(Scripted::default());
+    desk.submit(0, load());
+    desk.submit(1, generate(Prompt { max_new_tokens: 3, ..prompt("What is 17 + 25?") }));
+    desk.submit(2, generate(Prompt { stop: vec!["=".into()], ..prompt("What is 17 + 25?") }));
+    desk.run();
+    assert_eq!(answered(&desk.events(), 1).map(|it| it.0), Some(FinishReason::MaxTokens));
+    assert_eq!(answered(&desk.events(), 2), Some((FinishReason::StopSequence, "17 + 25 ".into())));
+    assert!(std::path::Path::new(MODEL).is_file());
+}

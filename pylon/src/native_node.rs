@@ -1,0 +1,127 @@
+//! This process as a node: the terminal asks and watches, models come from files of this machine.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gptoss_model::{Engine, EngineError, Host, StageError};
+use gptoss_node::{Download, Downloaded, Load, Node, Platform, Teller};
+use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionId, Prompt, Request, RequestId, Stage};
+
+use crate::backend::{self, AnyModel, LoadRequest};
+use crate::error::CliError;
+use crate::host::{ConsoleHost, Outcome};
+
+/// A node, and the console that watches it.
+pub struct NativeNode {
+    node: Node<NativePlatform>,
+    console: Rc<RefCell<ConsoleHost>>,
+    requests: Cell<u64>,
+}
+
+/// Models of this machine.
+struct NativePlatform {
+    console: Rc<RefCell<ConsoleHost>>,
+}
+
+impl NativeNode {
+    /// A node without a model, watched by `console`.
+    pub fn new(console: ConsoleHost) -> Self {
+        let console = Rc::new(RefCell::new(console));
+        let watching = Rc::clone(&console);
+        let teller = Rc::new(Teller::new(run_id(), move |envelope| watching.borrow().watch(&envelope)));
+        let platform = Rc::new(NativePlatform { console: Rc::clone(&console) });
+        Self { node: Node::new(platform, teller), console, requests: Cell::new(0) }
+    }
+
+    /// Has another console watch from now on; gives the one that did.
+    pub fn watch_with(&self, console: ConsoleHost) -> ConsoleHost {
+        self.console.replace(console)
+    }
+
+    /// What the console that watches knows.
+    pub fn console(&self) -> std::cell::Ref<'_, ConsoleHost> {
+        self.console.borrow()
+    }
+
+    /// Loads a model.
+    ///
+    /// # Errors
+    /// What stopped the load.
+    pub fn load(&self, request: &LoadRequest) -> Result<(), CliError> {
+        // A file that is not there is no failure of the engine.
+        backend::open_source(&request.path)?;
+        let model = ModelLocation::PickedFile { name: request.path.display().to_string() };
+        let options =
+            LoadSettings { engine: request.load.clone(), gpu: request.gpu.clone(), ..LoadSettings::default() };
+        let command = Command::Load { model, options, prompt: None, remembered: Vec::new() };
+        self.run(command, Some(request.clone()))
+    }
+
+    /// Answers a prompt with the model that is loaded; the console has the answer.
+    ///
+    /// # Errors
+    /// What stopped the answer.
+    pub fn ask(&self, prompt: Prompt) -> Result<(), CliError> {
+        self.run(Command::Generate { prompt }, None)
+    }
+
+    /// What `look` makes of the engine, if one is loaded.
+    pub fn with_engine<T>(&self, look: impl FnOnce(&mut Engine<AnyModel>) -> T) -> Option<T> {
+        self.node.with_engine(look)
+    }
+
+    fn run(&self, command: Command, attachment: Option<LoadRequest>) -> Result<(), CliError> {
+        let id = RequestId(self.requests.replace(self.requests.get() + 1));
+        self.node.submit(Request::new(id, command), attachment);
+        pollster::block_on(self.node.run_until_idle());
+        match self.console().outcome() {
+            Some(Outcome::Stopped) => Err(EngineError::Cancelled.into()),
+            Some(Outcome::Failed(failure)) => Err(CliError::Failed(failure)),
+            Some(Outcome::Loaded | Outcome::Answered(_)) | None => Ok(()),
+        }
+    }
+}
+
+impl Platform for NativePlatform {
+    type Model = AnyModel;
+    /// What to open, and how; the command's options go first.
+    type Attachment = Option<LoadRequest>;
+
+    async fn load(
+        &self,
+        wanted: Load<'_, Option<LoadRequest>>,
+        host: &dyn Host,
+    ) -> Result<Engine<AnyModel>, StageError> {
+        let Load { attachment: Some(request), options, .. } = wanted else {
+            return Err(unsupported(OptionId::Gguf, "a file of this machine"));
+        };
+        let request = LoadRequest { load: options.engine.clone(), gpu: options.gpu.clone(), ..request.clone() };
+        host.load_begins();
+        backend::open_engine(&request, host).await
+    }
+
+    async fn download(
+        &self,
+        _wanted: Download<'_, Option<LoadRequest>>,
+        _host: &dyn Host,
+    ) -> Result<Downloaded, StageError> {
+        Err(unsupported(OptionId::Cache, "nothing: files of this machine are read in place, without a download cache"))
+    }
+
+    async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}
+
+    fn is_interrupted(&self) -> bool {
+        self.console.borrow().cancelled()
+    }
+}
+
+fn unsupported(option: OptionId, expected: &'static str) -> StageError {
+    let error = EngineError::Option { option, expected, got: "something else".into() };
+    StageError { stage: Stage::RangeCheck, error }
+}
+
+/// Milliseconds since 1970: another one for each run.
+fn run_id() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
