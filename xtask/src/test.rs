@@ -52,6 +52,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "browser-driver",
     "gptoss-synth",
     "gptoss-costs",
+    "gptoss-examples",
     "gptoss-tests",
     "xtask",
 ];
