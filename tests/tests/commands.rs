@@ -1,4 +1,4 @@
-//! The commands that README.md and CONTRIBUTING.md give: cheap ones are run, with the output that the README shows; of all others
+//! The commands that README.md and other documents give: cheap ones are run, with the output that the README shows; of all others
 //! the program, its subcommand, its flags and their values are checked. A command that is not known here fails the test.
 //!
 //! The programs are those that `cargo test --workspace` has built beside this test. For this test alone:
@@ -16,16 +16,21 @@ use std::process::{Child, Command, Output, Stdio};
 use gptoss_tests::cargo_graph::{CargoGraph, host};
 use gptoss_tests::workspace_root;
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    ".github/ISSUE_TEMPLATE/fault.md",
+    ".github/pull_request_template.md",
     "examples/README.md",
     "costs/README.md",
     "pylon/README.md",
     "range-server/README.md",
     "tests/README.md",
     "web/README.md",
+    "docs/adding-a-panel.md",
+    "docs/adding-a-weight-type.md",
+    "docs/adding-an-operation.md",
 ];
 
 /// Programs of other people, word for word, and what stands for trying them.
@@ -39,6 +44,9 @@ const FOREIGN: &[(&str, &str)] = &[
     ("cargo doc", "Cargo.toml"),
     ("cargo fmt --all", "rustfmt.toml"),
     ("cargo xtask", ".cargo/config.toml"),
+    ("cd model/tests/goldens", "model/tests/goldens/README.md"),
+    ("pip install -r requirements.txt", "model/tests/goldens/requirements.txt"),
+    ("python make_goldens.py", "model/tests/goldens/make_goldens.py"),
 ];
 
 /// A command of a document, and what the document shows of its output.
@@ -54,7 +62,7 @@ fn in_blocks(document: &str) -> Vec<Shown> {
     let mut blocks: Vec<Vec<String>> = vec![Vec::new()];
     let mut fence: Option<bool> = None;
     for line in document.lines() {
-        if let Some(language) = line.strip_prefix("```") {
+        if let Some(language) = line.trim_start().strip_prefix("```") {
             let is_shell = ["", "sh", "console", "shell", "bash"].contains(&language);
             fence = if fence.is_some() { None } else { Some(is_shell) };
             blocks.push(Vec::new());
@@ -150,6 +158,10 @@ fn known(command: &str) -> Result<Known, String> {
         ["cargo", "build", "--release", "-p", package] => Ok(Known::Package((*package).to_owned())),
         ["cargo", "run", rest @ ..] => run_of_package(rest),
         ["cargo", "test", "--workspace", "--test", test, ..] => Ok(Known::Test((*test).to_owned())),
+        ["cargo", "test", "--workspace", "--features", "gptoss-tests/e2e", "--test", test, ..] => {
+            Ok(Known::Test((*test).to_owned()))
+        }
+        ["cargo", "test", "-p", _, "--test", test, ..] => Ok(Known::Test((*test).to_owned())),
         ["cargo", "test", "-p", package, ..] => Ok(Known::Package((*package).to_owned())),
         _ => Err(format!("`{command}` is not known: say in tests/tests/commands.rs how it is checked")),
     }
