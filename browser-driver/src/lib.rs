@@ -1,8 +1,4 @@
-//! Drives a headless Chromium through WebDriver, for `cargo xtask demo` and the end-to-end tests.
-//!
-//! [`Installation`] finds Chrome and chromedriver on this machine; [`Browser`] starts both with a profile of its own and
-//! takes everything down again when it is dropped, whatever happened in between; [`GptossPage`] knows the page at
-//! `/gptoss`: its elements, its states, what it shows; [`nano_cases`] has questions to ask it and the right answers.
+#![doc = include_str!("../README.md")]
 
 mod browser;
 mod driver_process;

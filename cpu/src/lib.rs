@@ -1,14 +1,4 @@
-//! gpt-oss on the CPU: the same engine without a GPU.
-//!
-//! Weights stay in the file, memory-mapped and in their own format; nothing is expanded or copied at load. Two precisions
-//! of activations: F32 for parity with the scalar reference, and 8 bits per block of 32 (as llama.cpp's CPU path has it)
-//! for speed. Kernels are chosen at run time from what the processor has ([`Isa`]).
-//!
-//! ```text
-//! decode:   a row of weights times one token's activations     int8::dot_rows, float::dot_row    bound by memory
-//! prefill:  16 rows, interleaved, times eight tokens           int8::Panel, float::Panel         bound by arithmetic
-//! ```
-
+#![doc = include_str!("../README.md")]
 // Kernels walk several arrays by one index, as their formulas do.
 #![allow(clippy::needless_range_loop)]
 

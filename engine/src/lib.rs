@@ -1,17 +1,5 @@
-//! gpt-oss on WebGPU: the memory plan, weights on their way to the GPU, the forward pass, experts that come when they are
-//! needed, and another device when one is lost.
-//!
-//! ```text
-//! Source ─ read_header ─ MemoryPlan ─ Weights (streamed, repacked on the GPU)
-//!                                        │
-//! tokens ───────────────────── Model::prefill / decode ─ Prediction
-//!                              │        ▲
-//!                              ├ miss ──┤ Pager: experts into slots
-//!                              └ loss ──┘ Session: another device, the same tokens
-//! ```
-//!
-//! What gpt-oss is, and how an answer comes about, is in [`gptoss_model`]; this crate is one of its backends. Start with
-//! [`open_engine`].
+// Its example is native, and would be tested in the browser, too.
+#![cfg_attr(not(target_arch = "wasm32"), doc = include_str!("../README.md"))]
 
 mod allocation;
 mod device;

@@ -1,11 +1,4 @@
-//! GGUF files on this machine: where tools and people keep them, and which files lie there.
-//!
-//! [`places`] says where to look, by the environment variables that the tools themselves read; [`search`] looks through one
-//! folder, knows the cache of the Hugging Face hub and Ollama's store when it meets them, and says of everything that it
-//! passes over why. Nothing is opened but small text files of those two: what a GGUF file holds is for others to say.
-//!
-//! [`DEMO`] is the model that is part of the program, for whoever has none.
-
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))] // in a test that is the assertion
 
 mod demo;

@@ -1,31 +1,4 @@
-//! Reader of GGUF headers: metadata, tensor table and layout, from whatever bytes of the file are there so far.
-//!
-//! The crate does no I/O. A caller that holds a prefix of a file calls [`parse`]; the
-//! answer is either the finished [`Gguf`] or how much more of the file to bring. Everything in the header is checked
-//! against the length of the file before it is used: counts, lengths, nesting, shapes, offsets, overlaps, truncation.
-//! Memory grows only with header bytes that are really there, never with a number that the file claims.
-//!
-//! ```
-//! # fn read_at_most(len: u64) -> Vec<u8> { std::fs::read("../models/nano/gpt-oss-nano.gguf").unwrap()[..len as usize].to_vec() }
-//! # let file_len = 3_054_208;
-//! use gptoss_gguf::{Progress, parse};
-//! let mut header = Vec::new();
-//! let gguf = loop {
-//!     match parse(&header, file_len)? {
-//!         Progress::Ready(gguf) => break gguf,
-//!         Progress::NeedMore { at_least } => header = read_at_most(at_least),
-//!     }
-//! };
-//! assert_eq!(gguf.metadata.str("general.architecture")?, "gpt-oss");
-//! let embedding = gguf.tensor("token_embd.weight").expect("gpt-oss files have one");
-//! assert_eq!(embedding.shape, [192, 1280]); // ne0, the contiguous dimension, first
-//! # Ok::<(), gptoss_gguf::GgufError>(())
-//! ```
-//!
-//! A model in several files is read file by file, and [`Gguf::join`] makes one header of theirs. Of tensor data the crate sees
-//! samples at most, which a caller hands to [`sense::Sense`].
-//!
-//! Format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3, little-endian.
+#![doc = include_str!("../README.md")]
 
 mod advice;
 mod cursor;

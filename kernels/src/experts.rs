@@ -231,7 +231,7 @@ pub struct Buffers<B> {
     pub h: B,
     pub y: B,
     pub residual: B,
-    /// Weight of the norm after this layer, [hidden].
+    /// Weight of the norm after this layer, \[hidden\].
     pub norm: B,
     pub routes: B,
     pub page_table: B,

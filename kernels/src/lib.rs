@@ -1,13 +1,5 @@
-//! The arithmetic of gpt-oss on a GPU: one `.wgsl` + one `.rs` per operation.
-//!
-//! Each operation's `.rs` file holds its parameters and how it is dispatched; the `.wgsl` file beside it holds the kernel, and
-//! [`gptoss_model::ops`] what it is to compute: its scalar reference. The baseline
-//! tier that is here needs neither shader-f16 nor subgroups, at most 8 storage buffers per stage, and 16 KiB of
-//! workgroup memory.
-//!
-//! ```text
-//! x ─ matmul (q,k,v) ─ rope ─ attention ─ matmul_residual (o, +x) ─ router ─ experts ─ combine (+x) ─ x
-//! ```
+// Its example is native, and would be tested in the browser, too.
+#![cfg_attr(not(target_arch = "wasm32"), doc = include_str!("../README.md"))]
 
 pub mod attention;
 mod error;

@@ -48,7 +48,7 @@ pub(crate) fn variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
     ]
 }
 
-/// Buffers of one call, all F32: `x` [tokens, inputs], `vectors` bias and next norm's weight, [columns] each, `residual`
+/// Buffers of one call, all F32: `x` [tokens, inputs], `vectors` bias and next norm's weight, \[columns\] each, `residual`
 /// [tokens, columns], `normed` [tokens, columns] and behind it the sums of squares, [tokens, [`squares`]].
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {

@@ -158,7 +158,7 @@ pub trait Backend {
         }
     }
 
-    /// The logits after the last token of a sequence, [vocabulary]: when sampling needs more than the candidates. Where another
+    /// The logits after the last token of a sequence, \[vocabulary\]: when sampling needs more than the candidates. Where another
     /// batch has come between, the token is run again.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ pub enum GpuError {
     NoAdapter { detail: String },
     #[error("the adapter {adapter} refused a device: {detail}")]
     NoDevice { adapter: String, detail: String },
-    /// Found before a device is asked for; each shortage in words, see [`crate::needs::shortages`].
+    /// Found before a device is asked for; each shortage in words, see `shortages` in gptoss-kernels.
     #[error("this GPU {} ({adapter})", .shortages.join(". It "))]
     TooLimited { adapter: String, shortages: Vec<String> },
     #[error("{adapter} cannot run the kernel tier {tier}: it lacks {missing}")]

@@ -1,14 +1,5 @@
-//! What gpt-oss is, without a GPU and without a browser.
-//!
-//! ```text
-//! Source ─ read_header ─ ModelConfig, Inventory ─ a Backend: gptoss-engine (GPU), gptoss-cpu
-//!                                                    │
-//! Prompt ─ Harmony tokens ─ Backend::prefill / decode ─ Sampler ─ Parser ─ events
-//! ```
-//!
-//! Knows no host: bytes come from a [`gptoss_source::Source`], events go to a [`Host`], and everything that waits is a future.
-//! [`ops`] and [`reference`] are the specification of the arithmetic, [`Backend`] is the seam to those that compute fast, and
-//! [`Engine`] answers on any of them.
+// Its example is native, and would be tested in the browser, too.
+#![cfg_attr(not(target_arch = "wasm32"), doc = include_str!("../README.md"))]
 
 mod answering;
 mod backend;

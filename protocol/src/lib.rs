@@ -1,8 +1,4 @@
-//! The one language between the engine's host (a worker, a native node) and whoever watches it (the page, a terminal, a
-//! recording): [`Event`]s out, [`Command`]s in.
-//!
-//! Events carry numbers with units in their names, never display text that would have to be parsed back; how people
-//! write and read sizes is in [`units`]. What was not measured is `None`, not zero. On the wire each event travels in an [`Envelope`] as JSON.
+#![doc = include_str!("../README.md")]
 
 mod cache;
 mod command;

@@ -1,9 +1,4 @@
-//! Serves GGUF files by HTTP ranges, and the page that runs them, from one origin.
-//!
-//! The program `gguf-serve` is a thin shell around [`serve`]; tests and tools start the same server in their own
-//! process. What a request gets is decided by [`plan::plan`], a pure function of method, headers and facts about the
-//! file; which files exist is decided once, at start, when they are opened.
-
+#![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used))] // in a test that is the assertion
 
 mod access;

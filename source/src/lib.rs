@@ -1,23 +1,5 @@
-//! Where model bytes come from.
-//!
-//! A [`Source`] is a file of known length that is read at positions. It keeps no cursor, so any number of reads may be
-//! under way at once. Every implementation proves that what it hands out is what was asked for: a host that ignores
-//! ranges, a file that changed or became shorter, a body cut short are errors, never data.
-//!
-//! | source | where | reads by |
-//! |---|---|---|
-//! | [`MemorySource`] | everywhere | slicing |
-//! | `FileSource` | native | positional file reads |
-//! | `HttpSource` | web (page or worker) | HTTP range requests |
-//! | `BlobSource` | web (page or worker) | `Blob.slice` of a picked or dropped file |
-//! | [`JoinedSource`] | everywhere | several of them, as one |
-//! | [`store::CachingSource`] | everywhere | another of them, of which it keeps what it read |
-//!
-//! A read over HTTP survives faults that pass: [`retry`] decides which those are and how long to wait, and what had arrived
-//! before the fault is kept.
-//!
-//! What a read returns is [`Bytes`]: host memory, which on the web means a JavaScript `Uint8Array` that the wasm heap
-//! never sees unless somebody copies out of it.
+// Its example is native, and would be tested in the browser, too.
+#![cfg_attr(not(target_arch = "wasm32"), doc = include_str!("../README.md"))]
 
 mod bytes;
 mod error;

@@ -22,9 +22,22 @@ pub struct Package {
     id: String,
     pub name: String,
     pub version: String,
+    /// An SPDX expression; `None` where the manifest has none.
+    pub license: Option<String>,
     /// `None` for the workspace's own packages.
     source: Option<String>,
     pub dependencies: Vec<Dependency>,
+    /// What it builds.
+    #[serde(default)]
+    pub targets: Vec<Target>,
+}
+
+/// A library, a program, a test.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Target {
+    pub name: String,
+    /// Such as `bin` or `test`.
+    pub kind: Vec<String>,
 }
 
 /// One line of a manifest.
@@ -110,6 +123,11 @@ impl CargoGraph {
     /// The workspace's own packages.
     pub fn own_packages(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| package.source.is_none())
+    }
+
+    /// Packages from elsewhere that the workspace's own need on the target, their tests included.
+    pub fn foreign_packages(&self) -> impl Iterator<Item = &Package> {
+        self.packages.iter().filter(|package| package.source.is_some())
     }
 
     /// Every version of `name` in the graph.

@@ -42,6 +42,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
     ("browser-driver", &[]),
+    // What a program of somebody else's would depend on.
+    (
+        "gptoss-examples",
+        &["gptoss-cpu", "gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-protocol", "gptoss-source"],
+    ),
     ("xtask", &["browser-driver", "gptoss-protocol"]),
     // Tests may look at everything; nothing may depend on them.
     (

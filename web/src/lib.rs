@@ -1,5 +1,4 @@
-//! gpt-oss in a browser tab. Two programs share this crate: the page (`bin/page.rs`), which shows and asks, and the worker
-//! (`bin/worker.rs`), which owns engine, GPU and sources. Between them travel only the types of `gptoss-protocol`.
+#![doc = include_str!("../README.md")]
 
 pub mod page;
 

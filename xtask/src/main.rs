@@ -44,7 +44,7 @@ enum Command {
     Setup,
     /// Build the page into web/dist.
     Page,
-    /// Run clippy as `test` does, for this machine and for wasm.
+    /// Run clippy and rustdoc as `test` does, for this machine and for wasm.
     Lint,
     /// Run a synthetic model of 20b's real size in headless Chromium and compare it with the native engine.
     Fullsize(fullsize::Arguments),

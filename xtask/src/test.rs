@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 pub enum Step {
     /// rustfmt finds nothing to change.
     Format,
-    /// clippy has nothing to say, for this machine and for wasm.
+    /// clippy and rustdoc have nothing to say, for this machine and for wasm.
     Lint,
     /// The page builds.
     Page,
@@ -53,6 +53,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "browser-driver",
     "gptoss-synth",
     "gptoss-costs",
+    "gptoss-examples",
     "gptoss-tests",
     "xtask",
 ];
@@ -85,7 +86,7 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, only: &[Step]) -> Result<()
     conclude(outcomes)
 }
 
-/// clippy for this machine, for wasm and for the fuzzer; a warning is an error.
+/// clippy for this machine, for wasm and for the fuzzer, and the documentation of all crates; a warning is an error.
 pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     let native = ["--all-targets", "--features", "gptoss-tests/e2e"];
@@ -93,7 +94,13 @@ pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web"]].concat();
     wasm.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
     clippy(toolbox, &[wasm.as_slice(), &deny].concat())?;
-    fuzz::lint(workspace, toolbox)
+    fuzz::lint(workspace, toolbox)?;
+    document(toolbox)
+}
+
+/// Documentation of our crates: a link that leads nowhere is an error.
+fn document(toolbox: &Toolbox) -> Result<()> {
+    process::run(toolbox.cargo(&["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 fn check_format(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {

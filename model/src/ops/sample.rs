@@ -13,7 +13,7 @@ pub struct Candidate {
     pub logit: f32,
 }
 
-/// What [`reference`] finds.
+/// What [`reference()`] finds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     pub candidates: Vec<Candidate>,

@@ -55,7 +55,7 @@ pub enum Wanted {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     Prediction(Prediction),
-    /// [vocabulary]
+    /// \[vocabulary\]
     Logits(Vec<f32>),
 }
 

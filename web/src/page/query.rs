@@ -20,7 +20,7 @@ pub struct Query {
 
 /// Reads `?a=b&c=d` (the question mark may be missing). Nothing is ignored that might be meant for this page: an unknown name, a
 /// value that does not parse, a name that occurs twice and a broken escape are all errors. What others are known to append to
-/// addresses that they link to or pass on says nothing about the model, see [`is_others`].
+/// addresses that they link to or pass on says nothing about the model, see `is_others`.
 pub fn parse(query: &str) -> Query {
     let mut reader = QueryReader::default();
     for part in query.strip_prefix('?').unwrap_or(query).split('&').filter(|part| !part.is_empty()) {

@@ -79,7 +79,7 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
     }
 }
 
-/// The logits after `tokens`, [vocabulary].
+/// The logits after `tokens`, \[vocabulary\].
 async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
     let sequence = model.open()?;
     model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;
