@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Where a model in a hub cache is from.
+/// The repository and commit that a model in a hub cache comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HubOrigin {
     /// `ORG/NAME`.
@@ -60,7 +60,7 @@ fn expand(value: PathBuf, set: &impl Fn(&str) -> Option<PathBuf>, home: Option<P
     PathBuf::from(out + rest)
 }
 
-/// How the name of a repository's folder begins.
+/// The prefix of the name of every repository's folder.
 pub(crate) const REPO_PREFIX: &str = "models--";
 
 /// A repository's folder in a cache.
@@ -68,7 +68,7 @@ pub(crate) const REPO_PREFIX: &str = "models--";
 pub struct Repo {
     /// `ORG/NAME`.
     pub name: String,
-    /// Where it is; a link to it where that is what was found.
+    /// The folder itself, or the link to it if a link was found.
     pub folder: PathBuf,
 }
 

@@ -7,8 +7,9 @@ use crate::hub::hub_folder;
 /// A folder to look through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What to call it, such as `hub cache`.
+    /// What messages call the place, such as `hub cache`.
     pub name: &'static str,
+    /// Path of the folder, which need not exist.
     pub folder: PathBuf,
     /// How many levels of folders below it are looked into.
     pub depth: u32,
@@ -33,7 +34,7 @@ pub fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<Place> {
         Some(folder) => places.add("Ollama", Some(folder), 0),
         None => {
             places.add("Ollama", in_home(".ollama/models"), 0);
-            // Where its service on Linux keeps them.
+            // The folder of Ollama's service on Linux.
             places.add("Ollama", cfg!(target_os = "linux").then(|| "/usr/share/ollama/.ollama/models".into()), 0);
         }
     }

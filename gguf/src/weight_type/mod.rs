@@ -16,18 +16,21 @@ pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run
 use crate::TensorType;
 use crate::numbers::{Number, numbers_of};
 
-/// What random codes of a type stand for, and how a file of it is called: for whoever makes weights up.
+/// Statistics of random codes of a type, for programs that generate weights.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomCodes {
-    /// Root mean square of weights with random codes (and, in K types, random inner scales), of a block with scale 1.
+    /// Root mean square of weights with random codes (and random inner scales in K types) in a block with scale 1.
     pub rms: f64,
-    /// The minimum, in scales, that centres them on zero; of types that have one.
+    /// The minimum, in scales, that centres the weights on zero; `None` for types without a minimum.
     pub minimum: Option<f64>,
 }
 
-/// Does something with the [`Blocks`] of a type that is only known at run time: one function for all types, compiled for each.
+/// An operation on the [`Blocks`] of a type that is only known at run time: one generic function, compiled for each
+/// type.
 pub trait WithBlocks {
+    /// What the operation returns.
     type Output;
+    /// Runs the operation for the block format `B`.
     fn with<B: Blocks>(self) -> Self::Output;
 }
 
@@ -63,21 +66,21 @@ macro_rules! weight_types {
                 }
             }
 
-            /// ggml's type, with id, name and sizes.
+            /// The same type as [`TensorType`], which has id, name and sizes.
             pub const fn kind(self) -> TensorType {
                 match self {
                     $(Self::$variant => TensorType::$kind,)*
                 }
             }
 
-            /// First and number of the bytes of a block that are not codes.
+            /// Offset and length of the bytes of a block that are not codes.
             const fn scale_field(self) -> (u64, u64) {
                 match self {
                     $(Self::$variant => ($scales_at, $scale_bytes),)*
                 }
             }
 
-            /// What random codes stand for.
+            /// Statistics of random codes, for generated weights.
             pub const fn random_codes(self) -> RandomCodes {
                 match self {
                     $(Self::$variant => RandomCodes { rms: $rms, minimum: $minimum },)*
@@ -106,8 +109,11 @@ macro_rules! weight_types {
 }
 
 weight_types! {
+    /// IEEE 754 single precision, without blocks.
     F32 = F32 { scales: 0, 0; random: 1.0, None; file_type: 0; blocks: ; }
+    /// IEEE 754 half precision, without blocks.
     F16 = F16 { scales: 0, 0; random: 1.0, None; file_type: 1; blocks: ; }
+    /// bfloat16, the upper half of an F32, without blocks.
     Bf16 = BF16 { scales: 0, 0; random: 1.0, None; file_type: 32; blocks: ; }
     /// f16 scale, then 32 signed bytes.
     Q8_0 = Q8_0 {
@@ -119,7 +125,7 @@ weight_types! {
     /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its high one.
     Mxfp4 = Mxfp4 {
         scales: 0, 1;
-        // Of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
+        // RMS of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
         random: 2.926_174_977_679_905_7, None;
         file_type: 38;
         blocks: blocks::Mxfp4;
@@ -160,7 +166,7 @@ weight_types! {
         file_type: 14;
         blocks: blocks::Q4K;
     }
-    /// As Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
+    /// Like Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
     Q5K = Q5K {
         scales: 0, 16;
         random: 526.9, Some(15.5);
@@ -175,7 +181,7 @@ weight_types! {
         file_type: 18;
         blocks: blocks::Q6K;
     }
-    /// As Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
+    /// Like Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
     Iq4Nl = Iq4Nl {
         scales: 0, 2;
         random: 67.44, None;
@@ -201,7 +207,7 @@ weight_types! {
     /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in eight bytes, a
     /// sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
     Iq3S = Iq3S {
-        // With the last ten bytes of signs, so that codes are whole vectors.
+        // The last ten bytes of signs count as scales, so that the codes are whole vectors.
         scales: 96, 14;
         random: 140.3, None;
         file_type: 26;
@@ -223,8 +229,8 @@ impl WeightType {
         self.kind().name()
     }
 
-    /// The numbers of a block (of types without blocks, of an element) that weights are multiplied with. The first is the scale,
-    /// the second, if there is one, the minimum.
+    /// Numbers of a block (of an element, for types without blocks) that weights are multiplied with. The first is the
+    /// scale, the second, if any, the minimum.
     pub fn numbers(self) -> &'static [Number] {
         numbers_of(self.kind()).expect("of every type that is computed with")
     }
@@ -234,8 +240,8 @@ impl WeightType {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// Weights in one block of the file: a row has a whole number of blocks. [`RUN_WEIGHTS`] also for the unquantised types,
-    /// which have no blocks: weights are taken by such runs.
+    /// Weights in one block of the file; a row has a whole number of blocks. [`RUN_WEIGHTS`] for the unquantised types,
+    /// which have no blocks but are processed in such runs.
     pub const fn block_weights(self) -> u64 {
         match self.kind().block_len() {
             Some(weights) if weights > 1 => weights,
@@ -265,8 +271,8 @@ impl WeightType {
         }
     }
 
-    /// Bytes of one block's scales, with minima and whatever else leaves the codes whole `vec4<u32>`; 0 for the unquantised
-    /// types.
+    /// Bytes of one block's scales, including minima and whatever else keeps the codes whole `vec4<u32>`; 0 for the
+    /// unquantised types.
     pub const fn scale_bytes(self) -> u64 {
         self.scale_field().1
     }
@@ -281,13 +287,13 @@ impl WeightType {
         (blocks * self.scale_bytes()).div_ceil(4)
     }
 
-    /// True of the types with blocks of codes and scales, which are split into planes on the way to the GPU.
+    /// Whether the type has blocks of codes and scales, which are split into planes on the way to the GPU.
     pub const fn is_quantised(self) -> bool {
         self.scale_bytes() != 0
     }
 
-    /// Decodes a run of blocks (of the unquantised types: of any number of weights), exactly. Slow and plain: it is the
-    /// specification.
+    /// Decodes a run of blocks (any number of weights for the unquantised types) exactly. It is slow and plain, because
+    /// it is the specification.
     ///
     /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in F32 in
     /// any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
@@ -330,18 +336,19 @@ impl WithBlocks for Decoded<'_> {
     }
 }
 
-/// How the codes of an MXFP4 block lie in a file.
+/// The order of the codes in an MXFP4 block of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CodeOrder {
-    /// As ggml has it, and this project everywhere but in such files: byte j holds weights j and j + 16.
+    /// ggml's order, used everywhere but in the files below: byte j holds weights j and j + 16.
     #[default]
     Halves,
-    /// As OpenAI's files have it, and Ollama's first ones that took their codes over: byte j holds weights 2j and 2j + 1.
+    /// The order of OpenAI's files, and of Ollama's first ones, which took their codes over: byte j holds weights 2j
+    /// and 2j + 1.
     Neighbours,
 }
 
 impl CodeOrder {
-    /// Brings the codes of whole MXFP4 blocks into ggml's order.
+    /// Reorders the codes of whole MXFP4 blocks into ggml's order.
     pub fn to_halves(self, blocks: &mut [u8]) {
         if self == Self::Halves {
             return;
@@ -361,7 +368,7 @@ impl CodeOrder {
 mod tests {
     use super::*;
 
-    /// The rows agree with what the blocks' own code says of them.
+    /// The table agrees with the constants of the block types.
     #[test]
     fn rows_and_blocks_agree() {
         struct Sizes;

@@ -267,7 +267,7 @@ fn overlapping_tensors() {
     assert_eq!(fault(&file), expected);
     let same_place = writer().tensor("a", &[8], 0, 0).tensor("b", &[8], 0, 0).data(32);
     assert!(matches!(fault(&same_place), GgufError::Overlap { .. }));
-    // Of a tensor of unknown type at least the place is known.
+    // The place of a tensor of unknown type is known, even if its size is not.
     let unknown_inside = writer().tensor("a", &[64], 0, 0).tensor("b", &[8], 9999, 32).data(256);
     assert!(matches!(fault(&unknown_inside), GgufError::Overlap { .. }));
 }
