@@ -9,15 +9,17 @@ use crate::platform;
 pub struct Bytes(pub(crate) platform::Bytes);
 
 impl Bytes {
-    /// Takes over bytes that are in the program's own memory. On the web this copies them out of the wasm heap.
+    /// Takes over bytes from the program's own memory. On the web this copies them out of the wasm heap.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         Self(platform::Bytes::from_vec(bytes))
     }
 
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -49,7 +51,7 @@ impl Bytes {
         Self(self.0.slice(range))
     }
 
-    /// All of `parts`, one after the other. On the web they never enter the wasm heap, and one part alone is not copied.
+    /// Joins `parts` in order. On the web they never enter the wasm heap, and a single part is not copied.
     pub fn joined(mut parts: Vec<Self>) -> Self {
         match parts.len() {
             1 => parts.remove(0),

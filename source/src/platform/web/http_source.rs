@@ -8,8 +8,8 @@ use crate::observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 use crate::retry::{Moment, Next, Patience};
 use crate::{Place, ReadFuture, Source, SourceError, check_bounds};
 
-/// How much the first request asks for: enough to prove ranges and to see what kind of file it is; kept, so that the
-/// first reads need not ask again.
+/// Size of the first request: enough to prove that ranges work and to see what kind of file it is. The bytes stay in
+/// memory, so that the first reads need not ask again.
 pub(super) const PROBE_BYTES: u64 = 64 * 1024;
 
 /// A file behind an http(s) URL, read by range requests. Works on a page and in a worker.

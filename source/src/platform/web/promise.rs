@@ -10,12 +10,12 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::surroundings::Sleep;
 
-/// For what a browser does in a moment.
+/// Time limit for operations that a browser finishes in a moment.
 pub const SOON: Duration = Duration::from_secs(20);
-/// For what it does piece by piece: reading megabytes from a slow disk, deleting gigabytes.
+/// Time limit for operations that take a browser longer: reading megabytes from a slow disk, deleting gigabytes.
 pub const LATER: Duration = Duration::from_secs(180);
 
-/// What a promise comes to.
+/// Awaits a promise for at most `patience`.
 ///
 /// # Errors
 /// What it was rejected with; an error that says how long it was waited for.

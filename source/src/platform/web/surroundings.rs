@@ -38,7 +38,7 @@ pub fn start_fetch(request: &Request) -> Result<Promise, SourceError> {
     })
 }
 
-/// Time since this page or worker began.
+/// Time since this page or worker started; never goes back.
 pub fn now() -> Duration {
     let performance = match global() {
         Ok(Global::Worker(worker)) => worker.performance(),
@@ -48,7 +48,7 @@ pub fn now() -> Duration {
     milliseconds(performance.map_or_else(js_sys::Date::now, |performance| performance.now()))
 }
 
-/// Time since 1970, as the machine's clock has it.
+/// Time since 1970 by the machine's clock.
 pub fn since_1970() -> Duration {
     milliseconds(js_sys::Date::now())
 }
@@ -62,12 +62,12 @@ fn milliseconds(value: f64) -> Duration {
     Duration::try_from_secs_f64(value / 1000.0).unwrap_or_default()
 }
 
-/// From 0 to 1.
+/// A random number from 0 to 1.
 pub fn random() -> f64 {
     js_sys::Math::random()
 }
 
-/// Ends after a time; dropped before, it leaves nothing behind.
+/// A future that completes after a time. Dropping it early leaves nothing behind.
 pub struct Sleep {
     timer: i32,
     done: JsFuture,
@@ -94,7 +94,7 @@ impl Sleep {
 }
 
 pub async fn pause(duration: Duration) {
-    // Where there is no timer: better too early than never.
+    // Without a timer, continuing too early is better than never.
     if let Ok(sleep) = Sleep::new(duration) {
         sleep.await;
     }
@@ -118,7 +118,7 @@ impl Drop for Sleep {
     }
 }
 
-/// `false` when the browser is certain that there is no network; `true` promises nothing.
+/// Whether there may be a network: `false` only when the browser is certain that there is none.
 pub fn is_online() -> bool {
     match global() {
         Ok(Global::Worker(worker)) => worker.navigator().on_line(),
@@ -127,10 +127,10 @@ pub fn is_online() -> bool {
     }
 }
 
-/// Beside the event, in case that a browser does not send it to workers.
+/// How often to check for a network besides waiting for the event, in case a browser does not send it to workers.
 const LOOK_FOR_NETWORK_EVERY: Duration = Duration::from_secs(5);
 
-/// Ends when there is a network.
+/// Completes when there is a network.
 pub async fn online() -> Result<(), SourceError> {
     while !is_online() {
         select(OnlineEvent::listen()?, Sleep::new(LOOK_FOR_NETWORK_EVERY)?).await;
@@ -138,7 +138,7 @@ pub async fn online() -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The next `online` event.
+/// A future of the next `online` event.
 struct OnlineEvent {
     target: EventTarget,
     /// The promise's own resolve function is the listener.

@@ -115,7 +115,7 @@ async fn a_file_that_is_not_what_it_was_is_never_asked_again() {
         assert!(error.to_string().contains(words) && !error.advice().is_empty(), "{name}: {error}");
         assert_eq!((host.requests(), recorder.lines()), (2, Vec::new()), "{name}");
     }
-    // Also when the change shows only after a fault, in the answer that was to bring the rest.
+    // The change may also show only after a fault, in the answer that was to bring the rest.
     let host =
         FakeHost::new("replaced-later", &file(), r#"[{}, {"after": 3500, "end": "break"}, {"etag": "\"two\""}]"#);
     let source = HttpSource::open(&host.url, &quick().0).await.expect("opens");
@@ -201,7 +201,7 @@ async fn a_complete_body_is_good_however_the_connection_ends() {
     assert_eq!((host.requests(), recorder.lines()), (3, Vec::new()));
 }
 
-/// Dropped in the middle of a body, before an answer, and while waiting for the next attempt.
+/// The read is dropped in the middle of a body, before an answer, and while waiting for the next attempt.
 #[wasm_bindgen_test]
 async fn a_dropped_read_leaves_nothing_running() {
     for (name, fault, requests, aborts) in [
