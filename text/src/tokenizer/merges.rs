@@ -14,9 +14,9 @@ pub(super) struct MergeTable {
     /// `rights[starts[left]..starts[left + 1]]` are the tokens that may follow `left`, ascending.
     starts: Box<[u32]>,
     rights: Box<[u32]>,
-    /// Parallel to `rights`.
+    /// Rank of each entry of `rights`.
     ranks: Box<[u32]>,
-    /// By rank.
+    /// The token that a merge of each rank makes.
     tokens: Box<[u32]>,
 }
 
@@ -51,7 +51,7 @@ impl MergeTable {
             }
             pairs.push(Pair { left, right, rank: tokens.len() as u32 - 1 });
         }
-        // Of two lines with the same pair the earlier one counts.
+        // If two lines have the same pair, the earlier one counts.
         pairs.sort_unstable_by_key(|pair| (pair.left, pair.right, pair.rank));
         pairs.dedup_by_key(|pair| (pair.left, pair.right));
 
