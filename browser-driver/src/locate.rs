@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 /// A Chrome (or Chromium) and the chromedriver that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
+    /// Path of Chrome or Chromium.
     pub chrome: PathBuf,
+    /// Path of chromedriver, of the same major version.
     pub chromedriver: PathBuf,
 }
 

@@ -20,16 +20,20 @@ pub struct CargoGraph {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Package {
     id: String,
+    /// Name of the package.
     pub name: String,
+    /// Version in the lock file.
     pub version: String,
     /// `None` for the workspace's own packages.
     source: Option<String>,
+    /// Direct dependencies.
     pub dependencies: Vec<Dependency>,
 }
 
 /// One line of a manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Dependency {
+    /// Name of the package that is depended on.
     pub name: String,
     /// Version requirement, such as `^1` or `=0.2.130`.
     #[serde(rename = "req")]
