@@ -12,7 +12,7 @@ pub(crate) const HEAD_DIM: u64 = 64;
 /// in the length of the chat template.
 pub const GOLDEN_20B_DATA_OFFSET: u64 = 13_008_832;
 
-/// Whose files the metadata and names are like.
+/// The publisher whose metadata keys and tensor names a file imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publisher {
     /// ggml-org: 35 keys.
@@ -27,7 +27,7 @@ pub enum Publisher {
 /// A description of a model, to be changed one thing at a time and then [built](Spec::build).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// As in `Gpt Oss 20b` and `20B`.
+    /// Size in the model's name, as in `Gpt Oss 20b` and `20B`.
     pub(crate) size: &'static str,
     pub(crate) architecture: String,
     pub(crate) publisher: Publisher,
@@ -41,7 +41,7 @@ pub struct Spec {
     pub(crate) window_tokens: u32,
     pub(crate) context_tokens: u32,
     pub(crate) types: TypeMix,
-    /// Pattern and type; the last that matches a name decides.
+    /// Pattern and type of each override; the last that matches a name decides.
     pub(crate) overrides: Vec<(String, TensorType)>,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) vocabulary_only: bool,

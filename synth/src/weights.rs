@@ -9,10 +9,10 @@ use half::slice::HalfFloatSliceExt;
 use crate::random::{fill, row_key, tensor_key};
 use crate::{SynthError, TensorType};
 
-/// What the values of a tensor look like.
+/// How the values of a tensor are distributed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Distribution {
-    /// Of the types without blocks. In block types the mean is zero: matrices are what they are for.
+    /// Mean of types without blocks. It is zero in block types, which only matrices have.
     pub(crate) mean: f32,
     /// Standard deviation.
     pub(crate) deviation: f32,

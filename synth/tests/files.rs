@@ -94,7 +94,7 @@ fn the_tensors_are_in_the_public_order(gguf: &Gguf) {
         ffn_gate_exps.bias ffn_gate_exps.weight ffn_gate_inp.bias ffn_gate_inp.weight ffn_up_exps.bias \
         ffn_up_exps.weight post_attention_norm.weight";
     assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
-    // By number, not by spelling: 2 comes before 10.
+    // Sorted by number, not by spelling: 2 comes before 10.
     let layers: Vec<u32> =
         gguf.tensors[3..].iter().map(|tensor| tensor.name.split('.').nth(1).unwrap().parse().unwrap()).collect();
     assert!(layers.is_sorted());
@@ -110,7 +110,7 @@ fn the_vocabulary_is_o200k(gguf: &Gguf) {
     let merges = metadata.string_array("tokenizer.ggml.merges").unwrap();
     let types = metadata.i32_array("tokenizer.ggml.token_type").unwrap();
     assert_eq!((tokens.len(), types.len(), merges.len()), (201_088, 201_088, 446_189));
-    // As llama.cpp prints them.
+    // Spellings that llama.cpp prints.
     assert_eq!(tokens.iter().take(3).collect::<Vec<_>>(), ["!", "\"", "#"]);
     assert_eq!(merges.iter().take(3).collect::<Vec<_>>(), ["Ġ Ġ", "Ġ ĠĠĠ", "ĠĠ ĠĠ"]);
     // llama.cpp counts 21 special tokens.
