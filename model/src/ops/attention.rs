@@ -5,9 +5,11 @@ use super::rope::HEAD_DIM;
 /// Shape of a scalar attention: keys and values of positions `0..keys.len() / (kv_heads · 64)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// Number of query heads, a multiple of `kv_heads`.
     pub query_heads: usize,
+    /// Number of key and value heads.
     pub kv_heads: usize,
-    /// 0 is full attention.
+    /// Keys that a query sees, itself included; 0 is full attention.
     pub window: usize,
 }
 

@@ -6,8 +6,9 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Route {
+    /// Index of the expert in its layer.
     pub expert: u32,
-    /// Softmax over the token's choices.
+    /// Share of the expert's result: softmax over the token's choices.
     pub weight: f32,
 }
 

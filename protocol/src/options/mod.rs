@@ -27,7 +27,7 @@ pub enum OptionId {
     Gguf,
     /// The user's text; also stands for the instructions if the engine refuses those.
     Prompt,
-    /// Whether the prompt is plain text or a finished Harmony rendering.
+    /// Whether the prompt is answered, or continued as plain text.
     PromptFormat,
     /// Text of the developer message.
     Instructions,
@@ -57,15 +57,15 @@ pub enum OptionId {
     ExpertMemory,
     /// GPU memory for everything, in bytes.
     GpuMemory,
-    /// When experts are read: before the first answer, or as they are needed.
+    /// When experts are read, if all of them fit.
     ExpertLoading,
-    /// Number of layers that are run, for debugging.
+    /// Number of layers that are run, for experiments.
     Layers,
-    /// Attention with or without sliding windows, for debugging.
+    /// Whether attention uses its sliding windows, for experiments.
     Attention,
-    /// Whether YaRN rounds its correction range, for comparison with other engines.
+    /// Whether YaRN rounds its correction range as llama.cpp does, for comparisons.
     Yarn,
-    /// How experts are computed, for debugging.
+    /// Which experts run; the model's own are the only choice that is accepted.
     Moe,
     /// Limits that the GPU device is opened with.
     GpuLimits,
