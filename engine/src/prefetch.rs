@@ -8,12 +8,12 @@ use crate::model::Model;
 use crate::pager::Turned;
 
 impl Model {
-    /// Whether there are slots that no expert is in.
+    /// Whether some slots have no expert.
     pub fn has_free_slots(&self) -> bool {
         self.pager.missing_bytes() > 0
     }
 
-    /// Reads experts into slots that are free, lower layers first, until there are none. Pushes nothing out.
+    /// Prefetches experts into free slots, lower layers first, until no slot is free. Evicts nothing.
     ///
     /// # Errors
     /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays;
