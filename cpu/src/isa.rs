@@ -48,12 +48,13 @@ impl fmt::Display for Isa {
     }
 }
 
-/// What differs between levels inside otherwise equal code.
+/// Operations that differ between levels in otherwise equal code.
 pub(crate) trait Level {
-    /// `a · b + c`; fused where the processor does that in one instruction (elsewhere `mul_add` is a slow function).
+    /// Computes `a · b + c`; fused where the processor does that in one instruction (elsewhere `mul_add` is a slow
+    /// function).
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// Sixteen halves to floats.
+    /// Converts sixteen halves to floats.
     fn widen(halves: &[u16; 16]) -> [f32; 16];
 }
 
@@ -71,7 +72,7 @@ impl Level for Portable {
     }
 }
 
-/// AVX2 and up: both have FMA and F16C.
+/// AVX2 and up, which have FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct X86;
 

@@ -18,7 +18,7 @@ pub(crate) struct Mapped {
 
 /// One file.
 struct Part {
-    /// Where it begins when the files are laid one after the other, as the joined header has them.
+    /// Where the file begins when all files are laid one behind the other, as the joined header counts.
     first_byte: u64,
     map: Mmap,
 }
@@ -50,7 +50,7 @@ impl Mapped {
         tensor.decode(self.bytes(tensor.offset_bytes, tensor.size_bytes))
     }
 
-    /// Looks at samples of every tensor.
+    /// Checks samples of every tensor.
     ///
     /// # Errors
     /// [`SourceError::Nonsense`] where one makes no sense.
@@ -65,13 +65,14 @@ impl Mapped {
         })
     }
 
-    /// The header was checked against the files' lengths before, and no tensor reaches from one file into the next.
+    /// The bytes of a tensor. The header was checked against the files' lengths before, and no tensor extends into the
+    /// next file.
     fn bytes(&self, offset_bytes: u64, len_bytes: u64) -> &[u8] {
         let part = &self.parts[self.part_of(offset_bytes)];
         &part.map[(offset_bytes - part.first_byte) as usize..][..len_bytes as usize]
     }
 
-    /// The file that a byte is in.
+    /// Index of the file that a byte is in.
     fn part_of(&self, offset_bytes: u64) -> usize {
         self.parts.partition_point(|part| part.first_byte <= offset_bytes) - 1
     }

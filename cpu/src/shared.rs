@@ -3,8 +3,8 @@
 
 use std::marker::PhantomData;
 
-/// A mutable slice that tasks of one parallel loop may all write into. Which task writes where is the business of the
-/// loop; bounds are always checked.
+/// A mutable slice that all tasks of a parallel loop may write to. The loop decides which task writes where; bounds are
+/// always checked.
 pub(crate) struct SharedMut<'a, T> {
     start: *mut T,
     len: usize,
@@ -21,7 +21,7 @@ impl<'a, T> SharedMut<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
-    /// The places `first .. first + len`.
+    /// The places `first .. first + len` of the slice.
     ///
     /// # Safety
     /// While the slice lives, no other thread uses any of these places.

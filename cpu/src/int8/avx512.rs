@@ -8,10 +8,10 @@ use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
 
 use super::{CodedRow, E8M0_NAN};
 
-/// Makes E2M1 codes unsigned.
+/// Added to E2M1 codes to make them unsigned.
 pub(super) const MXFP4_OFFSET: i8 = 12;
 
-/// `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
+/// Computes `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
 pub(super) fn dot_rows_q8_0(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.scales.len() * 34;
     assert!(weights.len() == row_bytes * out.len() && x.codes.len() == x.scales.len() * 32);
@@ -26,7 +26,7 @@ pub(super) fn dot_rows_q8_0(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     }
 }
 
-/// `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
+/// Computes `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
 pub(super) fn dot_rows_mxfp4(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.scales.len() * 17;
     assert!(weights.len() == row_bytes * out.len() && x.codes.len() == x.scales.len() * 32);
@@ -59,7 +59,8 @@ pub(super) fn mxfp4_table() -> __m512i {
     _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(MXFP4_TABLE.as_ptr().cast()) })
 }
 
-/// Four rows at once: what depends on the activations only is done once, and the sums across lanes share their steps.
+/// Multiplies four rows at once: work that depends on the activations alone is done once, and the sums across lanes
+/// share their steps.
 ///
 /// # Safety
 /// `weights` begins with four rows of `row_bytes`; these and the codes have `x.scales.len()` blocks of 34 bytes and of 32
@@ -97,7 +98,7 @@ unsafe fn four_rows_q8_0(weights: &[u8], row_bytes: usize, x: CodedRow<'_>) -> [
     results
 }
 
-/// As [`four_rows_q8_0`].
+/// Like [`four_rows_q8_0`], for MXFP4.
 ///
 /// # Safety
 /// As there, with blocks of 17 bytes.
@@ -185,7 +186,7 @@ unsafe fn one_row_mxfp4(row: &[u8], x: CodedRow<'_>) -> f32 {
     _mm512_reduce_add_ps(sum) + last
 }
 
-/// The last block alone.
+/// Product of the last block alone.
 ///
 /// # Safety
 /// As for [`one_row_q8_0`], with at least one block.
@@ -203,7 +204,7 @@ unsafe fn last_block_q8_0(row: &[u8], x: CodedRow<'_>) -> f32 {
     sum as f32 * (scale * x.scales[last])
 }
 
-/// The last block alone.
+/// Product of the last block alone.
 ///
 /// # Safety
 /// As for [`one_row_mxfp4`], with at least one block.
@@ -258,11 +259,11 @@ unsafe fn starts(weights: &[u8], row_bytes: usize, offset: usize) -> [*const u8;
     }
 }
 
-/// Asks for what the next four rows have at the same place: the processor's own prefetching stops at every page.
+/// Prefetches the next four rows at the same place: the processor's own prefetching stops at every page.
 #[target_feature(enable = "avx2")]
 fn prefetch_next_four(at: [*const u8; 4], row_bytes: usize) {
     for row in at {
-        // A hint: it never faults, whatever the address.
+        // The hint never faults, whatever the address.
         _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(4 * row_bytes).cast());
     }
 }
@@ -285,7 +286,7 @@ unsafe fn eight_halves(at: [*const u8; 4], step: usize) -> __m128i {
     _mm_insert_epi16::<7>(halves, half(3, step))
 }
 
-/// The scales of two MXFP4 blocks in each of four rows, as [`eight_halves`].
+/// The scales of two MXFP4 blocks in each of four rows, like [`eight_halves`].
 ///
 /// # Safety
 /// 34 bytes can be read in each row.
@@ -337,7 +338,7 @@ fn reduce(sums: [__m512; 4]) -> [f32; 4] {
     results
 }
 
-/// One value in the lower eight lanes, another in the upper.
+/// A vector with one value in the lower eight lanes and another in the upper.
 #[target_feature(enable = "avx512f")]
 fn two(low: f32, high: f32) -> __m512 {
     _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high))
