@@ -1,4 +1,4 @@
-//! A wish of the user's: to stop, asked for by the engine between steps and awaited beside what cannot be asked; or to go on.
+//! A flag for a wish of the user, to stop or to go on: it can be polled between steps, and awaited.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -40,7 +40,7 @@ impl Signal {
         }
     }
 
-    /// Ends when it is requested.
+    /// Completes when the signal is requested.
     pub async fn requested(&self) {
         poll_fn(|context| {
             if self.requested.get() {
