@@ -13,7 +13,7 @@ const PARTS: usize = 16;
 /// Fewer bytes between two ranges than this make them one.
 const GAP: i128 = 80;
 
-/// Every `Range` of the request, whatever its other headers.
+/// Checks every `Range` of the request, whatever its other headers.
 pub fn check(case: &Case) {
     for value in case.headers.get_all(RANGE) {
         let (found, expected) = (resolve(value.as_bytes(), case.facts.len), outcome(value.as_bytes(), case.facts.len));
@@ -92,7 +92,7 @@ impl Spec {
             Self::From(first) => (first.at_most(len), len - 1),
             Self::Suffix(length) => (len - length.at_most(len), len - 1),
         };
-        // At or beyond the end, or the last 0 bytes.
+        // `None` for a range at or beyond the end, or for the last 0 bytes.
         (first < len).then_some((first, last))
     }
 }

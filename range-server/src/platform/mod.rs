@@ -22,7 +22,7 @@ pub use windows::allow_many_open_files;
 #[cfg(windows)]
 pub(crate) use windows::{file_index, read_at, write_private};
 
-/// What tells a file from all others, whatever its name: device and number on it.
+/// Identity of a file, whatever its name: the device, and the number on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileIndex {
     pub(crate) device: u64,

@@ -229,7 +229,7 @@ fn preflights() {
         allowed("/api/models", "if-match"),
         allowed("/tiny.gguf", "range").with(private, "true").is("access-control-allow-private-network", "true"),
         allowed("/tiny.gguf", "range").lacks("access-control-allow-private-network"),
-        // Before it is known what is there.
+        // A preflight is answered before it is known whether the file exists.
         allowed("/none.gguf", "range"),
         allowed("/tiny.gguf", "range").with("Range", "bytes=24-").with("If-Match", "\"other\""),
         refused(preflight("/tiny.gguf", "http://attacker.example").with("Access-Control-Request-Headers", "range")),
