@@ -48,10 +48,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// A layer of Mesa's puts the GPU of the display first, for which it asks Wayland. Without a session (a service, a
-/// container, ssh) libwayland then writes `error: XDG_RUNTIME_DIR is invalid or not set` to standard error before every
-/// answer, though nothing is wrong: nothing is shown there, and there is no display to ask. This turns the layer off where
-/// it would, unless the user told it which device to take.
+/// Turns off a Mesa layer unless the user told it which device to take. The layer puts the GPU of the display first,
+/// for which it asks Wayland. Without a session (a service, a container, ssh) libwayland then writes `error:
+/// XDG_RUNTIME_DIR is invalid or not set` to standard error before every answer, though nothing is wrong, and there is
+/// no display to ask.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn choose_no_device_by_the_display() {

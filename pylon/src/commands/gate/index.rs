@@ -72,7 +72,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     Ok(())
 }
 
-/// That header and tensors fill one file, no less and no more.
+/// Checks that header and tensors fill the file exactly.
 fn check_sizes(gguf: &Gguf, path: &Path, report: &mut Report) {
     let padded: u64 = gguf.tensors.iter().map(|tensor| tensor.size_bytes.next_multiple_of(gguf.alignment)).sum();
     let end = gguf.data_offset + padded;

@@ -13,9 +13,9 @@ use crate::exit;
 
 pub const TITLE: &str = "logits: embedding, layers and head on every backend";
 
-/// Logits that are shown.
+/// How many logits are shown.
 const TOP: usize = 5;
-/// No trained head comes near; weights read wrongly do.
+/// Limit that no trained head comes near; weights that are read wrongly exceed it.
 const LARGEST_LOGIT: f32 = 1e4;
 
 /// Logits: embedding, layers and head on every backend
@@ -47,7 +47,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     })?;
     look_at("CPU", &on_cpu, &tokenizer, report)?;
 
-    // No GPU is a fact; a GPU that fails is a failure.
+    // A missing GPU is a fact; a GPU that fails is a failure.
     let gpu = match open_device(report) {
         Ok(gpu) => gpu,
         Err(error) if error.exit_status() == exit::COULD_NOT_RUN => {

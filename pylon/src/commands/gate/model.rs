@@ -76,7 +76,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     Ok(())
 }
 
-/// All logits by the scalar reference, and what it was.
+/// All logits by the scalar reference, and a description of it.
 fn expected(subject: &Subject) -> Result<(Vec<f32>, String), CliError> {
     let Subject { file, config, inventory, layers, tokens, is_small } = subject;
     if *is_small && subject.is_whole() {
@@ -101,7 +101,7 @@ mod tests {
         size: Size,
     }
 
-    /// The two references share operations, and nothing of how a model is put together from them.
+    /// The two references share operations, but not how a model is put together from them.
     #[test]
     fn the_references_agree() -> Result<(), CliError> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/gpt-oss-nano.gguf");

@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     Ok(if consistent { exit::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-/// What is read: its name, its first byte in the file, and its length.
+/// The range to read: its name, its first byte in the file, and its length.
 fn place(args: &Args, file: &GgufFile) -> Result<(String, u64, u64), CliError> {
     let tensors = &file.gguf.tensors;
     let tensor = match (&args.tensor, args.tensor_index) {

@@ -28,7 +28,7 @@ pub struct Args {
     messages: bool,
 }
 
-/// Adds what a row's tokens say.
+/// Adds what a row's tokens mean.
 pub fn answer(tokenizer: &Tokenizer, args: &Args, row: &mut Row) -> Result<(), RowError> {
     let ids = if row.contains_key("tokens") {
         rows::token_ids(row, "tokens")?
