@@ -54,7 +54,7 @@ fn broken(fault: ShaderFault) -> GpuOptions {
     GpuOptions { testbed: Some(Rc::new(testbed)), ..GpuOptions::default() }
 }
 
-/// With 8 lanes to a row as on a GPU, and with 1 as on a software adapter.
+/// Runs with 8 lanes per row as on a GPU, and with 1 as on a software adapter.
 async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     let host = Memory::default();
     let begin = web_time::Instant::now();
@@ -214,7 +214,7 @@ mod native {
         crate::support::run(faults_are_caught(MODEL, &faults));
     }
 
-    /// Of each format a fault that leaves most weights right. What is right passes, whatever the format.
+    /// A fault of each format that leaves most weights right. A kernel without fault passes in every format.
     const OF_FORMATS: &[(WeightType, &str, &str)] = &[
         (WeightType::F32, "weights[i] = ", "weights[max(i, 1u)] = "),
         (WeightType::F16, "unpack2x16float(packed.w)", "unpack2x16float(packed.z)"),

@@ -117,7 +117,7 @@ async fn loading_can_be_stopped_at_every_point() {
     }
 }
 
-/// From the moment at which the engine waits at `at`, nothing that it waits for comes; then somebody presses STOP.
+/// A host for which nothing that is awaited ever comes once the engine waits at `at`; then somebody presses STOP.
 struct Hanging {
     at: AwaitPoint,
     testbed: Rc<Testbed>,
@@ -167,7 +167,7 @@ async fn use_it(engine: &mut Option<GpuEngine>, host: &Hanging) -> Result<(), St
     engine.answer(&long_prompt(), host).await.map(drop)
 }
 
-/// Of `AwaitPoint::ALL`, those of a model whose weights never get ahead of the GPU.
+/// All of `AwaitPoint::ALL` that occur for a model whose weights never get ahead of the GPU.
 fn points() -> impl Iterator<Item = AwaitPoint> {
     AwaitPoint::ALL.into_iter().filter(|point| *point != AwaitPoint::Uploads)
 }

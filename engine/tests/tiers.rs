@@ -14,7 +14,7 @@ const TOKENS: usize = 70;
 /// Sums of the same products in another order.
 const MOST_APART: f32 = 2e-4;
 
-/// With eight lanes to a row: what shuffles are for.
+/// Options with eight lanes per row, which shuffles are for.
 fn options(tier: Tier) -> GpuOptions {
     GpuOptions { tier: Some(tier), lanes_per_row: Some(8), ..GpuOptions::default() }
 }

@@ -121,8 +121,8 @@ fn the_vocabulary_is_o200k(gguf: &Gguf) {
     assert_eq!(tokenizer.encode_with_specials("<|start|><|call|>"), [200_006, 200_012]);
 }
 
-/// With a template as long as OpenAI's, 16,738 bytes, data begin where ggml-org's file of 12,109,566,560 bytes has them;
-/// with Unsloth's keys and a longer template, where its file of 12,109,567,168 bytes has them.
+/// With a template as long as OpenAI's, 16,738 bytes, data begin where ggml-org's file of 12,109,566,560 bytes has
+/// them; with Unsloth's keys and a longer template, where its file of 12,109,567,168 bytes has them.
 #[test]
 fn header_lengths_are_those_of_the_public_files() {
     let template = "x".repeat(16_738);

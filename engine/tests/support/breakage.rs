@@ -58,7 +58,7 @@ pub struct Broken {
     pub file: Vec<u8>,
     pub tensor: String,
     pub value: Value,
-    /// For messages.
+    /// What is broken, for messages.
     pub what: String,
 }
 

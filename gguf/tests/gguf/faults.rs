@@ -260,7 +260,7 @@ fn offsets_that_cannot_be() {
 
 #[test]
 fn overlapping_tensors() {
-    // In file order of the table, the later one begins first.
+    // In file order, the tensor that comes later in the table begins first.
     let file = writer().tensor("late", &[8], 0, 32).tensor("early", &[9], 0, 0).data(64);
     let data_offset = file.header().len().next_multiple_of(32) as u64;
     let expected = GgufError::Overlap { first: "early".into(), second: "late".into(), offset: data_offset + 32 };

@@ -87,7 +87,7 @@ gpu_test! {
 }
 
 gpu_test! {
-    /// Before the first layer, and in the products that read it.
+    /// Covers the norm before the first layer, and the products that read it.
     async fn a_norm_passes_it_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let x = Random::new(2).normals(3 * 96, 1.0);

@@ -44,7 +44,7 @@ mod platform {
         println!("{line}");
     }
 
-    /// As the compiler here takes it: wgpu's own does not know the directive.
+    /// The source for the native compiler: wgpu's own does not know the directive.
     pub fn wgsl(source: &str) -> &str {
         source.strip_prefix(gptoss_kernels::sources::ENABLE_SUBGROUPS).unwrap_or(source)
     }
@@ -71,7 +71,7 @@ mod platform {
 mod platform {
     wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-    /// As the compiler here takes it.
+    /// The source for the browser's compiler.
     pub fn wgsl(source: &str) -> &str {
         source
     }

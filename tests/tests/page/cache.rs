@@ -341,7 +341,7 @@ async fn picked_parts_are_cached_and_any_of_them_names_them_all() {
     drop(folder);
     let (snapshot, _) = setup.answer(&query("cached:nano-00002-of-00003.gguf", &case)).await;
     assert_answer(&snapshot, &case);
-    // Of one that was deleted the others are of no use, and it is named.
+    // If one part was deleted the others are of no use, and the missing one is named.
     setup.session.open("").await;
     let delete = "const line = [...document.querySelectorAll('#cache-models li')].find((line) =>          line.querySelector('.name').textContent.includes('00003-of')); const button = line?.querySelector('[data-action=delete]');          button?.click(); button?.click(); return document.querySelectorAll('#cache-models li').length;";
     let gone = async |browser: &Browser| {
@@ -357,7 +357,7 @@ async fn picked_parts_are_cached_and_any_of_them_names_them_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_fetched_anew() {
-    // As long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
+    // The wrong file is as long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
     let mut wrong = nano_bytes();
     let from = wrong.len() / 2;
     wrong[from..].iter_mut().step_by(7).for_each(|byte| *byte ^= 1);

@@ -175,7 +175,7 @@ async fn paged_experts_give_the_same_answer() {
     session.assert_quiet_console().await;
 }
 
-/// With no more than every WebGPU device has.
+/// The device has no more than every WebGPU device has.
 #[tokio::test(flavor = "multi_thread")]
 async fn default_limits_give_the_same_answer() {
     let session = Session::start().await;

@@ -89,7 +89,7 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     assert_answer(&load_and_answer(&page).await, &case);
     let events = event_log::export(browser).await;
     let notices = event_log::all(&events, |event| match event {
-        // Of the picture nothing is cached, and that is said.
+        // Nothing of the picture is cached, and the page says so.
         Event::CacheNotice(notice) if notice.kind != CacheNoticeKind::Discarded => Some(notice.clone()),
         _ => None,
     });

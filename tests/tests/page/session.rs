@@ -57,7 +57,7 @@ impl Session {
         Self { browser, server, records, _turn: turn }
     }
 
-    /// In place of the browser that there is, one that is started in another way.
+    /// Replaces the browser by one that is started with other options.
     pub async fn restart_with(&mut self, options: &LaunchOptions) {
         self.browser = Browser::open(options).await.expect("headless Chromium");
     }
@@ -154,6 +154,6 @@ pub fn signal(which: &str, processes: &[BrowserProcess]) {
         .args(processes.iter().map(|process| process.id.to_string()))
         .status()
         .expect("kill runs");
-    // Of processes that have ended meanwhile there is nothing to stop.
+    // Processes that have ended meanwhile need no signal.
     assert!(sent.success() || which == "-CONT", "kill {which} {processes:?}: {sent}");
 }

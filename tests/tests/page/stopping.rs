@@ -155,7 +155,7 @@ async fn a_gpu_that_does_not_answer_and_a_worker_that_hangs_are_no_end() {
         };
         session.browser.wait_for("the offer to end the engine", SOON, offered).await.expect("it is offered");
         session.screenshot("stuck").await;
-        // By keyboard alone.
+        // STOP is pressed by keyboard alone.
         let focus = "document.getElementById('end-engine').focus(); return document.activeElement.id;";
         assert_eq!(session.browser.eval(focus, vec![]).await.expect("script"), json!("end-engine"));
         for kind in ["keyDown", "keyUp"] {
