@@ -58,6 +58,7 @@ pub struct CachedModels {
 /// A cached file as seen from outside, without opening it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedModel {
+    /// Id of the cached file, see [`cache_id`](crate::store::cache_id).
     pub id: String,
     /// `None` when its journal is not one that this version reads.
     pub summary: Option<JournalSummary>,
@@ -81,7 +82,9 @@ impl CachedModel {
 /// What the browser lets this origin store. `None` where the browser does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StorageRoom {
+    /// Bytes that this origin uses.
     pub usage_bytes: Option<u64>,
+    /// Bytes that this origin may use.
     pub quota_bytes: Option<u64>,
     /// Whether the browser has promised not to delete anything by itself.
     pub persisted: Option<bool>,
