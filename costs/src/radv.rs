@@ -3,7 +3,7 @@
 //! Mesa's RADV compiles for a GPU that is not there when `RADV_FORCE_FAMILY` names its family, and answers
 //! VK_KHR_pipeline_executable_properties. Nothing runs on such a device. The variable is read when the driver looks for
 //! devices: one process, one family.
-#![allow(unsafe_code)] // Vulkan is
+#![expect(unsafe_code, reason = "Vulkan is unsafe")]
 
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
@@ -140,7 +140,7 @@ impl Compiler {
         let mut count = all.len() as u32;
         let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
         // SAFETY: `all` has `count` entries, each with as much memory as its size says, which `texts` keeps alive.
-        let result = unsafe { get(self.device.handle(), executable, &mut count, all.as_mut_ptr()) };
+        let result = unsafe { get(self.device.handle(), executable, &raw mut count, all.as_mut_ptr()) };
         result.result()?;
         let mut named = all.iter().zip(texts);
         let assembly = named.find(|(it, _)| text(&it.name).is_ok_and(|name| name == "Assembly"));

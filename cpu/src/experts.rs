@@ -112,7 +112,7 @@ impl Mixture {
         let (pool, kernels) = compute.split();
         pool.for_each(x.count(), &|token, _| {
             // SAFETY: each token's routes belong to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let routes = unsafe { routes.slice(token * per_token, per_token) };
             route(kernels.isa, x.row(token), router, routes);
         });
@@ -161,7 +161,7 @@ impl Mixture {
             let [gate, up] = &scratch.results;
             for ((gate, up), &pair) in gate.chunks_exact(rows.len()).zip(up.chunks_exact(rows.len())).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let out = unsafe { hidden.slice(pair as usize * ff + rows.start, rows.len()) };
                 swiglu(kernels.isa, gate, up, out);
             }
@@ -191,7 +191,7 @@ impl Mixture {
             let bias = &experts.down_bias[expert * columns..][rows.clone()];
             for (results, &pair) in scratch.results[0].chunks_exact(rows.len()).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let out = unsafe { out.slice(pair as usize * columns + rows.start, rows.len()) };
                 for (out, (result, bias)) in out.iter_mut().zip(results.iter().zip(bias)) {
                     *out = result + bias;
@@ -207,7 +207,7 @@ impl Mixture {
         let (routes, out) = (&self.routes, &self.out);
         compute.pool.for_each(tokens, &|token, _| {
             // SAFETY: each token's row belongs to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let y = unsafe { y.slice(token * columns, columns) };
             let pairs = token * per_token..(token + 1) * per_token;
             let mut sum = vec![0.0f32; columns];

@@ -229,7 +229,7 @@ impl<'a> Weights<'a> {
                 window,
             };
             // SAFETY: the heads of a token that share a key-value head belong to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let out = unsafe { out.slice(token * query_columns + heads, group * HEAD_DIM) };
             attend(kernels.isa, cache, query, &mut kernels.scratch(worker).scores, out);
         });

@@ -84,7 +84,7 @@ impl Level for X86 {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "loads and stores through pointers")]
     fn widen(halves: &[u16; 16]) -> [f32; 16] {
         use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
         let mut floats = [0.0f32; 16];
@@ -109,7 +109,7 @@ macro_rules! by_isa {
         $($body:tt)+
     ) => {
         $(#[$meta])*
-        #[allow(unsafe_code)]
+        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls code for instructions that were found"))]
         pub(crate) fn $name $(<$generic: $bound>)? (isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {

@@ -9,8 +9,7 @@
 //! prefill:  16 rows, interleaved, times eight tokens           int8::Panel, float::Panel         bound by arithmetic
 //! ```
 
-// Kernels walk several arrays by one index, as their formulas do.
-#![allow(clippy::needless_range_loop)]
+#![expect(clippy::needless_range_loop, reason = "kernels walk several arrays by one index, as their formulas do")]
 
 mod activations;
 mod attention;

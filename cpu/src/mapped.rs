@@ -1,5 +1,5 @@
 //! The model's files in memory, by the page.
-#![allow(unsafe_code)] // memory maps are
+#![expect(unsafe_code, reason = "memory maps are unsafe")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

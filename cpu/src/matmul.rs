@@ -103,7 +103,7 @@ impl Compute {
             kernels.product(scratch, 0, part.matrix.slice(first, rows), x, &tokens);
             for (t, results) in scratch.results[0].chunks_exact(rows).enumerate() {
                 // SAFETY: rows of a part belong to one task, and parts do not overlap in `y`.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let y = unsafe { y.slice(t * y_stride + part.y_first + first, rows) };
                 if add {
                     y.iter_mut().zip(results).for_each(|(y, result)| *y += result);

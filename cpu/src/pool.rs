@@ -2,7 +2,7 @@
 //!
 //! A token is some 150 short loops with sequential steps between them. Waking sleeping threads for each costs more than
 //! the work of small models; a thread that spins is there within a microsecond.
-#![allow(unsafe_code)] // Lends a borrowed closure to threads that outlive the call; see `for_each`.
+#![expect(unsafe_code, reason = "lends a borrowed closure to threads that outlive the call, see `for_each`")]
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -76,6 +76,7 @@ impl Pool {
         let shared = &self.shared;
         // SAFETY: the lifetime is only erased: `close` below waits until no worker is inside the loop any more, also when
         // the caller's own tasks panic, and workers use the pointer inside only.
+        #[expect(clippy::transmute_ptr_to_ptr, reason = "a cast cannot extend the lifetime")]
         let erased: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
         // SAFETY: no loop is open and `inside` is 0: no worker looks at these. `&mut self` keeps other callers out.
         unsafe {

@@ -1,5 +1,5 @@
 //! A slice that several threads write at once, each its own places.
-#![allow(unsafe_code)] // Column tiles of a row-major matrix cannot be told apart by slices.
+#![expect(unsafe_code, reason = "column tiles of a row-major matrix cannot be told apart by slices")]
 
 use std::marker::PhantomData;
 
@@ -28,7 +28,7 @@ impl<'a, T> SharedMut<'a, T> {
     ///
     /// # Panics
     /// When they are out of bounds.
-    #[allow(clippy::mut_from_ref)] // that is its purpose; the caller keeps the places apart
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps the places apart")]
     pub unsafe fn slice(&self, first: usize, len: usize) -> &mut [T] {
         assert!(first <= self.len && len <= self.len - first, "{first} + {len} of {}", self.len);
         // SAFETY: in bounds, checked above; exclusive, by the caller's promise.

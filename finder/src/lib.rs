@@ -6,7 +6,7 @@
 //!
 //! [`DEMO`] is the model that is part of the program, for whoever has none.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))] // in a test that is the assertion
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod demo;
 mod hub;

@@ -20,7 +20,7 @@ use crate::sequences::{BatchLimits, BlockCopy, Outcome, Row, SequenceId, Sequenc
 ///
 /// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides which
 /// kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
-#[allow(async_fn_in_trait)] // futures here never leave their thread: the browser's GPU objects cannot
+#[expect(async_fn_in_trait, reason = "the browser's GPU objects keep every future on its thread")]
 pub trait Backend {
     /// Shape of the loaded model.
     fn config(&self) -> &ModelConfig;

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 /// XDG_RUNTIME_DIR is invalid or not set` to standard error before every answer, though nothing is wrong, and there is
 /// no display to ask.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "setting an environment variable is unsafe")]
 fn choose_no_device_by_the_display() {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let has_session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).is_absolute());

@@ -4,7 +4,7 @@
 //! process. What a request gets is decided by [`plan::plan`], a pure function of method, headers and facts about the
 //! file; which files exist is decided once, at start, when they are opened.
 
-#![cfg_attr(test, allow(clippy::unwrap_used))] // in a test that is the assertion
+#![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod access;
 mod activity;

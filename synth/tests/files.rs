@@ -1,6 +1,6 @@
 //! What the files say, read back with the project's own reader.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! The weights: decoded with the scalar references, they have the spread that was asked for in every type; and a model
 //! made of them behaves.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use gptoss_gguf::{Gguf, Progress, WeightType, parse};
 use gptoss_model::reference::ReferenceModel;

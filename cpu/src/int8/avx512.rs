@@ -1,6 +1,6 @@
 //! AVX-512 VNNI: `dpbusd` multiplies four unsigned by four signed bytes and adds them to a 32-bit sum. Weights become
 //! unsigned by adding an offset (128 for Q8_0, 12 for MXFP4); offset · Σ x is taken off again, exactly.
-#![allow(unsafe_code)] // loads through pointers; every one inside the slices, whose lengths are checked first
+#![expect(unsafe_code, reason = "loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;
 

@@ -1,6 +1,6 @@
 //! Sixteen rows, interleaved: a vector holds four neighbouring codes of each row, so one `dpbusd` with four broadcast
 //! activations gives sixteen results without any sum across lanes.
-#![allow(unsafe_code)] // gathers and loads through pointers; all inside slices whose lengths are checked first
+#![expect(unsafe_code, reason = "gathers and loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;
 

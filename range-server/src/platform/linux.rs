@@ -43,7 +43,7 @@ const TURN_NS: u64 = 100_000;
 /// Asks for soon but short turns on the processor for this thread, which works for some microseconds at a time and then
 /// waits. Otherwise it waits for the turns of whoever computes on its core, which are milliseconds. Its share stays the
 /// same. Before Linux 6.12 this does nothing.
-#[allow(unsafe_code)] // The system call has no wrapper.
+#[expect(unsafe_code, reason = "the system call has no wrapper")]
 pub(crate) fn prefer_short_turns() {
     let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
     let size = size_of::<libc::sched_attr>() as libc::c_uint;
