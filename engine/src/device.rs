@@ -48,7 +48,7 @@ pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<
                 reason: last.to_string(),
             });
             // A GPU process that was only restarted offers an adapter at once.
-            let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE - waited);
+            let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE.saturating_sub(waited));
             let resume = Instant::now() + pause;
             while Instant::now() < resume {
                 let pause = gptoss_source::pause(SHORT_PAUSE.min(resume - Instant::now()));

@@ -127,12 +127,9 @@ async fn faults_are_caught(model: &[u8], faults: &[(ShaderFault, &str)]) {
     let mut missed = Vec::new();
     for (fault, name) in faults {
         let host = Memory::default();
-        let error = match try_load(model, broken(*fault), &LoadOptions::default(), &host).await {
-            Ok(_) => {
-                missed.push(format!("{fault:?} passed: {:?}", host.reports.take()));
-                continue;
-            }
-            Err(error) => error,
+        let Err(error) = try_load(model, broken(*fault), &LoadOptions::default(), &host).await else {
+            missed.push(format!("{fault:?} passed: {:?}", host.reports.take()));
+            continue;
         };
         let failure = error.failure();
         let gptoss_model::EngineError::Gpu(GpuError::Wrong(wrong)) = &error.error else {

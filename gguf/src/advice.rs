@@ -14,6 +14,7 @@ const DAMAGED: &str = "Download the file again and compare its size with the one
 impl GgufError {
     /// The same error, with what the file's name adds: a piece of a file that was cut, or an unfinished download, is
     /// not a damaged file.
+    #[must_use]
     pub fn of_file(self, name: &str) -> Self {
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
         match self {

@@ -622,7 +622,7 @@ impl Gpu {
                 _ => turned.map_err(|detail| GpuError::Internal { detail }),
             }
         };
-        match within(limit, held_up(&self.testbed, awaited), turn).await? {
+        match within(limit, held_up(self.testbed.as_ref(), awaited), turn).await? {
             Some(settled) => Ok(settled),
             None => Err(self.give_up(format!("{what}: {}", unanswered(limit)))),
         }
@@ -698,13 +698,13 @@ async fn opened<T>(options: &GpuOptions, asked: impl Future<Output = T>) -> Opti
         pause(TURN).await;
         Ok::<_, Infallible>(true)
     };
-    let Ok(outcome) = within(limit, held_up(&options.testbed, asked), turn).await;
+    let Ok(outcome) = within(limit, held_up(options.testbed.as_ref(), asked), turn).await;
     outcome.map(|(outcome, _)| outcome)
 }
 
 /// Awaits `awaited`, unless a test makes it hang.
-async fn held_up<T>(testbed: &Option<Rc<Testbed>>, awaited: impl Future<Output = T>) -> T {
-    if testbed.as_ref().is_some_and(|testbed| testbed.hangs()) {
+async fn held_up<T>(testbed: Option<&Rc<Testbed>>, awaited: impl Future<Output = T>) -> T {
+    if testbed.is_some_and(|testbed| testbed.hangs()) {
         std::future::pending::<()>().await;
     }
     awaited.await

@@ -119,7 +119,7 @@ impl ModelConfig {
         require(
             (1..=MAX_EXPERTS).contains(&self.experts),
             "expert_count",
-            format!("1 to {}", MAX_EXPERTS),
+            format!("1 to {MAX_EXPERTS}"),
             self.experts,
         )?;
         require(

@@ -94,7 +94,7 @@ fn plain_cases_are_answered(backend: &str, most: usize) {
 
 #[test]
 fn every_raw_case_on_the_cpu() {
-    raw_cases_are_answered("cpu", &Vec::from_iter(0..30));
+    raw_cases_are_answered("cpu", &(0..30).collect::<Vec<_>>());
 }
 
 #[test]

@@ -46,6 +46,7 @@ impl Bytes {
     ///
     /// # Panics
     /// If `range` does not lie inside `0..len`, as slicing would.
+    #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         self.assert_inside(&range);
         Self(self.0.slice(range))

@@ -18,7 +18,7 @@ pub enum SourceError {
     NotHttpUrl { url: String },
 
     /// The address belongs to a known hub and leads to a page about a file, not to the file.
-    #[error("{url} is the address of a page{}", file_is_at(.file_url, "; the file itself is at "))]
+    #[error("{url} is the address of a page{}", file_is_at(.file_url.as_deref(), "; the file itself is at "))]
     PageAddress {
         url: String,
         /// The file's own address; `None` if the page is about no single file.
@@ -27,7 +27,7 @@ pub enum SourceError {
 
     /// The host answered a range request with HTTP 200 and HTML: it is a page, not a file.
     #[error(
-        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url, "; the file itself may be at ")
+        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url.as_deref(), "; the file itself may be at ")
     )]
     WebPage {
         url: String,
@@ -162,8 +162,8 @@ pub enum SourceError {
     Browser { action: &'static str, detail: String },
 }
 
-fn file_is_at(file_url: &Option<String>, words: &str) -> String {
-    file_url.as_ref().map_or_else(String::new, |file_url| format!("{words}{file_url}"))
+fn file_is_at(file_url: Option<&str>, words: &str) -> String {
+    file_url.map_or_else(String::new, |file_url| format!("{words}{file_url}"))
 }
 
 impl SourceError {

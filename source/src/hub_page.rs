@@ -20,6 +20,7 @@ pub fn check_not_a_page(url: &str) -> Result<(), SourceError> {
 
 /// The address of the file that a page of a known hub is about; the inner `None` means that the page is about no single
 /// file. `None` for every other address.
+#[expect(clippy::option_option, reason = "both kinds of absence are told apart, see above")]
 fn file_of_page(url: &str) -> Option<Option<String>> {
     let address = Address::of(url)?;
     let host = address.host.strip_prefix("www.").unwrap_or(&address.host);

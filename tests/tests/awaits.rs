@@ -202,7 +202,7 @@ fn look_at(sources: &[(String, String)]) -> Findings {
     let trusted: BTreeSet<_> = parsed.iter().flat_map(|(_, file)| Walk::stoppable(file)).collect();
     let mut all = Findings::default();
     for (name, file) in &parsed {
-        let (file_name, findings) = (name.to_string(), std::mem::take(&mut all));
+        let (file_name, findings) = ((*name).clone(), std::mem::take(&mut all));
         let mut walk = Walk { file: file_name, trusted: &trusted, of: String::new(), has_host: false, findings };
         walk.visit_file(file);
         all = walk.findings;

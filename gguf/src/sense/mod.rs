@@ -214,6 +214,7 @@ impl<C: FnMut(u64, &mut [u8])> Look<'_, C> {
         end
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "errors are boxed, and this is one")]
     fn nonsense(&self, at: u64, Fault { expected, got }: Fault) -> Box<Nonsense> {
         let (tensor, kind) = (self.tensor.name.clone(), self.tensor.kind);
         Box::new(Nonsense { tensor, kind, offset_bytes: self.tensor.bytes.start + at, expected, got })

@@ -135,7 +135,7 @@ async fn attention_of(gpu: &Gpu, kernels: &Kernels, [q, keys, values, sinks]: [&
     let bench = Bench::new(gpu, batch(1));
     let out = bench.output(HEAD_DIM);
     let cache = |positions: &[f32]| {
-        let mut blocks = [f32::NAN; 2 * BLOCK_TOKENS * HEAD_DIM];
+        let mut blocks = vec![f32::NAN; 2 * BLOCK_TOKENS * HEAD_DIM];
         blocks[BLOCK_TOKENS * HEAD_DIM..][..positions.len()].copy_from_slice(positions);
         gpu.storage_from("cache", &blocks)
     };

@@ -60,6 +60,7 @@ impl Sequences {
     }
 
     /// Moves everything out, for another backend that takes over; nothing is open here afterwards.
+    #[must_use]
     pub fn take_all(&mut self) -> Self {
         let empty = Self::new(KvCache::new(*self.cache.shape()), self.vocabulary, self.limits);
         std::mem::replace(self, empty)

@@ -14,7 +14,7 @@ pub struct Chunks {
 impl Chunks {
     /// `None` if chunks would have no bytes, or would be too many to number with 32 bits.
     pub fn new(file_bytes: u64, chunk_bytes: u64) -> Option<Self> {
-        (chunk_bytes > 0 && file_bytes.div_ceil(chunk_bytes) <= u64::from(u32::MAX))
+        (chunk_bytes > 0 && u32::try_from(file_bytes.div_ceil(chunk_bytes)).is_ok())
             .then_some(Self { file_bytes, chunk_bytes })
     }
 

@@ -62,7 +62,7 @@ impl Host {
 }
 
 impl Source for Host {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "m.gguf"
     }
 
@@ -70,7 +70,7 @@ impl Source for Host {
         FILE_BYTES
     }
 
-    fn identity(&self) -> &str {
+    fn identity(&self) -> &'static str {
         "etag \"one\" 43 bytes"
     }
 
