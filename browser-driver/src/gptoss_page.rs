@@ -181,10 +181,12 @@ impl<'a> GptossPage<'a> {
         self.browser.fill("#gguf", url).await
     }
 
-    /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one before.
+    /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one
+    /// before.
     ///
     /// # Errors
-    /// [`Error::Timeout`], or [`Error::Answer`] with the page's own message when it shows an error that was not waited for.
+    /// [`Error::Timeout`], or [`Error::Answer`] with the page's own message when it shows an error that was not waited
+    /// for.
     pub async fn follow(
         &self,
         states: &[PageState],

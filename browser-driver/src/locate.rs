@@ -102,8 +102,8 @@ impl Program {
 }
 
 impl Installation {
-    /// Finds both programs: `$CHROME` and `$CHROMEDRIVER` first, then `PATH`, then the places where installers put them.
-    /// With several Chromes it takes the one whose major version is chromedriver's.
+    /// Finds both programs: `$CHROME` and `$CHROMEDRIVER` first, then `PATH`, then the places where installers put
+    /// them. With several Chromes it takes the one whose major version is chromedriver's.
     ///
     /// # Errors
     /// [`NotInstalled`] names what is missing, where it was looked for and what to install.

@@ -1,4 +1,5 @@
-//! Counts from assembly as RADV prints it: blocks by label, loops by branches back, instructions by what they keep busy.
+//! Counts from assembly as RADV prints it: blocks by label, loops by branches back, instructions by what they keep
+//! busy.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;

@@ -1,4 +1,5 @@
-//! What the kernels cost, told without a GPU: machine code by a driver without hardware, and the calls of a forward pass.
+//! What the kernels cost, told without a GPU: machine code by a driver without hardware, and the calls of a forward
+//! pass.
 //!
 //! ```text
 //! WGSL ─ naga ─ SPIR-V ─ RADV's null device ─ statistics, assembly ─┐

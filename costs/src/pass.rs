@@ -288,8 +288,8 @@ mod tests {
         assert_eq!(decode.weight_bytes_read, decode.weight_bytes_once);
     }
 
-    /// 64 rows are 8 groups of 8 tokens, and 256 choices of 32 experts. The head works for one row only, the router reads
-    /// its matrix for each: both are small beside the experts.
+    /// 64 rows are 8 groups of 8 tokens, and 256 choices of 32 experts. The head works for one row only, the router
+    /// reads its matrix for each: both are small beside the experts.
     #[test]
     fn a_batch_reads_matrices_eight_times() {
         let (_, prompt) = costs();

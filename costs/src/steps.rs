@@ -1,8 +1,8 @@
-//! Serial steps: how often the busiest thread of a dispatch goes, one after the other, round the loops that read weights, keys or
-//! logits. What a kernel's grid cannot hide.
+//! Serial steps: how often the busiest thread of a dispatch goes, one after the other, round the loops that read
+//! weights, keys or logits. What a kernel's grid cannot hide.
 //!
-//! Each count mirrors loops of the WGSL. Their texts are looked for in the kernel, so that one that changed is not counted by what
-//! it was.
+//! Each count mirrors loops of the WGSL. Their texts are looked for in the kernel, so that one that changed is not
+//! counted by what it was.
 
 use anyhow::{Result, ensure};
 use gptoss_kernels::{Operation, attention, experts, matmul, matmul_residual, router, sample};

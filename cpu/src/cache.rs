@@ -43,7 +43,8 @@ impl Value for u16 {
 /// Keys and values by slot. Tables of blocks say which position of which sequence a slot has.
 #[derive(Debug)]
 pub(crate) struct Store<V> {
-    /// [kv_heads, capacity / 16, 64, 16]: sixteen positions side by side, so that one vector operation scores all of them.
+    /// [kv_heads, capacity / 16, 64, 16]: sixteen positions side by side, so that one vector operation scores all of
+    /// them.
     pub keys: Vec<V>,
     /// [kv_heads, capacity, 64].
     pub values: Vec<V>,

@@ -100,9 +100,9 @@ impl Level for X86 {
     }
 }
 
-/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B: Bound](…)` a
-/// generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled with the features of
-/// its caller.
+/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B:
+/// Bound](…)` a generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled
+/// with the features of its caller.
 macro_rules! by_isa {
     (
         $(#[$meta:meta])* $name:ident $([$generic:ident: $bound:path])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?,

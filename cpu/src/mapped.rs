@@ -10,8 +10,8 @@ use gptoss_model::{EngineError, MatrixTensor, PlainTensor, nonsense_error};
 use gptoss_source::{Place, SourceError};
 use memmap2::Mmap;
 
-/// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system then
-/// ends the process (the same holds for every engine that maps its weights).
+/// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system
+/// then ends the process (the same holds for every engine that maps its weights).
 pub(crate) struct Mapped {
     parts: Vec<Part>,
 }

@@ -41,8 +41,8 @@ pub(crate) fn sum_of(mut lanes: [f32; LANES]) -> f32 {
 pub(crate) const INFINITE_BITS: u32 = f32::INFINITY.to_bits();
 
 by_isa!(
-    /// The largest magnitude, as bits: they order like the numbers they stand for, and NaN comes last, where a maximum of
-    /// floats would forget it. Below [`INFINITE_BITS`] when all values are finite.
+    /// The largest magnitude, as bits: they order like the numbers they stand for, and NaN comes last, where a maximum
+    /// of floats would forget it. Below [`INFINITE_BITS`] when all values are finite.
     largest_bits(values: &[f32]) -> u32, largest_bits_body);
 
 #[inline(always)]

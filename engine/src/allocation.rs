@@ -65,7 +65,7 @@ impl Allocation<'_> {
                 return Err(out_of_memory.into());
             }
             // Without any plan, the context is already as short as it may be.
-            plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_| out_of_memory)?;
+            plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_shortage| out_of_memory)?;
             host.emit(Event::Plan(plan.totals.clone()));
         }
     }

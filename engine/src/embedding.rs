@@ -19,7 +19,7 @@ impl Embedding {
         Self { tensor, pieces }
     }
 
-    /// The row of a token, decoded: [hidden] F32.
+    /// The row of a token, decoded: `[hidden]` F32.
     pub fn row(&self, token: u32) -> Result<Vec<f32>, EngineError> {
         let row = u64::from(token);
         if row >= self.tensor.rows {

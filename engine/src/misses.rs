@@ -16,7 +16,8 @@ impl Model {
     /// each turn but the last computes the pairs whose experts are resident, and the last one's are left to be
     /// computed.
     ///
-    /// The GPU said what it missed; what it needs and lacks now may be less, since experts go on coming while it computes.
+    /// The GPU said what it missed; what it needs and lacks now may be less, since experts go on coming while it
+    /// computes.
     pub(crate) async fn bring_in(&mut self, step: &Step, layer: usize, host: &dyn Host) -> Result<(), EngineError> {
         let needed = self.pager.residency().used_by(layer, step.stamp);
         let (resident, missing): (Vec<u32>, Vec<u32>) =
@@ -71,8 +72,8 @@ impl Model {
 
     /// Has the pager read a layer ahead if a batch of this many tokens is likely to need most of it.
     ///
-    /// A token chooses k of E experts. Of a prompt's tokens, taken as independent, none chooses a given one with the chance
-    /// (1 − k/E)^tokens: 11 tokens for gpt-oss-20b, 45 for gpt-oss-120b.
+    /// A token chooses k of E experts. Of a prompt's tokens, taken as independent, none chooses a given one with the
+    /// chance (1 − k/E)^tokens: 11 tokens for gpt-oss-20b, 45 for gpt-oss-120b.
     pub(crate) fn expect_experts(&mut self, layer: usize, tokens: u32) {
         let chosen = f64::from(self.config.experts_per_token) / f64::from(self.config.experts);
         let chance = 1.0 - (1.0 - chosen).powf(f64::from(tokens));

@@ -16,8 +16,8 @@ impl Model {
     /// Prefetches experts into free slots, lower layers first, until no slot is free. Evicts nothing.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays;
-    /// what is on its way is given up, so that whoever comes has the line for himself.
+    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read
+    /// before stays; what is on its way is given up, so that whoever comes has the line for himself.
     pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let done = self.prefetch_until_stopped(host).await;
         if done.is_err() {

@@ -1,5 +1,5 @@
-//! A model that outlives its device: when the GPU is lost, another is opened, the model is loaded again, the tokens so far are
-//! replayed, and what was asked for is done. Whoever uses it sees events, not errors.
+//! A model that outlives its device: when the GPU is lost, another is opened, the model is loaded again, the tokens so
+//! far are replayed, and what was asked for is done. Whoever uses it sees events, not errors.
 
 use std::rc::Rc;
 
@@ -224,7 +224,7 @@ impl Session {
     /// it.
     ///
     /// # Errors
-    /// As [`Model::fill`]. Answers can be asked for whatever came of it.
+    /// Those of [`Model::prefetch`]. Questions can be answered all the same.
     pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let filled = match &mut self.held {
             Held::Loaded(model) => match model.prefetch(host).await {

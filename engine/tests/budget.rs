@@ -1,4 +1,5 @@
-//! Plans fitted to the memory that there is: devices × models × contexts. Headers of the real shapes, without their data.
+//! Plans fitted to the memory that there is: devices × models × contexts. Headers of the real shapes, without their
+//! data.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::sync::LazyLock;

@@ -1,5 +1,5 @@
-//! Files that people have: each gives the logits of one that is known to run, bit for bit, at every pool size; or is refused
-//! by the name of what is wrong.
+//! Files that people have: each gives the logits of one that is known to run, bit for bit, at every pool size; or is
+//! refused by the name of what is wrong.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "support/field.rs"]

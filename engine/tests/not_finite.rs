@@ -1,5 +1,5 @@
-//! A number that is not finite, anywhere in a model, ends the answer with an error or is provably never used: on the GPU,
-//! with both caches, in batches and token by token, all experts resident and paged.
+//! A number that is not finite, anywhere in a model, ends the answer with an error or is provably never used: on the
+//! GPU, with both caches, in batches and token by token, all experts resident and paged.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "support/breakage.rs"]

@@ -1,5 +1,5 @@
-//! Experts that are read while the GPU computes: what comes of it is what would have come without, whatever the network does.
-//! Natively and in headless Chromium.
+//! Experts that are read while the GPU computes: what comes of it is what would have come without, whatever the network
+//! does. Natively and in headless Chromium.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! Experts that come when a token needs them, and the others when there is nothing else to do: the same answers as with all
-//! of them loaded first. Natively and in headless Chromium.
+//! Experts that come when a token needs them, and the others when there is nothing else to do: the same answers as with
+//! all of them loaded first. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -1,5 +1,5 @@
-//! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer, never a hang.
-//! Natively and in headless Chromium.
+//! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer,
+//! never a hang. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

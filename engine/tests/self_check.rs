@@ -1,4 +1,5 @@
-//! The check of the kernels on the adapter at hand: it passes where they are right, and catches each that is made wrong.
+//! The check of the kernels on the adapter at hand: it passes where they are right, and catches each that is made
+//! wrong.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -62,8 +63,8 @@ async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     try_load(MODEL, gpu, &LoadOptions::default(), &host).await.expect("nano loads");
     let reports = host.reports.take();
     let [report] = &reports[..] else { panic!("one report, got {reports:?}") };
-    // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and for many tokens; RoPE; attention with and without a
-    // window; router; gate and up, down, combine; sample.
+    // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and
+    // for many tokens; RoPE; attention with and without a window; router; gate and up, down, combine; sample.
     assert_eq!((report.kernels, report.remembered), (14, false), "{report:?}");
     let worst = report.worst_error.expect("measured");
     // A tenth of what is allowed.
@@ -76,8 +77,8 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
     ShaderFault { kernel, from, to }
 }
 
-/// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in Chromium,
-/// too.
+/// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in
+/// Chromium, too.
 const FAULTS: [(ShaderFault, &str); 38] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),

@@ -1,5 +1,5 @@
-//! Models in several files: the same tensors and, on the GPU, the same logits as in one; files that are not one model are refused by
-//! name.
+//! Models in several files: the same tensors and, on the GPU, the same logits as in one; files that are not one model
+//! are refused by name.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::rc::Rc;

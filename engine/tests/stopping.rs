@@ -1,5 +1,5 @@
-//! STOP: whenever it comes and whatever is waited for, the engine ends with `Cancelled`, nothing more is done than was under
-//! way, and the next use is as good as the first. Natively and in headless Chromium.
+//! STOP: whenever it comes and whatever is waited for, the engine ends with `Cancelled`, nothing more is done than was
+//! under way, and the next use is as good as the first. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -46,7 +46,8 @@ impl StopAt {
         Self { number, events: RefCell::default() }
     }
 
-    /// What was done after STOP, beyond what was under way: the pieces of a read that has come are put where they belong.
+    /// What was done after STOP, beyond what was under way: the pieces of a read that has come are put where they
+    /// belong.
     fn done_since(&self) -> Vec<Event> {
         let events = self.events.borrow();
         let since = events.get(self.number + 1..).unwrap_or_default();
@@ -155,8 +156,8 @@ impl Host for Hanging {
     }
 }
 
-/// Everything that an engine waits for: a load, a prompt that misses experts, an answer, the rest, a lost GPU that is replaced after
-/// a moment without any.
+/// Everything that an engine waits for: a load, a prompt that misses experts, an answer, the rest, a lost GPU that is
+/// replaced after a moment without any.
 async fn use_it(engine: &mut Option<GpuEngine>, host: &Hanging) -> Result<(), StageError> {
     let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..options() };
     let gpu = GpuOptions { testbed: Some(Rc::clone(&host.testbed)), ..GpuOptions::default() };
@@ -211,8 +212,8 @@ mod native {
 
     everywhere!(answering, cancelling_works_at_every_point());
 
-    /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What was read stays,
-    /// and the question asked again gets its answer.
+    /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What
+    /// was read stays, and the question asked again gets its answer.
     async fn cancelling_works_at_every_point() {
         let engine = engine_of(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
         let mut engine = engine.expect("nano loads");

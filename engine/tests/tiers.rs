@@ -42,8 +42,8 @@ async fn logits(tier: Tier, kv_f32: bool) -> Option<Vec<f32>> {
 }
 
 async fn every_tier_gives_the_baselines_logits() {
-    // A cache in F16 is read to the bit by both; shuffles change sums in their last bits, which a cache in F16 would round to one
-    // side or the other.
+    // A cache in F16 is read to the bit by both; shuffles change sums in their last bits, which a cache in F16 would
+    // round to one side or the other.
     for (tier, kv_f32, most) in [(Tier::F16, false, 0.0), (Tier::F16Subgroups, true, MOST_APART)] {
         let baseline = logits(Tier::Baseline, kv_f32).await.expect("every device has the baseline");
         let Some(got) = logits(tier, kv_f32).await else { continue };

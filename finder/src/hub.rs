@@ -16,9 +16,9 @@ pub struct HubOrigin {
 }
 
 /// The folder of the cache, by the variables that the hub's own tools use, in their order: `HF_HUB_CACHE`, its old name
-/// `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`. `~` and `$NAME`
-/// in values of the hub's own variables stand for what they stand for there. `variable` reads the environment; empty values
-/// count as unset.
+/// `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`. `~` and
+/// `$NAME` in values of the hub's own variables stand for what they stand for there. `variable` reads the environment;
+/// empty values count as unset.
 ///
 /// Source: `constants.py` of huggingface_hub, and its page "Environment variables".
 pub fn hub_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -105,8 +105,8 @@ pub(crate) fn snapshot_place(below_repo: &str) -> Option<SnapshotPlace<'_>> {
     Some(SnapshotPlace { revision, path })
 }
 
-/// What people call a file of a hub repository (`ORG/NAME/FILE`, with `@COMMIT` where that is not the branch `main`), and
-/// where it is from; `name` is its place below the folder that is searched.
+/// What people call a file of a hub repository (`ORG/NAME/FILE`, with `@COMMIT` where that is not the branch `main`),
+/// and where it is from; `name` is its place below the folder that is searched.
 pub(crate) fn hub_names(repo: &Repo, name: &str) -> Option<(String, HubOrigin)> {
     let folder = repo.folder.file_name()?.to_str()?;
     let at = name.find(&format!("{folder}/"))?;

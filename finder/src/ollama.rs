@@ -1,5 +1,6 @@
-//! Ollama's store: `manifests/HOST/NAMESPACE/MODEL/TAG` are JSON lists of layers, `blobs/sha256-HASH` the layers. The layer
-//! of the media type below is a GGUF file. Layout: `manifest` and `types/model` in <https://github.com/ollama/ollama>.
+//! Ollama's store: `manifests/HOST/NAMESPACE/MODEL/TAG` are JSON lists of layers, `blobs/sha256-HASH` the layers. The
+//! layer of the media type below is a GGUF file. Layout: `manifest` and `types/model` in
+//! <https://github.com/ollama/ollama>.
 
 use std::fs;
 use std::io::Read as _;

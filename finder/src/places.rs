@@ -15,9 +15,9 @@ pub struct Place {
     pub depth: u32,
 }
 
-/// All places, whether they exist or not, in the order in which people mean them: the current folder and `models` in it,
-/// then those of the hub, LM Studio, Ollama and llama.cpp, each by the variables that the tool itself reads, and `~/models`.
-/// `variable` reads the environment; empty values count as unset.
+/// All places, whether they exist or not, in the order in which people mean them: the current folder and `models` in
+/// it, then those of the hub, LM Studio, Ollama and llama.cpp, each by the variables that the tool itself reads, and
+/// `~/models`. `variable` reads the environment; empty values count as unset.
 pub fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<Place> {
     let set = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
     let home = set("HOME").or_else(|| set("USERPROFILE"));

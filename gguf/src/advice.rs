@@ -1,5 +1,5 @@
-//! What the user can do about a file that cannot be used: the one place that says it, for the engine, the page, `pylon` and
-//! `gguf-serve`.
+//! What the user can do about a file that cannot be used: the one place that says it, for the engine, the page, `pylon`
+//! and `gguf-serve`.
 
 use crate::identify::name::{FINISH_ADVICE, JOIN_ADVICE};
 use crate::{ForeignFile, GgufError, SplitError, is_unfinished_name, piece_stem};

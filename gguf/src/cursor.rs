@@ -144,6 +144,6 @@ impl<'b> Cursor<'b> {
 
     fn utf8(&mut self, len: u64, place: Place<'_>) -> Result<&'b str, Stop> {
         let bytes = self.take(len, place)?;
-        std::str::from_utf8(bytes).map_err(|_| GgufError::InvalidUtf8 { what: place.to_string() }.into())
+        std::str::from_utf8(bytes).map_err(|_place_in_name| GgufError::InvalidUtf8 { what: place.to_string() }.into())
     }
 }

@@ -1,16 +1,16 @@
-//! The parts of a split model made one: each is a whole GGUF file with the table and data of its own tensors, the first one
-//! has all metadata.
+//! The parts of a split model made one: each is a whole GGUF file with the table and data of its own tensors, the first
+//! one has all metadata.
 
 use crate::{Gguf, SplitError, TensorInfo, part_names};
 
 impl Gguf {
-    /// Makes one header of those of all parts of a split model, given in order, each with the file name that messages call
-    /// it by.
+    /// Makes one header of those of all parts of a split model, given in order, each with the file name that messages
+    /// call it by.
     ///
     /// The result is the header of the files laid one after the other: offsets and `file_len` count from the first byte
     /// of the first part. Metadata, `version`, `alignment` and `data_offset` are the first part's; offsets keep the
-    /// alignment within their own part only. [`split`](Self::split) is `None`: the model is whole. The header of a model
-    /// in one file comes back as it is.
+    /// alignment within their own part only. [`split`](Self::split) is `None`: the model is whole. The header of a
+    /// model in one file comes back as it is.
     ///
     /// # Errors
     /// A [`SplitError`] that names the file at fault: it is alone, no part, another part than its place says, or a part

@@ -82,8 +82,8 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// ggml name, verbatim.
     pub name: String,
-    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has no
-    /// weights.
+    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has
+    /// no weights.
     pub shape: Vec<u64>,
     /// Storage format of the weights.
     pub kind: TensorType,
@@ -122,7 +122,8 @@ impl Gguf {
         self.split
     }
 
-    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no tensor.
+    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no
+    /// tensor.
     pub fn data_end(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.offset + tensor.size_bytes).fold(self.data_offset, u64::max)
     }

@@ -1,7 +1,8 @@
-//! Where in a block of each type the numbers lie that every weight of the block is multiplied with, and what they can be.
+//! Where in a block of each type the numbers lie that every weight of the block is multiplied with, and what they can
+//! be.
 //!
-//! Source of the offsets: the block structures in ggml's `ggml-common.h`; of E8M0: the OCP Microscaling specification; of what
-//! is never negative: the quantisers in ggml's `ggml-quants.c`.
+//! Source of the offsets: the block structures in ggml's `ggml-common.h`; of E8M0: the OCP Microscaling specification;
+//! of what is never negative: the quantisers in ggml's `ggml-quants.c`.
 
 use crate::TensorType;
 

@@ -26,8 +26,8 @@ impl Gguf {
     /// What the file is for, judged by its keys and tensor names; `None` for a model. For a split model only the joined
     /// header tells, because the first part may have metadata alone.
     ///
-    /// Keys: `general.type` of <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, and the architectures and tensor
-    /// names that llama.cpp's tools write.
+    /// Keys: `general.type` of <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, and the architectures and
+    /// tensor names that llama.cpp's tools write.
     pub fn role(&self) -> Option<Role> {
         let text = |key: &str| self.metadata.str(key).ok();
         let has_key = |prefix: &str| self.metadata.iter().any(|(key, _)| key.starts_with(prefix));

@@ -100,7 +100,7 @@ tensor_types! {
 
 impl TensorType {
     /// Type id of MXFP4 in Ollama's first gpt-oss files, of August 2025: an id that ggml removed before GGUF existed.
-    /// Blocks have MXFP4's size, but the codes are in another order. Only [architecture](crate::parse) `gptoss` gives
+    /// Blocks have MXFP4's size, but the codes are in another order. Only architecture `gptoss` gives
     /// the id this meaning.
     pub const EARLY_OLLAMA_MXFP4: Self = Self::Unknown(4);
 

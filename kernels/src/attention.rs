@@ -49,7 +49,7 @@ pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
     variants
 }
 
-/// Buffers of one call: `qkv` and caches as after [`crate::rope`], `sinks` [query_heads] F32, `out`
+/// Buffers of one call: `qkv` and caches as after [`crate::rope`], `sinks` `[query_heads]` F32, `out`
 /// [tokens, query_heads · 64] F32, `rows` as [`crate::step`] has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {

@@ -1,11 +1,11 @@
 //! The chosen experts: `x += Σ_k weight_k · (W_down · swiglu(W_gate x + b_gate, W_up x + b_up) + b_down)`.
 //!
-//! Three kernels, or four where gate and up differ in format. Results of the (token, choice) pairs stay apart until they are combined in the order of the choices,
-//! so that the sum is the same whichever experts were resident when.
+//! Three kernels, or four where gate and up differ in format. Results of the (token, choice) pairs stay apart until
+//! they are combined in the order of the choices, so that the sum is the same whichever experts were resident when.
 //!
-//! An expert's weights lie in one *slot*: gate and up rows interleaved (where they have one format), then the down rows, each
-//! as codes and scales.
-//! Slots lie in *arenas*, buffers no larger than a binding may be. Biases are small and always resident.
+//! An expert's weights lie in one *slot*: gate and up rows interleaved (where they have one format), then the down
+//! rows, each as codes and scales. Slots lie in *arenas*, buffers no larger than a binding may be. Biases are small and
+//! always resident.
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;
@@ -271,7 +271,7 @@ pub struct Buffers<B> {
     pub y: B,
     /// Residual stream.
     pub residual: B,
-    /// Weight of the norm after this layer, [hidden].
+    /// Weight of the norm after this layer, `[hidden]`.
     pub norm: B,
     /// Chosen experts of each token, [tokens, k] of [`Route`](gptoss_model::ops::router::Route).
     pub routes: B,

@@ -492,8 +492,8 @@ impl Gpu {
     /// future is dropped early, the buffer stays as it was: the work goes on, and its result is lost.
     ///
     /// # Errors
-    /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser tells of
-    /// every loss.
+    /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser
+    /// tells of every loss.
     pub async fn read_mapped(&self, staging: &GpuBuffer, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
         self.read_within(self.pace.unmeasured_limit(), staging, size_bytes, None).await.map(|(bytes, _)| bytes)
     }

@@ -1,5 +1,5 @@
-//! Calls of operations as data, the kernels compiled for them, and launches: a call bound to its buffers, ready to be recorded
-//! any number of times.
+//! Calls of operations as data, the kernels compiled for them, and launches: a call bound to its buffers, ready to be
+//! recorded any number of times.
 
 use std::ops::{Deref, RangeInclusive};
 use std::rc::Rc;

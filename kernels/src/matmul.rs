@@ -1,4 +1,5 @@
-//! Quantised matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`; `x` as it is, or normalised on the way.
+//! Quantised matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`; `x` as it is, or normalised on the
+//! way.
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;

@@ -1,5 +1,5 @@
-//! Quantised matrix times activations, added to the residual stream: `x[t, r] += Σ_k W[r, k] · a[t, k] + bias[r]`, with the first
-//! half of the norm that follows ([`crate::norm`]).
+//! Quantised matrix times activations, added to the residual stream: `x[t, r] += Σ_k W[r, k] · a[t, k] + bias[r]`, with
+//! the first half of the norm that follows ([`crate::norm`]).
 
 use bytemuck::{Pod, Zeroable};
 use gptoss_gguf::WeightType;
@@ -59,8 +59,8 @@ pub(crate) fn variants(format: WeightType, geometry: Geometry) -> Vec<Variant> {
     ]
 }
 
-/// Buffers of one call, all F32: `x` [tokens, inputs], `vectors` bias and next norm's weight, [columns] each, `residual`
-/// [tokens, columns], `normed` [tokens, columns] and behind it the sums of squares, [tokens, [`squares`]].
+/// Buffers of one call, all F32: `x` [tokens, inputs], `vectors` bias and next norm's weight, `[columns]` each,
+/// `residual` [tokens, columns], `normed` [tokens, columns] and behind it the sums of squares, [tokens, [`squares`]].
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     /// The batch, a [`crate::Step`].

@@ -1,6 +1,6 @@
-//! RMSNorm, split in two (`norm.wgsl`): kernels that write the residual stream write it times the norm's weight, too, with sums
-//! of squares behind it; kernels that read that multiply their products by what the sums make. The buffer is read by vec4: its size is
-//! a multiple of 16 bytes, or its end cannot be read.
+//! RMSNorm, split in two (`norm.wgsl`): kernels that write the residual stream write it times the norm's weight, too,
+//! with sums of squares behind it; kernels that read that multiply their products by what the sums make. The buffer is
+//! read by vec4: its size is a multiple of 16 bytes, or its end cannot be read.
 
 /// Where a kernel finds the sums of squares behind its activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -1,5 +1,5 @@
-//! How the GPU says where a value was not finite. What is looked at, and why it is enough: [`gptoss_model::Place`]. What is
-//! looked for is the exponent in the bits, since WGSL lets a device assume that floats are finite.
+//! How the GPU says where a value was not finite. What is looked at, and why it is enough: [`gptoss_model::Place`].
+//! What is looked for is the exponent in the bits, since WGSL lets a device assume that floats are finite.
 
 use gptoss_model::{NotFinite, Place};
 

@@ -1,5 +1,5 @@
-//! How long the GPU is waited for. What takes far longer than its like took on this device is not going to end: then the
-//! device counts as lost, and can be replaced.
+//! How long the GPU is waited for. What takes far longer than its like took on this device is not going to end: then
+//! the device counts as lost, and can be replaced.
 
 use std::cell::Cell;
 use std::pin::pin;

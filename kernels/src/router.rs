@@ -50,7 +50,7 @@ pub(crate) fn variants() -> Vec<Variant> {
     vec![Variant::baseline(sources::router())]
 }
 
-/// Buffers of one call: `x` [tokens, columns], `weight` [experts, columns], `bias` [experts], all F32; `routes`
+/// Buffers of one call: `x` [tokens, columns], `weight` [experts, columns], `bias` `[experts]`, all F32; `routes`
 /// [tokens, k] of [`Route`](gptoss_model::ops::router::Route); `page_table` and `last_used` [layers, experts] of u32.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {

@@ -58,7 +58,7 @@ pub(crate) fn variants() -> Vec<Variant> {
 }
 
 /// Buffers of one call: `logits` [head_tokens, vocabulary] F32, `rows` as [`crate::step`] has it, `sampled`
-/// [head_tokens] of [`Sampled`].
+/// `[head_tokens]` of [`Sampled`].
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     /// The batch, a [`crate::Step`].

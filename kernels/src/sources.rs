@@ -1,4 +1,5 @@
-//! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the kernel.
+//! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the
+//! kernel.
 
 use gptoss_gguf::WeightType;
 use gptoss_model::CacheFormat;

@@ -14,12 +14,12 @@ use crate::sequences::{BatchLimits, BlockCopy, Outcome, Row, SequenceId, Sequenc
 /// A model with its KV cache: on the GPU (crate `gptoss-engine`), on the CPU (crate `gptoss-cpu`), or the specification
 /// ([`crate::reference`]).
 ///
-/// Holds many sequences. Work is a batch of rows, each a token at the end of its sequence; [`Backend::submit`] gives a ticket,
-/// [`Backend::collect`] what came of it, and more than one ticket may be under way. What a sequence has that is not collected is
-/// its tail: an error, STOP or a lost device takes it back, and the tokens before it stay.
+/// Holds many sequences. Work is a batch of rows, each a token at the end of its sequence; [`Backend::submit`] gives a
+/// ticket, [`Backend::collect`] what came of it, and more than one ticket may be under way. What a sequence has that is
+/// not collected is its tail: an error, STOP or a lost device takes it back, and the tokens before it stay.
 ///
-/// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides which
-/// kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
+/// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides
+/// which kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
 #[expect(async_fn_in_trait, reason = "the browser's GPU objects keep every future on its thread")]
 pub trait Backend {
     /// Shape of the loaded model.
@@ -126,8 +126,8 @@ pub trait Backend {
     /// are computed on the way.
     ///
     /// # Errors
-    /// The batch failed, or it was dropped with another. The sequences of a batch that fails are where they were before it, and
-    /// other batches of these are dropped. STOP drops this batch, not those before it.
+    /// The batch failed, or it was dropped with another. The sequences of a batch that fails are where they were before
+    /// it, and other batches of these are dropped. STOP drops this batch, not those before it.
     async fn collect(&mut self, ticket: Ticket, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         loop {
             let sequences = self.sequences_mut();
@@ -149,7 +149,7 @@ pub trait Backend {
         }
     }
 
-    /// The logits after the last token of a sequence, [vocabulary], for sampling that needs more than the candidates.
+    /// The logits after the last token of a sequence, `[vocabulary]`, for sampling that needs more than the candidates.
     /// If another batch was computed since, the token is run again.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ pub enum GpuError {
     #[error("the adapter {adapter} refused a device: {detail}")]
     NoDevice { adapter: String, detail: String },
     /// The adapter's limits are too low, as found before a device is asked for; each shortage is a sentence, see
-    /// [`crate::needs::shortages`].
+    /// `gptoss_kernels::needs::shortages`.
     #[error("this GPU {} ({adapter})", .shortages.join(". It "))]
     TooLimited { adapter: String, shortages: Vec<String> },
     /// The adapter cannot run the kernel tier that was asked for.

@@ -1,10 +1,10 @@
 //! Values that are not finite: how they stay visible, and where they are looked for.
 //!
-//! A NaN or an infinity in an activation makes every token after it worthless, and many steps would hide it: the clamps of
-//! SwiGLU and maxima make ordinary numbers of it, an infinite mean square makes zeros of a row, a weight of softmax that is
-//! zero forgets it. So **every operation makes values that are not finite of values that are not finite**, in its scalar
-//! reference and in its kernels, and in each layer three places are looked at ([`Place`]): between two of them nothing can
-//! vanish. After the last layer the logits are looked at.
+//! A NaN or an infinity in an activation makes every token after it worthless, and many steps would hide it: the clamps
+//! of SwiGLU and maxima make ordinary numbers of it, an infinite mean square makes zeros of a row, a weight of softmax
+//! that is zero forgets it. So **every operation makes values that are not finite of values that are not finite**, in
+//! its scalar reference and in its kernels, and in each layer three places are looked at ([`Place`]): between two of
+//! them nothing can vanish. After the last layer the logits are looked at.
 //!
 //! One such value may pass: the router's bias of an expert may be −∞, which keeps the expert from being chosen.
 

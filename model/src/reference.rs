@@ -111,7 +111,7 @@ impl ReferenceModel {
         tokens.iter().flat_map(|&token| self.forward(&mut sequence, token)).collect()
     }
 
-    /// Appends a token and returns the logits after it, [vocabulary].
+    /// Appends a token and returns the logits after it, `[vocabulary]`.
     pub fn forward(&self, sequence: &mut ReferenceSequence, token: u32) -> Vec<f32> {
         let config = &self.config;
         let hidden = config.hidden as usize;

@@ -1,5 +1,5 @@
-//! The one place where the engine waits for others: sources, the GPU, whoever approves. STOP ends every wait, and every wait has a
-//! name, so that a test can stop at each of them. `tests/tests/awaits.rs` finds those that go past it.
+//! The one place where the engine waits for others: sources, the GPU, whoever approves. STOP ends every wait, and every
+//! wait has a name, so that a test can stop at each of them. `tests/tests/awaits.rs` finds those that go past it.
 
 use std::future::poll_fn;
 use std::pin::pin;

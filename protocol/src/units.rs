@@ -1,5 +1,5 @@
-//! Sizes as text, written and read in one place: the same file has the same size in errors of the engine, on the page, on the
-//! command line and in the server's list, and what one of them prints is taken by the others.
+//! Sizes as text, written and read in one place: the same file has the same size in errors of the engine, on the page,
+//! on the command line and in the server's list, and what one of them prints is taken by the others.
 
 /// Formats a byte count in decimal units with three significant digits: `3.05 MB`. Below 1000 the count is exact.
 pub fn bytes(count: u64) -> String {
@@ -38,8 +38,8 @@ pub fn bytes_per_second(rate: f64) -> String {
 pub const BYTES_EXPECTED: &str =
     "a number of bytes such as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)";
 
-/// Reads a number of bytes as people write it and as [`bytes`] prints it: `1500000000`, `1.5G`, `3.05 MB`, `4gib`. K to E are
-/// powers of 1000, Ki to Ei powers of 1024. A fraction is rounded to whole bytes.
+/// Reads a number of bytes as people write it and as [`bytes`] prints it: `1500000000`, `1.5G`, `3.05 MB`, `4gib`. K to
+/// E are powers of 1000, Ki to Ei powers of 1024. A fraction is rounded to whole bytes.
 ///
 /// # Errors
 /// What was expected, to be put after the word.

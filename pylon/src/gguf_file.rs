@@ -119,7 +119,8 @@ pub fn read_header(source: &dyn Source) -> Result<Result<Gguf, GgufError>, CliEr
     }
 }
 
-/// Goes through a range in chunks of at most `chunk_bytes`; `use_chunk` gets the offset of each in the file, and its bytes.
+/// Goes through a range in chunks of at most `chunk_bytes`; `use_chunk` gets the offset of each in the file, and its
+/// bytes.
 ///
 /// # Errors
 /// The range is not in the file, the file cannot be read or has changed; and whatever `use_chunk` returns.

@@ -1,8 +1,8 @@
 //! `pylon`: gpt-oss on the command line.
 //!
-//! One file per command under [`commands`]; each has its arguments (`Args`) and a `run`. What a command produces goes to
-//! standard output through [`output::Output`], what went wrong to standard error, and the exit status says which kind of
-//! end it was ([`exit`]).
+//! One file per command under [`commands`]; each has its arguments (`Args`) and a `run`. What a command produces goes
+//! to standard output through [`output::Output`], what went wrong to standard error, and the exit status says which
+//! kind of end it was ([`exit`]).
 
 mod account;
 mod adapters;

@@ -23,7 +23,8 @@ impl Output {
     /// Writes text as it is: `output.text(format_args!("{a} {b}"))`.
     ///
     /// # Errors
-    /// [`CliError::ReaderGone`] when nobody reads any more, [`CliError::Output`] for any other failure; so for all below.
+    /// [`CliError::ReaderGone`] when nobody reads any more, [`CliError::Output`] for any other failure; so for all
+    /// below.
     pub fn text(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
         write!(self.writer, "{text}").map_err(CliError::from_output)
     }

@@ -1,4 +1,5 @@
-//! What this machine can compute with, and what there is to run: found by looking, without starting a model or a server.
+//! What this machine can compute with, and what there is to run: found by looking, without starting a model or a
+//! server.
 
 use gptoss_protocol::units::bytes;
 use serde::Serialize;

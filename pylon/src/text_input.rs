@@ -5,8 +5,8 @@ use std::io::{self, Read};
 /// Bytes that PowerShell 5, Excel and Notepad write before a text in UTF-8.
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// `bytes` without a byte-order mark, which RFC 8259 lets a reader ignore before JSON, and which is no part of any other text
-/// either.
+/// `bytes` without a byte-order mark, which RFC 8259 lets a reader ignore before JSON, and which is no part of any
+/// other text either.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)
 }

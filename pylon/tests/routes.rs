@@ -28,7 +28,8 @@ fn counted(slots_bytes: &str) -> (u64, u64) {
     (number(" hits"), number(" misses"))
 }
 
-/// The replay of what the CPU recorded counts what the GPU engine counts when it pages: the same experts, the same slots.
+/// The replay of what the CPU recorded counts what the GPU engine counts when it pages: the same experts, the same
+/// slots.
 #[test]
 fn a_replay_is_what_the_engine_does() {
     let folder = Folder::new();

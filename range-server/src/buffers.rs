@@ -11,8 +11,8 @@ use bytes::Bytes;
 /// that hundreds of clients that stopped reading cost little.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's would
-/// have to come from another core, which takes longer than filling them.
+/// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's
+/// would have to come from another core, which takes longer than filling them.
 const KEPT_PER_THREAD: usize = 2;
 
 /// Buffers that all threads keep together. More may be in use; those are freed.

@@ -52,7 +52,7 @@ impl Lanes {
         let lane = fewest.ok_or_else(|| io::Error::other("there is no thread to serve connections"))?;
         lane.connections.fetch_add(1, Ordering::Relaxed);
         // The socket is handed to the event loop of that thread.
-        lane.incoming.send((stream.into_std()?, serve)).map_err(|_| io::Error::other("the thread has ended"))
+        lane.incoming.send((stream.into_std()?, serve)).map_err(|_unsent| io::Error::other("the thread has ended"))
     }
 
     /// Ends all connections that are still there.

@@ -45,8 +45,9 @@ pub struct RunningServer {
     task: JoinHandle<Stopped>,
 }
 
-/// Opens the models, binds, and serves in the background: connections are accepted in the current tokio runtime and served
-/// by threads of their own. Files are opened on the calling thread, which takes a moment where folders are large.
+/// Opens the models, binds, and serves in the background: connections are accepted in the current tokio runtime and
+/// served by threads of their own. Files are opened on the calling thread, which takes a moment where folders are
+/// large.
 ///
 /// # Errors
 /// A [`ServeError`] if an option is unusable, a path cannot be served, or the address cannot be bound.

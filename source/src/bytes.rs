@@ -4,8 +4,9 @@ use crate::platform;
 
 /// Bytes in host memory: natively a `Vec<u8>`, on the web a `Uint8Array`.
 ///
-/// On the web the bytes stay outside the wasm heap; [`Bytes::to_vec`] and [`Bytes::copy_to`] copy the part that is asked
-/// for into it, and `as_uint8_array` hands out the JavaScript object itself, for example for `GPUQueue.writeBuffer`.
+/// On the web the bytes stay outside the wasm heap; [`Bytes::to_vec`] and [`Bytes::copy_to`] copy the part that is
+/// asked for into it, and `as_uint8_array` hands out the JavaScript object itself, for example for
+/// `GPUQueue.writeBuffer`.
 pub struct Bytes(pub(crate) platform::Bytes);
 
 impl Bytes {

@@ -98,7 +98,7 @@ pub enum SourceError {
     #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
     BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
 
-    /// No byte arrived for longer than [`RetryPolicy::stall`](crate::RetryPolicy::stall) allows.
+    /// No byte arrived for longer than [`RetryPolicy::stall`](crate::retry::RetryPolicy::stall) allows.
     #[error("{url}: no byte of {first}-{last} arrived for {seconds:.1} s")]
     Stalled { url: String, first: u64, last: u64, seconds: f64 },
 

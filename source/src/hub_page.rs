@@ -1,5 +1,5 @@
-//! Addresses of pages about files, which people copy in place of the files' own: every hub shows a file under one address
-//! and gives it under another.
+//! Addresses of pages about files, which people copy in place of the files' own: every hub shows a file under one
+//! address and gives it under another.
 
 use crate::SourceError;
 

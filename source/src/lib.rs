@@ -55,7 +55,8 @@ pub use platform::{
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///
-/// Not `Send`: the engine drives everything from one thread, and JavaScript objects belong to the thread that made them.
+/// Not `Send`: the engine drives everything from one thread, and JavaScript objects belong to the thread that made
+/// them.
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Bytes, SourceError>> + 'a>>;
 
 /// A file that is read at positions.
@@ -73,8 +74,8 @@ pub trait Source {
     /// Reads exactly `len_bytes` bytes from `offset_bytes` on.
     ///
     /// Fails with [`SourceError::OutOfBounds`] when the range does not lie inside the file, and with whatever else
-    /// keeps those very bytes from being delivered. Never returns fewer bytes than were asked for. A length of zero costs
-    /// no request.
+    /// keeps those very bytes from being delivered. Never returns fewer bytes than were asked for. A length of zero
+    /// costs no request.
     fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_>;
 
     /// Requests made to whatever stands behind this source so far (HTTP requests, file reads), repeated ones included.

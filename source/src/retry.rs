@@ -1,5 +1,5 @@
-//! What to do about a fault: try again and when, wait for the network, or give up. Pure: faults, clock and randomness come
-//! in, a decision goes out.
+//! What to do about a fault: try again and when, wait for the network, or give up. Pure: faults, clock and randomness
+//! come in, a decision goes out.
 
 use std::time::Duration;
 

@@ -151,8 +151,8 @@ impl Spec {
         vocabulary: Vocabulary;
         /// Metadata and tokenizer only, without tensors: what llama.cpp's `ggml-vocab-*.gguf` files are.
         vocabulary_only: bool;
-        /// Gate and up rows of an expert in one tensor, `ffn_gate_up_exps`, as llama.cpp's `--fuse-gate-up-exps` and Ollama's
-        /// first files have it. The architecture says in which order.
+        /// Gate and up rows of an expert in one tensor, `ffn_gate_up_exps`, as llama.cpp's `--fuse-gate-up-exps` and
+        /// Ollama's first files have it. The architecture says in which order.
         fused_gate_up: bool;
         /// Decides all weights.
         seed: u64;
@@ -176,8 +176,8 @@ impl Spec {
         self
     }
 
-    /// Gives all tensors whose names are like `pattern` this type. `*` stands for any text; of several patterns the last
-    /// one that matches decides.
+    /// Gives all tensors whose names are like `pattern` this type. `*` stands for any text; of several patterns the
+    /// last one that matches decides.
     #[must_use]
     pub fn tensor_type(mut self, pattern: &str, kind: TensorType) -> Self {
         self.overrides.push((pattern.to_owned(), kind));

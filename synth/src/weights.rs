@@ -192,8 +192,8 @@ fn scales(deviation: f64, codes_rms: f64, minimum: Minimum) -> Box<[[u8; 4]; 256
     table
 }
 
-/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`, where random codes under a scale of 1
-/// have the root mean square `codes_rms`.
+/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`, where random codes under a scale
+/// of 1 have the root mean square `codes_rms`.
 fn exponents(deviation: f64, codes_rms: f64) -> Box<[[u8; 4]; 256]> {
     let lower = (deviation / codes_rms).log2().floor();
     let ratio = deviation * deviation / (codes_rms * codes_rms * (2.0 * lower).exp2());

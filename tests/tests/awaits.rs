@@ -1,7 +1,8 @@
 //! Whatever is waited for can be stopped, or ends by itself: nothing is awaited past the places that see to it.
 //!
-//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else that such a
-//! function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a name of its own.
+//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else
+//! that such a function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a
+//! name of its own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

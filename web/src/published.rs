@@ -1,4 +1,5 @@
-//! The hashes that a gguf-serve publishes of its files: where they are, and what they say. Pure, so its tests run natively.
+//! The hashes that a gguf-serve publishes of its files: where they are, and what they say. Pure, so its tests run
+//! natively.
 
 use serde::Deserialize;
 

@@ -1,5 +1,5 @@
-//! AVX2: no 8-bit dot product, but unsigned times signed with 16-bit sums. |w| · (x with w's sign) never overflows them:
-//! 2 · 128 · 127 < 2¹⁵.
+//! AVX2: no 8-bit dot product, but unsigned times signed with 16-bit sums. |w| · (x with w's sign) never overflows
+//! them: 2 · 128 · 127 < 2¹⁵.
 #![expect(unsafe_code, reason = "loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;

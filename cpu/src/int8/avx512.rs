@@ -63,8 +63,8 @@ pub(super) fn mxfp4_table() -> __m512i {
 /// share their steps.
 ///
 /// # Safety
-/// `weights` begins with four rows of `row_bytes`; these and the codes have `x.scales.len()` blocks of 34 bytes and of 32
-/// codes.
+/// `weights` begins with four rows of `row_bytes`; these and the codes have `x.scales.len()` blocks of 34 bytes and of
+/// 32 codes.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn four_rows_q8_0(weights: &[u8], row_bytes: usize, x: CodedRow<'_>) -> [f32; 4] {
     let blocks = x.scales.len();
@@ -238,8 +238,8 @@ fn minus_offset(offset: i8, codes: __m512i) -> __m512i {
     _mm512_sub_epi32(_mm512_setzero_si512(), too_much)
 }
 
-/// 32 bytes of packed codes of two blocks → 64 values plus offset. Low nibbles are weights 0 to 15 of a block, high ones
-/// 16 to 31: each block's 16 bytes twice, the second time shifted.
+/// 32 bytes of packed codes of two blocks → 64 values plus offset. Low nibbles are weights 0 to 15 of a block, high
+/// ones 16 to 31: each block's 16 bytes twice, the second time shifted.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn unpack_e2m1(packed: __m256i, table: __m512i) -> __m512i {
     let twice = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3), _mm512_castsi256_si512(packed));

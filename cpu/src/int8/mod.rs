@@ -1,8 +1,8 @@
 //! Products of quantised weights with 8-bit activations, without expanding the weights.
 //!
-//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers, the
-//! rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows times
-//! several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
+//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers,
+//! the rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows
+//! times several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -20,7 +20,8 @@ pub(crate) const TOKENS: usize = 8;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Sixteen rows of weights, unpacked to unsigned bytes and interleaved. 20b rows of 2880 take 52 kB: half of a usual L2.
+/// Sixteen rows of weights, unpacked to unsigned bytes and interleaved. 20b rows of 2880 take 52 kB: half of a usual
+/// L2.
 #[derive(Default)]
 pub(crate) struct Panel {
     /// [blocks, 8]: line g of a block holds weights 4g to 4g + 3 of row 0, then of row 1, …

@@ -1,6 +1,6 @@
 //! The other quantised types, one token at a time: 32 weights are unpacked to signed bytes in registers, and meet the
-//! activations there. What the compiler makes of these loops is slower than the hand-written kernels and far faster than
-//! decoding to floats; in the public files these types are a small part of what a token reads.
+//! activations there. What the compiler makes of these loops is slower than the hand-written kernels and far faster
+//! than decoding to floats; in the public files these types are a small part of what a token reads.
 
 use gptoss_gguf::WeightType;
 use gptoss_gguf::weight_type::{Blocks, Run, WithBlocks};

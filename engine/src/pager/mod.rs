@@ -1,5 +1,5 @@
-//! The pager: the one owner of expert slots. It reads experts from the file into them, those first that a batch waits for, and goes
-//! on with that while the GPU computes.
+//! The pager: the one owner of expert slots. It reads experts from the file into them, those first that a batch waits
+//! for, and goes on with that while the GPU computes.
 //!
 //! ```text
 //! a batch missed some ──── fetch ──┐  Missed                 ┌ begin_reads ─ Source
@@ -7,12 +7,13 @@
 //! nothing else to do ────── idle ──┘  Idle                   └ turn ┴ Uploads ─ Residency: the page table
 //! ```
 //!
-//! A slot is free, loading, resident or pinned ([`Slot`](slots::Slot)). Only what a batch misses pushes anything out; what is
-//! predicted, or read because there is nothing else to do, goes where nothing is. It would have come later anyway: where all
-//! experts fit, no byte is read that would not have been.
+//! A slot is free, loading, resident or pinned ([`Slot`](slots::Slot)). Only what a batch misses pushes anything out;
+//! what is predicted, or read because there is nothing else to do, goes where nothing is. It would have come later
+//! anyway: where all experts fit, no byte is read that would not have been.
 //!
-//! Slots may be filled while a batch is under way: the queue of the GPU keeps the order. Bytes and entries of the page table that
-//! are written after a submission are not seen by it. When it halts, the host asks anew what its layer needs and lacks.
+//! Slots may be filled while a batch is under way: the queue of the GPU keeps the order. Bytes and entries of the page
+//! table that are written after a submission are not seen by it. When it halts, the host asks anew what its layer needs
+//! and lacks.
 
 mod queue;
 mod residency;
@@ -111,7 +112,8 @@ impl Pager {
     /// which are resident, stay in their slots: together they are no more than there are slots.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is under way.
+    /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is
+    /// under way.
     pub async fn fetch(
         &mut self,
         layer: usize,
@@ -203,8 +205,8 @@ impl Pager {
     /// Dropping the future early loses nothing.
     ///
     /// # Errors
-    /// Those of the source, for whatever reason it was read: a source has tried again what may pass, and what is left of it (a host
-    /// that is gone, another file) is told at once. Those of the GPU.
+    /// Those of the source, for whatever reason it was read: a source has tried again what may pass, and what is left
+    /// of it (a host that is gone, another file) is told at once. Those of the GPU.
     pub async fn turn(&mut self) -> Result<Turned, EngineError> {
         self.uploads.keep_pace().await?;
         self.begin_reads();

@@ -1,5 +1,5 @@
-//! What the kernels are shown of the slots: the page table, a GPU buffer that they look experts up in. And who has to go: per
-//! layer, least recently used. The GPU stamps every use, and the stamps come back with a batch.
+//! What the kernels are shown of the slots: the page table, a GPU buffer that they look experts up in. And who has to
+//! go: per layer, least recently used. The GPU stamps every use, and the stamps come back with a batch.
 
 use std::rc::Rc;
 

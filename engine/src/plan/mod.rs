@@ -137,7 +137,8 @@ impl MemoryPlan {
         }
     }
 
-    /// Where the tables of a sequence begin in the rows buffer, in words; `slot`: [`gptoss_model::sequences::Tables::slot`].
+    /// Where the tables of a sequence begin in the rows buffer, in words; `slot`:
+    /// [`gptoss_model::sequences::Tables::slot`].
     pub fn tables_at(&self, slot: u32) -> u32 {
         ROW_WORDS * self.batch_tokens + slot * self.tables_words()
     }

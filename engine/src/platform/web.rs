@@ -13,8 +13,8 @@ pub(crate) const ADAPTER_PATIENCE: Duration = Duration::from_secs(150);
 /// Queues a write of `bytes` to `buffer` at `offset_bytes` (a multiple of 4); a length that is not a multiple of 4 is
 /// padded with zeros.
 ///
-/// wgpu's own `write_buffer` takes a slice of the wasm heap; this hands the JavaScript array to `GPUQueue.writeBuffer`, so
-/// that weights never pass through the heap.
+/// wgpu's own `write_buffer` takes a slice of the wasm heap; this hands the JavaScript array to `GPUQueue.writeBuffer`,
+/// so that weights never pass through the heap.
 pub(crate) fn write_bytes(gpu: &Gpu, buffer: &GpuBuffer, offset_bytes: u64, bytes: &Bytes) -> Result<(), GpuError> {
     let array = bytes.as_uint8_array();
     let aligned = array.length() / 4 * 4;

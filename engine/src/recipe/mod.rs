@@ -9,12 +9,12 @@
 //! head:       ½ output_norm, output → sample
 //! ```
 //!
-//! A norm has no calls of its own: its halves are parts of those that write the residual stream, and of those that read it
-//! ([`gptoss_kernels::norm`]).
+//! A norm has no calls of its own: its halves are parts of those that write the residual stream, and of those that read
+//! it ([`gptoss_kernels::norm`]).
 //!
-//! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the allocation
-//! over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and the launches over
-//! the calls themselves. A fusion is a change of `layer.rs` and of the kernels that it names.
+//! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the
+//! allocation over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and
+//! the launches over the calls themselves. A fusion is a change of `layer.rs` and of the kernels that it names.
 
 mod buffers;
 mod layer;

@@ -1,8 +1,8 @@
 //! The dense weights of a layer, listed once: what every token reads, and the biases of experts.
 //!
 //! [`DenseLayer`] says which there are; what is known of each is up to its types. From the file's tensors
-//! ([`DenseLayer::of`]) come the buffers of the recipe ([`DenseLayer::try_map`]), those on the GPU ([`DenseLayer::map`]) and the
-//! pieces that fill them ([`DenseLayer::weights`] of both, side by side).
+//! ([`DenseLayer::of`]) come the buffers of the recipe ([`DenseLayer::try_map`]), those on the GPU
+//! ([`DenseLayer::map`]) and the pieces that fill them ([`DenseLayer::weights`] of both, side by side).
 
 use std::convert::Infallible;
 

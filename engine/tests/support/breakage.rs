@@ -1,5 +1,5 @@
-//! Models with one number in one tensor that is NaN, infinite, or as large as its format can hold. Shared by the tests of
-//! both backends.
+//! Models with one number in one tensor that is NaN, infinite, or as large as its format can hold. Shared by the tests
+//! of both backends.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use gptoss_gguf::numbers::Encoding;

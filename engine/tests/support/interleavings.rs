@@ -1,6 +1,6 @@
-//! Random interleavings of many sequences on any backend: open, append, fork, rewind, mark, close, STOP. Every row of logits is held
-//! against the scalar reference, which holds each sequence alone and in the plainest way; what is not collected is followed by
-//! lists of tokens. Shared by the tests of both backends.
+//! Random interleavings of many sequences on any backend: open, append, fork, rewind, mark, close, STOP. Every row of
+//! logits is held against the scalar reference, which holds each sequence alone and in the plainest way; what is not
+//! collected is followed by lists of tokens. Shared by the tests of both backends.
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::cell::Cell;

@@ -1,8 +1,8 @@
-//! The keys under the architecture's prefix: which are read, and what the others must say for this engine's arithmetic to be
-//! the model's. docs/FILES.md shows the table.
+//! The keys under the architecture's prefix: which are read, and what the others must say for this engine's arithmetic
+//! to be the model's. docs/FILES.md shows the table.
 //!
-//! What llama.cpp's loader of gpt-oss reads, it decides by; of keys that only other architectures have, those are listed that
-//! would change the arithmetic if a gpt-oss file had them.
+//! What llama.cpp's loader of gpt-oss reads, it decides by; of keys that only other architectures have, those are
+//! listed that would change the arithmetic if a gpt-oss file had them.
 
 use super::WrongKey;
 use crate::{Array, Gguf, Metadata, Value};

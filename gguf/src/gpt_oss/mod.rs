@@ -1,6 +1,6 @@
 //! What makes a file a gpt-oss model that this project runs, as far as a header tells: its role, architecture, keys,
-//! tokenizer, the names and types of its tensors. The engine asks the same questions and then looks at shapes and numbers;
-//! whoever lists files asks [`Gguf::gpt_oss_obstacle`] alone.
+//! tokenizer, the names and types of its tensors. The engine asks the same questions and then looks at shapes and
+//! numbers; whoever lists files asks [`Gguf::gpt_oss_obstacle`] alone.
 
 mod keys;
 mod tensors;

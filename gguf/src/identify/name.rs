@@ -35,8 +35,9 @@ pub fn is_unfinished_name(name: &str) -> bool {
 }
 
 /// The name of the whole file if `name` is one that tools give to a piece of a file that was cut by bytes:
-/// `m.gguf.part1of2`, `m.gguf-split-a`, `m.gguf.001`, `m.gguf.part_00`, `m.gguf.aa`, `m-part-2.gguf`. `None` for any other
-/// name, the parts `m-00001-of-00002.gguf` that llama.cpp's splitter writes included: each of those is a GGUF file.
+/// `m.gguf.part1of2`, `m.gguf-split-a`, `m.gguf.001`, `m.gguf.part_00`, `m.gguf.aa`, `m-part-2.gguf`. `None` for any
+/// other name, the parts `m-00001-of-00002.gguf` that llama.cpp's splitter writes included: each of those is a GGUF
+/// file.
 pub fn piece_stem(name: &str) -> Option<&str> {
     const EXTENSION: &str = ".gguf";
     // Lowering ASCII letters moves no byte.

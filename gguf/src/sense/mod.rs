@@ -1,12 +1,13 @@
 //! Whether the bytes of tensors can be what they are said to be, by samples.
 //!
-//! A host, a proxy or a disk can hand out other bytes than the file has without any error: shifted by a few, zeros, a page of
-//! text, another file's. Where no hash is published, only the bytes themselves can tell. In every block type some bytes are
-//! far from random: the scales (`window` knows what they can be); so bytes that do not lie where they belong show at once. A
-//! window of some hundred bytes settles it, and windows are looked at all over a tensor.
+//! A host, a proxy or a disk can hand out other bytes than the file has without any error: shifted by a few, zeros, a
+//! page of text, another file's. Where no hash is published, only the bytes themselves can tell. In every block type
+//! some bytes are far from random: the scales (`window` knows what they can be); so bytes that do not lie where they
+//! belong show at once. A window of some hundred bytes settles it, and windows are looked at all over a tensor.
 //!
-//! What is not found: a fault shorter than the distance between two windows; bytes of the same type in the right phase to
-//! their blocks (a shift by a whole number of blocks, two runs of blocks swapped); single flipped bits. That takes hashes.
+//! What is not found: a fault shorter than the distance between two windows; bytes of the same type in the right phase
+//! to their blocks (a shift by a whole number of blocks, two runs of blocks swapped); single flipped bits. That takes
+//! hashes.
 
 mod window;
 

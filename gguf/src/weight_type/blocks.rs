@@ -1,5 +1,5 @@
-//! What the bytes of a block mean, run by run: the exact decoding of every quantised type, written once for the reference and
-//! for the CPU's products with 8-bit activations.
+//! What the bytes of a block mean, run by run: the exact decoding of every quantised type, written once for the
+//! reference and for the CPU's products with 8-bit activations.
 
 /// How many weights are unpacked at a time. A row is a whole number of such runs, and so is a block of any type.
 pub const RUN_WEIGHTS: usize = 32;
@@ -31,7 +31,8 @@ impl Run {
 
 /// Block format of a quantised type.
 pub trait Blocks {
-    /// The bytes of one block: an array, so that the compiler knows their number and makes vector code of the loops over them.
+    /// The bytes of one block: an array, so that the compiler knows their number and makes vector code of the loops
+    /// over them.
     type Block: 'static;
     /// Bytes of one block.
     const BYTES: usize;
@@ -108,8 +109,8 @@ blocks! {
         let scales = [0, 1].map(|part| d * f32::from(block[192 + 2 * s + part] as i8));
         Run { scales, ..Run::new(codes(code), d) }
     };
-    // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte j of the
-    // next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
+    // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte
+    // j of the next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
     Q3K: 110 bytes, 8 runs, |block, s| {
         let low = &block[32 + s / 4 * 32..][..RUN_WEIGHTS];
         let code = |l: usize| ((low[l] >> (2 * (s % 4)) & 3) | (block[l] >> s & 1) << 2) as i8 - 4;
@@ -231,9 +232,10 @@ fn fifth_bit(bits: &[u8], j: usize) -> u8 {
     (bits[j / 8] >> (j % 8) & 1) << 4
 }
 
-/// Run `s` of a Q4_K or Q5_K block, with its six-bit scale and minimum from the 12 bytes behind d and dmin. Bytes 0 to 3 hold
-/// the scales of runs 0 to 3 in their low six bits, bytes 4 to 7 the minima; bytes 8 to 11 hold the low four bits of the scales
-/// (low nibble) and minima (high nibble) of runs 4 to 7, whose upper two bits are on top of bytes 0 to 7.
+/// Run `s` of a Q4_K or Q5_K block, with its six-bit scale and minimum from the 12 bytes behind d and dmin. Bytes 0 to
+/// 3 hold the scales of runs 0 to 3 in their low six bits, bytes 4 to 7 the minima; bytes 8 to 11 hold the low four
+/// bits of the scales (low nibble) and minima (high nibble) of runs 4 to 7, whose upper two bits are on top of bytes 0
+/// to 7.
 #[inline(always)]
 fn k_run(block: &[u8], s: usize, codes: [i8; RUN_WEIGHTS]) -> Run {
     let packed = &block[4..16];

@@ -1,4 +1,5 @@
-//! IQ3_S: four weights share an index into a table of magnitudes. Source of the table: ggml's `ggml-common.h`, `iq3s_grid`.
+//! IQ3_S: four weights share an index into a table of magnitudes. Source of the table: ggml's `ggml-common.h`,
+//! `iq3s_grid`.
 
 use super::blocks::{Blocks, RUN_WEIGHTS, Run, f16_at};
 

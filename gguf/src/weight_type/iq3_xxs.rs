@@ -1,5 +1,5 @@
-//! IQ3_XXS: four weights share an index into a table of magnitudes, and eight a number of seven signs. Source of the table: ggml's
-//! `ggml-common.h`, `iq3xxs_grid`.
+//! IQ3_XXS: four weights share an index into a table of magnitudes, and eight a number of seven signs. Source of the
+//! table: ggml's `ggml-common.h`, `iq3xxs_grid`.
 
 use super::blocks::{Blocks, Run, f16_at};
 use super::iq3_s::signed;

@@ -1,11 +1,11 @@
 //! The types of weights that this project computes with: one row each, from which everything else follows.
 //!
 //! A row names the ggml type, where a block's scales lie, what its numbers can be and how its codes are unpacked. Sizes
-//! are [`TensorType`]'s. Engines, server, synthetic models and tests iterate [`WeightType::ALL`]; a new type is a row here,
-//! its [`Blocks`], and a `.wgsl` file.
+//! are [`TensorType`]'s. Engines, server, synthetic models and tests iterate [`WeightType::ALL`]; a new type is a row
+//! here, its [`Blocks`], and a `.wgsl` file.
 //!
-//! Layouts: ggml's `block_*` structures in `ggml-common.h`; the OCP Microscaling (MX) specification for E2M1 and E8M0. All
-//! numbers are little endian.
+//! Layouts: ggml's `block_*` structures in `ggml-common.h`; the OCP Microscaling (MX) specification for E2M1 and E8M0.
+//! All numbers are little endian.
 
 mod blocks;
 mod iq3_s;
@@ -122,7 +122,8 @@ weight_types! {
         file_type: 7;
         blocks: blocks::Q8_0;
     }
-    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its high one.
+    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its
+    /// high one.
     Mxfp4 = Mxfp4 {
         scales: 0, 1;
         // RMS of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
@@ -158,8 +159,8 @@ weight_types! {
         file_type: 9;
         blocks: blocks::Q5_1;
     }
-    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32 bytes
-    /// hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
+    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32
+    /// bytes hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
     Q4K = Q4K {
         scales: 0, 16;
         random: 258.3, Some(7.5);
@@ -173,8 +174,8 @@ weight_types! {
         file_type: 16;
         blocks: blocks::Q5K;
     }
-    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the f16 d:
-    /// d · scale · (6-bit code − 32).
+    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the
+    /// f16 d: d · scale · (6-bit code − 32).
     Q6K = Q6K {
         scales: 208, 2;
         random: 1365.7, None;
@@ -188,24 +189,24 @@ weight_types! {
         file_type: 25;
         blocks: blocks::Iq4Nl;
     }
-    /// 256 weights: 32 bytes of high bits as in Q5_K, 64 bytes of low bit pairs as Q6_K has its high ones, 16 six-bit scales (one
-    /// for 16 weights) in 12 bytes, and last the f16 d: d · (scale − 32) · (3-bit code − 4).
+    /// 256 weights: 32 bytes of high bits as in Q5_K, 64 bytes of low bit pairs as Q6_K has its high ones, 16 six-bit
+    /// scales (one for 16 weights) in 12 bytes, and last the f16 d: d · (scale − 32) · (3-bit code − 4).
     Q3K = Q3K {
         scales: 96, 14;
         random: 43.34, None;
         file_type: 12;
         blocks: blocks::Q3K;
     }
-    /// 256 weights: f16 d, 8 six-bit scales (the upper bit pairs of all in two bytes, then low nibbles in four), and 128 bytes of
-    /// nibbles, each 16 as in IQ4_NL: d · (scale − 32) · table\[nibble\].
+    /// 256 weights: f16 d, 8 six-bit scales (the upper bit pairs of all in two bytes, then low nibbles in four), and
+    /// 128 bytes of nibbles, each 16 as in IQ4_NL: d · (scale − 32) · table\[nibble\].
     Iq4Xs = Iq4Xs {
         scales: 0, 8;
         random: 1245.8, None;
         file_type: 30;
         blocks: blocks::Iq4Xs;
     }
-    /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in eight bytes, a
-    /// sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in
+    /// eight bytes, a sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
     Iq3S = Iq3S {
         // The last ten bytes of signs count as scales, so that the codes are whole vectors.
         scales: 96, 14;
@@ -213,8 +214,9 @@ weight_types! {
         file_type: 26;
         blocks: iq3_s::Iq3S;
     }
-    /// 256 weights: f16 d, 64 bytes of indices into a table of 256 with four magnitudes each, and 8 words with four seven-bit numbers
-    /// of signs (the eighth makes their number even) and a four-bit scale: d · (scale + ½) / 2 · ±table\[index\].
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 256 with four magnitudes each, and 8 words with four
+    /// seven-bit numbers of signs (the eighth makes their number even) and a four-bit scale: d · (scale + ½) / 2 ·
+    /// ±table\[index\].
     Iq3Xxs = Iq3Xxs {
         scales: 0, 2;
         random: 142.5, None;
@@ -295,8 +297,8 @@ impl WeightType {
     /// Decodes a run of blocks (any number of weights for the unquantised types) exactly. It is slow and plain, because
     /// it is the specification.
     ///
-    /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in F32 in
-    /// any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
+    /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in
+    /// F32 in any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
     ///
     /// # Panics
     /// If `bytes` are not a whole number of blocks.

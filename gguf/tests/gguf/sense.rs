@@ -74,7 +74,8 @@ fn faults_are_found_wherever_they_begin() {
     }
 }
 
-/// A block of MXFP4 has 17 bytes, one of Q8_0 34: shifted by whole blocks, blocks are blocks. What lies in between shows it.
+/// A block of MXFP4 has 17 bytes, one of Q8_0 34: shifted by whole blocks, blocks are blocks. What lies in between
+/// shows it.
 #[test]
 fn a_shift_by_whole_blocks_is_found_where_another_type_follows() {
     let gguf = parse_whole(NANO).unwrap();

@@ -249,8 +249,8 @@ async fn every_format(gpu: &Gpu, lanes: u32, report: &mut Report) {
         let outcome = check(device, row, seed, 1).await;
         report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, {tier}, seed {seed}", device.format), outcome);
     };
-    // The browser's software adapter takes a second to compile a kernel, and runs them with a lane to a row: with eight lanes the
-    // formats of the original files are enough there.
+    // The browser's software adapter takes a second to compile a kernel, and runs them with a lane to a row: with eight
+    // lanes the formats of the original files are enough there.
     let is_original = |format: &WeightType| matches!(format, WeightType::Q8_0 | WeightType::Mxfp4);
     let formats = WeightType::ALL.into_iter().filter(|it| sized(true, lanes == 1) || is_original(it));
     for format in formats {

@@ -1,5 +1,5 @@
-//! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is checked
-//! are bits, on the device and here.
+//! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is
+//! checked are bits, on the device and here.
 
 use gptoss_model::{CacheFormat, NotFinite, Place, ops};
 use std::rc::Rc;
@@ -129,8 +129,8 @@ gpu_test! {
     }
 }
 
-/// One query head over a window of the last four of twenty positions; keys, values [20, 64]. Where the block goes on, and
-/// in the block of nobody, is no number.
+/// One query head over a window of the last four of twenty positions; keys, values [20, 64]. Where the block goes on,
+/// and in the block of nobody, is no number.
 async fn attention_of(gpu: &Gpu, kernels: &Kernels, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
     let bench = Bench::new(gpu, batch(1));
     let out = bench.output(HEAD_DIM);

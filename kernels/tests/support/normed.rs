@@ -1,5 +1,5 @@
-//! Rows of the residual stream as those leave them that write them: times the weight of the norm that follows, with sums of squares
-//! behind.
+//! Rows of the residual stream as those leave them that write them: times the weight of the norm that follows, with
+//! sums of squares behind.
 
 use gptoss_kernels::norm::{COMBINED_COLUMNS, Normed, combined_squares};
 

@@ -12,8 +12,8 @@ use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::waiting::{AwaitPoint, until_stopped};
 
-/// First read of a header, in bytes. Each read after it brings four times as much as is there: five reads for the 13 MB of
-/// gpt-oss-20b, and little beyond the header for small models, whose weights would otherwise be fetched twice.
+/// First read of a header, in bytes. Each read after it brings four times as much as is there: five reads for the 13 MB
+/// of gpt-oss-20b, and little beyond the header for small models, whose weights would otherwise be fetched twice.
 const FIRST_HEADER_BYTES: u64 = 64 << 10;
 const HEADER_GROWTH: u64 = 4;
 

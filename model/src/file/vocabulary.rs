@@ -19,7 +19,8 @@ const CONTROL: i32 = 3;
 /// Builds the tokenizer.
 ///
 /// # Errors
-/// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that contradicts another.
+/// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that
+/// contradicts another.
 pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
     let metadata = &gguf.metadata;
     if let (Err(_), Some(role)) = (metadata.str(MODEL), gguf.role()) {

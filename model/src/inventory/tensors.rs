@@ -186,7 +186,7 @@ pub struct LayerTensors {
     pub post_attention_norm: PlainTensor,
     /// Weights of the router, [experts, hidden]: `ffn_gate_inp`.
     pub router: PlainTensor,
-    /// Biases of the router, [experts].
+    /// Biases of the router, `[experts]`.
     pub router_bias: PlainTensor,
     /// Gate and up matrices of the experts.
     pub gate_up: GateUp,

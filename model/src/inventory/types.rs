@@ -58,8 +58,8 @@ fn early_ollama(tensor: &TensorInfo, architecture: &str) -> String {
     )
 }
 
-/// Where only attention output has types that are known but not supported, the only matrix of gpt-oss with rows of whole blocks of 256: a hint
-/// which other files of the same publisher run.
+/// Where only attention output has types that are known but not supported, the only matrix of gpt-oss with rows of
+/// whole blocks of 256: a hint which other files of the same publisher run.
 pub(super) fn hint(tensors: &[TensorInfo]) -> Option<String> {
     let unsupported =
         |tensor: &&TensorInfo| !matches!(tensor.kind, TensorType::Unknown(_)) && WeightType::of(tensor.kind).is_none();

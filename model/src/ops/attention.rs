@@ -14,7 +14,7 @@ pub struct Shape {
 }
 
 /// The specification: one token at `position`. `query` [query_heads, 64], `keys`, `values` [positions, kv_heads, 64],
-/// `sinks` [query_heads] → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
+/// `sinks` `[query_heads]` → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
 pub fn reference(
     query: &[f32],
     keys: &[f32],

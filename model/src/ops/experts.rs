@@ -53,7 +53,7 @@ pub fn swiglu_reference(gate: f64, up: f64) -> f64 {
     gate / (1.0 + (-SWIGLU_ALPHA * gate).exp()) * (up + 1.0)
 }
 
-/// One expert's weights, decoded: gate, up [ff, hidden], down [hidden, ff], biases [ff], [ff], [hidden].
+/// One expert's weights, decoded: gate, up [ff, hidden], down [hidden, ff], biases `[ff]`, `[ff]`, `[hidden]`.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpertWeights<'a> {
     /// Gate matrix, [ff, hidden].
@@ -62,15 +62,15 @@ pub struct ExpertWeights<'a> {
     pub up: &'a [f32],
     /// Down matrix, [hidden, ff].
     pub down: &'a [f32],
-    /// Bias of gate, [ff].
+    /// Bias of gate, `[ff]`.
     pub gate_bias: &'a [f32],
-    /// Bias of up, [ff].
+    /// Bias of up, `[ff]`.
     pub up_bias: &'a [f32],
-    /// Bias of down, [hidden].
+    /// Bias of down, `[hidden]`.
     pub down_bias: &'a [f32],
 }
 
-/// The specification of one expert for one token, without the routing weight: `x` [hidden] → [hidden].
+/// The specification of one expert for one token, without the routing weight: `x` `[hidden]` → `[hidden]`.
 pub fn reference(x: &[f32], expert: &ExpertWeights<'_>) -> Vec<f64> {
     let project = |matrix: &[f32], bias: &[f32], input: &[f64]| -> Vec<f64> {
         let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();

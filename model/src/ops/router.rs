@@ -12,9 +12,9 @@ pub struct Route {
     pub weight: f32,
 }
 
-/// The specification, for one token: `x` [columns] → the `k` best experts, best first (ties: lower index), with softmax
-/// over the k. An expert with a bias of −∞ or the least float is never chosen; if fewer than `k` others are left, or a logit
-/// is not finite for another reason, all weights are NaN.
+/// The specification, for one token: `x` `[columns]` → the `k` best experts, best first (ties: lower index), with
+/// softmax over the k. An expert with a bias of −∞ or the least float is never chosen; if fewer than `k` others are
+/// left, or a logit is not finite for another reason, all weights are NaN.
 pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<Route> {
     let logits: Vec<f64> = weight
         .chunks_exact(x.len())

@@ -15,7 +15,7 @@ pub struct Candidate {
     pub logit: f32,
 }
 
-/// The result of [`reference`].
+/// The result of [`reference()`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     /// The most likely tokens, best first.

@@ -8,9 +8,10 @@
 //!        Sequences::finish / fail       the tail is committed, or gone
 //! ```
 //!
-//! A sequence is its tokens and the tables of its blocks ([`KvCache`]): one for the layers that attend to everything, one for
-//! those with a sliding window, which let go of blocks behind it. Blocks that are full are shared by forks and counted; one that
-//! is not full has one owner, so that appending never copies. Pure bookkeeping: the same for every backend, and without one.
+//! A sequence is its tokens and the tables of its blocks ([`KvCache`]): one for the layers that attend to everything,
+//! one for those with a sliding window, which let go of blocks behind it. Blocks that are full are shared by forks and
+//! counted; one that is not full has one owner, so that appending never copies. Pure bookkeeping: the same for every
+//! backend, and without one.
 
 mod blocks;
 mod kv_cache;
@@ -54,7 +55,7 @@ pub enum Wanted {
         /// Whether to list the [`crate::ops::sample::CANDIDATES`] most likely tokens.
         candidates: bool,
     },
-    /// All logits, [vocabulary].
+    /// All logits, `[vocabulary]`.
     Logits,
 }
 
@@ -63,7 +64,7 @@ pub enum Wanted {
 pub enum Outcome {
     /// The answer to [`Wanted::Prediction`].
     Prediction(Prediction),
-    /// The answer to [`Wanted::Logits`], [vocabulary].
+    /// The answer to [`Wanted::Logits`], `[vocabulary]`.
     Logits(Vec<f32>),
 }
 

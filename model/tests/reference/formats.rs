@@ -123,8 +123,8 @@ fn mxfp4_nibbles_neither_swapped_nor_interleaved() {
     assert!(distance(&interleaved, &want) > 0.1);
 }
 
-/// Blocks are 34 bytes, so every other scale lies in the upper half of a word: with three blocks in a row, rows start at
-/// both alignments.
+/// Blocks are 34 bytes, so every other scale lies in the upper half of a word: with three blocks in a row, rows start
+/// at both alignments.
 #[test]
 fn q8_0_scales_of_odd_blocks_are_their_own() {
     let case = &cases(Q8_0)[0];

@@ -1,8 +1,8 @@
 //! Every option, described once: one row of [`OPTIONS`] each.
 //!
 //! Address parameters, form fields of the page, command-line flags, the words for values that cannot be used and
-//! `docs/parameters.md` all come from the row. Which text means what is decided by [`OptionRow::apply`] and nowhere else.
-//! A new option is a variant of [`OptionId`], a row, and a field of the typed settings that the row sets.
+//! `docs/parameters.md` all come from the row. Which text means what is decided by [`OptionRow::apply`] and nowhere
+//! else. A new option is a variant of [`OptionId`], a row, and a field of the typed settings that the row sets.
 
 mod document;
 mod parse;

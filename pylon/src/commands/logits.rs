@@ -22,8 +22,8 @@ use crate::text_input::read_text;
 
 /// Write the logits of every position to a file
 ///
-/// The file is an F32 NPY of [positions, vocabulary]: row i is what the model expects after token i. Without further flags
-/// the settings are those for parity: F32 activations and F32 KV cache.
+/// The file is an F32 NPY of [positions, vocabulary]: row i is what the model expects after token i. Without further
+/// flags the settings are those for parity: F32 activations and F32 KV cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -117,8 +117,11 @@ fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
     } else {
         File::open(path).and_then(read_text).map_err(cannot("read", path))?
     };
-    let ids: Result<Vec<u32>, _> =
-        text.split_whitespace().enumerate().map(|(index, word)| word.parse().map_err(|_| (index, word))).collect();
+    let ids: Result<Vec<u32>, _> = text
+        .split_whitespace()
+        .enumerate()
+        .map(|(index, word)| word.parse().map_err(|_reason| (index, word)))
+        .collect();
     let refuse = |got: String| CliError::Argument {
         what: format!("the list of tokens in {}", path.display()),
         got,

@@ -50,7 +50,8 @@ pub fn outcome(value: &[u8], len: u64) -> RangeOutcome {
 /// First and last byte. Both lie inside a file, so they and their sums fit by far.
 type Stretch = (i128, i128);
 
-/// Joins any two that are near each other, until there are none. The joined one stands where the first of the two stood.
+/// Joins any two that are near each other, until there are none. The joined one stands where the first of the two
+/// stood.
 fn join(ranges: &mut Vec<Stretch>) {
     let mut len_before = usize::MAX;
     while ranges.len() < len_before {

@@ -239,8 +239,8 @@ impl Catalogue {
     }
 }
 
-/// Puts files together that are parts of one model by their names, which is how the page finds them too. Models stand in
-/// the order of their first file.
+/// Puts files together that are parts of one model by their names, which is how the page finds them too. Models stand
+/// in the order of their first file.
 fn group_parts(found: Vec<Found>) -> Vec<Vec<Found>> {
     let mut groups: Vec<Vec<Found>> = Vec::new();
     let mut by_first_name: HashMap<String, usize> = HashMap::new();

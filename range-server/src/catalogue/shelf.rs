@@ -25,7 +25,8 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    /// Opens everything that the paths lead to, by the links that may be followed; the bundled demo model if there are none. Blocks.
+    /// Opens everything that the paths lead to, by the links that may be followed; the bundled demo model if there are
+    /// none. Blocks.
     ///
     /// # Errors
     /// If a path cannot be served, or there is no model in any.

@@ -1,4 +1,5 @@
-//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, cores and turns on them.
+//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, cores and
+//! turns on them.
 
 #[cfg(target_os = "linux")]
 mod linux;

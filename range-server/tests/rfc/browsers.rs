@@ -118,8 +118,8 @@ fn absolute_targets() {
         absolute(Must, "http://localhost/tiny.gguf", "local host", &[400]),
         absolute(Must, "http://localhost/tiny.gguf", "localhost\r\nHost: localhost", &[400]),
         get(Must, "RFC 9112, 3.2", TINY).verbatim("GET http://localhost/tiny.gguf HTTP/1.1\r\n\r\n").gives(&[400]),
-        // "A request for an `https` resource MUST be rejected unless it has been received over a connection that has been
-        // secured"; nor are we the origin of other schemes.
+        // "A request for an `https` resource MUST be rejected unless it has been received over a connection that has
+        // been secured"; nor are we the origin of other schemes.
         misdirected("https://localhost/tiny.gguf"),
         misdirected(&format!("https://127.0.0.1:{port}/tiny.gguf")),
         misdirected("ftp://localhost/tiny.gguf"),

@@ -101,7 +101,8 @@ fn too_much_of_everything() {
     let addr = addr_of.addr;
     let with = |headers: &str| format!("GET /tiny.gguf HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     let many = |count: usize| (0..count).map(|i| format!("X-{i}: y\r\n")).collect::<String>();
-    // Within the limits, which are 64 headers and 32 KiB (of buffers: some more may be read at once); and RFC 9112, 3, recommends request lines of 8000 octets.
+    // Within the limits, which are 64 headers and 32 KiB (of buffers: some more may be read at once); and RFC 9112, 3,
+    // recommends request lines of 8000 octets.
     assert_status(addr, with(&many(63)), &[200]);
     assert_status(addr, with(&format!("X: {}\r\n", "y".repeat(16_000))), &[200]);
     assert_status(addr, format!("GET /tiny.gguf?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(8000)), &[200]);

@@ -1,7 +1,7 @@
 //! The hashes that the bytes of a chunk are recognised by.
 //!
-//! A chunk has several, so that a part of it can be read and checked without the rest: an expert's matrix begins and ends
-//! somewhere in the middle of chunks.
+//! A chunk has several, so that a part of it can be read and checked without the rest: an expert's matrix begins and
+//! ends somewhere in the middle of chunks.
 
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -74,8 +74,8 @@ pub struct StoreProgress {
 
 /// Reads from a store what is there; fetches the rest from another source, chunk by chunk, and caches it.
 ///
-/// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep is
-/// delivered all the same.
+/// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep
+/// is delivered all the same.
 pub struct CachingSource {
     inner: Rc<dyn Source>,
     store: Rc<CheckedStore>,

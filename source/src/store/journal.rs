@@ -1,4 +1,5 @@
-//! The journal's format: a header that says what is cached, and records of equal length, each with a checksum. Little-endian.
+//! The journal's format: a header that says what is cached, and records of equal length, each with a checksum.
+//! Little-endian.
 //!
 //! | header | | record | |
 //! |---|---|---|---|

@@ -1,12 +1,14 @@
 //! Keeping a model file, chunk by chunk, so that what was fetched once need not be fetched again.
 //!
-//! A file is cached in two others. The *data* file holds chunks of equal length, one after the other in the order in which
-//! they came: browsers count a file's length against their quota, so there are no holes for what is not here yet. The
-//! *journal* says which chunk is where and what its bytes hash to. A record is written after the bytes that it is about,
-//! and after those were flushed; every record has a checksum of its own. What has no valid record does not exist, and what
-//! does not hash to what its record says is never handed out. So a crash at any moment costs what was under way and no more.
+//! A file is cached in two others. The *data* file holds chunks of equal length, one after the other in the order in
+//! which they came: browsers count a file's length against their quota, so there are no holes for what is not here yet.
+//! The *journal* says which chunk is where and what its bytes hash to. A record is written after the bytes that it is
+//! about, and after those were flushed; every record has a checksum of its own. What has no valid record does not
+//! exist, and what does not hash to what its record says is never handed out. So a crash at any moment costs what was
+//! under way and no more.
 //!
-//! Nothing in here knows of browsers: files come in as [`StoreFile`]s. [`CachingSource`] puts a store before another source.
+//! Nothing in here knows of browsers: files come in as [`StoreFile`]s. [`CachingSource`] puts a store before another
+//! source.
 
 mod block_hashes;
 mod caching_source;

@@ -1,5 +1,5 @@
-//! What the page keeps of models between visits: loads that go on where they broke off, loads without a network, and copies
-//! that are not what they should be.
+//! What the page keeps of models between visits: loads that go on where they broke off, loads without a network, and
+//! copies that are not what they should be.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -154,7 +154,8 @@ fn ten_chunks() -> Vec<u8> {
     model
 }
 
-/// All that is cached is read, the end of the header twice: it is read in steps, the last of which reaches into the weights.
+/// All that is cached is read, the end of the header twice: it is read in steps, the last of which reaches into the
+/// weights.
 #[track_caller]
 fn assert_read_about_once(storage_bytes: u64, cached_bytes: u64) {
     assert!(

@@ -1,9 +1,10 @@
-//! A host, or the way to it, that fails: at the first contact, while weights are fetched, and in the middle of an answer,
-//! whose experts come on demand. Either the recorded answer is right, or the error says what happened and what to do.
+//! A host, or the way to it, that fails: at the first contact, while weights are fetched, and in the middle of an
+//! answer, whose experts come on demand. Either the recorded answer is right, or the error says what happened and what
+//! to do.
 //!
 //! What the browser adds nothing to is tested where it is quicker: `source/src/retry.rs` (verdicts, waits, counts) and
-//! `source/src/platform/web/tests/faults.rs` (every fault against the real source, the network being made up). The header
-//! is read as weights are, and nano's fits into the first answer.
+//! `source/src/platform/web/tests/faults.rs` (every fault against the real source, the network being made up). The
+//! header is read as weights are, and nano's fits into the first answer.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +47,8 @@ impl<'a> Faulty<'a> {
         Self { browser: &session.browser, host, page, case }
     }
 
-    /// Presses the button: loads and answers, or only answers; gives what the page shows at the end and the body bytes that the host sent.
+    /// Presses the button: loads and answers, or only answers; gives what the page shows at the end and the body bytes
+    /// that the host sent.
     async fn run(&self, button: Button) -> (Snapshot, u64) {
         let before = (self.events().await, self.host.sent_bytes());
         press(self.browser, button).await;

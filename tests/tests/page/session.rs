@@ -102,8 +102,8 @@ impl Session {
     }
 }
 
-/// How the browsers of these tests are started: with the software adapter, which is the same everywhere, or with this machine's
-/// own GPU if `GPTOSS_PAGE_GPU=any`.
+/// How the browsers of these tests are started: with the software adapter, which is the same everywhere, or with this
+/// machine's own GPU if `GPTOSS_PAGE_GPU=any`.
 pub fn launch_options() -> LaunchOptions {
     let gpu = match std::env::var("GPTOSS_PAGE_GPU").as_deref() {
         Err(std::env::VarError::NotPresent) => Gpu::Software,

@@ -145,8 +145,8 @@ impl Purpose {
 }
 
 impl Header {
-    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody, are
-    /// not tools.
+    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody,
+    /// are not tools.
     pub fn called_tool(&self) -> Option<&str> {
         let recipient = self.recipient.as_deref()?;
         let is_tool = matches!(Role::from_name(recipient), Role::Tool(_)) && recipient != "all";

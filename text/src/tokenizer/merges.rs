@@ -87,9 +87,9 @@ impl MergeTable {
 fn resolve(vocab: &Vocab, merge: &str, bytes: &mut Vec<u8>) -> Result<(u32, u32, u32), &'static str> {
     let (left, right) = merge.split_once(' ').ok_or("it is not two tokens separated by a space")?;
     bytes.clear();
-    super::alphabet::decode_into(left, bytes).map_err(|_| "its left half is not in the byte alphabet")?;
+    super::alphabet::decode_into(left, bytes).map_err(|_character| "its left half is not in the byte alphabet")?;
     let middle = bytes.len();
-    super::alphabet::decode_into(right, bytes).map_err(|_| "its right half is not in the byte alphabet")?;
+    super::alphabet::decode_into(right, bytes).map_err(|_character| "its right half is not in the byte alphabet")?;
     Ok((
         vocab.find(&bytes[..middle]).ok_or("its left half is not a token")?,
         vocab.find(&bytes[middle..]).ok_or("its right half is not a token")?,

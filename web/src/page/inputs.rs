@@ -1,5 +1,5 @@
-//! What the user can choose, as text: what is typed and what stands in the page's address are read in the same way, by the
-//! table of options. Its rows with an input are the page's; their order is that of messages.
+//! What the user can choose, as text: what is typed and what stands in the page's address are read in the same way, by
+//! the table of options. Its rows with an input are the page's; their order is that of messages.
 
 use std::collections::BTreeMap;
 

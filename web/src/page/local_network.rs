@@ -1,5 +1,5 @@
-//! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since version
-//! 142). Pure: what is needed and how it is said; `ui/local_network` asks.
+//! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since
+//! version 142). Pure: what is needed and how it is said; `ui/local_network` asks.
 
 use gptoss_protocol::Failure;
 use gptoss_source::{AddressSpace, address_space};

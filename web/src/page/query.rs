@@ -20,7 +20,7 @@ pub struct Query {
 
 /// Parses `?a=b&c=d` (the question mark may be missing). Nothing that might be meant for this page is ignored: an
 /// unknown name, a value that does not parse, a name that occurs twice and a broken escape are all errors. Names that
-/// other parties are known to append to addresses say nothing about the model, see [`is_others`].
+/// other parties are known to append to addresses say nothing about the model, see `is_others`.
 pub fn parse(query: &str) -> Query {
     let mut reader = QueryReader::default();
     for part in query.strip_prefix('?').unwrap_or(query).split('&').filter(|part| !part.is_empty()) {

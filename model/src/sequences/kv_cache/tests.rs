@@ -1,4 +1,5 @@
-//! Any interleaving keeps what the cache promises: what a token needs is there, what is shared is whole, and blocks are counted.
+//! Any interleaving keeps what the cache promises: what a token needs is there, what is shared is whole, and blocks are
+//! counted.
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};

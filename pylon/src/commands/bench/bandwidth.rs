@@ -45,8 +45,8 @@ fn sum(words: &[u64]) -> u64 {
     sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
 }
 
-/// Bytes of weights that one decoded token reads, in the file's formats: everything dense, the chosen experts with their
-/// biases, and one row of the embedding.
+/// Bytes of weights that one decoded token reads, in the file's formats: everything dense, the chosen experts with
+/// their biases, and one row of the embedding.
 pub fn weight_bytes_per_token(config: &ModelConfig, inventory: &Inventory, layers: usize) -> u64 {
     let head = inventory.output.size_bytes + inventory.output_norm.size_bytes + inventory.token_embd.row_bytes();
     inventory.layers[..layers].iter().map(|layer| layer.dense_file_bytes() + chosen_bytes(config, layer)).sum::<u64>()

@@ -66,8 +66,8 @@ async fn stop(model: &mut AnyModel) -> Result<Vec<Operation>, EngineError> {
     Ok(timings.into_iter().map(operation).collect())
 }
 
-/// Bytes that the GPU reads and writes in a second while it copies one large buffer to another: the best of a few passes. `None`
-/// where there is no memory left for the two.
+/// Bytes that the GPU reads and writes in a second while it copies one large buffer to another: the best of a few
+/// passes. `None` where there is no memory left for the two.
 ///
 /// # Errors
 /// The GPU is lost.

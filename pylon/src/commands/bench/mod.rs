@@ -31,8 +31,8 @@ use routes::Replays;
 
 /// Measure how fast a model runs here
 ///
-/// The prompt is made of arbitrary tokens, and generation never ends early. Measured are the first run (cold), those after
-/// it (warm), and the same prompt again with its KV cache (prefix hit).
+/// The prompt is made of arbitrary tokens, and generation never ends early. Measured are the first run (cold), those
+/// after it (warm), and the same prompt again with its KV cache (prefix hit).
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -52,8 +52,8 @@ pub struct Args {
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
-    /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would read, and how
-    /// often it would wait, by slots of each layer and by who goes where none is free
+    /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would
+    /// read, and how often it would wait, by slots of each layer and by who goes where none is free
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table

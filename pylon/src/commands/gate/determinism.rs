@@ -21,8 +21,8 @@ const TENSORS: usize = 32;
 
 /// Determinism: the same bytes and weights at every reading
 ///
-/// Reads ranges of up to 32 tensors through a new handle each time, positioned and by seeking, and compares hashes; decodes
-/// the weights in them twice and compares bits.
+/// Reads ranges of up to 32 tensors through a new handle each time, positioned and by seeking, and compares hashes;
+/// decodes the weights in them twice and compares bits.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -1,5 +1,5 @@
-//! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against the
-//! scalar reference, which decodes the file's blocks on its own and sums in F64.
+//! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against
+//! the scalar reference, which decodes the file's blocks on its own and sums in F64.
 
 use std::rc::Rc;
 
@@ -25,9 +25,9 @@ const PIECE_BYTES: u64 = 8 << 20;
 
 /// GPU compute: a real matrix times a vector, on the GPU and by the scalar reference
 ///
-/// The GPU side is the engine's own path: rows are repacked on the GPU and multiplied by its kernel in F32. The expectation
-/// decodes the blocks as they are in the file and sums in F64. The error is relative: ‖gpu − expected‖ / ‖expected‖. A
-/// second comparison, with the vector moved by one place, has to fail: it shows that the first one can.
+/// The GPU side is the engine's own path: rows are repacked on the GPU and multiplied by its kernel in F32. The
+/// expectation decodes the blocks as they are in the file and sums in F64. The error is relative: ‖gpu − expected‖ /
+/// ‖expected‖. A second comparison, with the vector moved by one place, has to fail: it shows that the first one can.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -16,8 +16,8 @@ pub const TITLE: &str = "the index: header and tensor table describe a whole gpt
 
 /// The index: header and tensor table describe a whole gpt-oss model
 ///
-/// Reads the header, and checks hyperparameters, names, types and shapes of all tensors, that there are no others, and that
-/// their sizes add up to the size of the file.
+/// Reads the header, and checks hyperparameters, names, types and shapes of all tensors, that there are no others, and
+/// that their sizes add up to the size of the file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -1,8 +1,8 @@
 //! The first layers of a model in scalar arithmetic, for files of any size: one layer's attention and one expert are
 //! decoded at a time, so that memory stays below what a single layer takes.
 //!
-//! The same operations as [`gptoss_model::reference::ReferenceModel`], which holds all weights of a model at once; a test
-//! holds the two against each other.
+//! The same operations as [`gptoss_model::reference::ReferenceModel`], which holds all weights of a model at once; a
+//! test holds the two against each other.
 
 use std::collections::BTreeMap;
 

@@ -20,8 +20,8 @@ const WEBGPU_BUFFER_BYTES: u64 = 256 << 20;
 
 /// Limits: every size follows from what the adapter grants
 ///
-/// Plans the model's memory under the limits granted here and under those that WebGPU guarantees everywhere, checks that
-/// each buffer of the plan fits, that requests beyond the limits are refused, and allocates the largest matrix.
+/// Plans the model's memory under the limits granted here and under those that WebGPU guarantees everywhere, checks
+/// that each buffer of the plan fits, that requests beyond the limits are refused, and allocates the largest matrix.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -20,9 +20,9 @@ const LARGEST_LOGIT: f32 = 1e4;
 
 /// Logits: embedding, layers and head on every backend
 ///
-/// Runs a prompt through the CPU and, where there is one, the GPU, both with F32 activations and cache, and shows the five
-/// most likely next tokens. The logits have to be finite, not all alike, of a plausible size, and less spread than chance;
-/// where both backends exist they have to agree.
+/// Runs a prompt through the CPU and, where there is one, the GPU, both with F32 activations and cache, and shows the
+/// five most likely next tokens. The logits have to be finite, not all alike, of a plausible size, and less spread than
+/// chance; where both backends exist they have to agree.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -79,7 +79,7 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
     }
 }
 
-/// The logits after `tokens`, [vocabulary].
+/// The logits after `tokens`, `[vocabulary]`.
 async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
     let sequence = model.open()?;
     model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;

@@ -1,5 +1,5 @@
-//! `pylon gate`: checks of a file and of the arithmetic, from the header to logits. A gate passes only when it looked at
-//! something and all of it held.
+//! `pylon gate`: checks of a file and of the arithmetic, from the header to logits. A gate passes only when it looked
+//! at something and all of it held.
 
 mod determinism;
 mod gpu_matmul;

@@ -13,10 +13,10 @@ pub const TITLE: &str = "correctness: logits of the engine on the GPU and of the
 
 /// Correctness: logits of the engine on the GPU and of the scalar reference
 ///
-/// Loads the model on the GPU as `pylon infer` does, but with an F32 cache, and computes all logits of a few tokens: one
-/// token at a time, and in one batch. The expectation is computed from the file's blocks in scalar arithmetic with F64
-/// sums. The error is relative: ‖gpu − expected‖ / ‖expected‖. Large models are cut to a few layers, so that memory and
-/// time stay bounded; the output says to how many.
+/// Loads the model on the GPU as `pylon infer` does, but with an F32 cache, and computes all logits of a few tokens:
+/// one token at a time, and in one batch. The expectation is computed from the file's blocks in scalar arithmetic with
+/// F64 sums. The error is relative: ‖gpu − expected‖ / ‖expected‖. Large models are cut to a few layers, so that memory
+/// and time stay bounded; the output says to how many.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -14,9 +14,10 @@ const BLOCK_WEIGHTS: u64 = 32;
 
 /// MXFP4: type 39 is identified and decoded as the specification says
 ///
-/// Decodes blocks from all over every MXFP4 tensor, and compares them bit for bit with arithmetic of the gate's own: sign,
-/// exponent and mantissa of E2M1 and the E8M0 exponent taken apart in F64, as the OCP Microscaling specification defines
-/// them. Needs no GPU; how the GPU decodes them is what `pylon gate c --tensor blk.0.ffn_gate_exps.weight` checks.
+/// Decodes blocks from all over every MXFP4 tensor, and compares them bit for bit with arithmetic of the gate's own:
+/// sign, exponent and mantissa of E2M1 and the E8M0 exponent taken apart in F64, as the OCP Microscaling specification
+/// defines them. Needs no GPU; how the GPU decodes them is what `pylon gate c --tensor blk.0.ffn_gate_exps.weight`
+/// checks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -12,7 +12,8 @@ use super::report::Report;
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 
-/// A model whose weights take more than this in F32 is cut to [`LARGE_MODEL_LAYERS`] layers unless the user says otherwise.
+/// A model whose weights take more than this in F32 is cut to [`LARGE_MODEL_LAYERS`] layers unless the user says
+/// otherwise.
 const SMALL_MODEL_BYTES: u64 = 1 << 30;
 /// Number of layers: one sliding layer and one with full attention.
 const LARGE_MODEL_LAYERS: u32 = 2;
@@ -36,15 +37,15 @@ pub enum Reach {
 /// How much of the model is run.
 #[derive(Debug, clap::Args)]
 pub struct Size {
-    /// Run the first N layers; 0 is embedding and output matrix only. All layers if not given, 2 of models whose weights
-    /// take more than 1 GiB in F32
+    /// Run the first N layers; 0 is embedding and output matrix only. All layers if not given, 2 of models whose
+    /// weights take more than 1 GiB in F32
     #[arg(long, value_name = "N")]
     layers: Option<u32>,
     /// Text whose tokens are run, as plain text
     #[arg(long, value_name = "TEXT", default_value = "What is 2 + 2?")]
     prompt: String,
-    /// Run N tokens: the prompt cut short, or repeated. 8 if not given; in gate d as many as reach beyond the sliding window
-    /// of models whose weights take at most 1 GiB in F32
+    /// Run N tokens: the prompt cut short, or repeated. 8 if not given; in gate d as many as reach beyond the sliding
+    /// window of models whose weights take at most 1 GiB in F32
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     tokens: Option<u32>,
 }

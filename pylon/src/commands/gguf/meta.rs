@@ -28,7 +28,8 @@ pub struct Args {
     /// Print the whole value of this key only; of an array one element to a line
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// One JSON object: of each key its type and value, of arrays the length and the first elements; with --key the value
+    /// One JSON object: of each key its type and value, of arrays the length and the first elements; with --key the
+    /// value
     #[arg(long)]
     json: bool,
 }

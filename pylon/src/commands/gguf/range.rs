@@ -14,8 +14,8 @@ use crate::output::{Output, unless_reader_gone};
 
 /// Read a range of the file, or of a tensor, and print its SHA-256
 ///
-/// With --repeat the range is read that many times, through a handle of its own each time; all hashes must agree, or the
-/// exit status is 1.
+/// With --repeat the range is read that many times, through a handle of its own each time; all hashes must agree, or
+/// the exit status is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

@@ -17,8 +17,8 @@ pub(super) const PROBE_BYTES: u64 = 64 * 1024;
 /// Requests carry no header but `Range: bytes=first-last`, which needs no CORS preflight, and bypass the HTTP cache.
 /// Every answer is checked (see [`crate::check_range_response`]) and so is the number of bytes in its body.
 ///
-/// A read survives faults that pass, as [`crate::retry`] decides: what had arrived is kept and the rest is asked for again,
-/// at the original URL, so that redirects to addresses that expire are followed anew.
+/// A read survives faults that pass, as [`crate::retry`] decides: what had arrived is kept and the rest is asked for
+/// again, at the original URL, so that redirects to addresses that expire are followed anew.
 pub struct HttpSource {
     name: String,
     file: KnownFile,

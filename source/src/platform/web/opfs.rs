@@ -1,9 +1,9 @@
 //! The store's files in the browser's Origin Private File System, which a worker reads and writes without waiting.
 //!
-//! Every cached file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of its
-//! name: a synchronous access handle is exclusive anyway, and unlike the handle a lock can be asked after. A second tab is
-//! told so, and reads over the network. Handing read access out to it would be possible in some browsers, but then neither
-//! tab could let go of a damaged chunk.
+//! Every cached file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of
+//! its name: a synchronous access handle is exclusive anyway, and unlike the handle a lock can be asked after. A second
+//! tab is told so, and reads over the network. Handing read access out to it would be possible in some browsers, but
+//! then neither tab could let go of a damaged chunk.
 
 use std::time::Duration;
 
@@ -94,7 +94,8 @@ impl CachedModels {
     /// Opens the folder `name` of this origin, and creates it if necessary.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where browsers offer no such thing: on pages that are not secure, in some private windows.
+    /// [`StoreError::Unavailable`] where browsers offer no such thing: on pages that are not secure, in some private
+    /// windows.
     pub async fn open(name: &str) -> Result<Self, StoreError> {
         let root: FileSystemDirectoryHandle = settled(storage_directory()).await.map_err(unavailable)?.unchecked_into();
         let folder = sub_folder(&root, name, true).await.map_err(unavailable)?;

@@ -1,5 +1,5 @@
-//! The browser's promises, waited for no longer than makes sense: some never settle, those of storage after "Clear site data" among
-//! them.
+//! The browser's promises, waited for no longer than makes sense: some never settle, those of storage after "Clear site
+//! data" among them.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Whatever happens and whenever the power goes: the store opens, and holds exactly what a first part of its records says.
+//! Whatever happens and whenever the power goes: the store opens, and holds exactly what a first part of its records
+//! says.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! A file host in a few lines, for what gguf-serve rightly cannot do: ignore ranges, forget CORS, be slow, and fail in every
-//! way a host can. It keeps a record of every request and counts the body bytes that it sends.
+//! A file host in a few lines, for what gguf-serve rightly cannot do: ignore ranges, forget CORS, be slow, and fail in
+//! every way a host can. It keeps a record of every request and counts the body bytes that it sends.
 
 mod answer;
 mod fault;

@@ -1,7 +1,7 @@
 //! The form in `index.html` says what the table of options says.
 //!
-//! It is written out there, and not made when the page starts, so that it is seen before the page's program is there, and
-//! without it; this test is what keeps the two together.
+//! It is written out there, and not made when the page starts, so that it is seen before the page's program is there,
+//! and without it; this test is what keeps the two together.
 
 use gptoss_protocol::OptionId;
 use gptoss_protocol::options::{Kind, OptionRow};

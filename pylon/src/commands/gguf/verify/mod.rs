@@ -27,10 +27,11 @@ const LISTED_PROBLEMS: usize = 20;
 /// Check everything about a file that can be checked without running the model
 ///
 /// Header, sizes, offsets, overlaps and bytes behind the last tensor; that every scale in every block, and every weight
-/// that is stored as a plain number, is finite, and that none lies where it cannot be (reads the whole file); that it holds
-/// the tensors of a gpt-oss model in the right shapes and a usable tokenizer; of a split model all parts. A file without a
-/// fault is called sound only if its SHA-256 is one that somebody published: that given with --sha256, its name in the hub's
-/// cache or among Ollama's blobs, FILE.sha256, or FILE.hashes.json of `gguf-serve hash`. Exit status 1 if anything is wrong.
+/// that is stored as a plain number, is finite, and that none lies where it cannot be (reads the whole file); that it
+/// holds the tensors of a gpt-oss model in the right shapes and a usable tokenizer; of a split model all parts. A file
+/// without a fault is called sound only if its SHA-256 is one that somebody published: that given with --sha256, its
+/// name in the hub's cache or among Ollama's blobs, FILE.sha256, or FILE.hashes.json of `gguf-serve hash`. Exit status
+/// 1 if anything is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
