@@ -1,4 +1,4 @@
-//! New figures against kept ones: what is worse, and what cannot be compared.
+//! Compares new figures with the recorded ones: what is worse, and what cannot be compared.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! All figures together, and how they are kept in a file.
+//! All figures together, and the file that they are recorded in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

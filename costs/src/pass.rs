@@ -1,4 +1,4 @@
-//! What a forward pass costs, told by its recipe: dispatches, threads, barriers, serial steps, bytes.
+//! The costs of a forward pass, derived from its recipe: dispatches, threads, barriers, serial steps, bytes.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,4 +1,4 @@
-//! A batch on the GPU: started, read back, gone on with after experts were missed.
+//! A batch on the GPU: started, read back, and resumed after missing experts were read.
 
 use gptoss_kernels::launch::record;
 use gptoss_kernels::{Launch, Row, Sampled, Status, Step, Submission};

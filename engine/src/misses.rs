@@ -1,4 +1,4 @@
-//! What a batch needs and the GPU lacks.
+//! Reads the experts that a batch needs and the GPU lacks.
 
 use gptoss_kernels::Step;
 use gptoss_kernels::launch::record;

@@ -1,4 +1,4 @@
-//! How a load is gone about: at first, and again after a lost device.
+//! The two kinds of load: the first one, and a reload after a lost device.
 
 use std::rc::Rc;
 

@@ -1,4 +1,4 @@
-//! Prefetch: experts that no token has needed yet are read when there is nothing else to do.
+//! Prefetch: reads experts that no token has needed yet while there is nothing else to do.
 
 use gptoss_model::{AwaitPoint, EngineError, Host, until_stopped};
 use gptoss_protocol::{Event, Prefetch};

@@ -1,4 +1,4 @@
-//! What is to be read, in which order. Plain bookkeeping: knows neither files nor GPUs.
+//! The order in which experts are read. Plain bookkeeping that knows neither files nor GPUs.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! What the kernels are shown of the slots: the page table, a GPU buffer that they look experts up in. And who has to
-//! go: per layer, least recently used. The GPU stamps every use, and the stamps come back with a batch.
+//! The page table, a GPU buffer in which kernels look up the slots of experts, and the choice of the expert that gives
+//! way: the least recently used of its layer. The GPU stamps every use, and the stamps come back with a batch.
 
 use std::rc::Rc;
 

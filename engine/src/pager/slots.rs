@@ -1,5 +1,5 @@
-//! Which expert of a layer is in which slot, and who goes where none is free: plain bookkeeping, used by the pager and
-//! by replays of recorded routes.
+//! Which expert of a layer is in which slot, and which one gives way if none is free: plain bookkeeping, used by the
+//! pager and by replays of recorded routes.
 
 /// Content of a slot: an expert, by its number in the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,5 @@
-//! What goes where, worked out before anything big is fetched: from the header, the granted limits and, where somebody
-//! knows it, the memory that there is.
+//! The memory plan: what goes where on the GPU. It is made before anything big is fetched, from the header, the granted
+//! limits and, where it is known, the memory that there is.
 
 mod fit;
 

@@ -1,4 +1,4 @@
-//! The calls of a layer, of what comes before the first and after the last.
+//! The calls of a layer, and those before the first and after the last one.
 
 use gptoss_kernels::experts::{self, Arena};
 use gptoss_kernels::gpu::Limits;

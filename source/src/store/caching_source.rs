@@ -1,4 +1,4 @@
-//! A source with a store before it.
+//! A source whose chunks are cached in a store.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};

@@ -1,4 +1,4 @@
-//! A store, and what its chunks are held against.
+//! A store whose chunks are checked against the hashes that their host publishes.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The chunks of one file: what is held, where, and whether it is still what it was.
+//! The cached chunks of one file: which there are, where they are, and whether they are unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

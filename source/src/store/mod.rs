@@ -1,6 +1,6 @@
-//! Keeping a model file, chunk by chunk, so that what was fetched once need not be fetched again.
+//! The download cache: stores a model file chunk by chunk, so that nothing is fetched twice.
 //!
-//! A file is cached in two others. The *data* file holds chunks of equal length, one after the other in the order in
+//! A cached file consists of two files. The *data* file holds chunks of equal length, one after the other in the order in
 //! which they came: browsers count a file's length against their quota, so there are no holes for what is not here yet.
 //! The *journal* says which chunk is where and what its bytes hash to. A record is written after the bytes that it is
 //! about, and after those were flushed; every record has a checksum of its own. What has no valid record does not

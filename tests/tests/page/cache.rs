@@ -1,5 +1,5 @@
-//! What the page keeps of models between visits: loads that go on where they broke off, loads without a network, and
-//! copies that are not what they should be.
+//! The download cache between visits: loads that are resumed, loads without a network, and copies that are damaged or
+//! out of date.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

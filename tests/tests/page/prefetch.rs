@@ -1,4 +1,4 @@
-//! Experts that nothing has needed so far are read while there is nothing else to do.
+//! Prefetch: experts that nothing has needed so far are read while there is nothing else to do.
 
 use std::time::Duration;
 

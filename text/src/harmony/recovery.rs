@@ -1,4 +1,4 @@
-//! The rules by which a message is read that is not as the format has it.
+//! The rules by which malformed messages are read.
 
 /// A rule that was applied to a message. docs/HARMONY.md has the reason and the source of each, by [`Recovery::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
