@@ -27,7 +27,7 @@ pub struct Params {
     pub padding: [u32; 3],
 }
 
-/// Access to each binding, in order: the step, the parameters, and the fields of [`Buffers`].
+/// Access to each binding, in the order of `attention.wgsl` and its cache part.
 pub const ACCESSES: [Access; 9] = [
     Access::Uniform,
     Access::Uniform,

@@ -22,7 +22,7 @@ pub struct Params {
     pub layer: u32,
 }
 
-/// Access to each binding, in order: the step, the parameters, and the fields of [`Buffers`].
+/// Access to each binding, in the order of `rope.wgsl` and its cache part.
 pub const ACCESSES: [Access; 8] = [
     Access::Uniform,
     Access::Uniform,
