@@ -30,9 +30,9 @@ pub struct Browser {
 /// How a browser ends before it is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// As when a user closes it.
+    /// In order, as when a user closes the browser.
     Closed,
-    /// All of its processes at once, without a chance to write anything: as in a crash.
+    /// All processes die at once, as in a crash, without a chance to write anything.
     Killed,
 }
 
@@ -43,6 +43,7 @@ pub struct Tab(WindowHandle);
 /// One line of the browser's console, the page's and its workers', uncaught errors included.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct ConsoleEntry {
+    /// Severity of the message.
     pub level: ConsoleLevel,
     /// Script address and position, then the text.
     pub message: String,
@@ -54,10 +55,15 @@ pub struct ConsoleEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum ConsoleLevel {
+    /// The lowest level of the filter; messages do not have it.
     All,
+    /// `console.debug`.
     Debug,
+    /// `console.log` and `console.info`.
     Info,
+    /// `console.warn`.
     Warning,
+    /// `console.error`, and errors that nothing caught.
     Severe,
     /// A level that is none of the above.
     #[serde(other)]
@@ -73,7 +79,7 @@ impl Browser {
         Self::open_with(&Installation::find()?, options).await
     }
 
-    /// As [`Browser::open`], with programs that were found before.
+    /// Like [`Browser::open`], with programs that were found before.
     pub async fn open_with(installation: &Installation, options: &LaunchOptions) -> Result<Self, Error> {
         let profile = tempfile::Builder::new()
             .prefix("browser-driver-")
@@ -83,7 +89,7 @@ impl Browser {
         Ok(Self { client, driver, profile, installation: installation.clone(), options: options.clone() })
     }
 
-    /// Ends the browser and starts it again with the profile it had: what pages stored is there, nothing else is.
+    /// Ends the browser and starts it again with the same profile: what pages stored is still there, nothing else is.
     pub async fn restart(&mut self, end: End) -> Result<(), Error> {
         match end {
             End::Closed => self.driver.close(),
@@ -141,7 +147,7 @@ impl Browser {
         self.client.execute(script, args).await.map_err(Error::command(format!("run script {script:?}")))
     }
 
-    /// As [`Browser::eval`], for a script that ends by calling its last argument with the result.
+    /// Like [`Browser::eval`], for a script that ends by calling its last argument with the result.
     pub async fn eval_async(&self, script: &str, args: Vec<Value>) -> Result<Value, Error> {
         self.client.execute_async(script, args).await.map_err(Error::command(format!("run script {script:?}")))
     }
@@ -179,7 +185,7 @@ impl Browser {
 
     /// Picks `files`, all at once, in the file input that matches `css`. Works on hidden inputs, too.
     pub async fn pick_files(&self, css: &str, files: &[impl AsRef<Path>]) -> Result<(), Error> {
-        // One path to a line, says the WebDriver standard of inputs that take several.
+        // The WebDriver standard wants one path per line for inputs that take several files.
         let paths: Vec<String> = files.iter().map(|file| file.as_ref().display().to_string()).collect();
         let paths = paths.join("\n");
         let doing = || Error::command(format!("pick {paths} in {css}"));

@@ -51,7 +51,7 @@ impl DriverProcess {
                 output.push('\n');
             }
         });
-        driver.port = port_receiver.recv_timeout(START_TIMEOUT).map_err(|_| Error::DriverSilent {
+        driver.port = port_receiver.recv_timeout(START_TIMEOUT).map_err(|_timeout| Error::DriverSilent {
             path: chromedriver.to_path_buf(),
             seconds: START_TIMEOUT.as_secs(),
             output: output.lock().unwrap_or_else(PoisonError::into_inner).clone(),

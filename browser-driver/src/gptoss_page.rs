@@ -8,21 +8,23 @@ use serde_json::json;
 use crate::browser::Browser;
 use crate::error::Error;
 
-/// The page in a browser that has it open.
+/// The gpt-oss page, driven through the browser that has it open.
 #[derive(Debug)]
 pub struct GptossPage<'a> {
     browser: &'a Browser,
 }
 
-/// `data-state` of the page's body.
+/// State of the page: the attribute `data-state` of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PageState {
-    /// Nothing asked for yet.
+    /// Nothing was asked for yet.
     Idle,
+    /// A model is being loaded.
     Loading,
     /// A model is loaded and nothing is going on.
     Ready,
+    /// An answer is being generated.
     Generating,
     /// The answer is complete.
     Done,
@@ -35,11 +37,17 @@ pub enum PageState {
 /// What the page shows at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Snapshot {
+    /// State of the page.
     pub state: PageState,
+    /// All lines of the stage list, in order.
     pub stages: Vec<StageLine>,
+    /// Text of the analysis channel, so far.
     pub analysis_text: String,
+    /// Text of the final channel, so far.
     pub final_text: String,
+    /// Text of `#error`; empty without an error.
     pub error: String,
+    /// Text of `#error-advice`: what the user can do about the error.
     pub error_advice: String,
 }
 
@@ -50,7 +58,7 @@ pub struct StageLine {
     pub name: String,
     /// `waiting`, `running`, `done`, `failed` or `stopped`.
     pub status: String,
-    /// How long it took, with its unit; what is shown instead while that is not known.
+    /// How long the stage took, with its unit, or what is shown while that is not known.
     pub time: String,
 }
 
@@ -86,10 +94,10 @@ impl Snapshot {
     }
 }
 
-/// How long the page may take, on a busy machine, to let a button be pressed and to react to it.
+/// How long the page may take, on a busy machine, to enable a button and to react to it.
 const REACTION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Read in one go, so that the parts of a snapshot belong together.
+/// Collects a snapshot in one call, so that its parts belong together.
 const SNAPSHOT_SCRIPT: &str = include_str!("snapshot.js");
 
 impl<'a> GptossPage<'a> {
@@ -124,10 +132,10 @@ impl<'a> GptossPage<'a> {
         self.press("#ask").await
     }
 
-    /// Clicks once the button can be clicked, and waits until the page's state changes: what was shown before then is no
-    /// longer mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks. A
-    /// run that fails at once may begin and end between two drawings of the page, as one that failed before it: then the
-    /// number of events, which is drawn together with the state, is what has changed.
+    /// Clicks once the button is enabled, and waits until the page's state changes, so that what was shown before is
+    /// not mistaken for the outcome. Changes are counted in the page, because a fast GPU may be done between two looks.
+    /// A run that fails at once may begin and end between two drawings of the page and leave the state of an earlier
+    /// failure; then the number of events, which is drawn together with the state, has changed.
     pub async fn press(&self, css: &str) -> Result<(), Error> {
         self.wait_until_enabled(css).await?;
         let count_changes = "window.driverStateChanges = 0; \
@@ -146,7 +154,7 @@ impl<'a> GptossPage<'a> {
             .await
     }
 
-    /// Waits until the button that matches `css` can be pressed: a disabled one swallows clicks without a word.
+    /// Waits until the button that matches `css` is enabled: a disabled one swallows clicks silently.
     pub async fn wait_until_enabled(&self, css: &str) -> Result<(), Error> {
         let script = "const button = document.querySelector(arguments[0]); \
              return button !== null && !button.disabled && button.getAttribute('aria-disabled') !== 'true';";
@@ -173,10 +181,12 @@ impl<'a> GptossPage<'a> {
         self.browser.fill("#gguf", url).await
     }
 
-    /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one before.
+    /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one
+    /// before.
     ///
     /// # Errors
-    /// [`Error::Timeout`], or [`Error::Answer`] with the page's own message when it shows an error that was not waited for.
+    /// [`Error::Timeout`], or [`Error::Answer`] with the page's own message when it shows an error that was not waited
+    /// for.
     pub async fn follow(
         &self,
         states: &[PageState],

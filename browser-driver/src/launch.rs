@@ -15,25 +15,29 @@ pub enum Gpu {
     Software,
 }
 
-/// What a [`crate::Browser`] is started with.
+/// Settings that a [`crate::Browser`] is started with.
 #[derive(Clone, Debug)]
 pub struct LaunchOptions {
+    /// GPU that pages get.
     pub gpu: Gpu,
     /// Width and height of the window, in CSS pixels.
     pub window: (u32, u32),
-    /// What becomes of pages whose GPU process crashed more than once.
+    /// How Chrome treats pages whose GPU process crashed more than once.
     pub after_gpu_crashes: AfterGpuCrashes,
-    /// The `host:port` of servers that count as public, wherever they are: pages of theirs need permission to reach this machine.
+    /// The `host:port` of servers that count as public, wherever they are: their pages need permission to reach this
+    /// machine.
     pub public_hosts: Vec<String>,
 }
 
-/// Chrome protects users from pages that crash its GPU process, which a test may do on purpose.
+/// Reaction to crashes of the GPU process. Chrome protects users from pages that cause them, which a test may do on
+/// purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterGpuCrashes {
-    /// As for users: no adapter for two minutes after two crashes within two, and none at all after some more.
+    /// The default for users: no adapter for two minutes after two crashes within two minutes, and none at all after
+    /// some more.
     #[default]
     Refuse,
-    /// There is always another adapter.
+    /// Pages always get another adapter.
     Allow,
 }
 

@@ -8,7 +8,9 @@ use std::process::{Command, Stdio};
 /// A Chrome (or Chromium) and the chromedriver that goes with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installation {
+    /// Path of Chrome or Chromium.
     pub chrome: PathBuf,
+    /// Path of chromedriver, of the same major version.
     pub chromedriver: PathBuf,
 }
 
@@ -100,8 +102,8 @@ impl Program {
 }
 
 impl Installation {
-    /// Finds both programs: `$CHROME` and `$CHROMEDRIVER` first, then `PATH`, then the places where installers put them.
-    /// With several Chromes it takes the one whose major version is chromedriver's.
+    /// Finds both programs: `$CHROME` and `$CHROMEDRIVER` first, then `PATH`, then the places where installers put
+    /// them. With several Chromes it takes the one whose major version is chromedriver's.
     ///
     /// # Errors
     /// [`NotInstalled`] names what is missing, where it was looked for and what to install.

@@ -15,6 +15,7 @@ pub struct NanoCase {
     pub effort: String,
     /// `Current date:` of the system message, `YYYY-MM-DD`.
     pub date: String,
+    /// Text of the user's message.
     pub user: String,
     /// Text of the analysis channel; may be empty.
     pub analysis_text: String,

@@ -6,8 +6,9 @@ use std::path::Path;
 /// One process of a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BrowserProcess {
+    /// Process id.
     pub id: u32,
-    /// `browser`, or what it does for it: `renderer`, `gpu-process`, `utility`, `zygote` and others.
+    /// Kind of process: `browser`, or its task such as `renderer`, `gpu-process`, `utility` or `zygote`.
     pub kind: String,
 }
 
@@ -15,7 +16,7 @@ pub struct BrowserProcess {
 pub fn processes_of(profile: &Path) -> Vec<BrowserProcess> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    // One that ended since it was listed is none.
+    // A process that ended since it was listed does not count.
     let all: BTreeMap<u32, Seen> = ids.filter_map(|id| Some((id, Seen::of(id)?))).collect();
     let own = format!("--user-data-dir={}", profile.display());
     let is_root = |seen: &Seen| seen.kind().is_none() && seen.arguments.contains(&own);
@@ -37,11 +38,11 @@ impl Seen {
     fn of(id: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
         let line = std::fs::read(format!("/proc/{id}/cmdline")).ok()?;
-        // Behind the name, which is in parentheses and may hold some itself: state, then parent.
+        // State and parent stand behind the name, which is in parentheses and may contain some itself.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end_matches('\0');
-        // Children that Chrome's zygote made write all of theirs into one.
+        // Children of Chrome's zygote write all arguments into one.
         let separator = if text.contains('\0') { '\0' } else { ' ' };
         Some(Self { parent, arguments: text.split(separator).map(str::to_owned).collect() })
     }
@@ -61,7 +62,7 @@ mod tests {
     fn a_process_with_the_profile_and_its_children_are_found() {
         let profile = tempfile::tempdir().expect("a folder");
         let argument = format!("--user-data-dir={}", profile.path().display());
-        // The outer shell stands for the browser, the one that it starts for a child with a job.
+        // The outer shell stands for the browser, the inner one for a child process.
         let script = "sh -c 'read line' --type=renderer; exit 0";
         let mut browser = Command::new("sh");
         browser.args(["-c", script, &argument]).stdin(std::process::Stdio::piped());

@@ -2,18 +2,18 @@
 
 use std::collections::HashSet;
 
-/// Dispatches in their order, with a barrier before each that uses a buffer which one since the last barrier wrote, or that
-/// writes a buffer which one since then read. That is the least that a driver can do by buffers alone.
+/// Counts the barriers between dispatches: one before each dispatch that uses a buffer written since the last barrier,
+/// or that writes a buffer read since then. A driver that looks at buffers alone cannot do with less.
 #[derive(Debug, Default)]
 pub struct Barriers {
-    /// Since the last barrier, by place in the recipe.
+    /// Buffers read since the last barrier, by index in the recipe.
     read: HashSet<usize>,
     written: HashSet<usize>,
     count: u64,
 }
 
 impl Barriers {
-    /// The next dispatch, with every buffer that it binds and whether it may write it.
+    /// Adds the next dispatch, with every buffer that it binds and whether it may write it.
     pub fn dispatch(&mut self, uses: impl IntoIterator<Item = (usize, bool)>) {
         let uses: Vec<_> = uses.into_iter().collect();
         let waits = |&(buffer, writes): &(usize, bool)| {
@@ -42,7 +42,7 @@ impl Barriers {
 mod tests {
     use super::*;
 
-    /// Barriers between dispatches, each as (buffer, writes).
+    /// Number of barriers between dispatches, which are given as (buffer, writes).
     fn barriers(dispatches: &[&[(usize, bool)]]) -> u64 {
         let mut barriers = Barriers::default();
         dispatches.iter().for_each(|uses| barriers.dispatch(uses.iter().copied()));

@@ -1,4 +1,4 @@
-//! New figures against kept ones: what is worse, and what cannot be compared.
+//! Compares new figures with the recorded ones: what is worse, and what cannot be compared.
 
 use std::collections::BTreeMap;
 
@@ -6,19 +6,21 @@ use crate::costs::Costs;
 use crate::kernel_cost::KernelCost;
 use crate::pass::PassCosts;
 
-/// Machine code may grow by so many percent before it counts: registers come in steps, and one instruction more is no news.
+/// By how many percent machine code may grow before it counts as worse: registers come in steps, and one more
+/// instruction is no news.
 const TOLERANCE_PERCENT: u64 = 2;
 
-/// What came of a comparison.
+/// The outcome of a comparison.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// What to know about it: what was not compared, and what is better than kept.
+    /// Remarks: what was not compared, and what is better than the recorded figures.
     pub notes: Vec<String>,
-    /// What is worse, one sentence each; nothing where all is well.
+    /// What is worse, one sentence each; empty if all is well.
     pub worse: Vec<String>,
 }
 
-/// Compares what was found now with what is kept. Machine code of different drivers is not comparable, and left out.
+/// Compares the figures of now with the recorded ones. Machine code of different drivers cannot be compared and is left
+/// out.
 pub fn compare(kept: &Costs, now: &Costs) -> Comparison {
     let mut comparison = Comparison::default();
     comparison.entries("pass", &kept.passes, &now.passes, figures_of_pass, 0);
@@ -69,7 +71,7 @@ impl Comparison {
     }
 }
 
-/// What must not grow at all.
+/// Figures that must not grow at all.
 fn figures_of_pass(costs: &PassCosts) -> Vec<(&'static str, u64)> {
     vec![
         ("dispatches", costs.dispatches),
@@ -84,10 +86,10 @@ fn figures_of_pass(costs: &PassCosts) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// What must not grow by more than the tolerance. Where it is known how many weights a round takes, a round may take more
-/// instructions if it takes more weights.
+/// Figures that must not grow by more than the tolerance. If it is known how many weights a round takes, a round with
+/// more weights may take more instructions.
 fn figures_of_kernel(cost: &KernelCost) -> Vec<(&'static str, u64)> {
-    // A kernel without a loop has no instructions in one.
+    // A kernel without a loop has no instructions in a loop.
     let of_loop = cost.hottest_loop.unwrap_or_default();
     let (vector, waits) = match cost.weights_per_round {
         Some(weights) => (
@@ -118,7 +120,7 @@ mod tests {
         costs.kernels.get_mut("gfx1100").and_then(|kernels| kernels.get_mut(KERNEL)).expect("a kernel")
     }
 
-    /// What is worse, of figures that `change` changed.
+    /// What is worse after `change` changed some figures.
     fn worse(change: impl FnOnce(&mut Costs)) -> Vec<String> {
         let mut now = kept();
         change(&mut now);

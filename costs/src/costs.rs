@@ -1,4 +1,4 @@
-//! All figures together, and how they are kept in a file.
+//! All figures together, and the file that they are recorded in.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,22 +12,22 @@ use crate::kernel_cost::{FamilyCosts, KernelCost};
 use crate::pass::{DEFAULT_LIMITS, PassCosts, Planned, ROOMY_LIMITS};
 use crate::radv;
 
-/// RDNA3, and what GPUs before RDNA have in common.
+/// The families of GPUs that kernels are compiled for: RDNA3, and one for what GPUs before RDNA have in common.
 pub const FAMILIES: [&str; 2] = ["gfx1100", "vega10"];
 
-/// Everything that is told without a GPU.
+/// All figures that can be had without a GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Costs {
-    /// Name and version of the driver that compiled.
+    /// Name and version of the driver that compiled the kernels.
     pub driver: String,
-    /// gpt-oss-20b, by what it does and what the device grants.
+    /// Figures of gpt-oss-20b by kind of pass and limits of the device.
     pub passes: BTreeMap<String, PassCosts>,
-    /// By family, and by name of the kernel.
+    /// Figures of kernels by family of GPUs, then by name of the kernel.
     pub kernels: BTreeMap<String, BTreeMap<String, KernelCost>>,
 }
 
 impl Costs {
-    /// Compiles everything, each family in a process of its own: a driver reads its family only once.
+    /// Compiles everything, with one process for each family, because a driver reads its family only once.
     ///
     /// # Errors
     /// No driver, a kernel that it does not compile, or a model that is refused.
@@ -66,7 +66,7 @@ impl Costs {
         serde_json::from_slice(&text).with_context(|| format!("{} has another form: {again}", path.display()))
     }
 
-    /// JSON with a line for each pass and each kernel, so that a change shows as what it is.
+    /// The figures as JSON, one line for each pass and each kernel, so that a diff shows what changed.
     ///
     /// # Errors
     /// Nothing here cannot be JSON.
@@ -85,17 +85,17 @@ fn json(value: &impl Serialize) -> Result<String> {
     Ok(serde_json::to_string(value)?)
 }
 
-/// An object with a line for each entry.
+/// A JSON object with one line for each entry.
 fn by_line(entries: &BTreeMap<String, impl Serialize>) -> Result<String> {
     let lines = entries.iter().map(|(name, value)| Ok(format!("  {}: {}", json(name)?, json(value)?)));
     Ok(format!("{{\n{}\n}}", lines.collect::<Result<Vec<_>>>()?.join(",\n")))
 }
 
-/// This program once more, compiling for one family. What it has to complain about is seen where this one's complaints are.
+/// Starts this program again to compile for one family. Its standard error is this program's.
 fn start(family: &str, manifest: &Path) -> Result<Child> {
     let mut command = Command::new(std::env::current_exe().context("cannot tell which program this is")?);
     command.arg("compile").env("RADV_FORCE_FAMILY", family).stdin(Stdio::null()).stdout(Stdio::piped());
-    // The name of old loaders and of new ones. No cache: it would not tell what it compiled.
+    // Old and new loaders have different names for it. Without a cache, because a cached kernel has no statistics.
     command.env("VK_ICD_FILENAMES", manifest).env("VK_DRIVER_FILES", manifest).env("MESA_SHADER_CACHE_DISABLE", "true");
     command.spawn().with_context(|| format!("cannot start compiling for {family}"))
 }

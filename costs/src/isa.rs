@@ -1,4 +1,5 @@
-//! Counts from assembly as RADV prints it: blocks by label, loops by branches back, instructions by what they keep busy.
+//! Counts from assembly as RADV prints it: blocks by label, loops by branches back, instructions by what they keep
+//! busy.
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -6,7 +7,7 @@ use std::ops::AddAssign;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-/// Instructions by kind.
+/// Numbers of instructions by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Instructions of the vector ALU: one serves all lanes of a wave.
@@ -15,7 +16,7 @@ pub struct Counts {
     pub scalar: u64,
     /// Loads from buffers by lanes, of whatever width.
     pub vector_loads: u64,
-    /// Loads that all lanes share: descriptors, parameters, whatever has one address.
+    /// Loads that all lanes share: descriptors, parameters, and values with one address.
     pub scalar_loads: u64,
     /// Stores to buffers, and atomics.
     pub stores: u64,
@@ -46,19 +47,19 @@ struct Block {
     targets: Vec<String>,
 }
 
-/// A loop: blocks from the one that is jumped back to, to the last that does so.
+/// A loop: the blocks from the one that is jumped back to, up to the last that does so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loop {
     first: usize,
     last: usize,
-    /// How many loops it is in.
+    /// How many loops contain it.
     pub depth: usize,
-    /// Of one round, without what is in loops within it. Both sides of a branch count, so this is the most that a lane can
-    /// meet.
+    /// Instructions of one round, without inner loops. Both sides of a branch count, so this is the most that a lane
+    /// can execute.
     pub own: Counts,
 }
 
-/// The loops of a kernel, by their first block.
+/// The loops of a kernel, in the order of their first blocks.
 ///
 /// # Errors
 /// It has no labels, or jumps to one that it has not: the text is in another form than RADV's.
@@ -91,21 +92,21 @@ pub fn loops(isa: &str) -> Result<Vec<Loop>> {
     Ok(spans.iter().map(told).collect())
 }
 
-/// The loop with the most vector instructions of its own. Not always an innermost one: an inner loop that the driver unrolled
-/// is part of the one around it. `None` for a kernel without loops.
+/// The loop with the most vector instructions of its own. It need not be an innermost one: an inner loop that the
+/// driver unrolled is part of the outer one. `None` for a kernel without loops.
 pub fn hottest(loops: &[Loop]) -> Option<&Loop> {
     loops.iter().max_by_key(|it| (it.own.vector, std::cmp::Reverse(it.first)))
 }
 
 impl Loop {
-    /// Whether loops are in it, or it in one.
+    /// Whether no loop contains it, and it contains none.
     pub fn is_alone(&self, all: &[Self]) -> bool {
         let overlaps = |other: &Self| other.first <= self.last && self.first <= other.last;
         all.iter().all(|other| other == self || !overlaps(other))
     }
 }
 
-/// Blocks in their order, and their places by label. Only what follows a label is read.
+/// The blocks in order, and their indices by label. Only what follows a label is read.
 fn blocks(isa: &str) -> (BTreeMap<&str, usize>, Vec<Block>) {
     let mut labels = BTreeMap::new();
     let mut blocks: Vec<Block> = Vec::new();
@@ -123,10 +124,12 @@ fn blocks(isa: &str) -> (BTreeMap<&str, usize>, Vec<Block>) {
     (labels, blocks)
 }
 
-/// Names differ between generations (`buffer_load_dword` became `buffer_load_b32`), their beginnings do not.
+/// Counts an instruction. Names differ between generations (`buffer_load_dword` became `buffer_load_b32`), their
+/// beginnings do not.
 fn count(counts: &mut Counts, mnemonic: &str) {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| mnemonic.starts_with(prefix));
-    // What neither computes nor moves: it steers, or tells the hardware how to fetch and when results are there.
+    // Instructions that neither compute nor move data: they steer, or tell the hardware how to fetch and when results
+    // are there.
     let steers = [
         "s_branch",
         "s_cbranch",
@@ -166,15 +169,15 @@ fn count(counts: &mut Counts, mnemonic: &str) {
 mod tests {
     use super::*;
 
-    /// As RADV of Mesa 22.3.6 prints the whole kernel for vega10.
+    /// The whole kernel as RADV of Mesa 22.3.6 prints it for vega10.
     const COMBINE: &str = include_str!("isa_texts/experts_combine.vega10.s");
-    /// As it prints a part of `sample` for gfx1100, encodings left out: a loop with two within.
+    /// A part of `sample` as RADV prints it for gfx1100, without encodings: a loop with two inner loops.
     const PASSES: &str = include_str!("isa_texts/sample_passes.gfx1100.s");
 
     #[test]
     fn a_loop_is_what_is_jumped_back_to() {
         let loops = loops(COMBINE).expect("assembly");
-        // Choices, and sums of squares.
+        // One loop sums choices, the other squares.
         let [choices, squares] = &loops[..] else { panic!("{loops:#?}") };
         let expected =
             Counts { vector: 2, scalar: 12, vector_loads: 1, scalar_loads: 4, waits: 4, ..Counts::default() };

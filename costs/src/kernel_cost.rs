@@ -9,48 +9,48 @@ use crate::isa::{self, Counts};
 use crate::kernels::{self, Kernel};
 use crate::radv::{Compiled, Compiler};
 
-/// Machine code in numbers.
+/// Figures of a kernel's machine code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KernelCost {
     /// Vector registers of a lane, as allocated.
     pub vgprs: u64,
     /// Scalar registers of a wave, as allocated.
     pub sgprs: u64,
-    /// Registers of either kind that did not fit.
+    /// Registers of either kind that did not fit and were spilled.
     pub spilled: u64,
-    /// Bytes of scratch memory of a wave.
+    /// Scratch memory of a wave, in bytes.
     pub scratch_bytes: u64,
-    /// Bytes of workgroup memory.
+    /// Workgroup memory, in bytes.
     pub lds_bytes: u64,
-    /// Bytes of machine code.
+    /// Length of the machine code, in bytes.
     pub code_bytes: u64,
     pub instructions: u64,
-    /// Waves that fit a SIMD at once.
+    /// How many waves fit a SIMD at once.
     pub waves_per_simd: u64,
     /// Cycles of issue and stalls, as the driver estimates them for the text run through once.
     pub latency_cycles: u64,
     /// Cycles that a wave keeps its SIMD busy, by the same estimate.
     pub inverse_throughput_cycles: u64,
-    /// The loop with the most vector instructions of its own ([`isa::hottest`]), one round of it.
+    /// One round of the loop with the most vector instructions of its own, see [`isa::hottest`].
     pub hottest_loop: Option<Counts>,
-    /// Weights that one lane takes in a round of that loop ([`kernels::Applied::weights_per_round`]), for the kernels that
-    /// multiply weights. `None` where it is not the loop over blocks: where other loops are in it or around it, or where it
-    /// writes to buffers or uses workgroup memory.
+    /// Weights that one lane decodes in a round of that loop ([`kernels::Applied::weights_per_round`]), for kernels
+    /// that multiply weights. `None` if it is not the loop over blocks: if it has inner or outer loops, writes to
+    /// buffers, or uses workgroup memory.
     pub weights_per_round: Option<u64>,
 }
 
-/// All kernels of one family, as its process tells them.
+/// The figures of all kernels for one family, as its process reports them.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FamilyCosts {
     /// Name and version of the driver.
     pub driver: String,
-    /// By name of the kernel.
+    /// Figures by name of the kernel.
     pub kernels: BTreeMap<String, KernelCost>,
 }
 
 impl KernelCost {
-    /// Vector instructions for each weight, in the hottest loop. Of a kernel for many tokens: for all tokens of its group
-    /// together.
+    /// Vector instructions per weight in the hottest loop. For a kernel for many tokens, that is for all tokens of its
+    /// group.
     pub fn vector_per_weight(&self) -> Option<f64> {
         Some(self.hottest_loop?.vector as f64 / self.weights_per_round? as f64)
     }
@@ -62,8 +62,8 @@ impl KernelCost {
         };
         let loops = isa::loops(&compiled.isa)?;
         let hottest = isa::hottest(&loops);
-        // The loop over blocks is one loop in the WGSL, and keeps its sums in registers. With weights that need no decoding, one
-        // of those that add up or write results may have more instructions.
+        // The loop over blocks is one loop in the WGSL and keeps its sums in registers. With weights that need no
+        // decoding, a loop that adds up or writes results may have more instructions.
         let adds_up = |own: &Counts| own.vector_loads > 0 && own.stores == 0 && own.lds == 0;
         let is_of_blocks = hottest.is_some_and(|it| it.is_alone(&loops) && adds_up(&it.own));
         Ok(Self {
@@ -83,7 +83,7 @@ impl KernelCost {
     }
 }
 
-/// Compiles every kernel for the family that the environment of this process names.
+/// Compiles every kernel for the family that this process's environment names.
 ///
 /// # Errors
 /// There is no such driver, or a kernel that it does not compile.

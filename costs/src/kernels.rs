@@ -12,10 +12,10 @@ use naga::back::spv;
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy};
 use naga::valid::{Capabilities, ModuleInfo, ShaderStages, SubgroupOperationSet, ValidationFlags, Validator};
 
-/// Lanes that share a row of weights on a GPU; 1 is for software adapters.
+/// Geometry of a GPU: eight lanes share a row. One lane per row is for software adapters.
 pub const GEOMETRY: Geometry = Geometry { lanes_per_row: 8 };
 
-/// One kernel to compile.
+/// A kernel to compile.
 pub struct Kernel {
     /// Operation, format, and what the variant is for: `matmul Q8_0, 1 token, baseline`.
     pub name: String,
@@ -24,13 +24,13 @@ pub struct Kernel {
     constants: Vec<(&'static str, f64)>,
 }
 
-/// A kernel with its constants applied.
+/// A kernel whose constants are applied.
 pub struct Applied {
     module: naga::Module,
     info: ModuleInfo,
 }
 
-/// All variants of all operations, and what repacks each format.
+/// All variants of all operations, and the repacking kernel of each format.
 pub fn all() -> Vec<Kernel> {
     let of_operation = |operation: Operation| {
         let variants = operation.variants(GEOMETRY).into_iter();
@@ -41,7 +41,7 @@ pub fn all() -> Vec<Kernel> {
 }
 
 impl Kernel {
-    /// The kernel of one variant.
+    /// Describes the kernel of one variant.
     pub fn new(operation: Operation, variant: Variant) -> Self {
         let Variant { tier, tokens, source, constants } = variant;
         let tokens = match (*tokens.start(), *tokens.end()) {
@@ -67,12 +67,12 @@ impl Kernel {
         }
     }
 
-    /// The module that is left of the WGSL once its constants are known.
+    /// Parses the WGSL and applies the constants.
     ///
     /// # Errors
     /// It does not parse or is not valid.
     pub fn applied(&self) -> Result<Applied> {
-        // naga does not know the directive, and has no need of it.
+        // naga does not know the directive, and does not need it.
         let source = self.source.strip_prefix(sources::ENABLE_SUBGROUPS).unwrap_or(&self.source);
         let module = naga::front::wgsl::parse_str(source);
         let module = module.map_err(|error| anyhow!("{}: {}", self.name, error.emit_to_string(source)))?;
@@ -95,9 +95,10 @@ impl Applied {
         self.module.entry_points[0].workgroup_size.iter().product()
     }
 
-    /// SPIR-V with the options that wgpu has on RADV: buffers are bounded by the driver (robustBufferAccess2), other indices
-    /// by the code, workgroup memory is not cleared, and every loop counts to the end of 64 bits so that the driver may not
-    /// take it for endless. The last is wgpu's default for modules that are not trusted, and browsers do without it.
+    /// Translates to SPIR-V with the options that wgpu uses on RADV: buffers are bounded by the driver
+    /// (robustBufferAccess2), other indices by the code, workgroup memory is not cleared, and every loop counts to the
+    /// end of 64 bits so that the driver may not assume it endless. The last is wgpu's default for untrusted modules,
+    /// and browsers do without it.
     ///
     /// # Errors
     /// naga has no SPIR-V for it.
@@ -107,7 +108,7 @@ impl Applied {
             .map(|it| (it, spv::BindingInfo { descriptor_set: 0, binding: it.binding, binding_array_size: None }))
             .collect();
         let options = spv::Options {
-            // Vulkan 1.3.
+            // SPIR-V 1.6 belongs to Vulkan 1.3.
             lang_version: (1, 6),
             flags: spv::WriterFlags::LABEL_VARYINGS,
             fake_missing_bindings: false,
@@ -126,9 +127,9 @@ impl Applied {
         Ok(spv::write_vec(&self.module, &self.info, &options, Some(&entry))?)
     }
 
-    /// Weights that a lane decodes in one round of the loop that goes through the blocks of a row: those of every call of
-    /// `load_block` that is in one loop and no other, counted in the WGSL. `None` where there is no such call, or where some
-    /// are outside of a loop or in a loop within a loop, so that nobody can tell from the text how often they are made.
+    /// Weights that a lane decodes in one round of the loop over the blocks of a row: those of every call of
+    /// `load_block` in exactly one loop, counted in the WGSL. `None` if there is no such call, or if some calls are
+    /// outside of loops or in nested ones, so that the text does not tell how often they are made.
     pub fn weights_per_round(&self) -> Option<u64> {
         let main = &self.module.entry_points[0].function;
         let mut depths = Vec::new();
@@ -137,7 +138,7 @@ impl Applied {
         is_told.then(|| depths.len() as u64 * RUN_WEIGHTS as u64)
     }
 
-    /// In how many loops each call of a function is that `block` comes to.
+    /// Records for each call of a function from `block` how many loops it is in.
     fn calls_of(&self, name: &str, block: &naga::Block, depth: u32, depths: &mut Vec<u32>) {
         for statement in block {
             match statement {

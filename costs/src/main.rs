@@ -1,4 +1,5 @@
-//! What the kernels cost, told without a GPU: machine code by a driver without hardware, and the calls of a forward pass.
+//! What the kernels cost, told without a GPU: machine code by a driver without hardware, and the calls of a forward
+//! pass.
 //!
 //! ```text
 //! WGSL ─ naga ─ SPIR-V ─ RADV's null device ─ statistics, assembly ─┐
@@ -39,13 +40,13 @@ struct Arguments {
     /// Write all figures as JSON, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Compare with the kept figures instead of printing a table: whatever is worse is listed, and fails.
+    /// Compare with the recorded figures instead of printing a table: whatever is worse is listed, and fails.
     #[arg(long)]
     compare: bool,
-    /// Keep the figures of now, after the table or the comparison.
+    /// Record the figures of now, after the table or the comparison.
     #[arg(long)]
     update: bool,
-    /// Where figures are kept.
+    /// File with the recorded figures.
     #[arg(long, value_name = "FILE", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.json"))]
     kept: PathBuf,
 }

@@ -1,4 +1,4 @@
-//! What a forward pass costs, told by its recipe: dispatches, threads, barriers, serial steps, bytes.
+//! The costs of a forward pass, derived from its recipe: dispatches, threads, barriers, serial steps, bytes.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,14 +18,14 @@ use crate::barriers::Barriers;
 use crate::kernels::{GEOMETRY, Kernel};
 use crate::steps;
 
-/// Fewer threads than this leave most of any GPU idle: the smallest ones of laptops hold more.
+/// With fewer threads than this, most of any GPU is idle: even the smallest laptop GPUs hold more.
 pub const FEW_THREADS: u64 = 4096;
-/// Rows of the prompt.
+/// Number of rows of the prompt.
 pub const PROMPT_ROWS: u32 = 512;
-/// Keys that a decoded token sees, its own included.
+/// Number of keys that a decoded token sees, its own included.
 pub const CONTEXT_TOKENS: u32 = 1024;
 
-/// What every WebGPU device has, with eight lanes to a row in workgroups of 64.
+/// Limits that every WebGPU device grants, with eight lanes per row in workgroups of 64.
 pub const DEFAULT_LIMITS: Limits = Limits {
     max_buffer_bytes: 256 << 20,
     max_binding_bytes: 128 << 20,
@@ -33,31 +33,32 @@ pub const DEFAULT_LIMITS: Limits = Limits {
     max_workgroups_per_dimension: 65535,
     rows_per_group: 64 / GEOMETRY.lanes_per_row,
 };
-/// As GPUs of PCs grant: all experts of a layer are one arena (424 MB), and the head is one matrix (616 MB).
+/// Limits that the GPUs of PCs grant: all experts of a layer are one arena (424 MB), and the head is one matrix (616
+/// MB).
 pub const ROOMY_LIMITS: Limits = Limits { max_buffer_bytes: 2 << 30, max_binding_bytes: 2 << 30, ..DEFAULT_LIMITS };
 
-/// Costs of some rows, with all experts resident.
+/// Costs of computing some rows, with all experts resident.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PassCosts {
-    /// Passes through all layers.
+    /// Number of passes through all layers.
     pub batches: u64,
-    /// Of these, how many the GPU is given at a time; a token's has to be there before the next is begun.
+    /// How many of these passes the GPU is given at a time; a token must be known before the next one is begun.
     pub batches_under_way: u64,
     pub dispatches: u64,
-    /// Threads of the dispatch that has the fewest, …
+    /// Threads of the smallest dispatch.
     pub least_threads: u64,
-    /// … and of the one that has the most.
+    /// Threads of the largest dispatch.
     pub most_threads: u64,
-    /// Dispatches of fewer threads than [`FEW_THREADS`].
+    /// Number of dispatches with fewer threads than [`FEW_THREADS`].
     pub small_dispatches: u64,
-    /// Dispatches that wait for earlier ones: [`Barriers`].
+    /// Number of dispatches that wait for earlier ones, see [`Barriers`].
     pub barriers: u64,
-    /// Rounds of loops that the busiest thread of each dispatch goes, one after the other: [`steps`].
+    /// Sum over the dispatches of the loop rounds of the busiest thread, see [`steps`].
     pub serial_steps: u64,
     /// How often the logits of a row are read.
     pub logit_passes: u64,
-    /// Bytes of matrices, each read once for a batch: the dense ones, the router's, and of the experts as many as there are
-    /// choices, but no more than there are.
+    /// Bytes of matrices, each read once for a batch: the dense ones, the router's, and as many experts as there are
+    /// choices, but no more than exist.
     pub weight_bytes_once: u64,
     /// Bytes of matrices as the kernels read them: again for every group of tokens, and for every choice of an expert.
     pub weight_bytes_read: u64,
@@ -67,17 +68,17 @@ pub struct PassCosts {
     pub kv_bytes_read: u64,
 }
 
-/// A model of real size without its weights, planned for a device.
+/// A model of real size, but without weights, planned for a device.
 pub struct Planned {
     config: ModelConfig,
     plan: MemoryPlan,
     recipe: Recipe,
     limits: Limits,
-    /// Threads of a workgroup, by operation and whether there is one token.
+    /// Threads of a workgroup, by operation and whether there is a single token.
     workgroups: HashMap<(Operation, bool), u64>,
 }
 
-/// Rows that go through the layers at once.
+/// Rows that go through the layers together.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
     /// Position of the first row.
@@ -88,7 +89,7 @@ struct Batch {
 }
 
 impl Planned {
-    /// gpt-oss-20b on a device that grants `limits`.
+    /// Plans gpt-oss-20b for a device that grants `limits`.
     ///
     /// # Errors
     /// The header or the plan is refused, or a kernel is not valid.
@@ -111,12 +112,12 @@ impl Planned {
         Ok(Self { config, plan, recipe, limits, workgroups })
     }
 
-    /// One token at the end of a context of [`CONTEXT_TOKENS`].
+    /// Costs of one token at the end of a context of [`CONTEXT_TOKENS`].
     pub fn decode(&self) -> PassCosts {
         self.costs(&[Batch { position: CONTEXT_TOKENS - 1, rows: 1, head: true }])
     }
 
-    /// A prompt of [`PROMPT_ROWS`] from an empty context, in batches of the plan's size.
+    /// Costs of a prompt of [`PROMPT_ROWS`] from an empty context, in batches of the plan's size.
     pub fn prompt(&self) -> PassCosts {
         let size = self.plan.batch_tokens;
         let batch = |position| {
@@ -146,7 +147,7 @@ impl Planned {
                 costs.least_threads = costs.least_threads.min(threads);
                 costs.most_threads = costs.most_threads.max(threads);
                 costs.small_dispatches += u64::from(threads < FEW_THREADS);
-                // The second binding is the parameters', which nobody writes.
+                // The second binding is the parameters, which nobody writes.
                 let accesses = call.operation.accesses().iter().enumerate().filter(|(at, _)| *at != 1);
                 let uses = call.buffers.iter().zip(accesses);
                 barriers.dispatch(uses.map(|(buffer, (_, access))| (buffer.place(), *access == Access::ReadWrite)));
@@ -163,13 +164,14 @@ impl Planned {
         costs
     }
 
-    /// The grid; `None` where the batch has no work for the call.
+    /// The grid of a call; `None` if the batch has no work for it.
     fn groups<B>(&self, call: &Call<B>, step: &Step) -> Option<[u32; 2]> {
         let groups = [call.x, call.y].map(|extent| extent.on(self.limits.rows_per_group).groups(step));
         (!groups.contains(&0)).then_some(groups)
     }
 
-    /// Matrices that all tokens use: a matmul reads its own for every group of tokens, the router for every token.
+    /// Counts the matrices that all tokens use: a matmul reads its own for every group of tokens, the router for every
+    /// token.
     fn count_dense(&self, call: &Call<BufferId>, [x, y]: [u32; 2], costs: &mut PassCosts) {
         let (bytes, times) = match call.operation {
             Operation::Matmul(format) => {
@@ -191,7 +193,7 @@ impl Planned {
         costs.weight_bytes_read += bytes * u64::from(times);
     }
 
-    /// Keys and values: a workgroup for each row and query head reads those that the row sees, of its KV head.
+    /// Counts keys and values: a workgroup for each row and query head reads those of its KV head that the row sees.
     fn count_cache<B>(&self, call: &Call<B>, batch: &Batch, costs: &mut PassCosts) {
         if !matches!(call.operation, Operation::Attention(_)) {
             return;
@@ -199,7 +201,7 @@ impl Planned {
         let attention::Params { query_heads, kv_heads, window, .. } = bytemuck::pod_read_unaligned(&call.params);
         let seen = |position: u32| if window == 0 { position + 1 } else { window.min(position + 1) };
         let last = batch.position + batch.rows - 1;
-        // From the first key that the first row sees to the last row's own.
+        // The range is from the first key that the first row sees to the last row's own.
         let keys_once = u64::from(batch.rows - 1 + seen(batch.position));
         let keys_read: u64 = (batch.position..=last).map(|position| u64::from(seen(position))).sum();
         let head_bytes = 2 * HEAD_DIM as u64 * self.plan.cache.size_bytes();
@@ -207,7 +209,8 @@ impl Planned {
         costs.kv_bytes_read += keys_read * u64::from(query_heads) * head_bytes;
     }
 
-    /// Experts: whichever arena a chosen one is in, its rows are read by the workgroups of its pair of token and choice.
+    /// Counts experts: in whichever arena a chosen expert is, its rows are read by the workgroups of its pair of token
+    /// and choice.
     fn count_experts(&self, batch: &Batch, costs: &mut PassCosts) {
         let pairs = u64::from(batch.rows * self.config.experts_per_token);
         let at_once = pairs.min(u64::from(self.config.experts));
@@ -223,7 +226,7 @@ impl Planned {
     }
 }
 
-/// Tokens that a variant is chosen by.
+/// The number of tokens that decides which variant runs.
 fn tokens<B>(call: &Call<B>, step: &Step) -> u32 {
     if call.x.is_head() || call.y.is_head() { step.head_tokens } else { step.tokens }
 }
@@ -237,7 +240,7 @@ fn workgroup_threads(operation: Operation, single: bool) -> Result<u64> {
     Ok(Kernel::new(operation, variant).applied()?.workgroup_threads().into())
 }
 
-/// Bytes of codes and scales, without what aligns them.
+/// Bytes of codes and scales, without padding.
 fn plane_bytes(planes: &PlaneLayout) -> u64 {
     planes.codes_bytes() + planes.scales_bytes()
 }
@@ -251,11 +254,11 @@ mod tests {
         (planned.decode(), planned.prompt())
     }
 
-    /// Counted once more, from what is known of the model.
+    /// The same figures, derived from the shape of the model.
     #[test]
     fn keys_and_values_are_those_of_24_layers() {
         let (decode, prompt) = costs();
-        // Keys and values of 8 heads of 64 values of 2 bytes.
+        // Keys or values of 8 heads, with 64 values of 2 bytes each.
         let key_bytes = 2 * 8 * 64 * 2;
         // Half of the layers see 128 keys at most; 8 query heads share a KV head.
         assert_eq!(decode.kv_bytes_once, 12 * (1024 + 128) * key_bytes);
@@ -265,7 +268,7 @@ mod tests {
         assert_eq!(prompt.kv_bytes_read, 8 * 12 * (full + sliding) * key_bytes);
     }
 
-    /// Against the sizes of the file's tensors.
+    /// The expected bytes are those of the file's tensors.
     #[test]
     fn a_token_reads_every_dense_matrix_and_four_of_32_experts() {
         let model = Spec::gpt_oss_20b().build().expect("a model");
@@ -285,8 +288,8 @@ mod tests {
         assert_eq!(decode.weight_bytes_read, decode.weight_bytes_once);
     }
 
-    /// 64 rows are 8 groups of 8 tokens, and 256 choices of 32 experts. The head works for one row only, the router reads
-    /// its matrix for each: both are small beside the experts.
+    /// 64 rows are 8 groups of 8 tokens, and 256 choices of 32 experts. The head works for one row only, the router
+    /// reads its matrix for each: both are small beside the experts.
     #[test]
     fn a_batch_reads_matrices_eight_times() {
         let (_, prompt) = costs();
@@ -294,15 +297,15 @@ mod tests {
         assert!((times - 8.0).abs() < 0.1, "{times}");
     }
 
-    /// The begin, 8 calls a layer, the head and the sampling.
+    /// Calls: the begin, 8 per layer, the head and the sampling.
     #[test]
     fn with_room_a_layer_is_eight_dispatches() {
         let decode = Planned::gpt_oss_20b(ROOMY_LIMITS).expect("a plan").decode();
         assert_eq!(decode.dispatches, 1 + 24 * 8 + 2);
     }
 
-    /// A token's steps by hand: 24 routers, 24 layers of products of 2880 and (output) 4096 columns, the head, half of the layers with all 1024
-    /// keys, and the sampling.
+    /// The steps of a token by hand: 24 routers, 24 layers of products of 2880 and (output) 4096 columns, the head,
+    /// half of the layers with all 1024 keys, and the sampling.
     #[test]
     fn serial_steps_of_a_token() {
         let decode = Planned::gpt_oss_20b(ROOMY_LIMITS).expect("a plan").decode();

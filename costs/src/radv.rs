@@ -3,7 +3,7 @@
 //! Mesa's RADV compiles for a GPU that is not there when `RADV_FORCE_FAMILY` names its family, and answers
 //! VK_KHR_pipeline_executable_properties. Nothing runs on such a device. The variable is read when the driver looks for
 //! devices: one process, one family.
-#![allow(unsafe_code)] // Vulkan is
+#![expect(unsafe_code, reason = "Vulkan is unsafe")]
 
 use std::ffi::{CStr, c_char};
 use std::path::PathBuf;
@@ -12,21 +12,21 @@ use anyhow::{Context, Result, bail, ensure};
 use ash::vk;
 use gptoss_kernels::gpu::Access;
 
-/// What to do where there is no such driver.
+/// Advice for machines without the driver.
 const HELP: &str = "Mesa's RADV with a null device is needed (Debian: mesa-vulkan-drivers and libvulkan1)";
 
-/// What the driver made of a kernel.
+/// The driver's result for a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compiled {
-    /// By the driver's names, in its order.
+    /// Statistics by the driver's names, in its order.
     pub statistics: Vec<(String, u64)>,
-    /// Assembly of the kernel.
+    /// Disassembled machine code.
     pub isa: String,
 }
 
-/// A device that compiles and does nothing else.
+/// A device that can compile and nothing else.
 pub struct Compiler {
-    /// Name and version, as the driver tells them.
+    /// Name and version of the driver.
     pub driver: String,
     device: ash::Device,
     executables: ash::khr::pipeline_executable_properties::Device,
@@ -34,7 +34,7 @@ pub struct Compiler {
     _entry: ash::Entry,
 }
 
-/// The manifest by which the Vulkan loader finds RADV and no other driver.
+/// The manifest that makes the Vulkan loader find RADV and no other driver.
 ///
 /// # Errors
 /// There is none where Vulkan drivers announce themselves.
@@ -53,7 +53,7 @@ pub fn manifest() -> Result<PathBuf> {
 }
 
 impl Compiler {
-    /// Opens the device that the environment of this process asks for.
+    /// Opens the device that this process's environment selects.
     ///
     /// # Errors
     /// No Vulkan loader, no RADV, or a family that it does not know.
@@ -120,7 +120,7 @@ impl Compiler {
     }
 
     fn told(&self, pipeline: vk::Pipeline) -> Result<Compiled> {
-        // A compute pipeline is one executable.
+        // A compute pipeline has one executable.
         let executable = vk::PipelineExecutableInfoKHR::default().pipeline(pipeline).executable_index(0);
         // SAFETY: the pipeline is alive and was made with the flag that this asks for.
         let statistics = unsafe { self.executables.get_pipeline_executable_statistics(&executable) }?;
@@ -128,8 +128,8 @@ impl Compiler {
         Ok(Compiled { statistics, isa: self.isa(&executable)? })
     }
 
-    /// The representation that is the machine's own. It is asked for three times: how many there are, how long each is, and what
-    /// it says.
+    /// The representation in machine code. It takes three requests: how many representations there are, how long each
+    /// is, and what it says.
     fn isa(&self, executable: &vk::PipelineExecutableInfoKHR<'_>) -> Result<String> {
         // SAFETY: as above.
         let mut all = unsafe { self.executables.get_pipeline_executable_internal_representations(executable) }?;
@@ -140,7 +140,7 @@ impl Compiler {
         let mut count = all.len() as u32;
         let get = self.executables.fp().get_pipeline_executable_internal_representations_khr;
         // SAFETY: `all` has `count` entries, each with as much memory as its size says, which `texts` keeps alive.
-        let result = unsafe { get(self.device.handle(), executable, &mut count, all.as_mut_ptr()) };
+        let result = unsafe { get(self.device.handle(), executable, &raw mut count, all.as_mut_ptr()) };
         result.result()?;
         let mut named = all.iter().zip(texts);
         let assembly = named.find(|(it, _)| text(&it.name).is_ok_and(|name| name == "Assembly"));
@@ -161,7 +161,7 @@ impl Drop for Compiler {
     }
 }
 
-/// The driver's name and version, and its device with what wgpu turns on.
+/// The driver's name and version, and its device with the features that wgpu enables.
 fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     // SAFETY: the instance is alive.
     let all = unsafe { instance.enumerate_physical_devices() };
@@ -177,7 +177,7 @@ fn open_device(instance: &ash::Instance) -> Result<(String, ash::Device)> {
     let families = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
     let core = vk::PhysicalDeviceFeatures::default().robust_buffer_access(true);
     let mut told = vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(true);
-    // wgpu leaves the bounds of buffers to the driver where it has this; the code is another with it.
+    // wgpu leaves the bounds of buffers to the driver if it supports this, which changes the code.
     let mut robust = vk::PhysicalDeviceRobustness2FeaturesEXT::default().robust_buffer_access2(true);
     let mut f16 = vk::PhysicalDeviceShaderFloat16Int8Features::default().shader_float16(true);
     let mut bits16 = vk::PhysicalDevice16BitStorageFeatures::default()
@@ -204,7 +204,7 @@ fn value(statistic: &vk::PipelineExecutableStatisticKHR<'_>) -> u64 {
         match statistic.format {
             vk::PipelineExecutableStatisticFormatKHR::BOOL32 => u64::from(statistic.value.b32),
             vk::PipelineExecutableStatisticFormatKHR::FLOAT64 => statistic.value.f64 as u64,
-            // Counts: not negative.
+            // These are counts, and so not negative.
             _ => statistic.value.u64,
         }
     }

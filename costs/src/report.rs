@@ -11,7 +11,7 @@ use crate::costs::Costs;
 use crate::kernel_cost::KernelCost;
 use crate::pass::{CONTEXT_TOKENS, FEW_THREADS, PROMPT_ROWS, PassCosts};
 
-/// Two tables: the kernels of gpt-oss-20b's files, a column with a figure for each family, and the passes.
+/// Two tables in Markdown: the kernels of gpt-oss-20b's files with a figure for each family in a cell, and the passes.
 pub fn markdown(costs: &Costs) -> String {
     let mut text = String::new();
     let families: Vec<_> = costs.kernels.keys().map(String::as_str).collect();
@@ -30,11 +30,11 @@ pub fn markdown(costs: &Costs) -> String {
     text
 }
 
-/// One figure of each family in a cell.
+/// The cells of a row, with one figure for each family.
 fn cells(all: &[&KernelCost]) -> [String; 9] {
     let each = |figure: &dyn Fn(&KernelCost) -> Option<String>| {
         let figures: Vec<_> = all.iter().map(|cost| figure(cost).unwrap_or_else(|| "–".to_owned())).collect();
-        // The same everywhere is said once.
+        // A figure that all families share is written once.
         let is_one = figures.iter().all(|figure| *figure == figures[0]);
         if is_one { figures[0].clone() } else { figures.join(" / ") }
     };
@@ -51,7 +51,7 @@ fn cells(all: &[&KernelCost]) -> [String; 9] {
     ]
 }
 
-/// Whether files of gpt-oss-20b use it: dense weights in Q8_0, experts in MXFP4, the cache in F16.
+/// Whether files of gpt-oss-20b use the kernel: dense weights in Q8_0, experts in MXFP4, the cache in F16.
 fn is_shown(name: &str) -> bool {
     let (dense, experts, cache) = (WeightType::Q8_0, WeightType::Mxfp4, CacheFormat::F16);
     let operations = [
@@ -121,7 +121,7 @@ mod tests {
         let kept = Costs::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("costs.json")).expect("costs.json");
         let text = markdown(&kept);
         let rows = |name: &str| text.lines().filter(|line| line.starts_with(&format!("| {name}"))).count();
-        // One token and several, with and without subgroups.
+        // There are kernels for one token and for several, with and without subgroups.
         assert_eq!(rows("matmul Q8_0, "), 4, "{text}");
         assert_eq!((rows("experts_gate_up MXFP4, "), rows("repack MXFP4 |"), rows("attention F16, ")), (1, 1, 2));
         assert_eq!((rows("matmul Q4_K"), rows("attention F32"), rows("experts_gate MXFP4")), (0, 0, 0));

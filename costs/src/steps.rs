@@ -1,8 +1,8 @@
-//! Serial steps: how often the busiest thread of a dispatch goes, one after the other, round the loops that read weights, keys or
-//! logits. What a kernel's grid cannot hide.
+//! Serial steps: how often the busiest thread of a dispatch goes, one after the other, round the loops that read
+//! weights, keys or logits. What a kernel's grid cannot hide.
 //!
-//! Each count mirrors loops of the WGSL. Their texts are looked for in the kernel, so that one that changed is not counted by what
-//! it was.
+//! Each count mirrors loops of the WGSL. Their texts are looked for in the kernel, so that one that changed is not
+//! counted by what it was.
 
 use anyhow::{Result, ensure};
 use gptoss_kernels::{Operation, attention, experts, matmul, matmul_residual, router, sample};
@@ -10,19 +10,20 @@ use gptoss_model::BLOCK_TOKENS;
 
 use crate::kernels::GEOMETRY;
 
-/// Lanes of the router that share an expert, and experts of a workgroup (`LANES`, `LANES_PER_EXPERT` of router.wgsl).
+/// Lanes that share an expert in the router, and experts of a workgroup (`LANES`, `LANES_PER_EXPERT` of router.wgsl).
 const ROUTER_LANES: u32 = 8;
 const ROUTER_EXPERTS: u32 = 64 / ROUTER_LANES;
 /// Lanes of sample.wgsl (`LANES`).
 const SAMPLE_LANES: u32 = 256;
 /// Pairs of a key's 64 values.
 const KEY_PAIRS: u64 = 32;
-/// Of sample.wgsl: the maximum, the sums, four bytes of the threshold, what is above it, and what is at it. The last may end early.
+/// How often sample.wgsl reads the logits: the maximum, the sums, four bytes of the threshold, what is above it, and
+/// what is at it. The last pass may end early.
 pub const LOGIT_PASSES: u64 = 8;
 
 const WEIGHTS: &[(&str, usize)] = &[("block < params.blocks_per_row; block += LANES_PER_ROW)", 1)];
 
-/// Loops that an operation's count mirrors, with how often each stands in the kernel.
+/// The loops that an operation's count mirrors, each with how often it occurs in the kernel.
 fn loops(operation: Operation) -> &'static [(&'static str, usize)] {
     match operation {
         Operation::Matmul(_)
@@ -50,7 +51,7 @@ fn loops(operation: Operation) -> &'static [(&'static str, usize)] {
     }
 }
 
-/// That the kernel has the loops which are counted.
+/// Checks that the kernel has the loops that are counted.
 ///
 /// # Errors
 /// It has others: the count has to be made anew.
@@ -91,7 +92,7 @@ pub fn of_call(operation: Operation, params: &[u8], last: u32) -> u64 {
             let sample::Params { vocabulary, .. } = bytemuck::pod_read_unaligned(params);
             LOGIT_PASSES * u64::from(vocabulary.div_ceil(SAMPLE_LANES))
         }
-        // A few values each.
+        // These compute a few values per thread.
         Operation::Rope(_) | Operation::ExpertsCombine => 0,
     }
 }
@@ -100,7 +101,7 @@ pub fn of_call(operation: Operation, params: &[u8], last: u32) -> u64 {
 mod tests {
     use super::*;
 
-    /// Every operation, in every variant: the counts are of the loops that there are.
+    /// Every operation is checked in every variant, so that the counts are of the loops that exist.
     #[test]
     fn kernels_have_the_loops_that_are_counted() {
         for operation in Operation::all() {
@@ -112,7 +113,7 @@ mod tests {
         assert!(error.contains("sample: `i < params.vocabulary; i += LANES)` stands 0 times"), "{error}");
     }
 
-    /// By hand for gpt-oss-20b: 2880 columns are 90 blocks, 201,088 logits 786 for each lane.
+    /// The numbers of gpt-oss-20b by hand: 2880 columns are 90 blocks, 201,088 logits 786 for each lane.
     #[test]
     fn steps_of_20b() {
         let router = router::Params { columns: 2880, experts: 32, ..bytemuck::Zeroable::zeroed() };

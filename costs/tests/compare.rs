@@ -1,4 +1,4 @@
-//! The gate: nothing that is told without a GPU may be worse than `costs.json` has it.
+//! The gate: no figure that can be had without a GPU may be worse than in `costs.json`.
 #![cfg(target_os = "linux")] // where RADV is
 
 use std::process::Command;

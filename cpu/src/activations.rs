@@ -3,15 +3,15 @@
 use crate::isa::{Isa, Level, by_isa};
 use crate::vector::largest_bits_body;
 
-/// Activations of one block.
+/// Number of activations in a block.
 pub(crate) const BLOCK: usize = 32;
 
 /// Precision of activations in products with quantised weights. Everything between the products is F32 in both cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activations {
-    /// For parity: only the order of sums differs from the scalar reference.
+    /// Full precision, for comparisons: only the order of sums differs from the scalar reference.
     F32,
-    /// For speed: rounded to 8 bits per block of 32.
+    /// 8 bits per block of 32, which is faster.
     #[default]
     Int8,
 }
@@ -21,16 +21,16 @@ pub enum Activations {
 pub(crate) struct Rows {
     pub columns: usize,
     pub values: Vec<f32>,
-    /// `values / scale`, rounded; empty when not wanted.
+    /// The values divided by their scale and rounded; empty if not needed.
     pub codes: Vec<i8>,
-    /// [rows, columns / 32].
+    /// Scale of each block, [rows, columns / 32].
     pub scales: Vec<f32>,
     /// Sum of the codes of each block.
     pub sums: Vec<i32>,
 }
 
 impl Rows {
-    /// Room for `rows` rows of `columns`; contents are left over or zero.
+    /// Resizes to `rows` rows of `columns`; contents are left over or zero.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         self.columns = columns;
         self.values.resize(rows * columns, 0.0);
@@ -44,8 +44,9 @@ impl Rows {
         self.values.len() / self.columns
     }
 
-    /// The rows in an order that meets weights whose codes lie as [`gptoss_gguf::CodeOrder::Neighbours`] has them: reading such a block as
-    /// ggml's gives weights 0, 2, …, 30, then 1, 3, …, 31. A product is a sum over pairs, whose order is free.
+    /// The rows in an order that suits weights whose codes are in the order [`gptoss_gguf::CodeOrder::Neighbours`]:
+    /// read as ggml's, such a block gives weights 0, 2, …, 30, then 1, 3, …, 31. A product is a sum over pairs, whose
+    /// order is free.
     pub fn for_neighbours(&self) -> Self {
         Self {
             columns: self.columns,
@@ -56,7 +57,7 @@ impl Rows {
         }
     }
 
-    /// Brings the 8-bit form up to date, when the products will use it.
+    /// Updates the 8-bit form if the products will use it.
     pub fn quantise(&mut self, isa: Isa, activations: Activations) {
         if activations == Activations::F32 {
             return;
@@ -69,7 +70,7 @@ impl Rows {
     }
 }
 
-/// Of each block first what is at even places, then what is at odd ones.
+/// Reorders each block: first the values at even places, then those at odd ones.
 fn even_then_odd<T: Copy>(values: &[T]) -> Vec<T> {
     let block =
         |block: &[T]| [0, 1].map(|first| block.iter().skip(first).step_by(2).copied().collect::<Vec<T>>()).concat();
@@ -77,20 +78,21 @@ fn even_then_odd<T: Copy>(values: &[T]) -> Vec<T> {
 }
 
 by_isa!(
-    /// `values` in blocks of 32 → codes from −127 to 127, scales and sums of codes.
+    /// Quantises `values` in blocks of 32 to codes from −127 to 127, with scales and sums of codes.
     quantise(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]), quantise_body);
 
 #[inline(always)]
 fn quantise_body<L: Level>(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
     let blocks = values.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
     for ((values, codes), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
-        // NaN where one is, infinite where no NaN but an infinity is: the scale carries it into every product of the block.
+        // NaN if a value is NaN, otherwise infinite if one is infinite: the scale carries it into every product of the
+        // block.
         let largest = f32::from_bits(largest_bits_body::<L>(values));
         *scale = largest / 127.0;
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         *sum = 0;
         for (code, value) in codes.iter_mut().zip(values) {
-            // Never out of range, and the cast saturates; NaN becomes 0.
+            // The value is never out of range, and the cast saturates; NaN becomes 0.
             *code = (value * inverse).round_ties_even() as i8;
             *sum += i32::from(*code);
         }

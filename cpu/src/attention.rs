@@ -10,19 +10,19 @@ use crate::vector::{INFINITE_BITS, exp_of_differences_body, largest_bits_body};
 /// One token's attention under one key-value head.
 #[derive(Clone, Copy)]
 pub(crate) struct Query<'a> {
-    /// [group, 64], rotated; the heads that share the key-value head.
+    /// Rotated queries of the heads that share the key-value head, [group, 64].
     pub heads: &'a [f32],
-    /// One per head of the group.
+    /// One sink logit for each head of the group.
     pub sinks: &'a [f32],
     pub kv_head: usize,
     pub position: usize,
-    /// Blocks of the positions of its sequence.
+    /// Blocks of its sequence.
     pub table: &'a [Block],
-    /// Keys that are seen, the token's own included; 0: all.
+    /// Number of keys that it sees, its own included; 0 means all.
     pub window: usize,
 }
 
-/// `out` [group, 64]; NaN where a score or a sink is not finite. `scores` is scratch.
+/// Computes `out` [group, 64]; NaN if a score or a sink is not finite. `scores` is scratch.
 pub(crate) fn attend(isa: Isa, cache: &LayerCache, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
     match cache {
         LayerCache::F16(store) => attend_f16(isa, store, query, scores, out),
@@ -45,7 +45,7 @@ fn attend_f32_body<L: Level>(store: &Store<f32>, query: Query<'_>, scores: &mut 
     attend_body::<L, f32>(store, query, scores, out);
 }
 
-/// Eight heads at a time, as in 20b and 120b; other groups in parts.
+/// Computes eight heads at a time, as 20b and 120b have; other groups in parts.
 #[inline(always)]
 fn attend_body<L: Level, V: Value>(store: &Store<V>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
     let heads = query.sinks.len();
@@ -75,7 +75,7 @@ fn attend_body<L: Level, V: Value>(store: &Store<V>, query: Query<'_>, scores: &
 
 /// The tiles of the cache that a query sees.
 struct Seen {
-    /// Oldest position.
+    /// Oldest position that it sees.
     first: usize,
     last: usize,
     first_tile: usize,
@@ -90,13 +90,13 @@ impl Seen {
         Self { first, last: query.position, first_tile, tiles: query.position / TILE + 1 - first_tile }
     }
 
-    /// Scores of one head: all lanes of all tiles.
+    /// Number of scores of one head: all lanes of all tiles.
     #[inline(always)]
     fn columns(&self) -> usize {
         self.tiles * TILE
     }
 
-    /// Those of one head's that are seen.
+    /// The scores of a head whose keys the query sees.
     #[inline(always)]
     fn seen_columns(&self) -> std::ops::Range<usize> {
         self.first - self.position(0)..self.last + 1 - self.position(0)
@@ -107,7 +107,7 @@ impl Seen {
         (self.first_tile + tile) * TILE
     }
 
-    /// The lanes of a tile whose positions are seen.
+    /// The lanes of a tile whose positions the query sees.
     #[inline(always)]
     fn lanes(&self, tile: usize) -> std::ops::Range<usize> {
         let position = self.position(tile);
@@ -131,7 +131,7 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
         largest = largest.max(largest_bits_body::<L>(&scores[g * columns..][seen.seen_columns()]));
     }
     if largest >= INFINITE_BITS {
-        // As a maximum, or with a weight of zero, it would vanish.
+        // A maximum, or a weight of zero, would hide the value.
         out.fill(f32::NAN);
         return;
     }
@@ -146,7 +146,7 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     weigh::<L, V, G>(store, query, &seen, scores, &inverse_totals, out);
 }
 
-/// `scores` [G, columns] = q · k / 8, −∞ where nothing is seen.
+/// Computes `scores` [G, columns] = q · k / 8, and −∞ for keys that the query does not see.
 #[inline(always)]
 fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
     let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
@@ -167,14 +167,14 @@ fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>,
         for g in 0..G {
             let scores = &mut scores[g * seen.columns() + tile * TILE..][..TILE];
             for lane in 0..TILE {
-                // Slots that are not seen may hold anything, also NaN: they are replaced, not added to.
+                // Lanes that the query does not see may hold anything, also NaN: they are replaced, not added to.
                 scores[lane] = if lanes.contains(&lane) { sums[g][lane] * 0.125 } else { f32::NEG_INFINITY };
             }
         }
     }
 }
 
-/// `out` [G, 64] = Σ weight · v, over what is seen; `weights` [G, columns].
+/// Computes `out` [G, 64] = Σ weight · v over the keys that the query sees; `weights` [G, columns].
 #[inline(always)]
 fn weigh<L: Level, V: Value, const G: usize>(
     store: &Store<V>,
@@ -185,7 +185,7 @@ fn weigh<L: Level, V: Value, const G: usize>(
     out: &mut [f32],
 ) {
     let values = &store.values[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
-    // A quarter of the head at a time: the sums of eight heads then stay in registers.
+    // A quarter of the head is computed at a time, so that the sums of eight heads stay in registers.
     for part in 0..HEAD_DIM / TILE {
         let mut sums = [[0.0f32; TILE]; G];
         for tile in 0..seen.tiles {
@@ -223,8 +223,8 @@ mod tests {
         (0..count).map(|i| ((i * 7919 + salt * 104_729) % 2003) as f32 * 0.002 - 2.0).collect()
     }
 
-    /// Every position in turn, through blocks in an order of their own, against the scalar reference over all keys. Behind the
-    /// window there are none.
+    /// Checks every position in turn, through scattered blocks, against the scalar reference over all keys. Blocks
+    /// behind the window are absent.
     fn check(query_heads: usize, kv_heads: usize, window: usize, positions: usize) {
         let (q_columns, kv_columns) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
         let keys = numbers(positions * kv_columns, 1);
@@ -282,12 +282,12 @@ mod tests {
         check(8, 1, 128, 300);
     }
 
-    /// A key, a query, a sink: the result of a head that sees it is NaN, also where its weight would be zero.
+    /// A head that sees a key, query or sink that is not finite gives NaN, even if the weight would be zero.
     #[test]
     fn what_is_not_finite_stays_so() {
         let (keys, values) = (numbers(20 * HEAD_DIM, 1), numbers(20 * HEAD_DIM, 2));
         let (q, sinks) = (numbers(3 * HEAD_DIM, 3), numbers(3, 4));
-        // Finite, and infinite in a product.
+        // The largest floats are finite, but infinite in a product.
         for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN] {
             for isa in Isa::available() {
                 let attended = |keys: &[f32], values: &[f32], q: &[f32], sinks: &[f32]| {
@@ -307,7 +307,7 @@ mod tests {
                     all
                 };
                 let sound = attended(&keys, &values, &q, &sinks);
-                // Position 11 is outside the window, 12 is not.
+                // Position 11 is outside the window, position 12 is not.
                 assert_eq!(attended(&with(&keys, 11 * HEAD_DIM + 5), &with(&values, 11 * HEAD_DIM), &q, &sinks), sound);
                 let big = [1e3; 3 * HEAD_DIM];
                 let broken = [

@@ -6,10 +6,10 @@ use gptoss_model::sequences::{BLOCK_TOKENS, Block};
 
 use crate::isa::Level;
 
-/// Positions that a vector of scores covers.
+/// How many positions a vector of scores covers.
 pub(crate) const TILE: usize = 16;
 
-/// A value as it is stored.
+/// A number format of the cache.
 pub(crate) trait Value: Copy + Default + Send + Sync {
     fn store(value: f32) -> Self;
     fn load<L: Level>(values: &[Self; TILE]) -> [f32; TILE];
@@ -40,14 +40,15 @@ impl Value for u16 {
     }
 }
 
-/// Keys and values by slot: of which position of which sequence, tables of blocks say.
+/// Keys and values by slot. Tables of blocks say which position of which sequence a slot has.
 #[derive(Debug)]
 pub(crate) struct Store<V> {
-    /// [kv_heads, capacity / 16, 64, 16]: sixteen positions side by side, so that one vector operation scores all of them.
+    /// [kv_heads, capacity / 16, 64, 16]: sixteen positions side by side, so that one vector operation scores all of
+    /// them.
     pub keys: Vec<V>,
     /// [kv_heads, capacity, 64].
     pub values: Vec<V>,
-    /// In positions: whole blocks.
+    /// Number of positions: whole blocks.
     pub capacity: usize,
 }
 
@@ -57,7 +58,7 @@ impl<V: Value> Store<V> {
         Self { keys: vec![V::default(); len], values: vec![V::default(); len], capacity }
     }
 
-    /// Keeps a key and a value, [kv_heads, 64].
+    /// Stores a key and a value, [kv_heads, 64].
     fn put(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         for (head, (key, value)) in key.chunks_exact(HEAD_DIM).zip(value.chunks_exact(HEAD_DIM)).enumerate() {
             let first = (head * self.capacity + slot) * HEAD_DIM;
@@ -73,7 +74,7 @@ impl<V: Value> Store<V> {
 }
 
 impl<V: Copy> Store<V> {
-    /// The positions of a block lie together, under each head.
+    /// Copies a block, whose positions lie together under each head.
     fn copy_block(&mut self, from: Block, to: Block) {
         let len = BLOCK_TOKENS as usize * HEAD_DIM;
         for of_head in [&mut self.keys, &mut self.values]
@@ -86,7 +87,7 @@ impl<V: Copy> Store<V> {
     }
 }
 
-/// Where a position lies, by the table of its sequence.
+/// The slot of a position, by the table of its sequence.
 #[inline(always)]
 pub(crate) fn slot_of(table: &[Block], position: usize) -> usize {
     let block = BLOCK_TOKENS as usize;
@@ -123,7 +124,7 @@ impl LayerCache {
         }
     }
 
-    /// The largest number that a key or a value may be.
+    /// The largest magnitude of a key or a value.
     pub fn largest(&self) -> f32 {
         match self {
             Self::F16(_) => CacheFormat::F16.largest(),

@@ -17,11 +17,11 @@ pub(crate) struct RouterWeights {
     pub bias: Vec<f32>,
 }
 
-/// Gate and up of all experts.
+/// Gate and up matrices of all experts.
 pub(crate) enum GateUp<'a> {
-    /// [experts · ff, hidden] each.
+    /// Two matrices, [experts · ff, hidden] each.
     Apart(Matrix<'a>, Matrix<'a>),
-    /// [experts · 2 · ff, hidden].
+    /// One matrix, [experts · 2 · ff, hidden].
     Fused(Matrix<'a>, RowOrder),
 }
 
@@ -36,12 +36,12 @@ pub(crate) struct ExpertWeights<'a> {
     pub down_bias: &'a [f32],
 }
 
-/// Scratch of the mixture.
+/// Intermediate results of the experts.
 #[derive(Default)]
 pub(crate) struct Mixture {
-    /// [tokens, experts_per_token].
+    /// Chosen experts, [tokens, experts_per_token].
     pub routes: Vec<Route>,
-    /// Pairs (token · experts_per_token + choice) of each expert that was chosen at all.
+    /// Chosen experts with their pairs (token · experts_per_token + choice).
     groups: Vec<(usize, Vec<u32>)>,
     /// Activations between gate-up and down, [pairs, ff].
     hidden: Rows,
@@ -49,9 +49,9 @@ pub(crate) struct Mixture {
     out: Vec<f32>,
 }
 
-/// Chooses experts: the `count` largest logits + bias (of equals the first), weighed by their softmax. An expert with a bias
-/// of −∞ or the least float is never chosen; if fewer than `count` others are left, or a logit is not finite for another
-/// reason, all weights are NaN.
+/// Chooses experts: the `count` largest logits + bias (the first of equals), weighted by their softmax. An expert with
+/// a bias of −∞ or the least float is never chosen; if fewer than `count` others are left, or a logit is not finite for
+/// another reason, all weights are NaN.
 pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, routes: &mut [Route]) {
     let mut logits: Vec<f32> =
         router.weight.chunks_exact(x.len()).zip(&router.bias).map(|(row, bias)| dot(isa, row, x) + bias).collect();
@@ -81,7 +81,7 @@ pub(crate) fn route(isa: crate::isa::Isa, x: &[f32], router: &RouterWeights, rou
 }
 
 impl Mixture {
-    /// `y[t] += Σ weight · expert(x[t])` for all rows of `x`.
+    /// Adds the experts' results: `y[t] += Σ weight · expert(x[t])` for all rows of `x`.
     ///
     /// # Errors
     /// Where a value was not finite.
@@ -112,7 +112,7 @@ impl Mixture {
         let (pool, kernels) = compute.split();
         pool.for_each(x.count(), &|token, _| {
             // SAFETY: each token's routes belong to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let routes = unsafe { routes.slice(token * per_token, per_token) };
             route(kernels.isa, x.row(token), router, routes);
         });
@@ -161,7 +161,7 @@ impl Mixture {
             let [gate, up] = &scratch.results;
             for ((gate, up), &pair) in gate.chunks_exact(rows.len()).zip(up.chunks_exact(rows.len())).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let out = unsafe { hidden.slice(pair as usize * ff + rows.start, rows.len()) };
                 swiglu(kernels.isa, gate, up, out);
             }
@@ -191,7 +191,7 @@ impl Mixture {
             let bias = &experts.down_bias[expert * columns..][rows.clone()];
             for (results, &pair) in scratch.results[0].chunks_exact(rows.len()).zip(pairs) {
                 // SAFETY: a pair has one expert, and rows of an expert belong to one task.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let out = unsafe { out.slice(pair as usize * columns + rows.start, rows.len()) };
                 for (out, (result, bias)) in out.iter_mut().zip(results.iter().zip(bias)) {
                     *out = result + bias;
@@ -200,14 +200,14 @@ impl Mixture {
         });
     }
 
-    /// Adds the results in the order of the choices: the same sum whatever was computed first.
+    /// Adds the results in the order of the choices, so that the sum does not depend on what was computed first.
     fn combine(&self, compute: &mut Compute, columns: usize, per_token: usize, y: &mut [f32]) {
         let tokens = y.len() / columns;
         let y = SharedMut::new(y);
         let (routes, out) = (&self.routes, &self.out);
         compute.pool.for_each(tokens, &|token, _| {
             // SAFETY: each token's row belongs to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let y = unsafe { y.slice(token * columns, columns) };
             let pairs = token * per_token..(token + 1) * per_token;
             let mut sum = vec![0.0f32; columns];
@@ -227,7 +227,7 @@ impl GateUp<'_> {
         }
     }
 
-    /// A matrix of one expert, for the number of its rows and their bytes.
+    /// A matrix of one expert, which shows the number and length of its rows.
     fn one_expert(&self, ff: usize) -> Matrix<'_> {
         match self {
             Self::Apart(gate, _) => expert_of(gate, 0, ff),
@@ -235,8 +235,8 @@ impl GateUp<'_> {
         }
     }
 
-    /// `scratch.results` = products of `rows` of gate and of up, [tokens, rows] each, of an expert whose matrices have `ff`
-    /// rows.
+    /// Computes `scratch.results` = products of `rows` of gate and of up, [tokens, rows] each, for an expert whose
+    /// matrices have `ff` rows.
     fn products(
         &self,
         kernels: Kernels<'_>,
@@ -260,7 +260,7 @@ impl GateUp<'_> {
                 product(1, both, ff + rows.start..ff + rows.end);
             }
             Self::Fused(both, RowOrder::Alternating) => {
-                // Two calls, since a panel takes sixteen rows.
+                // A panel takes sixteen rows, hence two calls.
                 let both = expert_of(both, expert, 2 * ff);
                 let middle = rows.start + rows.end;
                 product(0, both, 2 * rows.start..middle);
@@ -271,8 +271,8 @@ impl GateUp<'_> {
     }
 }
 
-/// From products of alternating rows, the first half of them in one set and the second in the other, [tokens, rows] each, to
-/// those of gate and those of up.
+/// Separates products of alternating rows, half of them in each set, [tokens, rows] each, into those of gate and those
+/// of up.
 fn part([gate, up]: &mut [Vec<f32>; 2], rows: usize) {
     for (gate, up) in gate.chunks_exact_mut(rows).zip(up.chunks_exact_mut(rows)) {
         let both = [&*gate, &*up].concat();
@@ -282,7 +282,7 @@ fn part([gate, up]: &mut [Vec<f32>; 2], rows: usize) {
     }
 }
 
-/// Activations in each order that weights need.
+/// Activations in each order that some weights need.
 struct InOrders<'a> {
     halves: &'a Rows,
     neighbours: Option<Rows>,
@@ -294,7 +294,7 @@ impl<'a> InOrders<'a> {
         Self { halves: x, neighbours }
     }
 
-    /// As this matrix meets them.
+    /// The activations in the order that suits this matrix.
     fn of(&self, matrix: &Matrix<'_>) -> &Rows {
         match matrix.codes {
             CodeOrder::Halves => self.halves,
@@ -303,7 +303,7 @@ impl<'a> InOrders<'a> {
     }
 }
 
-/// The rows of one expert of a stack of matrices, `rows` each.
+/// The rows of one expert in a stack of matrices with `rows` rows each.
 fn expert_of<'a>(all: &Matrix<'a>, expert: usize, rows: usize) -> Matrix<'a> {
     let bytes = all.row_bytes() * rows;
     Matrix { bytes: &all.bytes[expert * bytes..][..bytes], rows, ..*all }
@@ -316,7 +316,7 @@ mod tests {
     use super::*;
     use crate::isa::Isa;
 
-    /// The same choices, and NaN at the same time, as the reference.
+    /// Choices equal the reference's, and are NaN at the same time.
     #[test]
     fn routes_are_the_reference_also_where_a_logit_is_not_finite() {
         let x: Vec<f32> = (0..40).map(|i| ((i * 37 % 23) as f32 - 11.0) * 0.1).collect();
@@ -346,7 +346,7 @@ mod tests {
                     assert!(!sound || (got.expert == want.expert && (got.weight - want.weight).abs() < 1e-5), "{isa}");
                 }
             }
-            // −∞ that comes from a weight is no pruning, also under a bias that is finite.
+            // −∞ that comes from a weight does not exclude an expert, even under a finite bias.
             let mut router = RouterWeights { weight: weight.clone(), bias: bias.clone() };
             router.weight[3] = -infinity * x[3].signum();
             let mut routes = [Route { expert: 9, weight: 9.0 }; 4];

@@ -8,12 +8,12 @@ use crate::activations::BLOCK;
 use crate::isa::{Isa, Level, by_isa};
 use crate::vector::{dot, sum_of};
 
-/// Rows of a panel.
+/// Number of rows in a panel.
 pub(crate) const ROWS: usize = 16;
-/// Tokens that one pass over a panel serves.
+/// How many tokens one pass over a panel serves.
 pub(crate) const TOKENS: usize = 8;
 
-/// `row · x`. Blocks of the common formats are decoded in registers, one at a time.
+/// Computes `row · x`. Blocks of the common formats are decoded in registers, one at a time.
 pub(crate) fn dot_row(isa: Isa, format: WeightType, row: &[u8], x: &[f32]) -> f32 {
     match format {
         WeightType::F32 => dot_f32(isa, row, x),
@@ -105,7 +105,7 @@ pub(crate) struct Panel {
 }
 
 impl Panel {
-    /// Takes the rows in `weights`, each of `columns` weights.
+    /// Takes the rows of `weights`, which have `columns` weights each.
     pub fn pack(&mut self, format: WeightType, weights: &[u8], rows: usize, columns: usize) {
         assert!((1..=ROWS).contains(&rows));
         self.values.resize(columns, [0.0; ROWS]);
@@ -116,7 +116,7 @@ impl Panel {
         }
     }
 
-    /// `out[t][r] = row r · x[t]`, for up to [`TOKENS`] tokens.
+    /// Computes `out[t][r] = row r · x[t]` for up to [`TOKENS`] tokens.
     pub fn times(&self, isa: Isa, x: &[&[f32]], out: &mut [[f32; ROWS]]) {
         assert!(x.len() == out.len() && x.len() <= TOKENS && x.iter().all(|x| x.len() == self.values.len()));
         panel_times(isa, &self.values, x, out);

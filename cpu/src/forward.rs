@@ -19,13 +19,13 @@ use crate::vector::{INFINITE_BITS, largest_bits, rms_norm, rotate};
 /// The small tensors of a layer, copied out of the file.
 pub(crate) struct LayerVectors {
     attn_norm: Vec<f32>,
-    /// Query, key, value.
+    /// Biases of query, key and value.
     qkv_bias: [Vec<f32>; 3],
     attn_output_bias: Vec<f32>,
     attn_sinks: Vec<f32>,
     post_attention_norm: Vec<f32>,
     router: RouterWeights,
-    /// Gate, up, down.
+    /// Biases of gate, up and down.
     exps_bias: [Vec<f32>; 3],
 }
 
@@ -44,7 +44,7 @@ impl LayerVectors {
     }
 }
 
-/// Activations of a batch; grown to the largest batch that was run.
+/// Activations of a batch; as large as the largest batch so far.
 #[derive(Default)]
 pub(crate) struct Scratch {
     /// Residual stream [tokens, hidden].
@@ -53,20 +53,20 @@ pub(crate) struct Scratch {
     qkv: Vec<f32>,
     attended: Rows,
     mixture: Mixture,
-    /// Where routes are kept, if anybody wants them.
+    /// Records routes, if anybody wants them.
     pub recorder: Option<Recorder>,
 }
 
-/// Where a row of a batch is.
+/// The place of a batch's row.
 #[derive(Clone, Copy)]
 pub(crate) struct RowAt<'a> {
-    /// In its sequence.
+    /// Position in its sequence.
     pub position: usize,
-    /// Its sequence's blocks, in the layers that this is for.
+    /// Blocks of its sequence, for layers of one reach.
     pub table: &'a [Block],
 }
 
-/// Everything that a pass reads.
+/// Everything that a forward pass reads.
 pub(crate) struct Weights<'a> {
     pub config: &'a ModelConfig,
     pub inventory: &'a Inventory,
@@ -88,12 +88,12 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Keys that a query of a layer sees; 0: all.
+    /// Number of keys that a query of a layer sees; 0 means all.
     pub fn window_of(&self, layer: usize) -> u32 {
         if self.dense_attention { 0 } else { self.config.window_of(layer as u32) }
     }
 
-    /// Reads the embeddings of `tokens` into the residual stream. They are in the vocabulary.
+    /// Reads the embeddings of `tokens`, which are in the vocabulary, into the residual stream.
     pub fn embed(&self, tokens: &[u32], scratch: &mut Scratch) {
         let table = self.matrix(&self.inventory.token_embd);
         scratch.x.clear();
@@ -103,7 +103,7 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// One layer over the residual stream of the rows at `places`.
+    /// Runs one layer over the residual stream of the rows at `places`.
     ///
     /// # Errors
     /// Where a value was not finite: every step makes such values of such values, so three looks at a layer are enough
@@ -167,7 +167,7 @@ impl<'a> Weights<'a> {
         Ok(())
     }
 
-    /// What the router of the layer after `index` makes of the residual stream as it is now.
+    /// The experts that the router of the layer after `index` would choose for the residual stream as it is now.
     fn likely_next(&self, index: usize, isa: Isa, x: &[f32]) -> Vec<Route> {
         let Some(next) = self.layers.get(index + 1) else { return Vec::new() };
         let (hidden, per_token) = (self.config.hidden as usize, self.config.experts_per_token as usize);
@@ -180,7 +180,7 @@ impl<'a> Weights<'a> {
         routes
     }
 
-    /// Turns queries and keys for their positions, and keeps keys and values.
+    /// Rotates queries and keys for their positions, and stores keys and values.
     fn cache_keys(&self, isa: Isa, places: &[RowAt<'_>], qkv: &mut [f32], cache: &mut LayerCache) -> Result<(), Place> {
         let (query, kv) = (self.config.query_columns() as usize, self.config.kv_columns() as usize);
         for (&RowAt { position, table }, row) in places.iter().zip(qkv.chunks_exact_mut(query + 2 * kv)) {
@@ -216,7 +216,7 @@ impl<'a> Weights<'a> {
         let tokens = qkv.len() / columns;
         let out = SharedMut::new(out);
         let (pool, kernels) = compute.split();
-        // Tokens first: later tokens see more keys, so that tasks of all sizes mix.
+        // Tokens come first in the order of tasks: later tokens see more keys, so that tasks of all sizes mix.
         pool.for_each(tokens * kv_heads, &|task, worker| {
             let (kv_head, token) = (task / tokens, task % tokens);
             let heads = kv_head * group * HEAD_DIM;
@@ -229,7 +229,7 @@ impl<'a> Weights<'a> {
                 window,
             };
             // SAFETY: the heads of a token that share a key-value head belong to one task.
-            #[allow(unsafe_code)]
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
             let out = unsafe { out.slice(token * query_columns + heads, group * HEAD_DIM) };
             attend(kernels.isa, cache, query, &mut kernels.scratch(worker).scores, out);
         });
@@ -254,7 +254,7 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// Normalises every row of `x`, and makes the result ready for products.
+/// Normalises every row of `x`, and prepares the result for products.
 fn norm(compute: &mut Compute, x: &[f32], weight: &[f32], epsilon: f32, normed: &mut Rows) {
     let columns = weight.len();
     let rows = x.len() / columns;

@@ -48,12 +48,13 @@ impl fmt::Display for Isa {
     }
 }
 
-/// What differs between levels inside otherwise equal code.
+/// Operations that differ between levels in otherwise equal code.
 pub(crate) trait Level {
-    /// `a · b + c`; fused where the processor does that in one instruction (elsewhere `mul_add` is a slow function).
+    /// Computes `a · b + c`; fused where the processor does that in one instruction (elsewhere `mul_add` is a slow
+    /// function).
     fn mul_add(a: f32, b: f32, c: f32) -> f32;
 
-    /// Sixteen halves to floats.
+    /// Converts sixteen halves to floats.
     fn widen(halves: &[u16; 16]) -> [f32; 16];
 }
 
@@ -71,7 +72,7 @@ impl Level for Portable {
     }
 }
 
-/// AVX2 and up: both have FMA and F16C.
+/// AVX2 and up, which have FMA and F16C.
 #[cfg(target_arch = "x86_64")]
 pub(crate) struct X86;
 
@@ -83,7 +84,7 @@ impl Level for X86 {
     }
 
     #[inline(always)]
-    #[allow(unsafe_code)]
+    #[expect(unsafe_code, reason = "loads and stores through pointers")]
     fn widen(halves: &[u16; 16]) -> [f32; 16] {
         use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
         let mut floats = [0.0f32; 16];
@@ -99,16 +100,16 @@ impl Level for X86 {
     }
 }
 
-/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B: Bound](…)` a
-/// generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled with the features of
-/// its caller.
+/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B:
+/// Bound](…)` a generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled
+/// with the features of its caller.
 macro_rules! by_isa {
     (
         $(#[$meta:meta])* $name:ident $([$generic:ident: $bound:path])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?,
         $($body:tt)+
     ) => {
         $(#[$meta])*
-        #[allow(unsafe_code)]
+        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls code for instructions that were found"))]
         pub(crate) fn $name $(<$generic: $bound>)? (isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             {

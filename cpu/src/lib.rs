@@ -1,6 +1,5 @@
 #![doc = include_str!("../README.md")]
-// Kernels walk several arrays by one index, as their formulas do.
-#![allow(clippy::needless_range_loop)]
+#![expect(clippy::needless_range_loop, reason = "kernels walk several arrays by one index, as their formulas do")]
 
 mod activations;
 mod attention;

@@ -1,5 +1,5 @@
 //! The model's files in memory, by the page.
-#![allow(unsafe_code)] // memory maps are
+#![expect(unsafe_code, reason = "memory maps are unsafe")]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,15 +10,15 @@ use gptoss_model::{EngineError, MatrixTensor, PlainTensor, nonsense_error};
 use gptoss_source::{Place, SourceError};
 use memmap2::Mmap;
 
-/// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system then
-/// ends the process (the same holds for every engine that maps its weights).
+/// Read-only maps of all files of a model. The files must not be cut short while they are used: the operating system
+/// then ends the process (the same holds for every engine that maps its weights).
 pub(crate) struct Mapped {
     parts: Vec<Part>,
 }
 
 /// One file.
 struct Part {
-    /// Where it begins when the files are laid one after the other, as the joined header has them.
+    /// Where the file begins when all files are laid one behind the other, as the joined header counts.
     first_byte: u64,
     map: Mmap,
 }
@@ -50,7 +50,7 @@ impl Mapped {
         tensor.decode(self.bytes(tensor.offset_bytes, tensor.size_bytes))
     }
 
-    /// Looks at samples of every tensor.
+    /// Checks samples of every tensor.
     ///
     /// # Errors
     /// [`SourceError::Nonsense`] where one makes no sense.
@@ -65,13 +65,14 @@ impl Mapped {
         })
     }
 
-    /// The header was checked against the files' lengths before, and no tensor reaches from one file into the next.
+    /// The bytes of a tensor. The header was checked against the files' lengths before, and no tensor extends into the
+    /// next file.
     fn bytes(&self, offset_bytes: u64, len_bytes: u64) -> &[u8] {
         let part = &self.parts[self.part_of(offset_bytes)];
         &part.map[(offset_bytes - part.first_byte) as usize..][..len_bytes as usize]
     }
 
-    /// The file that a byte is in.
+    /// Index of the file that a byte is in.
     fn part_of(&self, offset_bytes: u64) -> usize {
         self.parts.partition_point(|part| part.first_byte <= offset_bytes) - 1
     }

@@ -11,13 +11,13 @@ use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::SharedMut;
 
-/// Rows of weights of one task when there are tokens enough for panels.
+/// Rows of weights in a task when there are enough tokens for panels.
 pub(crate) const TILE_ROWS: usize = 16;
 /// Tokens from which interleaving sixteen rows pays.
 const PANEL_TOKENS: usize = 4;
-/// Weights of one task when there are not: large enough to stream, small enough to share out evenly.
+/// Weights in a task otherwise, in bytes: enough to stream, and little enough to share out evenly.
 const TASK_BYTES: usize = 64 << 10;
-/// Tasks that each thread gets at least, where there are rows enough.
+/// How many tasks each thread gets at least, if there are enough rows.
 const TASKS_PER_THREAD: usize = 3;
 
 /// Whole rows of a matrix in the file's own format.
@@ -27,7 +27,8 @@ pub(crate) struct Matrix<'a> {
     pub bytes: &'a [u8],
     pub rows: usize,
     pub columns: usize,
-    /// Of MXFP4 blocks. In another order than ggml's they are multiplied with activations in that order.
+    /// Order of the codes in MXFP4 blocks. In another order than ggml's they are multiplied with activations in that
+    /// order.
     pub codes: CodeOrder,
 }
 
@@ -47,17 +48,17 @@ pub(crate) struct Compute {
     pub pool: Pool,
     pub isa: Isa,
     pub activations: Activations,
-    /// One for each thread; locked by its owner only.
+    /// One for each thread, which alone locks it.
     scratch: Vec<Mutex<Scratch>>,
 }
 
-/// What a thread needs for its tasks.
+/// Memory that a thread uses in its tasks.
 #[derive(Default)]
 pub(crate) struct Scratch {
     float: float::Panel,
     #[cfg(target_arch = "x86_64")]
     int8: int8::Panel,
-    /// Results of a task, [tokens, rows]; a second set for gate and up.
+    /// Results of a task, [tokens, rows]; the second set is for gate and up.
     pub results: [Vec<f32>; 2],
     /// Scores of attention.
     pub scores: Vec<f32>,
@@ -76,13 +77,13 @@ impl Compute {
         Self { pool, isa, activations, scratch }
     }
 
-    /// How the tasks of a parallel loop reach their thread's scratch, and the pool.
+    /// Splits into the pool and what the tasks of a loop share.
     pub fn split(&mut self) -> (&mut Pool, Kernels<'_>) {
         let Self { pool, isa, activations, scratch } = self;
         (pool, Kernels { isa: *isa, activations: *activations, scratch })
     }
 
-    /// Products of all rows of `x` with all parts, into `y` [tokens, y_stride]; added to it when `add`.
+    /// Products of all rows of `x` with all parts, written to `y` [tokens, y_stride], or added to it.
     pub fn matmul(&mut self, x: &Rows, parts: &[Part<'_>], y: &mut [f32], y_stride: usize, add: bool) {
         let tokens: Vec<u32> = (0..x.count() as u32).collect();
         let total_rows: usize = parts.iter().map(|part| part.matrix.rows).sum();
@@ -102,7 +103,7 @@ impl Compute {
             kernels.product(scratch, 0, part.matrix.slice(first, rows), x, &tokens);
             for (t, results) in scratch.results[0].chunks_exact(rows).enumerate() {
                 // SAFETY: rows of a part belong to one task, and parts do not overlap in `y`.
-                #[allow(unsafe_code)]
+                #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
                 let y = unsafe { y.slice(t * y_stride + part.y_first + first, rows) };
                 if add {
                     y.iter_mut().zip(results).for_each(|(y, result)| *y += result);
@@ -117,7 +118,7 @@ impl Compute {
     }
 }
 
-/// The read-only half of [`Compute`], shared by the tasks of a loop.
+/// The read-only part of [`Compute`], shared by the tasks of a loop.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernels<'a> {
     pub isa: Isa,
@@ -132,7 +133,8 @@ impl Kernels<'_> {
         self.scratch[worker].lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// `scratch.results[set]` = [tokens, rows]: the rows of `matrix` times the rows of `x` that `tokens` lists.
+    /// Computes `scratch.results[set]` [tokens, rows]: products of the rows of `matrix` and the rows of `x` that
+    /// `tokens` lists.
     pub fn product(&self, scratch: &mut Scratch, set: usize, matrix: Matrix<'_>, x: &Rows, tokens: &[u32]) {
         let rows = matrix.rows;
         scratch.results[set].resize(tokens.len() * rows, 0.0);
@@ -174,7 +176,7 @@ impl Kernels<'_> {
         }
     }
 
-    /// The rows `first ..` of a matrix, at most `rows` of them, as [`Kernels::product`].
+    /// Like [`Kernels::product`], for at most `rows` rows of a matrix from `first` on.
     pub fn product_of(
         &self,
         scratch: &mut Scratch,
@@ -200,12 +202,12 @@ fn in_groups(tokens: &[u32], rows: usize, results: &mut [f32], mut times: impl F
     }
 }
 
-/// How many rows of `matrix` one task takes, of `total_rows` that the loop has in all.
+/// How many rows of `matrix` one task takes, if the loop has `total_rows` in all.
 pub(crate) fn rows_per_task(matrix: &Matrix<'_>, total_rows: usize, tokens: usize, threads: usize) -> usize {
     if tokens >= PANEL_TOKENS {
         return TILE_ROWS;
     }
     let share = total_rows.div_ceil(threads * TASKS_PER_THREAD);
-    // Whole fours of rows, which the kernels take at once.
+    // The number is a multiple of four, because the kernels take four rows at once.
     (TASK_BYTES / matrix.row_bytes()).next_multiple_of(4).max(4).min(share.next_multiple_of(TILE_ROWS))
 }

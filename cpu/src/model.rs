@@ -25,25 +25,26 @@ use crate::recorder::{BatchRoutes, Recorder};
 /// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
 const BATCH_ROWS: u32 = 512;
 
-/// What the user and the host choose.
+/// Options of the CPU backend.
 #[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
-    /// `None`: one per processor that the system grants.
+    /// Number of threads; `None` takes one per processor that the system grants.
     pub threads: Option<usize>,
-    /// Capacity of the KV cache, in tokens.
+    /// Capacity of the KV cache in tokens; `None` takes the default.
     pub max_kv_tokens: Option<u32>,
-    /// Layers that are run; `None`: all.
+    /// Number of layers that are run; `None` runs all.
     pub layers: Option<u32>,
-    /// Keep the KV cache in F32, for parity runs, instead of F16.
+    /// Whether the KV cache is in F32, for parity runs, instead of F16.
     pub kv_f32: bool,
-    /// Round YaRN's correction range as llama.cpp does.
+    /// Whether to round YaRN's correction range as llama.cpp does.
     pub yarn_truncate: bool,
-    /// Full attention everywhere.
+    /// Whether all layers see everything, for experiments.
     pub dense_attention: bool,
-    /// Conversations at once, which share the capacity; `None`: one.
+    /// How many sequences can be open at once; they share the capacity. `None` means one.
     pub sequences: Option<u32>,
+    /// Precision of the activations.
     pub activations: Activations,
-    /// `None`: the best that the processor has.
+    /// Instruction set; `None` takes the best that the processor has.
     pub isa: Option<Isa>,
 }
 
@@ -69,8 +70,8 @@ pub struct CpuModel {
 }
 
 impl CpuModel {
-    /// Maps the file and checks it; reports the stages and the model to `host`. Of a split model `path` names any part, and
-    /// the others lie beside it.
+    /// Maps the file and checks it; reports the stages and the model to `host`. `path` names any part of a split model,
+    /// whose other parts lie beside it.
     pub async fn open(path: &Path, options: &CpuOptions, host: &dyn Host) -> Result<Self, StageError> {
         let paths = part_paths(path);
         let Header { mut config, inventory, gguf } = in_stage(host, Stage::GgufHeader, async {
@@ -127,17 +128,17 @@ impl CpuModel {
         })
     }
 
-    /// The file's header.
+    /// Header of the file.
     pub fn gguf(&self) -> &Gguf {
         &self.gguf
     }
 
-    /// Threads that compute, the caller's included.
+    /// Number of threads that compute, including the caller's.
     pub fn threads(&self) -> usize {
         self.compute.pool.threads()
     }
 
-    /// Layers that are run.
+    /// Number of layers that are run.
     pub fn layers(&self) -> u32 {
         self.layers.len() as u32
     }
@@ -149,17 +150,17 @@ impl CpuModel {
         bytes / (layers.len() as u64 * u64::from(self.config.experts)).max(1)
     }
 
-    /// Keeps the routes of every batch from here on.
+    /// Records the routes of every later batch.
     pub fn record_routes(&mut self) {
         self.scratch.recorder = Some(Recorder::default());
     }
 
-    /// Routes of the batches that were computed since this was asked last; none unless [`CpuModel::record_routes`].
+    /// Routes of the batches since the last call; empty without [`CpuModel::record_routes`].
     pub fn take_routes(&mut self) -> Vec<BatchRoutes> {
         self.scratch.recorder.as_mut().map(Recorder::take).unwrap_or_default()
     }
 
-    /// Computes the oldest batch; leaves the logits of its rows that want something.
+    /// Computes the oldest batch, and keeps the logits of its rows that want something.
     fn forward(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let batch = self.sequences.pending().front().expect("a batch is pending");
         let weights = Weights {
@@ -280,12 +281,12 @@ impl Backend for CpuModel {
         Ok(row.map(|row| self.logits[row * vocabulary..][..vocabulary].to_vec()))
     }
 
-    /// All experts are in the file's map: nothing is cached here.
+    /// Zero, because all experts are in the file's map and nothing is cached here.
     fn cache_counters(&self) -> CacheCounters {
         CacheCounters::default()
     }
 
-    /// Counts GPU work only.
+    /// Zero, because only GPU work counts.
     fn work_counters(&self) -> WorkCounters {
         WorkCounters::default()
     }

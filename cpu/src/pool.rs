@@ -2,7 +2,7 @@
 //!
 //! A token is some 150 short loops with sequential steps between them. Waking sleeping threads for each costs more than
 //! the work of small models; a thread that spins is there within a microsecond.
-#![allow(unsafe_code)] // Lends a borrowed closure to threads that outlive the call; see `for_each`.
+#![expect(unsafe_code, reason = "lends a borrowed closure to threads that outlive the call, see `for_each`")]
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a thread spins before it sleeps: longer than the sequential steps of a token, shorter than anyone's patience.
+/// How long a thread spins before it sleeps: longer than the sequential steps of a token, shorter than anybody notices.
 const SPIN: Duration = Duration::from_millis(2);
 
 /// The body of a loop: task index and number of the worker, from 0 to `threads`.
 type Body<'a> = dyn Fn(usize, usize) + Sync + 'a;
 
-/// A fixed set of threads; the caller's is one of them.
+/// A fixed set of threads, one of which is the caller's.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
@@ -25,7 +25,7 @@ pub(crate) struct Pool {
 struct Shared {
     /// Counts loops; odd while one is open for workers to join. The upper bits are the loop's number.
     state: AtomicUsize,
-    /// Workers inside the open loop.
+    /// Number of workers inside the open loop.
     inside: AtomicUsize,
     next_task: AtomicUsize,
     tasks: UnsafeCell<usize>,
@@ -40,7 +40,7 @@ unsafe impl Sync for Shared {}
 unsafe impl Send for Shared {}
 
 impl Pool {
-    /// `threads` in all, the caller's included.
+    /// Starts `threads` threads, including the caller's.
     pub fn new(threads: usize) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
@@ -76,6 +76,7 @@ impl Pool {
         let shared = &self.shared;
         // SAFETY: the lifetime is only erased: `close` below waits until no worker is inside the loop any more, also when
         // the caller's own tasks panic, and workers use the pointer inside only.
+        #[expect(clippy::transmute_ptr_to_ptr, reason = "a cast cannot extend the lifetime")]
         let erased: *const Body<'static> = unsafe { std::mem::transmute(std::ptr::from_ref(body)) };
         // SAFETY: no loop is open and `inside` is 0: no worker looks at these. `&mut self` keeps other callers out.
         unsafe {
@@ -94,7 +95,7 @@ impl Pool {
     }
 }
 
-/// Closes the loop when the caller leaves it, however that happens.
+/// Closes the loop when the caller leaves it, by returning or by panicking.
 struct Closing<'a>(&'a Shared);
 
 impl Drop for Closing<'_> {
@@ -160,7 +161,7 @@ impl Shared {
     }
 }
 
-/// A worker leaves the loop, also by panicking.
+/// Counts a worker out of the loop when it leaves, by returning or by panicking.
 struct Leaving<'a>(&'a Shared);
 
 impl Drop for Leaving<'_> {

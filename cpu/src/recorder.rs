@@ -5,20 +5,21 @@ use gptoss_model::ops::router::Route;
 /// The routes of one batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchRoutes {
+    /// Routes of each layer that was run, in order.
     pub layers: Vec<LayerRoutes>,
 }
 
 /// The routes of one batch in one layer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LayerRoutes {
-    /// [rows, experts_per_token], most likely first.
+    /// Chosen experts, [rows, experts_per_token], most likely first.
     pub chosen: Vec<u32>,
-    /// [rows, experts_per_token]: what the next layer's router makes of the residual stream before this layer's experts have added
-    /// to it; empty for the last layer.
+    /// Experts that the next layer's router would choose for the residual stream before this layer's experts are added,
+    /// [rows, experts_per_token]; empty for the last layer.
     pub likely_next: Vec<u32>,
 }
 
-/// Keeps the routes of every batch that is computed.
+/// Records the routes of every computed batch.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
     batches: Vec<BatchRoutes>,
@@ -29,7 +30,7 @@ impl Recorder {
         self.batches.push(BatchRoutes::default());
     }
 
-    /// The batch that began last was not computed to its end.
+    /// Drops the latest batch, which was not computed to its end.
     pub fn drop_batch(&mut self) {
         self.batches.pop();
     }

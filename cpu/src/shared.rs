@@ -1,10 +1,10 @@
 //! A slice that several threads write at once, each its own places.
-#![allow(unsafe_code)] // Column tiles of a row-major matrix cannot be told apart by slices.
+#![expect(unsafe_code, reason = "column tiles of a row-major matrix cannot be told apart by slices")]
 
 use std::marker::PhantomData;
 
-/// A mutable slice that tasks of one parallel loop may all write into. Which task writes where is the business of the
-/// loop; bounds are always checked.
+/// A mutable slice that all tasks of a parallel loop may write to. The loop decides which task writes where; bounds are
+/// always checked.
 pub(crate) struct SharedMut<'a, T> {
     start: *mut T,
     len: usize,
@@ -21,14 +21,14 @@ impl<'a, T> SharedMut<'a, T> {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
     }
 
-    /// The places `first .. first + len`.
+    /// The places `first .. first + len` of the slice.
     ///
     /// # Safety
     /// While the slice lives, no other thread uses any of these places.
     ///
     /// # Panics
     /// When they are out of bounds.
-    #[allow(clippy::mut_from_ref)] // that is its purpose; the caller keeps the places apart
+    #[expect(clippy::mut_from_ref, reason = "the caller keeps the places apart")]
     pub unsafe fn slice(&self, first: usize, len: usize) -> &mut [T] {
         assert!(first <= self.len && len <= self.len - first, "{first} + {len} of {}", self.len);
         // SAFETY: in bounds, checked above; exclusive, by the caller's promise.

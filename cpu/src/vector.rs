@@ -8,7 +8,7 @@ use crate::isa::{Level, by_isa};
 const LANES: usize = 16;
 
 by_isa!(
-    /// `x · w` over equal lengths.
+    /// The dot product of `x` and `w`, which have equal lengths.
     dot(x: &[f32], w: &[f32]) -> f32, dot_body);
 
 #[inline(always)]
@@ -24,7 +24,7 @@ pub(crate) fn dot_body<L: Level>(x: &[f32], w: &[f32]) -> f32 {
     sum_of(sums) + x_rest.iter().zip(w_rest).map(|(x, w)| x * w).sum::<f32>()
 }
 
-/// Sums pairwise: shorter chains and smaller errors than one after the other.
+/// Sums pairwise, with shorter chains and smaller errors than one after the other.
 #[inline(always)]
 pub(crate) fn sum_of(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -37,12 +37,12 @@ pub(crate) fn sum_of(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The bits of an infinity: larger ones are those of NaN.
+/// Bits of an infinity: larger ones are NaN.
 pub(crate) const INFINITE_BITS: u32 = f32::INFINITY.to_bits();
 
 by_isa!(
-    /// The largest magnitude, as bits: they order like the numbers they stand for, and NaN comes last, where a maximum of
-    /// floats would forget it. Below [`INFINITE_BITS`] when all values are finite.
+    /// The largest magnitude, as bits: they order like the numbers they stand for, and NaN comes last, where a maximum
+    /// of floats would forget it. Below [`INFINITE_BITS`] when all values are finite.
     largest_bits(values: &[f32]) -> u32, largest_bits_body);
 
 #[inline(always)]
@@ -51,13 +51,13 @@ pub(crate) fn largest_bits_body<L: Level>(values: &[f32]) -> u32 {
 }
 
 by_isa!(
-    /// `y = x / rms(x) · weight`, rms with `epsilon` under the root; not finite where the mean square is not.
+    /// Computes `y = x / rms(x) · weight`, rms with `epsilon` under the root; not finite where the mean square is not.
     rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]), rms_norm_body);
 
 #[inline(always)]
 fn rms_norm_body<L: Level>(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
     let mean = dot_body::<L>(x, x) / x.len() as f32 + epsilon;
-    // The inverse of an infinite mean would make zeros of the row.
+    // The inverse of an infinite mean would turn the row into zeros.
     let scale = if mean.is_finite() { 1.0 / mean.sqrt() } else { f32::NAN };
     for (y, (x, weight)) in y.iter_mut().zip(x.iter().zip(weight)) {
         *y = x * scale * weight;
@@ -65,7 +65,7 @@ fn rms_norm_body<L: Level>(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32
 }
 
 by_isa!(
-    /// `out = swiglu(gate, up)`, with gpt-oss' clamps; NaN where one of both is not finite.
+    /// Computes `out = swiglu(gate, up)` with gpt-oss' clamps; NaN if one of both is not finite.
     swiglu(gate: &[f32], up: &[f32], out: &mut [f32]), swiglu_body);
 
 #[inline(always)]

@@ -1,5 +1,5 @@
-//! Synthetic models of other shapes and weight types than the goldens, against the scalar reference of the engine (which
-//! itself is held against Transformers, and its decoders against gguf-py).
+//! Synthetic models of other shapes and weight types than the goldens, against the scalar reference of the engine
+//! (which itself is held against Transformers, and its decoders against gguf-py).
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
 use gptoss_model::reference::ReferenceModel;
@@ -76,7 +76,8 @@ fn every_weight_type() {
     }
 }
 
-/// Grouped-query ratios 2, 3, 4 and 8, 12 and 32 experts, windows 32 and 128, prompts beyond the window, both YaRN modes.
+/// Grouped-query ratios 2, 3, 4 and 8, 12 and 32 experts, windows 32 and 128, prompts beyond the window, both YaRN
+/// modes.
 #[test]
 fn other_shapes() {
     for (query_heads, kv_heads, experts, window, tokens) in

@@ -32,7 +32,7 @@ fn small(types: TypeMix) -> Spec {
         .seed(7)
 }
 
-/// As [`small`], with rows of whole blocks of 256.
+/// Like [`small`], with rows of whole blocks of 256.
 fn wide(types: TypeMix) -> Spec {
     small(types).hidden(256).ff(256).query_heads(4)
 }
@@ -45,7 +45,7 @@ struct Run {
 }
 
 impl Run {
-    /// Both precisions, both caches, batched and not, on one instruction set.
+    /// All cases of one instruction set: both precisions, both caches, batched and not.
     fn all(isa: Isa) -> Vec<Self> {
         let mut runs = Vec::new();
         for activations in [Activations::F32, Activations::Int8] {

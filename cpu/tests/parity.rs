@@ -1,5 +1,5 @@
-//! Whole models on the CPU against Transformers' logits (tests/goldens): both YaRN modes, prompts longer than the window,
-//! both cache formats, both precisions of activations, every instruction set that this processor has.
+//! Whole models on the CPU against Transformers' logits (tests/goldens): both YaRN modes, prompts longer than the
+//! window, both cache formats, both precisions of activations, every instruction set that this processor has.
 
 use std::path::PathBuf;
 

@@ -15,7 +15,7 @@ use crate::program::ModelKernels;
 use crate::recipe::{Filled, Recipe};
 use crate::weights::Weights;
 
-/// Everything on the GPU that a plan asks for, still empty.
+/// Everything that a plan puts on the GPU, still empty.
 pub struct Allocated {
     pub recipe: Recipe,
     pub buffers: Filled,
@@ -25,7 +25,7 @@ pub struct Allocated {
     pub readbacks: Vec<GpuBuffer>,
 }
 
-/// For what is allocated, and where.
+/// The inputs of an allocation.
 pub struct Allocation<'a> {
     pub gpu: &'a Gpu,
     pub kernels: &'a ModelKernels,
@@ -35,8 +35,8 @@ pub struct Allocation<'a> {
 }
 
 impl Allocation<'_> {
-    /// Allocates what the plan says. When the GPU has less than that, experts give way, then the default context; the new plan
-    /// is reported. What does not fit even then is refused with the numbers.
+    /// Allocates what the plan says. If the GPU has less memory than that, experts give way, then the default context,
+    /// and the new plan is reported. If that does not fit either, the error has the numbers.
     pub async fn make(
         &self,
         mut plan: MemoryPlan,
@@ -64,8 +64,8 @@ impl Allocation<'_> {
             if !give_way(&plan, config, &mut options) {
                 return Err(out_of_memory.into());
             }
-            // No plan at all: the context is as short as it may be.
-            plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_| out_of_memory)?;
+            // Without any plan, the context is already as short as it may be.
+            plan = MemoryPlan::new(config, inventory, &gpu.limits(), &options).map_err(|_shortage| out_of_memory)?;
             host.emit(Event::Plan(plan.totals.clone()));
         }
     }
@@ -86,8 +86,8 @@ impl Allocation<'_> {
     }
 }
 
-/// Asks for less than the plan that did not fit: half the expert slots, down to the fewest that work; then half the cache,
-/// if the context was not the user's wish. `false` when nothing is left to give.
+/// Reduces what did not fit: halves the expert slots, down to the fewest that work; then halves the cache, if the user
+/// did not choose the context. `false` when nothing is left to give.
 fn give_way(plan: &MemoryPlan, config: &ModelConfig, options: &mut PlanOptions) -> bool {
     if plan.layers > 0 && plan.slots_per_layer > config.experts_per_token {
         let slots = (plan.slots_per_layer / 2).max(config.experts_per_token);

@@ -10,12 +10,12 @@ use web_time::Instant;
 
 use crate::platform::ADAPTER_PATIENCE;
 
-/// How soon it is looked again for an adapter at first, and how soon a wish to stop takes effect.
+/// First pause between two attempts to find an adapter, and how soon a STOP takes effect.
 const SHORT_PAUSE: Duration = Duration::from_millis(250);
-/// Between two looks later on.
+/// Longest pause between two attempts.
 const LONG_PAUSE: Duration = Duration::from_secs(5);
 
-/// Opens a device, reporting what was granted.
+/// Opens a device and reports what was granted.
 pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
     in_stage(host, Stage::GpuDevice, async {
         let gpu = until_stopped(host, AwaitPoint::Device, Gpu::open(options)).await??;
@@ -25,7 +25,7 @@ pub async fn open_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, 
     .await
 }
 
-/// As [`open_gpu`], after a loss: then there may be none for a while, and it is waited for.
+/// Like [`open_gpu`], but after a loss: waits for an adapter, because there may be none for a while.
 pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<Rc<Gpu>, StageError> {
     in_stage(host, Stage::GpuDevice, async {
         let begin = Instant::now();
@@ -47,8 +47,8 @@ pub(crate) async fn reopen_gpu(options: &GpuOptions, host: &dyn Host) -> Result<
                 patience_ms: ADAPTER_PATIENCE.as_secs_f64() * 1e3,
                 reason: last.to_string(),
             });
-            // A GPU process that was only restarted is there in a moment.
-            let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE - waited);
+            // A GPU process that was only restarted offers an adapter at once.
+            let pause = waited.clamp(SHORT_PAUSE, LONG_PAUSE).min(ADAPTER_PATIENCE.saturating_sub(waited));
             let resume = Instant::now() + pause;
             while Instant::now() < resume {
                 let pause = gptoss_source::pause(SHORT_PAUSE.min(resume - Instant::now()));

@@ -6,7 +6,7 @@ use gptoss_source::Bytes;
 /// Rows of `token_embd.weight`, undecoded.
 pub struct Embedding {
     tensor: MatrixTensor,
-    /// First row and bytes of each piece, by row. On the web the bytes are JavaScript memory.
+    /// First row and bytes of each piece, sorted by row. On the web the bytes are in JavaScript's memory.
     pieces: Vec<(u64, Bytes)>,
 }
 
@@ -19,7 +19,7 @@ impl Embedding {
         Self { tensor, pieces }
     }
 
-    /// The row of a token, decoded: \[hidden\] F32.
+    /// The row of a token, decoded: `[hidden]` F32.
     pub fn row(&self, token: u32) -> Result<Vec<f32>, EngineError> {
         let row = u64::from(token);
         if row >= self.tensor.rows {

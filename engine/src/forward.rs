@@ -1,4 +1,4 @@
-//! A batch on the GPU: started, read back, gone on with after experts were missed.
+//! A batch on the GPU: started, read back, and resumed after missing experts were read.
 
 use gptoss_kernels::launch::record;
 use gptoss_kernels::{Launch, Row, Sampled, Status, Step, Submission};
@@ -11,7 +11,7 @@ use gptoss_model::{
 use crate::model::Model;
 use crate::program::Program;
 
-/// A batch that the GPU was given.
+/// A batch that was given to the GPU.
 pub(crate) struct Started {
     pub ticket: Ticket,
     step: Step,
@@ -19,35 +19,35 @@ pub(crate) struct Started {
     resume: Resume,
     submission: Submission,
     returns: Returns,
-    /// Its logits will be read: no batch may write others before that.
+    /// Whether its logits will be read: no batch may write others before that.
     keeps_logits: bool,
 }
 
-/// What comes back with a submission, besides the status.
+/// What a submission returns besides the status.
 #[derive(Clone, Copy)]
 struct Returns {
-    /// Which of the readback buffers it has.
+    /// Index of its readback buffer.
     readback: usize,
-    /// Of each row that wants something.
+    /// Bytes returned for each row that wants something.
     sampled_bytes: u64,
-    /// The last uses of experts: none where nothing could be missed when the batch began.
+    /// Bytes of the stamps of the experts' last uses; 0 if nothing could be missed when the batch began.
     stamps_bytes: u64,
 }
 
-/// What changes from batch to batch.
+/// State that changes from batch to batch.
 #[derive(Default)]
 pub(crate) struct State {
     stamp: u32,
-    /// Batches that the GPU was given, oldest first; some may have been dropped since.
+    /// Batches that were given to the GPU, oldest first; some may have been dropped since.
     started: Vec<Started>,
-    /// By slot: version of the tables that the rows buffer has.
+    /// For each slot, the version of the tables that the rows buffer has.
     uploaded: Vec<u64>,
-    /// Sequences and positions whose logits the buffer of logits has, once everything that was started is done.
+    /// Sequences and positions of the rows in the buffer of logits, once everything that was started is done.
     pub logit_rows: Vec<(SequenceId, u32)>,
     pub readbacks: Readbacks,
 }
 
-/// Bytes read back, by purpose.
+/// Numbers of bytes read back, by purpose.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Readbacks {
     pub status_bytes: u64,
@@ -55,7 +55,7 @@ pub(crate) struct Readbacks {
 }
 
 impl Model {
-    /// Gives the GPU the next batches, as far as nothing can come between: while experts can be missed one at a time.
+    /// Gives the next batches to the GPU if nothing can come between them: while experts can be missed, one at a time.
     ///
     /// # Errors
     /// A row of the embedding that cannot be had.
@@ -104,7 +104,7 @@ impl Model {
         Ok(Started { ticket: batch.ticket, step, resume, submission, returns, keeps_logits })
     }
 
-    /// Where each row is, and the tables of their sequences that are not there as they are.
+    /// Writes where each row is, and the tables of its sequences that have changed.
     fn write_rows(&mut self, batch: &Pending) {
         let buffer = self.buffer(self.shared.rows).clone();
         let mut rows = Vec::with_capacity(batch.rows.len());
@@ -130,8 +130,9 @@ impl Model {
         self.gpu.write(&buffer, 0, bytemuck::cast_slice(&rows));
     }
 
-    /// The oldest batch through all layers. Starts optimistically; whenever a layer lacks experts, everything after it was
-    /// skipped on the GPU: load them and go on from there. What a token computes does not depend on what was resident.
+    /// Runs the oldest batch through all layers. It starts optimistically: if a layer lacks experts, the GPU skips
+    /// everything after it, and the batch goes on from there once they are loaded. What a token computes does not
+    /// depend on what was resident.
     pub(crate) async fn forward(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         check_cancelled(host)?;
         self.start_pending()?;
@@ -156,21 +157,21 @@ impl Model {
             self.bring_in(&step, layer, host).await?;
             let resume = Resume::Experts(layer);
             let submission = self.submit_from(&step, resume, returns);
-            // What comes after it in the GPU's queue does not disturb it.
+            // Later work in the GPU's queue does not disturb it.
             self.pager.residency_mut().pin(layer, &[]);
             let started = &mut self.state.started[0];
             (started.resume, started.submission) = (resume, submission);
         }
     }
 
-    /// What the batch whose report this is comes to; it is not started any more.
+    /// The results of the batch that `report` is of, which is no longer started afterwards.
     async fn outcomes(&mut self, report: &Report, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         let batch = self.sequences.pending().front().expect("it was started");
         let first = batch.rows.len() - batch.wanted();
         let wanted: Vec<(Wanted, u32)> =
             batch.rows.iter().map(|row| row.wanted).zip(batch.positions.iter().copied()).skip(first).collect();
         let has_logits = wanted.iter().any(|(wanted, _)| *wanted == Wanted::Logits);
-        // No later batch is started before they are read.
+        // No later batch is started before the logits are read.
         let logits = if has_logits { self.read_logits(0, wanted.len(), host).await? } else { Vec::new() };
         let vocabulary = self.config.vocabulary as usize;
         let mut outcomes = Vec::with_capacity(wanted.len());
@@ -206,7 +207,7 @@ impl Model {
         })
     }
 
-    /// Rows of the buffer of logits, as the last batch that wanted some left them.
+    /// Reads rows of the buffer of logits, as the last batch that wanted some left them.
     pub(crate) async fn read_logits(
         &mut self,
         first_row: usize,
@@ -221,7 +222,7 @@ impl Model {
         Ok(bytemuck::pod_collect_to_vec(&raw))
     }
 
-    /// As before a batch; what was found in the batch before it halted stays.
+    /// Resets the status before a batch; when a halted batch goes on, its earlier findings stay.
     pub(crate) fn reset_status(&self, resume: Resume) {
         let status = Status::running();
         let bytes = match resume {
@@ -231,7 +232,7 @@ impl Model {
         self.gpu.write(self.buffer(self.shared.status), 0, bytes);
     }
 
-    /// Records and submits from `resume` on, with copies of the status and of what else is wanted.
+    /// Records and submits a batch from `resume` on, with copies of the status and of the other results.
     fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> Submission {
         self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
@@ -256,8 +257,8 @@ impl Model {
         self.gpu.submit(encoder)
     }
 
-    /// Waits for the oldest submission, not for those after it; experts that are under way come meanwhile. After STOP the GPU
-    /// ends what it was given, and nobody looks at it.
+    /// Waits for the oldest submission, but not for later ones; experts under way arrive meanwhile. After STOP the GPU
+    /// finishes what it was given, and nobody looks at it.
     async fn read_oldest(&mut self, host: &dyn Host) -> Result<Report, EngineError> {
         let Started { step, resume, ref submission, returns, .. } = self.state.started[0];
         let Returns { readback, sampled_bytes, stamps_bytes } = returns;
@@ -283,13 +284,13 @@ impl Model {
 }
 
 impl Started {
-    /// Whether it can halt for want of experts.
+    /// Whether it can halt because an expert is missing.
     fn may_miss(&self) -> bool {
         self.returns.stamps_bytes > 0
     }
 }
 
-/// Bytes that come back of a row.
+/// Bytes returned for a row.
 fn sampled_bytes(wanted: Wanted) -> u64 {
     match wanted {
         Wanted::Nothing | Wanted::Logits => 0,
@@ -298,7 +299,7 @@ fn sampled_bytes(wanted: Wanted) -> u64 {
     }
 }
 
-/// Rows of which the first `row_bytes` came back.
+/// The rows, of which the first `row_bytes` were returned.
 fn sampled_rows(bytes: &[u8], row_bytes: usize) -> Vec<Sampled> {
     let row = |bytes: &[u8]| {
         let mut sampled: Sampled = bytemuck::Zeroable::zeroed();
@@ -312,7 +313,7 @@ fn sampled_rows(bytes: &[u8], row_bytes: usize) -> Vec<Sampled> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
     FromStart,
-    /// The experts of this layer come next: its attention and routing are done.
+    /// At the experts of this layer, whose attention and routing are done.
     Experts(usize),
 }
 
@@ -327,7 +328,7 @@ impl Resume {
 
 struct Report {
     status: Status,
-    /// Of each row that wants something.
+    /// Statistics of each row that wants something.
     sampled: Vec<Sampled>,
 }
 

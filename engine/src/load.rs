@@ -24,7 +24,7 @@ use crate::program::{ModelKernels, Program};
 use crate::recipe::Recipe;
 use crate::upload::{self, Progress, Uploads};
 
-/// Turns what the user chose into what the planner takes.
+/// Translates the user's options for the planner.
 pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanOptions, EngineError> {
     let layers = options.layers.unwrap_or(config.layers);
     if layers > config.layers {
@@ -46,27 +46,32 @@ pub fn plan_options(config: &ModelConfig, options: &LoadOptions) -> Result<PlanO
     })
 }
 
-/// Less than this says little about how fast a source is, in bytes.
+/// How many bytes tell at least how fast a source is.
 const TELLING_BYTES: u64 = 1 << 20;
 
-/// Header and plan: what can be known before anything big is fetched.
+/// Header and plan: everything that is known before anything big is fetched.
 pub struct Preflight {
+    /// Header of the model.
     pub header: Header,
+    /// Options that the plan was made from.
     pub options: PlanOptions,
+    /// What goes where in memory.
     pub plan: MemoryPlan,
-    /// At which the header came over the network; `None` where that was too little to tell, or did not.
+    /// Speed at which the header came over the network; `None` without a network, or if the header was too small to
+    /// tell.
     pub bytes_per_second: Option<f64>,
+    /// Whether the user is asked for approval.
     pub policy: LoadPolicy,
 }
 
 impl Preflight {
-    /// Plans again with room for the logits of every token of a batch.
+    /// Plans again, with room for the logits of every token of a batch.
     pub fn with_all_logits(&mut self, limits: &Limits) -> Result<(), StageError> {
         self.options.head_tokens = self.options.batch_tokens;
         self.plan_again(limits)
     }
 
-    /// Works the plan out again, from options that were changed.
+    /// Plans again after the options were changed.
     pub fn plan_again(&mut self, limits: &Limits) -> Result<(), StageError> {
         let Header { config, inventory, .. } = &self.header;
         self.plan = MemoryPlan::new(config, inventory, limits, &self.options)
@@ -74,7 +79,7 @@ impl Preflight {
         Ok(())
     }
 
-    /// Waits until whoever is asked agrees.
+    /// Waits for the approval of the plan.
     pub(crate) async fn approved(&self, host: &dyn Host) -> Result<(), StageError> {
         let proposal = LoadProposal {
             plan: &self.plan.totals,
@@ -86,7 +91,7 @@ impl Preflight {
     }
 }
 
-/// Reads the header and works out the plan.
+/// Reads the header and makes the plan.
 pub async fn preflight(
     gpu: &Gpu,
     source: &dyn Source,
@@ -110,7 +115,7 @@ pub async fn preflight(
     .await
 }
 
-/// Allocates and fills the GPU from a preflight.
+/// Allocates and fills the GPU as the preflight says.
 pub async fn load(
     gpu: Rc<Gpu>,
     source: Rc<dyn Source>,
@@ -170,8 +175,8 @@ pub async fn load(
     })
 }
 
-/// Refuses to go on when a kernel does not compute what it must on this adapter. Not run again where the host remembers that
-/// the same kernels passed on the same adapter.
+/// Refuses to go on if a kernel computes something wrong on this adapter. Skipped if the host remembers that the same
+/// kernels passed on the same adapter.
 async fn self_check(
     gpu: &Gpu,
     kernels: &ModelKernels,

@@ -1,4 +1,4 @@
-//! What a batch needs and the GPU lacks.
+//! Reads the experts that a batch needs and the GPU lacks.
 
 use gptoss_kernels::Step;
 use gptoss_kernels::launch::record;
@@ -8,19 +8,21 @@ use gptoss_protocol::{Event, Missing};
 use crate::forward::Resume;
 use crate::model::Model;
 
-/// Everything in a layer is read ahead for a batch that needs an expert with at least this chance.
+/// A layer is read ahead if a batch needs each of its experts with at least this probability.
 const LIKELY: f64 = 0.75;
 
 impl Model {
-    /// Loads what a halted layer needs. When the batch needs more experts than the layer has slots, they come in turns: each turn
-    /// computes the pairs whose experts are there; those of the last are left to be computed.
+    /// Loads what a halted layer needs. If the batch needs more experts than the layer has slots, they come in turns:
+    /// each turn but the last computes the pairs whose experts are resident, and the last one's are left to be
+    /// computed.
     ///
-    /// The GPU said what it missed; what it needs and lacks now may be less, since experts go on coming while it computes.
+    /// The GPU said what it missed; what it needs and lacks now may be less, since experts go on coming while it
+    /// computes.
     pub(crate) async fn bring_in(&mut self, step: &Step, layer: usize, host: &dyn Host) -> Result<(), EngineError> {
         let needed = self.pager.residency().used_by(layer, step.stamp);
         let (resident, missing): (Vec<u32>, Vec<u32>) =
             needed.iter().partition(|&&expert| self.pager.residency().is_resident(layer, expert));
-        // A token of an answer is soon there, a prompt's first batch may wait for most of the model.
+        // A token of an answer is done soon, but a prompt's first batch may wait for most of the model.
         let tells = step.tokens > 1 && !missing.is_empty();
         if tells {
             let experts = missing.len() as u32;
@@ -35,7 +37,7 @@ impl Model {
         Ok(())
     }
 
-    /// Reads what is missing, in turns where it has to be.
+    /// Reads what is missing, in turns if necessary.
     async fn read_missing(
         &mut self,
         step: &Step,
@@ -48,7 +50,7 @@ impl Model {
         if resident.len() + missing.len() <= slots {
             return self.pager.fetch(layer, missing, resident, host).await;
         }
-        // Those that are here go first, before their slots are needed.
+        // The resident experts are computed first, before their slots are needed.
         self.run_experts(step, layer);
         let mut turns = missing.chunks(slots).peekable();
         while let Some(turn) = turns.next() {
@@ -68,10 +70,10 @@ impl Model {
         self.gpu.submit(encoder);
     }
 
-    /// Has the pager read a layer ahead, if a batch of so many tokens is likely to need most of it.
+    /// Has the pager read a layer ahead if a batch of this many tokens is likely to need most of it.
     ///
-    /// A token chooses k of E experts. Of a prompt's tokens, taken as independent, none chooses a given one with the chance
-    /// (1 − k/E)^tokens: 11 tokens for gpt-oss-20b, 45 for gpt-oss-120b.
+    /// A token chooses k of E experts. Of a prompt's tokens, taken as independent, none chooses a given one with the
+    /// chance (1 − k/E)^tokens: 11 tokens for gpt-oss-20b, 45 for gpt-oss-120b.
     pub(crate) fn expect_experts(&mut self, layer: usize, tokens: u32) {
         let chosen = f64::from(self.config.experts_per_token) / f64::from(self.config.experts);
         let chance = 1.0 - (1.0 - chosen).powf(f64::from(tokens));

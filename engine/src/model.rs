@@ -21,37 +21,40 @@ pub struct Model {
     pub(crate) config: ModelConfig,
     pub(crate) plan: MemoryPlan,
     pub(crate) embedding: Embedding,
-    /// Bound by the program; the program's launches keep the GPU objects, these keep the count of their bytes.
+    /// Buffers that the program is bound to. The program's launches keep the GPU objects alive, these keep the count of
+    /// their bytes.
     pub(crate) buffers: Filled,
     pub(crate) shared: Shared,
     pub(crate) pager: Pager,
-    /// While launches are timed.
+    /// Exists while launches are timed.
     pub(crate) stopwatch: Option<Stopwatch>,
     pub(crate) program: Program,
     pub(crate) sequences: Sequences,
-    /// By layer: keys and values.
+    /// For each layer, keys and values.
     pub(crate) caches: Vec<(BufferId, BufferId)>,
-    /// One for each batch that may be under way.
+    /// One buffer for each batch that may be under way.
     pub(crate) readbacks: Vec<GpuBuffer>,
     pub(crate) state: State,
 }
 
 impl Model {
+    /// What is where in memory.
     pub fn plan(&self) -> &MemoryPlan {
         &self.plan
     }
 
+    /// The GPU that the model is on.
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
 
-    /// Times every launch of the batches from here on, which makes them slower. `false` where the GPU does not tell the time.
+    /// Starts timing every launch, which makes batches slower. `false` if the GPU cannot measure time.
     pub fn start_stopwatch(&mut self) -> bool {
         self.stopwatch = Stopwatch::new(&self.gpu);
         self.stopwatch.is_some()
     }
 
-    /// Ends what [`Model::start_stopwatch`] began, and says what the launches took, by operation.
+    /// Ends the timing and returns how long the launches took, by operation.
     ///
     /// # Errors
     /// Those of the GPU.
@@ -91,7 +94,7 @@ impl Backend for Model {
         &mut self.sequences
     }
 
-    /// By way of a buffer of their own: a copy within one buffer is not allowed.
+    /// Copies through a separate buffer, because a copy within one buffer is not allowed.
     fn copy_blocks(&mut self, copies: &[BlockCopy]) {
         if copies.is_empty() {
             return;
@@ -114,14 +117,14 @@ impl Backend for Model {
     }
 
     fn begin_pending(&mut self) {
-        // What goes wrong here goes wrong again when it is waited for, and is told there.
+        // An error here occurs again when the batch is waited for, and is reported then.
         let _told_later = self.start_pending();
     }
 
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         let computed = self.forward(host).await;
         if computed.is_err() {
-            // Nobody waits for experts any more: after STOP the network is to be quiet.
+            // Nobody waits for experts any more, and after STOP the network should be quiet.
             self.pager.give_up();
         }
         computed

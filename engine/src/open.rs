@@ -8,7 +8,7 @@ use web_time::Instant;
 use crate::load::Preflight;
 use crate::session::{Loader, Session};
 
-/// Answers on a GPU.
+/// An engine that answers on a GPU.
 pub type GpuEngine = Engine<Session>;
 
 /// Opens a GPU, reads the model and puts it on the GPU. A GPU that is lost, now or later, is replaced.

@@ -14,11 +14,11 @@ pub struct Piece {
     pub offset_bytes: u64,
     pub len_bytes: u64,
     pub sink: Sink,
-    /// Set on the last piece of a tensor: what to report when it has arrived.
+    /// The tensor to report when this piece has arrived; only the last piece of a tensor has it.
     pub completes: Option<Completed>,
 }
 
-/// A tensor that is now where it belongs.
+/// A tensor that has arrived.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completed {
     pub name: String,
@@ -29,9 +29,9 @@ pub struct Completed {
 /// Where a piece goes.
 #[derive(Clone)]
 pub enum Sink {
-    /// As it is, into a buffer.
+    /// Copied to a buffer without change.
     Copy { buffer: Rc<GpuBuffer>, offset_bytes: u64 },
-    /// A whole tensor, widened to F32 on the way. Only small tensors: their bytes pass through the engine's own memory.
+    /// A whole tensor, widened to F32. Only small tensors: their bytes pass through the engine's own memory.
     Widen { buffer: Rc<GpuBuffer>, offset_bytes: u64, tensor: Rc<PlainTensor> },
     /// Whole rows, split into planes.
     Repack {
@@ -55,11 +55,11 @@ pub struct Target {
     pub planes: PlaneLayout,
     pub first_row: u64,
     pub row_step: u64,
-    /// Of the file.
+    /// Order of the codes in the file.
     pub codes: CodeOrder,
 }
 
-/// A plain tensor into a buffer.
+/// The piece that puts a plain tensor into a buffer.
 pub fn plain(tensor: &PlainTensor, buffer: &Rc<GpuBuffer>, offset_bytes: u64) -> Piece {
     let buffer = Rc::clone(buffer);
     let sink = if tensor.is_used_as_it_is() {
@@ -79,7 +79,7 @@ pub fn plain(tensor: &PlainTensor, buffer: &Rc<GpuBuffer>, offset_bytes: u64) ->
     }
 }
 
-/// A dense tensor into rows `first_row ..` of a matrix, cut at shard borders and at `piece_bytes`.
+/// The pieces that put a dense tensor into rows `first_row ..` of a matrix, cut at shard borders and at `piece_bytes`.
 pub fn dense(tensor: &MatrixTensor, matrix: &Matrix, first_row: u64, piece_bytes: u64) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut row = 0;
@@ -103,13 +103,13 @@ pub fn dense(tensor: &MatrixTensor, matrix: &Matrix, first_row: u64, piece_bytes
     pieces
 }
 
-/// Some of one expert's rows of an expert tensor into its slot.
+/// The pieces that put some rows of one expert into its slot.
 pub fn expert(tensor: &MatrixTensor, expert: u32, rows: &Range<u64>, target: &Target, piece_bytes: u64) -> Vec<Piece> {
     let offset_bytes = tensor.expert_offset_bytes(expert) + rows.start * tensor.row_bytes();
     rows_to(target, offset_bytes, rows.end - rows.start, piece_bytes)
 }
 
-/// The embedding, kept on the host in pieces of whole rows.
+/// The pieces of the embedding, of whole rows, which stay in host memory.
 pub fn host(tensor: &MatrixTensor, piece_bytes: u64) -> Vec<Piece> {
     let rows_per_piece = (piece_bytes / tensor.row_bytes()).max(1);
     let mut pieces: Vec<Piece> = (0..tensor.rows)
@@ -164,7 +164,7 @@ fn rows_to(target: &Target, offset_bytes: u64, rows: u64, piece_bytes: u64) -> V
             })
             .collect();
     }
-    // Unquantised rows are copied; spread-out rows (gate and up) one by one.
+    // Unquantised rows are copied; rows that are spread out (gate and up) one by one.
     let chunk = if target.row_step == 1 { rows_per_piece } else { 1 };
     (0..rows)
         .step_by(chunk as usize)
@@ -179,15 +179,15 @@ fn rows_to(target: &Target, offset_bytes: u64, rows: u64, piece_bytes: u64) -> V
         .collect()
 }
 
-/// Pieces that lie one after the other in the file, fetched by one read.
+/// Adjacent pieces of the file that are fetched by one read.
 pub struct Span {
     pub offset_bytes: u64,
     pub len_bytes: u64,
     pub pieces: Vec<Piece>,
 }
 
-/// Groups pieces into reads of at most `span_bytes` (or one piece), in file order, without gaps: every byte that is fetched
-/// is used.
+/// Groups pieces into reads of at most `span_bytes` (or one piece), in file order, without gaps, so that every fetched
+/// byte is used.
 pub fn spans(mut pieces: Vec<Piece>, span_bytes: u64) -> Vec<Span> {
     pieces.sort_by_key(|piece| piece.offset_bytes);
     let mut spans: Vec<Span> = Vec::new();

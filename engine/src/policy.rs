@@ -1,4 +1,4 @@
-//! How a load is gone about: at first, and again after a lost device.
+//! The two kinds of load: the first one, and a reload after a lost device.
 
 use std::rc::Rc;
 
@@ -7,13 +7,13 @@ use gptoss_model::{AwaitPoint, EngineError, Host, LoadProposal, StageError, chec
 
 use crate::device::{open_gpu, reopen_gpu};
 
-/// Given once, by whoever begins a load.
+/// How a load deals with approval and with missing adapters; decided by whoever begins the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadPolicy {
-    /// The host is asked for its approval before anything big is allocated or fetched, and again when less memory turns out to
-    /// be there. No adapter is an error.
+    /// The first load: the host is asked for approval before anything big is allocated or fetched, and again if there
+    /// is less memory than planned. A missing adapter is an error.
     First,
-    /// What was approved of is loaded again, after its device was lost: nobody is asked, and an adapter is waited for.
+    /// A reload after the device was lost: the plan was approved before, and an adapter is waited for.
     AfterLoss,
 }
 
@@ -25,7 +25,7 @@ impl LoadPolicy {
         }
     }
 
-    /// Ends when the load may go on as planned.
+    /// Completes when the load may go on as planned.
     pub(crate) async fn approval(self, host: &dyn Host, proposal: LoadProposal<'_>) -> Result<(), EngineError> {
         if self == Self::First {
             until_stopped(host, AwaitPoint::Approval, host.approve(proposal)).await?;

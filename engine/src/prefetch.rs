@@ -1,4 +1,4 @@
-//! Prefetch: experts that no token has needed yet are read when there is nothing else to do.
+//! Prefetch: reads experts that no token has needed yet while there is nothing else to do.
 
 use gptoss_model::{AwaitPoint, EngineError, Host, until_stopped};
 use gptoss_protocol::{Event, Prefetch};
@@ -8,16 +8,16 @@ use crate::model::Model;
 use crate::pager::Turned;
 
 impl Model {
-    /// Whether there are slots that no expert is in.
+    /// Whether some slots have no expert.
     pub fn has_free_slots(&self) -> bool {
         self.pager.missing_bytes() > 0
     }
 
-    /// Reads experts into slots that are free, lower layers first, until there are none. Pushes nothing out.
+    /// Prefetches experts into free slots, lower layers first, until no slot is free. Evicts nothing.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read before stays;
-    /// what is on its way is given up, so that whoever comes has the line for himself.
+    /// [`EngineError::Cancelled`] as soon as `host` says so; what the source or the GPU fails with. What was read
+    /// before stays; what is on its way is given up, so that whoever comes has the line for himself.
     pub async fn prefetch(&mut self, host: &dyn Host) -> Result<(), EngineError> {
         let done = self.prefetch_until_stopped(host).await;
         if done.is_err() {

@@ -12,18 +12,19 @@ use crate::recipe::{BufferId, Filled, LayerRecipe, Recipe};
 /// Every compiled kernel that a model needs.
 pub struct ModelKernels {
     pub kernels: Kernels,
-    /// Used at load, and when experts come and go.
+    /// Kernels that are used when experts are loaded.
     pub repack: Rc<RepackKernels>,
 }
 
 impl ModelKernels {
-    /// Compiles what the recipe calls, and what the file's weights are repacked by.
+    /// Compiles the kernels that the recipe calls, and those that repack the file's weights.
     pub fn compile(gpu: &Gpu, recipe: &Recipe, inventory: &Inventory) -> Self {
         let kernels = Kernels::compile(gpu, recipe.operations());
         Self { kernels, repack: Rc::new(RepackKernels::new(gpu, &inventory.gpu_formats())) }
     }
 
-    /// Runs known vectors through all of them, as this model will use them. `last_position`: the largest that it will be run at.
+    /// Checks all kernels with known vectors, for use by this model. `last_position`: the largest position that it will
+    /// run at.
     ///
     /// # Errors
     /// A kernel that computes something else, or what the device fails with.
@@ -44,7 +45,7 @@ impl ModelKernels {
                 Operation::Attention(cache) => check.attention(cache, config.query_heads / config.kv_heads),
                 Operation::Router => check.router(config.experts, config.experts_per_token),
                 Operation::Sample => check.sample(),
-                // Below: one works on what another made.
+                // These are checked below, because one works on the results of another.
                 Operation::ExpertsGateUp(_)
                 | Operation::ExpertsGate(_)
                 | Operation::ExpertsUp(_)
@@ -74,7 +75,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Binds every call of the recipe.
+    /// Binds every call of the recipe to its buffers.
     pub fn new(gpu: &Gpu, kernels: &Kernels, recipe: &Recipe, buffers: &Filled) -> Self {
         let bind = |calls: &[Call<BufferId>]| -> Vec<Launch> {
             calls.iter().map(|call| kernels.bind(gpu, &call.map(|id| -> &GpuBuffer { &buffers[*id] }))).collect()

@@ -1,5 +1,5 @@
-//! A model that outlives its device: when the GPU is lost, another is opened, the model is loaded again, the tokens so far are
-//! replayed, and what was asked for is done. Whoever uses it sees events, not errors.
+//! A model that outlives its device: when the GPU is lost, another is opened, the model is loaded again, the tokens so
+//! far are replayed, and what was asked for is done. Whoever uses it sees events, not errors.
 
 use std::rc::Rc;
 
@@ -19,24 +19,28 @@ use crate::model::Model;
 use crate::plan::MemoryPlan;
 use crate::policy::LoadPolicy;
 
-/// Devices that are replaced in one answer, or in one load: a GPU that is lost more often than this is not going to recover.
+/// How often a device is replaced in one answer, or in one load: a GPU that is lost more often will not recover.
 pub const MAX_RECOVERIES: u32 = 3;
 
-/// From what a model is loaded, and how: at first, and whenever its device was lost.
+/// Where a model is loaded from and how, for the first load and for reloads after a lost device.
 #[derive(Clone)]
 pub struct Loader {
+    /// The model file.
     pub source: Rc<dyn Source>,
+    /// Options for opening the GPU.
     pub gpu: GpuOptions,
+    /// Options that the user chose.
     pub options: LoadOptions,
-    /// [`Backend::logits`] will be asked for: room for those of a whole batch.
+    /// Whether [`Backend::logits`] will be called, which needs room for the logits of a whole batch.
     pub all_logits: bool,
-    /// Sequences at once, which share the context's memory.
+    /// How many sequences can be open at once; they share the context's memory.
     pub sequences: u32,
 }
 
 impl Loader {
-    /// Opens a GPU and loads the model; `read` takes what else is wanted from header and plan, before anything big is fetched, and
-    /// once the host approves of the plan. Its error ends the load. Errors of a device that was lost say so.
+    /// Opens a GPU and loads the model. `read` takes what else is wanted from header and plan, before anything big is
+    /// fetched and after the host has approved the plan; its error ends the load. Errors that a lost device caused say
+    /// so.
     async fn load<T>(
         &self,
         read: impl AsyncFn(&Preflight) -> Result<T, StageError>,
@@ -72,7 +76,7 @@ impl Loader {
     }
 }
 
-/// The loss of the device, if that is what is behind an error.
+/// Replaces an error by the loss of the device, if that caused it.
 async fn explained(gpu: &Gpu, error: EngineError) -> EngineError {
     match error {
         EngineError::Gpu(error) => gpu.loss().await.unwrap_or(error).into(),
@@ -80,14 +84,15 @@ async fn explained(gpu: &Gpu, error: EngineError) -> EngineError {
     }
 }
 
-/// Counts lost devices, and says when it is enough.
+/// Counts lost devices, and decides when it is enough.
 #[derive(Default)]
 struct Losses {
     recoveries: u32,
 }
 
 impl Losses {
-    /// Notes an error; gives it back unless it is a loss that a new device may make good. `tokens` will be replayed.
+    /// Counts a loss and returns `Ok` if a new device may help; otherwise returns the error. `tokens`: how many will be
+    /// replayed.
     fn survive(&mut self, stage: Stage, error: EngineError, tokens: usize, host: &dyn Host) -> Result<(), EngineError> {
         if !matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
             return Err(error);
@@ -107,14 +112,14 @@ impl Losses {
     }
 }
 
-/// The model on its device; between two devices, what it is to hold again.
+/// The model on its device; between two devices, the sequences that the next one takes over.
 enum Held {
     Loaded(Box<Model>),
     Lost(Box<Sequences>),
 }
 
-/// A model on whatever device there is. Loading starts again where nothing is loaded: after a loss, or when a rebuild was
-/// stopped or failed. Sequences and batches outlive the device: their tokens are run again.
+/// A model on whatever device there is. If no model is loaded (after a loss, or after a recovery that was stopped or
+/// failed), it is loaded again. Sequences and batches outlive the device: their tokens are run again.
 pub struct Session {
     loader: Loader,
     held: Held,
@@ -122,17 +127,17 @@ pub struct Session {
     config: ModelConfig,
     plan: MemoryPlan,
     description: String,
-    /// Since the last rewind, which begins every answer.
+    /// Losses since the last rewind, which begins every answer.
     losses: Losses,
-    /// When a device was lost whose work has not been made good yet.
+    /// When a device was lost whose work has not been repeated yet.
     lost_at: Option<Instant>,
-    /// Work that was done on devices that are gone.
+    /// Work of earlier devices.
     past_work: WorkCounters,
     past_cache: CacheCounters,
 }
 
 impl Session {
-    /// Loads the model. A device that is lost on the way is replaced.
+    /// Loads the model; replaces a device that is lost on the way.
     pub async fn open(loader: Loader, host: &dyn Host) -> Result<Self, StageError> {
         Ok(Self::open_reading(loader, async |_| Ok(()), host).await?.0)
     }
@@ -142,7 +147,8 @@ impl Session {
         Self::open_if(loader, |_, _| Ok(()), host).await
     }
 
-    /// As [`Session::open_with_tokenizer`], if `fits` has nothing against tokenizer and plan; asked before anything big is fetched.
+    /// Like [`Session::open_with_tokenizer`], but first asks `fits` whether tokenizer and plan are acceptable, before
+    /// anything big is fetched.
     pub(crate) async fn open_if(
         loader: Loader,
         fits: impl Fn(&Tokenizer, &Preflight) -> Result<(), StageError>,
@@ -187,7 +193,7 @@ impl Session {
         }
     }
 
-    /// The model, if there is one now.
+    /// The model, unless its device was lost.
     pub fn model(&self) -> Option<&Model> {
         match &self.held {
             Held::Loaded(model) => Some(model),
@@ -195,7 +201,7 @@ impl Session {
         }
     }
 
-    /// The model, if there is one now: for what is measured of it.
+    /// The model, unless its device was lost, for measurements.
     pub fn model_mut(&mut self) -> Option<&mut Model> {
         match &mut self.held {
             Held::Loaded(model) => Some(model),
@@ -208,19 +214,19 @@ impl Session {
         &self.plan
     }
 
-    /// Tells `host` what is resident and what was done so far.
+    /// Reports to `host` what is resident and what was done so far.
     pub(crate) fn report(&self, host: &dyn Host) {
         host.emit(Event::Experts(self.cache_counters()));
         host.emit(Event::Work(self.work_counters()));
     }
 
-    /// Tokens of all sequences, with those on their way.
+    /// Number of tokens of all sequences, including uncommitted ones.
     fn all_tokens(&self) -> usize {
         let cache = &self.sequences().cache;
         cache.open_sequences().map(|sequence| cache.len(sequence) as usize).sum()
     }
 
-    /// Says that the work goes on where it was, if a loss kept it from that.
+    /// Reports that the work is where it was before a loss, if there was one.
     fn made_good(&mut self, host: &dyn Host) {
         if let Some(begin) = self.lost_at.take() {
             let elapsed_ms = milliseconds_since(begin);
@@ -228,7 +234,7 @@ impl Session {
         }
     }
 
-    /// After an error of the model: if its device is lost, lets go of it and returns.
+    /// Handles an error of the model: if its device is lost, unloads the model and returns `Ok`.
     async fn survive(&mut self, stage: Stage, error: EngineError, host: &dyn Host) -> Result<(), EngineError> {
         let error = match self.model() {
             Some(model) => explained(model.gpu(), error).await,
@@ -236,7 +242,7 @@ impl Session {
         };
         if matches!(error, EngineError::Gpu(GpuError::DeviceLost { .. })) {
             self.lost_at.get_or_insert_with(Instant::now);
-            // Before the next is loaded: two models need not fit side by side.
+            // The model is unloaded before the next is loaded, because two need not fit side by side.
             self.unload();
         }
         self.losses.survive(stage, error, self.all_tokens(), host)
@@ -250,7 +256,7 @@ impl Session {
         }
     }
 
-    /// Loads the model again, and has it hold what the one that was lost held.
+    /// Loads the model again and restores the sequences of the lost one.
     async fn recover(&mut self, stage: Stage, host: &dyn Host) -> Result<(), EngineError> {
         let loaded = self.loader.load(async |_| Ok(()), LoadPolicy::AfterLoss, host).await;
         let mut model = match loaded {
@@ -278,14 +284,15 @@ impl Session {
         }
     }
 
-    /// Adds the work of a model that is let go to that of those before it.
+    /// Adds the work of a model that is unloaded to that of earlier ones.
     fn count_work_of(&mut self, model: &Model) {
         self.past_work = self.past_work + model.work_counters();
         self.past_cache = self.past_cache + CacheCounters { resident: 0, slots: 0, ..model.cache_counters() };
     }
 }
 
-/// Has a new model hold the committed tokens of all sequences of one that was lost, under their ids; and the ends of their turns.
+/// Computes the committed tokens of all sequences of a lost model again on a new one, under their ids, and marks their
+/// turns.
 async fn replay(model: &mut Model, lost: &Sequences, host: &dyn Host) -> Result<(), EngineError> {
     for sequence in lost.cache.open_sequences() {
         let tokens = lost.cache.tokens(sequence);
@@ -355,7 +362,7 @@ impl Backend for Session {
         done
     }
 
-    /// What is lost has no content: it is computed again.
+    /// Lost contents are not copied but computed again.
     fn copy_blocks(&mut self, copies: &[BlockCopy]) {
         if let Held::Loaded(model) = &mut self.held {
             model.copy_blocks(copies);

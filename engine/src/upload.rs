@@ -13,30 +13,31 @@ use web_time::Instant;
 use crate::pieces::{Sink, Span};
 use crate::platform;
 
-/// Reads under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for others.
+/// How many reads are under way at once. Browsers allow six connections to an HTTP/1.1 host; this leaves room for
+/// others.
 pub const READS_IN_FLIGHT: usize = 4;
-/// The GPU is never more than two of these behind, so that staging copies cannot pile up. It is not waited for to the end: it
-/// works on one while the next comes.
+/// The GPU is never more than two of these behind, so that staging copies cannot pile up. It works on one while the
+/// next arrives.
 const BYTES_BETWEEN_MARKS: u64 = 32 << 20;
 
-/// Puts pieces where they belong on the GPU, and does not get too far ahead of it.
+/// Puts pieces where they belong on the GPU, without getting too far ahead of it.
 pub struct Uploads {
     gpu: Rc<Gpu>,
     repack: Repack,
     since_mark_bytes: u64,
     latest: Option<Mark>,
-    /// Must be reached before more is uploaded.
+    /// Mark that the GPU must reach before more is uploaded.
     behind: Option<Mark>,
 }
 
-/// Counts of one load, and where they are reported.
+/// Counters of one load, and the host that they are reported to.
 pub struct Progress<'a> {
     pub host: &'a dyn Host,
     pub needed_bytes: u64,
     pub tensor_count: u32,
 }
 
-/// What was read of the file, and what of that was of use.
+/// How much of the file was read, and how much of that was used.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Streamed {
     pub fetched_bytes: u64,
@@ -48,7 +49,7 @@ impl Uploads {
         Self { gpu, repack, since_mark_bytes: 0, latest: None, behind: None }
     }
 
-    /// Waits until the GPU is near enough. Dropped before that, it can be called again.
+    /// Waits until the GPU is near enough. If the future is dropped early, it can be called again.
     ///
     /// # Errors
     /// Those of the GPU.
@@ -60,8 +61,8 @@ impl Uploads {
         Ok(())
     }
 
-    /// Puts the pieces of a span, whose bytes these are, where they belong. Bytes of [`Sink::Host`] pieces are handed to `keep`.
-    /// Returns how many bytes the pieces have.
+    /// Puts the pieces of a span where they belong. `keep` receives the bytes of [`Sink::Host`] pieces. Returns the
+    /// number of bytes of the pieces.
     ///
     /// # Errors
     /// Those of the GPU.
@@ -110,7 +111,7 @@ impl Uploads {
     }
 }
 
-/// Fetches the spans in order and puts each piece where it belongs. Bytes of [`Sink::Host`] pieces are handed to `keep`.
+/// Fetches the spans in order and puts each piece where it belongs. `keep` receives the bytes of [`Sink::Host`] pieces.
 pub async fn stream(
     uploads: &mut Uploads,
     source: &dyn Source,
@@ -128,7 +129,7 @@ pub async fn stream(
     });
     let mut arriving = futures_util::stream::iter(reads).buffered(READS_IN_FLIGHT);
     loop {
-        // After STOP dropping what is under way aborts it.
+        // After STOP, dropping the reads under way aborts them.
         let Some(arrived) = until_stopped(host, AwaitPoint::Weights, arriving.next()).await? else { break };
         check_cancelled(host)?;
         let (span, bytes) = arrived?;

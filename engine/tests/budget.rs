@@ -1,4 +1,5 @@
-//! Plans fitted to the memory that there is: devices × models × contexts. Headers of the real shapes, without their data.
+//! Plans fitted to the memory that there is: devices × models × contexts. Headers of the real shapes, without their
+//! data.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::sync::LazyLock;
@@ -42,12 +43,12 @@ struct Model {
     name: &'static str,
     config: ModelConfig,
     inventory: Inventory,
-    /// Of all tensors in the file.
+    /// Length of the data of all tensors in the file.
     data_bytes: u64,
 }
 
 impl Model {
-    /// From a header alone: the file's length is said, its data are never made.
+    /// Makes a model from a header alone: the file has a length, but its data are never made.
     fn new(name: &'static str, spec: &Spec) -> Self {
         let model = spec.build().expect("a valid shape");
         let gguf: Gguf = match parse(&model.header(), model.file_bytes()).expect("a valid header") {

@@ -1,4 +1,5 @@
-//! What the engine did, counted at the calls themselves: per token at full residency, over a load, and after it is dropped.
+//! Work of the engine, counted at the calls themselves: per token at full residency, over a load, and after the engine
+//! is dropped.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! Files that people have: each gives the logits of one that is known to run, bit for bit, at every pool size; or is refused
-//! by the name of what is wrong.
+//! Files that people have: each gives the logits of one that is known to run, bit for bit, at every pool size; or is
+//! refused by the name of what is wrong.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "support/field.rs"]
@@ -20,7 +20,7 @@ fn setup() -> Setup {
     Setup { all_logits: true, ..Setup::default() }
 }
 
-/// With all experts resident, and where it matters with some.
+/// Compares pairs with all experts resident, and where it matters with some.
 fn all_are_the_same(pairs: Vec<Pair>, paged: bool) {
     run(async {
         let mut known: Option<(Vec<u8>, Vec<f32>)> = None;

@@ -1,5 +1,5 @@
-//! A load that comes with a question: what cannot be asked is refused before weights are fetched, and a model that is replaced
-//! is let go of no earlier than that.
+//! A load that comes with a question: a question that cannot be asked is refused before weights are fetched, and a
+//! model that is replaced stays loaded until then.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::cell::RefCell;

@@ -84,7 +84,7 @@ fn experts_of_layers_may_differ_in_type() {
         let file = mixed.to_bytes().expect("a model that can be made");
         let gpu = GpuOptions { max_binding_bytes: Some(160 << 10), ..GpuOptions::default() };
         let options = LoadOptions { max_kv_tokens: Some(160), ..setup().options };
-        let mut sharded = load_model("sharded", &file, &Setup { gpu, options, ..setup() }).await;
+        let mut sharded = load_model("sharded", &file, &Setup { options, gpu, ..setup() }).await;
         assert_eq!(sharded.plan().arenas, [vec![1; 5], vec![1; 5], vec![2, 2, 1]]);
         let got = sharded.logits(&prompt()).await.expect("logits");
         assert!(got == gpu_logits("whole", &file, &setup()).await, "sharded experts give other logits");

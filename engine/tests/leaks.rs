@@ -1,4 +1,5 @@
-//! What is stopped or dropped is freed, to the byte: at every stage, by STOP or by dropping the future, round after round.
+//! What is stopped or dropped is freed, to the byte: at every stage, by STOP or by dropping the future, round after
+//! round.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -124,7 +125,8 @@ async fn dropping_the_future_frees_everything(stages: &[Stage]) {
         let host = Impatient { abort: Some(abort), ..Impatient::new(when) };
         let options = options(2);
         let outcome = Abortable::new(load_and_answer(&testbed, &options, &host), registration).await;
-        // Natively hardly anything ever waits: then the work is done when it is looked at again, and its result is dropped.
+        // Natively hardly anything ever waits: then the work is done when it is looked at again, and its result is
+        // dropped.
         assert!(outcome.is_err() || cfg!(not(target_arch = "wasm32")), "{stage:?}: the work was not dropped");
         drop(outcome);
         assert_eq!(testbed.allocated_bytes(), 0, "dropped in {stage:?}");

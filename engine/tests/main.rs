@@ -1,4 +1,5 @@
-//! The engine on whole models, natively and in headless Chromium. One program: each costs a link, and a browser of its own.
+//! The engine on whole models, natively and in headless Chromium. One program: each costs a link, and a browser of its
+//! own.
 
 #[cfg(target_arch = "wasm32")]
 wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);

@@ -18,7 +18,7 @@ fn prompt() -> Prompt {
         instructions: String::new(),
         effort: Default::default(),
         date: None,
-        // In Chromium, where the software adapter is slow, the prompt shows enough.
+        // Chromium's software adapter is slow, and the prompt shows enough.
         max_new_tokens: if cfg!(target_arch = "wasm32") { 2 } else { 60 },
         sampling: Sampling::default(),
         ..Prompt::default()

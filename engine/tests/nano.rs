@@ -18,7 +18,8 @@ macro_rules! case_logits {
 /// Case number and logits of its generated positions, from Transformers.
 const LOGITS: [(&str, &[u8]); 6] = case_logits!("24", "25", "03", "26", "27", "29");
 
-/// How many of them are compared: in Chromium, where the software adapter is slow, the longest prompt and the longest answer.
+/// How many of them are compared: in Chromium, where the software adapter is slow, the longest prompt and the longest
+/// answer.
 const GOLDENS: usize = if cfg!(target_arch = "wasm32") { 2 } else { LOGITS.len() };
 
 #[derive(Deserialize)]

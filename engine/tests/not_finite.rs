@@ -1,5 +1,5 @@
-//! A number that is not finite, anywhere in a model, ends the answer with an error or is provably never used: on the GPU,
-//! with both caches, in batches and token by token, all experts resident and paged.
+//! A number that is not finite, anywhere in a model, ends the answer with an error or is provably never used: on the
+//! GPU, with both caches, in batches and token by token, all experts resident and paged.
 #![cfg(not(target_arch = "wasm32"))]
 
 #[path = "support/breakage.rs"]
@@ -144,8 +144,8 @@ fn an_f16_cache_that_overflows_says_that_f32_helps() {
     });
 }
 
-/// In the first of several batches nobody asks for logits, and the last token does not see the first: it is refused, too,
-/// and a prompt after it is answered as if nothing had been.
+/// Nobody asks for logits in the first of several batches, and the last token does not see the first: the prompt is
+/// refused all the same, and a prompt after it is answered as if nothing had been.
 #[test]
 fn a_token_outside_every_window_is_refused_and_leaves_nothing_behind() {
     run(async {

@@ -1,5 +1,5 @@
-//! Experts that are read while the GPU computes: what comes of it is what would have come without, whatever the network does.
-//! Natively and in headless Chromium.
+//! Experts that are read while the GPU computes: what comes of it is what would have come without, whatever the network
+//! does. Natively and in headless Chromium.
 
 use std::rc::Rc;
 
@@ -130,7 +130,8 @@ async fn stop_leaves_no_read_behind() {
     assert_eq!(engine.model.cache_counters().resident, LAYERS * EXPERTS);
 }
 
-/// With five slots for eight experts: what was read ahead and is not needed holds slots that what is missed needs.
+/// There are five slots for eight experts: slots of experts that were read ahead and are not needed go to those that
+/// are missed.
 async fn what_is_missed_gets_the_slots_of_what_was_only_likely() {
     let prompts = ["ab", "1+", "zq", "7 ", "Wh"].map(|text| prompt(text, 1));
     let right = right(&prompts).await;
@@ -149,8 +150,8 @@ async fn what_is_missed_gets_the_slots_of_what_was_only_likely() {
     assert!(given_up > 0, "the case does not come about");
 }
 
-/// With five slots for eight experts: what a batch needed that was stopped holds nothing from the one after it, whose experts come
-/// in turns.
+/// There are five slots for eight experts: what a stopped batch needed holds no slot that the next one needs, whose
+/// experts come in turns.
 async fn what_stopped_batches_needed_is_pinned_no_longer() {
     let right = right(&[long()]).await.remove(0);
     let whole = load(memory("nano", MODEL), &options(ExpertLoading::Ahead)).await;

@@ -172,7 +172,7 @@ mod native {
             let whole = logits(&ODD_150, &f32_cache(&ODD_150)).await;
             let gpu = GpuOptions { max_binding_bytes: Some(100 << 10), ..GpuOptions::default() };
             let options = LoadOptions { max_kv_tokens: Some(160), ..f32_cache(&ODD_150).options };
-            let sharded = logits(&ODD_150, &Setup { gpu, options, ..f32_cache(&ODD_150) }).await;
+            let sharded = logits(&ODD_150, &Setup { options, gpu, ..f32_cache(&ODD_150) }).await;
             assert_eq!(whole, sharded);
         });
     }

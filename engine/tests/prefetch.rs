@@ -1,5 +1,5 @@
-//! Experts that come when a token needs them, and the others when there is nothing else to do: the same answers as with all
-//! of them loaded first. Natively and in headless Chromium.
+//! Experts that come when a token needs them, and the others when there is nothing else to do: the same answers as with
+//! all of them loaded first. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -93,7 +93,8 @@ async fn the_rest_comes_after_the_answer() {
     assert_eq!(engine.model.work_counters().weights_fetched_bytes, plan.all_bytes);
 }
 
-/// With room for five experts of eight in every layer, three stay out, and nothing that is needed has to go for the others.
+/// There is room for five of eight experts in every layer: three stay out, and nothing that is needed has to go for the
+/// others.
 async fn free_slots_are_filled_and_no_more() {
     let whole = load(&options(ExpertLoading::Ahead), &Quiet).await;
     let five_slots = whole.model.plan().expert_bytes(5);

@@ -23,7 +23,8 @@ fn names<B>(calls: &[Call<B>]) -> Vec<&'static str> {
     calls.iter().map(|call| call.operation.name()).collect()
 }
 
-/// Q, K and V are one product, and no norm is a call of its own: what precedes it writes half of it, what follows reads it.
+/// Q, K and V are one product, and no norm is a call of its own: what precedes it writes half of it, what follows reads
+/// it.
 #[test]
 fn a_layer_is_eight_calls() {
     let recipe = recipe(NANO, &DEFAULT_LIMITS);

@@ -1,5 +1,5 @@
-//! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer, never a hang.
-//! Natively and in headless Chromium.
+//! A GPU that is lost at any moment: the answer is the same as undisturbed, or a clear error; never a wrong answer,
+//! never a hang. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -136,7 +136,8 @@ fn prompt(sampling: Sampling) -> Prompt {
     }
 }
 
-/// In Chromium, where the software adapter is slow, two of six layers: what they say is no answer, but always the same.
+/// Options of these tests. Chromium's software adapter is slow, so it runs two of six layers: what they say is no
+/// answer, but always the same.
 fn options() -> LoadOptions {
     LoadOptions { layers: cfg!(target_arch = "wasm32").then_some(2), ..LoadOptions::default() }
 }
@@ -201,7 +202,7 @@ async fn a_load_survives_a_loss_in(stage: Stage, right: &Answer) {
     let begins = move |event: &Event| match event {
         // There is a device only when this one ends.
         Event::Stage { stage: Stage::GpuDevice, status: StageStatus::Completed, .. } => stage == Stage::GpuDevice,
-        // In the middle of it, and not before it.
+        // The device is lost in the middle of the load, not before it.
         Event::Fetch { fetched_bytes, needed_bytes, .. } => {
             stage == Stage::WeightsFetch && 2 * fetched_bytes > *needed_bytes
         }
@@ -247,7 +248,8 @@ async fn a_load_that_always_loses_its_gpu_is_an_error() {
 /// Longer than any batch or compilation of these tests takes here.
 const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "wasm32") { 15 } else { 5 });
 
-/// Not every browser says that a GPU is gone: reads are refused without a reason, or nothing that was asked for comes.
+/// Not every browser says that a GPU is gone: it may refuse reads without a reason, or never complete what was asked
+/// for.
 async fn a_loss_that_nobody_tells_of_is_survived() {
     let testbed = Rc::new(Testbed::default());
     testbed.limit_patience(PATIENCE);
@@ -287,7 +289,7 @@ mod native {
     use super::*;
 
     const SEEDED: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.9, min_p: 0.0, seed: 11 };
-    /// From more tokens than there are candidates: all logits are read for every draw.
+    /// Samples from more tokens than there are candidates, so that all logits are read for every draw.
     const OF_MANY: Sampling = Sampling { top_k: 200, seed: 5, ..SEEDED };
 
     /// Enough is enough: the error says how often, and everything is freed. A later question begins anew.
@@ -353,7 +355,7 @@ mod native {
         crate::support::run(losses_do_not_change_answers(options(), OF_MANY, &[moment]));
     }
 
-    /// With the fewest slots experts come and go all the time; also while tokens are replayed.
+    /// With the fewest slots experts come and go all the time, also while tokens are replayed.
     #[test]
     fn paged_answers_survive() {
         crate::support::run(async {
@@ -372,7 +374,8 @@ mod native {
         crate::support::run(losses_do_not_change_answers(options, Sampling::default(), &MOMENTS[..2]));
     }
 
-    /// After a crash of its GPU process a browser has no adapter for a moment; without any loss, that there is none is the answer.
+    /// After a crash of its GPU process a browser has no adapter for a moment; without a loss, a missing adapter is an
+    /// error.
     #[test]
     fn an_adapter_that_comes_back_is_waited_for() {
         crate::support::run(async {

@@ -108,7 +108,8 @@ fn a_misshapen_tensor_is_named_with_both_shapes() {
 
 #[test]
 fn an_unsupported_type_is_named() {
-    // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes NVFP4 (40), which is smaller and so still fits.
+    // n_dims = 2, dimensions 192 and 256, then the type: Q8_0 (8) becomes NVFP4 (40), which is smaller and so still
+    // fits.
     let info = |kind: u8| {
         [b"blk.3.attn_q.weight".as_slice(), &[2, 0, 0, 0, 192, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, kind]]
             .concat()
@@ -174,8 +175,8 @@ fn a_full_context_ends_the_answer_and_says_so() {
     });
 }
 
-/// Expert weights that cannot be fetched end the answer with the source's own error. No expert is skipped, and once the source
-/// is back the same question gets the same answer.
+/// Expert weights that cannot be fetched end the answer with the source's own error. No expert is skipped, and once the
+/// source is back the same question gets the same answer.
 #[test]
 fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
     run(async {
@@ -195,7 +196,8 @@ fn a_failing_source_stops_the_answer_and_nothing_is_lost() {
     });
 }
 
-/// A host that does not answer may keep a read waiting for minutes. STOP does not wait with it, and the model stays good.
+/// A host that does not answer may keep a read waiting for minutes. STOP does not wait with it, and the model stays
+/// good.
 #[test]
 fn stop_ends_a_read_that_brings_nothing() {
     /// Somebody who presses STOP as soon as a read waits.

@@ -1,4 +1,5 @@
-//! The check of the kernels on the adapter at hand: it passes where they are right, and catches each that is made wrong.
+//! The check of the kernels on the adapter at hand: it passes where they are right, and catches each that is made
+//! wrong.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -54,7 +55,7 @@ fn broken(fault: ShaderFault) -> GpuOptions {
     GpuOptions { testbed: Some(Rc::new(testbed)), ..GpuOptions::default() }
 }
 
-/// With 8 lanes to a row as on a GPU, and with 1 as on a software adapter.
+/// Runs with 8 lanes per row as on a GPU, and with 1 as on a software adapter.
 async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     let host = Memory::default();
     let begin = web_time::Instant::now();
@@ -62,8 +63,8 @@ async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     try_load(MODEL, gpu, &LoadOptions::default(), &host).await.expect("nano loads");
     let reports = host.reports.take();
     let [report] = &reports[..] else { panic!("one report, got {reports:?}") };
-    // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and for many tokens; RoPE; attention with and without a
-    // window; router; gate and up, down, combine; sample.
+    // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and
+    // for many tokens; RoPE; attention with and without a window; router; gate and up, down, combine; sample.
     assert_eq!((report.kernels, report.remembered), (14, false), "{report:?}");
     let worst = report.worst_error.expect("measured");
     // A tenth of what is allowed.
@@ -76,8 +77,8 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
     ShaderFault { kernel, from, to }
 }
 
-/// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in Chromium,
-/// too.
+/// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in
+/// Chromium, too.
 const FAULTS: [(ShaderFault, &str); 38] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),
@@ -127,12 +128,9 @@ async fn faults_are_caught(model: &[u8], faults: &[(ShaderFault, &str)]) {
     let mut missed = Vec::new();
     for (fault, name) in faults {
         let host = Memory::default();
-        let error = match try_load(model, broken(*fault), &LoadOptions::default(), &host).await {
-            Ok(_) => {
-                missed.push(format!("{fault:?} passed: {:?}", host.reports.take()));
-                continue;
-            }
-            Err(error) => error,
+        let Err(error) = try_load(model, broken(*fault), &LoadOptions::default(), &host).await else {
+            missed.push(format!("{fault:?} passed: {:?}", host.reports.take()));
+            continue;
         };
         let failure = error.failure();
         let gptoss_model::EngineError::Gpu(GpuError::Wrong(wrong)) = &error.error else {
@@ -214,7 +212,7 @@ mod native {
         crate::support::run(faults_are_caught(MODEL, &faults));
     }
 
-    /// Of each format a fault that leaves most weights right. What is right passes, whatever the format.
+    /// A fault of each format that leaves most weights right. A kernel without fault passes in every format.
     const OF_FORMATS: &[(WeightType, &str, &str)] = &[
         (WeightType::F32, "weights[i] = ", "weights[max(i, 1u)] = "),
         (WeightType::F16, "unpack2x16float(packed.w)", "unpack2x16float(packed.z)"),

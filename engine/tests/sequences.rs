@@ -1,5 +1,5 @@
-//! Many sequences on the GPU, in random interleavings, against the scalar reference of each alone: with all experts and with the
-//! fewest, and on devices that are lost on the way. Natively and in headless Chromium.
+//! Many sequences on the GPU, in random interleavings, against the scalar reference of each alone: with all experts and
+//! with the fewest, and on devices that are lost on the way. Natively and in headless Chromium.
 
 use std::rc::Rc;
 
@@ -48,7 +48,8 @@ fn setup(context: u32) -> Setup {
     Setup { options: options(context), sequences: 4, ..Setup::default() }
 }
 
-/// The device is lost every few steps: what was collected stands, what was under way comes after the next device is there.
+/// The device is lost every few steps: what was collected stands, what was under way comes after the next device is
+/// there.
 async fn sequences_outlive_their_device() {
     let testbed = Rc::new(Testbed::default());
     let gpu = GpuOptions { testbed: Some(Rc::clone(&testbed)), ..GpuOptions::default() };
@@ -69,7 +70,8 @@ async fn sequences_outlive_their_device() {
     assert_eq!(testbed.allocated_bytes(), session.plan().totals.gpu_total_bytes, "one model is held");
 }
 
-/// What is shared is there once, going back to the end of a turn costs nothing, and a sequence that is closed gives everything back.
+/// What is shared is there once, going back to the end of a turn costs nothing, and a sequence that is closed gives
+/// everything back.
 async fn forks_share_and_turns_come_back() {
     let mut model = load_model("odd", ODD, &setup(600)).await;
     let tokens: Vec<u32> = (0..200).map(|at| (at * 37 + 5) % 300).collect();

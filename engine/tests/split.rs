@@ -1,5 +1,5 @@
-//! Models in several files: the same tensors and, on the GPU, the same logits as in one; files that are not one model are refused by
-//! name.
+//! Models in several files: the same tensors and, on the GPU, the same logits as in one; files that are not one model
+//! are refused by name.
 #![cfg(not(target_arch = "wasm32"))]
 
 use std::rc::Rc;
@@ -68,7 +68,7 @@ fn every_tensor_is_found_byte_for_byte() {
     });
 }
 
-/// With all experts resident, and with experts fetched from the parts while it computes.
+/// Compares with all experts resident, and with experts fetched from the parts while it computes.
 #[test]
 fn the_gpu_computes_the_same_logits() {
     async fn logits(source: Rc<dyn Source>, slots: Option<u32>) -> Vec<f32> {

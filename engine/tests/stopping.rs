@@ -1,5 +1,5 @@
-//! STOP: whenever it comes and whatever is waited for, the engine ends with `Cancelled`, nothing more is done than was under
-//! way, and the next use is as good as the first. Natively and in headless Chromium.
+//! STOP: whenever it comes and whatever is waited for, the engine ends with `Cancelled`, nothing more is done than was
+//! under way, and the next use is as good as the first. Natively and in headless Chromium.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
@@ -46,7 +46,8 @@ impl StopAt {
         Self { number, events: RefCell::default() }
     }
 
-    /// What was done after STOP, beyond what was under way: the pieces of a read that has come are put where they belong.
+    /// What was done after STOP, beyond what was under way: the pieces of a read that has come are put where they
+    /// belong.
     fn done_since(&self) -> Vec<Event> {
         let events = self.events.borrow();
         let since = events.get(self.number + 1..).unwrap_or_default();
@@ -117,7 +118,7 @@ async fn loading_can_be_stopped_at_every_point() {
     }
 }
 
-/// From the moment at which the engine waits at `at`, nothing that it waits for comes; then somebody presses STOP.
+/// A host for which nothing that is awaited ever comes once the engine waits at `at`; then somebody presses STOP.
 struct Hanging {
     at: AwaitPoint,
     testbed: Rc<Testbed>,
@@ -155,8 +156,8 @@ impl Host for Hanging {
     }
 }
 
-/// Everything that an engine waits for: a load, a prompt that misses experts, an answer, the rest, a lost GPU that is replaced after
-/// a moment without any.
+/// Everything that an engine waits for: a load, a prompt that misses experts, an answer, the rest, a lost GPU that is
+/// replaced after a moment without any.
 async fn use_it(engine: &mut Option<GpuEngine>, host: &Hanging) -> Result<(), StageError> {
     let options = LoadOptions { experts: ExpertLoading::AsNeeded, ..options() };
     let gpu = GpuOptions { testbed: Some(Rc::clone(&host.testbed)), ..GpuOptions::default() };
@@ -167,7 +168,7 @@ async fn use_it(engine: &mut Option<GpuEngine>, host: &Hanging) -> Result<(), St
     engine.answer(&long_prompt(), host).await.map(drop)
 }
 
-/// Of `AwaitPoint::ALL`, those of a model whose weights never get ahead of the GPU.
+/// All of `AwaitPoint::ALL` that occur for a model whose weights never get ahead of the GPU.
 fn points() -> impl Iterator<Item = AwaitPoint> {
     AwaitPoint::ALL.into_iter().filter(|point| *point != AwaitPoint::Uploads)
 }
@@ -211,8 +212,8 @@ mod native {
 
     everywhere!(answering, cancelling_works_at_every_point());
 
-    /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What was read stays,
-    /// and the question asked again gets its answer.
+    /// STOP at any moment of an answer, also while a long prompt is read: not one batch and not one token more. What
+    /// was read stays, and the question asked again gets its answer.
     async fn cancelling_works_at_every_point() {
         let engine = engine_of(memory("nano", MODEL), &GpuOptions::default(), &options(), &Quiet).await;
         let mut engine = engine.expect("nano loads");

@@ -14,7 +14,7 @@ const TOKENS: usize = 70;
 /// Sums of the same products in another order.
 const MOST_APART: f32 = 2e-4;
 
-/// With eight lanes to a row: what shuffles are for.
+/// Options with eight lanes per row, which shuffles are for.
 fn options(tier: Tier) -> GpuOptions {
     GpuOptions { tier: Some(tier), lanes_per_row: Some(8), ..GpuOptions::default() }
 }
@@ -42,8 +42,8 @@ async fn logits(tier: Tier, kv_f32: bool) -> Option<Vec<f32>> {
 }
 
 async fn every_tier_gives_the_baselines_logits() {
-    // A cache in F16 is read to the bit by both; shuffles change sums in their last bits, which a cache in F16 would round to one
-    // side or the other.
+    // A cache in F16 is read to the bit by both; shuffles change sums in their last bits, which a cache in F16 would
+    // round to one side or the other.
     for (tier, kv_f32, most) in [(Tier::F16, false, 0.0), (Tier::F16Subgroups, true, MOST_APART)] {
         let baseline = logits(Tier::Baseline, kv_f32).await.expect("every device has the baseline");
         let Some(got) = logits(tier, kv_f32).await else { continue };

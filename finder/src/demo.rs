@@ -4,15 +4,15 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// What the demo model is called.
+/// File name of the demo model.
 pub const DEMO_NAME: &str = "gpt-oss-nano.gguf";
 
-/// The bytes of its file.
+/// Contents of the demo model's file, which is part of this program.
 pub const DEMO: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
-/// Puts the demo model into the user's cache folder, for what reads models from files, and gives its path. It is written
-/// once; one that is there with other bytes is replaced. Where there is no such folder, or it cannot be written, the file goes
-/// among the temporary ones. `variable` reads the environment.
+/// Writes the demo model into the user's cache folder, for programs that read models from files, and returns its path.
+/// The file is written once; a file with other bytes is replaced. Without such a folder, or where it cannot be written,
+/// the file goes among the temporary ones. `variable` reads the environment.
 ///
 /// # Errors
 /// It cannot be written in either place.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-/// Where a model in a hub cache is from.
+/// The repository and commit that a model in a hub cache comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HubOrigin {
     /// `ORG/NAME`.
@@ -16,9 +16,9 @@ pub struct HubOrigin {
 }
 
 /// The folder of the cache, by the variables that the hub's own tools use, in their order: `HF_HUB_CACHE`, its old name
-/// `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`. `~` and `$NAME`
-/// in values of the hub's own variables stand for what they stand for there. `variable` reads the environment; empty values
-/// count as unset.
+/// `HUGGINGFACE_HUB_CACHE`, `HF_HOME/hub`, `XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub`. `~` and
+/// `$NAME` in values of the hub's own variables stand for what they stand for there. `variable` reads the environment;
+/// empty values count as unset.
 ///
 /// Source: `constants.py` of huggingface_hub, and its page "Environment variables".
 pub fn hub_folder(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
@@ -60,7 +60,7 @@ fn expand(value: PathBuf, set: &impl Fn(&str) -> Option<PathBuf>, home: Option<P
     PathBuf::from(out + rest)
 }
 
-/// How the name of a repository's folder begins.
+/// The prefix of the name of every repository's folder.
 pub(crate) const REPO_PREFIX: &str = "models--";
 
 /// A repository's folder in a cache.
@@ -68,7 +68,7 @@ pub(crate) const REPO_PREFIX: &str = "models--";
 pub struct Repo {
     /// `ORG/NAME`.
     pub name: String,
-    /// Where it is; a link to it where that is what was found.
+    /// The folder itself, or the link to it if a link was found.
     pub folder: PathBuf,
 }
 
@@ -105,8 +105,8 @@ pub(crate) fn snapshot_place(below_repo: &str) -> Option<SnapshotPlace<'_>> {
     Some(SnapshotPlace { revision, path })
 }
 
-/// What people call a file of a hub repository (`ORG/NAME/FILE`, with `@COMMIT` where that is not the branch `main`), and
-/// where it is from; `name` is its place below the folder that is searched.
+/// What people call a file of a hub repository (`ORG/NAME/FILE`, with `@COMMIT` where that is not the branch `main`),
+/// and where it is from; `name` is its place below the folder that is searched.
 pub(crate) fn hub_names(repo: &Repo, name: &str) -> Option<(String, HubOrigin)> {
     let folder = repo.folder.file_name()?.to_str()?;
     let at = name.find(&format!("{folder}/"))?;

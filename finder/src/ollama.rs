@@ -1,5 +1,6 @@
-//! Ollama's store: `manifests/HOST/NAMESPACE/MODEL/TAG` are JSON lists of layers, `blobs/sha256-HASH` the layers. The layer
-//! of the media type below is a GGUF file. Layout: `manifest` and `types/model` in <https://github.com/ollama/ollama>.
+//! Ollama's store: `manifests/HOST/NAMESPACE/MODEL/TAG` are JSON lists of layers, `blobs/sha256-HASH` the layers. The
+//! layer of the media type below is a GGUF file. Layout: `manifest` and `types/model` in
+//! <https://github.com/ollama/ollama>.
 
 use std::fs;
 use std::io::Read as _;
@@ -11,16 +12,16 @@ use crate::skipped::SkipReason;
 
 const MODEL_LAYER: &str = "application/vnd.ollama.image.model";
 
-/// More than a manifest ever is, in bytes.
+/// Size limit of a manifest, in bytes; real ones are far smaller.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
 
-/// Registry and namespace that Ollama leaves out of names.
+/// The registry that Ollama leaves out of names, as it does the namespace `library`.
 const USUAL_HOST: &str = "registry.ollama.ai";
 const USUAL_NAMESPACE: &str = "library";
 
 /// A model of the store.
 pub(crate) struct StoredModel {
-    /// As Ollama calls it, such as `gpt-oss:20b`.
+    /// Name that Ollama shows, such as `gpt-oss:20b`.
     pub(crate) name: String,
     /// Its GGUF file, or why there is none.
     pub(crate) blob: Result<PathBuf, SkipReason>,
@@ -38,7 +39,7 @@ struct Layer {
     digest: String,
 }
 
-/// Whether a folder is such a store.
+/// Whether a folder is an Ollama model store.
 pub(crate) fn is_store(folder: &Path) -> bool {
     folder.join("manifests").is_dir() && folder.join("blobs").is_dir()
 }
@@ -96,7 +97,8 @@ fn read(path: &Path) -> Result<Manifest, String> {
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
-/// The file of a digest such as `sha256:0123…`; older versions had that for its name. A digest that is none leads nowhere.
+/// The file of a digest such as `sha256:0123…`; older versions used the digest as the file name. Anything that is no
+/// digest has no file.
 fn blob(store: &Path, digest: &str) -> Result<PathBuf, SkipReason> {
     let is_name = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let Some((kind, hash)) = digest.split_once(':').filter(|(kind, hash)| is_name(kind) && is_name(hash)) else {

@@ -7,16 +7,17 @@ use crate::hub::hub_folder;
 /// A folder to look through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What to call it, such as `hub cache`.
+    /// What messages call the place, such as `hub cache`.
     pub name: &'static str,
+    /// Path of the folder, which need not exist.
     pub folder: PathBuf,
     /// How many levels of folders below it are looked into.
     pub depth: u32,
 }
 
-/// All places, whether they exist or not, in the order in which people mean them: the current folder and `models` in it,
-/// then those of the hub, LM Studio, Ollama and llama.cpp, each by the variables that the tool itself reads, and `~/models`.
-/// `variable` reads the environment; empty values count as unset.
+/// All places, whether they exist or not, in the order in which people mean them: the current folder and `models` in
+/// it, then those of the hub, LM Studio, Ollama and llama.cpp, each by the variables that the tool itself reads, and
+/// `~/models`. `variable` reads the environment; empty values count as unset.
 pub fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<Place> {
     let set = |name: &str| variable(name).filter(|value| !value.as_os_str().is_empty());
     let home = set("HOME").or_else(|| set("USERPROFILE"));
@@ -33,7 +34,7 @@ pub fn places(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<Place> {
         Some(folder) => places.add("Ollama", Some(folder), 0),
         None => {
             places.add("Ollama", in_home(".ollama/models"), 0);
-            // Where its service on Linux keeps them.
+            // The folder of Ollama's service on Linux.
             places.add("Ollama", cfg!(target_os = "linux").then(|| "/usr/share/ollama/.ollama/models".into()), 0);
         }
     }

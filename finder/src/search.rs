@@ -9,7 +9,7 @@ use crate::hub::{HubOrigin, REPO_PREFIX, Repo, hub_names};
 use crate::ollama;
 use crate::skipped::{SkipReason, Skipped};
 
-/// Folders within folders are followed this far where nothing else is said.
+/// How many levels of folders are searched unless [`SearchOptions::depth`] says otherwise.
 pub const MAX_DEPTH: u32 = 16;
 
 /// Which links are followed.
@@ -25,9 +25,10 @@ pub enum Links {
 /// How to search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SearchOptions {
+    /// Which links lead to files or folders that count as found.
     pub links: Links,
-    /// Levels of folders that are looked into; what lies deeper is none of the search's business. `None`: [`MAX_DEPTH`],
-    /// and what lies deeper is named.
+    /// How many levels of folders are searched; deeper ones are ignored silently. `None` means [`MAX_DEPTH`], and
+    /// deeper folders are reported as skipped.
     pub depth: Option<u32>,
 }
 
@@ -40,23 +41,25 @@ pub struct FoundFile {
     pub label: Option<String>,
     /// Where it was found.
     pub path: PathBuf,
-    /// Where that leads: the same without links.
+    /// The file that the path leads to: the same path without links.
     pub target: PathBuf,
-    /// What links must not lead out of, without links itself; `None` where they may.
+    /// The folder that links must not lead out of, itself free of links; `None` where they may.
     pub root: Option<PathBuf>,
-    /// Where in the hub it is from.
+    /// The hub repository and commit that the file comes from, if it lies in a hub cache.
     pub hub: Option<HubOrigin>,
 }
 
 /// What a search found, in the order of names, and what it passed over.
 #[derive(Debug, Default)]
 pub struct Findings {
+    /// Files that can be opened, sorted by name.
     pub files: Vec<FoundFile>,
+    /// Files and folders that were passed over, each with the reason.
     pub skipped: Vec<Skipped>,
 }
 
-/// Finds every file below `folder` whose name ends in `.gguf`, in whatever letters, and the models of an Ollama store.
-/// Hidden files and folders are those of tools, and are left out without a word. A file with several names is found under
+/// Finds every file below `folder` whose name ends in `.gguf` (in upper or lower case), and the models of an Ollama
+/// store. Hidden files and folders belong to tools and are ignored silently. A file with several names is found under
 /// each.
 ///
 /// # Errors
@@ -81,7 +84,7 @@ struct Walk<'r> {
     root: Option<&'r Path>,
     options: SearchOptions,
     findings: Findings,
-    /// Folders without links, so that links among them form no circle.
+    /// Canonical paths of the folders searched so far, so that links among them form no circle.
     searched: HashSet<PathBuf>,
 }
 
@@ -99,8 +102,8 @@ impl Walk<'_> {
             self.store(folder, prefix);
         }
         let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-        // Of several snapshots with the same file, that of the branch people mean is to give it its name. Links to folders
-        // come last, so that a folder is known by its own name.
+        // If several snapshots have the same file, the snapshot of the main branch names it. Links to folders come
+        // last, so that a folder is known by its own name.
         let snapshots = place.repo.filter(|repo| folder == repo.folder.join("snapshots"));
         let main = snapshots.and_then(Repo::main_revision);
         entries.sort_by_key(|entry| {

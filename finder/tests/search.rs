@@ -1,6 +1,6 @@
 //! What a search finds and what it passes over, in folders that the test furnishes.
 
-#![allow(clippy::unwrap_used)] // in a test that is the assertion
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::fs;
 use std::path::Path;

@@ -1,19 +1,20 @@
-//! What the user can do about a file that cannot be used: the one place that says it, for the engine, the page, `pylon` and
-//! `gguf-serve`.
+//! What the user can do about a file that cannot be used: the one place that says it, for the engine, the page, `pylon`
+//! and `gguf-serve`.
 
 use crate::identify::name::{FINISH_ADVICE, JOIN_ADVICE};
 use crate::{ForeignFile, GgufError, SplitError, is_unfinished_name, piece_stem};
 
-/// For a file that is whole, and made in a way that cannot be used.
+/// Advice for a file that is whole, but made in a way that cannot be used.
 const UNUSUAL: &str =
     "Another download would bring the same bytes. Use a gpt-oss GGUF such as gpt-oss-20b-mxfp4.gguf from ggml-org.";
 
-/// For a file that cannot be what its maker wrote.
+/// Advice for a file that cannot be what its maker wrote.
 const DAMAGED: &str = "Download the file again and compare its size with the one its publisher states.";
 
 impl GgufError {
-    /// The same error of a file whose name is known, which may say more: a piece of a file that was cut, or a download
-    /// that has not ended, is no damaged file.
+    /// The same error, with what the file's name adds: a piece of a file that was cut, or an unfinished download, is
+    /// not a damaged file.
+    #[must_use]
     pub fn of_file(self, name: &str) -> Self {
         let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
         match self {

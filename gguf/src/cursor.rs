@@ -18,14 +18,14 @@ impl From<GgufError> for Stop {
     }
 }
 
-/// A string of a file.
+/// A string as the file has it.
 pub(crate) enum Text<'b> {
     Utf8(&'b str),
-    /// With U+FFFD in place of what is not UTF-8.
+    /// A string that is not UTF-8, with U+FFFD in place of what is wrong.
     NotUtf8(Cow<'b, str>),
 }
 
-/// What is being read: names a place in the header for error messages, at no cost until one is needed.
+/// What is being read: a place in the header that error messages can name, formatted only if an error needs it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Place<'a> {
     Field(&'static str),
@@ -144,6 +144,6 @@ impl<'b> Cursor<'b> {
 
     fn utf8(&mut self, len: u64, place: Place<'_>) -> Result<&'b str, Stop> {
         let bytes = self.take(len, place)?;
-        std::str::from_utf8(bytes).map_err(|_| GgufError::InvalidUtf8 { what: place.to_string() }.into())
+        std::str::from_utf8(bytes).map_err(|_place_in_name| GgufError::InvalidUtf8 { what: place.to_string() }.into())
     }
 }

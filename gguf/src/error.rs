@@ -2,7 +2,7 @@ use thiserror::Error;
 
 use crate::{ForeignFile, TensorType};
 
-/// What is wrong with a file, or with a question asked of its metadata.
+/// What is wrong with a file, or with a question about its metadata.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum GgufError {
@@ -20,19 +20,19 @@ pub enum GgufError {
         /// The first four bytes.
         found: [u8; 4],
     },
-    /// The file is something else, and it is known what.
+    /// The file is of another kind, which was recognised.
     #[error("not a GGUF file: {what}")]
     Foreign {
         /// What it is.
         what: ForeignFile,
     },
-    /// The first piece of a file that was cut into pieces, or a download that did not end, by its name: a sound file as far
+    /// The name says that this is the first piece of a file that was cut, or an unfinished download. It is sound as far
     /// as it goes.
     #[error("{}: {cut}", if *.is_piece { "by its name the file is the first piece of one that was cut into pieces" } else { "by its name the file is a download that did not end" })]
     Incomplete {
-        /// It is a piece, and not a download.
+        /// True for a piece, false for a download.
         is_piece: bool,
-        /// Where it ends.
+        /// The error of the place where the file ends.
         cut: Box<GgufError>,
     },
     /// A file written for big-endian machines.

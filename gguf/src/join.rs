@@ -1,16 +1,16 @@
-//! The parts of a split model made one: each is a whole GGUF file with the table and data of its own tensors, the first one
-//! has all metadata.
+//! The parts of a split model made one: each is a whole GGUF file with the table and data of its own tensors, the first
+//! one has all metadata.
 
 use crate::{Gguf, SplitError, TensorInfo, part_names};
 
 impl Gguf {
-    /// Makes one header of those of all parts of a split model, given in order, each with the file name that messages call
-    /// it by.
+    /// Makes one header of those of all parts of a split model, given in order, each with the file name that messages
+    /// call it by.
     ///
     /// The result is the header of the files laid one after the other: offsets and `file_len` count from the first byte
     /// of the first part. Metadata, `version`, `alignment` and `data_offset` are the first part's; offsets keep the
-    /// alignment within their own part only. [`split`](Self::split) is `None`: the model is whole. The header of a model
-    /// in one file comes back as it is.
+    /// alignment within their own part only. [`split`](Self::split) is `None`: the model is whole. The header of a
+    /// model in one file comes back as it is.
     ///
     /// # Errors
     /// A [`SplitError`] that names the file at fault: it is alone, no part, another part than its place says, or a part
@@ -32,11 +32,11 @@ impl Gguf {
     }
 }
 
-/// Refuses a part without the others, with their names if its own tells them.
+/// Refuses a part without the others, and lists their names if its own name tells them.
 fn check_alone(name: &str, only: &Gguf) -> Result<(), SplitError> {
     let Some(split) = only.split.filter(|split| split.count > 1) else { return Ok(()) };
     let (name, count) = (name.to_owned(), split.count);
-    // A writer pads the last tensor, too; another header takes more than that.
+    // A writer pads the last tensor, too; another part's header takes more than that.
     let surplus_bytes = only.file_len.saturating_sub(only.data_end().next_multiple_of(only.alignment));
     if surplus_bytes > 0 && only.unknown_types().next().is_none() {
         return Err(SplitError::JoinedWithCat { name, number: split.no + 1, count, surplus_bytes });
@@ -49,8 +49,8 @@ fn check_alone(name: &str, only: &Gguf) -> Result<(), SplitError> {
     Err(SplitError::Missing { name, count, missing })
 }
 
-/// Checks what the parts say of themselves against their places and the first part; gives the number of tensors that all
-/// of them together should have.
+/// Checks what the parts say about themselves against their order and the first part. Returns the number of tensors
+/// that all of them together should have.
 fn check_parts(parts: &[(String, Gguf)]) -> Result<u64, SplitError> {
     let count = parts.len() as u32;
     let mut told = None;
@@ -73,7 +73,7 @@ fn check_parts(parts: &[(String, Gguf)]) -> Result<u64, SplitError> {
     told.ok_or(SplitError::NoParts)
 }
 
-/// A key that both have with different values, though it is about the model and not about the file.
+/// The first key about the model (not about the file) whose values differ between the two.
 fn differing_key(first: &Gguf, part: &Gguf) -> Option<String> {
     let of_the_file = |key: &str| key.starts_with("split.") || key == "general.alignment";
     let differs =
@@ -81,7 +81,7 @@ fn differing_key(first: &Gguf, part: &Gguf) -> Option<String> {
     part.metadata.iter().find(differs).map(|(key, _)| key.to_owned())
 }
 
-/// All tensors, in order, at the places they have when the files are laid one after the other.
+/// All tensors in order, with offsets as if the files were laid one after the other.
 fn shifted_tensors(parts: &[(String, Gguf)]) -> Result<Vec<TensorInfo>, SplitError> {
     let mut tensors = Vec::with_capacity(parts.iter().map(|(_, part)| part.tensors.len()).sum());
     let mut base = 0u64;
@@ -98,7 +98,7 @@ fn shifted_tensors(parts: &[(String, Gguf)]) -> Result<Vec<TensorInfo>, SplitErr
 fn index_by_name(parts: &[(String, Gguf)], tensors: &[TensorInfo]) -> Result<Vec<u32>, SplitError> {
     let mut by_name: Vec<u32> = (0..tensors.len() as u32).collect();
     let name = |index: u32| tensors[index as usize].name.as_str();
-    // Stable, so that of two equal names the earlier part's comes first.
+    // The sort is stable, so that the earlier part comes first of two equal names.
     by_name.sort_by_key(|&index| name(index));
     match by_name.windows(2).find(|pair| name(pair[0]) == name(pair[1])) {
         None => Ok(by_name),
@@ -109,7 +109,7 @@ fn index_by_name(parts: &[(String, Gguf)], tensors: &[TensorInfo]) -> Result<Vec
     }
 }
 
-/// The name of the part that holds the tensor of this index among all.
+/// Name of the part that holds the tensor with this index among all.
 fn owner(parts: &[(String, Gguf)], index: u32) -> String {
     let mut before = 0;
     let holds = |(_, part): &&(String, Gguf)| {

@@ -9,19 +9,19 @@ pub(crate) struct TensorClaim {
     pub(crate) shape: Vec<u64>,
     pub(crate) kind: TensorType,
     pub(crate) relative_offset: u64,
-    /// Zero for an unknown type, and without weights.
+    /// Length of the data in bytes; zero for an unknown type, and without weights.
     pub(crate) size_bytes: u64,
 }
 
-/// What is known of the blocks of types.
+/// Block sizes of the types in one file.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks {
-    /// Whether the type whose number ggml gave up is Ollama's of August 2025.
+    /// Whether type id 4, which ggml has retired, is MXFP4 as in Ollama's files of August 2025.
     early_ollama: bool,
 }
 
 impl Blocks {
-    /// In a file with this metadata.
+    /// Block sizes in a file with this metadata.
     pub(crate) fn of(metadata: &Metadata) -> Self {
         let architecture = metadata.optional("general.architecture");
         Self { early_ollama: matches!(architecture, Ok(Some(OLLAMA))) }
@@ -64,7 +64,7 @@ pub(crate) fn place_tensors(
         }
         // The end must be countable too; the sums below rely on it.
         let offset = data_offset.checked_add(relative_offset);
-        // Writers differ in what they give tensors without weights: anywhere at all, even behind the end of the file.
+        // Writers put tensors without weights anywhere, even behind the end of the file.
         let placed = |offset| if shape.contains(&0) { data_offset } else { offset };
         match offset.filter(|offset| offset.checked_add(size_bytes.max(1)).is_some()).map(placed) {
             Some(offset) => tensors.push(TensorInfo { name, shape, kind, offset, size_bytes }),
@@ -80,7 +80,7 @@ fn end(tensor: &TensorInfo) -> u64 {
     tensor.offset + tensor.size_bytes.max(1)
 }
 
-/// Tensors without weights lie nowhere.
+/// Checks overlaps and the end of the file. Tensors without weights lie nowhere.
 fn check_extents(tensors: &[TensorInfo], file_len: u64) -> Result<(), GgufError> {
     let mut in_order: Vec<&TensorInfo> = tensors.iter().filter(|tensor| !tensor.is_empty()).collect();
     in_order.sort_by_key(|tensor| tensor.offset);
@@ -88,7 +88,7 @@ fn check_extents(tensors: &[TensorInfo], file_len: u64) -> Result<(), GgufError>
         let (first, second) = (pair[0].name.clone(), pair[1].name.clone());
         return Err(GgufError::Overlap { first, second, offset: pair[1].offset });
     }
-    // Without overlaps the last tensor in file order also ends last.
+    // Without overlaps, the last tensor in file order also ends last.
     let Some(last) = in_order.last() else { return Ok(()) };
     match in_order.iter().find(|tensor| end(tensor) > file_len) {
         None => Ok(()),

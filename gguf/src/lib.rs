@@ -55,17 +55,18 @@ pub struct Gguf {
 pub struct TensorInfo {
     /// ggml name, verbatim.
     pub name: String,
-    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has no
-    /// weights.
+    /// One to four dimensions in GGUF order: `shape[0]` (ne0) is the contiguous one. Where one is zero, the tensor has
+    /// no weights.
     pub shape: Vec<u64>,
     /// Storage format of the weights.
     pub kind: TensorType,
-    /// First byte of the data, in bytes from the start of the file. A multiple of the file's alignment. Without weights,
-    /// the file's [`Gguf::data_offset`], whatever the file says: the data lie within the file in any case.
+    /// First byte of the data, in bytes from the start of the file; a multiple of the file's alignment. For a tensor
+    /// without weights it is the file's [`Gguf::data_offset`], whatever the file says, so that data never lie outside
+    /// the file.
     pub offset: u64,
-    /// Length of the data in bytes, computed from `kind` and `shape`. Zero when a dimension is, and when `kind` is
-    /// [`TensorType::Unknown`], because then nobody can say; save for [`TensorType::EARLY_OLLAMA_MXFP4`] in a file of
-    /// Ollama's.
+    /// Length of the data in bytes, computed from `kind` and `shape`. Zero if a dimension is zero, and if `kind` is
+    /// [`TensorType::Unknown`], whose size nobody can say; except for [`TensorType::EARLY_OLLAMA_MXFP4`] in an Ollama
+    /// file.
     pub size_bytes: u64,
 }
 
@@ -75,14 +76,14 @@ impl TensorInfo {
         self.shape.iter().product()
     }
 
-    /// Whether it has no weights, since a dimension is zero. ggml accepts such tensors, and files have them.
+    /// Whether a dimension is zero, so that there are no weights. ggml accepts such tensors, and files have them.
     pub fn is_empty(&self) -> bool {
         self.shape.contains(&0)
     }
 }
 
 impl Gguf {
-    /// The tensor of that exact name.
+    /// The tensor with exactly this name.
     pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
         let tensors = &self.tensors;
         let found = self.by_name.binary_search_by(|&i| tensors[i as usize].name.as_str().cmp(name)).ok()?;
@@ -94,7 +95,8 @@ impl Gguf {
         self.split
     }
 
-    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no tensor.
+    /// Where the data of the last tensor ends, in bytes from the start of the file; `data_offset` if there is no
+    /// tensor.
     pub fn data_end(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.offset + tensor.size_bytes).fold(self.data_offset, u64::max)
     }

@@ -1,18 +1,23 @@
-//! Where in a block of each type the numbers lie that every weight of the block is multiplied with, and what they can be.
+//! Where in a block of each type the numbers lie that every weight of the block is multiplied with, and what they can
+//! be.
 //!
-//! Source of the offsets: the block structures in ggml's `ggml-common.h`; of E8M0: the OCP Microscaling specification; of what
-//! is never negative: the quantisers in ggml's `ggml-quants.c`.
+//! Source of the offsets: the block structures in ggml's `ggml-common.h`; of E8M0: the OCP Microscaling specification;
+//! of what is never negative: the quantisers in ggml's `ggml-quants.c`.
 
 use crate::TensorType;
 
-/// How a number in a block is written.
+/// How a number in a block is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
+    /// IEEE 754 half precision: 1 sign, 5 exponent and 10 fraction bits.
     F16,
+    /// bfloat16: the upper half of an F32.
     Bf16,
+    /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 double precision.
     F64,
-    /// A power of two by its exponent; 255 stands for no number.
+    /// A power of two, given by its exponent; 255 stands for NaN (OCP Microscaling).
     E8m0,
 }
 
@@ -28,15 +33,16 @@ impl Encoding {
     }
 }
 
-/// A number in a block that must be finite.
+/// A number in a block that must be finite, such as a scale.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Number {
+    /// Format of the number, which also gives its width.
     pub encoding: Encoding,
-    /// Where it begins, in bytes from the begin of the block.
+    /// Where the number begins, in bytes from the start of the block.
     pub at: usize,
-    /// The largest magnitude that it is multiplied with: that of a code, times that of a scale within the block.
+    /// The largest magnitude that the number is multiplied with: the largest code times the largest inner scale.
     pub reach: f64,
-    /// Whether ggml's quantisers ever write a negative one.
+    /// Whether ggml's quantisers ever write a negative number here.
     pub may_be_negative: bool,
 }
 
@@ -49,7 +55,7 @@ impl Number {
         Self { may_be_negative: false, ..self }
     }
 
-    /// The number in `block`; NaN where it is none.
+    /// The number's value in `block`; NaN if it is not a number.
     ///
     /// # Panics
     /// If `block` is shorter than the type's blocks are.
@@ -91,8 +97,8 @@ const fn f16(at: usize, reach: f64) -> Number {
     Number::new(Encoding::F16, at, reach)
 }
 
-/// The numbers of each block of a type; of a type without blocks: the element itself. `None` for types whose scales are not
-/// plain numbers, or not known here.
+/// The numbers of each block of a type; for a type without blocks, the element itself. `None` for types whose scales
+/// are not plain numbers, and for unknown types.
 pub fn numbers_of(kind: TensorType) -> Option<&'static [Number]> {
     Some(match kind {
         TensorType::F32 => const { &[Number::new(Encoding::F32, 0, 1.0)] },
@@ -123,7 +129,7 @@ pub fn numbers_of(kind: TensorType) -> Option<&'static [Number]> {
     })
 }
 
-/// Blocks of `bytes` in which a number is not finite: how many, and the first.
+/// Counts the blocks of `bytes` in which a number is not finite, and gives the index of the first.
 pub fn bad_blocks(bytes: &[u8], block_bytes: usize, numbers: &[Number]) -> (u64, Option<u64>) {
     let (mut count, mut first) = (0, None);
     for (index, block) in (0..).zip(bytes.chunks_exact(block_bytes)) {

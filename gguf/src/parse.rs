@@ -18,7 +18,7 @@ const MAX_NAME_BYTES: u64 = 65535;
 /// Deepest nesting of arrays. No known file nests at all; the limit keeps recursion off the stack's end.
 const MAX_ARRAY_DEPTH: u32 = 4;
 
-/// The least a first read is worth: one round trip for it costs the same as for 24 bytes.
+/// Smallest useful first read: one round trip for it costs the same as for 24 bytes.
 const FIRST_READ_BYTES: u64 = 64 << 10;
 
 const MAX_DIMENSIONS: u32 = 4;
@@ -34,9 +34,9 @@ const LEAST_TENSOR_BYTES: u64 = 8 + 4 + 8 + 4 + 8;
 pub enum Progress {
     /// The header goes on past the bytes given.
     NeedMore {
-        /// Call again with at least this many bytes from the start of the file. Covers all that is known to be
-        /// missing, and at least doubles what was given, so that reading a header of n bytes parses fewer than
-        /// 4·n in total; never more than the file has.
+        /// Call again with at least this many bytes from the start of the file. Covers everything that is known to be
+        /// missing, and at least doubles what was given, so that reading a header of n bytes parses fewer than 4·n in
+        /// total; never more than the file has.
         at_least: u64,
     },
     /// The header is whole and sound.
@@ -183,7 +183,7 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str, depth: u32) -> Result<Array, S
     let place = Place::Value { key };
     let element_type = cursor.u32(place)?;
     let count = cursor.u64(place)?;
-    // All elements at once: they are there, or reading stops before anything is allocated.
+    // All elements are taken at once: either all are there, or reading stops before anything is allocated.
     macro_rules! numbers {
         ($type:ty) => {{
             const WIDTH: usize = size_of::<$type>();
@@ -224,7 +224,7 @@ fn read_bools(cursor: &mut Cursor<'_>, key: &str, count: u64) -> Result<Vec<bool
 fn read_strings(cursor: &mut Cursor<'_>, key: &str, count: u64) -> Result<Array, Stop> {
     const LENGTH_BYTES: u64 = 8;
     cursor.check_count(count, LENGTH_BYTES, Place::Length { key })?;
-    // Before room for `count` ends is made, the lengths themselves must be at hand.
+    // The lengths themselves must be at hand before memory for `count` ends is allocated.
     cursor.reserve(count * LENGTH_BYTES, Place::Value { key })?;
     let mut strings = StringArray::with_capacity(count as usize);
     let mut first_wrong = None;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Gguf;
 
-/// What a sound GGUF file is that is no model. Such files lie beside models, and are opened in their place.
+/// The purpose of a sound GGUF file that is not a model. Such files lie beside models and are opened by mistake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Role {
@@ -23,11 +23,11 @@ pub enum Role {
 }
 
 impl Gguf {
-    /// What the file is for, by its keys and the names of its tensors; `None` for a model. Of a split model only the joined
-    /// header says: its first part may have metadata alone.
+    /// What the file is for, judged by its keys and tensor names; `None` for a model. For a split model only the joined
+    /// header tells, because the first part may have metadata alone.
     ///
-    /// Keys: `general.type` of <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, and the architectures and tensor
-    /// names that llama.cpp's tools write.
+    /// Keys: `general.type` of <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, and the architectures and
+    /// tensor names that llama.cpp's tools write.
     pub fn role(&self) -> Option<Role> {
         let text = |key: &str| self.metadata.str(key).ok();
         let has_key = |prefix: &str| self.metadata.iter().any(|(key, _)| key.starts_with(prefix));

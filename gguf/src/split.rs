@@ -14,8 +14,8 @@ pub struct SplitInfo {
     pub tensors_count: u64,
 }
 
-/// Most parts that a name is believed to speak of: `split.count` is a u16 where splitters write it. A longer list of
-/// names is not worth making.
+/// Largest number of parts that a name can claim: `split.count` is a u16 where splitters write it, and a longer list of
+/// names is useless.
 const MAX_PARTS: u32 = u16::MAX as u32;
 
 /// Reads the `split.*` keys. No such key, or a count of zero, means a model in one file.
@@ -57,8 +57,8 @@ fn part_name(stem: &str, number: u32, count: u32) -> String {
     format!("{stem}-{number:05}-of-{count:05}.gguf")
 }
 
-/// The names of all files of the model that `file_name` is a file of, in order: of a part of a split model all parts, of
-/// any other file just that name.
+/// Names of all files of the model that `file_name` belongs to, in order: all parts for a part of a split model,
+/// otherwise just that name.
 pub fn part_names(file_name: &str) -> Vec<String> {
     match split_name(file_name) {
         Some((stem, _, count)) if count <= MAX_PARTS => (1..=count).map(|no| part_name(stem, no, count)).collect(),
@@ -66,8 +66,8 @@ pub fn part_names(file_name: &str) -> Vec<String> {
     }
 }
 
-/// The paths of all files of the model that `path` is a file of, in order, judged by its name alone: parts of a split
-/// model lie in one folder. Nothing is looked up.
+/// Paths of all files of the model that `path` belongs to, in order, judged by its name alone: the parts of a split
+/// model lie in one folder. The file system is not consulted.
 pub fn part_paths(path: &Path) -> Vec<PathBuf> {
     match path.file_name().and_then(|name| name.to_str()).map(part_names) {
         Some(names) if names.len() > 1 => names.iter().map(|name| path.with_file_name(name)).collect(),
@@ -75,8 +75,8 @@ pub fn part_paths(path: &Path) -> Vec<PathBuf> {
     }
 }
 
-/// Finds the order of files that are to be one model: their indices in `names`, part 1 first. One file alone is a model
-/// or not, whatever it is called; several must be named as all parts of one split.
+/// Finds the order of files that are to be one model: their indices in `names`, part 1 first. A single file is accepted
+/// whatever its name; several must be named as all parts of one split.
 ///
 /// # Errors
 /// A [`SplitError`] that names the files that do not belong, or are missing.

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// Why files are not, or not yet, one split model. Parts are numbered from 1, as in their names.
+/// Why files do not form one split model. Parts are numbered from 1, as in their names.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SplitError {
@@ -14,7 +14,7 @@ pub enum SplitError {
         /// Names of the files that are not there.
         missing: Vec<String>,
     },
-    /// A part was given alone, under a name that does not tell what the others are called.
+    /// A part was given alone, and its name does not tell what the others are called.
     #[error(
         "{name} says that it is part {number} of {count} of a split model, but it is not named like one, so the others cannot be found; expected a name such as NAME-{number:05}-of-{count:05}.gguf"
     )]
@@ -26,7 +26,7 @@ pub enum SplitError {
         /// Number of parts.
         count: u32,
     },
-    /// A part with bytes behind its last tensor: those of the parts that were appended to it.
+    /// A file with bytes behind its last tensor: other parts were appended to it.
     #[error(
         "{name} begins as part {number} of {count} of a split model, and {surplus_bytes} bytes follow behind its last tensor: parts were joined with cat, which does not make one model of them"
     )]
@@ -40,13 +40,13 @@ pub enum SplitError {
         /// Bytes behind the data of that part.
         surplus_bytes: u64,
     },
-    /// Of several files one is not named as a part is.
+    /// One of several files is not named as a part of a split model.
     #[error("{name} is not named like a part of a split model, as in NAME-00001-of-00003.gguf")]
     NotAPartName {
         /// The file.
         name: String,
     },
-    /// By their names, files belong to different models.
+    /// The names say that the files belong to different models.
     #[error("{name} and {first} are, by their names, not parts of one model")]
     OtherModel {
         /// The file.
@@ -69,7 +69,7 @@ pub enum SplitError {
         /// The file.
         name: String,
     },
-    /// A file that is another part than it should be.
+    /// A file that is another part than its place in the order calls for.
     #[error("{name} says that it is part {got_number} of {got_count}, expected part {number} of {count}")]
     WrongPart {
         /// The file.

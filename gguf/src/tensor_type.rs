@@ -99,13 +99,13 @@ tensor_types! {
 }
 
 impl TensorType {
-    /// What Ollama's first gpt-oss files, of August 2025, have for MXFP4: ggml's number of a type that was removed before
-    /// GGUF was. Blocks are of MXFP4's size, with the codes in another order. Only [architecture](crate::parse) `gptoss`
-    /// gives it this meaning.
+    /// Type id of MXFP4 in Ollama's first gpt-oss files, of August 2025: an id that ggml removed before GGUF existed.
+    /// Blocks have MXFP4's size, but the codes are in another order. Only architecture `gptoss` gives
+    /// the id this meaning.
     pub const EARLY_OLLAMA_MXFP4: Self = Self::Unknown(4);
 
-    /// The name that an unknown type had before ggml removed it: `GGMLQuantizationType` and ggml.h, where the numbers are
-    /// kept free.
+    /// The name that an unknown type had before ggml removed it, from `GGMLQuantizationType` and ggml.h, where the ids
+    /// stay reserved.
     pub fn removed_name(self) -> Option<&'static str> {
         match self {
             Self::Unknown(4) => Some("Q4_2"),

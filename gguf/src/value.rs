@@ -4,7 +4,7 @@ use std::ops::Index;
 
 /// One metadata value, with the type it has in the file.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // the variants are the format's value types
+#[expect(missing_docs, reason = "the variants are the format's value types")]
 pub enum Value {
     U8(u8),
     I8(i8),
@@ -15,8 +15,8 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     String(String),
-    /// A string that is not the UTF-8 which the format wants, with U+FFFD in place of what is wrong. No getter gives it: it is
-    /// there to be shown.
+    /// A string that is not UTF-8, as the format requires, with U+FFFD in place of what is wrong. No getter returns it;
+    /// it exists to be shown.
     NotUtf8(String),
     Array(Array),
     U64(u64),
@@ -26,7 +26,7 @@ pub enum Value {
 
 /// An array value; all elements have one type.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)] // the variants are the format's value types
+#[expect(missing_docs, reason = "the variants are the format's value types")]
 pub enum Array {
     U8(Vec<u8>),
     I8(Vec<i8>),
@@ -37,10 +37,10 @@ pub enum Array {
     F32(Vec<f32>),
     Bool(Vec<bool>),
     String(StringArray),
-    /// Strings of which one at least is not UTF-8; as [`Value::NotUtf8`].
+    /// Strings of which at least one is not UTF-8, like [`Value::NotUtf8`].
     NotUtf8 {
         lossy: StringArray,
-        /// Index of the first that is not.
+        /// Index of the first string that is not UTF-8.
         first: usize,
     },
     Array(Vec<Array>),
@@ -110,7 +110,7 @@ impl Index<usize> for StringArray {
 }
 
 impl Value {
-    /// Type and, where it is short, value, for messages: `u32 7`, `string "abc"`, `array of 3 strings`.
+    /// Type and, if short, value, for messages: `u32 7`, `string "abc"`, `array of 3 strings`.
     pub(crate) fn describe(&self) -> String {
         match self {
             Self::U8(v) => format!("u8 {v}"),

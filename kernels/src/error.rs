@@ -1,7 +1,7 @@
 //! What platforms say of errors, in words.
 
-/// Text of a platform as part of a sentence. wgpu passes JavaScript errors on as wasm-bindgen's `Debug` writes them,
-/// `JsValue(NAME: MESSAGE` and the stack: of those, name and message.
+/// A platform's message as part of a sentence. wgpu passes JavaScript errors on as wasm-bindgen's `Debug` writes them:
+/// `JsValue(NAME: MESSAGE` and the stack. Only name and message remain.
 pub(crate) fn plain(text: &str) -> String {
     let (before, thrown) = text.split_once("JsValue(").unwrap_or((text, ""));
     let thrown = thrown.strip_suffix(')').unwrap_or(thrown).lines().next().unwrap_or_default().trim_matches('"');

@@ -19,70 +19,81 @@ use crate::patience::{OPENING, Pace, TURN, within};
 use crate::platform;
 use crate::testbed::Testbed;
 
-/// How to open a device.
+/// Options for opening a device.
 #[derive(Clone, Debug, Default)]
 pub struct GpuOptions {
-    /// Take the WebGPU default limits (128 MiB bindings, 256 MiB buffers) even if the adapter grants more.
+    /// Whether to use the WebGPU default limits (128 MiB bindings, 256 MiB buffers) even if the adapter grants more.
     pub default_limits: bool,
-    /// Shard as if no binding could be larger than this, in bytes. For tests of sharding with small models.
+    /// Largest binding to assume, in bytes, so that tests can shard small models.
     pub max_binding_bytes: Option<u64>,
-    /// Lanes that share a row of a matrix product: 8 or 1. `None` takes what suits the adapter.
+    /// Lanes that share a row of a matrix product: 8 or 1. `None` chooses what suits the adapter.
     pub lanes_per_row: Option<u32>,
-    /// `None` takes the highest that the adapter has.
+    /// Kernel tier; `None` takes the highest that the adapter supports.
     pub tier: Option<Tier>,
-    /// Have the GPU tell the time, where it can: [`crate::stopwatch`].
+    /// Whether the GPU should measure times, if it can: [`crate::stopwatch`].
     pub timestamps: bool,
-    /// For tests of what must survive a bad device.
+    /// Faults to inject, for tests that a bad device is survived.
     pub testbed: Option<Rc<Testbed>>,
 }
 
-/// What faster tiers of kernels could use, by the names of the WebGPU specification.
+/// Features that faster kernel tiers could use, by their names in the WebGPU specification.
 const KERNEL_FEATURES: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SHADER_F16, "shader-f16"),
     (wgpu::Features::SUBGROUP, "subgroups"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
 
-/// How long the news of a lost device are waited for after an error.
+/// How long to wait for the lost-device callback after an error, at a time; [`LOSS_PAUSES`] times at most.
 const LOSS_PAUSE: Duration = Duration::from_millis(10);
 const LOSS_PAUSES: u32 = 10;
 
-/// Lanes of a workgroup of the kernels that multiply rows.
+/// Lanes in a workgroup of the kernels that multiply rows.
 const ROW_KERNEL_LANES: u32 = 64;
 
-/// The limits that decide how tensors are laid out, as granted by the device.
+/// Limits of the device that decide how tensors are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
+    /// Largest buffer, in bytes (`maxBufferSize`).
     pub max_buffer_bytes: u64,
+    /// Largest storage binding, in bytes (`maxStorageBufferBindingSize`).
     pub max_binding_bytes: u64,
+    /// Most memory that a workgroup shares, in bytes (`maxComputeWorkgroupStorageSize`).
     pub max_workgroup_storage_bytes: u32,
+    /// Most workgroups along one axis of a dispatch (`maxComputeWorkgroupsPerDimension`).
     pub max_workgroups_per_dimension: u32,
-    /// Rows that a workgroup of the kernels that multiply rows computes: as suits the adapter.
+    /// Rows that a workgroup computes in the kernels that multiply rows, as suits the adapter.
     pub rows_per_group: u32,
 }
 
-/// What was granted, for showing.
+/// Description of the adapter, for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Adapter {
+    /// Name of the GPU, as far as the platform tells it.
     pub name: String,
+    /// API that is used: `Vulkan`, `Metal`, `BrowserWebGpu` and the like.
     pub backend: String,
-    /// Tells adapters and drivers apart, as far as the platform does.
+    /// Text that tells adapters and drivers apart, as far as the platform does.
     pub identity: String,
-    /// A software adapter: right, but slow.
+    /// Whether it is a software adapter: correct, but slow.
     pub software: bool,
-    /// Features that the adapter has and faster tiers could use; the baseline tier asks for none.
+    /// Features of the adapter that faster tiers could use; the baseline tier needs none.
     pub features: Vec<String>,
 }
 
-/// Calls counted since the device was opened.
+/// Numbers of calls since the device was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
+    /// Submissions to the queue.
     pub submits: u64,
+    /// Dispatches of a kernel.
     pub dispatches: u64,
+    /// Buffers created.
     pub buffers_created: u64,
+    /// Bind groups created.
     pub bind_groups_created: u64,
+    /// Pipelines compiled.
     pub pipelines_created: u64,
-    /// Bytes of buffers that are alive now.
+    /// Bytes of the buffers that exist now.
     pub allocated_bytes: u64,
 }
 
@@ -106,31 +117,33 @@ fn add(cell: &Cell<u64>, amount: u64) {
     cell.set(cell.get() + amount);
 }
 
-/// Work that the queue was given: to be waited for, and not for what came after it.
+/// A submission that can be awaited, without waiting for later ones.
 #[derive(Clone, Debug)]
 pub struct Submission(wgpu::SubmissionIndex);
 
-/// A buffer that knows its size and gives its bytes back to the count when dropped.
+/// A buffer that knows its size and subtracts it from the count of allocated bytes when dropped.
 pub struct GpuBuffer {
     raw: wgpu::Buffer,
     counts: Rc<Counts>,
 }
 
 impl GpuBuffer {
+    /// The buffer as wgpu has it.
     pub fn raw(&self) -> &wgpu::Buffer {
         &self.raw
     }
 
+    /// Size in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.raw.size()
     }
 
-    /// All of it, for a bind group.
+    /// Binds the whole buffer.
     pub fn whole(&self) -> wgpu::BindingResource<'_> {
         self.raw.as_entire_binding()
     }
 
-    /// `offset_bytes` must be a multiple of 256.
+    /// Binds a part of the buffer. `offset_bytes` must be a multiple of 256.
     pub fn part(&self, offset_bytes: u64, size_bytes: u64) -> wgpu::BindingResource<'_> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding {
             buffer: &self.raw,
@@ -142,21 +155,24 @@ impl GpuBuffer {
 
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
-        // Freed now rather than when a garbage collector gets to it: a reload must find the memory free.
+        // The memory is freed now and not when a garbage collector runs, because a reload must find it free.
         self.raw.destroy();
         self.counts.allocated_bytes.set(self.counts.allocated_bytes.get().saturating_sub(self.raw.size()));
     }
 }
 
-/// The access a kernel has to one of its bindings, in binding order.
+/// How a kernel accesses one of its bindings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// A uniform buffer.
     Uniform,
+    /// A storage buffer that is only read.
     Read,
+    /// A storage buffer that is read and written.
     ReadWrite,
 }
 
-/// A device and its queue. Not `Send`: one engine, one thread.
+/// A device with its queue. Not `Send`, because an engine has one thread.
 pub struct Gpu {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -173,7 +189,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Asks for the strongest adapter and a device with its buffer limits (or the defaults, if so asked).
+    /// Opens the strongest adapter and a device with its buffer limits, or the default ones if so asked.
     pub async fn open(options: &GpuOptions) -> Result<Self, GpuError> {
         let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
         descriptor.backends = platform::backends();
@@ -195,7 +211,7 @@ impl Gpu {
         if !shortages.is_empty() {
             return Err(GpuError::TooLimited { adapter: display_name(&info, ""), shortages });
         }
-        // What no kernel needs may be less than WebGPU promises.
+        // Limits that no kernel needs may be lower than WebGPU promises.
         let mut wanted = wgpu::Limits::default().or_worse_values_from(&offered);
         if !options.default_limits {
             wanted.max_buffer_size = offered.max_buffer_size;
@@ -208,7 +224,7 @@ impl Gpu {
             required_limits: wanted,
             ..Default::default()
         };
-        // Lives until the device is there.
+        // The patch must live until the device exists.
         let _with_subgroups = platform::WithSubgroups::new(options.tier.unwrap_or(Tier::F16Subgroups)).await;
         let no_device = |detail| GpuError::NoDevice { adapter: display_name(&info, ""), detail };
         let (device, queue) = opened(options, adapter.request_device(&descriptor))
@@ -226,7 +242,7 @@ impl Gpu {
             testbed.opened(&device, &counts);
         }
         let limits_granted = device.limits();
-        // Software adapters pay for barriers, GPUs for reads that are not together.
+        // Barriers are expensive on software adapters, scattered reads on GPUs.
         let lanes_per_row = options.lanes_per_row.unwrap_or(if is_software(&info) { 1 } else { 8 });
         let limits = Limits {
             max_buffer_bytes: limits_granted.max_buffer_size,
@@ -268,10 +284,12 @@ impl Gpu {
         })
     }
 
+    /// Description of the adapter.
     pub fn adapter(&self) -> &Adapter {
         &self.adapter
     }
 
+    /// Limits that decide how tensors are laid out.
     pub fn limits(&self) -> Limits {
         self.limits
     }
@@ -286,29 +304,32 @@ impl Gpu {
         self.limits.rows_per_group
     }
 
-    /// What kernels may use here.
+    /// Level of optional features that kernels use on this device.
     pub fn tier(&self) -> Tier {
         self.tier
     }
 
-    /// What kernels could use of this device, whatever the tier.
+    /// Optional features of this device, whatever the tier.
     pub fn granted(&self) -> Granted {
         self.granted
     }
 
-    /// A number that differs when anything that was compiled here differs: sources or constants.
+    /// A hash of all sources and constants that were compiled for this device.
     pub fn pipelines_hash(&self) -> u64 {
         self.pipelines_hash.get()
     }
 
+    /// The device as wgpu has it.
     pub fn device(&self) -> &wgpu::Device {
         &self.device
     }
 
+    /// The queue as wgpu has it.
     pub fn queue(&self) -> &wgpu::Queue {
         &self.queue
     }
 
+    /// Numbers of calls so far.
     pub fn counters(&self) -> Counters {
         Counters {
             submits: self.counts.submits.get(),
@@ -320,7 +341,7 @@ impl Gpu {
         }
     }
 
-    /// A buffer of `size_bytes`, rounded up to 4; zeroed by WebGPU. Call [`Gpu::check`] or use an error scope
+    /// Allocates a buffer of `size_bytes`, rounded up to 4, zeroed by WebGPU. Call [`Gpu::check`] or use an error scope
     /// ([`Gpu::probe_memory`]) to learn of a failed allocation.
     pub fn buffer(&self, label: &str, size_bytes: u64, usage: wgpu::BufferUsages) -> GpuBuffer {
         let raw = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -334,13 +355,13 @@ impl Gpu {
         GpuBuffer { raw, counts: Rc::clone(&self.counts) }
     }
 
-    /// Storage that kernels read and write, and that can be copied to and from.
+    /// Allocates storage that kernels read and write, and that can be copied to and from.
     pub fn storage(&self, label: &str, size_bytes: u64) -> GpuBuffer {
         use wgpu::BufferUsages as Usage;
         self.buffer(label, size_bytes, Usage::STORAGE | Usage::COPY_DST | Usage::COPY_SRC)
     }
 
-    /// Storage filled from `data`.
+    /// Allocates storage filled with `data`.
     pub fn storage_from<T: bytemuck::NoUninit>(&self, label: &str, data: &[T]) -> GpuBuffer {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let buffer = self.storage(label, bytes.len() as u64);
@@ -348,12 +369,12 @@ impl Gpu {
         buffer
     }
 
-    /// A uniform buffer holding `value`.
+    /// Allocates a uniform buffer holding `value`.
     pub fn uniform<T: bytemuck::NoUninit>(&self, label: &str, value: &T) -> GpuBuffer {
         self.uniform_bytes(label, bytemuck::bytes_of(value))
     }
 
-    /// A uniform buffer holding `bytes`.
+    /// Allocates a uniform buffer holding `bytes`.
     pub fn uniform_bytes(&self, label: &str, bytes: &[u8]) -> GpuBuffer {
         let buffer = self.buffer(label, bytes.len() as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         self.write(&buffer, 0, bytes);
@@ -374,6 +395,7 @@ impl Gpu {
         }
     }
 
+    /// Makes the layout of a bind group whose bindings have these accesses, numbered from 0.
     pub fn bind_group_layout(&self, label: &str, accesses: &[Access]) -> wgpu::BindGroupLayout {
         let entries: Vec<_> = accesses
             .iter()
@@ -396,6 +418,7 @@ impl Gpu {
         self.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(label), entries: &entries })
     }
 
+    /// Compiles a kernel whose entry point is `main`, with override `constants`. A fault shows up in [`Gpu::check`].
     pub fn pipeline(
         &self,
         label: &str,
@@ -408,7 +431,7 @@ impl Gpu {
             Some(testbed) => testbed.altered(label, source),
             None => Cow::Borrowed(source),
         };
-        // A sum, so that the order does not matter.
+        // Hashes are added, so that the order does not matter.
         self.pipelines_hash.set(self.pipelines_hash.get().wrapping_add(pipeline_hash(label, &source, constants)));
         let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some(label),
@@ -434,6 +457,7 @@ impl Gpu {
         })
     }
 
+    /// Binds `resources` in the order of the layout.
     pub fn bind_group(
         &self,
         label: &str,
@@ -449,10 +473,12 @@ impl Gpu {
         self.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(label), layout, entries: &entries })
     }
 
+    /// Starts a list of commands.
     pub fn encoder(&self, label: &str) -> wgpu::CommandEncoder {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(label) })
     }
 
+    /// Sends commands to the GPU and returns what can be awaited.
     pub fn submit(&self, encoder: wgpu::CommandEncoder) -> Submission {
         add(&self.counts.submits, 1);
         Submission(self.queue.submit([encoder.finish()]))
@@ -462,18 +488,18 @@ impl Gpu {
         add(&self.counts.dispatches, dispatches);
     }
 
-    /// Reads the first `size_bytes` of a buffer made with `MAP_READ`; returns when all work submitted before is done. Dropped
-    /// before that, it leaves the buffer as it was: the work goes on, and nobody hears of it.
+    /// Reads the first `size_bytes` of a buffer made with `MAP_READ`, once all work submitted before is done. If the
+    /// future is dropped early, the buffer stays as it was: the work goes on, and its result is lost.
     ///
     /// # Errors
-    /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser tells of
-    /// every loss.
+    /// [`GpuError::DeviceLost`] also when the read is refused without a reason, or does not end: not every browser
+    /// tells of every loss.
     pub async fn read_mapped(&self, staging: &GpuBuffer, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
         self.read_within(self.pace.unmeasured_limit(), staging, size_bytes, None).await.map(|(bytes, _)| bytes)
     }
 
-    /// As [`Gpu::read_mapped`], when `submission` is done and whatever came after it is not, of work whose like took some time
-    /// before: `units`, of the caller's choice, are what that time grows with.
+    /// Like [`Gpu::read_mapped`], but waits for `submission` alone. `units`, of the caller's choice, say how much work
+    /// it is; with the times of similar work they limit the wait.
     pub async fn read_work(
         &self,
         staging: &GpuBuffer,
@@ -496,7 +522,7 @@ impl Gpu {
     ) -> Result<(Vec<u8>, Duration), GpuError> {
         let (sender, receiver) = futures_channel::oneshot::channel();
         staging.raw.map_async(wgpu::MapMode::Read, 0..size_bytes, move |result| {
-            // The receiver is gone only if the caller was cancelled: then nobody waits for this.
+            // The receiver is gone only if the caller was cancelled, and then nobody waits.
             drop(sender.send(result));
         });
         let _mapping = Mapping(&staging.raw);
@@ -518,7 +544,7 @@ impl Gpu {
         Ok((bytes, elapsed))
     }
 
-    /// Copies out part of a buffer: for tests and for what a user asked to see, not for the decode path.
+    /// Reads part of a buffer through a copy: for tests and for what a user asked to see, not for the decode path.
     pub async fn read(&self, buffer: &GpuBuffer, offset_bytes: u64, size_bytes: u64) -> Result<Vec<u8>, GpuError> {
         let staging = self.staging("read", size_bytes);
         let mut encoder = self.encoder("read");
@@ -527,18 +553,18 @@ impl Gpu {
         self.read_mapped(&staging, size_bytes).await
     }
 
-    /// A buffer to copy results into and map.
+    /// Allocates a buffer to copy results into and map.
     pub fn staging(&self, label: &str, size_bytes: u64) -> GpuBuffer {
         self.buffer(label, size_bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
     }
 
-    /// Waits until everything submitted before this call is done, whenever it is awaited.
+    /// Waits until everything submitted before this call is done, however late the future is awaited.
     pub fn finished(&self) -> impl Future<Output = Result<(), GpuError>> {
         let mut mark = self.mark();
         async move { self.reached(&mut mark).await }
     }
 
-    /// Marks what was submitted before this call.
+    /// Marks the end of what was submitted before this call.
     pub fn mark(&self) -> Mark {
         let (sender, receiver) = futures_channel::oneshot::channel();
         self.queue.on_submitted_work_done(move || {
@@ -548,7 +574,8 @@ impl Gpu {
         Mark(receiver)
     }
 
-    /// Waits until everything before a mark is done. Dropped before that, it can be called again; afterwards it cannot.
+    /// Waits until everything before a mark is done. If the future is dropped early, it can be called again; afterwards
+    /// it cannot.
     pub async fn reached(&self, mark: &mut Mark) -> Result<(), GpuError> {
         match self.settled(self.pace.unmeasured_limit(), "submitted work", None, &mut mark.0).await? {
             (Ok(()), _) => self.check(),
@@ -578,8 +605,8 @@ impl Gpu {
         }
     }
 
-    /// The one place where this device is waited for: what `awaited` comes to, and how long that took. What does not end
-    /// within `limit` never will: the device counts as lost then.
+    /// The one place where this device is waited for: returns the result of `awaited`, and how long it took. What does
+    /// not end within `limit` never will, so the device counts as lost then.
     async fn settled<T>(
         &self,
         limit: Duration,
@@ -589,19 +616,19 @@ impl Gpu {
     ) -> Result<(T, Duration), GpuError> {
         let turn = async |idle: bool| {
             let turned = platform::turn(&self.device, submission.map(|submission| &submission.0), idle).await;
-            // A device that is gone answers nobody.
+            // A lost device answers nobody.
             match self.check() {
                 Err(lost @ GpuError::DeviceLost { .. }) if idle => Err(lost),
                 _ => turned.map_err(|detail| GpuError::Internal { detail }),
             }
         };
-        match within(limit, held_up(&self.testbed, awaited), turn).await? {
+        match within(limit, held_up(self.testbed.as_ref(), awaited), turn).await? {
             Some(settled) => Ok(settled),
             None => Err(self.give_up(format!("{what}: {}", unanswered(limit)))),
         }
     }
 
-    /// Why a read was refused: a loss that the browser may not have told of.
+    /// The reason why a read was refused: possibly a loss that the browser did not report.
     async fn refused(&self, detail: String) -> GpuError {
         if let Some(loss) = self.loss().await {
             return loss;
@@ -609,7 +636,7 @@ impl Gpu {
         self.check().err().unwrap_or_else(|| self.give_up(format!("reading back was refused: {detail}")))
     }
 
-    /// Takes the device for lost.
+    /// Treats the device as lost.
     fn give_up(&self, detail: String) -> GpuError {
         let lost = GpuError::DeviceLost { reason: "no answer".to_owned(), detail };
         *self.fault.lock().expect("nothing panics while holding this lock") = Some(lost.clone());
@@ -617,8 +644,8 @@ impl Gpu {
         lost
     }
 
-    /// The first fault the device reported outside of any scope, or its loss, if any. It stays: a device with a fault is
-    /// done.
+    /// The first fault that the device reported outside of any scope, or its loss. The fault stays, because a device
+    /// with a fault is not used again.
     pub fn check(&self) -> Result<(), GpuError> {
         match self.fault.lock().expect("nothing panics while holding this lock").as_ref() {
             Some(fault) => Err(fault.clone()),
@@ -626,8 +653,8 @@ impl Gpu {
         }
     }
 
-    /// The loss of the device, if that is what is behind an error. The news may come after the error itself: waits for them
-    /// for a moment.
+    /// The loss of the device, if that caused an error. The callback may come after the error itself, so this waits for
+    /// a moment.
     pub async fn loss(&self) -> Option<GpuError> {
         for _ in 0..LOSS_PAUSES {
             platform::run_callbacks(&self.device);
@@ -639,7 +666,7 @@ impl Gpu {
         None
     }
 
-    /// Gives the device up at once; later work fails with [`GpuError::DeviceLost`].
+    /// Destroys the device; later work fails with [`GpuError::DeviceLost`].
     pub fn destroy(&self) {
         self.device.destroy();
     }
@@ -647,15 +674,15 @@ impl Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // In a browser pipelines and caches would stay until a garbage collector came by.
+        // A browser would keep pipelines and caches until a garbage collector runs.
         self.device.destroy();
     }
 }
 
-/// A point in the queue of a device, behind what was submitted before it was made.
+/// A point in the queue of a device, behind everything that was submitted before it was made.
 pub struct Mark(futures_channel::oneshot::Receiver<()>);
 
-/// A buffer that is mapped or about to be, until this is dropped.
+/// A buffer that is mapped or about to be, and is unmapped when this is dropped.
 struct Mapping<'a>(&'a wgpu::Buffer);
 
 impl Drop for Mapping<'_> {
@@ -664,20 +691,20 @@ impl Drop for Mapping<'_> {
     }
 }
 
-/// What was asked of the browser or the driver before there is a device; `None` when there is no answer.
+/// The answer of the browser or the driver before there is a device; `None` if there is none in time.
 async fn opened<T>(options: &GpuOptions, asked: impl Future<Output = T>) -> Option<T> {
     let limit = options.testbed.as_ref().and_then(|testbed| testbed.patience()).unwrap_or(OPENING);
     let turn = async |_: bool| {
         pause(TURN).await;
         Ok::<_, Infallible>(true)
     };
-    let Ok(outcome) = within(limit, held_up(&options.testbed, asked), turn).await;
+    let Ok(outcome) = within(limit, held_up(options.testbed.as_ref(), asked), turn).await;
     outcome.map(|(outcome, _)| outcome)
 }
 
-/// `awaited`, unless a test has it never end.
-async fn held_up<T>(testbed: &Option<Rc<Testbed>>, awaited: impl Future<Output = T>) -> T {
-    if testbed.as_ref().is_some_and(|testbed| testbed.hangs()) {
+/// Awaits `awaited`, unless a test makes it hang.
+async fn held_up<T>(testbed: Option<&Rc<Testbed>>, awaited: impl Future<Output = T>) -> T {
+    if testbed.is_some_and(|testbed| testbed.hangs()) {
         std::future::pending::<()>().await;
     }
     awaited.await
@@ -706,8 +733,8 @@ fn watch(device: &wgpu::Device, fault: &Arc<Mutex<Option<GpuError>>>) {
     let slot = Arc::clone(fault);
     device.set_device_lost_callback(move |reason, detail| {
         let mut fault = slot.lock().expect("nothing panics while holding this lock");
-        // Of one that was given up it is known why. Any other fault is no more than what came of the loss: natively the first
-        // call on a lost device may be rejected before this is called.
+        // If the device was given up, the reason is known. Any other fault is a consequence of the loss: natively the
+        // first call on a lost device may fail before this callback runs.
         if !matches!(*fault, Some(GpuError::DeviceLost { .. })) {
             *fault = Some(GpuError::DeviceLost { reason: format!("{reason:?}"), detail });
         }
@@ -723,7 +750,7 @@ fn display_name(info: &wgpu::AdapterInfo, details: &str) -> String {
     }
 }
 
-/// Browsers remember it: the same in every build, which the standard library's hashes need not be.
+/// A hash that is the same in every build, unlike the standard library's, because browsers remember it.
 fn pipeline_hash(label: &str, source: &str, constants: &[(&str, f64)]) -> u64 {
     let mut hash = Xxh3Default::new();
     hash.update(label.as_bytes());
@@ -735,7 +762,7 @@ fn pipeline_hash(label: &str, source: &str, constants: &[(&str, f64)]) -> u64 {
     hash.digest()
 }
 
-/// True for adapters that compute on the CPU: right, but slow.
+/// Whether an adapter computes on the CPU: correct, but slow.
 pub fn is_software(info: &wgpu::AdapterInfo) -> bool {
     let name = format!("{} {}", info.name, info.driver).to_lowercase();
     info.device_type == wgpu::DeviceType::Cpu || name.contains("swiftshader") || name.contains("llvmpipe")

@@ -5,20 +5,22 @@ use gptoss_protocol::Tier;
 
 use crate::platform;
 
-/// Lanes of a subgroup that kernels of [`Tier::F16Subgroups`] count on: those that share a row.
+/// Lanes that kernels of [`Tier::F16Subgroups`] expect in a subgroup: those that share a row.
 const SUBGROUP_LANES: u32 = 8;
 
-/// Features of a device that kernels can use.
+/// Optional features of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granted {
+    /// Whether shaders can compute in half precision (`shader-f16`).
     pub shader_f16: bool,
+    /// Whether shaders have subgroup operations (`subgroups`).
     pub subgroups: bool,
-    /// The smallest subgroup that a kernel may find itself in, in lanes.
+    /// Lanes of the smallest subgroup that a kernel may run in.
     pub subgroup_lanes: u32,
 }
 
 impl Granted {
-    /// What is asked for where the adapter has it, by the names that wgpu knows.
+    /// Features to request if the adapter has them, as far as wgpu has names for them.
     pub(crate) fn asked_for(wanted: Option<Tier>) -> wgpu::Features {
         match wanted {
             Some(Tier::Baseline) => wgpu::Features::empty(),
@@ -36,14 +38,14 @@ impl Granted {
         }
     }
 
-    /// The highest tier that can run, or the one that is wanted.
+    /// The highest tier that can run, or the wanted one.
     ///
     /// # Errors
     /// The device lacks what that needs. `adapter` names it.
     pub fn tier(self, wanted: Option<Tier>, adapter: impl Fn() -> String) -> Result<Tier, GpuError> {
         let missing = |tier| self.missing(tier);
         match wanted {
-            // The baseline lacks nothing on a device that was opened: `needs` saw to it.
+            // A device that was opened supports the baseline, because `needs` checked that.
             None => Ok(Tier::ALL.into_iter().rfind(|&tier| missing(tier).is_none()).unwrap_or(Tier::Baseline)),
             Some(tier) => match missing(tier) {
                 None => Ok(tier),
@@ -52,7 +54,7 @@ impl Granted {
         }
     }
 
-    /// What a tier needs and the device has not, in words.
+    /// What the tier needs and the device lacks, in words.
     pub fn missing(self, tier: Tier) -> Option<String> {
         let needs_f16 = tier >= Tier::F16 && !self.shader_f16;
         let needs_subgroups = tier >= Tier::F16Subgroups;

@@ -1,5 +1,5 @@
-//! Calls of operations as data, the kernels compiled for them, and launches: a call bound to its buffers, ready to be recorded
-//! any number of times.
+//! Calls of operations as data, the kernels compiled for them, and launches: a call bound to its buffers, ready to be
+//! recorded any number of times.
 
 use std::ops::{Deref, RangeInclusive};
 use std::rc::Rc;
@@ -10,16 +10,18 @@ use crate::gpu::{Gpu, GpuBuffer};
 use crate::operation::{Geometry, Operation};
 use crate::step::Step;
 
-/// One use of an operation: on what, and how. `B` is a buffer, or stands for one that is not allocated yet.
+/// One use of an operation, with its operands. `B` is a buffer, or stands for one that is not allocated yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Call<B> {
+    /// The operation.
     pub operation: Operation,
-    /// In the order of the bindings: the step, and after the parameters all others.
+    /// Buffers in the order of the bindings: the step, and after the parameters all others.
     pub buffers: Vec<B>,
-    /// Of its uniform buffer.
+    /// Contents of the uniform buffer for parameters.
     pub params: Vec<u8>,
-    /// The grid.
+    /// Workgroups along x.
     pub x: Extent,
+    /// Workgroups along y.
     pub y: Extent,
 }
 
@@ -37,15 +39,15 @@ impl<B> Call<B> {
 }
 
 impl<B> Call<B> {
-    /// The same on other buffers.
+    /// The same call on other buffers.
     pub fn map<C>(&self, buffer: impl Fn(&B) -> C) -> Call<C> {
         let Self { operation, ref buffers, ref params, x, y } = *self;
         Call { operation, buffers: buffers.iter().map(buffer).collect(), params: params.clone(), x, y }
     }
 }
 
-/// A compiled operation: one layout, and the pipelines of its chosen variants, which differ in source and constants only, so that
-/// a bind group serves all.
+/// A compiled operation: one layout, and the pipelines of its chosen variants. They differ only in source and
+/// constants, so that one bind group serves all.
 struct Kernel {
     operation: Operation,
     layout: wgpu::BindGroupLayout,
@@ -79,7 +81,7 @@ impl Kernel {
 pub struct Kernels(Vec<Kernel>);
 
 impl Kernels {
-    /// Compiles each once.
+    /// Compiles each operation once.
     pub fn compile(gpu: &Gpu, operations: impl IntoIterator<Item = Operation>) -> Self {
         let mut kernels: Vec<Kernel> = Vec::new();
         for operation in operations {
@@ -90,12 +92,12 @@ impl Kernels {
         Self(kernels)
     }
 
-    /// What was compiled, each once.
+    /// The compiled operations, each once.
     pub fn operations(&self) -> impl Iterator<Item = Operation> {
         self.0.iter().map(|kernel| kernel.operation)
     }
 
-    /// Binds a call to its buffers; its parameters get one of their own.
+    /// Binds a call to its buffers and allocates its parameters.
     ///
     /// # Panics
     /// The operation was not compiled.
@@ -117,36 +119,44 @@ impl Kernels {
     }
 }
 
-/// Workgroups along one axis of the grid.
+/// Number of workgroups along one axis of the grid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
+    /// The same number for every batch.
     Fixed(u32),
-    /// Enough for so many rows of weights, as many to a workgroup as suits the adapter ([`Gpu::rows_per_group`]).
+    /// Enough workgroups for this many rows of weights; a workgroup takes as many as suits the adapter
+    /// ([`Gpu::rows_per_group`]).
     Rows(u32),
-    /// One for each `per_group` tokens of the batch (1 when there is one token), times `times`.
+    /// One workgroup for each `per_group` tokens of the batch (for each token if there is only one), times `times`.
     Tokens {
+        /// Tokens that one workgroup computes.
         per_group: u32,
+        /// Factor of the number of workgroups.
         times: u32,
     },
-    /// As `Tokens`, over the tokens whose logits are wanted.
+    /// Like `Tokens`, but counts only the tokens whose logits are wanted.
     HeadTokens {
+        /// Tokens that one workgroup computes.
         per_group: u32,
     },
-    /// Enough for one thread per item, `items` for each token of the batch, in workgroups of `threads`.
+    /// One thread for each item, with `items` per token of the batch.
     Threads {
+        /// Items of one token.
         items: u32,
+        /// Threads in a workgroup.
         threads: u32,
     },
 }
 
 impl Extent {
+    /// A single workgroup.
     pub const ONE: Self = Self::Fixed(1);
     /// One workgroup for each token.
     pub const EACH_TOKEN: Self = Self::Tokens { per_group: 1, times: 1 };
     /// One workgroup for each token whose logits are wanted.
     pub const EACH_HEAD_TOKEN: Self = Self::HeadTokens { per_group: 1 };
 
-    /// How many there are for this batch, 0 where it has no work.
+    /// Number of workgroups for this batch, 0 if there is no work.
     ///
     /// # Panics
     /// Rows are not counted in workgroups yet ([`Extent::on`]).
@@ -161,7 +171,7 @@ impl Extent {
         }
     }
 
-    /// With rows counted in workgroups of so many ([`Gpu::rows_per_group`]).
+    /// Converts rows to workgroups, given how many rows a workgroup computes ([`Gpu::rows_per_group`]).
     #[must_use]
     pub fn on(self, rows_per_group: u32) -> Self {
         match self {
@@ -170,7 +180,7 @@ impl Extent {
         }
     }
 
-    /// Whether it counts the tokens whose logits are wanted.
+    /// Whether it counts only the tokens whose logits are wanted.
     pub fn is_head(self) -> bool {
         matches!(self, Self::HeadTokens { .. })
     }
@@ -183,16 +193,17 @@ pub struct Launch {
     bind_group: wgpu::BindGroup,
     x: Extent,
     y: Extent,
-    /// Lives as long as the launch.
+    /// Kept alive as long as the launch.
     _params: GpuBuffer,
 }
 
 impl Launch {
+    /// Name of the operation.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether a batch has any work for it.
+    /// Whether a batch has any work for this launch.
     pub(crate) fn has_work(&self, step: &Step) -> bool {
         self.x.groups(step) > 0 && self.y.groups(step) > 0
     }

@@ -10,55 +10,61 @@ use gptoss_protocol::Tier;
 use crate::gpu::Access;
 use crate::{attention, experts, matmul, matmul_residual, rope, router, sample};
 
-/// An operation, with the formats of what it reads: bindings and parameters are the same for all kernels that compute it. What
-/// it is to compute: [`gptoss_model::ops`].
+/// An operation, with the formats of its operands. All kernels that compute it have the same bindings and parameters;
+/// [`gptoss_model::ops`] specifies the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
-    /// Of these weights.
+    /// Product with weights of this format.
     Matmul(WeightType),
-    /// Of these weights, added to the residual stream.
+    /// Product with weights of this format, added to the residual stream.
     MatmulResidual(WeightType),
-    /// With the cache that it writes.
+    /// Rotary embedding of queries and keys, and the write to a cache of this format.
     Rope(CacheFormat),
-    /// With the cache that it reads.
+    /// Attention over a cache of this format.
     Attention(CacheFormat),
+    /// Choice of each token's experts.
     Router,
-    /// Both of one format.
+    /// Gate and up of the chosen experts with their activation, if both have this format.
     ExpertsGateUp(WeightType),
+    /// Gate of the chosen experts.
     ExpertsGate(WeightType),
+    /// Up of the chosen experts, with the activation.
     ExpertsUp(WeightType),
+    /// Down of the chosen experts.
     ExpertsDown(WeightType),
+    /// Weighted sum of the experts' results, added to the residual stream.
     ExpertsCombine,
+    /// Statistics of the logits that sampling needs.
     Sample,
 }
 
-/// What a kernel is compiled for.
+/// Geometry that a kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
     /// Lanes that share a row of weights: 8, or 1 where barriers cost more than arithmetic.
     pub lanes_per_row: u32,
 }
 
-/// One kernel for an operation.
+/// A kernel for an operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Variant {
-    /// What it needs of a device.
+    /// Level of optional features that it needs.
     pub tier: Tier,
-    /// How many tokens a batch has that it is for.
+    /// Batch sizes, in tokens, that it is for.
     pub tokens: RangeInclusive<u32>,
-    /// Its WGSL.
+    /// WGSL source.
     pub source: String,
-    /// Override constants.
+    /// Override constants by name.
     pub constants: Vec<(&'static str, u32)>,
 }
 
 impl Variant {
-    /// For any number of tokens on any device.
+    /// A variant for any number of tokens on any device.
     pub fn baseline(source: String) -> Self {
         Self { tier: Tier::Baseline, tokens: 1..=u32::MAX, source, constants: Vec::new() }
     }
 
-    /// With one more override constant.
+    /// Adds an override constant.
     #[must_use]
     pub fn with(mut self, constant: &'static str, value: u32) -> Self {
         self.constants.push((constant, value));
@@ -67,7 +73,7 @@ impl Variant {
 }
 
 impl Operation {
-    /// All of them, in every format.
+    /// All operations, in every format.
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Router, Self::ExpertsCombine, Self::Sample];
         for cache in [CacheFormat::F16, CacheFormat::F32] {
@@ -81,7 +87,7 @@ impl Operation {
         all
     }
 
-    /// What it is called where its formats do not matter: the label of its pipelines.
+    /// Name without the formats: the label of its pipelines.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Matmul(_) => "matmul",
@@ -98,7 +104,7 @@ impl Operation {
         }
     }
 
-    /// Name of the format that it reads, as GGUF has it.
+    /// GGUF's name of the format that it reads, if it has one.
     fn format(self) -> Option<&'static str> {
         match self {
             Self::Matmul(format)
@@ -112,7 +118,7 @@ impl Operation {
         }
     }
 
-    /// Of all bindings, in their order: the step, the parameters, and what the operation works on.
+    /// Access to all bindings, in order: the step, the parameters, and the operands.
     pub const fn accesses(self) -> &'static [Access] {
         match self {
             Self::Matmul(_) => &matmul::ACCESSES,
@@ -145,10 +151,10 @@ impl Operation {
         }
     }
 
-    /// The kernels that a device of `tier` uses: for each number of tokens the first of these that is for so many.
+    /// The kernels that a device of `tier` uses: for each number of tokens the first one that covers it.
     pub fn chosen(self, geometry: Geometry, tier: Tier) -> Vec<Variant> {
         let mut within: Vec<_> = self.variants(geometry).into_iter().filter(|it| it.tier <= tier).collect();
-        // Stable: of one tier in the order in which they are listed.
+        // The sort is stable, so variants of one tier stay in the order in which they are listed.
         within.sort_by_key(|variant| std::cmp::Reverse(variant.tier));
         let mut chosen: Vec<Variant> = Vec::new();
         for variant in within {
@@ -162,7 +168,7 @@ impl Operation {
 }
 
 impl fmt::Display for Operation {
-    /// Name and format, as `matmul Q8_0`.
+    /// Writes name and format, as in `matmul Q8_0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
         self.format().map_or(Ok(()), |format| write!(f, " {format}"))

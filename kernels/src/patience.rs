@@ -1,5 +1,5 @@
-//! How long the GPU is waited for. What takes far longer than its like took on this device is not going to end: then the
-//! device counts as lost, and can be replaced.
+//! How long the GPU is waited for. What takes far longer than its like took on this device is not going to end: then
+//! the device counts as lost, and can be replaced.
 
 use std::cell::Cell;
 use std::pin::pin;
@@ -7,28 +7,29 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 
-/// How long callbacks are given at a time before it is asked again whether anybody still waits. Time is counted in these, so
-/// that a machine that slept meanwhile is not taken for a GPU that hangs.
+/// How long callbacks may run before the waiting code looks again whether anybody still waits. Time is counted in these
+/// turns, so that a machine that slept meanwhile is not mistaken for a GPU that hangs.
 pub(crate) const TURN: Duration = Duration::from_millis(100);
 
-/// An adapter and a device are there in a moment, or the browser asks somebody.
+/// Limit for opening an adapter and a device, which takes a moment unless the browser asks the user.
 pub(crate) const OPENING: Duration = Duration::from_secs(60);
 
-/// Nothing is waited for less long than this: another program may have the GPU for a while.
+/// Lowest limit on a GPU: another program may use it for a while.
 const HARDWARE_FLOOR: Duration = Duration::from_secs(60);
-/// A software adapter takes minutes for a batch of gpt-oss-20b.
+/// Lowest limit on a software adapter, which takes minutes for a batch of gpt-oss-20b.
 const SOFTWARE_FLOOR: Duration = Duration::from_secs(15 * 60);
-/// As long as nothing was measured, and where there is nothing to measure by: compilation, uploads.
+/// Factor of the lowest limit as long as nothing was measured, and for work that cannot be compared: compilation,
+/// uploads.
 const UNMEASURED_FLOORS: u32 = 5;
-/// How many times as long as ever before work may take: longer contexts, a GPU that others use or that runs hot.
+/// How much longer than ever before work may take: contexts grow, and other programs or heat slow a GPU down.
 const SLOWDOWN: f64 = 20.0;
 
-/// What work takes on one device, learnt from work that ended.
+/// Speed of one device, learnt from finished work.
 pub(crate) struct Pace {
     floor: Duration,
-    /// Of all work so far the slowest, in seconds per unit.
+    /// Slowest speed so far, in seconds per unit.
     slowest: Cell<Option<f64>>,
-    /// In place of all limits, for tests.
+    /// Overrides all limits, for tests.
     fixed: Option<Duration>,
 }
 
@@ -38,27 +39,28 @@ impl Pace {
         Self { floor, slowest: Cell::new(None), fixed }
     }
 
-    /// For what is like nothing else.
+    /// Time limit for work that cannot be compared with any other.
     pub fn unmeasured_limit(&self) -> Duration {
         self.fixed.unwrap_or(self.floor * UNMEASURED_FLOORS)
     }
 
-    /// For so much work, in units of the caller's choice.
+    /// Time limit for this much work, in units of the caller's choice.
     pub fn limit(&self, units: u64) -> Duration {
         let Some(slowest) = self.slowest.get() else { return self.unmeasured_limit() };
         let measured = Duration::try_from_secs_f64(SLOWDOWN * slowest * units as f64).unwrap_or(Duration::MAX);
         self.fixed.unwrap_or(self.floor.max(measured))
     }
 
-    /// So much work ended.
+    /// Records how long some work took.
     pub fn took(&self, units: u64, elapsed: Duration) {
         let seconds_per_unit = elapsed.as_secs_f64() / units.max(1) as f64;
         self.slowest.set(Some(self.slowest.get().unwrap_or_default().max(seconds_per_unit)));
     }
 }
 
-/// What `awaited` comes to, with the time that took to within a [`TURN`]; `None` if that is nothing within `limit`. Each
-/// `turn` lets callbacks run for up to [`TURN`]; it is told whether the one before left nothing to do, and tells the same.
+/// Awaits `awaited` for at most `limit`. Returns the result and the time that it took, to within a [`TURN`]; `None` if
+/// the limit was reached. Each `turn` lets callbacks run for up to [`TURN`]; it is told whether the one before left
+/// nothing to do, and returns the same.
 ///
 /// # Errors
 /// Those of a turn.
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(pace.unmeasured_limit(), UNMEASURED_FLOORS * HARDWARE_FLOOR);
     }
 
-    /// Minutes for a batch whose first layer took seconds.
+    /// A batch takes minutes whose first layer took seconds.
     #[test]
     fn a_slow_batch_of_a_software_adapter_is_waited_for() {
         let pace = Pace::new(true, None);

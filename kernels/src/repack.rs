@@ -10,28 +10,36 @@ use crate::sources;
 use crate::weights::PlaneLayout;
 use gptoss_gguf::{CodeOrder, WeightType};
 
-/// Mirrors `Params` in `repack.wgsl`.
+/// Uniform parameters of a dispatch. Mirrors `Params` in `repack.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
+    /// Rows of the piece.
     pub rows: u32,
+    /// Blocks in a row, as the file counts them.
     pub file_blocks_per_row: u32,
+    /// Row of the planes that row 0 of the piece becomes.
     pub first_row: u32,
+    /// Distance between neighbouring rows in the planes.
     pub row_step: u32,
+    /// First word of the codes in the planes' buffer.
     pub codes_base: u32,
+    /// First word of the scales in the planes' buffer.
     pub scales_base: u32,
     /// Whether two neighbouring weights share a byte of the file: [`CodeOrder::Neighbours`].
     pub neighbours: u32,
+    /// Unused; uniform structs are whole 16-byte units.
     pub padding: u32,
 }
 
+/// Access to each binding, in order: the parameters, the piece, the planes.
 pub const ACCESSES: [Access; 3] = [Access::Uniform, Access::Read, Access::ReadWrite];
 
-/// The largest piece: one dispatch takes it, even with a single block to a row (a thread for every 17 bytes, 64 threads
-/// to a workgroup, 65535 workgroups).
+/// Size limit of a piece: one dispatch takes it, even with a single block per row (a thread for every 17 bytes, 64
+/// threads per workgroup, 65535 workgroups).
 pub const MAX_PIECE_BYTES: u64 = 64 << 20;
 
-/// Bytes of the staging buffer for pieces of so many: reading the last word of a piece may look one word further.
+/// Size of the staging buffer for pieces of this size: reading the last word of a piece may touch one word more.
 pub const fn staging_bytes(piece_bytes: u64) -> u64 {
     piece_bytes + 8
 }
@@ -39,14 +47,17 @@ pub const fn staging_bytes(piece_bytes: u64) -> u64 {
 /// Where the rows of one piece go.
 #[derive(Clone, Copy)]
 pub struct Destination<'a> {
+    /// Buffer with the planes.
     pub buffer: &'a GpuBuffer,
     /// Byte offset of the planes in `buffer`; a multiple of 256.
     pub planes_offset_bytes: u64,
+    /// Layout of the planes.
     pub planes: PlaneLayout,
     /// Row r of the piece becomes row `first_row + r · row_step` of the planes.
     pub first_row: u64,
+    /// Distance between neighbouring rows in the planes.
     pub row_step: u64,
-    /// Of the file; in the planes it is always ggml's.
+    /// Order of the codes in the file; in the planes it is always ggml's.
     pub codes: CodeOrder,
 }
 
@@ -63,7 +74,7 @@ pub struct Repack {
     params: GpuBuffer,
 }
 
-/// Blocks of which one thread writes all words: the fewest whose scales are whole words.
+/// How many blocks one thread converts: the fewest whose scales are whole words.
 fn blocks_per_thread(format: WeightType) -> u64 {
     match format.scale_bytes() % 4 {
         0 => 1,
@@ -84,7 +95,7 @@ pub fn constants(format: WeightType) -> [(&'static str, u64); 5] {
 }
 
 impl Params {
-    /// For a piece of `rows` rows that goes to `destination`.
+    /// Parameters for a piece of `rows` rows that goes to `destination`.
     pub fn new(rows: u64, destination: &Destination<'_>) -> Self {
         let (base, planes) = (destination.planes_offset_bytes, &destination.planes);
         Self {
@@ -101,7 +112,8 @@ impl Params {
 }
 
 impl RepackKernels {
-    /// `formats`: those of the pieces that will come; the ones used as they are in the file need no kernel and are ignored.
+    /// Compiles kernels for pieces of these formats; formats that are used as they are in the file need none and are
+    /// ignored.
     pub fn new(gpu: &Gpu, formats: &[WeightType]) -> Self {
         let layout = gpu.bind_group_layout("repack", &ACCESSES);
         let source = sources::repack();
@@ -117,7 +129,7 @@ impl RepackKernels {
         Self { layout, pipelines }
     }
 
-    /// What was compiled.
+    /// Formats that a kernel was compiled for.
     pub fn formats(&self) -> impl Iterator<Item = WeightType> {
         self.pipelines.iter().map(|(format, _)| *format)
     }
@@ -149,12 +161,12 @@ impl RepackKernels {
 }
 
 impl Repack {
-    /// With kernels for `formats` of its own; see [`Repack::with`].
+    /// Compiles kernels for `formats` and allocates the staging buffer; see [`Repack::with`].
     pub fn new(gpu: &Gpu, formats: &[WeightType], piece_bytes: u64) -> Self {
         Self::with(gpu, Rc::new(RepackKernels::new(gpu, formats)), piece_bytes)
     }
 
-    /// `piece_bytes`: the largest piece that will be passed through, at most [`MAX_PIECE_BYTES`].
+    /// Allocates the staging buffer for pieces of at most `piece_bytes`, which is at most [`MAX_PIECE_BYTES`].
     pub fn with(gpu: &Gpu, kernels: Rc<RepackKernels>, piece_bytes: u64) -> Self {
         assert!(piece_bytes <= MAX_PIECE_BYTES, "pieces of {piece_bytes} bytes do not fit one dispatch");
         Self {
@@ -184,7 +196,7 @@ impl Repack {
     }
 }
 
-/// The specification: file rows → (codes, scale words), as they lie on the GPU.
+/// The specification: file rows to codes and scale words, as they are on the GPU.
 pub fn reference(bytes: &[u8], planes: &PlaneLayout) -> (Vec<u8>, Vec<u32>) {
     let format = planes.format;
     let scales_at = format.scales_at() as usize;

@@ -8,17 +8,21 @@ use crate::launch::{Call, Extent};
 use crate::operation::{Operation, Variant};
 use crate::sources;
 
-/// Mirrors `Params` in `rope.wgsl`.
+/// Uniform parameters of a call. Mirrors `Params` in `rope.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
+    /// Number of query heads.
     pub query_heads: u32,
+    /// Number of key and value heads.
     pub kv_heads: u32,
-    /// Words from the beginning of a sequence's block tables to the one that this layer uses.
+    /// Words from the beginning of a sequence's block tables to the table that this layer uses.
     pub table_first: u32,
+    /// Index of the layer: nothing is computed after an earlier one halted.
     pub layer: u32,
 }
 
+/// Access to each binding, in the order of `rope.wgsl` and its cache part.
 pub const ACCESSES: [Access; 8] = [
     Access::Uniform,
     Access::Uniform,
@@ -30,7 +34,7 @@ pub const ACCESSES: [Access; 8] = [
     Access::Read,
 ];
 
-/// Its kernels for one cache format.
+/// The kernels for one cache format.
 pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
     vec![Variant::baseline(sources::rope(cache))]
 }
@@ -40,15 +44,23 @@ pub(crate) fn variants(cache: CacheFormat) -> Vec<Variant> {
 /// it.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
+    /// The batch, a [`crate::Step`].
     pub step: B,
+    /// Queries, keys and values; queries are rotated in place.
     pub qkv: B,
+    /// cos and sin of all positions.
     pub table: B,
+    /// Key cache, which the rotated keys are written to.
     pub keys: B,
+    /// Value cache, which the values are written to.
     pub values: B,
+    /// State of the batch, a [`crate::Status`].
     pub status: B,
+    /// Rows of the batch and the block tables of its sequences.
     pub rows: B,
 }
 
+/// One call for all tokens and heads.
 pub fn call<B: Clone>(cache: CacheFormat, buffers: &Buffers<B>, params: Params) -> Call<B> {
     let Buffers { step, qkv, table, keys, values, status, rows } = buffers.clone();
     let heads = params.query_heads + 2 * params.kv_heads;

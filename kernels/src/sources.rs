@@ -1,4 +1,5 @@
-//! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the kernel.
+//! The WGSL texts: plain files, put together by prepending. Shared declarations first, then the format, then the
+//! kernel.
 
 use gptoss_gguf::WeightType;
 use gptoss_model::CacheFormat;
@@ -18,7 +19,7 @@ const SCALE_HALVES: &str = include_str!("weights/scale_halves.wgsl");
 const SIGNED_FOUR: &str = include_str!("weights/signed_four.wgsl");
 const K_SCALES: &str = include_str!("weights/k_scales.wgsl");
 
-/// What `load_block` of a format is made of: shared parts first.
+/// The weights part that defines `load_block` for a format: shared parts come first.
 fn weights(format: WeightType) -> String {
     let parts: &[&str] = match format {
         WeightType::F32 => &[include_str!("weights/f32.wgsl")],
@@ -42,15 +43,16 @@ fn weights(format: WeightType) -> String {
     parts.concat()
 }
 
+/// `matmul` for weights of a format.
 pub fn matmul(format: WeightType) -> String {
     [&matmul_parts(format), NORM_SHARES, include_str!("matmul.wgsl")].concat()
 }
 
-/// What a browser wants to read before it lets a kernel use subgroups. wgpu's own compiler does not know the word, and has no need
-/// of it.
+/// Directive that a browser requires before a kernel may use subgroups. wgpu's own compiler does not know it, and does
+/// not need it.
 pub const ENABLE_SUBGROUPS: &str = "enable subgroups;\n";
 
-/// With subgroups.
+/// `matmul` with subgroups, for weights of a format.
 pub fn matmul_subgroups(format: WeightType) -> String {
     [ENABLE_SUBGROUPS, &matmul_parts(format), include_str!("matmul_subgroups.wgsl")].concat()
 }
@@ -59,10 +61,12 @@ fn matmul_parts(format: WeightType) -> String {
     [COMMON, NORM, NORM_VEC4, &weights(format), PRODUCTS, include_str!("matmul_parts.wgsl")].concat()
 }
 
+/// `matmul_residual` for weights of a format.
 pub fn matmul_residual(format: WeightType) -> String {
     [COMMON, &weights(format), PRODUCTS, include_str!("matmul_residual.wgsl")].concat()
 }
 
+/// `rope` for a cache of a format.
 pub fn rope(cache: CacheFormat) -> String {
     let store = match cache {
         CacheFormat::F16 => include_str!("cache/store_f16.wgsl"),
@@ -71,6 +75,7 @@ pub fn rope(cache: CacheFormat) -> String {
     [COMMON, ROWS, NOT_FINITE, store, include_str!("rope.wgsl")].concat()
 }
 
+/// `attention` for a cache of a format.
 pub fn attention(cache: CacheFormat) -> String {
     let load = match cache {
         CacheFormat::F16 => include_str!("cache/load_f16.wgsl"),
@@ -79,33 +84,38 @@ pub fn attention(cache: CacheFormat) -> String {
     [COMMON, ROWS, load, include_str!("attention.wgsl")].concat()
 }
 
-/// From a cache in F16, with shader-f16.
+/// `attention` over a cache in F16, with `shader-f16`.
 pub fn attention_f16() -> String {
     let load = include_str!("cache/load_f16_typed.wgsl");
     ["enable f16;\n", COMMON, ROWS, load, include_str!("attention.wgsl")].concat()
 }
 
+/// `router`.
 pub fn router() -> String {
     [COMMON, NOT_FINITE, NORM, include_str!("router.wgsl")].concat()
 }
 
+/// `experts_gate_up` for weights of a format.
 pub fn experts_gate_up(format: WeightType) -> String {
     [COMMON, NORM, NORM_VEC4, NORM_SHARES, SWIGLU, &weights(format), include_str!("experts_gate_up.wgsl")].concat()
 }
 
+/// `experts_down` for weights of a format, which also computes gate or up alone.
 pub fn experts_down(format: WeightType) -> String {
     [COMMON, NORM, NORM_VEC4, NORM_SHARES, SWIGLU, &weights(format), include_str!("experts_down.wgsl")].concat()
 }
 
+/// `experts_combine`.
 pub fn experts_combine() -> String {
     [COMMON, NOT_FINITE, include_str!("experts_combine.wgsl")].concat()
 }
 
+/// `sample`.
 pub fn sample() -> String {
     [COMMON, ROWS, include_str!("sample.wgsl")].concat()
 }
 
-/// The same for every format: the sizes of its blocks are override constants.
+/// `repack`, the same for every format: the sizes of its blocks are override constants.
 pub fn repack() -> String {
     include_str!("repack.wgsl").to_owned()
 }

@@ -20,17 +20,17 @@ use gptoss_model::{MAX_EXPERTS, NotFinite};
 
 use crate::not_finite;
 
-/// The batch that the next submission works on; a uniform of every kernel. Mirrors `Step` in `common.wgsl`.
+/// The batch that the next submission computes; a uniform of every kernel. Mirrors `Step` in `common.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Step {
-    /// Tokens in the batch.
+    /// Number of tokens in the batch.
     pub tokens: u32,
-    /// First token of the batch whose logits are wanted, …
+    /// First token of the batch whose logits are wanted.
     pub head_first: u32,
-    /// … and how many from there on (0: none).
+    /// How many tokens have wanted logits, from `head_first` on; may be 0.
     pub head_tokens: u32,
-    /// Counts up with every batch; marks when an expert was last used.
+    /// Number of the batch, which marks when an expert was last used.
     pub stamp: u32,
 }
 
@@ -38,40 +38,42 @@ pub struct Step {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Row {
-    /// In its sequence.
+    /// Position of the token in its sequence.
     pub position: u32,
     /// Where the block tables of its sequence begin in the rows buffer, in words.
     pub table: u32,
-    /// Candidates are weighed with `exp(logit · inverse_temperature)`.
+    /// Factor of the logits in the tempered sum: exp(logit · inverse_temperature).
     pub inverse_temperature: f32,
+    /// Unused; makes a row 16 bytes.
     pub padding: u32,
 }
 
 /// Words of a [`Row`].
 pub const ROW_WORDS: u32 = (size_of::<Row>() / 4) as u32;
 
-/// Read back once per submission: 32 bytes. Mirrors the `STATUS_*` indices in `common.wgsl`.
+/// State that a submission returns: 32 bytes. Mirrors the `STATUS_*` indices in `common.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Status {
     /// First layer that missed an expert, or [`Status::RUNNING`].
     pub halt_layer: u32,
-    /// Experts that the batch chose, each once a layer, and that were resident, since the last reset.
+    /// Chosen experts that were resident since the last reset; each counts once per layer and batch.
     pub hits: u32,
-    /// Those that were not.
+    /// Chosen experts that were not resident, counted in the same way.
     pub misses: u32,
     /// Experts missed at `halt_layer`, one bit each.
     pub missed: [u32; MAX_EXPERTS as usize / 32],
-    /// Where an activation that is not finite was found first, as [`not_finite::from_code`] reads it. Last, so that the words
-    /// before it can be reset alone ([`Status::BEFORE_NOT_FINITE_BYTES`]).
+    /// Where an activation that is not finite was first found, to be read with [`not_finite::from_code`]. It is the
+    /// last word, so that the others can be reset alone ([`Status::BEFORE_NOT_FINITE_BYTES`]).
     pub first_not_finite: u32,
 }
 
 impl Status {
+    /// Size in bytes.
     pub const SIZE_BYTES: u64 = size_of::<Self>() as u64;
-    /// `halt_layer` while nothing was missed.
+    /// Value of `halt_layer` while nothing was missed.
     pub const RUNNING: u32 = u32::MAX;
-    /// Bytes that are reset when a batch goes on after a miss: what was found before it stays.
+    /// Bytes that are reset when a batch goes on after a miss; earlier findings stay.
     pub const BEFORE_NOT_FINITE_BYTES: usize = std::mem::offset_of!(Self, first_not_finite);
 
     /// The state before a batch.
@@ -79,12 +81,12 @@ impl Status {
         Self { halt_layer: Self::RUNNING, first_not_finite: not_finite::NONE, ..Self::zeroed() }
     }
 
-    /// Where an activation that is not finite was found first.
+    /// The first place where an activation was not finite, if there is one.
     pub fn not_finite(&self) -> Option<NotFinite> {
         not_finite::from_code(self.first_not_finite)
     }
 
-    /// The experts that `halt_layer` was missing, ascending.
+    /// The experts that `halt_layer` was missing, in ascending order.
     pub fn missed_experts(&self) -> impl Iterator<Item = u32> + '_ {
         (0..MAX_EXPERTS).filter(|expert| self.missed[(expert / 32) as usize] >> (expert % 32) & 1 == 1)
     }

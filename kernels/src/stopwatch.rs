@@ -5,26 +5,28 @@ use crate::launch::Launch;
 use crate::step::Step;
 use gptoss_model::GpuError;
 
-/// Most launches of a submission that are timed: a query set holds 4096 values by the specification of WebGPU, two for each.
+/// Most launches of a submission that are timed: WebGPU allows 4096 values in a query set, and each launch needs two.
 const MOST_LAUNCHES: u32 = 2048;
 
-/// What launches of one operation took together, each in a pass of its own.
+/// Time of all launches of one operation, each in a pass of its own.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
-    /// Of the operation, as [`crate::Operation::name`].
+    /// Name of the operation, see [`crate::Operation::name`].
     pub name: &'static str,
+    /// Number of launches.
     pub launches: u32,
+    /// Time of all of them together.
     pub nanoseconds: f64,
 }
 
-/// Times the launches that it records. Each has a pass of its own, so that nothing overlaps; together they take longer than in
-/// one pass.
+/// Times the launches that it records. Each has a pass of its own, so that nothing overlaps; together they take longer
+/// than in one pass.
 pub struct Stopwatch {
     queries: wgpu::QuerySet,
-    /// Two values of eight bytes for each launch.
+    /// Buffer for two values of eight bytes per launch.
     resolved: GpuBuffer,
     nanoseconds_per_tick: f64,
-    /// Submissions whose times were not read yet: what was launched, and where the times are.
+    /// Submissions whose times are not read yet: names of the launches, and the buffer with the times.
     recorded: Vec<(Vec<&'static str>, GpuBuffer)>,
 }
 
@@ -88,7 +90,7 @@ impl Stopwatch {
         self.recorded.push((names, staging));
     }
 
-    /// Waits for all that was recorded, and adds up by operation, in the order in which they came first.
+    /// Waits for everything that was recorded, and adds times up by operation, in order of first use.
     ///
     /// # Errors
     /// Those of the device.
@@ -98,7 +100,7 @@ impl Stopwatch {
             let bytes = gpu.read_mapped(&staging, staging.size_bytes()).await?;
             let ticks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes);
             for (name, pair) in names.into_iter().zip(ticks.as_chunks::<2>().0) {
-                // Clocks of some drivers go back by a tick.
+                // The clocks of some drivers go back by a tick.
                 let nanoseconds = pair[1].saturating_sub(pair[0]) as f64 * self.nanoseconds_per_tick;
                 match timings.iter_mut().find(|timing| timing.name == name) {
                     Some(timing) => {

@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use crate::gpu::Counts;
 
-/// Text of a kernel that is replaced before it is compiled.
+/// A replacement in a kernel's text before it is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShaderFault {
     /// Label of the pipelines.
     pub kernel: &'static str,
-    /// Must occur in at least one of them.
+    /// Text to replace, which must occur in at least one of these pipelines.
     pub from: &'static str,
+    /// Text to put there.
     pub to: &'static str,
 }
 
-/// Follows every device that is opened with it in [`crate::GpuOptions`]. Does nothing until it is told to.
+/// Injects faults into every device that is opened with it in [`crate::GpuOptions`]; does nothing until told.
 #[derive(Default)]
 pub struct Testbed {
     memory_bytes: Cell<Option<u64>>,
@@ -27,49 +28,49 @@ pub struct Testbed {
     hangs: Cell<bool>,
     patience: Cell<Option<Duration>>,
     devices: RefCell<Vec<Rc<Counts>>>,
-    /// The one that was opened last. Not all: a device that nothing holds any more is to go.
+    /// The latest device. Earlier ones are not kept: a device that nobody uses must be able to go.
     device: RefCell<Option<wgpu::Device>>,
 }
 
 impl Testbed {
-    /// Probed allocations fail beyond this, as on a GPU that has no more memory.
+    /// Makes probed allocations fail beyond this total, as on a GPU without more memory.
     pub fn limit_memory(&self, bytes: u64) {
         self.memory_bytes.set(Some(bytes));
     }
 
-    /// Compiles a wrong kernel from now on, as a wrong compiler would.
+    /// Makes every later compilation use a wrong kernel, as a wrong compiler would.
     pub fn break_shader(&self, fault: ShaderFault) {
         self.shader_fault.set(Some(fault));
     }
 
-    /// Loses the device that was opened last.
+    /// Loses the latest device.
     pub fn lose_device(&self) {
         if let Some(device) = &*self.device.borrow() {
             device.destroy();
         }
     }
 
-    /// No adapter is found the next so many times.
+    /// Hides all adapters from the next `times` requests.
     pub fn hide_adapters(&self, times: u32) {
         self.hidden.set(times);
     }
 
-    /// The next so many reads are refused without a word of why.
+    /// Refuses the next `times` reads without a reason.
     pub fn refuse_reads(&self, times: u32) {
         self.refused.set(times);
     }
 
-    /// Whether nothing that the GPU is waited for ever comes, from now on.
+    /// Sets whether the GPU hangs, so that nothing that is awaited ever comes.
     pub fn hang(&self, hangs: bool) {
         self.hangs.set(hangs);
     }
 
-    /// The limit of everything that devices which are opened from now on are waited for.
+    /// Sets the time limit of every wait for devices that are opened from now on.
     pub fn limit_patience(&self, patience: Duration) {
         self.patience.set(Some(patience));
     }
 
-    /// Bytes of the buffers that are alive on all devices together.
+    /// Bytes of the existing buffers of all devices together.
     pub fn allocated_bytes(&self) -> u64 {
         self.devices.borrow().iter().map(|counts| counts.allocated_bytes()).sum()
     }
@@ -112,7 +113,7 @@ impl Testbed {
     }
 }
 
-/// Whether there was one left.
+/// Whether the count was above zero; counts down.
 fn one_less(times: &Cell<u32>) -> bool {
     let left = times.get();
     times.set(left.saturating_sub(1));

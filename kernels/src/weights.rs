@@ -20,14 +20,17 @@ pub const BINDING_ALIGNMENT: u64 = 256;
 /// most formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlaneLayout {
+    /// Format of the weights.
     pub format: WeightType,
+    /// Number of rows.
     pub rows: u64,
-    /// Runs of [`RUN_WEIGHTS`] in a row: what the kernels count in. A block of the K formats is eight of them.
+    /// Runs of [`RUN_WEIGHTS`] weights in a row, which kernels count in. A block of the K formats is eight of them.
     pub blocks_per_row: u64,
 }
 
 impl PlaneLayout {
-    /// `columns` must be a multiple of the format's block; the loader checks that before.
+    /// The layout of `rows × columns` weights. `columns` must be a multiple of the format's block, which the loader
+    /// checks before.
     pub fn new(format: WeightType, rows: u64, columns: u64) -> Self {
         assert_eq!(columns % format.block_weights(), 0, "{columns} columns are not whole blocks of {}", format.name());
         Self { format, rows, blocks_per_row: columns / RUN_WEIGHTS as u64 }
@@ -53,18 +56,22 @@ impl PlaneLayout {
         self.format.scale_words(self.file_blocks_per_row())
     }
 
+    /// Length of all codes, in bytes.
     pub fn codes_bytes(&self) -> u64 {
         self.rows * self.codes_row_bytes()
     }
 
+    /// Where the scales begin, in bytes from the beginning of the codes.
     pub fn scales_offset_bytes(&self) -> u64 {
         self.codes_bytes().next_multiple_of(BINDING_ALIGNMENT)
     }
 
+    /// Length of all scales, in bytes.
     pub fn scales_bytes(&self) -> u64 {
         self.rows * self.scales_row_words() * 4
     }
 
+    /// Length of both planes with the padding between them, in bytes.
     pub fn total_bytes(&self) -> u64 {
         match self.scales_bytes() {
             0 => self.codes_bytes(),
@@ -72,7 +79,7 @@ impl PlaneLayout {
         }
     }
 
-    /// How many rows of this kind fit one binding.
+    /// How many rows fit one binding.
     pub fn rows_that_fit(&self, limits: &Limits) -> u64 {
         let row = self.codes_row_bytes() + self.scales_row_words() * 4;
         limits.max_binding_bytes.min(limits.max_buffer_bytes).saturating_sub(BINDING_ALIGNMENT) / row
@@ -82,23 +89,29 @@ impl PlaneLayout {
 /// A run of rows in one buffer.
 #[derive(Clone, Debug)]
 pub struct Shard<B> {
+    /// The buffer, or what stands for it.
     pub buffer: B,
+    /// Layout of the planes in it.
     pub layout: PlaneLayout,
     /// Index of its first row in the whole matrix.
     pub first_row: u64,
 }
 
-/// A matrix of weights, in as many shards as the binding limit makes necessary. `B` is a buffer, which is shared with the
-/// uploads that are under way, or stands for one that is not allocated yet.
+/// A matrix of weights, in as many shards as the binding limit makes necessary. `B` is a buffer, shared with uploads
+/// under way, or stands for one that is not allocated yet.
 #[derive(Clone, Debug)]
 pub struct Matrix<B = Rc<GpuBuffer>> {
+    /// All shards, in the order of rows.
     pub shards: Vec<Shard<B>>,
+    /// Number of rows, of all shards together.
     pub rows: u64,
+    /// Weights in a row.
     pub columns: u64,
+    /// Format of the weights.
     pub format: WeightType,
 }
 
-/// Row counts of the shards of a matrix.
+/// Number of rows of each shard of a matrix.
 pub fn shard_rows(layout: &PlaneLayout, limits: &Limits) -> Result<Vec<u64>, GpuError> {
     let fit = layout.rows_that_fit(limits);
     if fit == 0 {
@@ -114,7 +127,7 @@ pub fn shard_rows(layout: &PlaneLayout, limits: &Limits) -> Result<Vec<u64>, Gpu
 }
 
 impl<B> Matrix<B> {
-    /// Shards that fit `limits`; `buffer` gives one of so many bytes to each.
+    /// Cuts a matrix into shards that fit `limits`; `buffer` makes a buffer of the given size for each.
     ///
     /// # Errors
     /// A row that no binding can hold.
@@ -134,7 +147,7 @@ impl<B> Matrix<B> {
         Ok(Self { shards, rows, columns, format })
     }
 
-    /// The same with other buffers.
+    /// The same matrix with other buffers.
     pub fn map<C>(&self, buffer: impl Fn(&B) -> C) -> Matrix<C> {
         let shard = |shard: &Shard<B>| Shard {
             buffer: buffer(&shard.buffer),
@@ -145,7 +158,7 @@ impl<B> Matrix<B> {
         Matrix { shards: shards.iter().map(shard).collect(), rows, columns, format }
     }
 
-    /// The shard that holds a row of the matrix.
+    /// The shard that has a row of the matrix.
     pub fn shard_of(&self, row: u64) -> &Shard<B> {
         self.shards
             .iter()
@@ -155,7 +168,7 @@ impl<B> Matrix<B> {
 }
 
 impl Matrix {
-    /// Allocates the shards; the contents come later, by [`crate::repack`].
+    /// Allocates the shards; their contents come later, through [`crate::repack`].
     ///
     /// # Errors
     /// A row that no binding of the device can hold.
@@ -164,7 +177,7 @@ impl Matrix {
         Self::sharded((format, rows, columns), &gpu.limits(), buffer)
     }
 
-    /// The same, borrowed.
+    /// The same matrix with borrowed buffers.
     pub fn by_ref(&self) -> Matrix<&GpuBuffer> {
         Matrix {
             shards: self.shards.iter().map(Shard::by_ref).collect(),
@@ -176,7 +189,7 @@ impl Matrix {
 }
 
 impl Shard<Rc<GpuBuffer>> {
-    /// The same, borrowed.
+    /// The same shard with a borrowed buffer.
     pub fn by_ref(&self) -> Shard<&GpuBuffer> {
         Shard { buffer: &*self.buffer, layout: self.layout, first_row: self.first_row }
     }
@@ -217,7 +230,7 @@ mod tests {
         assert!(growth < 1.0015, "padding a row's 90 scales to 92 costs at most 0.14 %, got {growth}");
     }
 
-    /// Odd numbers of blocks are where rows are padded.
+    /// Rows are padded if they have an odd number of blocks.
     #[test]
     fn no_format_grows_by_more_than_three_bytes_a_row() {
         for format in WeightType::ALL {

@@ -45,7 +45,7 @@ fn for_naga(source: &str) -> &str {
     source.strip_prefix(gptoss_kernels::sources::ENABLE_SUBGROUPS).unwrap_or(source)
 }
 
-/// Of all tiers.
+/// The modules of all tiers.
 fn modules() -> Vec<(String, naga::Module)> {
     sources(&Tier::ALL)
         .into_iter()

@@ -14,34 +14,39 @@ use crate::sequences::{BatchLimits, BlockCopy, Outcome, Row, SequenceId, Sequenc
 /// A model with its KV cache: on the GPU (crate `gptoss-engine`), on the CPU (crate `gptoss-cpu`), or the specification
 /// ([`crate::reference`]).
 ///
-/// Holds many sequences. Work is a batch of rows, each a token at the end of its sequence; [`Backend::submit`] gives a ticket,
-/// [`Backend::collect`] what came of it, and more than one ticket may be under way. What a sequence has that is not collected is
-/// its tail: an error, STOP or a lost device takes it back, and the tokens before it stay.
+/// Holds many sequences. Work is a batch of rows, each a token at the end of its sequence; [`Backend::submit`] gives a
+/// ticket, [`Backend::collect`] what came of it, and more than one ticket may be under way. What a sequence has that is
+/// not collected is its tail: an error, STOP or a lost device takes it back, and the tokens before it stay.
 ///
-/// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides which
-/// kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
-#[allow(async_fn_in_trait)] // futures here never leave their thread: the browser's GPU objects cannot
+/// A sequence's logits are those that it has alone, within the rounding of F32 sums: how many rows a batch has decides
+/// which kernel multiplies, and so in which order a sum is formed; who else is in it decides nothing.
+#[expect(async_fn_in_trait, reason = "the browser's GPU objects keep every future on its thread")]
 pub trait Backend {
+    /// Shape of the loaded model.
     fn config(&self) -> &ModelConfig;
 
-    /// What computes, in words: device, instruction set or API, precision of activations and cache.
+    /// Describes what computes: device, instruction set or API, precision of activations and cache.
     fn description(&self) -> String;
 
+    /// Size of the KV cache in bytes, for all sequences together.
     fn kv_bytes(&self) -> u64;
 
+    /// Hits and misses of the expert cache since the load.
     fn cache_counters(&self) -> CacheCounters;
 
+    /// Work that was given to the device since the load.
     fn work_counters(&self) -> WorkCounters;
 
-    /// Sequences and batches under way.
+    /// The open sequences, and the batches under way.
     fn sequences(&self) -> &Sequences;
 
+    /// The same, to be changed.
     fn sequences_mut(&mut self) -> &mut Sequences;
 
-    /// Copies keys and values of whole blocks.
+    /// Copies keys and values of whole blocks within the cache.
     fn copy_blocks(&mut self, copies: &[BlockCopy]);
 
-    /// A batch was submitted, or one is done: whoever can begin with the next does.
+    /// Called after a batch was submitted or is done: a backend that can begin the next batch does so.
     fn begin_pending(&mut self) {}
 
     /// Computes the oldest pending batch: one outcome for each row that wants one. The batch stays pending.
@@ -50,7 +55,7 @@ pub trait Backend {
     /// STOP, a value that is not finite, or what the device fails with.
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError>;
 
-    /// The logits after the last token of a sequence, if they are what was computed last.
+    /// The logits after the last token of a sequence, if the latest computation gave them.
     ///
     /// # Errors
     /// What the device fails with.
@@ -74,7 +79,7 @@ pub trait Backend {
         Ok(())
     }
 
-    /// An empty sequence.
+    /// Opens an empty sequence.
     ///
     /// # Errors
     /// There are as many as there can be.
@@ -82,7 +87,7 @@ pub trait Backend {
         self.sequences_mut().cache.open()
     }
 
-    /// A sequence with the tokens that another one holds; blocks that are full are shared.
+    /// Opens a sequence with the tokens of another one; full blocks are shared.
     ///
     /// # Errors
     /// There are as many as there can be, or the cache is full.
@@ -92,7 +97,8 @@ pub trait Backend {
         Ok(sequence)
     }
 
-    /// A sequence that has what some other holds of the beginning of `tokens`. Returns how many that are.
+    /// Opens a sequence that reuses what some other sequence has of the beginning of `tokens`. Also returns how many
+    /// tokens that is.
     ///
     /// # Errors
     /// As [`Backend::fork`].
@@ -109,20 +115,22 @@ pub trait Backend {
         self.sequences_mut().close(sequence);
     }
 
-    /// Forgets everything from `position` on, and the sequence's batches. Sliding layers hold recent positions and the ends of
-    /// turns ([`Backend::mark_turn`]) only: when what the next token needs is gone, more is forgotten. Returns the position reached.
+    /// Forgets everything from `position` on, and the sequence's batches. Sliding layers keep only recent positions and
+    /// the ends of turns ([`Backend::mark_turn`]); if what the next token needs is gone, more is forgotten. Returns the
+    /// position reached.
     fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {
         let (reached, copies) = self.sequences_mut().rewind(sequence, position);
         self.copy_blocks(&copies);
         reached
     }
 
-    /// What the next token needs here stays as long as there is room: going back to the end of a turn then costs nothing.
+    /// Keeps what the next token needs at this position for as long as there is room: going back to the end of a turn
+    /// then costs nothing.
     fn mark_turn(&mut self, sequence: SequenceId) {
         self.sequences_mut().cache.mark_turn(sequence);
     }
 
-    /// Puts a batch in the line.
+    /// Appends a batch to the queue.
     ///
     /// # Errors
     /// As [`Sequences::submit`].
@@ -132,11 +140,12 @@ pub trait Backend {
         Ok(ticket)
     }
 
-    /// What came of a batch: one outcome for each row that wants one, in the order of rows. Those before it are computed on the way.
+    /// Returns the results of a batch: one outcome for each row that wants one, in the order of rows. Earlier batches
+    /// are computed on the way.
     ///
     /// # Errors
-    /// The batch failed, or it was dropped with another. The sequences of a batch that fails are where they were before it, and
-    /// other batches of these are dropped. STOP drops this batch, not those before it.
+    /// The batch failed, or it was dropped with another. The sequences of a batch that fails are where they were before
+    /// it, and other batches of these are dropped. STOP drops this batch, not those before it.
     async fn collect(&mut self, ticket: Ticket, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         loop {
             let sequences = self.sequences_mut();
@@ -158,8 +167,8 @@ pub trait Backend {
         }
     }
 
-    /// The logits after the last token of a sequence, \[vocabulary\]: when sampling needs more than the candidates. Where another
-    /// batch has come between, the token is run again.
+    /// The logits after the last token of a sequence, `[vocabulary]`, for sampling that needs more than the candidates.
+    /// If another batch was computed since, the token is run again.
     ///
     /// # Errors
     /// The cache has no block for that: the last one is shared. As [`Backend::submit`] and [`Backend::collect`].
@@ -179,27 +188,27 @@ pub trait Backend {
         Ok(self.collect(ticket, host).await?.remove(0).logits())
     }
 
-    /// Tokens that a sequence can hold.
+    /// How many tokens a sequence can have.
     fn kv_capacity(&self) -> u32 {
         self.sequences().cache.shape().context_tokens
     }
 
-    /// The tokens that a sequence holds.
+    /// The committed tokens of a sequence.
     fn tokens(&self, sequence: SequenceId) -> &[u32] {
         self.sequences().cache.tokens(sequence)
     }
 
-    /// How many tokens it holds.
+    /// The number of committed tokens of a sequence.
     fn position(&self, sequence: SequenceId) -> u32 {
         self.tokens(sequence).len() as u32
     }
 
-    /// Tokens that still fit.
+    /// How many more tokens a sequence can take.
     fn room(&self, sequence: SequenceId) -> u32 {
         self.kv_capacity() - self.position(sequence)
     }
 
-    /// Refuses tokens that do not fit, and none at all.
+    /// Refuses an empty batch, and tokens that do not fit.
     fn require_room(&self, sequence: SequenceId, tokens: usize) -> Result<(), EngineError> {
         if tokens == 0 {
             return Err(EngineError::Option {
@@ -219,8 +228,8 @@ pub trait Backend {
         Ok(())
     }
 
-    /// Appends `tokens` and predicts the token after them. `progress` hears how many of them are done. While a batch is computed,
-    /// the next is under way.
+    /// Appends `tokens` and predicts the token after them. `progress` receives the number of tokens done so far. While
+    /// a batch is computed, the next one is under way.
     ///
     /// # Errors
     /// As [`Backend::submit`] and [`Backend::collect`]. Batches that were done are held.
@@ -263,7 +272,7 @@ pub trait Backend {
         Ok(outcomes.remove(0).prediction())
     }
 
-    /// Collects the oldest of some tickets with their numbers of tokens.
+    /// Collects the oldest of some tickets, which come with their numbers of tokens.
     #[doc(hidden)]
     async fn next_done(
         &mut self,
@@ -290,7 +299,7 @@ pub trait Backend {
         Ok(self.collect(ticket, host).await?.remove(0).prediction())
     }
 
-    /// All logits of `tokens`, [tokens, vocabulary], in a sequence of their own.
+    /// All logits of `tokens`, [tokens, vocabulary], computed in a temporary sequence.
     ///
     /// # Errors
     /// As [`Backend::open`], [`Backend::submit`] and [`Backend::collect`].
@@ -301,7 +310,7 @@ pub trait Backend {
         logits
     }
 
-    /// Appends `tokens`, and gives all logits after each, [tokens, vocabulary].
+    /// Appends `tokens` and returns all logits after each, [tokens, vocabulary].
     ///
     /// # Errors
     /// As [`Backend::submit`] and [`Backend::collect`].
@@ -319,24 +328,27 @@ pub trait Backend {
     }
 }
 
-/// What a prediction is to hold.
+/// What a prediction should contain.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Asked {
+    /// Factor of the logits in [`Prediction::log_sum_exp_tempered`]: 1 / temperature.
     pub inverse_temperature: f32,
+    /// Whether to find the most likely tokens, for sampling.
     pub candidates: bool,
 }
 
 impl Asked {
-    /// The most likely token.
+    /// Asks for the most likely token alone.
     pub const TOP: Self = Self { inverse_temperature: 1.0, candidates: false };
 
+    /// The same as a row's wish.
     pub fn wanted(self) -> Wanted {
         let Self { inverse_temperature, candidates } = self;
         Wanted::Prediction { inverse_temperature, candidates }
     }
 }
 
-/// Rows for `tokens`, one after the other.
+/// Makes rows that append `tokens` in order, with `wanted` after the last one.
 pub fn rows_of(sequence: SequenceId, tokens: &[u32], wanted: Wanted) -> Vec<Row> {
     tokens.iter().map(|&token| Row { sequence, token, wanted }).collect()
 }
@@ -344,20 +356,23 @@ pub fn rows_of(sequence: SequenceId, tokens: &[u32], wanted: Wanted) -> Vec<Row>
 /// What is known about the next token.
 #[derive(Clone, Debug)]
 pub struct Prediction {
+    /// The most likely token; the lowest id of equals.
     pub token: u32,
+    /// Logit of that token.
     pub logit: f32,
-    /// ln Σ exp(logit) over the vocabulary, at temperature 1 and at the sampling temperature.
+    /// ln Σ exp(logit) over the vocabulary, at temperature 1.
     pub log_sum_exp: f32,
+    /// ln Σ exp(logit · inverse temperature) over the vocabulary.
     pub log_sum_exp_tempered: f32,
     /// Entropy of the next token's distribution at temperature 1, in nats.
     pub entropy_nats: f32,
-    /// Most likely first; empty unless asked for.
+    /// The most likely tokens, best first; empty unless asked for.
     pub candidates: Vec<Candidate>,
 }
 
 impl Prediction {
-    /// From a row of logits in host memory; `position` is that of the token that gave it. The same quantities, ties and
-    /// refusal of numbers that are not finite as on the GPU.
+    /// Makes a prediction from a row of logits in host memory; `position` is that of the token before. Quantities, ties
+    /// and the refusal of numbers that are not finite are the same as on the GPU.
     pub fn from_logits(
         logits: &[f32],
         inverse_temperature: f32,
@@ -392,7 +407,7 @@ impl Prediction {
     }
 }
 
-/// The `count` largest logits, largest first; of equal ones the lower token first.
+/// The `count` largest logits, largest first; of equal ones the lower token comes first.
 fn best(logits: &[f32], count: usize) -> Vec<Candidate> {
     let mut kept: Vec<Candidate> = Vec::with_capacity(count + 1);
     for (token, &logit) in (0..).zip(logits) {

@@ -1,11 +1,12 @@
 //! What the KV cache holds.
 
-/// How the KV cache is stored.
+/// Number format of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 pub enum CacheFormat {
+    /// Half precision: 2 bytes a value, the default.
     #[default]
     F16,
-    /// For parity runs.
+    /// Single precision, for comparisons with other engines.
     F32,
 }
 
@@ -18,6 +19,7 @@ impl CacheFormat {
         }
     }
 
+    /// Name in options and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F16 => "F16",

@@ -10,30 +10,42 @@ use crate::error::EngineError;
 /// Most experts that a layer may have: kernels keep them in masks of this many bits.
 pub const MAX_EXPERTS: u32 = 128;
 
-/// Context when the user does not say, in tokens.
+/// Context length in tokens if the user does not choose one.
 pub const DEFAULT_CONTEXT_TOKENS: u32 = 8192;
 
-/// What a gpt-oss file says about its shape. What no key carries is a constant of the architecture: SwiGLU's numbers, YaRN
-/// without truncation, and, where the file does not say, which layers slide.
+/// The shape of a gpt-oss model, from its file. What no key carries is a constant of the architecture: SwiGLU's
+/// numbers, YaRN without truncation, and, if the file does not say, which layers slide.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelConfig {
+    /// `general.name`, for display.
     pub name: String,
+    /// `general.architecture`, the prefix of the other keys.
     pub architecture: String,
+    /// Number of layers: `block_count`.
     pub layers: u32,
+    /// Width of the residual stream: `embedding_length`.
     pub hidden: u32,
+    /// Query heads of a layer: `attention.head_count`.
     pub query_heads: u32,
+    /// Key and value heads of a layer: `attention.head_count_kv`.
     pub kv_heads: u32,
-    /// Width of one expert.
+    /// Width of one expert: `expert_feed_forward_length`.
     pub ff: u32,
+    /// Experts of a layer: `expert_count`.
     pub experts: u32,
+    /// Experts that each token uses: `expert_used_count`.
     pub experts_per_token: u32,
-    /// Keys that a query of a sliding layer sees, itself included.
+    /// Keys that a query of a sliding layer sees, itself included: `attention.sliding_window`.
     pub window_tokens: u32,
-    /// By layer: whether it slides.
+    /// For each layer, whether it slides.
     pub sliding: Vec<bool>,
+    /// Number of token ids.
     pub vocabulary: u32,
+    /// Longest context that the model was made for, in tokens: `context_length`.
     pub context_tokens: u32,
+    /// ε of the RMS norms: `attention.layer_norm_rms_epsilon`.
     pub epsilon: f32,
+    /// Rotary position embedding, scaled by YaRN.
     pub yarn: Yarn,
 }
 
@@ -107,7 +119,7 @@ impl ModelConfig {
         require(
             (1..=MAX_EXPERTS).contains(&self.experts),
             "expert_count",
-            format!("1 to {}", MAX_EXPERTS),
+            format!("1 to {MAX_EXPERTS}"),
             self.experts,
         )?;
         require(
@@ -125,10 +137,12 @@ impl ModelConfig {
         (self.query_heads + 2 * self.kv_heads) * HEAD_DIM as u32
     }
 
+    /// Width of all query heads together.
     pub fn query_columns(&self) -> u32 {
         self.query_heads * HEAD_DIM as u32
     }
 
+    /// Width of all key heads together; that of the value heads is the same.
     pub fn kv_columns(&self) -> u32 {
         self.kv_heads * HEAD_DIM as u32
     }
@@ -139,7 +153,7 @@ impl ModelConfig {
     }
 }
 
-/// The model's name; it is shown only, so that nothing is refused for it.
+/// The model's name. It is only shown, so that nothing is refused because of it.
 fn name(metadata: &Metadata) -> String {
     match metadata.get("general.name") {
         Some(Value::String(name) | Value::NotUtf8(name)) => name.clone(),
@@ -147,7 +161,7 @@ fn name(metadata: &Metadata) -> String {
     }
 }
 
-/// Every `n`th layer sees everything where the file does not say otherwise.
+/// One layer in this many sees everything if the file does not say otherwise.
 const SLIDING_PATTERN: u32 = 2;
 
 /// Metadata under the architecture's prefix.
@@ -176,7 +190,7 @@ impl Keys<'_> {
         }
     }
 
-    /// A number, or an array with the same number for each layer.
+    /// Reads a number, or an array with the same number for each layer.
     fn optional_u32(&self, name: &str) -> Result<Option<u32>, EngineError> {
         let key = self.key(name);
         match self.metadata.get(&key) {
@@ -207,7 +221,8 @@ impl Keys<'_> {
         }
     }
 
-    /// Which layers slide: as llama.cpp has it, of each `n` layers all but the last (0: all), or a truth for each layer.
+    /// Which layers slide: the file has either llama.cpp's period `n` (all but the last of each `n` layers slide; 0:
+    /// all), or a boolean for each layer.
     fn sliding(&self) -> Result<Vec<bool>, EngineError> {
         let name = "attention.sliding_window_pattern";
         let layers: Vec<bool> = match self.metadata.get(&self.key(name)) {
@@ -256,7 +271,7 @@ impl Keys<'_> {
     }
 }
 
-/// By layer: all but the last of each `period` slide; with 0, all.
+/// For each layer, whether it slides: all but the last of each `period` do; with 0, all.
 fn every(period: u32, layers: u32) -> Vec<bool> {
     (0..layers).map(|layer| period == 0 || layer % period < period - 1).collect()
 }

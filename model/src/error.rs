@@ -15,65 +15,88 @@ use crate::non_finite::NonFinite;
 /// Why loading or answering stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum EngineError {
+    /// Bytes of the model could not be read.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A file is damaged or no GGUF file.
     #[error("{name} cannot be read as GGUF: {error}")]
     Gguf { name: String, error: GgufError },
+    /// The header contradicts itself.
     #[error(transparent)]
     Header(#[from] GgufError),
+    /// The file is a sound GGUF file, but an adapter, a projector or the like.
     #[error("the file is no model but {role}")]
     NotAModel { role: Role },
+    /// The model is not a gpt-oss model.
     #[error("the model's architecture is {got:?}; this engine runs gpt-oss")]
     Architecture { got: String },
+    /// The files do not form one split model.
     #[error(transparent)]
     Split(#[from] SplitError),
+    /// A metadata key asks for arithmetic that the engine does not do.
     #[error(transparent)]
     Key(#[from] WrongKey),
+    /// Tensors are missing, misshapen or of an unsupported type; each problem is a sentence.
     #[error("the file does not hold a complete gpt-oss model:\n{}", .problems.join("\n"))]
     Tensors { problems: Vec<String> },
+    /// The file's tokenizer cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The GPU refused or failed.
     #[error("{}", in_units(.0))]
     Gpu(#[from] GpuError),
+    /// The memory limit for experts is too low for the experts that one token needs at once.
     #[error(
         "{} of expert memory hold {slots} experts per layer, but a token needs {needed} of them at once: at least {} are needed",
         bytes_at_most(*.given),
         bytes_at_least(*.minimum)
     )]
     ExpertMemory { given: u64, slots: u32, needed: u32, minimum: u64 },
+    /// The memory limit for the GPU is too low for the model.
     #[error("{0}")]
     GpuMemory(Box<MemoryShortage>),
-    /// `longest` is the model's own context: what the capacity could be.
+    /// The prompt does not fit the context. `longest` is the model's own context: what the capacity could be.
     #[error("the prompt is {tokens} tokens long, but the context holds {capacity} and must leave room for an answer")]
     PromptTooLong { tokens: u32, capacity: u32, longest: u32 },
-    /// `sequences`: those that hold the rest of it.
+    /// The KV cache has no room for more tokens. `sequences`: how many sequences share it.
     #[error(
         "the KV cache is full: {tokens} more tokens do not fit, {free_tokens} do, and the conversations that are open ({sequences}) \
          hold the rest"
     )]
     CacheFull { tokens: u32, free_tokens: u32, sequences: u32 },
+    /// All sequences that the model was loaded for are open.
     #[error("{most} conversations are open, which is all that the model was loaded for")]
     TooManySequences { most: u32 },
+    /// A batch was given up together with another one.
     #[error("the batch was dropped: one before it failed, or its conversation was rewound or closed")]
     BatchDropped,
     /// What several answers failed with, whose tokens were computed in one batch.
     #[error("{0}")]
     Together(Arc<EngineError>),
+    /// The context is longer than the model, or the device, allows.
     #[error("a context of {wanted} tokens was asked for, but {limit}")]
     Context { wanted: u32, limit: String },
+    /// An option has a value that cannot be used.
     #[error("{} is {got}; expected {expected}", .option.name())]
     Option { option: OptionId, expected: &'static str, got: String },
+    /// An answer was asked for before a model was loaded.
     #[error("no model is loaded")]
     NoModel,
+    /// A token id is outside the vocabulary.
     #[error("token {id} is not in the vocabulary of {vocabulary}")]
     Token { id: u32, vocabulary: u32 },
+    /// The computation met NaN or an infinity.
     #[error("{0}")]
     NonFinite(NonFinite),
+    /// The GPU was lost more often during one answer than recovery is attempted.
     #[error("the GPU was lost again after {recoveries} recoveries: {last}")]
     LostTooOften { recoveries: u32, last: String },
+    /// After a loss no GPU appeared in time.
     #[error("the GPU was lost, and for {} s there was no other: {last}", .waited.as_secs())]
     NoGpuAfterLoss { waited: Duration, last: GpuError },
+    /// The user pressed STOP.
     #[error("stopped")]
     Cancelled,
 }
@@ -115,7 +138,7 @@ impl EngineError {
         }
     }
 
-    /// The option that cannot be used, where it is one.
+    /// The option that cannot be used, if that is the error.
     pub fn parameter(&self) -> Option<OptionId> {
         match self {
             Self::PromptTooLong { .. } => Some(OptionId::Prompt),
@@ -129,6 +152,7 @@ impl EngineError {
         }
     }
 
+    /// The kind of failure that events report.
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Source(SourceError::Nonsense { .. }) => FailureKind::Damaged,
@@ -167,7 +191,7 @@ impl EngineError {
     }
 }
 
-/// An error of the GPU with its sizes as all others are written.
+/// The message of a GPU error, with sizes in the units that all messages use.
 fn in_units(error: &GpuError) -> String {
     match error {
         GpuError::OutOfMemory { what, bytes: size, detail } => {
@@ -181,14 +205,14 @@ fn in_units(error: &GpuError) -> String {
     }
 }
 
-/// A context that has room for a prompt and an answer of some length, in tokens; `None` if the model has none.
+/// A context length with room for a prompt and an answer, in tokens; `None` if the model's is too short.
 fn context_for(prompt_tokens: u32, longest: u32) -> Option<u32> {
     const ANSWER_TOKENS: u32 = 512;
     let roomy = prompt_tokens.saturating_add(ANSWER_TOKENS).checked_next_multiple_of(64).unwrap_or(u32::MAX);
     (prompt_tokens < longest).then(|| roomy.min(longest))
 }
 
-/// GPU memory that is too little for the least that can work; all sizes in bytes.
+/// The memory limit for the GPU is below the least that can work. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error(
     "{} of GPU memory are too little, at least {} are needed: {} for the weights that every token reads, {} for \
@@ -201,15 +225,23 @@ fn context_for(prompt_tokens: u32, longest: u32) -> Option<u32> {
     bytes(*.scratch)
 )]
 pub struct MemoryShortage {
+    /// The limit.
     pub given: u64,
+    /// The least that would do, in all.
     pub needed: u64,
+    /// Weights that every token uses.
     pub dense: u64,
+    /// The fewest expert slots.
     pub experts: u64,
+    /// How many slots that is for each layer.
     pub experts_per_layer: u32,
+    /// The KV cache.
     pub kv: u64,
+    /// Context length that the KV cache is for, in tokens.
     pub context_tokens: u32,
+    /// Buffers for intermediate results.
     pub scratch: u64,
-    /// The longest context that fits what was given, if the one asked for is all that is too much.
+    /// The longest context that fits the limit, if only the one that was asked for is too long.
     pub fitting_context_tokens: Option<u32>,
 }
 
@@ -229,19 +261,22 @@ impl MemoryShortage {
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct StageError {
+    /// The stage that was under way.
     pub stage: Stage,
+    /// What went wrong.
     #[source]
     pub error: EngineError,
 }
 
 impl StageError {
-    /// For the wire.
+    /// Converts the error for an event.
     pub fn failure(&self) -> Failure {
         let error = &self.error;
         let (message, advice) = (error.to_string(), error.advice());
         Failure { kind: error.kind(), message, advice, parameter: error.parameter() }
     }
 
+    /// Whether the user's STOP caused it.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.error, EngineError::Cancelled)
     }

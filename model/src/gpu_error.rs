@@ -5,47 +5,63 @@ use gptoss_protocol::Tier;
 /// Every way in which the GPU can refuse or fail. `advice` says what a user can do.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum GpuError {
+    /// The browser or the driver offers no adapter.
     #[error("no usable GPU adapter: {detail}")]
     NoAdapter { detail: String },
+    /// The adapter gave no device.
     #[error("the adapter {adapter} refused a device: {detail}")]
     NoDevice { adapter: String, detail: String },
-    /// Found before a device is asked for; each shortage in words, see `shortages` in gptoss-kernels.
+    /// The adapter's limits are too low, as found before a device is asked for; each shortage is a sentence, see
+    /// `gptoss_kernels::needs::shortages`.
     #[error("this GPU {} ({adapter})", .shortages.join(". It "))]
     TooLimited { adapter: String, shortages: Vec<String> },
+    /// The adapter cannot run the kernel tier that was asked for.
     #[error("{adapter} cannot run the kernel tier {tier}: it lacks {missing}")]
     Tier { adapter: String, tier: Tier, missing: String },
+    /// A limit of the device is too low for this model.
     #[error("GPU limit {limit} is {granted}, but {needed} is needed")]
     Limit { limit: &'static str, needed: u64, granted: u64 },
+    /// An allocation failed.
     #[error("not enough GPU memory for {what} ({bytes} bytes): {detail}")]
     OutOfMemory { what: String, bytes: u64, detail: String },
+    /// WebGPU refused an operation: a fault of this program.
     #[error("the GPU rejected our work: {detail}")]
     Validation { detail: String },
+    /// The browser or the driver failed.
     #[error("GPU internal error: {detail}")]
     Internal { detail: String },
+    /// The device is gone: reset, unplugged, or its process crashed.
     #[error("the GPU device was lost ({reason}): {detail}")]
     DeviceLost { reason: String, detail: String },
+    /// The self-check found a wrong result.
     #[error("{0}")]
     Wrong(Box<WrongResult>),
 }
 
-/// A kernel that does not compute what it must on this adapter.
+/// A kernel that computes something wrong on this adapter.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[error(
     "the GPU {adapter} computes wrongly: {kernel} gives {got} as value {index} of its {what}, expected is {expected}"
 )]
 pub struct WrongResult {
+    /// Name of the adapter.
     pub adapter: String,
+    /// The kernel with its format.
     pub kernel: String,
     /// Which of the kernel's results.
     pub what: &'static str,
+    /// Index of the first wrong value in that result.
     pub index: usize,
+    /// The right value, with its tolerance.
     pub expected: String,
+    /// The value that the kernel gave.
     pub got: String,
 }
 
 impl GpuError {
-    /// One sentence: what the user can do about it.
+    /// What the user can do about it, in one sentence.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::TooLimited { .. } => {

@@ -1,10 +1,10 @@
 //! Values that are not finite: how they stay visible, and where they are looked for.
 //!
-//! A NaN or an infinity in an activation makes every token after it worthless, and many steps would hide it: the clamps of
-//! SwiGLU and maxima make ordinary numbers of it, an infinite mean square makes zeros of a row, a weight of softmax that is
-//! zero forgets it. So **every operation makes values that are not finite of values that are not finite**, in its scalar
-//! reference and in its kernels, and in each layer three places are looked at ([`Place`]): between two of them nothing can
-//! vanish. After the last layer the logits are looked at.
+//! A NaN or an infinity in an activation makes every token after it worthless, and many steps would hide it: the clamps
+//! of SwiGLU and maxima make ordinary numbers of it, an infinite mean square makes zeros of a row, a weight of softmax
+//! that is zero forgets it. So **every operation makes values that are not finite of values that are not finite**, in
+//! its scalar reference and in its kernels, and in each layer three places are looked at ([`Place`]): between two of
+//! them nothing can vanish. After the last layer the logits are looked at.
 //!
 //! One such value may pass: the router's bias of an expert may be −∞, which keeps the expert from being chosen.
 
@@ -12,39 +12,53 @@ use std::fmt;
 
 use crate::error::EngineError;
 
-/// What was looked at. The discriminants are the `FOUND_*` constants of the kernels.
+/// What was checked for NaN and infinities. The discriminants are the `FOUND_*` constants of the kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Place {
-    /// Queries, keys and values: also what was wrong with the residual stream before the layer, or with the layer's norm.
+    /// Queries, keys and values. Also catches faults of the residual stream before the layer, and of the layer's norm.
     Projections = 0,
     /// Keys or values are finite, but larger than the cache's format can hold.
     Cache = 1,
-    /// The router's logits: also what went wrong in attention, in its output or in the norm after it. Or the router leaves
-    /// fewer experts than a token needs.
+    /// The router's logits. Also catches faults of attention, its output and the norm after it, and a router that
+    /// leaves fewer experts than a token needs.
     Router = 2,
     /// The residual stream after the experts.
     Experts = 3,
 }
 
-/// Where a value that is not finite was found first.
+/// The first place where a value that is not finite was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotFinite {
+    /// Index of the layer.
     pub layer: u32,
+    /// The place in the layer.
     pub place: Place,
 }
 
-/// Where NaN or an infinity came up first.
+/// Where NaN or an infinity first appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NonFinite {
     /// In a layer, while `tokens` tokens from `first_position` on went through it.
-    Layer { found: NotFinite, first_position: u32, tokens: u32 },
-    /// In the logits after the token at `position`, in `count` of them, with all layers sound.
-    Logits { count: u32, position: u32 },
+    Layer {
+        /// Layer, and place in it.
+        found: NotFinite,
+        /// Position of the first token of the batch.
+        first_position: u32,
+        /// Number of positions that the batch spans.
+        tokens: u32,
+    },
+    /// In `count` logits after the token at `position`, with all layers sound.
+    Logits {
+        /// How many of the logits are not finite.
+        count: u32,
+        /// Position of the token before them.
+        position: u32,
+    },
 }
 
 impl NonFinite {
-    /// Looks for them in a row of logits.
+    /// Checks a row of logits.
     pub fn in_logits(logits: &[f32], position: u32) -> Option<Self> {
         let count = logits.iter().filter(|logit| !logit.is_finite()).count() as u32;
         (count > 0).then_some(Self::Logits { count, position })
@@ -88,7 +102,7 @@ impl fmt::Display for NonFinite {
     }
 }
 
-/// Refuses logits, [rows, vocabulary] from `first_position` on, in which a row is not finite.
+/// Refuses logits, [rows, vocabulary] from `first_position` on, if a row is not finite.
 pub fn require_finite_rows(logits: &[f32], vocabulary: u32, first_position: u32) -> Result<(), EngineError> {
     let mut rows = logits.chunks_exact(vocabulary as usize).zip(first_position..);
     match rows.find_map(|(row, position)| NonFinite::in_logits(row, position)) {

@@ -30,14 +30,14 @@ struct Layer {
     gate_up_down_bias: [Vec<f32>; 3],
 }
 
-/// Keys and values of one layer so far, [positions, kv_heads, 64].
+/// Keys and values of one layer, [positions, kv_heads, 64].
 #[derive(Clone, Default)]
 struct Cache {
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
-/// A sequence in the plainest way: all keys and values of all layers, and nobody else's. A clone is a fork.
+/// A sequence in its plainest form: all keys and values of all layers, shared with nobody. A clone is a fork.
 #[derive(Clone)]
 pub struct ReferenceSequence {
     caches: Vec<Cache>,
@@ -56,7 +56,9 @@ impl ReferenceSequence {
 
 /// A gpt-oss model in F32.
 pub struct ReferenceModel {
+    /// The model's shape.
     pub config: ModelConfig,
+    /// The header, for the tokenizer and other metadata.
     pub gguf: Gguf,
     token_embd: Vec<f32>,
     layers: Vec<Layer>,
@@ -109,7 +111,7 @@ impl ReferenceModel {
         tokens.iter().flat_map(|&token| self.forward(&mut sequence, token)).collect()
     }
 
-    /// Appends a token and returns the logits after it, \[vocabulary\].
+    /// Appends a token and returns the logits after it, `[vocabulary]`.
     pub fn forward(&self, sequence: &mut ReferenceSequence, token: u32) -> Vec<f32> {
         let config = &self.config;
         let hidden = config.hidden as usize;
@@ -177,7 +179,7 @@ fn add(x: &mut [f32], y: &[f32]) {
     }
 }
 
-/// [experts, ff, hidden] of gate and of up, [experts, hidden, ff] of down.
+/// Matrices of all experts: [experts, ff, hidden] for gate and for up, [experts, hidden, ff] for down.
 async fn gate_up_down(source: &dyn Source, tensors: &LayerTensors) -> Result<[Vec<f32>; 3], EngineError> {
     let (gate, up) = match &tensors.gate_up {
         GateUp::Apart { gate, up } => (matrix(source, gate).await?, matrix(source, up).await?),
@@ -194,7 +196,7 @@ async fn gate_up_down(source: &dyn Source, tensors: &LayerTensors) -> Result<[Ve
     Ok([gate, up, matrix(source, &tensors.down_exps).await?])
 }
 
-/// [experts, ff] of gate and of up, [experts, hidden] of down.
+/// Biases of all experts: [experts, ff] for gate and for up, [experts, hidden] for down.
 async fn gate_up_down_bias(source: &dyn Source, tensors: &LayerTensors) -> Result<[Vec<f32>; 3], EngineError> {
     let mut all = Vec::new();
     for bias in &tensors.exps_bias {

@@ -1,5 +1,5 @@
-//! The one place where the engine waits for others: sources, the GPU, whoever approves. STOP ends every wait, and every wait has a
-//! name, so that a test can stop at each of them. `tests/tests/awaits.rs` finds those that go past it.
+//! The one place where the engine waits for others: sources, the GPU, whoever approves. STOP ends every wait, and every
+//! wait has a name, so that a test can stop at each of them. `tests/tests/awaits.rs` finds those that go past it.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,36 +10,37 @@ use futures_util::future::{Either, select};
 use crate::error::EngineError;
 use crate::host::{Host, check_cancelled};
 
-/// What the engine waits for.
+/// What the engine is waiting for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AwaitPoint {
-    /// An adapter, and a device of it.
+    /// An adapter and its device.
     Device,
-    /// The next look for an adapter, after a loss.
+    /// The next attempt to find an adapter, after a loss.
     NextAdapter,
-    /// A part of the header.
+    /// Bytes of the header.
     Header,
-    /// [`Host::approve`].
+    /// The user's approval, [`Host::approve`].
     Approval,
-    /// Kernels that are compiled.
+    /// Compilation of the kernels.
     Kernels,
-    /// Kernels that compute known vectors.
+    /// Results of the kernels for known vectors.
     SelfCheck,
-    /// Memory that is allocated.
+    /// Memory to be allocated.
     Memory,
-    /// Weights, those that a token misses included.
+    /// Weights, including experts that a token misses.
     Weights,
-    /// The GPU, so that it is not too far behind the weights.
+    /// The GPU in the middle of a load, so that it does not fall too far behind the weights.
     Uploads,
-    /// The GPU, once all weights of a load are on their way.
+    /// The GPU at the end of a load, once all weights are on their way.
     LastUploads,
-    /// A batch of tokens: its status, and what is to be known of it.
+    /// A batch of tokens: its status, and its predictions.
     Batch,
     /// All logits of a token.
     Logits,
 }
 
 impl AwaitPoint {
+    /// All points, in the order of a load and an answer.
     pub const ALL: [Self; 12] = [
         Self::Device,
         Self::NextAdapter,
@@ -56,7 +57,7 @@ impl AwaitPoint {
     ];
 }
 
-/// What `awaited` comes to, unless `host` wants to stop before: then it is dropped.
+/// Awaits `awaited`, but drops it if `host` wants to stop first.
 ///
 /// # Errors
 /// [`EngineError::Cancelled`].
@@ -68,7 +69,7 @@ pub async fn until_stopped<T>(
     check_cancelled(host)?;
     host.awaiting(at);
     let mut told = host.until_cancelled();
-    // A host that cannot tell is asked as often as anything happens.
+    // A host without a wake-up is asked whenever anything happens.
     let stopped = poll_fn(|context| if host.cancelled() { Poll::Ready(()) } else { told.as_mut().poll(context) });
     match select(pin!(awaited), stopped).await {
         Either::Left((outcome, _)) => Ok(outcome),

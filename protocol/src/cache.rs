@@ -2,91 +2,107 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What is cached of one file, and where its bytes came from since it was opened.
+/// How much of one file is cached, and where its bytes came from since it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheState {
+    /// Name of the file.
     pub file: String,
+    /// Length of the file in bytes.
     pub file_bytes: u64,
+    /// Bytes of the file that are cached.
     pub stored_bytes: u64,
-    /// Of those, how many were there when the load began.
+    /// Cached bytes that were there when the load began.
     pub resumed_bytes: u64,
+    /// Chunks that the file has.
     pub chunks: u32,
+    /// Chunks that are cached.
     pub stored_chunks: u32,
-    /// Chunks whose SHA-256 was found to be the one that the host published, now or in an earlier visit.
+    /// Chunks whose SHA-256 matched the one that the host published, now or in an earlier visit.
     pub verified_chunks: u32,
-    /// Read from the host or from a picked file.
+    /// Bytes read from the host or from a picked file.
     pub network_bytes: u64,
-    /// Read from what is cached; what is read twice counts twice.
+    /// Bytes read from the cache; reading some twice counts twice.
     pub storage_bytes: u64,
     /// Whether the host's hashes are known.
     pub hashes_known: bool,
 }
 
-/// Something about keeping that is worth knowing.
+/// Something about the download cache that the user should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheNotice {
+    /// What happened, for programs.
     pub kind: CacheNoticeKind,
+    /// Name of the file that it is about.
     pub file: String,
-    /// What happened.
+    /// What happened, in words.
     pub message: String,
     /// What the user can do about it.
     pub advice: String,
 }
 
+/// What happened to the download cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheNoticeKind {
-    /// What was kept is of an earlier version of the file, or cannot be read, and was discarded.
+    /// The cache held an earlier version of the file, or could not be read, and was discarded.
     Discarded,
-    /// A part that was kept is not what it was; it is fetched again.
+    /// A cached part has changed on disk; it is fetched again.
     Damaged,
-    /// A part came with another SHA-256 than the host publishes; it is fetched once more.
+    /// A part arrived with another SHA-256 than the host publishes; it is fetched once more.
     WrongOnTheWay,
-    /// Nothing more can be kept: no room, or the disk failed.
+    /// Nothing more can be cached: no room, or the disk failed.
     NotCached,
-    /// Another tab has what is cached.
+    /// Another tab has the cached file open.
     InUse,
-    /// The file cannot be kept: the host says nothing that a changed file could be told by.
+    /// The file cannot be cached: its host says nothing by which a changed file could be recognised.
     NoIdentity,
-    /// The browser keeps nothing, or not in this form.
+    /// The browser stores nothing for this page, or not in a form that is of use.
     Unavailable,
 }
 
-/// Everything that a browser keeps for this page.
+/// The whole download cache of this browser for this page.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CacheReport {
+    /// All cached files.
     pub models: Vec<CachedModel>,
-    /// What all of this page's origin takes, and may take; `None` where the browser does not say.
+    /// Bytes that the page's origin uses; `None` where the browser does not say.
     pub usage_bytes: Option<u64>,
+    /// Bytes that the page's origin may use; `None` where the browser does not say.
     pub quota_bytes: Option<u64>,
-    /// True: the browser deletes nothing of it by itself.
+    /// Whether the browser has promised not to delete anything by itself; `None` where it does not say.
     pub persisted: Option<bool>,
-    /// Why nothing can be kept, or why the last action came to nothing.
+    /// Why nothing can be cached, or why the last action failed.
     pub problem: Option<String>,
 }
 
 /// One file that is cached, whole or in part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CachedModel {
+    /// Id of the cached file, for commands about it.
     pub id: String,
-    /// `None` when what is cached cannot be read by this version.
+    /// What is cached; `None` if this version cannot read it.
     pub contents: Option<CachedContents>,
-    /// What it takes of the disk.
+    /// Bytes that it takes on disk.
     pub disk_bytes: u64,
-    /// When it was last added to, in milliseconds since 1970.
+    /// Time of the last addition, in milliseconds since 1970.
     pub written_ms: f64,
-    /// A tab has it open, this one or another.
+    /// Whether a tab has it open, this one or another.
     pub in_use: bool,
 }
 
-/// What is cached of a file.
+/// What is cached of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CachedContents {
+    /// Address that the file came from.
     pub url: String,
+    /// Length of the file in bytes.
     pub file_bytes: u64,
+    /// Bytes of the file that are cached.
     pub stored_bytes: u64,
+    /// Chunks that the file has.
     pub chunks: u32,
+    /// Chunks that are cached.
     pub stored_chunks: u32,
-    /// Chunks whose SHA-256 was found to be the one that the host published.
+    /// Chunks whose SHA-256 matched the one that the host published.
     pub verified_chunks: u32,
 }

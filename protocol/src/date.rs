@@ -4,7 +4,7 @@ use time::{Date, Month};
 
 /// Whether `text` is a day of the calendar, written `YYYY-MM-DD` and no other way.
 pub fn is_date(text: &str) -> bool {
-    // Whatever else could be read as a date (a sign, a digit less) is not what this date is written as.
+    // Other spellings that parse as a date (a sign, a missing digit) are not accepted.
     parse(text).is_some_and(|date| date.to_string() == text)
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// One step of loading or answering. Listed in [`Stage::LOAD`] and [`Stage::ANSWER`] for whoever draws them.
+/// One step of loading or answering. [`Stage::LOAD`] and [`Stage::ANSWER`] list them in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
@@ -33,6 +33,7 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// The stages of a load, in order.
     pub const LOAD: [Stage; 9] = [
         Stage::GpuDevice,
         Stage::RangeCheck,
@@ -44,15 +45,20 @@ impl Stage {
         Stage::GpuMemory,
         Stage::WeightsFetch,
     ];
+    /// The stages of an answer, in order.
     pub const ANSWER: [Stage; 3] = [Stage::PromptEncode, Stage::Prefill, Stage::Decode];
 }
 
+/// What became of a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StageStatus {
+    /// The stage has begun.
     Started,
+    /// The stage has succeeded.
     Completed,
+    /// The stage ended with an error.
     Failed,
-    /// Ended by the user's STOP.
+    /// The user's STOP ended the stage.
     Cancelled,
 }

@@ -4,25 +4,26 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Each tier has what those before it have, and more.
+/// Level of optional WebGPU features that kernels use. Each tier has the features of those before it, and more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Tier {
-    /// Nothing but core WebGPU.
+    /// Core WebGPU alone.
     #[default]
     #[serde(rename = "baseline")]
     Baseline,
-    /// `shader-f16`.
+    /// Adds `shader-f16`.
     #[serde(rename = "f16")]
     F16,
-    /// `shader-f16`, and `subgroups` of at least 8 lanes.
+    /// Adds `subgroups` of at least 8 lanes.
     #[serde(rename = "f16+subgroups")]
     F16Subgroups,
 }
 
 impl Tier {
+    /// All tiers, the least demanding first.
     pub const ALL: [Self; 3] = [Self::Baseline, Self::F16, Self::F16Subgroups];
 
-    /// As it is written in options, events and messages.
+    /// Name of the tier in options, events and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
@@ -31,7 +32,7 @@ impl Tier {
         }
     }
 
-    /// The tier called so.
+    /// The tier with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|tier| tier.name() == name)
     }

@@ -1,7 +1,7 @@
-//! Sizes as text, written and read in one place: the same file has the same size in errors of the engine, on the page, on the
-//! command line and in the server's list, and what one of them prints is taken by the others.
+//! Sizes as text, written and read in one place: the same file has the same size in errors of the engine, on the page,
+//! on the command line and in the server's list, and what one of them prints is taken by the others.
 
-/// Decimal units, three significant digits: `3.05 MB`. Below 1000 the exact count.
+/// Formats a byte count in decimal units with three significant digits: `3.05 MB`. Below 1000 the count is exact.
 pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
     if count < 1000 {
@@ -17,19 +17,19 @@ pub fn bytes(count: u64) -> String {
     format!("{} {}", three_digits(value), UNITS[unit])
 }
 
-/// As [`bytes`], never less than `count`: for a size that is needed.
+/// Like [`bytes`], but never less than `count`: for a size that is needed.
 pub fn bytes_at_least(count: u64) -> String {
     let step = step_of_third_digit(count);
     bytes(count.div_ceil(step).saturating_mul(step))
 }
 
-/// As [`bytes`], never more than `count`: for a size that does not suffice.
+/// Like [`bytes`], but never more than `count`: for a size that does not suffice.
 pub fn bytes_at_most(count: u64) -> String {
     let step = step_of_third_digit(count);
     bytes(count / step * step)
 }
 
-/// A rate, as [`bytes`] with `/s` after it.
+/// Formats a rate like [`bytes`], with `/s` after it.
 pub fn bytes_per_second(rate: f64) -> String {
     format!("{}/s", bytes(rate.round() as u64))
 }
@@ -38,8 +38,8 @@ pub fn bytes_per_second(rate: f64) -> String {
 pub const BYTES_EXPECTED: &str =
     "a number of bytes such as 1500000000, 1.5G (powers of 1000) or 1536Mi (powers of 1024)";
 
-/// Reads a number of bytes as people write it and as [`bytes`] prints it: `1500000000`, `1.5G`, `3.05 MB`, `4gib`. K to E are
-/// powers of 1000, Ki to Ei powers of 1024. A fraction is rounded to whole bytes.
+/// Reads a number of bytes as people write it and as [`bytes`] prints it: `1500000000`, `1.5G`, `3.05 MB`, `4gib`. K to
+/// E are powers of 1000, Ki to Ei powers of 1024. A fraction is rounded to whole bytes.
 ///
 /// # Errors
 /// What was expected, to be put after the word.
@@ -47,7 +47,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     exact_bytes(text.trim()).ok_or_else(|| BYTES_EXPECTED.to_owned())
 }
 
-/// In whole numbers only: a float would lose bytes of sizes beyond 2^53.
+/// Computes in whole numbers only: a float would lose bytes of sizes beyond 2^53.
 fn exact_bytes(text: &str) -> Option<u64> {
     let number_len = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(number_len);
@@ -84,7 +84,7 @@ fn factor_of(unit: &str) -> Option<u64> {
     Some(base.pow(power))
 }
 
-/// Three significant digits.
+/// Formats a number with three significant digits.
 pub fn three_digits(value: f64) -> String {
     match value {
         v if v < 9.995 => format!("{v:.2}"),
@@ -153,7 +153,7 @@ mod tests {
             ("1.5Ti", 3 << 39),
             ("1.0005K", 1001),
             ("0.3333333333333333333333333333K", 333),
-            // Beyond 2^53, where a float would round.
+            // Sizes beyond 2^53, where a float would round.
             ("18446744073709551615", u64::MAX),
             ("9007199254740993", (1 << 53) + 1),
             ("18446744073709551.615K", u64::MAX),

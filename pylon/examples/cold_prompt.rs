@@ -1,5 +1,5 @@
-//! How long a first question waits for experts that come over a line of a given latency and rate: nothing but the dense weights
-//! is there when it is asked.
+//! How long a first question waits for experts that come over a line of a given latency and rate: nothing but the dense
+//! weights is there when it is asked.
 //!
 //! ```text
 //! cargo run --release -p pylon --example cold_prompt -- FILE LATENCY_MS MB_PER_S [PROMPT]

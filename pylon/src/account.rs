@@ -6,7 +6,7 @@ use gptoss_protocol::{CacheCounters, Event, FinishReason, units};
 
 use crate::stats::Percentiles;
 
-/// The numbers of one answer.
+/// Statistics of one answer.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     load_ms: Option<f64>,
@@ -65,7 +65,7 @@ impl Account {
         self.finished
     }
 
-    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
+    /// Number of tokens in a row that said nothing, if there are so many that this is no answer; otherwise 0.
     pub fn junk_tokens(&self) -> u32 {
         self.junk_tokens
     }
@@ -92,7 +92,7 @@ fn rate(tokens_per_second: Option<f64>) -> String {
 }
 
 impl fmt::Display for Account {
-    /// A few lines for people.
+    /// Writes a few lines for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(load_ms) = self.load_ms {
             writeln!(f, "load     {load_ms:.0} ms")?;

@@ -3,24 +3,24 @@
 use gptoss_kernels::gpu::is_software;
 use serde::Serialize;
 
-/// What faster tiers of kernels could use, by the names of the WebGPU specification.
+/// Features that faster kernel tiers could use, by their names in the WebGPU specification.
 const FEATURES: [(wgpu::Features, &str); 3] = [
     (wgpu::Features::SHADER_F16, "shader-f16"),
     (wgpu::Features::SUBGROUP, "subgroups"),
     (wgpu::Features::TIMESTAMP_QUERY, "timestamp-query"),
 ];
 
-/// One adapter, as one graphics API offers it.
+/// An adapter as one graphics API offers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Adapter {
     pub name: String,
-    /// The API it is reached by, such as Vulkan.
+    /// API that it is reached by, such as Vulkan.
     pub api: String,
     pub kind: &'static str,
     pub driver: String,
-    /// It computes on the CPU: right, but slower than the CPU backend.
+    /// Whether it computes on the CPU: correct, but slower than the CPU backend.
     pub software: bool,
-    /// The engine's kernels run on it.
+    /// Whether the engine's kernels run on it.
     pub usable: bool,
     /// Why it is not usable.
     pub obstacle: Option<String>,
@@ -66,7 +66,8 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
     }
 }
 
-/// The baseline kernels ask for WebGPU's default limits and no feature.
+/// Why the engine cannot use an adapter with these limits. The baseline kernels need WebGPU's default limits and no
+/// feature.
 fn obstacle(limits: &wgpu::Limits) -> Option<String> {
     let mut missing = Vec::new();
     wgpu::Limits::default().check_limits_with_fail_fn(limits, false, |name, needed, got| {

@@ -20,23 +20,23 @@ use crate::environment::Environment;
 /// A GGUF file that was found.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FoundModel {
-    /// What to call it: the file's name without its ending, or what the environment calls it.
+    /// Name to use: the file's name without its ending, or what the environment calls it.
     pub id: String,
-    /// Of a split model its first part.
+    /// Path of the file; for a split model, of its first part.
     pub path: PathBuf,
     /// Where it was found, such as `hub cache`.
     pub place: &'static str,
-    /// Of all parts together.
+    /// Length of all parts together, in bytes.
     pub file_bytes: u64,
-    /// The engine can run it.
+    /// Whether the engine can run it.
     pub supported: bool,
-    /// Why it cannot.
+    /// Why the engine cannot run it, in words.
     pub reason: Option<String>,
     pub details: Option<Details>,
 }
 
 impl FoundModel {
-    /// Why it cannot run, on one line: of a list the beginning.
+    /// Why it cannot run, on one line: the beginning of a list.
     pub fn short_reason(&self) -> Option<String> {
         let mut lines = self.reason.as_ref()?.lines();
         let shown: Vec<&str> = lines.by_ref().take(2).collect();
@@ -46,7 +46,7 @@ impl FoundModel {
     }
 }
 
-/// What the header of a supported model says.
+/// Facts from the header of a supported model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Details {
     pub name: String,
@@ -55,11 +55,11 @@ pub struct Details {
     pub context_tokens: u32,
     /// GPU memory that it takes with all experts and the default context.
     pub gpu_bytes: u64,
-    /// The same with as few experts in GPU memory as can work.
+    /// The same with the fewest experts in GPU memory that can work.
     pub gpu_bytes_least: u64,
 }
 
-/// Something in one of the places that was passed over.
+/// Something in one of the places that the search passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SkippedFile {
     pub path: PathBuf,
@@ -95,7 +95,7 @@ struct Listed {
 
 /// A file before it has an id of its own.
 struct Candidate {
-    /// What the tool that keeps it calls it, where that is not the file's name.
+    /// Name that the tool gives it which manages it, if that is not the file's name.
     label: Option<String>,
     place: &'static str,
     path: PathBuf,
@@ -108,7 +108,7 @@ fn list(environment: &Environment) -> (Vec<Listed>, Vec<SkippedFile>) {
         found.push(Candidate { label, place: "GPT_OSS_GGUF_PATH", path: path.clone() });
     }
     for place in places(|name| env::var_os(name).map(PathBuf::from)) {
-        // Whoever runs this may read what links lead to.
+        // The user of this program may read what links lead to.
         let options = SearchOptions { links: Links::Anywhere, depth: Some(place.depth) };
         let skip = |path, reason| SkippedFile { path, place: place.name, reason };
         match gptoss_finder::search(&place.folder, options) {
@@ -186,7 +186,7 @@ fn details(source: &dyn Source) -> Result<Details, String> {
     })
 }
 
-/// The plan for a device that grants whatever is asked for: sizes barely depend on the limits.
+/// The plan for a device that grants whatever is asked for, because sizes barely depend on the limits.
 fn plan_bytes(
     header: &Header,
     expert_memory_bytes: Option<u64>,

@@ -10,7 +10,7 @@ use gptoss_protocol::options::Settings;
 use crate::date;
 use crate::error::CliError;
 
-/// For the help of commands that read them.
+/// Help about the variables, for commands that read them.
 pub const HELP: &str = "\
 Environment (flags win):
   GPT_OSS_GGUF_PATH            --gguf
@@ -23,7 +23,7 @@ Environment (flags win):
   GPT_OSS_GGUF_HARMONY         0 is --no-harmony
   GPT_OSS_GGUF_MOE_FALLBACK    1 is --moe-fallback";
 
-/// What the variables say. One that is empty counts as not set.
+/// Values of the variables. An empty one counts as not set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
     pub path: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl Environment {
         })
     }
 
-    /// Pylon's settings where no flag says otherwise.
+    /// Pylon's settings if no flag says otherwise.
     pub fn settings(&self) -> Settings {
         let mut settings = Settings { today: date::today(), ..Settings::pylon() };
         settings.load.engine.layers = self.layers;

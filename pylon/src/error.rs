@@ -16,7 +16,7 @@ use crate::output::note;
 /// Why a command stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// Arguments that clap cannot judge alone.
+    /// A combination of arguments that clap cannot judge.
     #[error("{what} is {got}; expected {expected}")]
     Argument { what: String, got: String, expected: String },
     /// A file that cannot be opened, read or written.
@@ -40,12 +40,12 @@ pub enum CliError {
     Failed(Failure),
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
-    /// Whoever read standard output has seen enough. Not reported, and not a failure.
+    /// The reader of standard output has seen enough. This is not reported, and is not a failure.
     #[error("nobody reads standard output any more")]
     ReaderGone,
 }
 
-/// In the words of the command line: an option that is refused is named by its flag.
+/// Translates into the words of the command line: an option that is refused is named by its flag.
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         match error {
@@ -70,12 +70,12 @@ impl From<GpuError> for CliError {
 }
 
 impl CliError {
-    /// A file whose header cannot be used.
+    /// The error for a file whose header cannot be used.
     pub fn gguf(path: &Path, error: GgufError) -> Self {
         Self::Gguf { path: path.to_owned(), error: error.of_file(&path.to_string_lossy()) }
     }
 
-    /// An error of writing to standard output.
+    /// The error for a failed write to standard output.
     pub fn from_output(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::ReaderGone,
@@ -105,7 +105,7 @@ impl CliError {
         }
     }
 
-    /// The exit status it ends with; see [`exit`].
+    /// Exit status of the program; see [`exit`].
     pub fn exit_status(&self) -> u8 {
         match self {
             Self::Argument { .. } | Self::File { .. } | Self::Input(_) | Self::NoTensor { .. } => exit::COULD_NOT_RUN,
@@ -123,7 +123,7 @@ impl CliError {
         }
     }
 
-    /// Says on standard error what happened and what to do, and gives the exit status.
+    /// Reports on standard error what happened and what to do, and returns the exit status.
     pub fn report(&self) -> ExitCode {
         if !matches!(self, Self::ReaderGone) {
             note(format_args!("pylon: {self}"));
@@ -136,7 +136,7 @@ impl CliError {
     }
 }
 
-/// Whether there is no such file here, as opposed to one with something wrong.
+/// Whether the file does not exist, as opposed to one with something wrong.
 fn is_absent(error: &SourceError) -> bool {
     matches!(error, SourceError::Io { .. } | SourceError::NotAFile { .. } | SourceError::PartsMissing { .. })
 }

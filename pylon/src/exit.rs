@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// The command did what was asked; of a gate or a check: it passed.
+/// The command did what was asked; a gate or a check passed.
 pub const SUCCESS: ExitCode = ExitCode::SUCCESS;
 
 /// The command ran and failed: an input line that cannot be used, a damaged file, a gate that does not pass.
@@ -11,5 +11,5 @@ pub const FAILED: u8 = 1;
 /// The command could not run: wrong arguments, a file that is absent, no GPU where one is needed.
 pub const COULD_NOT_RUN: u8 = 2;
 
-/// Stopped by Ctrl-C: 128 + SIGINT, as shells have it.
+/// The command was stopped by Ctrl-C: 128 + SIGINT, as shells have it.
 pub const INTERRUPTED: u8 = 130;

@@ -10,30 +10,30 @@ use gptoss_text::Tokenizer;
 
 use crate::error::CliError;
 
-/// Bytes of the first read of a header; each read after it brings four times as much as is there.
+/// Size of the first read of a header; each later read brings four times as much as is there.
 const FIRST_HEADER_BYTES: u64 = 64 << 10;
 const HEADER_GROWTH: u64 = 4;
 
-/// Bytes that a command holds at once of a tensor or a range that it goes through.
+/// How many bytes of a tensor or a range a command holds at once.
 pub const CHUNK_BYTES: u64 = 4 << 20;
 
-/// An open file, or all files of a split model as one, and the header.
+/// An open file with its header, or all files of a split model as one.
 pub struct GgufFile {
     pub path: PathBuf,
-    /// In order; one unless the model is split.
+    /// All parts in order; one unless the model is split.
     pub parts: Vec<Part>,
     /// All parts, laid one after the other.
     pub source: Rc<dyn Source>,
-    /// The header over all parts: offsets count from the first byte of the first.
+    /// The joint header: offsets count from the first byte of the first part.
     pub gguf: Gguf,
 }
 
 /// One file of a model.
 pub struct Part {
     pub path: PathBuf,
-    /// Where it begins when all parts are laid one after the other.
+    /// Where the part begins when all are laid one behind the other.
     pub first_byte: u64,
-    /// Its own header.
+    /// Header of the part.
     pub gguf: Gguf,
 }
 
@@ -49,7 +49,7 @@ impl GgufFile {
         Ok(Self { path: path.to_owned(), parts: vec![part], source: Rc::new(source), gguf })
     }
 
-    /// Opens the model that the file at `path` is of: where its name is that of a part, all parts.
+    /// Opens the model that the file at `path` belongs to: all parts, if its name is that of a part.
     ///
     /// # Errors
     /// As [`GgufFile::open`]; parts are missing or do not belong together.
@@ -119,7 +119,8 @@ pub fn read_header(source: &dyn Source) -> Result<Result<Gguf, GgufError>, CliEr
     }
 }
 
-/// Goes through a range in chunks of at most `chunk_bytes`; `use_chunk` gets the offset of each in the file, and its bytes.
+/// Goes through a range in chunks of at most `chunk_bytes`; `use_chunk` gets the offset of each in the file, and its
+/// bytes.
 ///
 /// # Errors
 /// The range is not in the file, the file cannot be read or has changed; and whatever `use_chunk` returns.

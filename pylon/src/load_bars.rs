@@ -6,10 +6,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{note, stderr_is_terminal};
 
-/// Prompts below this many tokens are done before anyone looks at a bar.
+/// Prompts with fewer tokens are done before anyone looks at a bar.
 const LONG_PROMPT_TOKENS: u32 = 256;
 
-/// The bar of the moment.
+/// The progress bar that is shown at the moment.
 #[derive(Default)]
 pub struct LoadBars {
     weights: Option<ProgressBar>,
@@ -17,10 +17,10 @@ pub struct LoadBars {
 }
 
 impl LoadBars {
-    /// Draws what an event means.
+    /// Shows what an event means.
     pub fn follow(&mut self, event: &Event) {
         if let Event::Recovering { attempt, most, reason, .. } = event {
-            // The weights come once more.
+            // The weights are read once more.
             self.clear();
             note(format_args!("pylon: {reason}; loading the model again, attempt {attempt} of {most}"));
         }

@@ -3,7 +3,7 @@
 use gptoss_cpu::Isa;
 use serde::Serialize;
 
-/// What the CPU backend finds here.
+/// What the CPU backend finds on this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Machine {
     pub system: String,
@@ -13,9 +13,9 @@ pub struct Machine {
     pub threads: usize,
     /// The instruction set the CPU backend will use.
     pub instruction_set: String,
-    /// What of the processor's vector instructions was found.
+    /// The processor's vector instructions that were found.
     pub simd: Vec<&'static str>,
-    /// `None` where the system does not say.
+    /// Main memory; `None` if the system does not tell.
     pub memory: Option<Memory>,
 }
 
@@ -23,12 +23,12 @@ pub struct Machine {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Memory {
     pub total_bytes: u64,
-    /// What can be taken without swapping, as the system estimates it.
+    /// Memory that can be used without swapping, as the system estimates it.
     pub available_bytes: u64,
 }
 
 impl Machine {
-    /// Looks now.
+    /// Looks at the machine now.
     pub fn look() -> Self {
         let (processor, memory) = sysinfo::System::new().map_or_else(|_| (None, None), ask);
         Self {

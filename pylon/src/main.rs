@@ -1,8 +1,8 @@
 //! `pylon`: gpt-oss on the command line.
 //!
-//! One file per command under [`commands`]; each has its arguments (`Args`) and a `run`. What a command produces goes to
-//! standard output through [`output::Output`], what went wrong to standard error, and the exit status says which kind of
-//! end it was ([`exit`]).
+//! One file per command under [`commands`]; each has its arguments (`Args`) and a `run`. What a command produces goes
+//! to standard output through [`output::Output`], what went wrong to standard error, and the exit status says which
+//! kind of end it was ([`exit`]).
 
 mod account;
 mod adapters;
@@ -49,12 +49,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// A layer of Mesa's puts the GPU of the display first, for which it asks Wayland. Without a session (a service, a
-/// container, ssh) libwayland then writes `error: XDG_RUNTIME_DIR is invalid or not set` to standard error before every
-/// answer, though nothing is wrong: nothing is shown there, and there is no display to ask. This turns the layer off where
-/// it would, unless the user told it which device to take.
+/// Turns off a Mesa layer unless the user told it which device to take. The layer puts the GPU of the display first,
+/// for which it asks Wayland. Without a session (a service, a container, ssh) libwayland then writes `error:
+/// XDG_RUNTIME_DIR is invalid or not set` to standard error before every answer, though nothing is wrong, and there is
+/// no display to ask.
 #[cfg(target_os = "linux")]
-#[allow(unsafe_code)]
+#[expect(unsafe_code, reason = "setting an environment variable is unsafe")]
 fn choose_no_device_by_the_display() {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let has_session = std::env::var_os("XDG_RUNTIME_DIR").is_some_and(|folder| Path::new(&folder).is_absolute());

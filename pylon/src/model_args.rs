@@ -30,7 +30,7 @@ pub struct ModelArgs {
     pub cpu: OptionArgs<CpuGroup>,
 }
 
-/// What is said of the CPU backend.
+/// The options of the CPU backend.
 #[derive(Clone, Debug)]
 pub struct CpuGroup;
 
@@ -39,7 +39,7 @@ impl Group for CpuGroup {
 }
 
 impl ModelArgs {
-    /// The file that is meant: by `--gguf`, `--model`, or the environment.
+    /// The model file: from `--gguf`, `--model`, or the environment.
     ///
     /// # Errors
     /// Nothing says which, or there is no model of that id.
@@ -61,7 +61,7 @@ impl ModelArgs {
         }
     }
 
-    /// What to load, with the environment's defaults; `load` is what the command adds.
+    /// What to load, with the environment's defaults; `load` has what the command adds.
     ///
     /// # Errors
     /// As [`ModelArgs::path`].
@@ -69,7 +69,8 @@ impl ModelArgs {
         self.request_for(self.path(environment)?, environment, load)
     }
 
-    /// As [`ModelArgs::request`], but where nothing says which model, it is the demo model, and standard error says so.
+    /// Like [`ModelArgs::request`], but falls back to the demo model if nothing says which, and says so on standard
+    /// error.
     ///
     /// # Errors
     /// There is no model of the id that is given, or the demo model cannot be put anywhere.
@@ -118,7 +119,7 @@ pub enum ActivationsArg {
 }
 
 impl ActivationsArg {
-    /// What this means for `request`: bytes are the CPU backend's, which they therefore choose.
+    /// Applies the precision to `request`. Only the CPU backend has 8-bit activations, so asking for them selects it.
     ///
     /// # Errors
     /// They are asked of the GPU.

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-/// The header's length with magic and version is a multiple of this.
+/// Magic, version and header together are padded to a multiple of this.
 const ALIGNMENT_BYTES: usize = 64;
 
 /// Writes F32 values in C order as an array of `rows` × `columns`.
@@ -29,7 +29,7 @@ pub fn write_f32(to: &mut impl Write, values: &[f32], columns: usize) -> io::Res
 mod tests {
     use super::*;
 
-    /// As numpy.save writes np.array([[1, 2, 3], [4, 5, 6]], dtype="<f4").
+    /// The expected bytes are those of numpy.save for np.array([[1, 2, 3], [4, 5, 6]], dtype="<f4").
     #[test]
     fn the_file_is_the_one_that_numpy_writes() {
         let mut file = Vec::new();

@@ -9,22 +9,22 @@ use gptoss_protocol::options::{Kind, OptionRow, Settings};
 
 use crate::error::CliError;
 
-/// Which options a command takes.
+/// A group of options that a command takes.
 pub trait Group {
     const OPTIONS: &'static [OptionId];
 
-    /// The default, for the help; another where the command has one of its own.
+    /// The default in words, for the help; a command may have one of its own.
     fn default_words(option: OptionId) -> &'static str {
         option.row().default.pylon
     }
 
-    /// What the command's flag has besides what the row says: a short name, flags that it contradicts.
+    /// Adds to the flag what the row does not say: a short name, flags that it contradicts.
     fn refine(_option: OptionId, arg: Arg) -> Arg {
         arg
     }
 }
 
-/// The flags of a group of options, as they were given. Their ids, for what other arguments say of them, are their names.
+/// The flags of a group of options, as they were given. Their clap ids are the flags' names.
 #[derive(Clone, Debug)]
 pub struct OptionArgs<G> {
     given: Vec<(OptionId, String)>,
@@ -38,7 +38,7 @@ impl<G> Default for OptionArgs<G> {
 }
 
 impl<G> OptionArgs<G> {
-    /// Puts what was given into `settings`, over whatever is there.
+    /// Stores the given values in `settings`.
     ///
     /// # Errors
     /// A value cannot be used. Those that clap read can.
@@ -92,7 +92,7 @@ impl<G: Group> clap::FromArgMatches for OptionArgs<G> {
     }
 }
 
-/// How the command line calls an option: by its flag, and where there is none by whatever it is known as.
+/// Name of an option on the command line: its flag, or otherwise the name it is known by.
 pub fn flag_of(option: OptionId) -> String {
     option.flag().unwrap_or_else(|| option.name())
 }
@@ -105,7 +105,7 @@ fn arg<G: Group>(row: &'static OptionRow) -> Arg {
         None => {
             let action = if flag.repeats { ArgAction::Append } else { ArgAction::Set };
             let help = match G::default_words(row.id) {
-                // What happens where nothing is given is plain there.
+                // The effect of giving nothing is plain there.
                 "none" => row.flag_help(),
                 words => format!("{} [default: {words}]", row.flag_help()),
             };
@@ -115,7 +115,7 @@ fn arg<G: Group>(row: &'static OptionRow) -> Arg {
     G::refine(row.id, arg)
 }
 
-/// What stands for the value in the help, and how the value is read: by the row.
+/// Sets the value's name in the help, and how it is parsed, from the row.
 fn value_of(row: &'static OptionRow, arg: Arg) -> Arg {
     let read = move |text: &str| {
         let read = row.check(text).map(|()| text.to_owned());
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// All that the table has.
+    /// Every option of the table.
     #[derive(Clone, Debug)]
     struct All;
 
@@ -187,10 +187,10 @@ mod tests {
         OptionArgs::<All>::augment_args(Command::new("test")).debug_assert();
     }
 
-    /// The page and the command line take the same texts for the same option, and make the same of them.
+    /// The page and the command line accept the same texts for the same option, with the same result.
     #[test]
     fn flags_take_what_the_page_takes() {
-        // A path is no address, and there is no other routing.
+        // A path is no address, and experts have only one choice.
         let others = [OptionId::Gguf, OptionId::Moe];
         for row in OPTIONS.iter().filter(|row| row.flag.is_some() && !others.contains(&row.id)) {
             let flag = row.id.flag().expect("filtered");

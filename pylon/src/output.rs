@@ -23,7 +23,8 @@ impl Output {
     /// Writes text as it is: `output.text(format_args!("{a} {b}"))`.
     ///
     /// # Errors
-    /// [`CliError::ReaderGone`] when nobody reads any more, [`CliError::Output`] for any other failure; so for all below.
+    /// [`CliError::ReaderGone`] when nobody reads any more, [`CliError::Output`] for any other failure; so for all
+    /// below.
     pub fn text(&mut self, text: impl fmt::Display) -> Result<(), CliError> {
         write!(self.writer, "{text}").map_err(CliError::from_output)
     }
@@ -50,7 +51,8 @@ impl Output {
     }
 }
 
-/// For commands whose exit status is a verdict: it stands whether or not somebody reads the report to its end.
+/// Ignores that nobody reads the output, for commands whose exit status is a verdict: it stands even if the report is
+/// not read to its end.
 ///
 /// # Errors
 /// Any other failure of writing.
@@ -61,12 +63,12 @@ pub fn unless_reader_gone(written: Result<(), CliError>) -> Result<(), CliError>
     }
 }
 
-/// Whether a person is watching standard error: only then progress is drawn.
+/// Whether a person watches standard error: only then progress is drawn.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Writes a line to standard error. That it cannot be written is no reason to fail.
+/// Writes a line to standard error; ignores a failure to do so.
 pub fn note(line: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

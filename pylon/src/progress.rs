@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 /// A bar over `total_bytes`. It disappears when it is done, so that results stay readable.
 pub fn bytes(what: &'static str, total_bytes: u64) -> ProgressBar {
-    // Its own way of writing sizes has other units than everything else here.
+    // The crate's own format of sizes has other units than everything else here.
     let amount = |state: &ProgressState, out: &mut dyn Write| {
         let (done, rate) = (units::bytes(state.pos()), units::bytes_per_second(state.per_sec()));
         // A bar that is not drawn is no reason to fail.

@@ -39,7 +39,7 @@ pub fn answer_each(mut answer: impl FnMut(&mut Row) -> Result<(), RowError>) -> 
         if input.read_until(b'\n', &mut bytes).map_err(CliError::Input)? == 0 {
             break;
         }
-        // Files that were put together with their marks have one in the middle, too.
+        // Files that were joined with their byte-order marks have one in the middle, too.
         let row = without_mark(&bytes);
         if row.iter().all(u8::is_ascii_whitespace) {
             continue;
@@ -94,7 +94,7 @@ pub fn token_ids(row: &Row, field: &str) -> Result<Vec<u32>, RowError> {
     }
 }
 
-/// `field` holds something else than it should.
+/// The error for a `field` that does not have the expected type.
 pub fn wrong(field: &str, got: &Value, expected: &str) -> RowError {
     RowError::new(format_args!("{field:?} holds {}", kind_of(got)), expected)
 }

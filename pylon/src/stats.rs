@@ -9,12 +9,12 @@ pub struct Percentiles {
     pub p90: f64,
     pub p99: f64,
     pub max: f64,
-    /// How many durations they are of.
+    /// Number of durations.
     pub samples: usize,
 }
 
 impl Percentiles {
-    /// Of durations in milliseconds, in any order; `None` without any.
+    /// Percentiles of durations in milliseconds, given in any order; `None` without any.
     pub fn of(milliseconds: &[f64]) -> Option<Self> {
         let mut sorted = milliseconds.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -24,7 +24,7 @@ impl Percentiles {
     }
 }
 
-/// The median; `None` of nothing.
+/// The median; `None` for no values.
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,5 @@
-//! What this machine can compute with, and what there is to run: found by looking, without starting a model or a server.
+//! What this machine can compute with, and what there is to run: found by looking, without starting a model or a
+//! server.
 
 use gptoss_protocol::units::bytes;
 use serde::Serialize;
@@ -16,24 +17,24 @@ pub struct Survey {
     pub adapters: Vec<Adapter>,
     pub backends: Vec<BackendState>,
     pub models: Vec<FoundModel>,
-    /// What was passed over where models were looked for, and why.
+    /// Files that the search for models passed over, and why.
     pub skipped: Vec<SkippedFile>,
     /// Ids of the models that can be served.
     pub model_ids: Vec<String>,
-    /// A model can run here.
+    /// Whether some model can run here.
     pub can_run: bool,
-    /// What stands in the way, and what is worth knowing.
+    /// Obstacles, and other facts worth knowing.
     pub findings: Vec<String>,
 }
 
-/// One way to compute.
+/// One of the backends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BackendState {
-    /// As `--backend` has it: `cpu` or `gpu`.
+    /// Name for `--backend`: `cpu` or `gpu`.
     pub backend: &'static str,
     pub device: String,
     pub ready: bool,
-    /// `--backend auto` takes it for a model that fits.
+    /// Whether `--backend auto` takes it for a model that fits.
     pub automatic: bool,
     /// Why it is not ready, or what to expect of it.
     pub remark: Option<String>,

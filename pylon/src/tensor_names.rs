@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use gptoss_model::Inventory;
 
-/// The names, as the file has them, of all tensors that the engine uses. A tensor that holds several in one (query, key
-/// and value; gate and up) counts once.
+/// Names of all tensors in the file that the engine uses. A tensor that joins several (query, key and value; gate and
+/// up) counts once.
 pub fn used_names(inventory: &Inventory) -> BTreeSet<&str> {
     let mut names = BTreeSet::from([
         inventory.token_embd.name.as_str(),

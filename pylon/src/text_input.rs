@@ -2,11 +2,11 @@
 
 use std::io::{self, Read};
 
-/// What PowerShell 5, Excel and Notepad write before a text in UTF-8.
+/// Bytes that PowerShell 5, Excel and Notepad write before a text in UTF-8.
 const UTF8_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// `bytes` without a byte-order mark, which RFC 8259 lets a reader ignore before JSON, and which is no part of any other text
-/// either.
+/// `bytes` without a byte-order mark, which RFC 8259 lets a reader ignore before JSON, and which is no part of any
+/// other text either.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(UTF8_MARK).unwrap_or(bytes)
 }
@@ -16,7 +16,7 @@ pub fn is_utf16(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
 }
 
-/// What to do about such a text.
+/// Description of the problem with such a text.
 pub const UTF16_PROBLEM: &str = "it is UTF-16, by its byte-order mark";
 pub const UTF16_EXPECTED: &str = "UTF-8 (in PowerShell 5: Out-File -Encoding utf8, and $OutputEncoding for pipes)";
 

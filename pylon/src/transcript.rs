@@ -2,16 +2,16 @@
 
 use gptoss_protocol::{Channel, TokenInfo};
 
-/// Lays an answer out. Pure: what it returns is to be printed.
+/// Formats an answer for printing. Pure: it returns text and prints nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Transcript {
-    /// Print the reasoning too, and name the channels.
+    /// Whether to print the reasoning, too, and name the channels.
     show_analysis: bool,
-    /// Print the text as it is: no line break is added.
+    /// Whether to print the text unchanged, without added line breaks.
     raw: bool,
-    /// The message that is being printed.
+    /// Channel of the message that is being printed.
     open: Option<Channel>,
-    /// Nothing was printed since the last line break.
+    /// Whether nothing was printed since the last line break.
     at_line_start: bool,
     /// Text of the final channel that was printed.
     final_text: String,
@@ -22,12 +22,12 @@ impl Transcript {
         Self { show_analysis, at_line_start: true, ..Self::default() }
     }
 
-    /// Text to be left as it is.
+    /// A transcript that leaves text as it is.
     pub fn raw() -> Self {
         Self { raw: true, ..Self::new(false) }
     }
 
-    /// What a token adds.
+    /// The text that a token adds.
     pub fn push(&mut self, token: &TokenInfo) -> String {
         let mut shown = String::new();
         // The token that ends a message may bring the end of its text, and belongs to no channel itself.
@@ -40,7 +40,7 @@ impl Transcript {
         shown
     }
 
-    /// What is left when the answer is over: the end of the final text that no token completed, and a line break.
+    /// The rest of a finished answer: the end of the final text that no token completed, and a line break.
     pub fn finish(&mut self, final_text: &str) -> String {
         let mut shown = String::new();
         if let Some(rest) = final_text.strip_prefix(self.final_text.as_str()).filter(|rest| !rest.is_empty()) {
@@ -50,7 +50,7 @@ impl Transcript {
         shown + &self.interrupt()
     }
 
-    /// A line break, if the last line is not complete.
+    /// A line break, unless the last line is complete.
     pub fn interrupt(&mut self) -> String {
         self.open = None;
         if std::mem::replace(&mut self.at_line_start, true) || self.raw { String::new() } else { "\n".to_owned() }

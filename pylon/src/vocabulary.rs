@@ -26,7 +26,7 @@ impl Vocabulary {
     pub fn tokenizer(&self) -> Result<Tokenizer, CliError> {
         let model = ModelArgs { gguf: self.gguf.clone(), ..ModelArgs::default() };
         let path = model.path(&Environment::read()?)?;
-        // Of a split model the first part has it; the others need not be there.
+        // The first part of a split model has the vocabulary; the others need not be there.
         GgufFile::open(&part_paths(&path)[0])?.tokenizer()
     }
 }

@@ -61,7 +61,8 @@ fn the_gpu_is_measured_by_its_own_clock_and_copies() {
     assert!((1e8..1e14).contains(&memory), "{memory} bytes/s");
     let share = number(&report["memory_share"]);
     assert!((share / (number(&report["weight_bytes_per_second"]) / memory) - 1.0).abs() < 1e-6);
-    // Every call of the recipe is timed: one, eight a layer, and two for the token; the prompt of 96 comes in two batches.
+    // Every call of the recipe is timed: one, eight a layer, and two for the token; the prompt of 96 comes in two
+    // batches.
     let launches = |of: &str| {
         let operations = report["operations"][of].as_array().expect("a list");
         assert!(operations.iter().all(|operation| number(&operation["microseconds"]) > 0.0), "{operations:?}");

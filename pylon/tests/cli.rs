@@ -58,7 +58,7 @@ fn every_command_has_help_with_an_example() {
     }
 }
 
-/// As a reader would paste them into a shell, at the root of the repository.
+/// Runs the commands as a reader would paste them into a shell, at the root of the repository.
 #[cfg(unix)]
 #[test]
 fn examples_do_what_they_say() {
@@ -115,7 +115,7 @@ fn absent_and_foreign_files_are_told_apart() {
         let absent = run(&[command, &["no-such-file.gguf"]].concat()).expect(2);
         assert!(absent.stderr.contains("no-such-file.gguf: No such file"), "{}", absent.stderr);
         let foreign = run(&[command, &[text.as_str()]].concat());
-        // Of any file a range can be hashed, but this needs the header to know the tensors.
+        // A range of any file can be hashed, but this needs the header to know the tensors.
         let foreign = foreign.expect(1);
         assert!(
             foreign.stderr.contains("text.gguf") && foreign.stderr.contains("not a GGUF file"),
@@ -128,7 +128,7 @@ fn absent_and_foreign_files_are_told_apart() {
     }
 }
 
-/// As `pylon … | head -1`: the reader takes a little and goes.
+/// Imitates `pylon … | head -1`: the reader takes a little and goes.
 #[test]
 fn a_reader_that_goes_away_ends_the_command_quietly() {
     for arguments in [

@@ -137,7 +137,7 @@ fn what_was_passed_over_is_said_also_when_nothing_was_found() {
     assert_eq!(home.json("doctor", &[], 1)["skipped"].as_array().map(Vec::len), Some(2));
 }
 
-/// Without `XDG_RUNTIME_DIR`, which a service, a container or a cron job does not have.
+/// Runs without `XDG_RUNTIME_DIR`, which a service, a container or a cron job does not have.
 #[test]
 fn a_run_that_succeeds_says_nothing_of_errors() {
     let home = Home::new();

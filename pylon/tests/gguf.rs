@@ -255,7 +255,8 @@ fn ollama_s_names_are_known_in_parts_too() {
     verify(&paths[1]).expect(0);
 }
 
-/// gpt-oss-20b at its real size, against the facts of the public file: a header, and 12.1 GB of nothing that take no room.
+/// gpt-oss-20b at its real size, against the facts of the public file: a header, and 12.1 GB of nothing that take no
+/// room.
 #[cfg(unix)]
 #[test]
 fn the_public_20b_file_s_facts() {

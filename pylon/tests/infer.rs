@@ -78,7 +78,7 @@ fn raw_cases_are_answered(backend: &str, chosen: &[usize]) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// In words: the system message is made from flags, and only the answer is printed.
+/// Asks in words: the system message is made from flags, and only the answer is printed.
 fn plain_cases_are_answered(backend: &str, most: usize) {
     let cases = cases();
     let plain: Vec<_> =
@@ -94,7 +94,7 @@ fn plain_cases_are_answered(backend: &str, most: usize) {
 
 #[test]
 fn every_raw_case_on_the_cpu() {
-    raw_cases_are_answered("cpu", &Vec::from_iter(0..30));
+    raw_cases_are_answered("cpu", &(0..30).collect::<Vec<_>>());
 }
 
 #[test]
@@ -237,7 +237,7 @@ fn json_of_plain_text_has_the_text() {
     assert_eq!(said, before);
 }
 
-/// As precise as the GPU, where that is asked for; the answer is that of the GPU's own arithmetic.
+/// The CPU can be as precise as the GPU if that is asked for; the answer is that of the GPU's own arithmetic.
 #[test]
 fn precision_can_be_chosen() {
     let case = &cases()[25];

@@ -1,5 +1,5 @@
 //! `pylon` as its users call it: the binary, its output and its exit codes. One program: each costs a link.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "../../engine/tests/support/logits.rs"]
 mod goldens;

@@ -28,7 +28,8 @@ fn counted(slots_bytes: &str) -> (u64, u64) {
     (number(" hits"), number(" misses"))
 }
 
-/// The replay of what the CPU recorded counts what the GPU engine counts when it pages: the same experts, the same slots.
+/// The replay of what the CPU recorded counts what the GPU engine counts when it pages: the same experts, the same
+/// slots.
 #[test]
 fn a_replay_is_what_the_engine_does() {
     let folder = Folder::new();
@@ -75,7 +76,7 @@ fn what_is_no_trace_and_where_none_can_be_made_is_said() {
     let refused = run(&["bench", "--replay-trace", &wrong]).expect(2).stderr;
     assert!(refused.contains("line 1") && refused.contains("--record-routes"), "{refused}");
     assert!(!refused.contains("UTF-8"), "advice that does not help: {refused}");
-    // Of another model, or of fewer layers: nothing is answered, and the file stays.
+    // A file of another model, or of fewer layers, is refused: nothing is answered, and the file stays.
     let known = crate::support::repository_file("models/nano/routes.jsonl");
     let copy = folder.write("copy.jsonl", &std::fs::read(&known).expect("the recording"));
     let fewer = run(&["infer", "--gguf", nano(), "--layers", "2", "--prompt", "a", "--record-routes", &copy]).expect(2);

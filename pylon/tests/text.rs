@@ -17,7 +17,7 @@ fn recorded_text_comes_back_as_recorded() {
         .collect();
     let answers = run_with_input(&["tokenize", "--gguf", o200k()], &lines(&questions)).expect(0);
     assert_eq!(answers.stdout.as_bytes(), lines(&rows), "byte for byte");
-    // And with what is expected already in the row.
+    // The same rows with the expected result already in them.
     let answers = run_with_input(&["tokenize", "--gguf", o200k()], &lines(&rows)).expect(0);
     assert_eq!(answers.rows(), rows);
 }
@@ -64,7 +64,7 @@ fn the_vocabulary_may_come_from_the_environment() {
     assert!(!run.rows()[0]["tokens"].as_array().unwrap().is_empty());
 }
 
-/// Of a split model the first part has the vocabulary; the others need not be there.
+/// The first part of a split model has the vocabulary; the others need not be there.
 #[test]
 fn any_part_of_a_split_model_names_its_vocabulary() {
     let folder = Folder::new();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::range::ByteRange;
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Debug, Clone)]
 pub struct AccessRecord {
     /// Method as sent.
@@ -27,7 +27,7 @@ pub struct AccessRecord {
     pub sent_bytes: u64,
     /// Body bytes that the headers promised.
     pub promised_bytes: u64,
-    /// From the request's headers to the end of the answer.
+    /// Time from the request's headers to the end of the answer.
     pub elapsed: Duration,
     /// Why the body broke off, if the server did it.
     pub fault: Option<String>,
@@ -44,7 +44,7 @@ impl AccessRecord {
         (self.elapsed.as_secs_f64() * 1e6).round() / 1e3
     }
 
-    /// As one JSON object; the line of text has the same facts.
+    /// The record as a JSON object, with the same facts as the line of text.
     pub fn to_json(&self) -> serde_json::Value {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         json!({
@@ -82,7 +82,7 @@ impl fmt::Display for AccessRecord {
     }
 }
 
-/// Where access records go.
+/// Receiver of access records.
 pub type AccessLog = Arc<dyn Fn(&AccessRecord) + Send + Sync>;
 
 /// A record that is written when dropped, which is when hyper is done with the body, one way or the other.
@@ -93,7 +93,7 @@ pub(crate) struct PendingRecord {
 }
 
 impl PendingRecord {
-    /// For a request that came in just now.
+    /// Starts the record of a request that has just arrived.
     pub(crate) fn new(method: Method, target: String, log: Option<AccessLog>) -> Self {
         let record = AccessRecord {
             method,

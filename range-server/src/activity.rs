@@ -33,19 +33,19 @@ struct State {
     since: Instant,
 }
 
-/// What the connection waits for.
+/// What a connection is waiting for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
-    /// The headers of the first request, or the rest of those that have begun.
+    /// The headers of the first request, or the rest of headers that have begun.
     Headers,
     /// The next request.
     Request,
-    /// That the client takes the answers.
+    /// The client, which has to take the answers.
     Answers,
 }
 
 impl Activity {
-    /// For a connection that was made just now. `multiplexed`: it speaks HTTP/2.
+    /// The state of a new connection. `multiplexed`: it speaks HTTP/2.
     pub(crate) fn new(multiplexed: bool) -> Arc<Self> {
         let state = State { answering: 0, wait: Wait::Headers, since: Instant::now() };
         Arc::new(Self { multiplexed, state: Mutex::new(state) })
@@ -78,8 +78,8 @@ impl Activity {
         }
     }
 
-    /// Returns when the connection has waited for too long: at most a quarter of the shortest limit after that, as often
-    /// as which it looks. Being told of every change instead would cost every request a turn of its task.
+    /// Completes when the connection has waited for too long, up to a quarter of the shortest limit late, because it
+    /// checks that often. Being woken by every change instead would cost every request a turn of its task.
     pub(crate) async fn overdue(&self, limits: &Limits) {
         let look_every = limits.header_read.min(limits.idle).min(limits.write_stall) / 4;
         loop {

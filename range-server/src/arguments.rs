@@ -22,14 +22,16 @@ pub struct Arguments {
     pub command: Option<Command>,
     /// GGUF files, and folders with GGUF files below them. Without any, a small demo model is served.
     pub paths: Vec<PathBuf>,
-    /// Serve what is in the cache of the Hugging Face hub too (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, ~/.cache/huggingface).
+    /// Serve what is in the cache of the Hugging Face hub too (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME,
+    /// ~/.cache/huggingface).
     #[arg(long)]
     pub hf_cache: bool,
-    /// Serve what other programs keep too: the cache of the hub, LM Studio, Ollama (OLLAMA_MODELS), llama.cpp (LLAMA_CACHE)
-    /// and ~/models, as far as they exist.
+    /// Serve what other programs keep too: the cache of the hub, LM Studio, Ollama (OLLAMA_MODELS), llama.cpp
+    /// (LLAMA_CACHE) and ~/models, as far as they exist.
     #[arg(long, conflicts_with = "hf_cache")]
     pub usual_places: bool,
-    /// Follow links in folders wherever they lead, to folders too. Without it they are followed to files inside the folder only.
+    /// Follow links in folders wherever they lead, to folders too. Without it they are followed to files inside the
+    /// folder only.
     #[arg(long)]
     pub follow_links: bool,
     /// Address to listen on. Without it, this machine alone: 127.0.0.1, and ::1 where there is one.

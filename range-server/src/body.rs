@@ -20,15 +20,16 @@ use crate::range::ByteRange;
 /// How far ahead of a client that reads from a slow disk the system is asked to read.
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 
-/// Taken from the page cache at once where an answer is longer than a buffer. This much stays in the innermost cache until
-/// it is sent, and the client has some of it before it falls asleep: waking it takes as long as copying this much.
+/// How much is read from the page cache without leaving the thread if an answer is longer than a buffer. This much
+/// stays in the innermost cache until it is sent, and keeps the client from falling asleep: waking it takes as long as
+/// copying this much.
 const CACHED_BYTES: usize = 40 << 10;
 
 /// The bytes of a response.
 #[derive(Default)]
 pub(crate) struct Payload {
     pieces: VecDeque<Piece>,
-    /// Where the file's pieces are from, and in which state it has to be.
+    /// The file that the pieces come from, and the state that it must be in.
     file: Option<(Arc<OpenFile>, Stamp)>,
     unsent: u64,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
@@ -87,7 +88,7 @@ impl Payload {
                 Some(Piece::Memory(bytes)) => Ok(bytes),
                 Some(Piece::File(range)) => match self.read_cached(range) {
                     Some(chunk) => chunk,
-                    // Now there is something to wait for.
+                    // Now there is a task to wait for.
                     None => return self.poll_chunk(cx),
                 },
             },
@@ -144,7 +145,7 @@ fn read_chunk(file: &OpenFile, stamp: Stamp, mut buffer: Buffer, range: Range<u6
     Ok(buffer.into_bytes(len))
 }
 
-/// Asked after a read: then what was read is of the version that the headers promised.
+/// Fails if the file has changed. Called after a read, so that the bytes are of the version that the headers promised.
 fn unchanged(file: &OpenFile, stamp: Stamp) -> io::Result<()> {
     if file.stamp()? == stamp { Ok(()) } else { Err(io::Error::other("the file changed while it was being sent")) }
 }

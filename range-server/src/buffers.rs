@@ -11,8 +11,8 @@ use bytes::Bytes;
 /// that hundreds of clients that stopped reading cost little.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
-/// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's would
-/// have to come from another core, which takes longer than filling them.
+/// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's
+/// would have to come from another core, which takes longer than filling them.
 const KEPT_PER_THREAD: usize = 2;
 
 /// Buffers that all threads keep together. More may be in use; those are freed.
@@ -28,7 +28,7 @@ fn shared() -> MutexGuard<'static, Vec<Box<[u8]>>> {
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Memory of [`BUFFER_BYTES`] that finds its way back when dropped.
+/// Memory of [`BUFFER_BYTES`] that returns to its pool when dropped.
 pub(crate) struct Buffer {
     /// Empty only while dropping.
     memory: Box<[u8]>,
@@ -62,7 +62,7 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         let mut memory = Some(std::mem::take(&mut self.memory));
-        // While a thread ends it has none of its own any more.
+        // A thread that ends has no buffers of its own any more.
         let _ = OWN.try_with(|own| {
             let mut own = own.borrow_mut();
             if own.len() < KEPT_PER_THREAD {

@@ -54,7 +54,7 @@ where
     let activity = Activity::new(false);
     let answer = answering(service, &activity);
     let connection = http1::Builder::new()
-        // A client may say that it has asked all it will, and still wants the answer.
+        // A client may end its side after its last request, and still wants the answer.
         .half_close(true)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
@@ -71,7 +71,7 @@ where
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES as u32)
-        // Of every stream hyper copies this much of the body at most before the client takes it.
+        // hyper copies at most this much of each stream's body before the client takes it.
         .max_send_buf_size(BUFFER_BYTES)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer));
     run(watcher.watch(connection), &activity, &limits).await;

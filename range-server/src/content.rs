@@ -19,14 +19,14 @@ pub(crate) enum Content {
     Memory {
         bytes: Bytes,
         etag: Arc<str>,
-        /// When they were last changed, as far as anybody knows, and since when they have been served.
+        /// When the bytes last changed, as far as known, and since when they have been served.
         times: Option<(SystemTime, SystemTime)>,
     },
     File(Arc<OpenFile>),
 }
 
 impl Content {
-    /// `modified`: of the file that the bytes were read from.
+    /// Content from memory. `modified`: time of the file that the bytes were read from.
     pub(crate) fn memory(bytes: Bytes, modified: Option<SystemTime>) -> Self {
         // A hash of the bytes is a strong validator; 64 bits are plenty against chance, and nobody gains by forging
         // a match against a file that he serves himself.
@@ -37,7 +37,7 @@ impl Content {
         Self::Memory { bytes, etag: etag.into(), times }
     }
 
-    /// What the bytes are at this moment. May block on a file.
+    /// The version of the bytes at this moment. May block on a file.
     pub(crate) fn version(&self) -> io::Result<Version> {
         match self {
             Self::Memory { bytes, etag, times } => Ok(Version {
@@ -70,9 +70,9 @@ pub(crate) struct Version {
     pub(crate) len: u64,
     pub(crate) etag: String,
     times: Option<(SystemTime, SystemTime)>,
-    /// Of a file.
+    /// Identity of the file's state; `None` for memory.
     pub(crate) stamp: Option<Stamp>,
-    /// What the bytes are known by: the hash that a hub cache calls them by.
+    /// Hash that names the contents in a hub cache.
     pub(crate) content_name: Option<String>,
 }
 
@@ -83,7 +83,7 @@ impl Version {
     }
 }
 
-/// What the file system says about a file: changes with its bytes.
+/// Facts from the file system about a file that change with its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Stamp {
     pub(crate) len: u64,
@@ -122,7 +122,7 @@ pub(crate) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Opens a regular file. `content_name`: what its bytes are known by, if by anything.
+    /// Opens a regular file. `content_name`: a name that identifies its bytes, if it has one.
     pub(crate) fn open(path: &Path, content_name: Option<String>) -> io::Result<Self> {
         // Asked before opening too, because opening a pipe would wait for its writer.
         if !std::fs::metadata(path)?.is_file() {
@@ -152,7 +152,7 @@ impl OpenFile {
     }
 
     fn version_with(&self, stamp: Stamp) -> Version {
-        // Somebody who writes into a file does not rename it after its new bytes.
+        // A file that was written to under the same name does not have the bytes of its name any more.
         let content_name = self.content_name.clone().filter(|_| stamp == self.stamp_at_open);
         let etag = content_name.as_ref().map_or_else(|| stamp.etag(), |name| format!("\"{name}\""));
         let times = stamp.modified.map(|modified| (modified, self.opened));
@@ -175,8 +175,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// As many bytes from `offset` on as are in the system's page cache, without waiting for a disk: 0 if none are,
-    /// or where the system cannot say.
+    /// Copies bytes from `offset` on as far as they are in the system's page cache, without waiting for a disk; returns
+    /// their number, 0 also if the system cannot tell.
     pub(crate) fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> usize {
         platform::read_cached_at(&self.file, buffer, offset)
     }

@@ -24,7 +24,7 @@ pub struct OriginList {
 }
 
 impl OriginList {
-    /// From `*` or `scheme://host[:port]` values; an unusable one is returned as the error.
+    /// Makes a list from `*` or `scheme://host[:port]` values; an unusable one is returned as the error.
     pub fn new(origins: &[String]) -> Result<Self, String> {
         let any = origins.iter().any(|origin| origin == "*");
         let listed = origins.iter().filter(|origin| *origin != "*");

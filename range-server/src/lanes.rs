@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::platform::{self, Core};
 
-/// What is to be done with a connection once it is on its thread.
+/// The task that serves a connection once it is on its thread.
 pub(crate) type Serve = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// All threads of a server.
@@ -38,7 +38,8 @@ impl Lanes {
         let share = thread::available_parallelism().map_or(1, usize::from);
         let cores = platform::cores();
         let (cut, _) = watch::channel(());
-        // With less than all of these cores' time, such as in a container, it is for the scheduler to find some.
+        // If the system grants less than all of these cores' time, as in a container, the scheduler has to find free
+        // ones.
         let own = |lane: usize| if cores.len() == share { cores[lane..][..1].to_vec() } else { cores.clone() };
         let start = |lane| Lane::start(own(lane), cores.clone(), cut.subscribe());
         let lanes = (0..share).map(start).collect::<io::Result<_>>()?;
@@ -50,8 +51,8 @@ impl Lanes {
         let fewest = self.lanes.iter().min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
         let lane = fewest.ok_or_else(|| io::Error::other("there is no thread to serve connections"))?;
         lane.connections.fetch_add(1, Ordering::Relaxed);
-        // Its own thread's event loop is to watch it.
-        lane.incoming.send((stream.into_std()?, serve)).map_err(|_| io::Error::other("the thread has ended"))
+        // The socket is handed to the event loop of that thread.
+        lane.incoming.send((stream.into_std()?, serve)).map_err(|_unsent| io::Error::other("the thread has ended"))
     }
 
     /// Ends all connections that are still there.
@@ -61,7 +62,7 @@ impl Lanes {
 }
 
 impl Lane {
-    /// `own`: where it serves; `all`: where it has other threads wait for disks and hash.
+    /// Starts a thread. `own`: cores that it serves on; `all`: cores for threads that wait for disks and hash.
     fn start(own: Vec<Core>, all: Vec<Core>, cut: watch::Receiver<()>) -> io::Result<Self> {
         let (incoming, accepted) = mpsc::unbounded_channel();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -69,7 +70,7 @@ impl Lane {
         let mut runtime = runtime::Builder::new_current_thread();
         let runtime = runtime.enable_all().on_thread_start(move || platform::stay_on(&all)).build()?;
         thread::Builder::new().name("gguf-serve".into()).spawn(move || {
-            // Two of them on one core while another idles would be what a request in a hundred has to wait for.
+            // Two of them on one core while another is idle would delay a request in a hundred.
             platform::stay_on(&own);
             platform::prefer_short_turns();
             runtime.block_on(run(accepted, &count, cut));

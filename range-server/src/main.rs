@@ -37,7 +37,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let open_browser = arguments.open;
     let server = serve(arguments.into_options(report.access_log())?).await?;
     let models = server.models().await?;
-    // Before anybody can see that it serves: from then on a signal has to drain, not kill.
+    // Signals are caught before anybody can see that the server runs: from then on they must drain, not kill.
     let mut signals = Signals::new()?;
     report.greet(&server, &models, &names, secret.as_deref());
     if open_browser {

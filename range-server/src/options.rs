@@ -100,7 +100,7 @@ impl Default for Limits {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The models.
+    /// The models cannot be served.
     #[error(transparent)]
     Catalogue(#[from] CatalogueError),
     /// The folder with the page.
@@ -137,7 +137,7 @@ pub enum ServeError {
         /// A token that nobody knows yet.
         suggestion: String,
     },
-    /// Certificate or key.
+    /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The system gives no threads.

@@ -33,7 +33,7 @@ pub(crate) struct Asset {
     pub(crate) content_type: &'static str,
 }
 
-/// Name, bytes, and when they were last changed.
+/// Name, bytes and modification time of a file.
 type PageFile = (String, Bytes, Option<SystemTime>);
 
 /// All files of the page, by their name below the trunk output folder.
@@ -52,7 +52,7 @@ impl Page {
         Self::new(source, EMBEDDED.iter().map(file))
     }
 
-    /// A page built elsewhere. It is read once: a page of which half is older than the rest does not work.
+    /// A page built elsewhere. It is read at once, because a page whose parts have different ages does not work.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         collect(folder, "", &mut files)?;
@@ -70,7 +70,7 @@ impl Page {
         Self { source, assets: files.map(asset).collect() }
     }
 
-    /// What a build without the page has, whatever this build has.
+    /// The page of a build without one.
     #[cfg(test)]
     pub(crate) fn missing() -> Self {
         Self::new(PageSource::Missing, std::iter::empty())
@@ -108,8 +108,8 @@ fn collect(folder: &Path, prefix: &str, files: &mut Vec<PageFile>) -> io::Result
     Ok(())
 }
 
-/// By extension. A browser compiles wasm while it streams in only if the type is right, and runs modules and applies
-/// style sheets only then.
+/// The type by extension. With a wrong type browsers neither compile wasm while it streams in, nor run modules, nor
+/// apply style sheets.
 fn content_type(name: &str) -> &'static str {
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
     match extension.to_ascii_lowercase().as_str() {

@@ -12,7 +12,7 @@ use crate::range::{ByteRange, RangeOutcome, resolve};
 /// Methods the server answers, as an `Allow` value.
 pub const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
 
-/// What there is to know about a representation before its bytes are read.
+/// The facts about a representation that decide the answer, before its bytes are read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Length in bytes.
@@ -33,8 +33,8 @@ pub struct LastModified {
 }
 
 impl LastModified {
-    /// For a file modified at `modified` and served since `served_since`. A time after `now` is sent as `now`, and tells
-    /// nothing apart (8.8.2.1). `None` for times that a date cannot express.
+    /// The time of a file modified at `modified` and served since `served_since`. A time after `now` is sent as `now`
+    /// and does not distinguish versions (8.8.2.1). `None` for times that a date cannot express.
     pub fn new(modified: SystemTime, served_since: SystemTime, now: SystemTime) -> Option<Self> {
         const YEAR_10000_SECONDS: u64 = 253_402_300_800;
         let seconds = modified.min(now).duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
@@ -42,7 +42,7 @@ impl LastModified {
         (seconds < YEAR_10000_SECONDS).then_some(Self { seconds, strong: strong && modified <= now })
     }
 
-    /// As the header's value.
+    /// The value of the header.
     pub fn to_http_date(self) -> String {
         httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + Duration::from_secs(self.seconds))
     }

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// More parts than this in one answer are not worth their while: the answer is then the whole.
+/// With more parts than this, an answer is the whole: parts would not be worth their headers.
 pub const MAX_PARTS: usize = 16;
 
 /// Ranges with fewer bytes between them than this become one: a part of its own costs about as much in delimiters and
@@ -244,7 +244,7 @@ mod tests {
         let sixteen = resolve(format!("bytes={}", spaced(16)).as_bytes(), 10_000);
         assert!(matches!(&sixteen, Several(parts) if parts.len() == 16), "{sixteen:?}");
         assert_eq!(resolve(format!("bytes={}", spaced(17)).as_bytes(), 10_000), Ignore);
-        // Seventeen of which two touch are sixteen.
+        // Seventeen ranges of which two touch are sixteen.
         let joined = resolve(format!("bytes={},1501-1501", spaced(16)).as_bytes(), 10_000);
         assert!(matches!(&joined, Several(parts) if parts[15] == ByteRange { first: 1500, last: 1501 }), "{joined:?}");
     }

@@ -22,16 +22,16 @@ pub(crate) const HTML: &str = "text/html; charset=utf-8";
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const BINARY: &str = "application/octet-stream";
 
-/// Model bytes are kept out of the browser's HTTP cache: Chromium serialises parallel ranges of one URL behind a
-/// cache writer, and has answered from a cached part as if it were the whole.
+/// Model bytes stay out of the browser's HTTP cache: Chromium serialises parallel ranges of one URL behind a cache
+/// writer, and has answered from a cached part as if it were the whole.
 pub(crate) const NO_STORE: &str = "no-store";
-/// Page files are kept, and asked about each time.
+/// Browsers store page files, but ask each time whether they are current.
 pub(crate) const NO_CACHE: &str = "no-cache";
 
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
-/// An answer, and what the access record wants to know of it.
+/// An answer, with facts for the access record.
 pub(crate) struct Reply {
     pub(crate) response: Response<Payload>,
     /// The one range of a 206.
@@ -40,7 +40,7 @@ pub(crate) struct Reply {
     pub(crate) model: Option<String>,
 }
 
-/// Something whose bytes a request can ask for.
+/// Something whose bytes can be requested.
 pub(crate) struct Resource {
     pub(crate) content: Content,
     pub(crate) content_type: &'static str,

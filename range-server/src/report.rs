@@ -11,7 +11,7 @@ use gguf_serve::{AccessLog, AccessRecord, ModelInfo, PageSource, RunningServer};
 use gptoss_protocol::units::bytes;
 use serde_json::{Value, json};
 
-/// Prints a line at once. If nobody reads standard output any more, that is no reason to stop serving.
+/// Prints a line at once. If nobody reads standard output any more, serving goes on all the same.
 pub fn say(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
@@ -49,7 +49,7 @@ impl Lines {
     }
 
     fn wait_for_some(&self) {
-        // What woke it is looked at by whoever flushes.
+        // Whoever flushes looks at the lines.
         drop(self.some.wait_while(self.waiting(), |waiting| waiting.is_empty()));
     }
 
@@ -57,7 +57,7 @@ impl Lines {
         thread_local! {
             static LINE: RefCell<String> = const { RefCell::new(String::new()) };
         }
-        // Put into words before taking the lock, which all threads want.
+        // The line is formatted before taking the lock, which all threads want.
         LINE.with_borrow_mut(|text| {
             text.clear();
             // Writing to a String cannot fail.
@@ -91,7 +91,7 @@ pub fn with_token(url: &str, token: Option<&str>) -> String {
     }
 }
 
-/// The way this run talks, and what it has seen.
+/// How this run reports, and what it has counted.
 pub struct Report {
     json: bool,
     totals: Arc<Totals>,
@@ -128,12 +128,12 @@ impl Report {
     }
 
     fn event(&self, json: Value, text: impl FnOnce() -> String) {
-        // What happened before is told before.
+        // Earlier events are printed first.
         self.lines.flush(&mut String::new());
         if self.json { say(json) } else { say(text()) }
     }
 
-    /// What a person wants to know first: what is served, what is odd about it, and where to click.
+    /// Prints what a person wants to know first: what is served, what is odd about it, and where to click.
     pub fn greet(&self, server: &RunningServer, models: &[ModelInfo], names: &[String], token: Option<&str>) {
         let url = with_token(&server.page_url(), token);
         let port = server.addr().port();
@@ -179,7 +179,7 @@ impl Report {
         say("");
     }
 
-    /// What the run came to.
+    /// Prints the totals of the run.
     pub fn summary(&self) {
         let [requests, sent_bytes, aborted] = [&self.totals.requests, &self.totals.sent_bytes, &self.totals.aborted]
             .map(|total| total.load(Ordering::Relaxed));

@@ -45,8 +45,9 @@ pub struct RunningServer {
     task: JoinHandle<Stopped>,
 }
 
-/// Opens the models, binds, and serves in the background: connections are accepted in the current tokio runtime and served
-/// by threads of their own. Files are opened on the calling thread, which takes a moment where folders are large.
+/// Opens the models, binds, and serves in the background: connections are accepted in the current tokio runtime and
+/// served by threads of their own. Files are opened on the calling thread, which takes a moment where folders are
+/// large.
 ///
 /// # Errors
 /// A [`ServeError`] if an option is unusable, a path cannot be served, or the address cannot be bound.
@@ -104,7 +105,7 @@ async fn listen_on(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Ser
     Ok((listener, address))
 }
 
-/// Names and addresses that the server is reached by.
+/// Names and addresses by which the server is reached.
 fn certificate_hosts(options: &Options) -> Vec<String> {
     let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let bound = options.bind.filter(|address| !address.is_unspecified()).map(|address| address.to_string());
@@ -120,7 +121,7 @@ fn build_service(options: Options, port: u16) -> Result<Service, ServeError> {
     let hosts =
         options.allow_hosts.iter().map(|host| Host::parse(host).ok_or_else(|| ServeError::Host { host: host.clone() }));
     let mut hosts = hosts.collect::<Result<Vec<_>, _>>()?;
-    // 0.0.0.0 is no name that anybody is reached by.
+    // 0.0.0.0 is no address that anybody uses to reach a server.
     hosts.extend(options.bind.filter(|address| !address.is_unspecified()).map(Host::Address));
     let page = Arc::new(match &options.web {
         None => Page::embedded(),
@@ -148,7 +149,7 @@ impl RunningServer {
         self.addresses[0]
     }
 
-    /// All of them: where this machine alone is served, that is ::1 too.
+    /// All addresses that it listens on: if only this machine is served, ::1 is one of them.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

@@ -129,8 +129,8 @@ impl Service {
         reply
     }
 
-    /// What a person opens is opened again without the token, which from then on is in a cookie: addresses are looked at
-    /// over shoulders, kept in histories and passed on.
+    /// What a person opens is opened again without the token, which from then on is in a cookie: addresses are looked
+    /// at over shoulders, kept in histories and passed on.
     fn to_page_without_token(&self, token: &Token, uri: &Uri) -> Option<Reply> {
         let name = match uri.path().trim_matches('/') {
             "" | PAGE_PATH => PAGE_PATH,

@@ -23,9 +23,9 @@ pub struct Token {
 /// Where a request has the right token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presented {
-    /// In a header, which a program sets or a browser sends by itself.
+    /// The token came in a header, which a program sets or a browser sends by itself.
     InHeader,
-    /// In the address.
+    /// The token came in the address.
     InQuery,
 }
 
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(loggable("/m.gguf"), "/m.gguf");
         let cookie = Token::new("a b", 1).cookie(&"/gptoss?token=x&token=a%20b".parse().unwrap(), true);
         assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%20b; Path=/; HttpOnly; SameSite=Lax; Secure"));
-        // As somebody may type it.
+        // The URI is spelled as a person may type it.
         let cookie = Token::new("a;b", 1).cookie(&"/gptoss?token=a;b".parse().unwrap(), false);
         assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%3Bb; Path=/; HttpOnly; SameSite=Lax"));
     }

@@ -4,20 +4,23 @@ use crate::platform;
 
 /// Bytes in host memory: natively a `Vec<u8>`, on the web a `Uint8Array`.
 ///
-/// On the web the bytes stay outside the wasm heap; [`Bytes::to_vec`] and [`Bytes::copy_to`] copy the part that is asked
-/// for into it, and `as_uint8_array` hands out the JavaScript object itself, for example for `GPUQueue.writeBuffer`.
+/// On the web the bytes stay outside the wasm heap; [`Bytes::to_vec`] and [`Bytes::copy_to`] copy the part that is
+/// asked for into it, and `as_uint8_array` hands out the JavaScript object itself, for example for
+/// `GPUQueue.writeBuffer`.
 pub struct Bytes(pub(crate) platform::Bytes);
 
 impl Bytes {
-    /// Takes over bytes that are in the program's own memory. On the web this copies them out of the wasm heap.
+    /// Takes over bytes from the program's own memory. On the web this copies them out of the wasm heap.
     pub fn from_vec(bytes: Vec<u8>) -> Self {
         Self(platform::Bytes::from_vec(bytes))
     }
 
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether there are no bytes.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -44,12 +47,13 @@ impl Bytes {
     ///
     /// # Panics
     /// If `range` does not lie inside `0..len`, as slicing would.
+    #[must_use]
     pub fn slice(&self, range: Range<usize>) -> Self {
         self.assert_inside(&range);
         Self(self.0.slice(range))
     }
 
-    /// All of `parts`, one after the other. On the web they never enter the wasm heap, and one part alone is not copied.
+    /// Joins `parts` in order. On the web they never enter the wasm heap, and a single part is not copied.
     pub fn joined(mut parts: Vec<Self>) -> Self {
         match parts.len() {
             1 => parts.remove(0),

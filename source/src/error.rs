@@ -2,9 +2,10 @@ use thiserror::Error;
 
 use crate::Place;
 
-/// Why bytes could not be had. The message says what happened; [`SourceError::advice`] what can be done about it.
+/// Why bytes could not be read. The message says what happened; [`SourceError::advice`] says what to do about it.
 #[derive(Debug, Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum SourceError {
     /// The caller asked for bytes that the file does not have.
     #[error(
@@ -12,20 +13,21 @@ pub enum SourceError {
     )]
     OutOfBounds { name: String, offset_bytes: u64, len_bytes: u64, file_bytes: u64 },
 
+    /// The text is no absolute http or https URL.
     #[error("\"{url}\" is not an absolute http or https URL")]
     NotHttpUrl { url: String },
 
-    /// By the habits of a known hub the address is that of a page about a file.
-    #[error("{url} is the address of a page{}", file_is_at(.file_url, "; the file itself is at "))]
+    /// The address belongs to a known hub and leads to a page about a file, not to the file.
+    #[error("{url} is the address of a page{}", file_is_at(.file_url.as_deref(), "; the file itself is at "))]
     PageAddress {
         url: String,
         /// The file's own address; `None` if the page is about no single file.
         file_url: Option<String>,
     },
 
-    /// HTTP 200 with HTML to a range request.
+    /// The host answered a range request with HTTP 200 and HTML: it is a page, not a file.
     #[error(
-        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url, "; the file itself may be at ")
+        "{url} leads to a web page, not to a file (HTTP 200 with {content_type}){}", file_is_at(.file_url.as_deref(), "; the file itself may be at ")
     )]
     WebPage {
         url: String,
@@ -38,19 +40,23 @@ pub enum SourceError {
     #[error("no response from {url} that the browser would let this page read ({detail})")]
     Network { url: String, detail: String },
 
+    /// HTTP 404 or 410: the host has no such file.
     #[error("{url} does not exist on its host (HTTP {status})")]
     NotFound { url: String, status: u16 },
 
+    /// HTTP 401 or 403: the host wants a login or a signature.
     #[error("the host refused access to {url} (HTTP {status})")]
     Forbidden { url: String, status: u16 },
 
+    /// HTTP 5xx.
     #[error("the host of {url} failed (HTTP {status})")]
     HostFailed { url: String, status: u16 },
 
-    /// HTTP 408 or 429: the host could, but not now.
+    /// HTTP 408 or 429: the host works, but has no time for this request now.
     #[error("the host of {url} cannot answer right now (HTTP {status})")]
     HostBusy { url: String, status: u16 },
 
+    /// A status that no other variant covers, such as a redirect that the browser did not follow.
     #[error("the host answered HTTP {status} for {url}, expected 206 (partial content)")]
     UnexpectedStatus { url: String, status: u16 },
 
@@ -60,69 +66,78 @@ pub enum SourceError {
     )]
     RangesIgnored { url: String },
 
+    /// HTTP 416: the host has fewer bytes than an earlier answer said.
     #[error("the host says that bytes {first}-{last} lie outside {url} (HTTP 416)")]
     RangeRefused { url: String, first: u64, last: u64 },
 
+    /// The file has no bytes.
     #[error("{url} is empty")]
     Empty { url: String },
 
-    /// Absent, or not listed in `Access-Control-Expose-Headers`; a page cannot tell the two apart.
+    /// Content-Range is absent, or not listed in `Access-Control-Expose-Headers`; a page cannot tell the two apart.
     #[error("the answer from {url} has no readable Content-Range header, so its bytes cannot be placed")]
     ContentRangeUnreadable { url: String },
 
+    /// The Content-Range header does not have the form `bytes first-last/size`.
     #[error("the answer from {url} has Content-Range \"{got}\", expected \"bytes {first}-{last}/{{size}}\"")]
     ContentRangeInvalid { url: String, got: String, first: u64, last: u64 },
 
+    /// The host answered with another range than the one asked for.
     #[error("the host of {url} sent bytes {got_first}-{got_last}, expected {first}-{last}")]
     WrongRange { url: String, first: u64, last: u64, got_first: u64, got_last: u64 },
 
+    /// Length or ETag differ from those of earlier answers.
     #[error("{url} changed while it was being read: {what} was {expected}, is now {got}")]
     Changed { url: String, what: &'static str, expected: String, got: String },
 
+    /// The connection broke while a body was arriving.
     #[error("{url}: the transfer of bytes {first}-{last} broke off ({detail})")]
     BodyInterrupted { url: String, first: u64, last: u64, detail: String },
 
+    /// The body has more or fewer bytes than the range.
     #[error("{url}: the body for bytes {first}-{last} has {got_bytes} bytes, expected {expected_bytes}")]
     BodyLength { url: String, first: u64, last: u64, expected_bytes: u64, got_bytes: u64 },
 
+    /// No byte arrived for longer than [`RetryPolicy::stall`](crate::retry::RetryPolicy::stall) allows.
     #[error("{url}: no byte of {first}-{last} arrived for {seconds:.1} s")]
     Stalled { url: String, first: u64, last: u64, seconds: f64 },
 
-    /// A fault that might have passed did not.
+    /// All attempts met faults that might have passed.
     #[error("{last}; tried {attempts} times in {seconds:.1} s without receiving a byte")]
     GaveUp {
         last: Box<SourceError>,
         attempts: u32,
         seconds: f64,
-        /// The file could be read before.
+        /// Whether an earlier answer for this file was good.
         was_read: bool,
     },
 
-    /// `Retry-After` names a time that nobody should sit through without being asked.
+    /// `Retry-After` asks for a longer wait than the user should sit through without having agreed to it.
     #[error("{last}, and it asks to wait {asked_seconds} s before the next request")]
     WaitTooLong { last: Box<SourceError>, asked_seconds: u64 },
-    /// Twice in a row, so it is not a passing fault of the line.
+    /// A chunk's SHA-256 is wrong twice in a row, so that the network is not to blame.
     #[error(
         "{name}: bytes {first}-{last} (chunk {chunk}) arrived twice with other contents than the host itself publishes the SHA-256 of"
     )]
     WrongContents { name: String, chunk: u32, first: u64, last: u64 },
 
-    /// Bytes came without an error and cannot be what the file's header says they are.
+    /// The bytes arrived without an error, but cannot be what the file's header says they are.
     #[error("{} is damaged{}: {tensor}, at byte {}: expected {expected}, got {got}", .place.file, from_host(.place), .place.offset_bytes)]
     Nonsense { place: Box<Place>, tensor: String, expected: String, got: String },
 
-    /// Of a file that is there only as far as the browser keeps it.
+    /// The file is read from the download cache alone, which does not have these bytes.
     #[error("bytes {first}-{last} of {name} are not cached in this browser, or were damaged there")]
     NotCached { name: String, first: u64, last: u64 },
 
+    /// The file is read from the download cache alone, which has nothing of it.
     #[error("nothing is cached of {name} in this browser")]
     NothingCached { name: String },
 
-    /// There is something, and it cannot be opened.
+    /// The download cache has something of the file, but cannot open it.
     #[error("what is cached of {name} in this browser cannot be read: {detail}")]
     CacheUnreadable { name: String, detail: String },
 
-    /// Files of a model in several files are not there.
+    /// Some files of a split model are missing.
     #[error("{name} is one of the {count} files of a split model, and these are missing: {}", .missing.join(", "))]
     PartsMissing { name: String, count: usize, missing: Vec<String> },
 
@@ -130,26 +145,29 @@ pub enum SourceError {
     #[error("{name} changed on disk while it was being read: {detail}")]
     FileChanged { name: String, detail: String },
 
+    /// A file on disk was cut while it was being read.
     #[error("{name} became shorter while it was being read: it had {expected_bytes} bytes, now {got_bytes}")]
     FileShrank { name: String, expected_bytes: u64, got_bytes: u64 },
 
+    /// The path leads to a directory, a device or the like.
     #[error("{name} is not a regular file")]
     NotAFile { name: String },
 
+    /// The operating system refused to open or read a file on disk.
     #[error("cannot {action} {name}: {source}")]
     Io { name: String, action: &'static str, source: std::io::Error },
 
-    /// The browser threw where nothing is expected to go wrong.
+    /// The browser threw an exception where none is expected.
     #[error("{action} failed in the browser: {detail}")]
     Browser { action: &'static str, detail: String },
 }
 
-fn file_is_at(file_url: &Option<String>, words: &str) -> String {
-    file_url.as_ref().map_or_else(String::new, |file_url| format!("{words}{file_url}"))
+fn file_is_at(file_url: Option<&str>, words: &str) -> String {
+    file_url.map_or_else(String::new, |file_url| format!("{words}{file_url}"))
 }
 
 impl SourceError {
-    /// Whether there is no such file, as against one that cannot be had.
+    /// Whether the file does not exist, as opposed to one that cannot be read.
     pub fn is_missing(&self) -> bool {
         match self {
             Self::NotFound { .. } | Self::NothingCached { .. } => true,
@@ -158,7 +176,7 @@ impl SourceError {
         }
     }
 
-    /// Whether nothing came back that could be read. A browser does not say why.
+    /// Whether no response arrived that the page may read. A browser does not say why.
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Network { .. } => true,

@@ -8,7 +8,9 @@ use crate::hub_page::guessed_file;
 /// A closed byte range, as HTTP writes it: both ends are included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ByteRange {
+    /// Index of the first byte.
     pub first: u64,
+    /// Index of the last byte, which belongs to the range.
     pub last: u64,
 }
 
@@ -19,6 +21,7 @@ impl ByteRange {
         Some(Self { first: offset_bytes, last })
     }
 
+    /// Number of bytes in the range, at least 1.
     pub fn len_bytes(&self) -> u64 {
         self.last - self.first + 1
     }
@@ -32,6 +35,7 @@ impl ByteRange {
 /// The parts of a response that decide whether its body can be trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResponseHead {
+    /// HTTP status code.
     pub status: u16,
     /// `Content-Range`, where it can be read.
     pub content_range: Option<String>,
@@ -44,13 +48,14 @@ pub struct ResponseHead {
 /// What earlier answers said about the file; later ones have to agree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownFile {
+    /// Length of the whole file in bytes.
     pub len_bytes: u64,
-    /// The strong ETag, if the host sent one. A weak one promises nothing about single bytes, so it is not kept.
+    /// The strong ETag, if the host sent one. A weak one promises nothing about single bytes, so it is ignored.
     pub strong_etag: Option<String>,
 }
 
 impl KnownFile {
-    /// The strong ETag with the length, or the length alone.
+    /// The strong ETag with the length, or the length alone; equal for equal files as far as the host can tell.
     pub fn identity(&self) -> String {
         match &self.strong_etag {
             Some(etag) => format!("etag {etag} {} bytes", self.len_bytes),
@@ -59,11 +64,12 @@ impl KnownFile {
     }
 }
 
-/// An answer that passed.
+/// An answer that passed every check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AcceptedRange {
     /// What the body holds: the range asked for, or the part of it that the file has.
     pub range: ByteRange,
+    /// What the answer said about the file.
     pub file: KnownFile,
 }
 
@@ -107,17 +113,19 @@ fn file_name_bounds(url: &str) -> (usize, usize) {
     (begin, end)
 }
 
-/// From where an address can be reached, as the Local Network Access specification has it; the more private come first.
+/// Where an address can be reached from, as the Local Network Access specification defines it; more private spaces come
+/// first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressSpace {
     /// This machine itself.
     Loopback,
     /// The network that this machine is in.
     Local,
+    /// The internet.
     Public,
 }
 
-/// The address space of a URL's host, as far as its text says: of a public name nobody knows where it leads.
+/// The address space of a URL's host, as far as its text says: nobody knows where a public name leads.
 pub fn address_space(url: &str) -> AddressSpace {
     let host = host_of(url).to_ascii_lowercase();
     if let Ok(address) = host.parse() {
@@ -137,7 +145,7 @@ fn space_of(address: IpAddr) -> AddressSpace {
     let is_local = match address.to_canonical() {
         address if address.is_loopback() => return AddressSpace::Loopback,
         IpAddr::V4(v4) => {
-            // 100.64.0.0/10 is what providers number their customers with.
+            // 100.64.0.0/10 is the range that providers number their customers with.
             let [first, second, ..] = v4.octets();
             v4.is_private() || v4.is_link_local() || v4.is_unspecified() || (first == 100 && second & 0xc0 == 64)
         }
@@ -151,7 +159,7 @@ pub fn is_loopback_url(url: &str) -> bool {
     address_space(url) == AddressSpace::Loopback
 }
 
-/// Without port and brackets.
+/// The host without port and brackets.
 fn host_of(url: &str) -> &str {
     let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or(""));
     let host_and_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
@@ -234,7 +242,7 @@ fn check_status(url: &str, asked: ByteRange, head: &ResponseHead) -> Result<(), 
     })
 }
 
-/// The type of an answer that is HTML.
+/// The Content-Type of an answer that is HTML.
 fn web_page_type(head: &ResponseHead) -> Option<&str> {
     let kind = head.content_type.as_deref()?.split(';').next()?.trim();
     ["text/html", "application/xhtml+xml"].iter().any(|html| kind.eq_ignore_ascii_case(html)).then_some(kind)

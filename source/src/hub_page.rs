@@ -1,5 +1,5 @@
-//! Addresses of pages about files, which people copy in place of the files' own: every hub shows a file under one address
-//! and gives it under another.
+//! Addresses of pages about files, which people copy in place of the files' own: every hub shows a file under one
+//! address and gives it under another.
 
 use crate::SourceError;
 
@@ -7,7 +7,7 @@ use crate::SourceError;
 const HUGGING_FACE: [&str; 4] = ["huggingface.co", "hf.co", "hf-mirror.com", "huggingface.com"];
 const MODEL_SCOPE: [&str; 2] = ["modelscope.cn", "modelscope.ai"];
 
-/// Refuses an address that is known to lead to a page about a file, and names the file's own.
+/// Refuses an address that is known to lead to a page about a file, and names the file's own address.
 ///
 /// # Errors
 /// [`SourceError::PageAddress`].
@@ -18,8 +18,9 @@ pub fn check_not_a_page(url: &str) -> Result<(), SourceError> {
     }
 }
 
-/// The address of the file that a page at a known hub is about, with `None` in it where the page is about no single file.
-/// `None` for every other address.
+/// The address of the file that a page of a known hub is about; the inner `None` means that the page is about no single
+/// file. `None` for every other address.
+#[expect(clippy::option_option, reason = "both kinds of absence are told apart, see above")]
 fn file_of_page(url: &str) -> Option<Option<String>> {
     let address = Address::of(url)?;
     let host = address.host.strip_prefix("www.").unwrap_or(&address.host);
@@ -60,8 +61,8 @@ fn file_of_page(url: &str) -> Option<Option<String>> {
     }
 }
 
-/// Where the file may be that a page is about, by the habit of hubs: the address with `/resolve/` in place of `/blob/`.
-/// `None` for an address without that.
+/// Where the file that a page is about may be, by the habit of hubs: the address with `/resolve/` in place of `/blob/`.
+/// `None` for an address without `/blob/`.
 pub(crate) fn guessed_file(url: &str) -> Option<String> {
     let end = url.find(['?', '#']).unwrap_or(url.len());
     url[..end].contains("/blob/").then(|| url[..end].replacen("/blob/", "/resolve/", 1))
@@ -75,7 +76,7 @@ fn replaced<'p>(path: &[&'p str], place: usize, word: &'p str) -> Vec<&'p str> {
 struct Address<'u> {
     /// Scheme and authority.
     origin: &'u str,
-    /// In small letters, without a port.
+    /// The host in lower case, without a port.
     host: String,
     path: &'u str,
 }

@@ -2,10 +2,10 @@ use std::rc::Rc;
 
 use crate::{Bytes, Place, ReadFuture, Source, SourceError, check_bounds};
 
-/// What came of opening a file.
+/// The outcome of opening a file.
 pub type OpenOutcome = Result<Rc<dyn Source>, SourceError>;
 
-/// Several files read as one: the bytes of each after those of the one before. What a model in several files is read from.
+/// Several files that read as one, each behind the one before; used for split models.
 pub struct JoinedSource {
     name: String,
     identity: String,
@@ -24,15 +24,15 @@ impl JoinedSource {
         };
         let identity = parts.iter().map(|part| part.identity()).collect::<Vec<_>>().join(" + ");
         let ends = parts.iter().scan(0u64, |end, part| {
-            // A host may claim any length. Bytes that cannot be counted are out of bounds then.
+            // A host may claim any length. Bytes beyond `u64::MAX` are out of bounds then.
             *end = end.saturating_add(part.len_bytes());
             Some(*end)
         });
         Self { name, identity, ends: ends.collect(), parts }
     }
 
-    /// Makes one source of a model's files, each with its name and the outcome of opening it: of one file that file, of
-    /// several a joined one.
+    /// Makes one source of a model's files, each given with its name and the outcome of opening it: the file itself if
+    /// there is one, a joined source for several.
     ///
     /// # Errors
     /// [`SourceError::PartsMissing`] lists all of several files that are not there; else the first error there is.

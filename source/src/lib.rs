@@ -37,59 +37,60 @@ pub use platform::{
 
 /// A read under way. Dropping it cancels the read: on the web the request is aborted.
 ///
-/// Not `Send`: the engine drives everything from one thread, and JavaScript objects belong to the thread that made them.
+/// Not `Send`: the engine drives everything from one thread, and JavaScript objects belong to the thread that made
+/// them.
 pub type ReadFuture<'a> = Pin<Box<dyn Future<Output = Result<Bytes, SourceError>> + 'a>>;
 
 /// A file that is read at positions.
 pub trait Source {
-    /// What to call it when talking to the user: a file name.
+    /// File name to show to the user.
     fn name(&self) -> &str;
 
     /// Length of the file in bytes, fixed when the source was opened.
     fn len_bytes(&self) -> u64;
 
-    /// Equal for two sources only if their bytes are the same as far as the host can tell: a strong ETag, or size and
-    /// modification time, or at least the size.
+    /// Identity of the contents: equal for two sources only if their bytes are the same as far as the host can tell. A
+    /// strong ETag, or size and modification time, or at least the size.
     fn identity(&self) -> &str;
 
     /// Reads exactly `len_bytes` bytes from `offset_bytes` on.
     ///
     /// Fails with [`SourceError::OutOfBounds`] when the range does not lie inside the file, and with whatever else
-    /// keeps those very bytes from being delivered. Never returns fewer bytes than were asked for. A length of zero costs
-    /// no request.
+    /// keeps those very bytes from being delivered. Never returns fewer bytes than were asked for. A length of zero
+    /// costs no request.
     fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_>;
 
     /// Requests made to whatever stands behind this source so far (HTTP requests, file reads), repeated ones included.
     fn requests(&self) -> u32;
 
-    /// Bytes that came over the wire so far, those included that were of no use; `None` where there is no wire.
+    /// Bytes that came over the wire so far, useless ones included; `None` where there is no wire.
     fn wire_bytes(&self) -> Option<u64> {
         None
     }
 
-    /// The files that this source lays one after the other; none for a source that is one file.
+    /// The files that this source joins; none for a source that is a single file.
     fn parts(&self) -> &[Rc<dyn Source>] {
         &[]
     }
 
-    /// Where a byte of this source is, in words that lead a user to it.
+    /// File and position of a byte of this source, for messages that lead a user to it.
     fn place(&self, offset_bytes: u64) -> Place {
         Place { file: self.name().to_owned(), host: None, offset_bytes }
     }
 
-    /// Takes note that the byte at `offset_bytes` makes no sense: of the file that it is in, nothing is cached any longer but
-    /// what a published hash vouches for.
+    /// Reports that the byte at `offset_bytes` makes no sense. Of its file the cache then drops everything that no
+    /// published hash vouches for.
     fn distrust(&self, _offset_bytes: u64) {}
 }
 
-/// A byte of a file.
+/// Position of a byte in a file, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     /// Name of the file.
     pub file: String,
-    /// Of a file that comes over a network: its host, with the port.
+    /// Host and port of a file that comes over a network.
     pub host: Option<String>,
-    /// From the start of that file.
+    /// Position in bytes from the start of that file.
     pub offset_bytes: u64,
 }
 

@@ -12,7 +12,7 @@ pub struct MemorySource {
 }
 
 impl MemorySource {
-    /// `name` stands for the file in messages.
+    /// Wraps `bytes`; messages call them `name`.
     pub fn new(name: impl Into<String>, bytes: Vec<u8>) -> Self {
         let name = name.into();
         let identity = format!("memory {name} {} bytes", bytes.len());

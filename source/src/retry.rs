@@ -1,20 +1,21 @@
-//! What to do about a fault: try again and when, wait for the network, or give up. Pure: faults, clock and randomness come
-//! in, a decision goes out.
+//! What to do about a fault: try again and when, wait for the network, or give up. Pure: faults, clock and randomness
+//! come in, a decision goes out.
 
 use std::time::Duration;
 
 use crate::SourceError;
 
-/// How patient a read is.
+/// How patiently a read deals with faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// Attempts without a byte after which a read gives up. A byte that arrives starts the count again.
     pub attempts: u32,
-    /// As `attempts`, for faults that are likely to stay: nobody answers at the first contact, or a file that could be read
-    /// is refused or gone now.
+    /// Like `attempts`, for faults that are likely to stay: nobody answers at the first contact, or a file that could
+    /// be read before is refused or gone.
     pub doubtful_attempts: u32,
-    /// The most that is waited before the second attempt; doubles from one attempt to the next.
+    /// Upper bound of the wait before the second attempt; doubles from one attempt to the next.
     pub first_wait: Duration,
+    /// Limit at which the doubling stops.
     pub longest_wait: Duration,
     /// The longest wait that a host may ask for with `Retry-After`.
     pub longest_asked_wait: Duration,
@@ -36,25 +37,25 @@ impl Default for RetryPolicy {
     }
 }
 
-/// Before the first answer the browser may be asking the user for permission, and a request that is given up takes the
-/// question with it.
+/// How many stalls a request may last before the first answer. The browser may be asking the user for permission
+/// meanwhile, and aborting the request would take the question away.
 const STALLS_BEFORE_FIRST_ANSWER: u32 = 3;
 
-/// One request may be silent for this many stalls as long as others of the source bring bytes: over one connection a host
-/// may send one answer after the other.
+/// How many stalls one request may be silent while others of the source bring bytes: over one connection a host may
+/// send one answer after the other.
 const STALLS_WHILE_OTHERS_FLOW: u32 = 6;
 
 impl RetryPolicy {
-    /// How much longer a request may stay silent; zero when it is time to give it up. `own` and `source` are when this
-    /// request and all of the source's last brought a byte, or began.
+    /// How much longer a request may stay silent; zero when it is time to give up. `own` and `source` are the times at
+    /// which this request and the source's latest one brought a byte, or began.
     pub fn silence_left(&self, now: Duration, own: Duration, source: Duration, was_read: bool) -> Duration {
         let stall = if was_read { self.stall } else { self.stall * STALLS_BEFORE_FIRST_ANSWER };
         let deadline = (own.max(source) + stall).min(own + stall * STALLS_WHILE_OTHERS_FLOW);
         deadline.saturating_sub(now)
     }
 
-    /// Exponential backoff with full jitter: anything from nothing to the bound, so that reads that failed together do not
-    /// come back together.
+    /// Exponential backoff with full jitter: anything from zero to the bound, so that reads that failed together do not
+    /// retry together.
     fn backoff(&self, failed: u32, random: f64) -> Duration {
         let doublings = failed.saturating_sub(1).min(31);
         let bound = self.first_wait.saturating_mul(1 << doublings).min(self.longest_wait);
@@ -62,7 +63,7 @@ impl RetryPolicy {
     }
 }
 
-/// A fault that may pass, as it is reported.
+/// Kind of a fault that may pass, for reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
     /// No response at all.
@@ -86,12 +87,13 @@ pub enum FaultKind {
 pub enum Verdict {
     /// Trying again would not help, or would hide that the file is not what it was.
     Final,
+    /// Trying again is likely to help.
     Passing(FaultKind),
-    /// May pass, and is more likely to stay.
+    /// The fault may pass, but is more likely to stay.
     Doubtful(FaultKind),
 }
 
-/// `was_read`: an earlier answer for this file was good.
+/// Decides whether an error is worth another attempt. `was_read`: an earlier answer for this file was good.
 pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
     use FaultKind::*;
     use SourceError as E;
@@ -104,7 +106,7 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
         E::HostFailed { .. } => Verdict::Passing(HostFailed),
         E::HostBusy { .. } => Verdict::Passing(HostBusy),
         E::NotFound { .. } | E::Forbidden { status: 401 | 403, .. } if was_read => Verdict::Doubtful(Refused),
-        // Listed, so that a new error is a decision and not an oversight.
+        // Every error is listed, so that a new one is a decision and not an oversight.
         E::NotFound { .. }
         | E::Forbidden { .. }
         | E::BodyLength { .. }
@@ -136,52 +138,56 @@ pub fn classify(error: &SourceError, was_read: bool) -> Verdict {
     }
 }
 
-/// What is known at the moment an attempt failed.
+/// What is known when an attempt fails.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
-    /// On a clock that never goes back.
+    /// Time on a clock that never goes back.
     pub now: Duration,
-    /// Anything from 0 to 1.
+    /// Random number from 0 to 1, for the jitter.
     pub random: f64,
-    /// `false` only when it is certain that there is no network to reach the host by.
+    /// `false` only if it is certain that the host cannot be reached for want of a network.
     pub online: bool,
-    /// An earlier answer for this file was good.
+    /// Whether an earlier answer for this file was good.
     pub was_read: bool,
-    /// What the host asked for with `Retry-After`.
+    /// Wait that the host asked for with `Retry-After`.
     pub asked_wait: Option<Duration>,
 }
 
-/// What comes after a failed attempt.
+/// What to do after a failed attempt.
 #[derive(Debug)]
 pub enum Next {
+    /// Make another attempt after a wait.
     TryAgain {
+        /// The kind of fault that is being dealt with.
         kind: FaultKind,
+        /// How long to wait first; never less than the host asked for.
         wait: Duration,
         /// Number of the attempt that comes, counted from the last byte: 2 for the first repetition.
         attempt: u32,
-        /// The read gives up after this many.
+        /// The read gives up after this many attempts.
         attempts: u32,
     },
     /// Attempts without a network would prove nothing, so they are neither made nor counted.
     WaitForNetwork,
+    /// End the read with this error.
     GiveUp(SourceError),
 }
 
-/// That bytes flow again.
+/// Statistics of faults that are over, because bytes flow again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Attempts since the last byte, the one that brought this one included.
+    /// Attempts since the last byte, including the one that succeeded.
     pub attempts: u32,
-    /// Since the last byte.
+    /// Time since the last byte.
     pub elapsed: Duration,
 }
 
-/// One read's faults since its last byte.
+/// The faults of one read since its last byte.
 #[derive(Debug)]
 pub struct Patience<'p> {
     policy: &'p RetryPolicy,
     failed: u32,
-    /// Of `failed`, those that are likely to stay.
+    /// How many of `failed` were likely to stay.
     doubtful: u32,
     troubled: bool,
     /// When the last byte arrived, or the read began.
@@ -189,11 +195,12 @@ pub struct Patience<'p> {
 }
 
 impl<'p> Patience<'p> {
+    /// Starts counting for a read that begins at `now`.
     pub fn new(policy: &'p RetryPolicy, now: Duration) -> Self {
         Self { policy, failed: 0, doubtful: 0, troubled: false, silent_since: now }
     }
 
-    /// Bytes arrived: everything that went wrong before is forgiven. Says so when anything had.
+    /// Forgets all faults because bytes arrived; returns what they cost, if there were any.
     pub fn received(&mut self, now: Duration) -> Option<Recovery> {
         let recovery = Recovery { attempts: self.failed + 1, elapsed: now.saturating_sub(self.silent_since) };
         let troubled = self.troubled;
@@ -224,7 +231,7 @@ impl<'p> Patience<'p> {
         if let Some(asked) = moment.asked_wait.filter(|asked| *asked > self.policy.longest_asked_wait) {
             return Next::GiveUp(SourceError::WaitTooLong { last: Box::new(error), asked_seconds: asked.as_secs() });
         }
-        // Never earlier than asked for.
+        // The wait is never shorter than the host asked for.
         let wait = moment.asked_wait.unwrap_or_default() + self.policy.backoff(self.failed, moment.random);
         Next::TryAgain { kind, wait, attempt: counted + 1, attempts }
     }
@@ -239,8 +246,8 @@ impl<'p> Patience<'p> {
     }
 }
 
-/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date that `date` turns into the time since 1970. `None` for what is
-/// neither; a date that has passed asks for no wait.
+/// Reads `Retry-After` (RFC 9110 §10.2.3): seconds, or a date that `date` turns into the time since 1970. `None` if it
+/// is neither; a date that has passed asks for no wait.
 pub fn parse_retry_after(
     text: &str,
     since_1970: Duration,

@@ -25,26 +25,29 @@ pub use self::values::RawValue;
 /// Where tensor data begin unless `general.alignment` says otherwise, in bytes.
 const ALIGNMENT: u64 = 32;
 
-/// A key with its value, as in the file.
+/// A metadata key with its value, as in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawKey {
-    /// Bytes, since nothing keeps a writer to UTF-8.
+    /// The name's bytes, since nothing forces a writer to UTF-8.
     pub name: Vec<u8>,
+    /// The value, as in the file.
     pub value: RawValue,
 }
 
-/// A tensor with its bytes.
+/// A tensor with its data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawTensor {
+    /// ggml name of the tensor.
     pub name: String,
     /// Contiguous dimension first.
     pub shape: Vec<u64>,
-    /// ggml's number of the type.
+    /// ggml's id of the type.
     pub kind: u32,
+    /// The data without padding; their length need not fit type and shape.
     pub data: Vec<u8>,
 }
 
-/// Whether rows of gate and up that share a tensor lie one after the other or alternate.
+/// Whether the rows of gate and up in a joint tensor lie one behind the other or alternate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FusedOrder {
     /// All rows of gate, then all of up, for each expert: llama.cpp's `--fuse-gate-up-exps`.
@@ -53,13 +56,14 @@ pub enum FusedOrder {
     Alternating,
 }
 
-/// A whole file, in parts that can be changed.
+/// A whole file, taken apart so that its parts can be changed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edit {
+    /// Version of the format.
     pub version: u32,
-    /// In file order.
+    /// All keys, in file order.
     pub keys: Vec<RawKey>,
-    /// In file order; data are laid out anew in this order.
+    /// All tensors, in file order; their data are laid out anew in this order.
     pub tensors: Vec<RawTensor>,
 }
 
@@ -92,7 +96,7 @@ impl Edit {
         let data = reader.at.next_multiple_of(edit.alignment() as usize);
         let ends: Vec<u64> = heads.iter().map(|(_, offset)| *offset).chain([(file.len() - data) as u64]).collect();
         for (mut tensor, offset) in heads {
-            // Of an unknown type the size is not known: all bytes up to whatever comes next.
+            // The size of an unknown type is not known, so the data extend up to whatever comes next.
             let next = ends.iter().copied().filter(|&end| end > offset).min().unwrap_or(offset);
             let bytes = tensor.known_bytes().unwrap_or(next - offset);
             tensor.data = file[data + offset as usize..][..bytes as usize].to_vec();
@@ -130,7 +134,7 @@ impl Edit {
         out
     }
 
-    /// Gives a key this value; a new key comes last.
+    /// Sets a key; a new key comes last.
     pub fn set(&mut self, key: &str, value: impl Into<RawValue>) -> &mut Self {
         let value = value.into();
         match self.keys.iter_mut().find(|known| known.name == key.as_bytes()) {
@@ -149,7 +153,7 @@ impl Edit {
         &found.unwrap_or_else(|| panic!("the file has no key {key}")).value
     }
 
-    /// Takes a key out.
+    /// Removes a key.
     pub fn remove(&mut self, key: &str) -> &mut Self {
         self.value(key);
         self.keys.retain(|known| known.name != key.as_bytes());
@@ -176,7 +180,7 @@ impl Edit {
         found.unwrap_or_else(|| panic!("the file has no tensor {name}"))
     }
 
-    /// Takes a tensor out.
+    /// Removes a tensor and returns it.
     pub fn take(&mut self, name: &str) -> RawTensor {
         let found = self.tensors.iter().position(|tensor| tensor.name == name);
         self.tensors.remove(found.unwrap_or_else(|| panic!("the file has no tensor {name}")))
@@ -188,13 +192,13 @@ impl Edit {
         self
     }
 
-    /// Stores the weights of a tensor in another type: see [`RawTensor::retype`].
+    /// Converts the weights of a tensor to another type, see [`RawTensor::retype`].
     pub fn retype(&mut self, name: &str, kind: TensorType) -> &mut Self {
         self.tensor(name).retype(kind);
         self
     }
 
-    /// Stores all tensors in another type whose names fulfil `which`; says how many.
+    /// Converts all tensors whose names fulfil `which` to another type; returns their number.
     pub fn retype_all(&mut self, which: impl Fn(&str) -> bool, kind: TensorType) -> usize {
         let chosen = self.tensors.iter_mut().filter(|tensor| which(&tensor.name));
         chosen.map(|tensor| tensor.retype(kind)).count()
@@ -213,7 +217,7 @@ impl RawTensor {
         Self { name: name.to_owned(), shape: shape.to_vec(), kind: TensorType::F32.id(), data }
     }
 
-    /// Bytes as type and shape say, where the type is known.
+    /// Length of the data by type and shape, in bytes, if the type is known.
     fn known_bytes(&self) -> Option<u64> {
         let kind = TensorType::from_id(self.kind);
         Some(self.shape.iter().product::<u64>() / kind.block_len()? * kind.block_bytes()?)
@@ -225,8 +229,8 @@ impl RawTensor {
         self.data.len() / rows as usize
     }
 
-    /// Stores the weights in another type. To F32 from F16, BF16, Q8_0 and MXFP4, and to Q8_0 from MXFP4 whose exponents
-    /// a half can hold, nothing is lost; else weights are rounded to the nearest.
+    /// Converts the weights to another type. From F16, BF16, Q8_0 and MXFP4 to F32, and from MXFP4 whose exponents fit
+    /// a half to Q8_0, nothing is lost; otherwise weights are rounded to the nearest.
     ///
     /// # Panics
     /// From types other than F32, F16, BF16, Q8_0 and MXFP4, and to others than F32, F16, BF16 and Q8_0.

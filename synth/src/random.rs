@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(words, [6457827717110365317, 3203168211198807973, 9817491932198370423]);
     }
 
-    /// As they were before SplitMix64 came from a crate: recorded results are of files with these keys.
+    /// Keys from before SplitMix64 came from a crate: recorded results are of files with these keys.
     #[test]
     fn keys_stay_as_they_were() {
         let tensor = tensor_key(7, "blk.0.attn_q.weight");

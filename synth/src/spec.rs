@@ -12,7 +12,7 @@ pub(crate) const HEAD_DIM: u64 = 64;
 /// in the length of the chat template.
 pub const GOLDEN_20B_DATA_OFFSET: u64 = 13_008_832;
 
-/// Whose files the metadata and names are like.
+/// The publisher whose metadata keys and tensor names a file imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Publisher {
     /// ggml-org: 35 keys.
@@ -27,7 +27,7 @@ pub enum Publisher {
 /// A description of a model, to be changed one thing at a time and then [built](Spec::build).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spec {
-    /// As in `Gpt Oss 20b` and `20B`.
+    /// Size in the model's name, as in `Gpt Oss 20b` and `20B`.
     pub(crate) size: &'static str,
     pub(crate) architecture: String,
     pub(crate) publisher: Publisher,
@@ -41,7 +41,7 @@ pub struct Spec {
     pub(crate) window_tokens: u32,
     pub(crate) context_tokens: u32,
     pub(crate) types: TypeMix,
-    /// Pattern and type; the last that matches a name decides.
+    /// Pattern and type of each override; the last that matches a name decides.
     pub(crate) overrides: Vec<(String, TensorType)>,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) vocabulary_only: bool,
@@ -151,8 +151,8 @@ impl Spec {
         vocabulary: Vocabulary;
         /// Metadata and tokenizer only, without tensors: what llama.cpp's `ggml-vocab-*.gguf` files are.
         vocabulary_only: bool;
-        /// Gate and up rows of an expert in one tensor, `ffn_gate_up_exps`, as llama.cpp's `--fuse-gate-up-exps` and Ollama's
-        /// first files have it. The architecture says in which order.
+        /// Gate and up rows of an expert in one tensor, `ffn_gate_up_exps`, as llama.cpp's `--fuse-gate-up-exps` and
+        /// Ollama's first files have it. The architecture says in which order.
         fused_gate_up: bool;
         /// Decides all weights.
         seed: u64;
@@ -176,8 +176,8 @@ impl Spec {
         self
     }
 
-    /// Gives all tensors whose names are like `pattern` this type. `*` stands for any text; of several patterns the last
-    /// one that matches decides.
+    /// Gives all tensors whose names are like `pattern` this type. `*` stands for any text; of several patterns the
+    /// last one that matches decides.
     #[must_use]
     pub fn tensor_type(mut self, pattern: &str, kind: TensorType) -> Self {
         self.overrides.push((pattern.to_owned(), kind));

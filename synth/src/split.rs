@@ -27,7 +27,7 @@ impl<'a> Part<'a> {
         if count == 0 || count > model.tensors.len() {
             return Err(fault());
         }
-        let count_u16 = u16::try_from(count).map_err(|_| fault())?;
+        let count_u16 = u16::try_from(count).map_err(|_too_many| fault())?;
         let part = |(index, range): (u16, Range<usize>)| {
             let mut pairs = if index == 0 { model.pairs.clone() } else { Pairs::default() };
             pairs.u16("split.no", index);

@@ -31,7 +31,7 @@ impl Tensor {
     }
 }
 
-/// What a tensor is for; decides its type and its values.
+/// The purpose of a tensor, which decides its type and its values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Embedding,
@@ -45,9 +45,9 @@ pub(crate) enum Role {
     Router,
     Norm,
     Sinks,
-    /// Of queries, keys, gate, up and the router.
+    /// Bias of queries, keys, gate, up or the router.
     InnerBias,
-    /// Of values and of what is added to the residual.
+    /// Bias of values, or of what is added to the residual.
     OuterBias,
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn tensors(spec: &Spec, vocabulary_tokens: u64) -> Result<Vec<Tensor>
 struct List<'a> {
     spec: &'a Spec,
     layer: u32,
-    /// With the layer each one is in.
+    /// Each tensor with the layer that it is in, if any.
     tensors: Vec<(Option<u32>, Tensor)>,
 }
 

@@ -17,8 +17,8 @@ pub enum TypeMix {
     Mxfp4,
     /// Experts in MXFP4, all other matrices in BF16: Ollama's files.
     Mxfp4Bf16,
-    /// What llama.cpp's quantiser makes of the MXFP4 model as `Q4_K_M`: experts stay MXFP4; of the others, Q4_K and Q6_K
-    /// where rows are whole blocks of 256, and Q5_0 and Q8_0 where they are not, as are 20b's rows of 2880.
+    /// What llama.cpp's quantiser makes of the MXFP4 model as `Q4_K_M`: experts stay MXFP4; of the others, Q4_K and
+    /// Q6_K where rows are whole blocks of 256, and Q5_0 and Q8_0 where they are not, as are 20b's rows of 2880.
     Q4KM,
     /// Every matrix, experts included, in one type. Where rows are not whole blocks of 256, the type that llama.cpp's
     /// quantiser falls back to: Q5_0 for Q4_K, Q5_1 for Q5_K, Q8_0 for Q6_K, IQ4_NL for

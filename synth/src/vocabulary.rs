@@ -95,7 +95,7 @@ const TINY_MERGES: [&str; Vocabulary::TINY_TOKENS as usize - 256 - TINY_SPECIALS
     "Ġ re", "v e", "Ġ e", "r o", "l y", "Ġb e", "Ġ g", "u t",
 ];
 
-/// In the order that their ids have in o200k_harmony.
+/// Special tokens of a tiny vocabulary, in the order of their ids in o200k_harmony.
 const TINY_SPECIALS: [&str; 10] = [
     "<|startoftext|>",
     "<|endoftext|>",
@@ -160,7 +160,7 @@ fn o200k() -> Result<Arrays, SynthError> {
 /// The bytes of every rank, by id.
 fn ranks() -> Result<Vec<Vec<u8>>, SynthError> {
     let fault = |why: String| SynthError::O200k { why };
-    // Not the crate's singleton, which would keep its tables for the rest of the process.
+    // This is not the crate's singleton, which would keep its tables for the rest of the process.
     let encoder = tiktoken_rs::o200k_harmony().map_err(|error| fault(error.to_string()))?;
     RANKS.map(|id| encoder.decode_bytes(&[id]).map_err(|error| fault(format!("rank {id}: {error}")))).collect()
 }

@@ -9,10 +9,10 @@ use half::slice::HalfFloatSliceExt;
 use crate::random::{fill, row_key, tensor_key};
 use crate::{SynthError, TensorType};
 
-/// What the values of a tensor look like.
+/// How the values of a tensor are distributed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Distribution {
-    /// Of the types without blocks. In block types the mean is zero: matrices are what they are for.
+    /// Mean of types without blocks. It is zero in block types, which only matrices have.
     pub(crate) mean: f32,
     /// Standard deviation.
     pub(crate) deviation: f32,
@@ -192,8 +192,8 @@ fn scales(deviation: f64, codes_rms: f64, minimum: Minimum) -> Box<[[u8; 4]; 256
     table
 }
 
-/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`, where random codes under a scale of 1
-/// have the root mean square `codes_rms`.
+/// E8M0 exponents: two neighbours, in the proportion that gives values of `deviation`, where random codes under a scale
+/// of 1 have the root mean square `codes_rms`.
 fn exponents(deviation: f64, codes_rms: f64) -> Box<[[u8; 4]; 256]> {
     let lower = (deviation / codes_rms).log2().floor();
     let ratio = deviation * deviation / (codes_rms * codes_rms * (2.0 * lower).exp2());

@@ -1,6 +1,6 @@
 //! What the files say, read back with the project's own reader.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeMap;
 
@@ -94,7 +94,7 @@ fn the_tensors_are_in_the_public_order(gguf: &Gguf) {
         ffn_gate_exps.bias ffn_gate_exps.weight ffn_gate_inp.bias ffn_gate_inp.weight ffn_up_exps.bias \
         ffn_up_exps.weight post_attention_norm.weight";
     assert_eq!(names, expected.split_whitespace().collect::<Vec<_>>());
-    // By number, not by spelling: 2 comes before 10.
+    // Sorted by number, not by spelling: 2 comes before 10.
     let layers: Vec<u32> =
         gguf.tensors[3..].iter().map(|tensor| tensor.name.split('.').nth(1).unwrap().parse().unwrap()).collect();
     assert!(layers.is_sorted());
@@ -110,7 +110,7 @@ fn the_vocabulary_is_o200k(gguf: &Gguf) {
     let merges = metadata.string_array("tokenizer.ggml.merges").unwrap();
     let types = metadata.i32_array("tokenizer.ggml.token_type").unwrap();
     assert_eq!((tokens.len(), types.len(), merges.len()), (201_088, 201_088, 446_189));
-    // As llama.cpp prints them.
+    // Spellings that llama.cpp prints.
     assert_eq!(tokens.iter().take(3).collect::<Vec<_>>(), ["!", "\"", "#"]);
     assert_eq!(merges.iter().take(3).collect::<Vec<_>>(), ["Ġ Ġ", "Ġ ĠĠĠ", "ĠĠ ĠĠ"]);
     // llama.cpp counts 21 special tokens.
@@ -121,8 +121,8 @@ fn the_vocabulary_is_o200k(gguf: &Gguf) {
     assert_eq!(tokenizer.encode_with_specials("<|start|><|call|>"), [200_006, 200_012]);
 }
 
-/// With a template as long as OpenAI's, 16,738 bytes, data begin where ggml-org's file of 12,109,566,560 bytes has them;
-/// with Unsloth's keys and a longer template, where its file of 12,109,567,168 bytes has them.
+/// With a template as long as OpenAI's, 16,738 bytes, data begin where ggml-org's file of 12,109,566,560 bytes has
+/// them; with Unsloth's keys and a longer template, where its file of 12,109,567,168 bytes has them.
 #[test]
 fn header_lengths_are_those_of_the_public_files() {
     let template = "x".repeat(16_738);

@@ -54,9 +54,9 @@ fn faults_are_found_in_every_type() {
         let (block_bytes, plain) = (kind.block_bytes().expect("known") as usize, kind.block_len() == Some(1));
         // A shift by whole blocks, or by whole values of a type without blocks, is one that nobody can see.
         let shifts = shifts.into_iter().filter(|shift| shift % block_bytes != 0);
-        // Reversed bits may make a usual exponent of a usual one (in floats 0x3c stays and 0x3d becomes 0xbc, in MXFP4 122 becomes
-        // 94). In a file of floats alone, its bytes from the begin on are floats again after a header that is shorter than the
-        // distance of two windows.
+        // Reversed bits may make a usual exponent of a usual one (in floats 0x3c stays and 0x3d becomes 0xbc, in MXFP4
+        // 122 becomes 94). In a file of floats alone, its bytes from the begin on are floats again after a header that
+        // is shorter than the distance of two windows.
         let is_seen = |fault: &Garble| match fault {
             Garble::BitsReversed => false,
             Garble::Restart => !plain,

@@ -1,7 +1,7 @@
 //! The weights: decoded with the scalar references, they have the spread that was asked for in every type; and a model
 //! made of them behaves.
 
-#![allow(clippy::unwrap_used)] // A failed unwrap is a failed test.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use gptoss_gguf::{Gguf, Progress, WeightType, parse};
 use gptoss_model::reference::ReferenceModel;
@@ -18,7 +18,8 @@ fn mean_and_deviation(values: &[f32]) -> (f64, f64) {
 #[test]
 fn every_type_has_the_spread_that_was_asked_for() {
     for kind in SUPPORTED_TYPES {
-        // 320 blocks of 256 weights with scales within scales are few: their spread alone is 2 % off in one case of three.
+        // 320 blocks of 256 weights with scales within scales are few: their spread alone is 2 % off in one case of
+        // three.
         let models =
             [1, 2, 3, 4].map(|seed| Spec::tiny().layers(1).types(TypeMix::Uniform(kind)).seed(seed).build().unwrap());
         for (name, wanted) in [

@@ -20,12 +20,15 @@ pub struct CargoGraph {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Package {
     id: String,
+    /// Name of the package.
     pub name: String,
+    /// Version in the lock file.
     pub version: String,
     /// An SPDX expression; `None` where the manifest has none.
     pub license: Option<String>,
     /// `None` for the workspace's own packages.
     source: Option<String>,
+    /// Direct dependencies.
     pub dependencies: Vec<Dependency>,
     /// What it builds.
     #[serde(default)]
@@ -43,6 +46,7 @@ pub struct Target {
 /// One line of a manifest.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Dependency {
+    /// Name of the package that is depended on.
     pub name: String,
     /// Version requirement, such as `^1` or `=0.2.130`.
     #[serde(rename = "req")]

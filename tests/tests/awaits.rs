@@ -1,7 +1,8 @@
 //! Whatever is waited for can be stopped, or ends by itself: nothing is awaited past the places that see to it.
 //!
-//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else that such a
-//! function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a name of its own.
+//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else
+//! that such a function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a
+//! name of its own.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -221,7 +222,7 @@ fn look_at(sources: &[(String, String)]) -> Findings {
     let trusted: BTreeSet<_> = parsed.iter().flat_map(|(_, file)| Walk::stoppable(file)).collect();
     let mut all = Findings::default();
     for (name, file) in &parsed {
-        let (file_name, findings) = (name.to_string(), std::mem::take(&mut all));
+        let (file_name, findings) = ((*name).clone(), std::mem::take(&mut all));
         let mut walk = Walk { file: file_name, trusted: &trusted, of: String::new(), has_host: false, findings };
         walk.visit_file(file);
         all = walk.findings;

@@ -88,7 +88,7 @@ fn a_missing_special_is_named() {
         arrays.tokens[at] = "<|other|>".to_owned();
         assert_eq!(arrays.error(), TokenizerError::MissingSpecial { name: special.name() });
         assert!(arrays.error().to_string().contains(special.name()));
-        // As normal text it is not a special.
+        // The same name as normal text is not a special.
         let mut arrays = Arrays::bytes_and_specials();
         arrays.types[at] = NORMAL;
         assert_eq!(arrays.error(), TokenizerError::MissingSpecial { name: special.name() });

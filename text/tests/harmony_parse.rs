@@ -190,7 +190,7 @@ fn upstream_transcripts() {
     for name in names {
         let text = crate::common::read(&format!("harmony-test-data/{name}"));
         let (_, turn) = parse_text(&text);
-        // By the letter: a text is what stands between its marker and the next one.
+        // This reads the letters alone: a text is what stands between its marker and the next one.
         let texts: Vec<&str> = text.split("<|message|>").skip(1).map(|rest| rest.split("<|").next().unwrap()).collect();
         let parsed: Vec<&str> = turn.messages.iter().map(|message| message.text.as_str()).collect();
         assert_eq!(parsed, texts, "{name}");
@@ -249,12 +249,12 @@ fn malformed_messages() {
         ("<|channel|>commentary to=functions.ge", (None, None, vec![])),
         ("<|channel|>analysis<|message|>a<|end|><|start|>assis", (Some("a".to_owned()), None, vec![])),
         ("<|return|>", (None, None, vec![])),
-        // To a role is not to a tool.
+        // A role as recipient is no tool.
         ("<|channel|>final to=user<|message|>a<|return|>", content("a")),
         ("<|channel|>commentary to=functions.<|message|>{}<|call|>", call("functions.", "{}")),
     ];
     for (text, expected) in cases {
-        // Between U+0001 marks: as ordinary text.
+        // The parts between U+0001 marks are ordinary text.
         let parts = text.split('\u{1}').enumerate();
         let tokens: Vec<u32> = parts
             .flat_map(

@@ -263,7 +263,7 @@ fn a_developer_message_that_says_nothing_is_left_out() {
 
 #[test]
 fn exact_tokens_are_rendered_unchanged_and_return_becomes_end() {
-    // Not how the renderer would write it: two spaces, and `json` without a marker.
+    // The renderer would write it differently: here are two spaces, and `json` without a marker.
     let written = o200k().encode_with_specials("assistant<|channel|>commentary  to=functions.f json<|message|>{}");
     let call = AssistantMessage { exact_tokens: Some(written.clone()), ..AssistantMessage::function_call("f", "{}") };
     let answer = AssistantMessage {

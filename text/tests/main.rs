@@ -1,5 +1,5 @@
 //! Tokenizer and Harmony against recorded vectors and properties. One program: each costs a link.
-#![allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 

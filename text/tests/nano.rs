@@ -146,7 +146,7 @@ fn a_turn_becomes_history() {
         let tokens = closed.tokens(nano(), &Conversation { messages: messages.clone() });
         let mut expected = nano().encode_with_specials("<|start|>user<|message|>?<|end|><|start|>assistant");
         expected.extend(ids(&case["greedy_ids"]));
-        // In a history `<|return|>` is `<|end|>`.
+        // In a history `<|end|>` takes the place of `<|return|>`.
         if expected.last() == Some(&nano().special_id(Special::Return)) {
             *expected.last_mut().unwrap() = nano().special_id(Special::End);
         }

@@ -94,7 +94,8 @@ fn long_runs_against_the_oracle() {
     }
 }
 
-/// The quadratic merge takes minutes for these; the limit leaves a slow, loaded machine without optimisation a wide margin.
+/// The quadratic merge takes minutes for these; the limit leaves a slow, loaded machine without optimisation a wide
+/// margin.
 #[test]
 fn long_runs_take_linear_time() {
     for unit in ["a", "A", "é", "界", " ", "\n", "=", "ab", "\u{301}", "\u{301}A"] {

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 
 type Listener = Box<dyn Fn(&str)>;
 
-/// Call once at start. `also` gets the message too, before the trap.
+/// Installs the panic hook; call once at start. `also` receives the message, too, before the trap.
 pub fn report(also: impl Fn(&str) + 'static) {
-    // The hook has to be `Send` and `Sync`, JavaScript objects are neither. There is one thread.
+    // The hook has to be `Send` and `Sync`, which JavaScript objects are not. There is one thread.
     thread_local! {
         static ALSO: RefCell<Option<Listener>> = const { RefCell::new(None) };
     }

@@ -1,19 +1,21 @@
-//! The hashes that a gguf-serve publishes of its files: where they are, and what they say. Pure, so its tests run natively.
+//! The hashes that a gguf-serve publishes of its files: where they are, and what they say. Pure, so its tests run
+//! natively.
 
 use serde::Deserialize;
 
-/// The version of the answer that is read here.
+/// Version of the answer that this code reads.
 const HASHES_VERSION: u32 = 1;
 
 /// Where the hashes of a file are published, if its host is a gguf-serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HashesAddress {
     pub url: String,
-    /// Which of the model's files it is; `None` is the first.
+    /// Name of the file among the model's files; `None` is the first.
     pub file_name: Option<String>,
 }
 
-/// `…/api/models/{id}/file/{name}` → `…/api/models/{id}/hashes`, with the same query; `None` for addresses of other shapes.
+/// Turns `…/api/models/{id}/file/{name}` into `…/api/models/{id}/hashes`, with the same query; `None` for addresses of
+/// other shapes.
 pub fn hashes_address(file_url: &str) -> Option<HashesAddress> {
     let path_end = file_url.find(['?', '#']).unwrap_or(file_url.len());
     let (path, rest) = file_url.split_at(path_end);
@@ -29,19 +31,19 @@ pub fn hashes_address(file_url: &str) -> Option<HashesAddress> {
     (!id.is_empty()).then_some(HashesAddress { url, file_name: name })
 }
 
-/// What is published of one file.
+/// The published hashes of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublishedFile {
     pub name: String,
     pub size_bytes: u64,
     pub etag: String,
     pub chunk_bytes: u64,
-    /// SHA-256 of each chunk in turn; `None` while they are being worked out.
+    /// SHA-256 of each chunk, in order; `None` while they are being computed.
     pub chunks: Option<Vec<[u8; 32]>>,
 }
 
 impl PublishedFile {
-    /// Whether this is of the very version of a file that is being read.
+    /// Whether the hashes are of the very version of a file that is being read.
     pub fn is_of(&self, name: Option<&str>, len_bytes: u64, etag: &str) -> bool {
         name.is_none_or(|name| name == self.name) && self.size_bytes == len_bytes && self.etag == etag
     }
@@ -77,7 +79,7 @@ pub fn parse(json: &str) -> Result<Vec<PublishedFile>, String> {
     answer.files.into_iter().map(file).collect()
 }
 
-/// 64 hexadecimal digits.
+/// Parses 64 hexadecimal digits.
 fn sha256(text: &str) -> Option<[u8; 32]> {
     let digits = text.as_bytes();
     let mut bytes = [0; 32];
@@ -90,7 +92,7 @@ fn sha256(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-/// A name in a path: `%41` is a byte, `+` is itself.
+/// Decodes a name in a path: `%41` is a byte, `+` is itself.
 fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

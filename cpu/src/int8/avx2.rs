@@ -1,6 +1,6 @@
-//! AVX2: no 8-bit dot product, but unsigned times signed with 16-bit sums. |w| · (x with w's sign) never overflows them:
-//! 2 · 128 · 127 < 2¹⁵.
-#![allow(unsafe_code)] // loads through pointers; every one inside the slices, whose lengths are checked first
+//! AVX2: no 8-bit dot product, but unsigned times signed with 16-bit sums. |w| · (x with w's sign) never overflows
+//! them: 2 · 128 · 127 < 2¹⁵.
+#![expect(unsafe_code, reason = "loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;
 

@@ -1,6 +1,6 @@
 //! AVX-512 VNNI: `dpbusd` multiplies four unsigned by four signed bytes and adds them to a 32-bit sum. Weights become
 //! unsigned by adding an offset (128 for Q8_0, 12 for MXFP4); offset · Σ x is taken off again, exactly.
-#![allow(unsafe_code)] // loads through pointers; every one inside the slices, whose lengths are checked first
+#![expect(unsafe_code, reason = "loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;
 
@@ -8,10 +8,10 @@ use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
 
 use super::{CodedRow, E8M0_NAN};
 
-/// Makes E2M1 codes unsigned.
+/// Added to E2M1 codes to make them unsigned.
 pub(super) const MXFP4_OFFSET: i8 = 12;
 
-/// `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
+/// Computes `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
 pub(super) fn dot_rows_q8_0(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.scales.len() * 34;
     assert!(weights.len() == row_bytes * out.len() && x.codes.len() == x.scales.len() * 32);
@@ -26,7 +26,7 @@ pub(super) fn dot_rows_q8_0(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     }
 }
 
-/// `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
+/// Computes `out[r] = row r · x`. Only called at level `Isa::Avx512Vnni`.
 pub(super) fn dot_rows_mxfp4(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.scales.len() * 17;
     assert!(weights.len() == row_bytes * out.len() && x.codes.len() == x.scales.len() * 32);
@@ -59,11 +59,12 @@ pub(super) fn mxfp4_table() -> __m512i {
     _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(MXFP4_TABLE.as_ptr().cast()) })
 }
 
-/// Four rows at once: what depends on the activations only is done once, and the sums across lanes share their steps.
+/// Multiplies four rows at once: work that depends on the activations alone is done once, and the sums across lanes
+/// share their steps.
 ///
 /// # Safety
-/// `weights` begins with four rows of `row_bytes`; these and the codes have `x.scales.len()` blocks of 34 bytes and of 32
-/// codes.
+/// `weights` begins with four rows of `row_bytes`; these and the codes have `x.scales.len()` blocks of 34 bytes and of
+/// 32 codes.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 unsafe fn four_rows_q8_0(weights: &[u8], row_bytes: usize, x: CodedRow<'_>) -> [f32; 4] {
     let blocks = x.scales.len();
@@ -97,7 +98,7 @@ unsafe fn four_rows_q8_0(weights: &[u8], row_bytes: usize, x: CodedRow<'_>) -> [
     results
 }
 
-/// As [`four_rows_q8_0`].
+/// Like [`four_rows_q8_0`], for MXFP4.
 ///
 /// # Safety
 /// As there, with blocks of 17 bytes.
@@ -185,7 +186,7 @@ unsafe fn one_row_mxfp4(row: &[u8], x: CodedRow<'_>) -> f32 {
     _mm512_reduce_add_ps(sum) + last
 }
 
-/// The last block alone.
+/// Product of the last block alone.
 ///
 /// # Safety
 /// As for [`one_row_q8_0`], with at least one block.
@@ -203,7 +204,7 @@ unsafe fn last_block_q8_0(row: &[u8], x: CodedRow<'_>) -> f32 {
     sum as f32 * (scale * x.scales[last])
 }
 
-/// The last block alone.
+/// Product of the last block alone.
 ///
 /// # Safety
 /// As for [`one_row_mxfp4`], with at least one block.
@@ -237,8 +238,8 @@ fn minus_offset(offset: i8, codes: __m512i) -> __m512i {
     _mm512_sub_epi32(_mm512_setzero_si512(), too_much)
 }
 
-/// 32 bytes of packed codes of two blocks → 64 values plus offset. Low nibbles are weights 0 to 15 of a block, high ones
-/// 16 to 31: each block's 16 bytes twice, the second time shifted.
+/// 32 bytes of packed codes of two blocks → 64 values plus offset. Low nibbles are weights 0 to 15 of a block, high
+/// ones 16 to 31: each block's 16 bytes twice, the second time shifted.
 #[target_feature(enable = "avx512f,avx512bw")]
 fn unpack_e2m1(packed: __m256i, table: __m512i) -> __m512i {
     let twice = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 1, 0, 1, 2, 3, 2, 3), _mm512_castsi256_si512(packed));
@@ -258,11 +259,11 @@ unsafe fn starts(weights: &[u8], row_bytes: usize, offset: usize) -> [*const u8;
     }
 }
 
-/// Asks for what the next four rows have at the same place: the processor's own prefetching stops at every page.
+/// Prefetches the next four rows at the same place: the processor's own prefetching stops at every page.
 #[target_feature(enable = "avx2")]
 fn prefetch_next_four(at: [*const u8; 4], row_bytes: usize) {
     for row in at {
-        // A hint: it never faults, whatever the address.
+        // The hint never faults, whatever the address.
         _mm_prefetch::<_MM_HINT_T0>(row.wrapping_add(4 * row_bytes).cast());
     }
 }
@@ -285,7 +286,7 @@ unsafe fn eight_halves(at: [*const u8; 4], step: usize) -> __m128i {
     _mm_insert_epi16::<7>(halves, half(3, step))
 }
 
-/// The scales of two MXFP4 blocks in each of four rows, as [`eight_halves`].
+/// The scales of two MXFP4 blocks in each of four rows, like [`eight_halves`].
 ///
 /// # Safety
 /// 34 bytes can be read in each row.
@@ -337,7 +338,7 @@ fn reduce(sums: [__m512; 4]) -> [f32; 4] {
     results
 }
 
-/// One value in the lower eight lanes, another in the upper.
+/// A vector with one value in the lower eight lanes and another in the upper.
 #[target_feature(enable = "avx512f")]
 fn two(low: f32, high: f32) -> __m512 {
     _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high))

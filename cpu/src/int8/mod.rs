@@ -1,8 +1,8 @@
 //! Products of quantised weights with 8-bit activations, without expanding the weights.
 //!
-//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers, the
-//! rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows times
-//! several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
+//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers,
+//! the rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows
+//! times several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -25,7 +25,7 @@ pub(crate) use panel::Panel;
 #[derive(Clone, Copy)]
 pub(crate) struct CodedRow<'a> {
     pub codes: &'a [i8],
-    /// One per block of 32 codes.
+    /// One scale per block of 32 codes.
     pub scales: &'a [f32],
     /// Sum of the codes of each block.
     pub sums: &'a [i32],
@@ -42,17 +42,18 @@ impl<'a> CodedRow<'a> {
     }
 }
 
-/// Formats whose rows meet 8-bit activations: all quantised ones. The others are multiplied in F32.
+/// Whether rows of a format are multiplied with 8-bit activations: all quantised ones are. The others are multiplied in
+/// F32.
 pub(crate) fn in_rows(format: WeightType) -> bool {
     format.is_quantised()
 }
 
-/// Formats that panels take.
+/// Whether panels take a format.
 pub(crate) fn in_panels(format: WeightType) -> bool {
     matches!(format, WeightType::Q8_0 | WeightType::Mxfp4)
 }
 
-/// `out[r] = weights[r] · x`: as many rows as `out` has places, each of `x.scales.len()` blocks.
+/// Computes `out[r] = weights[r] · x`: as many rows as `out` has places, each of `x.scales.len()` blocks.
 pub(crate) fn dot_rows(isa: Isa, format: WeightType, weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.codes.len() / format.block_weights() as usize * format.block_bytes() as usize;
     assert_eq!(weights.len(), out.len() * row_bytes, "{format:?}: rows of {row_bytes} bytes");
@@ -80,7 +81,7 @@ pub(crate) fn dot_rows(isa: Isa, format: WeightType, weights: &[u8], x: CodedRow
     }
 }
 
-/// What a scale of an MXFP4 block that is none becomes: [`f32::NAN`] in bits.
+/// Bits of NaN, which a scale byte of 255 in an MXFP4 block becomes.
 #[cfg(target_arch = "x86_64")]
 const E8M0_NAN: u32 = f32::NAN.to_bits();
 
@@ -94,7 +95,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::activations::Activations;
 
-    /// Bytes with every value, and scales and minima of ordinary size; `columns` in whole blocks.
+    /// Weights with bytes of every value, and scales and minima of ordinary size; `columns` is a multiple of the block.
     pub(crate) fn weights(format: WeightType, rows: usize, columns: usize) -> Vec<u8> {
         let mut random = SplitMix64::seed_from_u64(20_26);
         let mut next = move || (random.next_u64() >> 32) as u32;
@@ -122,14 +123,14 @@ pub(crate) mod tests {
         rows
     }
 
-    /// The product of what the codes stand for, in F64, and the sum of its terms' magnitudes.
+    /// The product in F64, and the sum of its terms' magnitudes.
     pub(crate) fn expected(format: WeightType, row: &[u8], x: CodedRow<'_>) -> (f64, f64) {
         let values = x.codes.iter().enumerate().map(|(i, &code)| f64::from(code) * f64::from(x.scales[i / BLOCK]));
         let products = format.decode(row).into_iter().zip(values).map(|(w, x)| f64::from(w) * x);
         products.fold((0.0, 0.0), |(sum, size), product| (sum + product, size + product.abs()))
     }
 
-    /// Blocks whose codes lie in another order are multiplied as they are, with activations in that order.
+    /// Blocks whose codes are in the other order are multiplied as they are, with activations in that order.
     #[test]
     fn neighbouring_codes_meet_activations_in_their_order() {
         for isa in Isa::available() {
@@ -156,7 +157,7 @@ pub(crate) mod tests {
             // Odd and even numbers of blocks, and fewer than a vector's worth.
             for blocks in [1, 2, 3, 5, 8, 90, 91] {
                 let columns = blocks * format.block_weights() as usize;
-                // Six rows: four at once, and two.
+                // Six rows: four at once, then two.
                 let weights = weights(format, 6, columns);
                 let row_bytes = weights.len() / 6;
                 for isa in Isa::available() {

@@ -1,6 +1,6 @@
 //! Sixteen rows, interleaved: a vector holds four neighbouring codes of each row, so one `dpbusd` with four broadcast
 //! activations gives sixteen results without any sum across lanes.
-#![allow(unsafe_code)] // gathers and loads through pointers; all inside slices whose lengths are checked first
+#![expect(unsafe_code, reason = "gathers and loads inside slices, whose lengths are checked first")]
 
 use std::arch::x86_64::*;
 
@@ -10,9 +10,9 @@ use super::avx512::{MXFP4_OFFSET, mxfp4_table};
 use super::{CodedRow, E8M0_NAN};
 use crate::isa::Isa;
 
-/// Rows of a panel.
+/// Number of rows in a panel.
 pub(crate) const ROWS: usize = 16;
-/// Tokens that one pass over a panel serves: their sums and the panel's vector fill the registers.
+/// How many tokens one pass over a panel serves: their sums and the panel's vector fill the registers.
 pub(crate) const TOKENS: usize = 8;
 
 /// One vector's worth of codes, aligned so that it never crosses a cache line.
@@ -20,19 +20,20 @@ pub(crate) const TOKENS: usize = 8;
 #[repr(C, align(64))]
 struct Line([u8; 64]);
 
-/// Sixteen rows of weights, unpacked to unsigned bytes and interleaved. 20b rows of 2880 take 52 kB: half of a usual L2.
+/// Sixteen rows of weights, unpacked to unsigned bytes and interleaved. 20b rows of 2880 take 52 kB: half of a usual
+/// L2.
 #[derive(Default)]
 pub(crate) struct Panel {
     /// [blocks, 8]: line g of a block holds weights 4g to 4g + 3 of row 0, then of row 1, …
     codes: Vec<Line>,
     /// [blocks, 16].
     scales: Vec<[f32; ROWS]>,
-    /// What was added to every code.
+    /// Number that was added to every code.
     offset: i32,
 }
 
 impl Panel {
-    /// Whether panels can be used.
+    /// Whether panels work on this instruction set.
     pub fn works_on(isa: Isa) -> bool {
         isa == Isa::Avx512Vnni
     }
@@ -44,7 +45,7 @@ impl Panel {
         assert!((1..=ROWS).contains(&rows) && weights.len() == rows * row_bytes, "{rows} rows");
         self.codes.resize(blocks * 8, Line([0; 64]));
         self.scales.resize(blocks, [0.0; ROWS]);
-        // Rows that are not there repeat the last one; nobody looks at their results.
+        // Missing rows repeat the last one; nobody looks at their results.
         let starts = std::array::from_fn(|row| (row.min(rows - 1) * row_bytes) as i32);
         // SAFETY: the processor has the features, by the caller; offsets stay inside `weights`, whose length was checked.
         unsafe {
@@ -105,11 +106,11 @@ impl Panel {
         }
     }
 
-    /// `out[t][r] = row r · x[t]`, for up to [`TOKENS`] tokens. Only where [`Panel::works_on`].
+    /// Computes `out[t][r] = row r · x[t]` for up to [`TOKENS`] tokens. Only where [`Panel::works_on`].
     pub fn times(&self, x: &[CodedRow<'_>], out: &mut [[f32; ROWS]]) {
         assert!(x.iter().all(|x| x.scales.len() == self.scales.len() && x.codes.len() == 32 * self.scales.len()));
         assert!(x.len() == out.len() && x.len() <= TOKENS);
-        /// Takes as many tokens as an array of that length.
+        /// Calls the kernel for as many tokens as an array of that length has.
         macro_rules! take {
             ($($tokens:literal)+) => {
                 match x.len() {
@@ -132,7 +133,7 @@ impl Panel {
     unsafe fn times_avx512<const T: usize>(&self, x: &[CodedRow<'_>; T]) -> [[f32; ROWS]; T] {
         let mut results = [_mm512_setzero_ps(); T];
         for (block, (lines, weight_scales)) in self.codes.as_chunks::<8>().0.iter().zip(&self.scales).enumerate() {
-            // Start from minus what the offset adds.
+            // The sums start at minus what the offset adds.
             let mut sums = [_mm512_setzero_si512(); T];
             for t in 0..T {
                 sums[t] = _mm512_set1_epi32(-self.offset * x[t].sums[block]);

@@ -11,7 +11,7 @@ pub(super) fn dot_q8_0(row: &[u8], x: CodedRow<'_>) -> f32 {
     let mut sum = 0.0;
     for (block, (weights, codes)) in row.chunks_exact(34).zip(x.codes.as_chunks::<BLOCK>().0).enumerate() {
         let products: i32 =
-            weights[2..].iter().zip(codes).map(|(&w, &x)| i32::from((w as i8) as i16 * i16::from(x))).sum();
+            weights[2..].iter().zip(codes).map(|(&w, &x)| i32::from(i16::from(w as i8) * i16::from(x))).sum();
         let scale = f16::from_le_bytes([weights[0], weights[1]]).to_f32();
         sum += products as f32 * (scale * x.scales[block]);
     }

@@ -1,6 +1,6 @@
 //! The other quantised types, one token at a time: 32 weights are unpacked to signed bytes in registers, and meet the
-//! activations there. What the compiler makes of these loops is slower than the hand-written kernels and far faster than
-//! decoding to floats; in the public files these types are a small part of what a token reads.
+//! activations there. What the compiler makes of these loops is slower than the hand-written kernels and far faster
+//! than decoding to floats; in the public files these types are a small part of what a token reads.
 
 use gptoss_gguf::WeightType;
 use gptoss_gguf::weight_type::{Blocks, Run, WithBlocks};
@@ -9,7 +9,7 @@ use super::CodedRow;
 use crate::activations::BLOCK;
 use crate::isa::{Isa, Level, by_isa};
 
-/// The row of a quantised type, times the activations.
+/// Multiplies a row of a quantised type with the activations.
 ///
 /// # Panics
 /// If the type is not quantised.
@@ -32,7 +32,7 @@ impl WithBlocks for Dot<'_> {
     }
 }
 
-/// Not inlined: together with the products the compiler makes slower code of both.
+/// This is not inlined, because inlined into the products it makes the code of both slower.
 #[inline(never)]
 fn unpack<B: Blocks>(block: &B::Block, s: usize) -> Run {
     B::run(block, s)

@@ -1,5 +1,5 @@
-//! The pager: the one owner of expert slots. It reads experts from the file into them, those first that a batch waits for, and goes
-//! on with that while the GPU computes.
+//! The pager: the one owner of expert slots. It reads experts from the file into them, those first that a batch waits
+//! for, and goes on with that while the GPU computes.
 //!
 //! ```text
 //! a batch missed some ──── fetch ──┐  Missed                 ┌ begin_reads ─ Source
@@ -7,12 +7,13 @@
 //! nothing else to do ────── idle ──┘  Idle                   └ turn ┴ Uploads ─ Residency: the page table
 //! ```
 //!
-//! A slot is free, loading, resident or pinned ([`Slot`](slots::Slot)). Only what a batch misses pushes anything out; what is
-//! predicted, or read because there is nothing else to do, goes where nothing is. It would have come later anyway: where all
-//! experts fit, no byte is read that would not have been.
+//! A slot is free, loading, resident or pinned ([`Slot`](slots::Slot)). Only what a batch misses pushes anything out;
+//! what is predicted, or read because there is nothing else to do, goes where nothing is. It would have come later
+//! anyway: where all experts fit, no byte is read that would not have been.
 //!
-//! Slots may be filled while a batch is under way: the queue of the GPU keeps the order. Bytes and entries of the page table that
-//! are written after a submission are not seen by it. When it halts, the host asks anew what its layer needs and lacks.
+//! Slots may be filled while a batch is under way: the queue of the GPU keeps the order. Bytes and entries of the page
+//! table that are written after a submission are not seen by it. When it halts, the host asks anew what its layer needs
+//! and lacks.
 
 mod queue;
 mod residency;
@@ -34,24 +35,24 @@ use crate::pieces::{self, Span};
 use crate::upload::{READS_IN_FLIGHT, Streamed, Uploads};
 use crate::weights::Weights;
 
-/// Reads at once where a batch waits for some of them: as many as a browser has connections to an HTTP/1.1 host.
+/// How many reads are under way at once while a batch waits: as many as a browser has connections to an HTTP/1.1 host.
 const MOST_READS_IN_FLIGHT: usize = 6;
-/// Experts of a layer that nobody waits for are read so many together: enough for a few reads at a time, and few enough that
+/// How many experts that nobody waits for are read together: enough for a few reads at a time, and few enough that
 /// little is lost when they are given up (53 MB of gpt-oss).
 const EXPERTS_AT_ONCE: usize = 4;
 
-/// See the [module](self).
+/// Reads experts into slots, see the [module](self).
 pub struct Pager {
     gpu: Rc<Gpu>,
     source: Rc<dyn Source>,
     inventory: Inventory,
     weights: Weights,
-    /// Most bytes of a read.
+    /// Largest read, in bytes.
     span_bytes: u64,
     uploads: Uploads,
     residency: Residency,
     queue: Queue<Span>,
-    /// Those under way, with the ids of their requests.
+    /// Reads under way, each with the id of its request.
     reads: Vec<(u64, Read)>,
     streamed: Streamed,
 }
@@ -59,11 +60,11 @@ pub struct Pager {
 type Read = Pin<Box<dyn Future<Output = Came>>>;
 type Came = (Span, Result<Bytes, SourceError>);
 
-/// What happened in a turn.
+/// What a turn brought.
 pub enum Turned {
-    /// A part of something came.
+    /// A part of a request arrived.
     Came,
-    /// All of a request is there.
+    /// The last part of a request arrived.
     Loaded,
 }
 
@@ -91,27 +92,28 @@ impl Pager {
         &mut self.residency
     }
 
-    /// What was read so far, with what was read before.
+    /// What was read so far, including what was read before.
     pub fn streamed(&self) -> Streamed {
         self.streamed
     }
 
-    /// Bytes in the file of one expert.
+    /// File bytes of one expert.
     pub fn expert_file_bytes(&self, layer: usize) -> u64 {
         self.inventory.layers[layer].expert_file_bytes() / u64::from(self.residency.experts())
     }
 
-    /// Of the file, for every slot that is not filled.
+    /// File bytes of the experts that all unfilled slots could take.
     pub fn missing_bytes(&self) -> u64 {
         let layers = 0..self.residency.layers();
         layers.map(|layer| self.residency.layer(layer).not_yet_filled() as u64 * self.expert_file_bytes(layer)).sum()
     }
 
-    /// Reads experts that a batch waits for; ends when they are there. Of the layer's others `keep`, which are resident, stay where
-    /// they are, and nobody else: with these they are no more than there are slots.
+    /// Reads experts that a batch waits for, and ends when they are there. Of the layer's other experts only `keep`,
+    /// which are resident, stay in their slots: together they are no more than there are slots.
     ///
     /// # Errors
-    /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is under way.
+    /// [`EngineError::Cancelled`]; what the source or the GPU fails with. The caller [gives up](Self::give_up) what is
+    /// under way.
     pub async fn fetch(
         &mut self,
         layer: usize,
@@ -119,7 +121,7 @@ impl Pager {
         keep: &[u32],
         host: &dyn Host,
     ) -> Result<(), EngineError> {
-        // What an earlier batch kept that was stopped is kept no longer.
+        // Pins of an earlier batch that was stopped end here.
         self.residency.pin(layer, keep);
         self.ask_for_missed(layer, experts);
         while !experts.iter().all(|&expert| self.residency.is_resident(layer, expert)) {
@@ -132,7 +134,7 @@ impl Pager {
         let slots = self.residency.layer(layer);
         let absent = slots.absent().filter(|expert| experts.contains(expert)).count();
         if absent > slots.claimable() {
-            // Slots are held by others that are on their way.
+            // Other experts that are on their way hold the slots.
             self.give_up_those(|request| request.layer == layer);
         }
         self.queue.promote(layer, experts);
@@ -140,13 +142,13 @@ impl Pager {
         self.ask(layer, absent, Reason::Missed);
     }
 
-    /// A batch is likely to need everything of this layer: reads what is missing into slots that are free.
+    /// Reads what is missing of a layer into free slots, because a batch is likely to need all of it.
     pub fn expect(&mut self, layer: usize) {
         while self.ask_for_free(layer, Reason::Predicted) {}
     }
 
-    /// Reads something into slots that are free, lower layers first, if there is a read to spare. `false`: nothing is under way, and
-    /// no slot is free.
+    /// Reads some expert into a free slot, lower layers first, if a read is available. `false` if nothing is under way
+    /// and no slot is free.
     pub fn idle(&mut self) -> bool {
         self.begin_reads();
         while self.reads.len() < READS_IN_FLIGHT {
@@ -159,8 +161,8 @@ impl Pager {
         !self.reads.is_empty()
     }
 
-    /// Asks for the first experts of a layer that have no slot, as many as there are free slots and are read at once. `false` if
-    /// those are none.
+    /// Requests the first experts of a layer that have no slot, as many as there are free slots and as are read
+    /// together. `false` if there are none.
     fn ask_for_free(&mut self, layer: usize, reason: Reason) -> bool {
         let slots = self.residency.layer(layer);
         let experts: Vec<u32> = slots.absent().take(slots.free().min(EXPERTS_AT_ONCE)).collect();
@@ -169,7 +171,7 @@ impl Pager {
         any
     }
 
-    /// Claims slots for absent experts, of which there are enough, and puts the reads in the queue.
+    /// Claims slots for absent experts, of which there are enough, and queues their reads.
     fn ask(&mut self, layer: usize, experts: Vec<u32>, reason: Reason) {
         if experts.is_empty() {
             return;
@@ -183,14 +185,14 @@ impl Pager {
         self.queue.add(layer, experts, reason, pieces::spans(all, self.span_bytes));
     }
 
-    /// What `awaited` comes to; what is under way goes on meanwhile.
+    /// Awaits `awaited` while reads go on.
     ///
     /// # Errors
     /// As [`Self::turn`].
     pub async fn beside<T>(&mut self, awaited: impl Future<Output = T>) -> Result<T, EngineError> {
         let mut awaited = pin!(awaited);
         loop {
-            // Natively a wait for the GPU blocks: it begins when there is nothing to be read.
+            // Natively a wait for the GPU blocks, so it begins only when there is nothing to read.
             match select(pin!(self.turn()), awaited.as_mut()).await {
                 Either::Left((Ok(_), _)) => {}
                 Either::Left((Err(error), _)) => return Err(error),
@@ -199,12 +201,12 @@ impl Pager {
         }
     }
 
-    /// Waits for the next read that ends, and puts what came where it belongs; for ever where there is nothing to read. Dropped
-    /// before that, nothing is lost.
+    /// Waits for the next read to end, and puts the bytes where they belong; waits forever if there is nothing to read.
+    /// Dropping the future early loses nothing.
     ///
     /// # Errors
-    /// Those of the source, for whatever reason it was read: a source has tried again what may pass, and what is left of it (a host
-    /// that is gone, another file) is told at once. Those of the GPU.
+    /// Those of the source, for whatever reason it was read: a source has tried again what may pass, and what is left
+    /// of it (a host that is gone, another file) is told at once. Those of the GPU.
     pub async fn turn(&mut self) -> Result<Turned, EngineError> {
         self.uploads.keep_pace().await?;
         self.begin_reads();
@@ -228,7 +230,7 @@ impl Pager {
         Ok(Turned::Loaded)
     }
 
-    /// Begins reads, as many as may be under way.
+    /// Begins as many reads as may be under way.
     fn begin_reads(&mut self) {
         while let Some(reason) = self.queue.next_reason() {
             let most = if reason == Reason::Missed { MOST_READS_IN_FLIGHT } else { READS_IN_FLIGHT };
@@ -254,7 +256,7 @@ impl Pager {
         Poll::Pending
     }
 
-    /// Gives up everything that is under way or in the queue: requests are aborted, slots are free again.
+    /// Gives up everything that is under way or queued: requests are aborted, slots become free.
     pub fn give_up(&mut self) {
         self.give_up_those(|_| true);
     }

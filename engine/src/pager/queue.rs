@@ -1,15 +1,15 @@
-//! What is to be read, in which order. Plain bookkeeping: knows neither files nor GPUs.
+//! The order in which experts are read. Plain bookkeeping that knows neither files nor GPUs.
 
 use std::collections::VecDeque;
 
-/// Why experts are to be there; what is named first comes first.
+/// Why experts are read. Reasons named first are more urgent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// A batch waits for them.
+    /// A batch waits for the experts.
     Missed,
-    /// A batch is likely to need them when it comes to their layer.
+    /// A batch is likely to need the experts when it reaches their layer.
     Predicted,
-    /// There is nothing else to do.
+    /// Nothing else is to be read.
     Idle,
 }
 
@@ -25,7 +25,7 @@ pub struct Request<R> {
     under_way: usize,
 }
 
-/// All requests that are not done.
+/// All unfinished requests.
 pub struct Queue<R> {
     requests: Vec<Request<R>>,
     next_id: u64,
@@ -44,7 +44,7 @@ impl<R> Queue<R> {
         self.next_id += 1;
     }
 
-    /// The read that is to begin next: of the most urgent request, and of these the oldest. Named with its request.
+    /// The read to begin next, with the id of its request: the oldest of the most urgent ones.
     pub fn next(&mut self) -> Option<(u64, R)> {
         let request = self.most_urgent()?;
         let read = request.waiting.pop_front().expect("it has some");
@@ -52,7 +52,7 @@ impl<R> Queue<R> {
         Some((request.id, read))
     }
 
-    /// Why the read is to be done that begins next.
+    /// The reason of the read to begin next.
     pub fn next_reason(&mut self) -> Option<Reason> {
         self.most_urgent().map(|request| request.reason)
     }
@@ -62,7 +62,7 @@ impl<R> Queue<R> {
         waiting.min_by_key(|request| (request.reason, request.id))
     }
 
-    /// A read has come. Gives the request back when it was the last.
+    /// Notes that a read has ended. Returns the request if that was its last read.
     pub fn came(&mut self, id: u64) -> Option<Request<R>> {
         let index = self.requests.iter().position(|request| request.id == id)?;
         let request = &mut self.requests[index];
@@ -70,7 +70,7 @@ impl<R> Queue<R> {
         (request.under_way == 0 && request.waiting.is_empty()).then(|| self.requests.remove(index))
     }
 
-    /// A batch waits for some of these: what brings them is more urgent now.
+    /// Makes the requests for these experts urgent, because a batch waits for some of them.
     pub fn promote(&mut self, layer: usize, experts: &[u32]) {
         let brings = |request: &&mut Request<R>| {
             request.layer == layer && request.experts.iter().any(|expert| experts.contains(expert))
@@ -78,7 +78,7 @@ impl<R> Queue<R> {
         self.requests.iter_mut().filter(brings).for_each(|request| request.reason = Reason::Missed);
     }
 
-    /// Takes out what is not to be done any more.
+    /// Removes and returns requests that are no longer wanted.
     pub fn take(&mut self, which: impl Fn(&Request<R>) -> bool) -> Vec<Request<R>> {
         self.requests.extract_if(.., |request| which(request)).collect()
     }

@@ -1,5 +1,5 @@
-//! What the kernels are shown of the slots: the page table, a GPU buffer that they look experts up in. And who has to go: per
-//! layer, least recently used. The GPU stamps every use, and the stamps come back with a batch.
+//! The page table, a GPU buffer in which kernels look up the slots of experts, and the choice of the expert that gives
+//! way: the least recently used of its layer. The GPU stamps every use, and the stamps come back with a batch.
 
 use std::rc::Rc;
 
@@ -14,15 +14,15 @@ use crate::plan::MemoryPlan;
 pub struct Residency {
     experts: u32,
     layers: Vec<LayerSlots>,
-    /// [layers, experts]: the batch that used an expert last, as far as it was read back.
+    /// The batch that used each expert last, as far as it was read back, [layers, experts].
     stamps: Vec<u32>,
-    /// [layers, experts]: slot or [`MISS`].
+    /// Slot of each expert, or [`MISS`], [layers, experts].
     page_table: Rc<GpuBuffer>,
     counters: CacheCounters,
 }
 
 impl Residency {
-    /// Starts with expert e in slot e, where all experts are loaded ahead, or with empty slots.
+    /// Starts with expert e in slot e if all experts are loaded ahead, otherwise with empty slots.
     pub fn new(gpu: &Gpu, plan: &MemoryPlan, experts: u32, page_table: Rc<GpuBuffer>) -> Self {
         let &MemoryPlan { layers, slots_per_layer: slots, experts_ahead: resident, .. } = plan;
         let mut slots_of_layer = LayerSlots::new(experts, slots);
@@ -64,7 +64,7 @@ impl Residency {
         &self.layers[layer]
     }
 
-    /// Whether all experts are there, so that none can be missed.
+    /// Whether all experts are resident, so that none can be missed.
     pub fn is_complete(&self) -> bool {
         self.layers.iter().all(LayerSlots::is_complete)
     }
@@ -73,12 +73,12 @@ impl Residency {
         self.layers[layer].resident_slot(expert).is_some()
     }
 
-    /// Takes note of the last uses, [layers, experts].
+    /// Records the last uses, [layers, experts].
     pub fn used(&mut self, stamps: &[u32]) {
         self.stamps.copy_from_slice(stamps);
     }
 
-    /// The experts of a layer that the batch of this stamp chose, ascending.
+    /// The experts of a layer that the batch with this stamp chose, in ascending order.
     pub fn used_by(&self, layer: usize, stamp: u32) -> Vec<u32> {
         let stamps = self.stamps_of(layer);
         (0..self.experts).filter(|&expert| stamps[expert as usize] == stamp).collect()
@@ -88,8 +88,9 @@ impl Residency {
         &self.stamps[layer * self.experts as usize..][..self.experts as usize]
     }
 
-    /// Gives `expert` a slot: a free one, or that of the least recently used expert. The page table stops showing the old
-    /// expert at once; the new one appears with [`Residency::publish`], after its bytes. `None` where nobody can go.
+    /// Gives `expert` a slot: a free one, or that of the least recently used expert. The page table stops showing the
+    /// old expert immediately; it shows the new one after [`Residency::publish`], once its bytes are there. `None` if
+    /// no expert can go.
     pub fn claim(&mut self, gpu: &Gpu, layer: usize, expert: u32) -> Option<u32> {
         let stamps = &self.stamps[layer * self.experts as usize..];
         let claim = self.layers[layer].claim(expert, |resident| u64::from(stamps[resident as usize]))?;
@@ -101,7 +102,7 @@ impl Residency {
         Some(claim.slot)
     }
 
-    /// Takes a claim back whose bytes will not come: the slot is free again.
+    /// Frees a claimed slot whose bytes will not come.
     pub fn give_back(&mut self, layer: usize, expert: u32) {
         self.layers[layer].give_back(expert);
     }
@@ -114,7 +115,7 @@ impl Residency {
         self.counters.loaded_bytes += loaded_bytes;
     }
 
-    /// These are not pushed out of a layer, all others may be.
+    /// Protects these experts of a layer, and no others, from eviction.
     pub fn pin(&mut self, layer: usize, experts: &[u32]) {
         self.layers[layer].pin(experts);
     }

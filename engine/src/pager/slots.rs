@@ -1,14 +1,16 @@
-//! Which expert of a layer is in which slot, and who goes where none is free: plain bookkeeping, used by the pager and by replays
-//! of recorded routes.
+//! Which expert of a layer is in which slot, and which one gives way if none is free: plain bookkeeping, used by the
+//! pager and by replays of recorded routes.
 
-/// What is in a slot: an expert, by its number in the layer.
+/// Content of a slot: an expert, by its number in the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Slot {
+    /// No expert.
     Free,
-    /// Bytes of it are on their way; nobody pushes it out.
+    /// An expert whose bytes are on their way; it cannot be evicted.
     Loading(u32),
+    /// An expert that kernels can use.
     Resident(u32),
-    /// Resident, and needed by the batch that waits for others: nobody pushes it out.
+    /// A resident expert that the batch needs which waits for others; it cannot be evicted.
     Pinned(u32),
 }
 
@@ -22,13 +24,14 @@ pub struct LayerSlots {
 /// A slot that was given to an expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
+    /// Number of the slot in the layer.
     pub slot: u32,
-    /// Who was there.
+    /// The expert that was there before.
     pub evicted: Option<u32>,
 }
 
 impl LayerSlots {
-    /// Empty slots.
+    /// Slots without experts.
     pub fn new(experts: u32, slots: u32) -> Self {
         Self { slot_of_expert: vec![None; experts as usize], slots: vec![Slot::Free; slots as usize] }
     }
@@ -41,7 +44,7 @@ impl LayerSlots {
         }
     }
 
-    /// How many there are.
+    /// Number of slots.
     pub fn count(&self) -> usize {
         self.slots.len()
     }
@@ -51,33 +54,33 @@ impl LayerSlots {
         (0..self.slot_of_expert.len() as u32).all(|expert| self.resident_slot(expert).is_some())
     }
 
-    /// Slots that nothing is in.
+    /// Number of free slots.
     pub fn free(&self) -> usize {
         self.slots.iter().filter(|slot| **slot == Slot::Free).count()
     }
 
-    /// Slots that are free, or whose experts are on their way.
+    /// Number of slots that are free or loading.
     pub fn not_yet_filled(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Free | Slot::Loading(_))).count()
     }
 
-    /// Slots that could be claimed: nobody needs what is in them at the moment.
+    /// Number of slots that could be claimed, because nobody needs their content at the moment.
     pub fn claimable(&self) -> usize {
         self.slots.iter().filter(|slot| matches!(slot, Slot::Free | Slot::Resident(_))).count()
     }
 
-    /// The slot of an expert that is there.
+    /// The slot of a resident expert.
     pub fn resident_slot(&self, expert: u32) -> Option<u32> {
         self.slot_of_expert[expert as usize].filter(|&slot| !matches!(self.slots[slot as usize], Slot::Loading(_)))
     }
 
-    /// Experts that are neither there nor on their way, ascending.
+    /// Experts that are neither resident nor loading, in ascending order.
     pub fn absent(&self) -> impl Iterator<Item = u32> {
         (0..).zip(&self.slot_of_expert).filter(|(_, slot)| slot.is_none()).map(|(expert, _)| expert)
     }
 
-    /// Gives `expert`, which is absent, a slot: the first that is free, else that of the resident expert for which `worth` is
-    /// least, of equals the first. `None` where every slot is pinned or loading. It is loading then.
+    /// Gives the absent `expert` a slot, which is then loading: the first free one, otherwise that of the resident
+    /// expert with the least `worth`, the first of equals. `None` if every slot is pinned or loading.
     pub fn claim(&mut self, expert: u32, worth: impl Fn(u32) -> u64) -> Option<Claim> {
         let least_worth = || {
             let residents = self.slots.iter().enumerate();
@@ -99,20 +102,20 @@ impl LayerSlots {
         Some(Claim { slot: slot as u32, evicted })
     }
 
-    /// An expert that was loading is resident; its slot.
+    /// Makes an expert that was loading resident; returns its slot.
     pub fn arrived(&mut self, expert: u32) -> u32 {
         let slot = self.slot_of_expert[expert as usize].expect("claimed before");
         self.slots[slot as usize] = Slot::Resident(expert);
         slot
     }
 
-    /// Frees the slot of an expert that was loading, and will not come.
+    /// Frees the slot of an expert that was loading and will not come.
     pub fn give_back(&mut self, expert: u32) {
         let slot = self.slot_of_expert[expert as usize].take().expect("claimed before");
         self.slots[slot as usize] = Slot::Free;
     }
 
-    /// These stay where they are, those of them that are resident; all others may go.
+    /// Pins the resident ones of these experts, and unpins all others.
     pub fn pin(&mut self, experts: &[u32]) {
         for slot in &mut self.slots {
             *slot = match *slot {
@@ -128,7 +131,7 @@ impl LayerSlots {
 mod tests {
     use super::*;
 
-    /// By number: what is worth least goes.
+    /// An expert is worth its number, so that the lowest goes first.
     fn worth(expert: u32) -> u64 {
         u64::from(expert)
     }

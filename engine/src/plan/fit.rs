@@ -11,7 +11,7 @@ use gptoss_protocol::{self as protocol, ExpertLoading, LoadOptions};
 use super::{LEAST_CONTEXT_TOKENS, MemoryPlan, PlanOptions, bytes_of_one_each, piece_bytes, slot_layout};
 use crate::recipe::BufferPurpose;
 
-/// What a plan is worked out from.
+/// The inputs of a plan.
 pub(super) struct Planner<'a> {
     pub config: &'a ModelConfig,
     pub inventory: &'a Inventory,
@@ -20,8 +20,8 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Everything that is wanted, if it fits. Else fewer experts, down to those that a token needs at once; else a shorter
-    /// context, if the user asked for none; else an error with the numbers.
+    /// Plans everything that is wanted, if it fits. Otherwise fewer experts, down to those that a token needs at once;
+    /// then a shorter context, if the user did not choose one; otherwise an error with the numbers.
     pub fn plan(&self) -> Result<MemoryPlan, EngineError> {
         let (context, most) = (self.context()?, self.most_slots()?);
         let wanted = self.with(context, most)?;
@@ -46,7 +46,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The plan with this context and so many slots in every layer.
+    /// The plan with this context and this many slots in every layer.
     fn with(&self, kv_capacity: u32, slots_per_layer: u32) -> Result<MemoryPlan, EngineError> {
         let &Self { config, inventory, limits, options } = self;
         let slot_layouts: Vec<SlotLayout> = self.layers().iter().map(|layer| slot_layout(config, layer)).collect();
@@ -94,7 +94,7 @@ impl Planner<'_> {
         Ok(plan)
     }
 
-    /// What is fetched when, and what stays where it is.
+    /// Adds up what is fetched when, and what stays where it is.
     fn add_file_bytes(&self, experts_ahead: bool, totals: &mut protocol::MemoryPlan) {
         let Inventory { token_embd, output_norm, output, .. } = self.inventory;
         let layer_bytes = |layer: &LayerTensors| layer.dense_file_bytes() + layer.expert_bias_file_bytes();
@@ -102,7 +102,7 @@ impl Planner<'_> {
             + token_embd.size_bytes
             + output_norm.size_bytes
             + output.size_bytes;
-        // One expert of every layer.
+        // Bytes of one expert of every layer.
         let one_each: u64 =
             self.layers().iter().map(|layer| layer.expert_file_bytes() / u64::from(self.config.experts)).sum();
         let experts = |count: u32| u64::from(count) * one_each;
@@ -113,7 +113,7 @@ impl Planner<'_> {
         totals.on_disk_bytes = experts(self.config.experts - totals.expert_slots_per_layer);
     }
 
-    /// That of the layers that have one; 0 where none has.
+    /// The window of the sliding layers; 0 if there are none.
     fn window(&self) -> u32 {
         let windows = (0..self.options.layers).map(|layer| self.config.window_of(layer));
         if self.options.dense_attention { 0 } else { windows.max().unwrap_or(0) }
@@ -123,7 +123,8 @@ impl Planner<'_> {
         &self.inventory.layers[..self.options.layers as usize]
     }
 
-    /// All experts, or as many as the memory holds that was set aside for them. Every layer gets the same number of slots.
+    /// All experts, or as many as fit the memory that was set aside for them. Every layer gets the same number of
+    /// slots.
     fn most_slots(&self) -> Result<u32, EngineError> {
         let config = self.config;
         let Some(given) = self.options.expert_memory_bytes.filter(|_| !self.layers().is_empty()) else {
@@ -142,13 +143,13 @@ impl Planner<'_> {
         Ok(slots)
     }
 
-    /// The context that was asked for, if it can be, or the default, which is no longer than a binding allows.
+    /// The context that was asked for, if it is possible, or the default, no longer than a binding allows.
     fn context(&self) -> Result<u32, EngineError> {
         let &Self { config, limits, options, .. } = self;
         let block = u64::from(BLOCK_TOKENS);
         let position_bytes = (u64::from(config.kv_columns()) * options.cache.size_bytes()).max(HALF_DIM as u64 * 8);
         let positions = limits.max_binding_bytes.min(limits.max_buffer_bytes) / position_bytes;
-        // Whole blocks, of which forks need more.
+        // The cache consists of whole blocks, and forks need extra ones.
         let fit = (positions / block).saturating_sub(u64::from(options.sequences.saturating_sub(1))) * block;
         let default = u64::from(config.context_tokens.min(DEFAULT_CONTEXT_TOKENS)).min(fit) as u32;
         let wanted = options.max_kv_tokens.unwrap_or(default);
@@ -184,7 +185,7 @@ impl Planner<'_> {
         Ok(Some((longest / BLOCK_TOKENS * BLOCK_TOKENS).max(least)))
     }
 
-    /// The error for memory that does not even hold the least.
+    /// The error for memory that is too small even for the least.
     fn shortage(
         &self,
         given: u64,

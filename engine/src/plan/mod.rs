@@ -1,5 +1,5 @@
-//! What goes where, worked out before anything big is fetched: from the header, the granted limits and, where somebody
-//! knows it, the memory that there is.
+//! The memory plan: what goes where on the GPU. It is made before anything big is fetched, from the header, the granted
+//! limits and, where it is known, the memory that there is.
 
 mod fit;
 
@@ -13,38 +13,42 @@ use gptoss_protocol::{self as protocol, ExpertLoading};
 
 use crate::recipe::{Buffer, BufferPurpose, Recipe};
 
-/// Tokens of one prefill batch.
+/// Largest number of tokens in a prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
-/// The default context becomes no shorter than this for want of memory, in tokens: gpt-oss' own system message takes about
-/// 80, and an answer with some reasoning a few hundred.
+/// Shortest default context for want of memory, in tokens: gpt-oss' own system message takes about 80, and an answer
+/// with some reasoning a few hundred.
 pub const LEAST_CONTEXT_TOKENS: u32 = 512;
-/// Bytes of the largest piece that goes to the GPU at once.
+/// Largest piece that goes to the GPU at once, in bytes.
 pub const PIECE_BYTES: u64 = 8 << 20;
 
 /// What the user and the host choose.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlanOptions {
-    /// Capacity of the KV cache, in tokens.
+    /// Capacity of the KV cache in tokens; `None` takes the default.
     pub max_kv_tokens: Option<u32>,
-    /// GPU memory for experts; `None`: all of them.
+    /// GPU memory for experts in bytes; `None` takes all of them.
     pub expert_memory_bytes: Option<u64>,
-    /// GPU memory for everything: experts give way first, then the default context. `None`: whatever allocation gets.
+    /// GPU memory for everything in bytes: experts give way first, then the default context. `None` takes what can be
+    /// allocated.
     pub gpu_memory_bytes: Option<u64>,
+    /// Number format of the KV cache.
     pub cache: CacheFormat,
-    /// When experts are read, where all of them fit.
+    /// When experts are read, if all of them fit.
     pub experts: ExpertLoading,
-    /// Layers that are run.
+    /// Number of layers that are run, from the first.
     pub layers: u32,
-    /// Full attention everywhere.
+    /// Whether all layers see everything, for experiments.
     pub dense_attention: bool,
+    /// Largest number of rows in a batch.
     pub batch_tokens: u32,
-    /// Rows of a batch of which something can be wanted: at least one for each sequence, more for parity runs.
+    /// Largest number of rows in a batch that want something: at least one per sequence, more for parity runs.
     pub head_tokens: u32,
-    /// Sequences at once, which share the context's memory.
+    /// How many sequences can be open at once; they share the context's memory.
     pub sequences: u32,
 }
 
 impl PlanOptions {
+    /// Defaults for a model: all its layers, its default context, one sequence.
     pub fn for_model(config: &ModelConfig) -> Self {
         Self {
             max_kv_tokens: None,
@@ -64,29 +68,36 @@ impl PlanOptions {
 /// The plan: everything that allocation needs to know.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MemoryPlan {
-    /// By layer that is run: where an expert's weights lie in a slot. Layers may differ in their formats.
+    /// Layout of an expert's slot in each layer that is run. Layers may differ in their formats.
     pub slot_layouts: Vec<SlotLayout>,
     /// Expert slots of each layer.
     pub slots_per_layer: u32,
-    /// By layer that is run: slots of each arena.
+    /// Number of slots in each arena, for each layer that is run.
     pub arenas: Vec<Vec<u32>>,
-    /// Context, in tokens.
+    /// Capacity of the KV cache, in tokens.
     pub kv_capacity: u32,
     /// Blocks, tables and sequences of the KV cache.
     pub kv: KvShape,
+    /// Number format of the KV cache.
     pub cache: CacheFormat,
-    /// All experts fit, and are read with the load.
+    /// Whether all experts fit and are read with the load.
     pub experts_ahead: bool,
+    /// Number of layers that are run.
     pub layers: u32,
+    /// Whether all layers see everything.
     pub dense_attention: bool,
+    /// Largest number of rows in a batch.
     pub batch_tokens: u32,
+    /// Largest number of rows in a batch that want something.
     pub head_tokens: u32,
+    /// Size of the staging buffer: the largest piece that goes to the GPU at once, in bytes.
     pub piece_bytes: u64,
+    /// Sums for display and approval, in bytes.
     pub totals: protocol::MemoryPlan,
 }
 
 impl MemoryPlan {
-    /// Works the plan out. Pure: no GPU, no file.
+    /// Makes the plan. This needs neither a GPU nor the file.
     pub fn new(
         config: &ModelConfig,
         inventory: &Inventory,
@@ -96,7 +107,7 @@ impl MemoryPlan {
         fit::Planner { config, inventory, limits, options }.plan()
     }
 
-    /// The window a layer runs with; 0 is full attention.
+    /// The window that a layer runs with; 0 is full attention.
     pub fn window_of(&self, config: &ModelConfig, layer: u32) -> u32 {
         if self.dense_attention { 0 } else { config.window_of(layer) }
     }
@@ -112,12 +123,13 @@ impl MemoryPlan {
         u64::from(BLOCK_TOKENS) * u64::from(config.kv_columns()) * self.cache.size_bytes()
     }
 
-    /// Words of both block tables of a sequence in the rows buffer: first the one of layers that attend to everything.
+    /// Length of a sequence's two block tables in the rows buffer, in words; the table of the layers that see
+    /// everything comes first.
     pub fn tables_words(&self) -> u32 {
         2 * self.kv.table_blocks()
     }
 
-    /// Words from a sequence's tables to the one of layers with this reach.
+    /// Distance in words from a sequence's tables to the table for layers of this reach.
     pub fn table_first(&self, reach: Reach) -> u32 {
         match reach {
             Reach::Full => 0,
@@ -125,30 +137,30 @@ impl MemoryPlan {
         }
     }
 
-    /// Where the tables of a sequence begin in the rows buffer, in words; `slot`: [`gptoss_model::sequences::Tables::slot`].
+    /// Where the tables of a sequence begin in the rows buffer, in words; `slot`:
+    /// [`gptoss_model::sequences::Tables::slot`].
     pub fn tables_at(&self, slot: u32) -> u32 {
         ROW_WORDS * self.batch_tokens + slot * self.tables_words()
     }
 
-    /// Bytes of so many expert slots in every layer.
+    /// Bytes of this many expert slots in every layer.
     pub fn expert_bytes(&self, slots_per_layer: u32) -> u64 {
         u64::from(slots_per_layer) * bytes_of_one_each(&self.slot_layouts)
     }
 
-    /// Bytes of the page table (and of the last-used stamps).
+    /// Size of the page table, and also of the last-used stamps, in bytes.
     pub fn page_table_bytes(&self, config: &ModelConfig) -> u64 {
         u64::from(self.layers.max(1)) * u64::from(config.experts) * 4
     }
 
-    /// What comes back with each submission, at most: the status, then what was sampled, then (where experts may be missed) the
-    /// last-used stamps.
+    /// Most bytes that a submission returns: the status, then the sampling statistics, then the last-used stamps if
+    /// experts may be missed.
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
         let stamps = if self.experts_ahead { 0 } else { self.page_table_bytes(config) };
         Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps
     }
 
-    /// All buffers of the plan: what the recipe has, the parameters of its calls, and what bytes pass through on their way to the
-    /// GPU and back.
+    /// All buffers of the plan: those of the recipe, the parameters of its calls, and staging to and from the GPU.
     ///
     /// # Errors
     /// A row, a slot or an activation that no buffer or binding of this device can hold.
@@ -184,7 +196,7 @@ fn bytes_of_one_each(slot_layouts: &[SlotLayout]) -> u64 {
     slot_layouts.iter().map(|slot| slot.slot_bytes).sum()
 }
 
-/// Rows of any matrix must fit the staging buffer whole.
+/// Size of a piece; a row of any matrix must fit the staging buffer.
 fn piece_bytes(config: &ModelConfig, inventory: &Inventory) -> u64 {
     let widest_row = u64::from(config.hidden.max(config.query_columns()).max(config.ff)) * 4;
     let largest = inventory.gpu_matrices().map(|matrix| matrix.rows * matrix.row_bytes()).max().unwrap_or(0);

@@ -1,5 +1,5 @@
-//! The one seam between native and web in this crate: how a source's bytes reach a GPU buffer, and how long a lost GPU may be
-//! away.
+//! The one seam between native and web in this crate: how a source's bytes reach a GPU buffer, and how long a lost GPU
+//! may be away.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;

@@ -4,7 +4,7 @@ use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::GpuError;
 use gptoss_source::Bytes;
 
-/// A driver that was reset is back within this, or not at all.
+/// How long to wait for an adapter after a loss: a driver that was reset is back within this time, or not at all.
 pub(crate) const ADAPTER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Queues a write of `bytes` to `buffer` at `offset_bytes` (a multiple of 4); a length that is not a multiple of 4 is

@@ -14,48 +14,53 @@ use gptoss_model::{GpuError, Inventory, MatrixTensor, ModelConfig};
 use crate::plan::MemoryPlan;
 use crate::weights::MatrixParts;
 
-/// Stands for a buffer: its place in [`super::Recipe::buffers`].
+/// Identity of a buffer that may not be allocated yet: its index in [`super::Recipe::buffers`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferId(usize);
 
 impl BufferId {
-    /// Its place in [`super::Recipe::buffers`].
+    /// Index in [`super::Recipe::buffers`].
     pub const fn place(self) -> usize {
         self.0
     }
 }
 
-/// What a buffer is for, as memory is told to people.
+/// Purpose of a buffer, for reports about memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BufferPurpose {
     /// Weights that every token reads, and the biases of experts.
     Dense,
+    /// Slots for experts.
     Experts,
     /// Keys and values.
     Cache,
-    /// Activations, tables, parameters of launches, staging.
+    /// Activations, tables, parameters of launches, and staging.
     Scratch,
 }
 
 /// One buffer that the device will have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffer {
+    /// Purpose of the buffer.
     pub purpose: BufferPurpose,
+    /// Label of the buffer, for messages.
     pub what: &'static str,
+    /// Size in bytes.
     pub bytes: u64,
 }
 
 impl Buffer {
-    /// A size that buffers can have.
+    /// Rounds the size up to one that buffers can have.
     pub fn new(purpose: BufferPurpose, what: &'static str, bytes: u64) -> Self {
         Self { purpose, what, bytes: bytes.next_multiple_of(4).max(4) }
     }
 
-    /// Refuses it if the device cannot have it.
+    /// Refuses the buffer if the device cannot have it.
     pub fn check(&self, limits: &Limits) -> Result<(), GpuError> {
         let Limits { max_buffer_bytes, max_binding_bytes, .. } = *limits;
         let (limit, granted) = match self.purpose {
-            // Does not grow with the model's size: far below any real binding, but not below those of tests.
+            // Scratch does not grow with the model's size: it is far below any real binding, but not below those of
+            // tests.
             BufferPurpose::Scratch => ("maxBufferSize", max_buffer_bytes),
             _ if max_buffer_bytes < max_binding_bytes => ("maxBufferSize", max_buffer_bytes),
             _ => ("maxStorageBufferBindingSize", max_binding_bytes),
@@ -64,7 +69,7 @@ impl Buffer {
     }
 }
 
-/// Where buffers are noted, in the order of allocation.
+/// Collects buffers in the order of allocation.
 pub(super) struct Buffers<'a> {
     limits: &'a Limits,
     list: RefCell<Vec<Buffer>>,
@@ -89,32 +94,32 @@ impl<'a> Buffers<'a> {
         Ok(BufferId(list.len() - 1))
     }
 
-    /// The shards of one tensor.
+    /// Adds the shards of one tensor.
     pub fn matrix(&self, what: &'static str, tensor: &MatrixTensor) -> Result<Matrix<BufferId>, GpuError> {
         self.matrix_of(&MatrixParts { what, tensors: vec![tensor] })
     }
 
-    /// The shards of tensors one below the other.
+    /// Adds the shards of tensors that are stacked row by row.
     pub fn matrix_of(&self, parts: &MatrixParts<'_>) -> Result<Matrix<BufferId>, GpuError> {
         let shape = (parts.format(), parts.rows(), parts.columns());
         Matrix::sharded(shape, self.limits, |bytes| self.values(BufferPurpose::Dense, parts.what, bytes))
     }
 }
 
-/// How often a row of an activation, a table or a state is there.
+/// How many rows an activation, a table or a state has.
 #[derive(Clone, Copy)]
 enum Rows {
     Once,
-    /// For each token of the largest batch.
+    /// One for each token of the largest batch.
     Tokens,
-    /// For each token of that batch and each expert that it chooses.
+    /// One for each token of that batch and each expert that it chooses.
     Pairs,
-    /// For each token whose logits can be wanted at once.
+    /// One for each token whose logits can be wanted at once.
     Head,
-    /// For each position of the context.
+    /// One for each position of the context.
     Positions,
     Layers,
-    /// For each block that the tables of all sequences can name.
+    /// One for each block that the tables of all sequences can name.
     TableEntries,
 }
 
@@ -155,7 +160,7 @@ pub struct Shared {
     pub routes: BufferId,
     /// [head tokens, vocabulary].
     pub logits: BufferId,
-    /// Of each row of logits what sampling needs.
+    /// Sampling statistics of each row of logits.
     pub sampled: BufferId,
     /// [positions, 32] of cos and sin.
     pub rope_table: BufferId,
@@ -179,7 +184,7 @@ impl Shared {
             buffers.values(BufferPurpose::Scratch, what, row_bytes * rows.count(config, plan))
         };
         let floats = |count: u32| u64::from(count) * 4;
-        // Read by vec4, to the last sum of squares: what is left of a vec4 is no part of the array.
+        // The kernels read whole vec4 up to the last sum of squares: the rest of a vec4 would not be part of the array.
         let normed_bytes = (floats(config.hidden + squares) * u64::from(plan.batch_tokens)).next_multiple_of(16);
         Ok(Self {
             step: add("step", size_of::<Step>() as u64, Rows::Once)?,
@@ -206,7 +211,7 @@ impl Shared {
     }
 }
 
-/// Most sums of squares that a token has behind its normalised activations.
+/// Largest number of sums of squares behind a token's normalised activations.
 fn most_squares(config: &ModelConfig, inventory: &Inventory, limits: &Limits) -> Result<u32, GpuError> {
     let mut most = norm::combined_squares(config.hidden);
     for MatrixTensor { format, rows, columns, .. } in inventory.layers.iter().map(|layer| &layer.attn_output) {

@@ -1,4 +1,4 @@
-//! The calls of a layer, of what comes before the first and after the last.
+//! The calls of a layer, and those before the first and after the last one.
 
 use gptoss_kernels::experts::{self, Arena};
 use gptoss_kernels::gpu::Limits;
@@ -13,10 +13,10 @@ use super::{LayerBuffers, LayerRecipe};
 use crate::plan::MemoryPlan;
 use crate::weights::DenseLayer;
 
-/// Layer index of the calls after the last layer: skipped when any layer halted.
+/// Layer index of the calls after the last layer, which are skipped if any layer halted.
 const AFTER_ALL_LAYERS: u32 = Status::RUNNING - 1;
 
-/// What calls are made from.
+/// The inputs of the calls.
 pub(super) struct Pass<'a> {
     pub config: &'a ModelConfig,
     pub plan: &'a MemoryPlan,
@@ -45,14 +45,14 @@ impl Pass<'_> {
         Ok(LayerBuffers { dense, slot, arenas, keys: cached("keys")?, values: cached("values")? })
     }
 
-    /// The embedding is in the residual stream: half of the first norm.
+    /// Calls on the embedding in the residual stream: the first half of the first norm.
     pub fn begin(&self, norm: BufferId) -> Vec<Call<BufferId>> {
-        // Nothing to add.
+        // There are no experts whose results could be added.
         let shape = experts::Shape { experts_per_token: 0, ..self.expert_shape(0, self.combined()) };
         vec![experts::combine(&self.expert_buffers(norm, norm), shape)]
     }
 
-    /// `next_norm`: of the next layer, or of the head.
+    /// `next_norm`: weight of the norm of the next layer, or of the head.
     pub fn layer(&self, layer: u32, buffers: LayerBuffers, next_norm: BufferId) -> LayerRecipe {
         let LayerBuffers { dense, slot, arenas, .. } = &buffers;
         let squares = matmul_residual::squares(&dense.attn_output, self.limits.rows_per_group);
@@ -123,7 +123,7 @@ impl Pass<'_> {
         router::call(&buffers, params)
     }
 
-    /// What [`experts::combine`] leaves of a norm.
+    /// Where [`experts::combine`] leaves the sums of squares of a norm.
     fn combined(&self) -> Normed {
         let &ModelConfig { hidden, epsilon, .. } = self.config;
         Normed { squares_first: self.plan.batch_tokens * hidden, squares: combined_squares(hidden), epsilon }
@@ -150,7 +150,7 @@ impl Pass<'_> {
         experts::Shape { layer, hidden, ff, experts, experts_per_token, normed }
     }
 
-    /// From the residual stream of the tokens whose logits are wanted to what is known of the next ones.
+    /// Calls from the residual stream of the tokens whose logits are wanted to the statistics of the next tokens.
     pub fn head(&self, output: &Matrix<BufferId>) -> Vec<Call<BufferId>> {
         let &Shared { step, rows, status, normed, logits, sampled, .. } = self.shared;
         let vocabulary = self.config.vocabulary;

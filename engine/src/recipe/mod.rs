@@ -9,12 +9,12 @@
 //! head:       ½ output_norm, output → sample
 //! ```
 //!
-//! A norm has no calls of its own: its halves are parts of those that write the residual stream, and of those that read it
-//! ([`gptoss_kernels::norm`]).
+//! A norm has no calls of its own: its halves are parts of those that write the residual stream, and of those that read
+//! it ([`gptoss_kernels::norm`]).
 //!
-//! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the allocation
-//! over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and the launches over
-//! the calls themselves. A fusion is a change of `layer.rs` and of the kernels that it names.
+//! Made from header, plan and limits, without a GPU. Everything else is a fold over it: the bytes of the plan and the
+//! allocation over [`Recipe::buffers`], the kernels that are compiled and checked over the operations of its calls, and
+//! the launches over the calls themselves. A fusion is a change of `layer.rs` and of the kernels that it names.
 
 mod buffers;
 mod layer;
@@ -34,11 +34,15 @@ use crate::weights::DenseLayer;
 
 /// A forward pass of one model on one device.
 pub struct Recipe {
-    /// In the order of their ids.
+    /// All buffers, in the order of their ids.
     pub buffers: Vec<Buffer>,
+    /// Buffers that all layers use.
     pub shared: Shared,
+    /// Buffers and calls of each layer.
     pub layers: Vec<LayerRecipe>,
+    /// Weight of the norm before the output matrix.
     pub output_norm: BufferId,
+    /// Matrix that gives the logits.
     pub output: Matrix<BufferId>,
     /// Calls before the first layer.
     pub begin: Vec<Call<BufferId>>,
@@ -46,7 +50,7 @@ pub struct Recipe {
     pub head: Vec<Call<BufferId>>,
 }
 
-/// What a layer has on the GPU.
+/// The weights and the cache of a layer on the GPU.
 pub struct LayerBuffers {
     pub dense: DenseLayer<Matrix<BufferId>, BufferId>,
     pub slot: SlotLayout,
@@ -56,19 +60,19 @@ pub struct LayerBuffers {
     pub values: BufferId,
 }
 
-/// One layer: what it has, and the calls that use it.
+/// The buffers of one layer, and the calls that use them.
 pub struct LayerRecipe {
     pub buffers: LayerBuffers,
-    /// Attention, and the router.
+    /// Attention and the router.
     pub attend: Vec<Call<BufferId>>,
     /// Gate, up and down of the chosen experts; may run several times.
     pub experts: Vec<Call<BufferId>>,
-    /// Weighs and adds their results.
+    /// Weighted sum of the experts' results.
     pub combine: Vec<Call<BufferId>>,
 }
 
 impl Recipe {
-    /// The forward pass as `plan` has it.
+    /// The forward pass that `plan` describes.
     ///
     /// # Errors
     /// A row, a slot or an activation that no buffer or binding of this device can hold.
@@ -86,7 +90,7 @@ impl Recipe {
         let weights = (0..plan.layers)
             .map(|layer| pass.weights(layer, &inventory.layers[layer as usize]))
             .collect::<Result<Vec<_>, _>>()?;
-        // Whoever writes the residual stream writes half of the norm that comes next.
+        // A kernel that writes the residual stream also writes the first half of the next norm.
         let norms: Vec<_> = weights.iter().map(|weights| weights.dense.attn_norm).chain([output_norm]).collect();
         let layers = (0..).zip(weights).map(|(layer, weights)| pass.layer(layer, weights, norms[layer as usize + 1]));
         let layers = layers.collect();
@@ -101,12 +105,12 @@ impl Recipe {
         self.begin.iter().chain(layers).chain(&self.head)
     }
 
-    /// The operations of all calls, each as often as it is called.
+    /// The operations of all calls, repeated as often as they are called.
     pub fn operations(&self) -> impl Iterator<Item = Operation> {
         self.calls().map(|call| call.operation)
     }
 
-    /// Formats that experts of some layer have together, each once.
+    /// The combinations of formats that experts of the layers have, each once.
     pub fn expert_formats(&self) -> Vec<ExpertFormats> {
         let mut all = Vec::new();
         for formats in self.layers.iter().map(|layer| layer.buffers.slot.formats()) {

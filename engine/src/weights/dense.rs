@@ -1,15 +1,15 @@
 //! The dense weights of a layer, listed once: what every token reads, and the biases of experts.
 //!
 //! [`DenseLayer`] says which there are; what is known of each is up to its types. From the file's tensors
-//! ([`DenseLayer::of`]) come the buffers of the recipe ([`DenseLayer::try_map`]), those on the GPU ([`DenseLayer::map`]) and the
-//! pieces that fill them ([`DenseLayer::weights`] of both, side by side).
+//! ([`DenseLayer::of`]) come the buffers of the recipe ([`DenseLayer::try_map`]), those on the GPU
+//! ([`DenseLayer::map`]) and the pieces that fill them ([`DenseLayer::weights`] of both, side by side).
 
 use std::convert::Infallible;
 
 use gptoss_gguf::WeightType;
 use gptoss_model::{LayerTensors, MatrixTensor, PlainTensor};
 
-/// A matrix with its bias, writing from column `y_first` of the output row on.
+/// A matrix with its bias, whose results go to the columns of the output row from `y_first` on.
 pub struct Projection<M, V> {
     pub matrix: M,
     pub bias: V,
@@ -22,7 +22,7 @@ pub struct DenseLayer<M, V> {
     /// One projection when query, key and value share a format, else three.
     pub qkv: Vec<Projection<M, V>>,
     pub attn_output: M,
-    /// Its bias, and behind it the weight of the norm after it.
+    /// Bias of `attn_output`, followed by the weight of the norm after it.
     pub attn_output_vectors: V,
     pub sinks: V,
     pub router: V,
@@ -37,17 +37,17 @@ pub enum Weight<M, V> {
     Values(V),
 }
 
-/// A matrix on the GPU, made of the rows of these tensors of the file, one below the other.
+/// A matrix on the GPU that consists of the rows of these tensors of the file, in order.
 pub struct MatrixParts<'a> {
     pub what: &'static str,
-    /// At least one; they agree in format and columns.
+    /// At least one tensor; all agree in format and columns.
     pub tensors: Vec<&'a MatrixTensor>,
 }
 
-/// A buffer on the GPU, made of the values of these tensors of the file in F32, one after the other.
+/// A buffer on the GPU that consists of the values of these tensors of the file in F32, in order.
 pub struct ValueParts<'a> {
     pub what: &'static str,
-    /// At least one.
+    /// At least one tensor.
     pub tensors: Vec<&'a PlainTensor>,
 }
 
@@ -72,7 +72,7 @@ impl ValueParts<'_> {
 }
 
 impl<'a> DenseLayer<MatrixParts<'a>, ValueParts<'a>> {
-    /// Which tensors of the file each of the weights is made of.
+    /// The tensors of the file that each of the weights consists of.
     pub fn of(layer: &'a LayerTensors) -> Self {
         let one = |what, tensor| ValueParts { what, tensors: vec![tensor] };
         Self {
@@ -91,7 +91,7 @@ impl<'a> DenseLayer<MatrixParts<'a>, ValueParts<'a>> {
     }
 }
 
-/// Query, key and value: one product where their formats agree, else one each.
+/// Query, key and value as one product if their formats agree, otherwise as three.
 fn projections(layer: &LayerTensors) -> Vec<Projection<MatrixParts<'_>, ValueParts<'_>>> {
     let [query, key, value] = &layer.qkv;
     let share_a_format = query.format == key.format && query.format == value.format;
@@ -111,7 +111,7 @@ fn projections(layer: &LayerTensors) -> Vec<Projection<MatrixParts<'_>, ValuePar
 }
 
 impl<M, V> DenseLayer<M, V> {
-    /// The same weights with something else known of each.
+    /// Converts each of the weights.
     ///
     /// # Errors
     /// The first one.
@@ -136,13 +136,13 @@ impl<M, V> DenseLayer<M, V> {
         })
     }
 
-    /// As [`DenseLayer::try_map`], of what cannot fail.
+    /// Like [`DenseLayer::try_map`], for conversions that cannot fail.
     pub fn map<N, W>(&self, matrix: impl Fn(&M) -> N, values: impl Fn(&V) -> W) -> DenseLayer<N, W> {
         let Ok(mapped) = self.try_map(|it| Ok::<_, Infallible>(matrix(it)), |it| Ok(values(it)));
         mapped
     }
 
-    /// Each of the weights, always in this order.
+    /// Iterates over the weights, always in this order.
     pub fn weights(&self) -> impl Iterator<Item = Weight<&M, &V>> {
         let projections = self.qkv.iter().flat_map(|of| [Weight::Matrix(&of.matrix), Weight::Values(&of.bias)]);
         let projections = projections.chain([Weight::Matrix(&self.attn_output)]);
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use gptoss_model::{Quiet, read_header};
 
-    /// The list here and the inventory's own agree: nothing is left out, and nothing is there twice.
+    /// This list and the inventory's agree: nothing is missing, and nothing is there twice.
     #[test]
     fn every_tensor_of_a_layer_but_the_experts_is_listed_once() {
         let file = include_bytes!("../../../models/nano/gpt-oss-nano.gguf").to_vec();

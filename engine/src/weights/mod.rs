@@ -36,7 +36,7 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Those of a recipe.
+    /// The weights in the buffers of a recipe.
     pub fn of(recipe: &Recipe, buffers: &Filled, plan: &MemoryPlan) -> Self {
         let buffer = |id: &BufferId| Rc::clone(&buffers[*id]);
         let arena = |arena: &Arena<BufferId>| Arena {
@@ -57,13 +57,13 @@ impl Weights {
         }
     }
 
-    /// Most bytes of a piece.
+    /// Largest piece, in bytes.
     pub fn piece_bytes(&self) -> u64 {
         self.piece_bytes
     }
 
-    /// Every piece that is loaded before the first token: all dense weights, the embedding, and the experts if all of
-    /// them are resident.
+    /// The pieces to load before the first token: all dense weights, the embedding, and the experts if all of them are
+    /// resident.
     pub fn pieces(&self, inventory: &Inventory, all_experts: bool) -> Vec<Piece> {
         let mut all = pieces::host(&inventory.token_embd, self.piece_bytes);
         all.push(pieces::plain(&inventory.output_norm, &self.output_norm, 0));
@@ -113,7 +113,7 @@ impl Weights {
         tensors.expert_tensors().iter().flat_map(|tensor| self.pieces_of(weights, tensor, expert, slot)).collect()
     }
 
-    /// One tensor's share of an expert.
+    /// The pieces of one tensor for an expert.
     fn pieces_of(&self, weights: &LayerWeights, experts: &ExpertTensor<'_>, expert: u32, slot: u32) -> Vec<Piece> {
         let tensor = experts.tensor;
         let of_part = |(part, rows): &(ExpertRows, Range<u64>)| {

@@ -1,6 +1,6 @@
-//! Models with one number in one tensor that is NaN, infinite, or as large as its format can hold. Shared by the tests of
-//! both backends.
-#![allow(dead_code)] // each test target uses a part of it
+//! Models with one number in one tensor that is NaN, infinite, or as large as its format can hold. Shared by the tests
+//! of both backends.
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use gptoss_gguf::numbers::Encoding;
 use gptoss_gguf::{TensorType, WeightType};
@@ -58,7 +58,7 @@ pub struct Broken {
     pub file: Vec<u8>,
     pub tensor: String,
     pub value: Value,
-    /// For messages.
+    /// What is broken, for messages.
     pub what: String,
 }
 

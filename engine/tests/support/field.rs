@@ -1,5 +1,5 @@
 //! Files as people have them, made from the nano model: each says the same as another that is known to run.
-#![allow(dead_code)] // each test target uses a part of it
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use gptoss_synth::TensorType;
 use gptoss_synth::edit::{Edit, FusedOrder, RawTensor, RawValue};

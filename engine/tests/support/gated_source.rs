@@ -38,7 +38,7 @@ impl Drop for Alive {
 }
 
 impl GatedSource {
-    /// With its gate open.
+    /// A source whose gate is open.
     pub fn new(name: &str, file: &[u8]) -> Rc<Self> {
         Rc::new(Self {
             inner: MemorySource::new(name, file.to_vec()),

@@ -1,7 +1,7 @@
-//! Random interleavings of many sequences on any backend: open, append, fork, rewind, mark, close, STOP. Every row of logits is held
-//! against the scalar reference, which holds each sequence alone and in the plainest way; what is not collected is followed by
-//! lists of tokens. Shared by the tests of both backends.
-#![allow(dead_code)] // each test target uses a part of it
+//! Random interleavings of many sequences on any backend: open, append, fork, rewind, mark, close, STOP. Every row of
+//! logits is held against the scalar reference, which holds each sequence alone and in the plainest way; what is not
+//! collected is followed by lists of tokens. Shared by the tests of both backends.
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ struct Expected {
     tokens: Vec<u32>,
     /// Behind them, those of batches that were not.
     tail: Vec<u32>,
-    /// After each of the committed tokens.
+    /// Logits after each of the committed tokens.
     logits: Vec<Vec<f32>>,
     reference: ReferenceSequence,
 }
@@ -217,7 +217,7 @@ impl<'a, B: Backend> Walk<'a, B> {
             } else {
                 match self.model.collect(done, &Quiet).await {
                     Ok(outcomes) => outcomes,
-                    // With the one that was stopped.
+                    // This batch was dropped together with the stopped one.
                     Err(EngineError::BatchDropped) if outcome.is_err() => break,
                     Err(error) => panic!("it was computed: {error}"),
                 }

@@ -1,5 +1,5 @@
 //! Goldens, and how far logits are from them. Shared by the tests of both backends.
-#![allow(dead_code)] // each test target uses a part of it
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 /// F32 values of a two-dimensional NPY file in C order, and its number of columns.
 pub fn npy(bytes: &[u8]) -> (Vec<f32>, usize) {

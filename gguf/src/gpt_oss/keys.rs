@@ -1,20 +1,21 @@
-//! The keys under the architecture's prefix: which are read, and what the others must say for this engine's arithmetic to be
-//! the model's. docs/FILES.md shows the table.
+//! The keys under the architecture's prefix: which are read, and what the others must say for this engine's arithmetic
+//! to be the model's. docs/FILES.md shows the table.
 //!
-//! What llama.cpp's loader of gpt-oss reads, it decides by; of keys that only other architectures have, those are listed that
-//! would change the arithmetic if a gpt-oss file had them.
+//! What llama.cpp's loader of gpt-oss reads, it decides by; of keys that only other architectures have, those are
+//! listed that would change the arithmetic if a gpt-oss file had them.
 
 use super::WrongKey;
 use crate::{Array, Gguf, Metadata, Value};
 
-/// What a key is to this engine.
+/// What this engine does with a metadata key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rule {
     /// Read by the engine, which checks it.
     Read,
     /// Nothing computed depends on it.
     Information,
-    /// A number, or one for each layer: one of these. The first is what the engine computes; others mean the same.
+    /// A number, or one number for each layer, which must be one of these. The engine computes the first; the others
+    /// mean the same.
     Number(&'static [f64]),
     Truth(bool),
     /// The same value as another key of the file.
@@ -23,14 +24,14 @@ enum Rule {
 
 use Rule::{Information, Number, Read, Same, Truth};
 
-/// Off, and the value that llama.cpp takes for "not set".
+/// The feature is off; 0 is also llama.cpp's "not set".
 const NONE: Rule = Number(&[0.0]);
 /// A factor without effect; 0 is llama.cpp's "not set".
 const ONE: Rule = Number(&[1.0, 0.0]);
-/// Counts of which both mean that there is nothing of the kind.
+/// Counts that both mean that the feature is absent.
 const AT_MOST_ONE: Rule = Number(&[0.0, 1.0]);
 
-/// Key, what it must be, and why.
+/// Each known key with the value that it must have, and the reason.
 const RULES: &[(&str, Rule, &str)] = &[
     ("block_count", Read, "layers"),
     ("context_length", Read, "the longest context"),
@@ -110,7 +111,7 @@ const RULES: &[(&str, Rule, &str)] = &[
     ("pooling_type", NONE, "the model gives logits, not an embedding"),
 ];
 
-/// Keys that end so are about sliding layers, which have the same arithmetic here.
+/// Suffix of the keys about sliding layers, which compute the same as all others here.
 const OF_SLIDING_LAYERS: &str = "_swa";
 
 fn rule_of(name: &str) -> Option<Rule> {
@@ -122,12 +123,12 @@ struct Found<'a> {
     metadata: &'a Metadata,
     prefix: &'a str,
     key: &'a str,
-    /// Without the prefix.
+    /// The key without the architecture's prefix.
     name: &'a str,
     value: &'a Value,
 }
 
-/// That no key says that the model is computed otherwise than this engine does.
+/// Checks that no key asks for arithmetic that this engine does not do.
 ///
 /// # Errors
 /// The first key that does, with its value and the one that is expected.
@@ -141,8 +142,8 @@ pub fn check_keys(metadata: &Metadata, architecture: &str) -> Result<(), WrongKe
     })
 }
 
-/// Keys under the architecture's prefix that this engine does not know, in file order. They may mean nothing for it, or that
-/// the file is of a newer kind.
+/// Keys under the architecture's prefix that this engine does not know, in file order. They may be harmless, or the
+/// file may be newer than the engine.
 pub fn unknown_keys(gguf: &Gguf) -> Vec<&str> {
     let Ok(architecture) = gguf.metadata.str("general.architecture") else { return Vec::new() };
     let unknown =
@@ -162,14 +163,14 @@ impl<'a> Found<'a> {
         format!("{}.{name}", self.prefix)
     }
 
-    /// For a key about sliding layers, the one about all layers and its value.
+    /// The key about all layers that this key about sliding layers refines, with its value.
     fn base(&self) -> Option<(&'a str, &'a Value)> {
         let base = self.name.strip_suffix(OF_SLIDING_LAYERS)?;
         rule_of(base)?;
         Some((base, self.metadata.get(&self.key_of(base))?))
     }
 
-    /// For a key about sliding layers, what the one about all layers must be.
+    /// The rule of the key about all layers that this key about sliding layers refines.
     fn base_rule(&self) -> Option<Rule> {
         rule_of(self.name.strip_suffix(OF_SLIDING_LAYERS)?).filter(|rule| *rule != Read)
     }
@@ -251,7 +252,7 @@ fn numbers(value: &Value) -> Option<Vec<f64>> {
     }
 }
 
-/// Short, for messages.
+/// The value in short form, for messages.
 fn shown(value: &Value) -> String {
     match (value, numbers(value).as_deref()) {
         (Value::Array(array), _) => format!("an {array}"),

@@ -1,6 +1,6 @@
 //! What makes a file a gpt-oss model that this project runs, as far as a header tells: its role, architecture, keys,
-//! tokenizer, the names and types of its tensors. The engine asks the same questions and then looks at shapes and numbers;
-//! whoever lists files asks [`Gguf::gpt_oss_obstacle`] alone.
+//! tokenizer, the names and types of its tensors. The engine asks the same questions and then looks at shapes and
+//! numbers; whoever lists files asks [`Gguf::gpt_oss_obstacle`] alone.
 
 mod keys;
 mod tensors;
@@ -19,18 +19,21 @@ pub const GPT_OSS_ARCHITECTURES: [&str; 2] = ["gpt-oss", OLLAMA];
 /// The architecture of Ollama's gpt-oss files.
 pub(crate) const OLLAMA: &str = "gptoss";
 
-/// A key whose value, or whose absence, is not what this engine computes with.
+/// A key whose value, or whose absence, contradicts what this engine computes.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{key} is {got}; this engine needs {expected}")]
 pub struct WrongKey {
+    /// Full name of the key, such as `gpt-oss.attention.sliding_window`.
     pub key: String,
+    /// Values that the engine accepts, in words.
     pub expected: String,
+    /// The file's value in words, or that there is none.
     pub got: String,
 }
 
 impl Gguf {
-    /// Why no gpt-oss engine of this project runs the model with this header, a joined one for a split model; `None` if
-    /// nothing that is said in it speaks against that.
+    /// Why no gpt-oss engine of this project can run the model with this header (for a split model, the joined header).
+    /// `None` if nothing in the header speaks against it.
     pub fn gpt_oss_obstacle(&self) -> Option<String> {
         if let Some(role) = self.role() {
             return Some(format!("it is no model but {role}. {}", role.advice()));

@@ -6,9 +6,9 @@ use crate::{Gguf, TensorInfo, TensorType, WeightType};
 /// What a tensor is to the model, which decides the types that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorUse {
-    /// Weights of a matrix that every token uses; the router's, too.
+    /// A weight matrix that every token uses, including the router's.
     Matrix,
-    /// Weights of all experts of a layer.
+    /// The weights of all experts of a layer.
     Experts,
     /// Norms, biases, sinks: numbers that are widened to F32 when they are read.
     Plain,
@@ -23,8 +23,8 @@ const PLAIN_TYPES: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorTy
 const OF_MODEL: [(&[&str], TensorUse); 3] =
     [(&["token_embd.weight"], Matrix), (&["output_norm.weight"], Plain), (&["output.weight"], Matrix)];
 
-/// Tensors of every layer, in the order of the file that llama.cpp writes. Of several names, which are llama.cpp's,
-/// Ollama's and those of files with joined tensors, one is enough.
+/// Tensors of every layer, in the order that llama.cpp writes. Each has alternative names: llama.cpp's, Ollama's, and
+/// those of files with joined tensors; one of them is enough.
 const OF_LAYER: [(&[&str], TensorUse); 19] = [
     (&["attn_norm.weight"], Plain),
     (&["attn_q.weight", "attn_qkv.weight"], Matrix),
@@ -47,7 +47,7 @@ const OF_LAYER: [(&[&str], TensorUse); 19] = [
     (&["ffn_down_exps.bias"], Plain),
 ];
 
-/// Layers that are looked through: more than any gpt-oss has, so that a damaged count costs nothing.
+/// How many layers are looked at: more than any gpt-oss has, so that a damaged count costs nothing.
 const MAX_LAYERS: u32 = 1024;
 
 /// Whether the engine computes with a tensor of this type in a file of this architecture.
@@ -63,7 +63,7 @@ fn types_of(used: TensorUse) -> &'static [TensorType] {
     }
 }
 
-/// What the engine uses a tensor of this name for; `None` for names that it does not know, and does not read.
+/// What the engine uses a tensor of this name for; `None` for names that it does not know and does not read.
 fn use_of(name: &str) -> Option<TensorUse> {
     let of_layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
     let (suffix, table) = match of_layer {
@@ -74,7 +74,7 @@ fn use_of(name: &str) -> Option<TensorUse> {
 }
 
 impl Gguf {
-    /// Tensors that the engine needs and whose type it does not compute with, and the types that they may have.
+    /// Tensors that the engine needs but whose type it cannot compute with, each with the types that it may have.
     pub(super) fn unsupported_for_gpt_oss(
         &self,
         architecture: &str,
@@ -86,7 +86,7 @@ impl Gguf {
         })
     }
 
-    /// Keys and tensors without which no gpt-oss model runs and which this header lacks.
+    /// Keys and tensors that every gpt-oss model needs and that this header lacks.
     pub(super) fn missing_for_gpt_oss(&self, architecture: &str) -> Vec<String> {
         let mut missing = Vec::new();
         if self.metadata.string_array("tokenizer.ggml.tokens").is_err() {

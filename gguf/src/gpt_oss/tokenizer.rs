@@ -7,11 +7,11 @@ const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// Names of o200k's way to split text before merging. llama.cpp takes `llama4` for the same; files of Ollama's converter say
-/// `default` or nothing, and mean it.
+/// Names of o200k's way to split text before merging. llama.cpp treats `llama4` as the same; Ollama's converter writes
+/// `default` or nothing and means it, too.
 const O200K: [&str; 7] = ["gpt-4o", "gpt-oss", "o200k", "o200k_harmony", "llama4", "default", ""];
 
-/// That the file's tokens are made as gpt-oss makes them.
+/// Checks that the file's tokenizer makes tokens as gpt-oss does.
 ///
 /// # Errors
 /// Another kind of tokenizer, another way to split text, no merges.
@@ -26,7 +26,7 @@ pub fn check_tokenizer(metadata: &Metadata) -> Result<(), WrongKey> {
     if let Some(other) = pre.filter(|pre| !O200K.contains(pre)) {
         return Err(wrong(PRE, SPLIT, other));
     }
-    // The specification takes tokens for atomic without merges, which would make other tokens of every text.
+    // The specification treats tokens without merges as atomic, which would tokenize every text differently.
     const PAIRS: &str = "the merges that make tokens of bytes, which this file lacks";
     match optional::<&StringArray>(metadata, MERGES, PAIRS)? {
         Some(_) => Ok(()),

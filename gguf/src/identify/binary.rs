@@ -5,9 +5,9 @@ use super::ForeignFile::{
     Archive, BeforeGguf, Companion, OldAdapter, OldImatrix, Other, OtherWeights, Session, WebPage, Zeros,
 };
 
-/// What a file is that begins with these bytes. Longer beginnings stand before those that they begin with.
+/// File kinds by their first bytes. A longer magic stands before the shorter ones that it begins with.
 const MAGICS: &[(&[u8], ForeignFile)] = &[
-    // ggml's formats before GGUF: a number, so on disk its letters are reversed.
+    // ggml's formats before GGUF: the magic is a number, so its letters are reversed on disk.
     (b"lmgg", BeforeGguf("GGML")),
     (b"fmgg", BeforeGguf("GGMF")),
     (b"tjgg", BeforeGguf("GGJT")),
@@ -84,15 +84,16 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
 
-/// The length of a JSON object as u64, then that object: <https://github.com/huggingface/safetensors>.
+/// The format begins with the length of a JSON object as u64, then that object:
+/// <https://github.com/huggingface/safetensors>.
 fn is_safetensors(start: &[u8], file_len: u64) -> bool {
     let Some((length, rest)) = start.split_first_chunk::<8>() else { return false };
     let fits = u64::from_le_bytes(*length).checked_add(8).is_some_and(|end| end <= file_len);
     fits && rest.trim_ascii_start().starts_with(b"{\"")
 }
 
-/// Entries, then for each the length of a tensor's name, the name, and numbers: llama.cpp's `imatrix.cpp` before it wrote
-/// GGUF.
+/// The format has a count of entries, then for each the length of a tensor's name, the name, and numbers: llama.cpp's
+/// `imatrix.cpp` before it wrote GGUF.
 fn is_old_imatrix(start: &[u8]) -> bool {
     let number = |at: usize| Some(i32::from_le_bytes(*start.get(at..)?.first_chunk()?));
     let (Some(entries), Some(length)) = (number(0), number(4)) else { return false };

@@ -9,16 +9,16 @@ use std::fmt;
 
 pub use name::{is_unfinished_name, piece_stem};
 
-/// Bytes from the start of a file that [`identify`] can make use of. Fewer do for most kinds, four for many.
+/// How many bytes from the start of a file [`identify`] can use. Most kinds need fewer, many only four.
 pub const IDENTIFY_BYTES: usize = 4096;
 
-/// What a file is that does not begin as a GGUF file does.
+/// The kind of a file that does not begin as a GGUF file does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignFile {
-    /// It has no byte.
+    /// The file has no bytes.
     Empty,
-    /// Only zeros, as far as was looked: space that a download tool allocated and did not fill.
+    /// All bytes that were looked at are zero: space that a download tool allocated and did not fill.
     Zeros,
     /// HTML, or a page saved as MHTML.
     WebPage,
@@ -48,14 +48,14 @@ pub enum ForeignFile {
     Other(&'static str),
     /// What a download tool or a system keeps beside a file, by the name of its kind.
     Companion(&'static str),
-    /// By its name a piece, and not the first, of a file that was cut into pieces.
+    /// The name says that this is a piece, but not the first, of a file that was cut into pieces.
     LaterPiece,
-    /// By its name a download that did not end.
+    /// The name says that this is an unfinished download.
     Unfinished,
 }
 
-/// Says what a file is by its first bytes (up to [`IDENTIFY_BYTES`] help), its length in bytes and its name (which may be
-/// empty). `None` for a file that begins with the bytes `GGUF`, and for one that nothing is known about.
+/// Recognises a file by its first bytes (at most [`IDENTIFY_BYTES`] are used), its length in bytes and its name (which
+/// may be empty). `None` for a file that begins with the bytes `GGUF`, and for an unknown kind.
 pub fn identify(start: &[u8], file_len: u64, name: &str) -> Option<ForeignFile> {
     let start = &start[..start.len().min(IDENTIFY_BYTES)];
     if file_len == 0 {
@@ -66,7 +66,7 @@ pub fn identify(start: &[u8], file_len: u64, name: &str) -> Option<ForeignFile> 
     }
     let read = text::identify(start);
     if read.is_none() && piece_stem(name).is_some() {
-        // Weights may begin with any bytes, also those of another format.
+        // Weights may begin with any bytes, including those of another format.
         return Some(ForeignFile::LaterPiece);
     }
     let known = binary::identify(start, file_len).or(read);
@@ -99,7 +99,7 @@ impl fmt::Display for ForeignFile {
 }
 
 impl ForeignFile {
-    /// Whether a few bytes told it, with which weights could begin, too.
+    /// Whether the kind was guessed from a few bytes with which weights could begin, too.
     pub(crate) fn is_weak(&self) -> bool {
         use ForeignFile::{Empty, HostError, Json, LfsPointer, Pointer, Text, WebPage};
         !matches!(self, Empty | WebPage | LfsPointer | Pointer(_) | HostError(_) | Json | Text(_))

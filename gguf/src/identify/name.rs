@@ -6,7 +6,7 @@ pub(crate) const JOIN_ADVICE: &str = "Put all pieces, in their order, together i
 pub(crate) const FINISH_ADVICE: &str =
     "Let the download finish in the program that began it, or download the file again.";
 
-/// Endings that download tools give to a file that is not whole.
+/// Suffixes that download tools give to an unfinished file.
 const UNFINISHED: [&str; 15] = [
     ".crdownload",         // Chromium
     ".part",               // Firefox, yt-dlp, KDE
@@ -28,15 +28,16 @@ const UNFINISHED: [&str; 15] = [
 /// Words that announce the number of a piece.
 const WORDS: [&str; 6] = ["part", "split", "piece", "chunk", "vol", "volume"];
 
-/// Whether a download tool would call a file so that it has not finished.
+/// Whether the name is one that download tools give to an unfinished file.
 pub fn is_unfinished_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     UNFINISHED.iter().any(|ending| name.len() > ending.len() && name.ends_with(ending))
 }
 
 /// The name of the whole file if `name` is one that tools give to a piece of a file that was cut by bytes:
-/// `m.gguf.part1of2`, `m.gguf-split-a`, `m.gguf.001`, `m.gguf.part_00`, `m.gguf.aa`, `m-part-2.gguf`. `None` for any other
-/// name, the parts `m-00001-of-00002.gguf` that llama.cpp's splitter writes included: each of those is a GGUF file.
+/// `m.gguf.part1of2`, `m.gguf-split-a`, `m.gguf.001`, `m.gguf.part_00`, `m.gguf.aa`, `m-part-2.gguf`. `None` for any
+/// other name, the parts `m-00001-of-00002.gguf` that llama.cpp's splitter writes included: each of those is a GGUF
+/// file.
 pub fn piece_stem(name: &str) -> Option<&str> {
     const EXTENSION: &str = ".gguf";
     // Lowering ASCII letters moves no byte.
@@ -53,8 +54,8 @@ pub fn piece_stem(name: &str) -> Option<&str> {
 
 const SEPARATORS: [char; 4] = ['.', '-', '_', ' '];
 
-/// `.part1of2`, `-split-a`, `.001`, `.part_00`, `.aa`. Without a word a number has two digits at least, because wget calls
-/// the second download of `m.gguf` `m.gguf.1`, and letters are two.
+/// Matches `.part1of2`, `-split-a`, `.001`, `.part_00` and `.aa`. Without a word before it a number needs at least two
+/// digits, because wget names the second download of `m.gguf` `m.gguf.1`; letters must be two.
 fn is_piece_number(suffix: &str, needs_word: bool) -> bool {
     let bare = suffix.trim_start_matches(SEPARATORS);
     let word = WORDS.iter().filter_map(|word| bare.strip_prefix(word)).min_by_key(|rest| rest.len());

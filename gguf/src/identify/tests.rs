@@ -76,7 +76,7 @@ fn gguf_files_and_unknown_bytes_are_nobody_elses() {
         assert_eq!(identify(start, 1 << 20, "m.gguf"), None, "{}", start.escape_ascii());
     }
     assert_eq!(identify(&[], 5, "m.gguf.part2of2"), None, "nothing was read yet");
-    // A text that is no text all the way.
+    // Begins like text, but does not go on like it.
     assert_eq!(identify(b"{\x01\x02\xff\xfe\x80", 1 << 20, "m.gguf"), None);
 }
 

@@ -3,10 +3,10 @@
 use super::ForeignFile;
 use super::ForeignFile::{HostError, Json, LfsPointer, Pointer, Text, WebPage};
 
-/// Characters of an unknown text that are shown.
+/// How many characters of an unknown text are shown.
 const SHOWN_CHARACTERS: usize = 60;
 
-/// How HTML begins, in small letters; `<!--` and `<?xml` may stand before it.
+/// Beginnings of HTML, in lower case; `<!--` and `<?xml` may come first.
 const HTML: [&str; 8] = ["<!doctype", "<!do", "<html", "<head", "<title", "<body", "<script", "<meta"];
 
 pub(super) fn identify(start: &[u8]) -> Option<ForeignFile> {
@@ -40,19 +40,19 @@ pub(super) fn identify(start: &[u8]) -> Option<ForeignFile> {
 /// The beginning of a file as characters.
 struct Decoded {
     text: String,
-    /// Every byte of it is text in a Unicode encoding.
+    /// Whether all bytes are text in a Unicode encoding.
     is_unicode: bool,
 }
 
 impl Decoded {
-    /// Nothing in it that people do not write.
+    /// Whether the text has only characters that people write.
     fn is_plain(&self) -> bool {
         self.is_unicode && self.text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace())
     }
 }
 
-/// Reads UTF-8 as far as it is whole, UTF-16 with its mark, and anything else as Latin-1: pages in an old encoding are
-/// pages all the same.
+/// Reads UTF-8 as far as it is whole, UTF-16 with its byte order mark, and anything else as Latin-1, because a page in
+/// an old encoding is still a page.
 fn decode(start: &[u8]) -> Decoded {
     let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let units = bytes.as_chunks::<2>().0.iter().map(|&pair| unit(pair));
@@ -67,7 +67,7 @@ fn decode(start: &[u8]) -> Decoded {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     let whole = match std::str::from_utf8(start) {
         Ok(text) => Some(text),
-        // The end of what is at hand may cut a character in two.
+        // The last character may be cut in two.
         Err(error) if error.error_len().is_none() => std::str::from_utf8(&start[..error.valid_up_to()]).ok(),
         Err(_) => None,
     };

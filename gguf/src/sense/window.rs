@@ -1,63 +1,64 @@
 //! A window of a tensor's bytes, by itself.
 //!
 //! Nothing here asks what weights are usual: limits are those that no weight of any model comes near (a trained one has
-//! weights of about 0.01 to 1). They suffice, since a scale at a wrong place has random bits: a half is negative every second
-//! time, and beyond the limit two times of five; a code byte of MXFP4 is a possible exponent one time of three. Of a sound
-//! file no block is odd; some may be, for whatever reason, before a window is.
+//! weights of about 0.01 to 1). They suffice, since a scale at a wrong place has random bits: a half is negative every
+//! second time, and beyond the limit two times of five; a code byte of MXFP4 is a possible exponent one time of three.
+//! Of a sound file no block is odd; some may be, for whatever reason, before a window is.
 
 use std::collections::BTreeSet;
 
 use crate::numbers::{Encoding, Number, numbers_of, power_of_two};
 use crate::{TensorInfo, TensorType};
 
-/// Of a window so many blocks have to be odd, and one of so many.
+/// A window is at fault if at least this many of its blocks are odd, and at least one block in [`ODD_ONE_IN`].
 const LEAST_ODD: usize = 4;
 const ODD_ONE_IN: usize = 8;
 
-/// No block of a matrix has a weight as large as this. Sound files stay two decimal orders below.
+/// Limit for the weights of a matrix. Sound files stay two orders of magnitude below it.
 const LARGEST_WEIGHT: f64 = 256.0;
-/// MXFP4 comes from training, not from a quantiser: its limits are wider, since no more is needed. 2^13 and 2^-63.
+/// Limits of MXFP4 scales, 2^-63 and 2^13. MXFP4 comes from training, not from a quantiser, and wide limits are enough.
 const MXFP4_SCALES: (f64, f64) = (power_of_two(-63), power_of_two(13));
-/// Biases, norms and masks are stored as they are, and may be large; the exponents of random floats are evenly spread.
+/// Limit for biases, norms and masks, which are stored as they are and may be large. Random floats exceed it often,
+/// because their exponents are evenly spread.
 const LARGEST_PLAIN: f64 = power_of_two(40);
-/// Halves cannot be as large as that. Random ones pass this limit one time of five.
+/// Limit for halves. Random ones pass it one time in five.
 const LARGEST_PLAIN_HALF: f64 = 1024.0;
-/// Floats that are that small and not zero are bytes at a wrong place.
+/// Smaller floats that are not zero come from bytes at a wrong place.
 const SMALLEST_PLAIN: f64 = power_of_two(-96);
 
-/// Less than this is no evidence of text.
+/// Fewer bytes than this are no evidence of text.
 const LEAST_TEXT_BYTES: usize = 256;
-/// Of text nearly all bytes can be printed; of weights about every third.
+/// Share of printable bytes that makes a window text: in text nearly all bytes are printable, in weights about a third.
 const TEXT_SHARE: (usize, usize) = (7, 8);
-/// Text is no constant, at any place within a number.
+/// How many different bytes text has at least, at each place within a number.
 const LEAST_TEXT_ALPHABET: usize = 10;
 const PHASES: usize = 4;
-/// Of a text so much is shown.
+/// How many bytes of a text are shown.
 const SHOWN_TEXT_BYTES: usize = 24;
 
-/// What was found in place of what.
+/// What a window should have held, and what it holds.
 pub(super) struct Fault {
     pub expected: String,
     pub got: String,
 }
 
-/// What a tensor's windows are judged by.
+/// The limits that the windows of a tensor are judged by.
 #[derive(Debug, Clone)]
 pub(super) struct WindowKind {
     limits: Vec<Limit>,
     block_bytes: usize,
     quantised: bool,
-    /// A tensor of rows.
+    /// Whether the tensor has rows.
     is_matrix: bool,
-    /// A norm of zero silences what it scales.
+    /// Whether zeros are suspicious: a norm of zero silences what it scales.
     zero_is_odd: bool,
 }
 
-/// What a number of a block can be.
+/// The values that a number in a block can have.
 #[derive(Debug, Clone, Copy)]
 struct Limit {
     number: Number,
-    /// Smallest magnitude besides zero.
+    /// Smallest magnitude apart from zero.
     least: f64,
     below: f64,
 }
@@ -93,7 +94,7 @@ impl Limit {
     }
 }
 
-/// As E8M0 has it.
+/// The exponent of a power of two as E8M0 encodes it.
 fn exponent(value: f64) -> i32 {
     value.log2() as i32 + 127
 }
@@ -111,7 +112,7 @@ impl WindowKind {
         }
     }
 
-    /// Blocks of a window: enough for a verdict.
+    /// How many blocks a window has: enough for a verdict.
     pub fn blocks(&self) -> u64 {
         match (self.quantised, self.block_bytes) {
             (false, _) => 128,
@@ -120,7 +121,7 @@ impl WindowKind {
         }
     }
 
-    /// What cannot be in a window of whole blocks.
+    /// What is wrong with a window of whole blocks, if anything.
     pub fn fault(&self, kind: TensorType, window: &[u8]) -> Option<Fault> {
         self.text(window).or_else(|| self.filling(window)).or_else(|| self.odd_blocks(kind, window))
     }
@@ -132,8 +133,8 @@ impl WindowKind {
         if window.len() < LEAST_TEXT_BYTES || printable * of < window.len() * share {
             return None;
         }
-        // Of numbers of two or four bytes each the bytes with the exponents are few, and may all be printable: norms of about 1 in
-        // BF16 are.
+        // In numbers of two or four bytes the bytes with the exponents take few values, which may all be printable:
+        // norms near 1 in BF16, for example.
         let is_varied = (0..PHASES).all(|phase| {
             let alphabet: BTreeSet<&u8> = window.iter().skip(phase).step_by(PHASES).collect();
             alphabet.len() >= LEAST_TEXT_ALPHABET
@@ -144,7 +145,7 @@ impl WindowKind {
         })
     }
 
-    /// The same byte again and again. Zeros are another matter.
+    /// Finds a window that repeats one byte. Zeros are judged elsewhere.
     fn filling(&self, window: &[u8]) -> Option<Fault> {
         let first = *window.first()?;
         let may_be_one = first == 0 || (!self.quantised && !self.is_matrix);
@@ -163,13 +164,13 @@ impl WindowKind {
                 (!limit.allows(value) || (self.zero_is_odd && value == 0.0)).then_some((limit, value))
             });
             let Some((limit, value)) = found.filter(|_| !is_empty_mxfp4(kind, block)) else { continue };
-            // One value again and again is somebody's mask: a router without some of its experts, for example.
+            // A repeated value is a deliberate mask: a router without some of its experts, for example.
             let is_mask = !self.quantised && last == Some(value) && value != 0.0;
             last = Some(value);
             first.get_or_insert((*limit, value));
             if is_mask { masked += 1 } else { odd += 1 }
         }
-        // A mask of everything is none.
+        // A mask that covers everything is a fault.
         if odd + masked == blocks {
             odd = blocks;
         }
@@ -185,7 +186,7 @@ impl WindowKind {
     }
 }
 
-/// Whether all weights of an MXFP4 block are zero: its exponent may be anything.
+/// Whether all weights of an MXFP4 block are zero; its exponent may then be anything.
 fn is_empty_mxfp4(kind: TensorType, block: &[u8]) -> bool {
     const CODE_WITHOUT_SIGN: u8 = 0x77;
     kind == TensorType::Mxfp4 && block[1..].iter().all(|codes| codes & CODE_WITHOUT_SIGN == 0)
@@ -214,7 +215,7 @@ mod tests {
             assert_eq!(fault("blk.0.ffn_gate_inp.bias", TensorType::F32, &router(masked)), None, "{masked}");
         }
         assert!(fault("blk.0.ffn_gate_inp.bias", TensorType::F32, &router(f32::NAN)).is_some());
-        // Large and small, but of one kind.
+        // Both large and small values, but of one kind.
         let outliers = floats((0..128).map(|at| if at % 7 == 0 { 900.0 } else { 1e-12 * at as f32 }));
         assert_eq!(fault("blk.0.attn_k.bias", TensorType::F32, &outliers), None);
         // Blocks whose weights are all zero, with any exponent; tiny ones, in Q8_0.

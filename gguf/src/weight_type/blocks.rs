@@ -1,15 +1,18 @@
-//! What the bytes of a block mean, run by run: the exact decoding of every quantised type, written once for the reference and
-//! for the CPU's products with 8-bit activations.
+//! What the bytes of a block mean, run by run: the exact decoding of every quantised type, written once for the
+//! reference and for the CPU's products with 8-bit activations.
 
-/// Weights that are unpacked at a time. A row is a whole number of such runs, and so is a block of any type.
+/// How many weights are unpacked at a time. A row is a whole number of such runs, and so is a block of any type.
 pub const RUN_WEIGHTS: usize = 32;
 
 /// 32 neighbouring weights: `code · scale + minimum`, with a scale for each 16.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
+    /// Whole-number codes of the weights, in order.
     pub codes: [i8; RUN_WEIGHTS],
+    /// Scales of the first and the last 16 weights.
     pub scales: [f32; 2],
-    /// Of types without a minimum −0, which changes nothing that it is added to, not even a zero's sign.
+    /// Added to each scaled code; −0 for types without a minimum, because adding −0 changes nothing, not even a zero's
+    /// sign.
     pub minimum: f32,
 }
 
@@ -19,16 +22,17 @@ impl Run {
         Self { codes, scales: [scale; 2], minimum: -0.0 }
     }
 
-    /// The weights.
+    /// Decodes the run: its 32 weights in order.
     #[inline(always)]
     pub fn values(&self) -> [f32; RUN_WEIGHTS] {
         std::array::from_fn(|j| f32::from(self.codes[j]) * self.scales[j / (RUN_WEIGHTS / 2)] + self.minimum)
     }
 }
 
-/// A quantised type's blocks.
+/// Block format of a quantised type.
 pub trait Blocks {
-    /// The bytes of one block: an array, so that the compiler knows their number and makes vector code of the loops over them.
+    /// The bytes of one block: an array, so that the compiler knows their number and makes vector code of the loops
+    /// over them.
     type Block: 'static;
     /// Bytes of one block.
     const BYTES: usize;
@@ -41,7 +45,7 @@ pub trait Blocks {
     /// Run `s` of [`Self::RUNS`] of a block.
     fn run(block: &Self::Block, s: usize) -> Run;
 
-    /// The weights of that run.
+    /// Decodes run `s` of a block.
     fn values(block: &Self::Block, s: usize) -> [f32; RUN_WEIGHTS] {
         Self::run(block, s).values()
     }
@@ -93,8 +97,9 @@ blocks! {
         let fifth = |l: usize| if high[l] & bit == 0 { 0 } else { 16 };
         k_run(block, s, k_nibbles(&block[48..], s, |l, nibble| (nibble | fifth(l)) as i8))
     };
-    // Runs 0 to 3 take their low nibbles from the first 64 bytes (runs 0 and 2 share 32 of them, 1 and 3 the others) and their
-    // high bits from the first 32 bytes of those, two bits a run; runs 4 to 7 likewise from the second halves.
+    // Runs 0 to 3 take their low nibbles from the first 64 bytes (runs 0 and 2 share 32 of them, 1 and 3 the others)
+    // and their high bits from the first 32 bytes of those, two bits a run; runs 4 to 7 likewise from the second
+    // halves.
     Q6K: 210 bytes, 8 runs, |block, s| {
         let (half, r) = (s / 4, s % 4);
         let low = &block[half * 64 + r % 2 * 32..][..RUN_WEIGHTS];
@@ -104,8 +109,8 @@ blocks! {
         let scales = [0, 1].map(|part| d * f32::from(block[192 + 2 * s + part] as i8));
         Run { scales, ..Run::new(codes(code), d) }
     };
-    // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte j of the
-    // next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
+    // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte
+    // j of the next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
     Q3K: 110 bytes, 8 runs, |block, s| {
         let low = &block[32 + s / 4 * 32..][..RUN_WEIGHTS];
         let code = |l: usize| ((low[l] >> (2 * (s % 4)) & 3) | (block[l] >> s & 1) << 2) as i8 - 4;
@@ -126,6 +131,7 @@ blocks! {
     };
 }
 
+/// Blocks of MXFP4: 17 bytes for 32 weights, an E8M0 exponent and 16 bytes of E2M1 codes.
 pub struct Mxfp4;
 
 impl Blocks for Mxfp4 {
@@ -143,7 +149,7 @@ impl Blocks for Mxfp4 {
         Run::new(nibbles(&block[1..], |_, nibble| E2M1_DOUBLED[usize::from(nibble)]), e8m0_half(block[0]))
     }
 
-    /// With the negative zero, which whole numbers cannot tell from the other.
+    /// Decodes with the negative zero, which the whole-number codes of [`Blocks::run`] cannot express.
     fn values(block: &Self::Block, _: usize) -> [f32; RUN_WEIGHTS] {
         nibbles(&block[1..], |_, nibble| E2M1_DOUBLED_F32[usize::from(nibble)] * e8m0_half(block[0]))
     }
@@ -152,7 +158,7 @@ impl Blocks for Mxfp4 {
 /// Twice the value of each E2M1 code: all are whole numbers. Code 8 is the negative zero.
 pub const E2M1_DOUBLED: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
-/// The same as floats.
+/// [`E2M1_DOUBLED`] as floats.
 pub const E2M1_DOUBLED_F32: [f32; 16] = {
     let mut values = [0.0; 16];
     let mut code = 0;
@@ -164,13 +170,13 @@ pub const E2M1_DOUBLED_F32: [f32; 16] = {
     values
 };
 
-/// The values of the codes of IQ4_NL and IQ4_XS.
+/// Values of the codes of IQ4_NL and IQ4_XS.
 const IQ4_NL: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-/// Half of 2^(exponent − 127), which makes up for the doubled codes; of 255, NaN (OCP Microscaling, 5.4.1).
+/// Half of 2^(exponent − 127), which makes up for the doubled codes; NaN for exponent 255 (OCP Microscaling, 5.4.1).
 #[inline(always)]
 pub fn e8m0_half(exponent: u8) -> f32 {
-    /// A look at a table is less than the cases that it is made of.
+    /// A table look-up costs less than the branches that it replaces.
     static HALVES: [f32; 256] = {
         let mut halves = [f32::NAN; 256];
         let mut exponent = 0;
@@ -189,7 +195,8 @@ pub(super) fn f16_at(bytes: &[u8], at: usize) -> f32 {
     half::f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
-/// The codes of a run. A plain loop: `array::from_fn` is a function of its own, without the instruction set of its caller.
+/// The codes of a run. This is a plain loop because `array::from_fn` would be a function of its own, without the
+/// instruction set of its caller.
 #[inline(always)]
 fn codes(code: impl Fn(usize) -> i8) -> [i8; RUN_WEIGHTS] {
     let mut codes = [0; RUN_WEIGHTS];
@@ -199,7 +206,7 @@ fn codes(code: impl Fn(usize) -> i8) -> [i8; RUN_WEIGHTS] {
     codes
 }
 
-/// `code(j, nibble)` of 32 nibbles in 16 bytes: low ones first, then high ones.
+/// Calls `code(j, nibble)` for the 32 nibbles of 16 bytes: low nibbles first, then high ones.
 #[inline(always)]
 fn nibbles<T: Copy + Default>(packed: &[u8], code: impl Fn(usize, u8) -> T) -> [T; RUN_WEIGHTS] {
     let mut codes = [T::default(); RUN_WEIGHTS];
@@ -211,23 +218,24 @@ fn nibbles<T: Copy + Default>(packed: &[u8], code: impl Fn(usize, u8) -> T) -> [
     codes
 }
 
-/// `code(l, nibble)` of the 32 nibbles of run `s` of 8: two runs share 32 bytes. A loop for each of the two, because a shift by a
-/// number that is known is cheaper.
+/// Calls `code(l, nibble)` for the 32 nibbles of run `s` of 8; two runs share 32 bytes. There is a loop for each of the
+/// two, because a shift by a constant is cheaper.
 #[inline(always)]
 fn k_nibbles(packed: &[u8], s: usize, code: impl Fn(usize, u8) -> i8) -> [i8; RUN_WEIGHTS] {
     let packed = &packed[s / 2 * 32..][..RUN_WEIGHTS];
     if s.is_multiple_of(2) { codes(|l| code(l, packed[l] & 15)) } else { codes(|l| code(l, packed[l] >> 4)) }
 }
 
-/// Bit j of 32 bits in four bytes, as the fifth bit of a code.
+/// Bit j of 32 bits in four bytes, in the place of a code's fifth bit.
 #[inline(always)]
 fn fifth_bit(bits: &[u8], j: usize) -> u8 {
     (bits[j / 8] >> (j % 8) & 1) << 4
 }
 
-/// Run `s` of a Q4_K or Q5_K block, with its six-bit scale and minimum from the 12 bytes behind d and dmin. Bytes 0 to 3 hold
-/// the scales of runs 0 to 3 in their low six bits, bytes 4 to 7 the minima; bytes 8 to 11 hold the low four bits of the scales
-/// (low nibble) and minima (high nibble) of runs 4 to 7, whose upper two bits are on top of bytes 0 to 7.
+/// Run `s` of a Q4_K or Q5_K block, with its six-bit scale and minimum from the 12 bytes behind d and dmin. Bytes 0 to
+/// 3 hold the scales of runs 0 to 3 in their low six bits, bytes 4 to 7 the minima; bytes 8 to 11 hold the low four
+/// bits of the scales (low nibble) and minima (high nibble) of runs 4 to 7, whose upper two bits are on top of bytes 0
+/// to 7.
 #[inline(always)]
 fn k_run(block: &[u8], s: usize, codes: [i8; RUN_WEIGHTS]) -> Run {
     let packed = &block[4..16];

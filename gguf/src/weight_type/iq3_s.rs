@@ -1,4 +1,5 @@
-//! IQ3_S: four weights share an index into a table of magnitudes. Source of the table: ggml's `ggml-common.h`, `iq3s_grid`.
+//! IQ3_S: four weights share an index into a table of magnitudes. Source of the table: ggml's `ggml-common.h`,
+//! `iq3s_grid`.
 
 use super::blocks::{Blocks, RUN_WEIGHTS, Run, f16_at};
 
@@ -24,8 +25,8 @@ impl Blocks for Iq3S {
     }
 }
 
-/// Codes of eight entries of a table, each with the magnitudes of four weights, the first in the lowest byte; bit j of `signs` is
-/// set where weight j is negative.
+/// The codes of eight table entries, each with the magnitudes of four weights, the first in the lowest byte. Bit j of
+/// `signs` is set if weight j is negative.
 #[inline(always)]
 pub(super) fn signed(entries: [u32; RUN_WEIGHTS / 4], signs: [u8; RUN_WEIGHTS / 8]) -> [i8; RUN_WEIGHTS] {
     std::array::from_fn(|j| {
@@ -34,7 +35,7 @@ pub(super) fn signed(entries: [u32; RUN_WEIGHTS / 4], signs: [u8; RUN_WEIGHTS / 
     })
 }
 
-/// Magnitudes of four weights in each, the first in the lowest byte.
+/// Each entry has the magnitudes of four weights, the first in the lowest byte.
 static GRID: [u32; 512] = [
     0x01010101, 0x01010103, 0x01010105, 0x0101010b, 0x0101010f, 0x01010301, 0x01010303, 0x01010305, 0x01010309,
     0x0101030d, 0x01010501, 0x01010503, 0x0101050b, 0x01010707, 0x01010901, 0x01010905, 0x0101090b, 0x0101090f,

@@ -1,5 +1,5 @@
-//! IQ3_XXS: four weights share an index into a table of magnitudes, and eight a number of seven signs. Source of the table: ggml's
-//! `ggml-common.h`, `iq3xxs_grid`.
+//! IQ3_XXS: four weights share an index into a table of magnitudes, and eight a number of seven signs. Source of the
+//! table: ggml's `ggml-common.h`, `iq3xxs_grid`.
 
 use super::blocks::{Blocks, Run, f16_at};
 use super::iq3_s::signed;
@@ -29,7 +29,7 @@ impl Blocks for Iq3Xxs {
     }
 }
 
-/// Magnitudes of four weights in each, the first in the lowest byte.
+/// Each entry has the magnitudes of four weights, the first in the lowest byte.
 static GRID: [u32; 256] = [
     0x04040404, 0x04040414, 0x04040424, 0x04040c0c, 0x04040c1c, 0x04040c3e, 0x04041404, 0x04041414, 0x04041c0c,
     0x04042414, 0x04043e1c, 0x04043e2c, 0x040c040c, 0x040c041c, 0x040c0c04, 0x040c0c14, 0x040c140c, 0x040c142c,

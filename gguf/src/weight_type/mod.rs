@@ -1,11 +1,11 @@
 //! The types of weights that this project computes with: one row each, from which everything else follows.
 //!
 //! A row names the ggml type, where a block's scales lie, what its numbers can be and how its codes are unpacked. Sizes
-//! are [`TensorType`]'s. Engines, server, synthetic models and tests iterate [`WeightType::ALL`]; a new type is a row here,
-//! its [`Blocks`], and a `.wgsl` file.
+//! are [`TensorType`]'s. Engines, server, synthetic models and tests iterate [`WeightType::ALL`]; a new type is a row
+//! here, its [`Blocks`], and a `.wgsl` file.
 //!
-//! Layouts: ggml's `block_*` structures in `ggml-common.h`; the OCP Microscaling (MX) specification for E2M1 and E8M0. All
-//! numbers are little endian.
+//! Layouts: ggml's `block_*` structures in `ggml-common.h`; the OCP Microscaling (MX) specification for E2M1 and E8M0.
+//! All numbers are little endian.
 
 mod blocks;
 mod iq3_s;
@@ -16,18 +16,21 @@ pub use blocks::{Blocks, E2M1_DOUBLED, E2M1_DOUBLED_F32, Mxfp4, RUN_WEIGHTS, Run
 use crate::TensorType;
 use crate::numbers::{Number, numbers_of};
 
-/// What random codes of a type stand for, and how a file of it is called: for whoever makes weights up.
+/// Statistics of random codes of a type, for programs that generate weights.
 #[derive(Clone, Copy, Debug)]
 pub struct RandomCodes {
-    /// Root mean square of weights with random codes (and, in K types, random inner scales), of a block with scale 1.
+    /// Root mean square of weights with random codes (and random inner scales in K types) in a block with scale 1.
     pub rms: f64,
-    /// The minimum, in scales, that centres them on zero; of types that have one.
+    /// The minimum, in scales, that centres the weights on zero; `None` for types without a minimum.
     pub minimum: Option<f64>,
 }
 
-/// Does something with the [`Blocks`] of a type that is only known at run time: one function for all types, compiled for each.
+/// An operation on the [`Blocks`] of a type that is only known at run time: one generic function, compiled for each
+/// type.
 pub trait WithBlocks {
+    /// What the operation returns.
     type Output;
+    /// Runs the operation for the block format `B`.
     fn with<B: Blocks>(self) -> Self::Output;
 }
 
@@ -63,21 +66,21 @@ macro_rules! weight_types {
                 }
             }
 
-            /// ggml's type, with id, name and sizes.
+            /// The same type as [`TensorType`], which has id, name and sizes.
             pub const fn kind(self) -> TensorType {
                 match self {
                     $(Self::$variant => TensorType::$kind,)*
                 }
             }
 
-            /// First and number of the bytes of a block that are not codes.
+            /// Offset and length of the bytes of a block that are not codes.
             const fn scale_field(self) -> (u64, u64) {
                 match self {
                     $(Self::$variant => ($scales_at, $scale_bytes),)*
                 }
             }
 
-            /// What random codes stand for.
+            /// Statistics of random codes, for generated weights.
             pub const fn random_codes(self) -> RandomCodes {
                 match self {
                     $(Self::$variant => RandomCodes { rms: $rms, minimum: $minimum },)*
@@ -106,8 +109,11 @@ macro_rules! weight_types {
 }
 
 weight_types! {
+    /// IEEE 754 single precision, without blocks.
     F32 = F32 { scales: 0, 0; random: 1.0, None; file_type: 0; blocks: ; }
+    /// IEEE 754 half precision, without blocks.
     F16 = F16 { scales: 0, 0; random: 1.0, None; file_type: 1; blocks: ; }
+    /// bfloat16, the upper half of an F32, without blocks.
     Bf16 = BF16 { scales: 0, 0; random: 1.0, None; file_type: 32; blocks: ; }
     /// f16 scale, then 32 signed bytes.
     Q8_0 = Q8_0 {
@@ -116,10 +122,11 @@ weight_types! {
         file_type: 7;
         blocks: blocks::Q8_0;
     }
-    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its high one.
+    /// E8M0 exponent, then 16 bytes of E2M1 codes; byte j holds weight j in its low nibble and weight j + 16 in its
+    /// high one.
     Mxfp4 = Mxfp4 {
         scales: 0, 1;
-        // Of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
+        // RMS of the sixteen E2M1 values 0, ½, 1, 1½, 2, 3, 4, 6 and their negatives.
         random: 2.926_174_977_679_905_7, None;
         file_type: 38;
         blocks: blocks::Mxfp4;
@@ -152,63 +159,64 @@ weight_types! {
         file_type: 9;
         blocks: blocks::Q5_1;
     }
-    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32 bytes
-    /// hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
+    /// 256 weights: f16 d and dmin, 8 pairs of 6-bit scales and minima in 12 bytes, then 128 bytes of nibbles. Each 32
+    /// bytes hold 32 weights in the low nibbles and the next 32 in the high ones: d · scale · nibble − dmin · minimum.
     Q4K = Q4K {
         scales: 0, 16;
         random: 258.3, Some(7.5);
         file_type: 14;
         blocks: blocks::Q4K;
     }
-    /// As Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
+    /// Like Q4_K, with 32 bytes of high bits before the nibbles: bit s of byte l belongs to weight l of run s.
     Q5K = Q5K {
         scales: 0, 16;
         random: 526.9, Some(15.5);
         file_type: 16;
         blocks: blocks::Q5K;
     }
-    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the f16 d:
-    /// d · scale · (6-bit code − 32).
+    /// 256 weights: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 weights), and last the
+    /// f16 d: d · scale · (6-bit code − 32).
     Q6K = Q6K {
         scales: 208, 2;
         random: 1365.7, None;
         file_type: 18;
         blocks: blocks::Q6K;
     }
-    /// As Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
+    /// Like Q4_0, with a table of 16 unevenly spaced values: d · table\[nibble\].
     Iq4Nl = Iq4Nl {
         scales: 0, 2;
         random: 67.44, None;
         file_type: 25;
         blocks: blocks::Iq4Nl;
     }
-    /// 256 weights: 32 bytes of high bits as in Q5_K, 64 bytes of low bit pairs as Q6_K has its high ones, 16 six-bit scales (one
-    /// for 16 weights) in 12 bytes, and last the f16 d: d · (scale − 32) · (3-bit code − 4).
+    /// 256 weights: 32 bytes of high bits as in Q5_K, 64 bytes of low bit pairs as Q6_K has its high ones, 16 six-bit
+    /// scales (one for 16 weights) in 12 bytes, and last the f16 d: d · (scale − 32) · (3-bit code − 4).
     Q3K = Q3K {
         scales: 96, 14;
         random: 43.34, None;
         file_type: 12;
         blocks: blocks::Q3K;
     }
-    /// 256 weights: f16 d, 8 six-bit scales (the upper bit pairs of all in two bytes, then low nibbles in four), and 128 bytes of
-    /// nibbles, each 16 as in IQ4_NL: d · (scale − 32) · table\[nibble\].
+    /// 256 weights: f16 d, 8 six-bit scales (the upper bit pairs of all in two bytes, then low nibbles in four), and
+    /// 128 bytes of nibbles, each 16 as in IQ4_NL: d · (scale − 32) · table\[nibble\].
     Iq4Xs = Iq4Xs {
         scales: 0, 8;
         random: 1245.8, None;
         file_type: 30;
         blocks: blocks::Iq4Xs;
     }
-    /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in eight bytes, a
-    /// sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 512 with four magnitudes each, a ninth bit of each in
+    /// eight bytes, a sign bit for each weight, and 8 four-bit scales: d · (2 · scale + 1) · ±table\[index\].
     Iq3S = Iq3S {
-        // With the last ten bytes of signs, so that codes are whole vectors.
+        // The last ten bytes of signs count as scales, so that the codes are whole vectors.
         scales: 96, 14;
         random: 140.3, None;
         file_type: 26;
         blocks: iq3_s::Iq3S;
     }
-    /// 256 weights: f16 d, 64 bytes of indices into a table of 256 with four magnitudes each, and 8 words with four seven-bit numbers
-    /// of signs (the eighth makes their number even) and a four-bit scale: d · (scale + ½) / 2 · ±table\[index\].
+    /// 256 weights: f16 d, 64 bytes of indices into a table of 256 with four magnitudes each, and 8 words with four
+    /// seven-bit numbers of signs (the eighth makes their number even) and a four-bit scale: d · (scale + ½) / 2 ·
+    /// ±table\[index\].
     Iq3Xxs = Iq3Xxs {
         scales: 0, 2;
         random: 142.5, None;
@@ -223,8 +231,8 @@ impl WeightType {
         self.kind().name()
     }
 
-    /// The numbers of a block (of types without blocks, of an element) that weights are multiplied with. The first is the scale,
-    /// the second, if there is one, the minimum.
+    /// Numbers of a block (of an element, for types without blocks) that weights are multiplied with. The first is the
+    /// scale, the second, if any, the minimum.
     pub fn numbers(self) -> &'static [Number] {
         numbers_of(self.kind()).expect("of every type that is computed with")
     }
@@ -234,8 +242,8 @@ impl WeightType {
         Self::ALL.map(Self::name).join(", ")
     }
 
-    /// Weights in one block of the file: a row has a whole number of blocks. [`RUN_WEIGHTS`] also for the unquantised types,
-    /// which have no blocks: weights are taken by such runs.
+    /// Weights in one block of the file; a row has a whole number of blocks. [`RUN_WEIGHTS`] for the unquantised types,
+    /// which have no blocks but are processed in such runs.
     pub const fn block_weights(self) -> u64 {
         match self.kind().block_len() {
             Some(weights) if weights > 1 => weights,
@@ -265,8 +273,8 @@ impl WeightType {
         }
     }
 
-    /// Bytes of one block's scales, with minima and whatever else leaves the codes whole `vec4<u32>`; 0 for the unquantised
-    /// types.
+    /// Bytes of one block's scales, including minima and whatever else keeps the codes whole `vec4<u32>`; 0 for the
+    /// unquantised types.
     pub const fn scale_bytes(self) -> u64 {
         self.scale_field().1
     }
@@ -281,16 +289,16 @@ impl WeightType {
         (blocks * self.scale_bytes()).div_ceil(4)
     }
 
-    /// True of the types with blocks of codes and scales, which are split into planes on the way to the GPU.
+    /// Whether the type has blocks of codes and scales, which are split into planes on the way to the GPU.
     pub const fn is_quantised(self) -> bool {
         self.scale_bytes() != 0
     }
 
-    /// Decodes a run of blocks (of the unquantised types: of any number of weights), exactly. Slow and plain: it is the
-    /// specification.
+    /// Decodes a run of blocks (any number of weights for the unquantised types) exactly. It is slow and plain, because
+    /// it is the specification.
     ///
-    /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in F32 in
-    /// any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
+    /// Scales have 11 significant bits, sub-block scales at most 7 and codes at most 8, so that products are exact in
+    /// F32 in any order; only adding a minimum rounds, once. A fused multiply-add therefore gives the same bits.
     ///
     /// # Panics
     /// If `bytes` are not a whole number of blocks.
@@ -330,18 +338,19 @@ impl WithBlocks for Decoded<'_> {
     }
 }
 
-/// How the codes of an MXFP4 block lie in a file.
+/// The order of the codes in an MXFP4 block of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum CodeOrder {
-    /// As ggml has it, and this project everywhere but in such files: byte j holds weights j and j + 16.
+    /// ggml's order, used everywhere but in the files below: byte j holds weights j and j + 16.
     #[default]
     Halves,
-    /// As OpenAI's files have it, and Ollama's first ones that took their codes over: byte j holds weights 2j and 2j + 1.
+    /// The order of OpenAI's files, and of Ollama's first ones, which took their codes over: byte j holds weights 2j
+    /// and 2j + 1.
     Neighbours,
 }
 
 impl CodeOrder {
-    /// Brings the codes of whole MXFP4 blocks into ggml's order.
+    /// Reorders the codes of whole MXFP4 blocks into ggml's order.
     pub fn to_halves(self, blocks: &mut [u8]) {
         if self == Self::Halves {
             return;
@@ -361,7 +370,7 @@ impl CodeOrder {
 mod tests {
     use super::*;
 
-    /// The rows agree with what the blocks' own code says of them.
+    /// The table agrees with the constants of the block types.
     #[test]
     fn rows_and_blocks_agree() {
         struct Sizes;

@@ -65,7 +65,7 @@ fn parts_joined_with_cat_are_named() {
 fn a_new_download_is_advised_only_where_it_helps() {
     let file = rich_file().bytes();
     let again = |error: &GgufError| error.advice().to_lowercase().contains("download the file again");
-    // In the header, and among the tensors.
+    // The file is cut in the header, and among the tensors.
     for cut in [file.len() / 3, file.len() - 1] {
         let error = || parse_whole(&file[..cut]).expect_err("cut");
         assert!(again(&error()), "{}", error());
@@ -97,7 +97,7 @@ fn what_a_model_lacks_is_named() {
     assert_eq!(parse_whole(&nano()).unwrap().gpt_oss_obstacle(), None);
     let renamed = |name: &str| {
         let mut file = nano();
-        // With its length before it: other names end with it.
+        // The name is searched with its length before it, because other names end with it.
         let named = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
         let at = file.windows(named.len()).position(|bytes| bytes == named).unwrap();
         file[at + 8] = b'x';

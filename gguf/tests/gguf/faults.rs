@@ -260,14 +260,14 @@ fn offsets_that_cannot_be() {
 
 #[test]
 fn overlapping_tensors() {
-    // In file order of the table, the later one begins first.
+    // In file order, the tensor that comes later in the table begins first.
     let file = writer().tensor("late", &[8], 0, 32).tensor("early", &[9], 0, 0).data(64);
     let data_offset = file.header().len().next_multiple_of(32) as u64;
     let expected = GgufError::Overlap { first: "early".into(), second: "late".into(), offset: data_offset + 32 };
     assert_eq!(fault(&file), expected);
     let same_place = writer().tensor("a", &[8], 0, 0).tensor("b", &[8], 0, 0).data(32);
     assert!(matches!(fault(&same_place), GgufError::Overlap { .. }));
-    // Of a tensor of unknown type at least the place is known.
+    // The place of a tensor of unknown type is known, even if its size is not.
     let unknown_inside = writer().tensor("a", &[64], 0, 0).tensor("b", &[8], 9999, 32).data(256);
     assert!(matches!(fault(&unknown_inside), GgufError::Overlap { .. }));
 }

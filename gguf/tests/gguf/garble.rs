@@ -1,5 +1,5 @@
 //! What becomes of a file's bytes on a bad way. Shared with the tests of the crates that make files and read them.
-#![allow(dead_code)] // each test target uses a part of it
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};

@@ -1,6 +1,6 @@
 //! Tests of the reader on files built by hand and on the committed demo model.
 
-#![allow(clippy::unwrap_used)] // in a test that is the assertion
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod advice;
 mod faults;

@@ -30,7 +30,7 @@ fn found(gguf: &Gguf, file: &[u8], fault: Garble, len: usize) -> (usize, usize) 
     let span = file.len() - LEAST_LEFT_BYTES - begin;
     let (mut count, mut longest) = (0, 0);
     for place in 0..PLACES {
-        // Not only at even places.
+        // Places need not be even.
         let from = begin + span * place / PLACES + place * 7 % 64;
         let to = from.saturating_add(len).min(file.len());
         let copy = |at: u64, sample: &mut [u8]| fault.copy(file, from, to, at as usize, sample);
@@ -74,7 +74,8 @@ fn faults_are_found_wherever_they_begin() {
     }
 }
 
-/// A block of MXFP4 has 17 bytes, one of Q8_0 34: shifted by whole blocks, blocks are blocks. What lies in between shows it.
+/// A block of MXFP4 has 17 bytes, one of Q8_0 34: shifted by whole blocks, blocks are blocks. What lies in between
+/// shows it.
 #[test]
 fn a_shift_by_whole_blocks_is_found_where_another_type_follows() {
     let gguf = parse_whole(NANO).unwrap();

@@ -6,24 +6,24 @@ use gptoss_source::pause;
 use crate::patience::TURN;
 use crate::sources::ENABLE_SUBGROUPS;
 
-/// Backends to look for adapters on.
+/// Backends on which adapters are looked for.
 pub(crate) fn backends() -> wgpu::Backends {
     wgpu::Backends::PRIMARY
 }
 
-/// Why there is none, in words.
+/// Why there is no adapter, in words.
 pub(crate) fn no_adapter(error: &wgpu::RequestAdapterError) -> String {
     error.to_string()
 }
 
-/// Native callbacks (buffer mapping, work done, loss) only run while the device is polled: runs those that are due.
+/// Runs the callbacks that are due: native ones (buffer mapping, work done, loss) only run while the device is polled.
 pub(crate) fn run_callbacks(device: &wgpu::Device) {
-    // Its own error says no more than that the device is no good, which is found out from the device.
+    // The error says no more than that the device is unusable, which the device itself reports, too.
     let _polled = device.poll(wgpu::PollType::Poll);
 }
 
-/// Waits for `submission`, or for all work that was submitted, for at most [`TURN`], and runs the callbacks that are due then. `idle`: the last turn left
-/// nothing to do. Returns whether nothing is left to do.
+/// Waits for `submission`, or for all submitted work, for at most [`TURN`], and runs the callbacks that are due.
+/// `idle`: the last turn left nothing to do. Returns whether nothing is left to do.
 pub(crate) async fn turn(
     device: &wgpu::Device,
     submission: Option<&wgpu::SubmissionIndex>,
@@ -35,7 +35,7 @@ pub(crate) async fn turn(
     match device.poll(wgpu::PollType::Wait { submission_index: submission.cloned(), timeout: Some(TURN) }) {
         Ok(_) => Ok(true),
         Err(wgpu::PollError::Timeout) => {
-            // Others, awaited beside this, get theirs.
+            // Lets other futures that are awaited at the same time run.
             pause(Duration::ZERO).await;
             Ok(false)
         }
@@ -63,7 +63,7 @@ pub(crate) fn has_subgroups(_device: &wgpu::Device) -> bool {
     false
 }
 
-/// The kernel's text as wgpu's own compiler takes it.
+/// The kernel's source for wgpu's own compiler.
 pub(crate) fn wgsl(source: &str) -> &str {
     source.strip_prefix(ENABLE_SUBGROUPS).unwrap_or(source)
 }

@@ -9,20 +9,20 @@ use wasm_bindgen_futures::JsFuture;
 
 use crate::patience::{OPENING, TURN, within};
 
-/// Backends to look for adapters on.
+/// Backends on which adapters are looked for.
 pub(crate) fn backends() -> wgpu::Backends {
     wgpu::Backends::BROWSER_WEBGPU
 }
 
-/// Why there is none, in words. Browsers do not say; wgpu's own words list the backends of other platforms.
+/// Why there is no adapter, in words. Browsers do not say; wgpu's own words list the backends of other platforms.
 pub(crate) fn no_adapter(_error: &wgpu::RequestAdapterError) -> String {
     "the browser offers this page none".to_owned()
 }
 
-/// The browser runs callbacks from its event loop.
+/// Does nothing: the browser runs callbacks from its event loop.
 pub(crate) fn run_callbacks(_device: &wgpu::Device) {}
 
-/// Gives the event loop back for [`TURN`]. Whether there is anything left to do is not known.
+/// Yields to the event loop for [`TURN`]. Whether anything is left to do is unknown.
 pub(crate) async fn turn(
     _device: &wgpu::Device,
     _submission: Option<&wgpu::SubmissionIndex>,
@@ -32,7 +32,8 @@ pub(crate) async fn turn(
     Ok(true)
 }
 
-/// Vendor, architecture, device and description, as far as the browser tells: wgpu passes on the description only.
+/// Vendor, architecture, device and description, as far as the browser tells them; wgpu passes on the description
+/// alone.
 pub(crate) fn adapter_details(device: &wgpu::Device, _info: &wgpu::AdapterInfo) -> String {
     let Some(device) = device.as_webgpu() else { return String::new() };
     let get = |object: &JsValue, name: &str| Reflect::get(object, &JsValue::from_str(name)).ok();
@@ -41,15 +42,16 @@ pub(crate) fn adapter_details(device: &wgpu::Device, _info: &wgpu::AdapterInfo) 
     words.into_iter().flatten().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
-/// Browsers have a feature `subgroups` that wgpu has no name for there. While this lives, the device that wgpu asks for is asked
-/// for with it, where the adapter has it: of an adapter of our own, since wgpu keeps its adapter to itself.
+/// Requests the feature `subgroups`, for which wgpu has no name in browsers. While this value lives, `requestDevice` is
+/// replaced so that the device is requested with the feature if the adapter has it. The request goes to an adapter of
+/// our own, because wgpu does not share its adapter.
 pub(crate) struct WithSubgroups(Option<Replaced>);
 
-/// The adapters' method `requestDevice`, replaced.
+/// The replaced method `requestDevice` of adapters.
 struct Replaced {
     prototype: JsValue,
     original: JsValue,
-    /// Called in its place.
+    /// The function that is called in its place.
     _closure: Closure<dyn FnMut(JsValue) -> Result<JsValue, JsValue>>,
 }
 
@@ -57,13 +59,13 @@ const REQUEST_DEVICE: &str = "requestDevice";
 const SUBGROUPS: &str = "subgroups";
 
 impl WithSubgroups {
-    /// `highest`: what is wanted of a device.
+    /// `highest`: the highest wanted tier.
     pub async fn new(highest: Tier) -> Self {
         if highest < Tier::F16Subgroups {
             return Self(None);
         }
         let asked = adapter_with_subgroups();
-        // Where the browser does not answer there are none.
+        // A browser that does not answer has no subgroups.
         let turn = async |_: bool| {
             pause(TURN).await;
             Ok::<_, Infallible>(true)
@@ -76,13 +78,13 @@ impl WithSubgroups {
 impl Drop for WithSubgroups {
     fn drop(&mut self) {
         if let Some(Replaced { prototype, original, .. }) = &self.0 {
-            // It was settable before.
+            // The property was settable before.
             let _is_set = Reflect::set(prototype, &REQUEST_DEVICE.into(), original);
         }
     }
 }
 
-/// An adapter as wgpu asks for one, if it has subgroups.
+/// An adapter like the one that wgpu requests, if it has subgroups.
 async fn adapter_with_subgroups() -> Option<JsValue> {
     let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into()).ok().filter(|it| !it.is_undefined());
     let gpu = get(&get(&js_sys::global(), "navigator")?, "gpu")?;
@@ -122,7 +124,7 @@ pub(crate) fn has_subgroups(device: &wgpu::Device) -> bool {
     device.as_webgpu().is_some_and(|device| has_feature(device.as_ref()))
 }
 
-/// The kernel's text as the browser takes it.
+/// The kernel's source for the browser.
 pub(crate) fn wgsl(source: &str) -> &str {
     source
 }

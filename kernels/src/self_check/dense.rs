@@ -14,21 +14,21 @@ use crate::repack::{self, Destination, RepackKernels};
 use crate::step::Step;
 use crate::weights::{BINDING_ALIGNMENT, Matrix, PlaneLayout, Shard};
 
-/// More than a workgroup takes with one lane to a row.
+/// Number of rows: more than a workgroup computes with one lane per row.
 const ROWS: usize = 67;
-/// Nine blocks of 32: eight lanes have one each, and one has another.
+/// Number of columns: nine blocks of 32, so that eight lanes have one each, and one lane has another.
 const COLUMNS: u64 = 288;
-/// Of norms: so large that it matters.
+/// ε of norms, so large that it matters.
 pub(super) const EPSILON: f32 = 0.125;
 
-/// At least `columns`, and whole blocks of a format.
+/// The smallest number of whole blocks of a format with at least `columns` weights, in weights.
 pub(super) fn whole_blocks(format: WeightType, columns: u64) -> usize {
     columns.next_multiple_of(format.block_weights()) as usize
 }
 
 impl SelfCheck<'_> {
-    /// Bit for bit, in every format: rows that are spread out as gate and up rows of an expert are, not from the start of the
-    /// buffer.
+    /// Checks repacking bit for bit, in every format. Rows are spread out like an expert's gate and up rows, and do not
+    /// begin at the start of the buffer.
     pub fn repack(&mut self, repack: &RepackKernels) {
         let orders = |format| {
             let other = (format == WeightType::Mxfp4).then_some(CodeOrder::Neighbours);
@@ -61,7 +61,7 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Products of repacked weights with a norm, by the pipelines for one and for many tokens.
+    /// Checks products of repacked weights with a norm, by the pipelines for one and for many tokens.
     pub fn matmul(&mut self, format: WeightType, repack: &RepackKernels) {
         let columns = whole_blocks(format, COLUMNS);
         let (matrix, bytes) = self.matrix(format, columns, repack);
@@ -90,7 +90,7 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Products that are added to the residual stream, with the first half of the next norm, by both pipelines.
+    /// Checks products that are added to the residual stream, with the first half of the next norm, by both pipelines.
     pub fn matmul_residual(&mut self, format: WeightType, repack: &RepackKernels) {
         let columns = whole_blocks(format, COLUMNS);
         let (matrix, bytes) = self.matrix(format, columns, repack);
@@ -130,7 +130,7 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Random weights, [`ROWS`] of `columns`: on the GPU, and as in a file.
+    /// Makes random weights, [`ROWS`] rows of `columns`: on the GPU, and as in a file.
     fn matrix(&mut self, format: WeightType, columns: usize, repack: &RepackKernels) -> (Matrix, Vec<u8>) {
         let bytes = self.random.weights(format, ROWS, columns);
         let layout = PlaneLayout::new(format, ROWS as u64, columns as u64);
@@ -140,12 +140,12 @@ impl SelfCheck<'_> {
         (Matrix { shards, rows: ROWS as u64, columns: columns as u64, format }, bytes)
     }
 
-    /// Of so many tokens as [`with_squares`] has them.
+    /// Where the kernel finds the sums of squares of `tokens` tokens in the layout of [`with_squares`].
     pub(super) fn normed(&self, tokens: usize, columns: usize) -> Normed {
         Normed { squares_first: (tokens * columns) as u32, squares: combined_squares(columns as u32), epsilon: EPSILON }
     }
 
-    /// Brings rows of a file to their place as the loader does.
+    /// Brings rows of a file to their place, as the loader does.
     pub(super) fn upload(&mut self, repack: &RepackKernels, bytes: &[u8], destination: &Destination<'_>) {
         let Destination { buffer, planes, planes_offset_bytes, first_row, row_step, codes: _ } = *destination;
         let row_bytes = planes.file_row_bytes() as usize;
@@ -163,12 +163,13 @@ impl SelfCheck<'_> {
     }
 }
 
-/// All rows of a buffer that holds nothing else.
+/// All rows of a buffer that has no others.
 fn whole(buffer: &Rc<GpuBuffer>, planes: PlaneLayout) -> Destination<'_> {
     Destination { buffer, planes_offset_bytes: 0, planes, first_row: 0, row_step: 1, codes: CodeOrder::Halves }
 }
 
-/// Rows of a residual stream times the weight of a norm, and behind them the sums of squares of runs of so many columns.
+/// The first half of a norm: rows of a residual stream times the norm's weight, and sums of squares of runs of `run`
+/// columns.
 pub(super) fn halves_of_norm(x: &[f32], norm: &[f32], run: usize) -> (Vec<f32>, Vec<f32>) {
     let square = |value: &f32| f64::from(*value) * f64::from(*value);
     let sums = x.chunks_exact(norm.len()).flat_map(|row| row.chunks(run));
@@ -176,7 +177,7 @@ pub(super) fn halves_of_norm(x: &[f32], norm: &[f32], run: usize) -> (Vec<f32>, 
     (x.iter().zip(norm.iter().cycle()).map(|(x, weight)| x * weight).collect(), sums)
 }
 
-/// The same in one, as [`crate::experts::combine`] leaves it, and zeros up to whole vec4.
+/// Both in one buffer, as [`crate::experts::combine`] leaves them, with zeros up to whole vec4.
 pub(super) fn with_squares(x: &[f32], norm: &[f32]) -> Vec<f32> {
     let (values, sums) = halves_of_norm(x, norm, COMBINED_COLUMNS as usize);
     let mut all = [values, sums].concat();

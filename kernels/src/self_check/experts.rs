@@ -17,43 +17,44 @@ use crate::repack::{Destination, RepackKernels};
 use crate::router::{self, MISS};
 use crate::step::{Status, Step};
 
-/// Of the router's input.
+/// Columns of the router's input.
 const COLUMNS: usize = 64;
-/// Two choices whose logits are nearer than this may change places by rounding.
+/// Choices whose logits are nearer than this may change places by rounding.
 const CLEAR: f64 = 1e-3;
 
 const LAYERS: u32 = 2;
 const LAYER: u32 = 1;
 const EXPERTS: usize = 5;
-/// By slot: which expert is there. Experts 1 and 2 are nowhere.
+/// The expert in each slot. Experts 1 and 2 are in none.
 const RESIDENT: [usize; 3] = [4, 0, 3];
 /// Slots of each arena.
 const ARENAS: [u32; 2] = [2, 1];
 const CHOICES: usize = 3;
 const ROUTES: [(u32, f32); 9] =
     [(4, 0.5), (0, 0.3), (3, 0.2), (3, 0.6), (4, 0.25), (0, 0.15), (1, 0.4), (0, 0.35), (3, 0.25)];
-/// Of which the last one misses an expert.
+/// Number of tokens; the last one misses an expert.
 const TOKENS: usize = ROUTES.len() / CHOICES;
 
-/// One expert as in the file, and decoded.
+/// The weights of one expert, as in the file and decoded.
 struct Expert {
-    /// Gate, up, down.
+    /// File bytes of gate, up and down.
     bytes: [Vec<u8>; 3],
     weights: [Vec<f32>; 3],
 }
 
-/// Input of a router whose choices do not hang on rounding.
+/// Input of a router whose choices do not depend on rounding.
 struct Routing {
-    /// [`with_squares`].
+    /// Normalised input in the layout of [`with_squares`].
     normed: Vec<f32>,
     weight: Vec<f32>,
     bias: Vec<f32>,
-    /// Of all tokens.
+    /// Right choices of all tokens.
     routes: Vec<Route>,
 }
 
 impl SelfCheck<'_> {
-    /// With as many experts and choices as the model has: the order of the best, their weights, which of them are missing.
+    /// Checks the router with as many experts and choices as the model has: the order of the best, their weights, and
+    /// which of them are missing.
     pub fn router(&mut self, experts: u32, experts_per_token: u32) {
         let Routing { normed, weight, bias, routes } = self.routing(experts as usize, experts_per_token as usize);
         let absent = routes[0].expert;
@@ -63,7 +64,7 @@ impl SelfCheck<'_> {
         for route in &routes {
             last_used[(LAYER * experts + route.expert) as usize] = self.step.stamp;
         }
-        // Each expert once, for all tokens that choose it.
+        // Each expert counts once for all tokens that choose it.
         let chosen: BTreeSet<u32> = routes.iter().map(|route| route.expert).collect();
         let (misses, hits) = (1, chosen.len() as u32 - 1);
         let mut status = Status { halt_layer: LAYER, hits, misses, ..Status::running() };
@@ -95,7 +96,7 @@ impl SelfCheck<'_> {
         self.expect("router", "status", &status_buffer, Want::Exact(bytemuck::cast_slice(&[status]).to_vec()));
     }
 
-    /// Two experts are equal and often chosen: the one with the lower number comes first.
+    /// Makes input in which two equal experts are often chosen: the one with the lower number must come first.
     fn routing(&mut self, experts: usize, choices: usize) -> Routing {
         loop {
             let x = self.random.normals(self.step.tokens as usize * COLUMNS, 1.0);
@@ -110,7 +111,7 @@ impl SelfCheck<'_> {
             let mut clear = true;
             let mut routes = Vec::new();
             for x in activations.chunks_exact(COLUMNS) {
-                // All in order, to see how far the last choice is from the next.
+                // All experts are ranked, to see how far the last choice is from the next.
                 let all = ops::router::reference(x, &weight, &bias, experts);
                 let total: f64 = all[..choices].iter().map(|route| f64::from(route.weight)).sum();
                 clear &= all.windows(2).take(choices).all(|pair| {
@@ -126,14 +127,14 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Experts in two arenas, one of them missing; then the sum of their results.
+    /// Checks experts in two arenas, one of them missing; then the sum of their results.
     pub fn experts(&mut self, formats: ExpertFormats, repack: &RepackKernels) {
         let (hidden, ff) = (whole_blocks(formats.gate, 288), whole_blocks(formats.down, 96));
         let hidden = whole_blocks(formats.up, hidden as u64);
         let slot = SlotLayout::new(formats, hidden as u64, ff as u64);
         let all: Vec<Expert> = (0..EXPERTS).map(|_| self.expert(formats, hidden, ff)).collect();
         let arenas = self.arenas(repack, &slot, &all);
-        // So large that the clamps of SwiGLU matter.
+        // The biases are so large that the clamps of SwiGLU matter.
         let biases = [self.random.normals(2 * EXPERTS * ff, 4.0), self.random.normals(EXPERTS * hidden, 1.0)].concat();
         let residual = self.random.normals(TOKENS * hidden, 1.0);
         let [norm, next_norm] = [0, 1].map(|_| self.random.normals(hidden, 1.0));
@@ -193,7 +194,8 @@ impl SelfCheck<'_> {
         let done = TOKENS - 1;
         let after = with_squares(&combined, &next_norm);
         self.expect("experts_combine", "residual", &sums, Want::Close(combined));
-        // As after: rows of the tokens that were combined, as before: those of the last one; then sums of squares in the same way.
+        // Tokens that were combined have new rows, the last one has its old row; sums of squares follow in the same
+        // way.
         let squares = combined_squares(hidden as u32) as usize;
         let (mut normed, mut sums_of_squares) =
             (after[..done * hidden].to_vec(), after[TOKENS * hidden..][..done * squares].to_vec());
@@ -212,7 +214,7 @@ impl SelfCheck<'_> {
         Expert { bytes: [gate, up, down], weights }
     }
 
-    /// Filled as the loader does it: gate and up rows interleave where they can.
+    /// Fills arenas as the loader does: gate and up rows interleave where they can.
     fn arenas(&mut self, repack: &RepackKernels, slot: &SlotLayout, all: &[Expert]) -> Vec<Arena<Rc<GpuBuffer>>> {
         let mut first_slot = 0;
         ARENAS
@@ -244,7 +246,7 @@ impl SelfCheck<'_> {
     }
 }
 
-/// What every pair's hidden state and result should be; of an expert that is missing, what was there before.
+/// Right hidden state and result of every pair; those of a missing expert stay as they were.
 fn results(all: &[Expert], biases: &[f32], x: &[f32], hidden: usize, ff: usize) -> (Vec<f32>, Vec<f32>) {
     let project = |matrix: &[f32], bias: &[f32], input: &[f64]| -> Vec<f64> {
         let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();
@@ -270,7 +272,7 @@ fn results(all: &[Expert], biases: &[f32], x: &[f32], hidden: usize, ff: usize) 
     (h, y)
 }
 
-/// The residual after the weighted results were added; the last token's stays as it was.
+/// The residual stream after the weighted results were added; the last token's stays as it was.
 fn combined(residual: &[f32], y: &[f32], hidden: usize) -> Vec<f32> {
     let mut sums = residual.to_vec();
     for (pair, (_, weight)) in ROUTES.into_iter().enumerate().take((TOKENS - 1) * CHOICES) {

@@ -21,9 +21,9 @@ const ROPE_BLOCKS: usize = 5;
 const KV_HEADS: usize = 2;
 /// Blocks of the cache that attention reads.
 const ATTENTION_BLOCKS: usize = 5;
-/// In the cache where no key or value of a sequence is.
+/// Value in the cache where no key or value of a sequence is; using it would show in the result.
 const NEVER_SEEN: f32 = 1e4;
-/// A block that nobody's keys and values are in.
+/// A block that belongs to no sequence.
 const OF_NOBODY: u32 = 0;
 
 /// Tokens of one sequence in a batch.
@@ -39,15 +39,15 @@ impl Sequence {
         self.first_position..self.first_position + self.tokens
     }
 
-    /// Where a position is in a cache, in positions.
+    /// Index in the cache, in positions, of a position of the sequence.
     fn cached_at(&self, position: usize) -> usize {
         let block_tokens = BLOCK_TOKENS as usize;
         self.table[position / block_tokens] as usize * block_tokens + position % block_tokens
     }
 }
 
-/// Words of the rows buffer, and how far from the beginning of a sequence's tables that of the checked layer is. Tables
-/// of other layers, which come before it, name a block of nobody.
+/// The rows buffer's words, and the distance from the beginning of a sequence's tables to that of the checked layer.
+/// Tables of other layers, which come before it, name a block of no sequence.
 fn rows_of(sequences: &[Sequence]) -> (Vec<u32>, u32) {
     let table_first = sequences.iter().map(|sequence| sequence.table.len()).max().unwrap_or(0);
     let tokens: usize = sequences.iter().map(|sequence| sequence.tokens).sum();
@@ -66,8 +66,8 @@ fn rows_of(sequences: &[Sequence]) -> (Vec<u32>, u32) {
 }
 
 impl SelfCheck<'_> {
-    /// Two sequences at the last positions that the model will be run at: one ends there, the other goes over the last
-    /// boundary of blocks.
+    /// Two sequences at the last positions that the model will use: one ends there, the other crosses the last boundary
+    /// of blocks.
     fn last_tokens(&self) -> [Sequence; 2] {
         let tokens = self.step.tokens as usize;
         let last = (self.last_position as usize).max(tokens - 1);
@@ -87,7 +87,7 @@ impl SelfCheck<'_> {
         ]
     }
 
-    /// What is written to the blocks of a scattered table, and that nothing else is.
+    /// Checks what is written to the blocks of a scattered table, and that nothing else is.
     pub fn rope(&mut self, cache: CacheFormat, yarn: &Yarn) {
         let (query_heads, kv_heads) = ROPE_HEADS;
         let (query, kv) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
@@ -97,7 +97,7 @@ impl SelfCheck<'_> {
         let before = vec![UNTOUCHED; ROPE_BLOCKS * BLOCK_TOKENS as usize * kv];
         let [keys, values] = [0, 1].map(|_| self.cache(cache, &before));
         let sequences = self.last_tokens();
-        // Angles of positions before these stay zero; nothing may read them.
+        // Angles of earlier positions stay zero, because nothing may read them.
         let first = sequences.iter().map(|sequence| sequence.first_position).min().unwrap_or(0);
         let end = sequences.iter().map(|sequence| sequence.positions().end).max().unwrap_or(0);
         let angles = yarn.rows(first..end);
@@ -138,8 +138,8 @@ impl SelfCheck<'_> {
         self.expect("rope", "cached values", &values, cached(want_values));
     }
 
-    /// With a window that begins inside a block, and without one; more keys than a block has. `queries_per_kv`: query
-    /// heads to a KV head.
+    /// Checks attention with a window that begins inside a block, and without one, over more keys than a block has.
+    /// `queries_per_kv`: query heads per KV head.
     pub fn attention(&mut self, cache: CacheFormat, queries_per_kv: u32) {
         let query_heads = queries_per_kv as usize * KV_HEADS;
         for window in [70, 0] {
@@ -147,7 +147,7 @@ impl SelfCheck<'_> {
         }
     }
 
-    /// Two sequences that begin with the same block.
+    /// Checks two sequences that begin with the same block.
     fn attend(&mut self, cache: CacheFormat, shape: Shape) {
         let Shape { query_heads, kv_heads, window } = shape;
         let (query, kv) = (query_heads * HEAD_DIM, kv_heads * HEAD_DIM);
@@ -211,7 +211,7 @@ impl SelfCheck<'_> {
         self.expect(name, "out", &out, Want::Close(want));
     }
 
-    /// A cache that holds `values`.
+    /// A cache that contains `values`.
     fn cache(&mut self, format: CacheFormat, values: &[f32]) -> Rc<GpuBuffer> {
         match format {
             CacheFormat::F16 => self.storage(&values.iter().map(|&value| f16::from_f32(value)).collect::<Vec<_>>()),

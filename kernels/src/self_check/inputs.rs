@@ -18,12 +18,12 @@ impl Random {
         self.0.next_u64()
     }
 
-    /// In [0, 1).
+    /// A uniform number in [0, 1).
     fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// About normal: the sum of twelve uniform values has variance 1.
+    /// An approximately normal number: the sum of twelve uniform values has variance 1.
     fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
@@ -53,7 +53,7 @@ impl Random {
         }
     }
 
-    /// Random bytes, with scales of the right size put in.
+    /// One block of random bytes, with scales of the right size.
     fn block(&mut self, format: WeightType, deviation: f64) -> Vec<u8> {
         let mut bytes: Vec<u8> = (0..format.block_bytes()).map(|_| self.bits() as u8).collect();
         let (codes, numbers) = (format.random_codes(), format.numbers());
@@ -78,7 +78,7 @@ impl Random {
 mod tests {
     use super::*;
 
-    /// A table with one wrong entry must not slip through.
+    /// A table with one wrong entry must not go unnoticed.
     #[test]
     fn every_mxfp4_code_is_at_every_place() {
         let bytes = Random::new(1).weights(WeightType::Mxfp4, 67, 288);

@@ -25,22 +25,23 @@ use crate::step::{Status, Step};
 
 /// Allowed difference, relative to the root mean square of a result.
 const TOLERANCE: f64 = 1e-4;
-/// Of an F16 cache, relative to each value: WGSL leaves the rounding to the device, one unit in the last place.
+/// Allowed rounding of values in an F16 cache, relative to each value: WGSL leaves it to the device, one unit in the
+/// last place.
 const F16_ROUNDING: f64 = 1.0 / 1024.0;
-/// Held by output buffers before a kernel runs.
+/// Content of output buffers before a kernel runs.
 const UNTOUCHED: f32 = 0.75;
-/// Raised whenever checks change: results that were remembered before do not count.
+/// Version of the checks, raised whenever they change: remembered results of older ones do not count.
 const VERSION: u32 = 4;
 
-/// What a result should be.
+/// The right result of a kernel, and how exactly it must be met.
 enum Want {
-    /// F32 values.
+    /// F32 values, within [`TOLERANCE`].
     Close(Vec<f32>),
-    /// F16 values.
+    /// F16 values, within [`F16_ROUNDING`].
     Half(Vec<f32>),
-    /// Words, to the bit.
+    /// Words that must be equal to the bit.
     Exact(Vec<u32>),
-    /// Experts to the bit, weights as F32 values.
+    /// Experts that must be equal, with weights as F32 values.
     Routes(Vec<Route>),
 }
 
@@ -55,7 +56,7 @@ impl Want {
     }
 }
 
-/// A result to be looked at.
+/// A buffer to be compared after the run.
 struct Expected {
     kernel: String,
     what: &'static str,
@@ -64,13 +65,14 @@ struct Expected {
     want: Want,
 }
 
-/// What a passed check found.
+/// The outcome of a passed check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// Kernels that were checked; pipelines for one and for many tokens count once each.
     pub kernels: u32,
     /// The largest difference from the reference, relative to the root mean square of its result.
     pub worst_error: f64,
+    /// The kernel with that difference, with its format.
     pub worst_kernel: String,
 }
 
@@ -80,25 +82,26 @@ pub struct SelfCheck<'a> {
     kernels: &'a Kernels,
     encoder: wgpu::CommandEncoder,
     random: Random,
-    /// The batch that most checks share: nine tokens, one more than a group, and the logits of the last one.
+    /// The batch that most checks use: nine tokens, one more than a group, and the logits of the last one.
     step: Step,
     step_buffer: Rc<GpuBuffer>,
     last_position: u32,
     running: Rc<GpuBuffer>,
     expected: Vec<Expected>,
-    // Whatever is recorded must live until the submission is done.
+    // Everything recorded must live until the submission is done.
     launches: Vec<Launch>,
     buffers: Vec<Rc<GpuBuffer>>,
 }
 
-/// What a remembered result holds for: these checks, this adapter with its driver, and everything compiled on the device.
+/// Identifies what a remembered result applies to: these checks, this adapter with its driver, and everything compiled
+/// for the device.
 pub fn key(gpu: &Gpu) -> String {
     let build = env!("CARGO_PKG_VERSION");
     format!("self-check {VERSION} of {build}, pipelines {:016x}, on {}", gpu.pipelines_hash(), gpu.adapter().identity)
 }
 
 impl<'a> SelfCheck<'a> {
-    /// `last_position`: the largest that the model will be run at.
+    /// Collects checks for a model that will be run at positions up to `last_position`.
     pub fn new(gpu: &'a Gpu, kernels: &'a Kernels, last_position: u32) -> Self {
         let tokens = 9;
         let step = Step { tokens, head_first: tokens - 1, head_tokens: 1, stamp: 7 };
@@ -117,7 +120,7 @@ impl<'a> SelfCheck<'a> {
         }
     }
 
-    /// Runs everything that was collected and compares.
+    /// Runs all collected checks and compares their results.
     ///
     /// # Errors
     /// The first wrong value, with adapter and kernel; or whatever else the device does wrong.
@@ -169,7 +172,7 @@ impl<'a> SelfCheck<'a> {
         self.storage(&vec![UNTOUCHED; count])
     }
 
-    /// A batch of its own.
+    /// Uploads a batch other than the shared one.
     fn batch(&mut self, step: Step) -> Rc<GpuBuffer> {
         self.keep(self.gpu.uniform("step", &step))
     }
@@ -193,14 +196,14 @@ impl<'a> SelfCheck<'a> {
     }
 }
 
-/// A value that is not what it should be.
+/// A wrong value.
 struct Difference {
     index: usize,
     expected: String,
     got: String,
 }
 
-/// The largest error, or the first value that is wrong.
+/// The largest error, or the first wrong value.
 fn compare(want: &Want, got: &[u8]) -> Result<f64, Difference> {
     match want {
         Want::Close(want) => close(want, &bytemuck::pod_collect_to_vec::<u8, f32>(got), 0.0),
@@ -219,7 +222,7 @@ fn compare(want: &Want, got: &[u8]) -> Result<f64, Difference> {
     }
 }
 
-/// `rounding`: what is allowed besides, relative to each value.
+/// Compares values; `rounding` is allowed in addition to the tolerance, relative to each value.
 fn close(want: &[f32], got: &[f32], rounding: f64) -> Result<f64, Difference> {
     let squares = want.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>();
     let scale = (squares / want.len() as f64).sqrt();
@@ -227,7 +230,7 @@ fn close(want: &[f32], got: &[f32], rounding: f64) -> Result<f64, Difference> {
     for (index, (&want, &got)) in want.iter().zip(got).enumerate() {
         let rounded = rounding * f64::from(want).abs();
         let apart = ((f64::from(want) - f64::from(got)).abs() - rounded) / scale;
-        // What is not a number is not within.
+        // NaN fails this comparison.
         let within = apart <= TOLERANCE;
         if !within {
             return Err(Difference { index, expected: format!("{want:e}"), got: format!("{got:e}") });

@@ -8,13 +8,13 @@ use crate::gpu::GpuBuffer;
 use crate::sample::{self, Sampled};
 use crate::step::{Row, Step};
 
-/// Several logits for each lane, and a part of one more round.
+/// Size of the vocabulary: several logits for each lane, and a part of one more round.
 const VOCABULARY: usize = 1003;
-/// Of the tokens whose logits are wanted, the last ones of the batch.
+/// Inverse temperatures of the tokens whose logits are wanted, which are the last of the batch.
 const INVERSE_TEMPERATURES: [f32; 2] = [1.25, 0.7];
 
 impl SelfCheck<'_> {
-    /// Values in steps, so that many are equal, also at the last place that makes it.
+    /// Checks logits in steps, so that many are equal, also at the last place among the candidates.
     pub fn sample(&mut self) {
         let mut logits = self.random.normals(INVERSE_TEMPERATURES.len() * VOCABULARY, 3.0);
         logits.iter_mut().for_each(|logit| *logit = (*logit * 4.0).round() / 4.0);

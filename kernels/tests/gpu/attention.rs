@@ -18,7 +18,7 @@ use crate::support::seam::{self, gpu_test, sized};
 
 const TOLERANCE: Tolerance = Tolerance::new(6e-6, 1e-5);
 
-/// In a cache where no key or value of a sequence is: it would be noticed.
+/// Value in the cache where no key or value of a sequence is; using it would show in the result.
 const NEVER_SEEN: f32 = 1e4;
 
 #[derive(Debug)]
@@ -92,7 +92,7 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
     let mut random = Random::new(seed);
     let (sequences, blocks) = scattered(seed, row.spans, row.shared, row.heads.window);
     let (heads, kv) = (row.heads.query_heads + 2 * row.heads.kv_heads, row.heads.kv_heads * HEAD_DIM);
-    // By sequence and position.
+    // Keys and values by sequence and position.
     let [all_keys, all_values] = [row.spread, 1.0].map(|deviation| {
         let count = |sequence: &Sequence| sequence.positions().end * kv;
         let mut all: Vec<_> = sequences.iter().map(|it| cached(&mut random, count(it), deviation, format)).collect();
@@ -165,9 +165,9 @@ gpu_test! {
 /// two blocks.
 const BATCHES: [[usize; 2]; 8] = [[58, 4], [1, 64], [3, 1], [9, 1], [1, 9], [1, 3], [64, 1], [4, 58]];
 const CHAIN: Shape = Shape { query_heads: 6, kv_heads: 2, window: 5 };
-/// Of a cache that has as many blocks as [`TABLES`] name, and the one of nobody.
+/// Number of blocks in a cache that has those in [`TABLES`], and one of no sequence.
 const BLOCKS: usize = 7;
-/// Of both sequences, and with a window: where the first block was there is the third one by then.
+/// Tables of both sequences, without and with a window: there the third block takes the place of the first.
 const TABLES: [[u32; 3]; 2] = [[5, 1, 6], [4, 2, 3]];
 const WINDOW_TABLES: [[u32; 3]; 2] = [[5, 1, 5], [4, 2, 4]];
 

@@ -73,7 +73,7 @@ const TABLE: [Row; 23] = [
     apart(F32, row(Q5_0, F16, (160, 96), 3, 5, &[3, 2])),
     apart(Q4K, row(Mxfp4, Mxfp4, (256, 96), 3, 5, &[1, 4])),
     apart(Mxfp4, row(Bf16, Iq4Nl, (32, 288), 3, 5, &[5])),
-    // Not resident: pairs that nobody computes.
+    // Some experts are not resident, so nobody computes their pairs.
     row(Mxfp4, Mxfp4, (96, 160), 9, 8, &[2, 3]),
     row(Mxfp4, Mxfp4, (64, 32), 64, 33, &[10, 1]),
     // The two sides of 20b's 2880 × 2880, each with a short other side.

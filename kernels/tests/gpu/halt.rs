@@ -271,7 +271,8 @@ gpu_test! {
 }
 
 gpu_test! {
-    /// Both tokens use the missing expert of the same layer: it counts once, and the first layer that missed stays noted.
+    /// Both tokens use the missing expert of the same layer: it counts once, and the first layer that missed stays
+    /// noted.
     async fn a_miss_halts_its_layer_and_every_expert_counts_once() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let kernels = kernels(&gpu);

@@ -24,11 +24,11 @@ const TOLERANCE: Tolerance = Tolerance::new(3e-6, 1e-6);
 enum Into {
     Plain,
     Bias,
-    /// On top of what is there, with a bias.
+    /// Added to the values that are there, with a bias.
     Residual,
     /// A part of longer rows of `y`, as q, k and v share one buffer.
     Part,
-    /// For the tokens whose logits are wanted: fewer than the batch has, and not the first ones.
+    /// Only for the tokens whose logits are wanted: fewer than the batch has, and not the first ones.
     Head,
     /// The product of a normalised `x`, with a bias.
     Normed,
@@ -63,7 +63,8 @@ impl<'a> Device<'a> {
     }
 }
 
-/// For the formats of the original files: an odd number of blocks, rows that do not fill a workgroup, tokens that do not fill a group.
+/// Rows for the formats of the original files: an odd number of blocks, rows that do not fill a workgroup, tokens that
+/// do not fill a group.
 const FULL: [Row; 11] = [
     row(5, 96, 1, Into::Plain),
     row(37, 64, 3, Into::Bias),
@@ -173,7 +174,8 @@ async fn check(device: &Device<'_>, row: &Row, seed: u64, shards: usize) -> Resu
     compare("y", &bench.read(&y).await?, &want, TOLERANCE)
 }
 
-/// On top of a residual stream whose columns are the matrix's rows; with the first half of the norm that follows.
+/// Checks products added to a residual stream whose columns are the matrix's rows, with the first half of the norm that
+/// follows.
 async fn check_residual(
     device: &Device<'_>,
     row: &Row,
@@ -209,7 +211,7 @@ async fn check_residual(
     let got: Vec<f32> = bench.read(buffers.residual).await?;
     let added = compare("residual", &got, &want, TOLERANCE)?;
     let after: Vec<f32> = bench.read(&activations).await?;
-    // Of what it wrote itself.
+    // The squares are computed from what the kernel itself wrote.
     let got = &got[..squares_first];
     let halves = compare("normed", &after[..squares_first], &weighted(got, norm), Tolerance::new(0.0, 1e-7))?;
     // Each sum is of the rows of one workgroup; a shard begins a new one.
@@ -247,8 +249,8 @@ async fn every_format(gpu: &Gpu, lanes: u32, report: &mut Report) {
         let outcome = check(device, row, seed, 1).await;
         report.row(&format!("{:?} {row:?}, {lanes} lanes to a row, {tier}, seed {seed}", device.format), outcome);
     };
-    // The browser's software adapter takes a second to compile a kernel, and runs them with a lane to a row: with eight lanes the
-    // formats of the original files are enough there.
+    // The browser's software adapter takes a second to compile a kernel, and runs them with a lane to a row: with eight
+    // lanes the formats of the original files are enough there.
     let is_original = |format: &WeightType| matches!(format, WeightType::Q8_0 | WeightType::Mxfp4);
     let formats = WeightType::ALL.into_iter().filter(|it| sized(true, lanes == 1) || is_original(it));
     for format in formats {

@@ -1,5 +1,5 @@
-//! RMSNorm in two halves: those that write the residual stream, then one that reads it, are the reference's norm. Sums of F32
-//! in F32, one inverse square root (2 ulp by WGSL), three products.
+//! RMSNorm in two halves: those that write the residual stream, then one that reads it, are the reference's norm. Sums
+//! of F32 in F32, one inverse square root (2 ulp by WGSL), three products.
 
 use gptoss_gguf::WeightType;
 use gptoss_kernels::matmul::Target;

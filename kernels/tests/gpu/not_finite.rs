@@ -1,5 +1,5 @@
-//! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is checked
-//! are bits, on the device and here.
+//! Values that are not finite: every kernel passes them on, and those that look say where they were found. What is
+//! checked are bits, on the device and here.
 
 use gptoss_model::{CacheFormat, NotFinite, Place, ops};
 use std::rc::Rc;
@@ -87,7 +87,7 @@ gpu_test! {
 }
 
 gpu_test! {
-    /// Before the first layer, and in the products that read it.
+    /// Covers the norm before the first layer, and the products that read it.
     async fn a_norm_passes_it_on() {
         let gpu = seam::open(&GpuOptions::default()).await;
         let x = Random::new(2).normals(3 * 96, 1.0);
@@ -129,13 +129,13 @@ gpu_test! {
     }
 }
 
-/// One query head over a window of the last four of twenty positions; keys, values [20, 64]. Where the block goes on, and
-/// in the block of nobody, is no number.
+/// One query head over a window of the last four of twenty positions; keys, values [20, 64]. Where the block goes on,
+/// and in the block of nobody, is no number.
 async fn attention_of(gpu: &Gpu, kernels: &Kernels, [q, keys, values, sinks]: [&[f32]; 4]) -> Vec<f32> {
     let bench = Bench::new(gpu, batch(1));
     let out = bench.output(HEAD_DIM);
     let cache = |positions: &[f32]| {
-        let mut blocks = [f32::NAN; 2 * BLOCK_TOKENS * HEAD_DIM];
+        let mut blocks = vec![f32::NAN; 2 * BLOCK_TOKENS * HEAD_DIM];
         blocks[BLOCK_TOKENS * HEAD_DIM..][..positions.len()].copy_from_slice(positions);
         gpu.storage_from("cache", &blocks)
     };

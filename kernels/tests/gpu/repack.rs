@@ -17,7 +17,7 @@ const UNTOUCHED: u8 = 0xa5;
 struct Row {
     /// Rows of each piece; together they are the rows of the tensor.
     pieces: &'static [usize],
-    /// As the file counts blocks.
+    /// Blocks in a row, as the file counts them.
     blocks_per_row: usize,
     /// Tensor row r becomes row `first_row + r · row_step` of `plane_rows`.
     first_row: usize,

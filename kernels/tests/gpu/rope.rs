@@ -1,5 +1,5 @@
-//! RoPE and writing the cache: two products and a sum in F32 from a table rounded once. Values go into the cache as they
-//! are; an F16 cache rounds, and WGSL lets a device round either way: one F16 ulp, 2^−10.
+//! RoPE and writing the cache: two products and a sum in F32 from a table rounded once. Values go into the cache as
+//! they are; an F16 cache rounds, and WGSL lets a device round either way: one F16 ulp, 2^−10.
 
 use gptoss_kernels::rope::{self, Buffers, Params};
 use gptoss_kernels::{Gpu, GpuBuffer, GpuOptions};

@@ -28,7 +28,7 @@ struct Row {
     columns: usize,
     tokens: usize,
     experts_per_token: usize,
-    /// Of the experts of this layer, how many are not resident.
+    /// How many of the experts of this layer are not resident.
     missing: usize,
     /// The second half of the experts repeats the first: every choice is between equals.
     twins: bool,
@@ -62,7 +62,7 @@ fn page_table(random: &mut Random, row: &Row) -> Vec<u32> {
 }
 
 struct Inputs {
-    /// As the kernel reads it.
+    /// Normalised input in the layout that the kernel reads.
     normed: Vec<f32>,
     /// What the norm makes of it.
     x: Vec<f32>,

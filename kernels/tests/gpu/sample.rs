@@ -35,7 +35,7 @@ struct Row {
     logits: Logits,
     /// First and count of the tokens whose logits are wanted.
     head: (usize, usize),
-    /// Of the first of them; every other one has another.
+    /// Inverse temperature of the first wanted token; the others have different ones.
     inverse_temperature: f32,
 }
 
@@ -44,7 +44,7 @@ const fn row(vocabulary: usize, logits: Logits, head: (usize, usize), inverse_te
 }
 
 impl Row {
-    /// Of all that are wanted.
+    /// Inverse temperatures of all wanted tokens.
     fn inverse_temperatures(&self) -> Vec<f32> {
         (0..self.head.1).map(|token| self.inverse_temperature * (1.0 + token as f32 / 4.0)).collect()
     }
@@ -87,14 +87,14 @@ fn logits(random: &mut Random, kind: Logits, count: usize) -> Vec<f32> {
     values
 }
 
-/// Of all wanted tokens, and of one more.
+/// Runs the kernel for all wanted tokens and one more.
 async fn run(gpu: &Gpu, row: &Row, all: &[f32]) -> Result<Vec<Sampled>, String> {
     let (head_first, head_tokens) = row.head;
     let step =
         Step { head_first: head_first as u32, head_tokens: head_tokens as u32, ..batch(head_first + head_tokens + 1) };
     let bench = Bench::new(gpu, step);
     let token = |inverse_temperature| Token { position: 0, table: 0, inverse_temperature, padding: 0 };
-    // Of tokens whose logits are not wanted: it would be noticed.
+    // Tokens whose logits are not wanted have another temperature; using it would show in the result.
     let mut rows = vec![token(100.0); step.tokens as usize];
     for (row, inverse_temperature) in rows[head_first..].iter_mut().zip(row.inverse_temperatures()) {
         *row = token(inverse_temperature);

@@ -31,7 +31,7 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// As after a miss at `layer`.
+    /// The state after a miss at `layer`.
     pub fn halted_at(gpu: &'a Gpu, step: Step, layer: u32) -> Self {
         let status = Status { halt_layer: layer, ..Status::running() };
         Self { status_buffer: gpu.storage_from("status", &[status]), ..Self::new(gpu, step) }

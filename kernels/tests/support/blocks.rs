@@ -23,7 +23,7 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Of its tokens in the batch.
+    /// Positions of its tokens in the batch.
     pub fn positions(&self) -> Range<usize> {
         self.first_position..self.first_position + self.tokens
     }

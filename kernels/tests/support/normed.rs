@@ -1,5 +1,5 @@
-//! Rows of the residual stream as those leave them that write them: times the weight of the norm that follows, with sums of squares
-//! behind.
+//! Rows of the residual stream as those leave them that write them: times the weight of the norm that follows, with
+//! sums of squares behind.
 
 use gptoss_kernels::norm::{COMBINED_COLUMNS, Normed, combined_squares};
 
@@ -17,7 +17,8 @@ pub fn weighted(x: &[f32], norm: &[f32]) -> Vec<f32> {
     x.iter().zip(norm.iter().cycle()).map(|(x, weight)| x * weight).collect()
 }
 
-/// Both, one behind the other, as the sum of experts leaves them, and zeros up to whole vec4.
+/// The first half of the norm and the squares in one buffer, as the sum of experts leaves them, with zeros up to whole
+/// vec4.
 pub fn with_squares(x: &[f32], norm: &[f32]) -> Vec<f32> {
     let mut all = [weighted(x, norm), squares(x, norm.len(), COMBINED_COLUMNS as usize)].concat();
     all.resize(all.len().next_multiple_of(4), 0.0);

@@ -14,12 +14,12 @@ impl Random {
         self.0.next_u64()
     }
 
-    /// In `0..limit`.
+    /// A random number in `0..limit`.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.bits() % limit as u64) as usize
     }
 
-    /// In [0, 1).
+    /// A random number in [0, 1).
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1u64 << 53) as f64
     }

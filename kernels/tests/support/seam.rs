@@ -6,8 +6,8 @@ use gptoss_kernels::{Gpu, GpuOptions, Operation, Tier};
 /// Lanes to a row: as on a GPU, and as on a software adapter.
 pub const GEOMETRIES: [u32; 2] = [8, 1];
 
-/// Opens a device for tests; a missing adapter is a failure, never a skip. Where the test does not say, kernels run as they do
-/// on a GPU, although the adapter here is most likely a software one.
+/// Opens a device for tests; a missing adapter is a failure, never a skip. Where the test does not say, kernels run as
+/// they do on a GPU, although the adapter here is most likely a software one.
 pub async fn open(options: &GpuOptions) -> Gpu {
     let lanes_per_row = options.lanes_per_row.or(Some(GEOMETRIES[0]));
     match Gpu::open(&GpuOptions { lanes_per_row, ..options.clone() }).await {
@@ -19,8 +19,8 @@ pub async fn open(options: &GpuOptions) -> Gpu {
     }
 }
 
-/// A device for each tier that has kernels of its own for `operation`, beginning with the baseline. Which of them the adapter
-/// has not, and what it lacks, is said.
+/// A device for each tier that has kernels of its own for `operation`, beginning with the baseline. Which of them the
+/// adapter has not, and what it lacks, is said.
 pub async fn open_tiers(options: &GpuOptions, operation: Operation) -> Vec<Gpu> {
     let highest = open(options).await;
     let geometry = Geometry { lanes_per_row: highest.lanes_per_row() };
@@ -44,7 +44,7 @@ mod platform {
         println!("{line}");
     }
 
-    /// As the compiler here takes it: wgpu's own does not know the directive.
+    /// The source for the native compiler: wgpu's own does not know the directive.
     pub fn wgsl(source: &str) -> &str {
         source.strip_prefix(gptoss_kernels::sources::ENABLE_SUBGROUPS).unwrap_or(source)
     }
@@ -71,7 +71,7 @@ mod platform {
 mod platform {
     wasm_bindgen_test::wasm_bindgen_test_configure!(run_in_dedicated_worker);
 
-    /// As the compiler here takes it.
+    /// The source for the browser's compiler.
     pub fn wgsl(source: &str) -> &str {
         source
     }

@@ -12,15 +12,18 @@ use crate::host::Host;
 use crate::inventory::Inventory;
 use crate::waiting::{AwaitPoint, until_stopped};
 
-/// First read of a header, in bytes. Each read after it brings four times as much as is there: five reads for the 13 MB of
-/// gpt-oss-20b, and little beyond the header for small models, whose weights would otherwise be fetched twice.
+/// First read of a header, in bytes. Each read after it brings four times as much as is there: five reads for the 13 MB
+/// of gpt-oss-20b, and little beyond the header for small models, whose weights would otherwise be fetched twice.
 const FIRST_HEADER_BYTES: u64 = 64 << 10;
 const HEADER_GROWTH: u64 = 4;
 
-/// A header that was read and understood.
+/// A model's header, read and understood.
 pub struct Header {
+    /// The model's shape.
     pub config: ModelConfig,
+    /// Where each tensor is.
     pub inventory: Inventory,
+    /// The header itself, with all metadata.
     pub gguf: Gguf,
 }
 
@@ -54,7 +57,7 @@ async fn read_file_header(
     host: &dyn Host,
 ) -> Result<Gguf, EngineError> {
     let named = |error: GgufError| {
-        // What is cached of it would be no better the next time.
+        // Cached bytes of it would be no better the next time.
         source.distrust(0);
         EngineError::Gguf { name: source.name().to_owned(), error: error.of_file(source.name()) }
     };
@@ -62,7 +65,7 @@ async fn read_file_header(
     let mut bytes = Vec::new();
     let mut wanted = FIRST_HEADER_BYTES.min(file_bytes);
     loop {
-        // Only what is not here yet.
+        // Reads only what is missing.
         let have = bytes.len() as u64;
         let read = telling.wait_for(source.read(have, wanted - have), wanted - have);
         let more = until_stopped(host, AwaitPoint::Header, read).await??;
@@ -76,8 +79,8 @@ async fn read_file_header(
     }
 }
 
-/// Tells the host what the header says about the model, of which `layers_run` layers are run, and what is worth knowing
-/// about the file.
+/// Reports to the host what the header says about the model, of which `layers_run` layers are run, and notes about the
+/// file.
 pub fn announce(header: &Header, layers_run: u32, host: &dyn Host) {
     host.emit(Event::Model(model_info(header, layers_run)));
     for text in file_notes(&header.gguf) {

@@ -2,11 +2,11 @@
 
 use gptoss_gguf::{Array, Gguf, Value, unknown_keys};
 
-/// Names that a line lists, and characters of each.
+/// How many names a line lists, and how long each may be.
 const LISTED: usize = 6;
 const NAME_CHARACTERS: usize = 64;
 
-/// One line for each kind of thing, each of bounded length.
+/// Remarks about the file: one line of bounded length for each kind.
 pub fn file_notes(gguf: &Gguf) -> Vec<String> {
     let not_utf8 = gguf.metadata.iter().filter(|(_, value)| is_not_utf8(value)).map(|(key, _)| key).collect();
     let empty = gguf.tensors.iter().filter(|tensor| tensor.is_empty()).map(|tensor| tensor.name.as_str()).collect();

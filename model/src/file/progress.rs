@@ -9,17 +9,17 @@ use web_time::Instant;
 
 use crate::host::Host;
 
-/// Progress of a read that takes long is told this often.
+/// How often the progress of a long read is reported.
 const EVERY: Duration = Duration::from_millis(250);
 
-/// Tells how much of a header came, also in the middle of a read where there is a wire to be looked at.
+/// Reports how much of a header has arrived, also in the middle of a read if the source counts wire bytes.
 pub(super) struct HeaderTelling<'a> {
-    /// Of all of the model's files.
+    /// The source of all of the model's files.
     source: &'a dyn Source,
     host: &'a dyn Host,
     begin: Instant,
     wire_before: u64,
-    /// By reads that are done.
+    /// Bytes of completed reads.
     read_bytes: u64,
 }
 

@@ -6,15 +6,15 @@ use gptoss_gguf::Gguf;
 use gptoss_gguf::sense::{Nonsense, Sampling, Sense};
 use gptoss_source::{Bytes, Place, ReadFuture, Source, SourceError};
 
-/// The file of a header that was read from it. What is read further is looked at before anybody gets it; when it makes no
-/// sense, the read fails and the source behind it is told to distrust what it cached.
+/// A model file whose reads are checked against its header. When bytes make no sense, the read fails and the underlying
+/// source is told to distrust what it cached.
 pub struct SensibleSource {
     inner: Rc<dyn Source>,
     sense: Sense,
 }
 
 impl SensibleSource {
-    /// `inner` is what `gguf` was read from.
+    /// Checks reads of `inner`, which `gguf` was read from.
     pub fn new(inner: Rc<dyn Source>, gguf: &Gguf) -> Self {
         Self { inner, sense: Sense::new(gguf) }
     }
@@ -22,7 +22,7 @@ impl SensibleSource {
     async fn read_now(&self, offset_bytes: u64, len_bytes: u64) -> Result<Bytes, SourceError> {
         let bytes = self.inner.read(offset_bytes, len_bytes).await?;
         let range = offset_bytes..offset_bytes + len_bytes;
-        // Only samples come into the program's own memory.
+        // Only the samples are copied into the program's own memory.
         let copy = |at: u64, sample: &mut [u8]| bytes.copy_to((at - offset_bytes) as usize, sample);
         match self.sense.check(range, Sampling::STREAM, copy) {
             Ok(()) => Ok(bytes),
@@ -34,7 +34,7 @@ impl SensibleSource {
     }
 }
 
-/// As an error of the file at `place`.
+/// The error for bytes at `place` that make no sense.
 pub fn nonsense_error(place: Place, nonsense: Nonsense) -> SourceError {
     let Nonsense { tensor, kind, expected, got, .. } = nonsense;
     SourceError::Nonsense { place: Box::new(place), tensor: format!("{tensor} ({kind})"), expected, got }

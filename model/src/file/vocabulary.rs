@@ -12,14 +12,15 @@ const TOKENS: &str = "tokenizer.ggml.tokens";
 const TOKEN_TYPE: &str = "tokenizer.ggml.token_type";
 const MERGES: &str = "tokenizer.ggml.merges";
 
-/// ggml's types of tokens: of text, and markers.
+/// ggml's token types: ordinary text, and markers.
 const NORMAL: i32 = 1;
 const CONTROL: i32 = 3;
 
 /// Builds the tokenizer.
 ///
 /// # Errors
-/// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that contradicts another.
+/// A file that is no model, another kind of tokenizer, another way to split text, an array that is missing or that
+/// contradicts another.
 pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
     let metadata = &gguf.metadata;
     if let (Err(_), Some(role)) = (metadata.str(MODEL), gguf.role()) {
@@ -41,8 +42,8 @@ pub fn tokenizer(gguf: &Gguf) -> Result<Tokenizer, EngineError> {
     })
 }
 
-/// Types for a file without any, which the specification allows: in o200k's vocabulary and those made after it, what is
-/// written `<|name|>` is a marker, and no merge makes such a token of text.
+/// Token types for a file without any, which the specification allows: in o200k and vocabularies derived from it,
+/// `<|name|>` is a marker, and no merge makes such a token of text.
 fn types_by_name(tokens: &StringArray) -> Vec<i32> {
     let is_marker = |token: &str| {
         let name = token.strip_prefix("<|").and_then(|rest| rest.strip_suffix("|>"));

@@ -11,7 +11,7 @@ use crate::config::ModelConfig;
 use crate::error::EngineError;
 
 impl Inventory {
-    /// Finds all tensors of a model of this shape. What is missing, misshapen or of a type that is not supported is
+    /// Finds all tensors of a model of this shape. Everything that is missing, misshapen or of an unsupported type is
     /// listed in one error.
     pub fn from_gguf(gguf: &Gguf, config: &ModelConfig) -> Result<Self, EngineError> {
         let mut finder = Finder { gguf, config, problems: Vec::new() };
@@ -33,7 +33,7 @@ impl Inventory {
 /// The architecture of llama.cpp's files.
 const LLAMA_CPP: &str = "gpt-oss";
 
-/// Names that Ollama's converter gives to tensors of a layer, after llama.cpp's.
+/// Names that Ollama's converter gives to tensors of a layer, as alternatives to llama.cpp's.
 const OTHER_NAMES: [(&str, &str); 4] = [
     ("attn_output.weight", "attn_out.weight"),
     ("attn_output.bias", "attn_out.bias"),
@@ -124,8 +124,8 @@ impl Finder<'_> {
         biases
     }
 
-    /// The tensor that holds gate and up in one, where the file has it in place of the two, and the order of its rows, which
-    /// only the architecture tells: the name is the same.
+    /// The tensor that joins gate and up, if the file has it in place of the two, and the order of its rows. Only the
+    /// architecture tells the order, because the name is the same.
     fn fused(&mut self, layer: u32, suffix: &str, apart: &[&str; 2]) -> Option<(String, RowOrder)> {
         let name = format!("blk.{layer}.ffn_gate_up_exps.{suffix}");
         let there = |name: &str| self.gguf.tensor(name).is_some();
@@ -147,7 +147,7 @@ impl Finder<'_> {
         Some((name, RowOrder::GateFirst))
     }
 
-    /// The tensor, if it is there and has this shape; a problem is noted otherwise.
+    /// Looks the tensor up; notes a problem if it is missing or has another shape.
     fn find(&mut self, name: &str, shape: &[u64]) -> Option<&TensorInfo> {
         match self.gguf.tensor(name) {
             None => {
@@ -191,7 +191,7 @@ impl Finder<'_> {
             self.problems.push(problem);
             WeightType::F32
         });
-        // After a problem the value is never used: `from_gguf` returns the problems instead.
+        // After a problem the value is never used, because `from_gguf` returns the problems instead.
         let (offset_bytes, size_bytes) = found.map_or((0, 4), |tensor| (tensor.offset, tensor.size_bytes));
         let values = shape.iter().product();
         PlainTensor { name: name.to_owned(), format, offset_bytes, size_bytes, values, fused: None }

@@ -8,20 +8,26 @@ use gptoss_gguf::{CodeOrder, WeightType};
 /// A matrix in the file: `rows` rows of `columns` weights each, `experts` times.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MatrixTensor {
+    /// ggml name, as in the file.
     pub name: String,
+    /// Format of the weights.
     pub format: WeightType,
+    /// Position of the first byte in the file.
     pub offset_bytes: u64,
+    /// Length in the file, in bytes.
     pub size_bytes: u64,
+    /// Weights in a row (ne0).
     pub columns: u64,
     /// Rows of one expert, or of the whole matrix.
     pub rows: u64,
-    /// 1 for dense matrices.
+    /// Number of experts; 1 for dense matrices.
     pub experts: u64,
-    /// Of its MXFP4 blocks.
+    /// Order of the codes in its MXFP4 blocks.
     pub codes: CodeOrder,
 }
 
 impl MatrixTensor {
+    /// Length of a row in the file, in bytes.
     pub fn row_bytes(&self) -> u64 {
         self.size_bytes / (self.rows * self.experts)
     }
@@ -37,7 +43,7 @@ impl MatrixTensor {
         self.offset_bytes + u64::from(expert) * self.rows * self.row_bytes()
     }
 
-    /// The weights of whole blocks of the file.
+    /// Decodes whole blocks of the file.
     pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         match self.codes {
             CodeOrder::Halves => self.format.decode(bytes),
@@ -50,7 +56,7 @@ impl MatrixTensor {
     }
 }
 
-/// How the rows of gate and up lie in a tensor that holds both, of each expert.
+/// The order of gate's and up's rows in a tensor that joins them, for each expert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowOrder {
     /// Gate 0, gate 1, …, up 0, up 1, …: llama.cpp's converter (`--fuse-gate-up-exps`), architecture `gpt-oss`.
@@ -74,20 +80,23 @@ impl RowOrder {
     }
 }
 
-/// The biases of gate and up of all experts in one tensor.
+/// A tensor with the biases of gate and up of all experts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct FusedBias {
     pub order: RowOrder,
     pub experts: u64,
 }
 
-/// A tensor that is used in F32: norms, biases, sinks, the router. What is in another format is widened when it is read.
+/// A tensor that is used in F32: a norm, a bias, sinks, the router. Other formats are widened when it is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlainTensor {
+    /// ggml name, as in the file.
     pub name: String,
+    /// Format of the values in the file.
     pub format: WeightType,
+    /// Position of the first byte in the file.
     pub offset_bytes: u64,
-    /// In the file.
+    /// Length in the file, in bytes.
     pub size_bytes: u64,
     /// Number of its values.
     pub values: u64,
@@ -100,12 +109,12 @@ impl PlainTensor {
         self.values * 4
     }
 
-    /// Whether the bytes of the file are the values as they are used.
+    /// Whether the file's bytes are used without conversion.
     pub fn is_used_as_it_is(&self) -> bool {
         self.format == WeightType::F32 && self.fused.is_none()
     }
 
-    /// The values; of a tensor with biases of gate and up, those of gate first, [experts, ff] each.
+    /// Decodes the values; if the tensor joins the biases of gate and up, those of gate come first, [experts, ff] each.
     pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         let values = self.format.decode(bytes);
         let Some(FusedBias { order, experts }) = self.fused else { return values };
@@ -134,34 +143,57 @@ impl PlainTensor {
 /// Gate and up of all experts of a layer.
 #[derive(Clone, Debug, PartialEq)]
 pub enum GateUp {
-    /// Each in a tensor of its own; their formats may differ.
-    Apart { gate: MatrixTensor, up: MatrixTensor },
-    /// 2 · ff rows of each expert.
-    Fused { both: MatrixTensor, order: RowOrder },
+    /// Each is a tensor of its own, and their formats may differ.
+    Apart {
+        /// Gate matrices, ff rows for each expert.
+        gate: MatrixTensor,
+        /// Up matrices, ff rows for each expert.
+        up: MatrixTensor,
+    },
+    /// One tensor has both: 2 · ff rows for each expert.
+    Fused {
+        /// The joint tensor.
+        both: MatrixTensor,
+        /// Order of its rows.
+        order: RowOrder,
+    },
 }
 
 /// A tensor of all experts, and which rows of an expert are what.
 pub struct ExpertTensor<'a> {
+    /// The tensor.
     pub tensor: &'a MatrixTensor,
+    /// What the tensor has for each expert, with the range of rows.
     pub parts: Vec<(ExpertRows, Range<u64>)>,
 }
 
 /// The tensors of one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerTensors {
+    /// Weight of the norm before attention: `attn_norm`.
     pub attn_norm: PlainTensor,
     /// Query, key, value.
     pub qkv: [MatrixTensor; 3],
+    /// Biases of query, key and value.
     pub qkv_bias: [PlainTensor; 3],
+    /// Projection of the heads back to the residual stream: `attn_output`.
     pub attn_output: MatrixTensor,
+    /// Bias of that projection.
     pub attn_output_bias: PlainTensor,
+    /// One logit for each query head, which takes part in its softmax: `attn_sinks`.
     pub attn_sinks: PlainTensor,
+    /// Weight of the norm before the experts: `post_attention_norm` or `ffn_norm`.
     pub post_attention_norm: PlainTensor,
+    /// Weights of the router, [experts, hidden]: `ffn_gate_inp`.
     pub router: PlainTensor,
+    /// Biases of the router, `[experts]`.
     pub router_bias: PlainTensor,
+    /// Gate and up matrices of the experts.
     pub gate_up: GateUp,
+    /// Down matrices of the experts: `ffn_down_exps`.
     pub down_exps: MatrixTensor,
-    /// Gate, up, down; or gate and up in one, and down. Their values one after the other are those of gate, up and down.
+    /// Biases of gate, up and down in three tensors, or of gate and up in one and down in another. Joined in this
+    /// order, their values are those of gate, up and down.
     pub exps_bias: Vec<PlainTensor>,
 }
 
@@ -182,6 +214,7 @@ impl LayerTensors {
         tensors
     }
 
+    /// Formats of the experts' matrices.
     pub fn expert_formats(&self) -> ExpertFormats {
         let (gate, up) = match &self.gate_up {
             GateUp::Apart { gate, up } => (gate.format, up.format),
@@ -195,19 +228,18 @@ impl LayerTensors {
         self.expert_tensors().iter().map(|expert| expert.tensor.size_bytes).sum()
     }
 
-    /// Bytes in the file of the biases of all experts.
+    /// Length of the biases of all experts in the file, in bytes.
     pub fn expert_bias_file_bytes(&self) -> u64 {
         self.exps_bias.iter().map(|tensor| tensor.size_bytes).sum()
     }
 
-    /// Bytes in the file of what every token reads.
+    /// Length in the file of the tensors that every token reads, in bytes.
     pub fn dense_file_bytes(&self) -> u64 {
         let matrices = self.dense_matrices().map(|matrix| matrix.size_bytes);
         matrices.chain(self.dense_plain().map(|tensor| tensor.size_bytes)).sum()
     }
 
-    /// The biases of gate, up and down, [experts, rows] each, from the values of [`LayerTensors::exps_bias`] one after the
-    /// other.
+    /// The biases of gate, up and down, [experts, rows] each, given the joined values of [`LayerTensors::exps_bias`].
     pub fn split_expert_biases(&self, mut values: Vec<f32>) -> [Vec<f32>; 3] {
         let down = values.split_off(values.len() - (self.down_exps.experts * self.down_exps.rows) as usize);
         let up = values.split_off(values.len() / 2);
@@ -225,7 +257,7 @@ impl LayerTensors {
         self.dense_matrices().chain(experts)
     }
 
-    /// Norms, sinks, the router and the biases of dense matrices: what every token reads in F32.
+    /// Norms, sinks, the router and the biases of dense matrices, which every token reads in F32.
     pub fn dense_plain(&self) -> impl Iterator<Item = &PlainTensor> {
         self.qkv_bias.iter().chain([
             &self.attn_norm,
@@ -241,9 +273,13 @@ impl LayerTensors {
 /// Every tensor of the model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
+    /// Embedding of each token, [vocabulary, hidden].
     pub token_embd: MatrixTensor,
+    /// The tensors of each layer.
     pub layers: Vec<LayerTensors>,
+    /// Weight of the norm before the output matrix.
     pub output_norm: PlainTensor,
+    /// Matrix that gives the logits, [vocabulary, hidden].
     pub output: MatrixTensor,
 }
 

@@ -8,7 +8,8 @@ const PLAIN: [WeightType; 3] = [WeightType::F32, WeightType::F16, WeightType::Bf
 /// The architecture of Ollama's files.
 const OLLAMA: &str = "gptoss";
 
-/// How the weights of a matrix are stored, or what is wrong with its type. `experts`: whether it is one of the experts'.
+/// The format of a matrix's weights, or what is wrong with its type. `experts`: whether the matrix belongs to the
+/// experts.
 pub(super) fn of_matrix(
     tensor: &TensorInfo,
     architecture: &str,
@@ -26,7 +27,7 @@ pub(super) fn of_matrix(
     }
 }
 
-/// How the values of a norm, a bias or the sinks are stored, or what is wrong with their type.
+/// The format of a norm, a bias or the sinks, or what is wrong with its type.
 pub(super) fn of_plain(tensor: &TensorInfo) -> Result<WeightType, String> {
     let format = PLAIN.into_iter().find(|format| format.name() == tensor.kind.name());
     format.ok_or_else(|| unsupported(tensor, &PLAIN.map(WeightType::name).join(", ")))
@@ -57,8 +58,8 @@ fn early_ollama(tensor: &TensorInfo, architecture: &str) -> String {
     )
 }
 
-/// Where only attention output has types that are known but not supported, the only matrix of gpt-oss with rows of whole blocks of 256: a hint
-/// which other files of the same publisher run.
+/// Where only attention output has types that are known but not supported, the only matrix of gpt-oss with rows of
+/// whole blocks of 256: a hint which other files of the same publisher run.
 pub(super) fn hint(tensors: &[TensorInfo]) -> Option<String> {
     let unsupported =
         |tensor: &&TensorInfo| !matches!(tensor.kind, TensorType::Unknown(_)) && WeightType::of(tensor.kind).is_none();
@@ -76,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// What the server calls runnable is what runs.
+    /// The server and the engine agree on which types run.
     #[test]
     fn types_that_run_are_those_that_headers_are_judged_by() {
         let kinds = TensorType::ALL.iter().copied().chain((0..=64).map(TensorType::from_id));

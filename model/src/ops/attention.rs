@@ -5,14 +5,16 @@ use super::rope::HEAD_DIM;
 /// Shape of a scalar attention: keys and values of positions `0..keys.len() / (kv_heads · 64)`.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
+    /// Number of query heads, a multiple of `kv_heads`.
     pub query_heads: usize,
+    /// Number of key and value heads.
     pub kv_heads: usize,
-    /// 0 is full attention.
+    /// Keys that a query sees, itself included; 0 is full attention.
     pub window: usize,
 }
 
 /// The specification: one token at `position`. `query` [query_heads, 64], `keys`, `values` [positions, kv_heads, 64],
-/// `sinks` \[query_heads\] → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
+/// `sinks` `[query_heads]` → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
 pub fn reference(
     query: &[f32],
     keys: &[f32],

@@ -2,20 +2,24 @@
 
 use gptoss_gguf::WeightType;
 
-/// SwiGLU of gpt-oss: gate clamped from above, up on both sides.
+/// Limit of gpt-oss's SwiGLU: gate is clamped from above, up on both sides.
 pub const SWIGLU_LIMIT: f64 = 7.0;
+/// Factor in the sigmoid of gpt-oss's SwiGLU: gate · σ(α · gate) · (up + 1).
 pub const SWIGLU_ALPHA: f64 = 1.702;
 
 /// Formats of an expert's matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExpertFormats {
+    /// Format of the gate matrices.
     pub gate: WeightType,
+    /// Format of the up matrices.
     pub up: WeightType,
+    /// Format of the down matrices.
     pub down: WeightType,
 }
 
 impl ExpertFormats {
-    /// Gate and up of one format, as in most files.
+    /// Formats of an expert whose gate and up have the same one, as in most files.
     pub const fn new(gate_up: WeightType, down: WeightType) -> Self {
         Self { gate: gate_up, up: gate_up, down }
     }
@@ -26,17 +30,20 @@ impl ExpertFormats {
     }
 }
 
-/// What a run of rows of an expert tensor is.
+/// What a run of rows of an expert tensor holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpertRows {
+    /// Rows of gate alone.
     Gate,
+    /// Rows of up alone.
     Up,
-    /// Gate 0, up 0, gate 1, …
+    /// Alternating rows: gate 0, up 0, gate 1, …
     GateAndUp,
+    /// Rows of down.
     Down,
 }
 
-/// The specification of the activation. What is not finite stays so, also where a clamp would make 7 of it.
+/// The specification of the activation. Values that are not finite stay so, even where a clamp would make them 7.
 pub fn swiglu_reference(gate: f64, up: f64) -> f64 {
     if !gate.is_finite() || !up.is_finite() {
         return f64::NAN;
@@ -46,18 +53,24 @@ pub fn swiglu_reference(gate: f64, up: f64) -> f64 {
     gate / (1.0 + (-SWIGLU_ALPHA * gate).exp()) * (up + 1.0)
 }
 
-/// One expert's weights, decoded: gate, up [ff, hidden], down [hidden, ff], biases \[ff\], \[ff\], \[hidden\].
+/// One expert's weights, decoded: gate, up [ff, hidden], down [hidden, ff], biases `[ff]`, `[ff]`, `[hidden]`.
 #[derive(Clone, Copy, Debug)]
 pub struct ExpertWeights<'a> {
+    /// Gate matrix, [ff, hidden].
     pub gate: &'a [f32],
+    /// Up matrix, [ff, hidden].
     pub up: &'a [f32],
+    /// Down matrix, [hidden, ff].
     pub down: &'a [f32],
+    /// Bias of gate, `[ff]`.
     pub gate_bias: &'a [f32],
+    /// Bias of up, `[ff]`.
     pub up_bias: &'a [f32],
+    /// Bias of down, `[hidden]`.
     pub down_bias: &'a [f32],
 }
 
-/// The specification of one expert for one token, without the routing weight: `x` \[hidden\] → \[hidden\].
+/// The specification of one expert for one token, without the routing weight: `x` `[hidden]` → `[hidden]`.
 pub fn reference(x: &[f32], expert: &ExpertWeights<'_>) -> Vec<f64> {
     let project = |matrix: &[f32], bias: &[f32], input: &[f64]| -> Vec<f64> {
         let dot = |row: &[f32]| row.iter().zip(input).map(|(&w, x)| f64::from(w) * x).sum::<f64>();

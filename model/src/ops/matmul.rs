@@ -1,6 +1,7 @@
 //! Matrix times activations: `y[t, r] = Σ_k W[r, k] · x[t, k] + bias[r]`.
 
-/// The specification. `weights` [rows, columns] decoded, `x` [tokens, columns], `bias` \[rows\] or empty → [tokens, rows].
+/// The specification. `weights` [rows, columns] decoded, `x` [tokens, columns], `bias` `[rows]` or empty → [tokens,
+/// rows].
 pub fn reference(weights: &[f32], x: &[f32], bias: &[f32], columns: usize) -> Vec<f32> {
     x.chunks_exact(columns)
         .flat_map(|token| {

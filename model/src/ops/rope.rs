@@ -9,15 +9,20 @@ pub const HEAD_DIM: usize = 64;
 /// Pairs of dimensions that turn together: i and i + 32.
 pub const HALF_DIM: usize = HEAD_DIM / 2;
 
-/// What decides the angles.
+/// The numbers that decide the angles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Yarn {
+    /// Base of the frequencies: `rope.freq_base`.
     pub base: f64,
+    /// How many times longer the context is than the original one: `rope.scaling.factor`.
     pub factor: f64,
+    /// Context length before scaling, in tokens: `rope.scaling.original_context_length`.
     pub original_context: f64,
+    /// Rotations over the original context above which a frequency stays as it is.
     pub beta_fast: f64,
+    /// Rotations over the original context below which a frequency is divided by `factor`.
     pub beta_slow: f64,
-    /// Round the correction range outwards to whole dimensions. OpenAI's code does not; llama.cpp does.
+    /// Whether to round the correction range outwards to whole dimensions. OpenAI's code does not; llama.cpp does.
     pub truncate: bool,
 }
 
@@ -49,7 +54,7 @@ impl Yarn {
         })
     }
 
-    /// Multiplies cos and sin.
+    /// Factor of cos and sin, and so of queries and keys.
     pub fn concentration(&self) -> f64 {
         if self.factor <= 1.0 { 1.0 } else { 0.1 * self.factor.ln() + 1.0 }
     }
@@ -59,7 +64,7 @@ impl Yarn {
         self.rows(0..positions)
     }
 
-    /// A part of the table.
+    /// The rows of the table for some positions.
     pub fn rows(&self, positions: std::ops::Range<usize>) -> Vec<[f32; 2]> {
         let frequencies = self.inverse_frequencies();
         let concentration = self.concentration();

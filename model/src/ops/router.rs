@@ -6,14 +6,15 @@ use bytemuck::{Pod, Zeroable};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Route {
+    /// Index of the expert in its layer.
     pub expert: u32,
-    /// Softmax over the token's choices.
+    /// Share of the expert's result: softmax over the token's choices.
     pub weight: f32,
 }
 
-/// The specification, for one token: `x` \[columns\] → the `k` best experts, best first (ties: lower index), with softmax
-/// over the k. An expert with a bias of −∞ or the least float is never chosen; if fewer than `k` others are left, or a logit
-/// is not finite for another reason, all weights are NaN.
+/// The specification, for one token: `x` `[columns]` → the `k` best experts, best first (ties: lower index), with
+/// softmax over the k. An expert with a bias of −∞ or the least float is never chosen; if fewer than `k` others are
+/// left, or a logit is not finite for another reason, all weights are NaN.
 pub fn reference(x: &[f32], weight: &[f32], bias: &[f32], k: usize) -> Vec<Route> {
     let logits: Vec<f64> = weight
         .chunks_exact(x.len())

@@ -2,23 +2,29 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// How many of the most likely tokens are kept, best first.
+/// How many of the most likely tokens a prediction lists, best first.
 pub const CANDIDATES: usize = 64;
 
-/// Mirrors `Candidate` in `sample.wgsl`.
+/// A likely token. Mirrors `Candidate` in `sample.wgsl`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 pub struct Candidate {
+    /// Token id.
     pub token: u32,
+    /// Logit of the token.
     pub logit: f32,
 }
 
-/// What [`reference()`] finds.
+/// The result of [`reference()`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
+    /// The most likely tokens, best first.
     pub candidates: Vec<Candidate>,
+    /// ln Σ exp(logit) over the vocabulary.
     pub log_sum_exp: f64,
+    /// ln Σ exp(logit · inverse temperature) over the vocabulary.
     pub log_sum_exp_tempered: f64,
+    /// Entropy of the softmax at temperature 1, in nats.
     pub entropy_nats: f64,
 }
 

@@ -1,9 +1,9 @@
 //! A pool of blocks of the KV cache: which are free, and how many sequences hold each of the others.
 
-/// Positions of a block of the KV cache.
+/// Positions in a block of the KV cache.
 pub const BLOCK_TOKENS: u32 = 64;
 
-/// Blocks that a number of positions takes.
+/// How many blocks a number of positions takes.
 pub const fn blocks_of(tokens: u32) -> u32 {
     tokens.div_ceil(BLOCK_TOKENS)
 }
@@ -11,12 +11,12 @@ pub const fn blocks_of(tokens: u32) -> u32 {
 /// One block: its place in the cache of every layer that the pool is for.
 pub type Block = u32;
 
-/// Blocks and who holds them. A block that several sequences hold is whole and never written again.
+/// Blocks and their holders. A block that several sequences hold is full and never written again.
 #[derive(Clone, Debug)]
 pub struct Pool {
     /// How many sequences hold each block.
     pub(super) holders: Vec<u32>,
-    /// Those that nobody holds; the next to be given is the last.
+    /// Blocks that nobody holds; the last one is given next.
     free: Vec<Block>,
 }
 
@@ -33,14 +33,14 @@ impl Pool {
         self.holders.len() as u32 - self.free()
     }
 
-    /// A block for one sequence.
+    /// Takes a free block for one sequence.
     pub fn take(&mut self) -> Option<Block> {
         let block = self.free.pop()?;
         self.holders[block as usize] = 1;
         Some(block)
     }
 
-    /// One more sequence holds it.
+    /// Counts one more holder.
     pub fn share(&mut self, block: Block) {
         debug_assert!(self.holders[block as usize] > 0, "block {block} is free");
         self.holders[block as usize] += 1;
@@ -50,7 +50,7 @@ impl Pool {
         self.holders[block as usize] > 1
     }
 
-    /// A sequence lets go of it.
+    /// Counts one holder less; a block without holders is free.
     pub fn release(&mut self, block: Block) {
         let holders = &mut self.holders[block as usize];
         *holders = holders.checked_sub(1).expect("a block that is released is held");

@@ -6,33 +6,34 @@ use super::SequenceId;
 use super::blocks::{BLOCK_TOKENS, Block, Pool, blocks_of};
 use crate::error::EngineError;
 
-/// Stands in a table where there is no block any more: nothing reads there.
+/// Table entry without a block; kernels never read there.
 pub const NO_BLOCK: Block = u32::MAX;
-/// Positions behind a sliding window that are held all the same: going back by so many is always possible.
+/// How many positions behind a sliding window stay in the cache: a rewind by this many is always possible.
 const SLACK_TOKENS: u32 = BLOCK_TOKENS;
-/// Batches that a device is given before it is waited for: a sequence's window does not run out of blocks as long as no more of its
-/// batches are under way.
+/// How many batches a device gets before it is waited for: a sequence's window does not run out of blocks as long as no
+/// more of its batches are under way.
 pub const BATCHES_UNDER_WAY: u32 = 2;
-/// Ends of turns, to a sequence, whose windows the pool has room for.
+/// How many ends of turns per sequence the pool has room for, with their windows.
 const TURNS_HELD: u32 = 4;
 
-/// How large the cache is. A block has the keys and values of 64 positions in every layer of its reach.
+/// Size of the cache. A block has the keys and values of 64 positions in every layer of its reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvShape {
-    /// Most tokens of a sequence.
+    /// Longest sequence, in tokens.
     pub context_tokens: u32,
     /// Keys that a query of a sliding layer sees, its own included; 0 where no layer has a window.
     pub window: u32,
-    /// Most sequences at once.
+    /// Largest number of open sequences.
     pub sequences: u32,
-    /// Blocks of the layers that attend to everything.
+    /// Number of blocks for the layers that attend to everything.
     pub full_blocks: u32,
-    /// Blocks of the layers with a window.
+    /// Number of blocks for the layers with a window.
     pub sliding_blocks: u32,
 }
 
 impl KvShape {
-    /// Room for `context_tokens` in all: one sequence can have them, several share them. `batch_tokens`: rows of the largest batch.
+    /// A cache with room for `context_tokens` in all: one sequence can use them alone, several share them.
+    /// `batch_tokens`: rows of the largest batch.
     pub fn new(context_tokens: u32, window: u32, batch_tokens: u32, sequences: u32) -> Self {
         let sequences = sequences.max(1);
         let context_blocks = blocks_of(context_tokens);
@@ -44,13 +45,13 @@ impl KvShape {
             context_tokens,
             window,
             sequences,
-            // Of a fork, the block that is not full is its own.
+            // A fork has its own copy of the block that is not full.
             full_blocks: context_blocks + (sequences - 1),
             sliding_blocks: if window == 0 { 0 } else { sliding },
         }
     }
 
-    /// Blocks of a layer with this reach.
+    /// Number of blocks for the layers of this reach.
     pub fn blocks(&self, reach: Reach) -> u32 {
         match reach {
             Reach::Full => self.full_blocks,
@@ -58,55 +59,63 @@ impl KvShape {
         }
     }
 
-    /// Entries of a table.
+    /// Number of entries of a sequence's table.
     pub fn table_blocks(&self) -> u32 {
         blocks_of(self.context_tokens)
     }
 }
 
-/// How far back a layer sees: which of the two tables of a sequence it uses.
+/// How far back a layer sees, which decides which of a sequence's two tables it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
+    /// The layer sees all positions.
     Full,
+    /// The layer sees a window of the latest positions.
     Sliding,
 }
 
 impl Reach {
-    /// Of a layer with this window; 0 is full attention.
+    /// The reach of a layer with this window; 0 is full attention.
     pub const fn of_window(window: u32) -> Self {
         if window == 0 { Self::Full } else { Self::Sliding }
     }
 }
 
-/// A block whose content another is to have, in every layer of its reach, before anything else happens to either.
+/// A copy of a block's contents, in every layer of its reach, to be made before anything else happens to either block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockCopy {
+    /// The layers that the copy is for.
     pub reach: Reach,
+    /// Block to read.
     pub from: Block,
+    /// Block to overwrite.
     pub to: Block,
 }
 
-/// Blocks that somebody holds.
+/// Numbers of blocks that sequences hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct BlocksInUse {
+    /// Blocks of the layers that see everything.
     pub full: u32,
+    /// Blocks of the layers with a window.
     pub sliding: u32,
 }
 
-/// Where a sequence has its keys and values.
+/// Where the keys and values of a sequence are.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables<'a> {
-    /// Below [`KvShape::sequences`]; no two open sequences have the same.
+    /// Number of the sequence's place, below [`KvShape::sequences`]; open sequences have different ones.
     pub slot: u32,
-    /// Another whenever the tables are, and in every sequence.
+    /// Changes whenever the tables change, and differs between sequences.
     pub version: u64,
-    /// Block of positions 64 k to 64 k + 63, for the layers that attend to everything; …
+    /// The block of positions 64 k to 64 k + 63 at index k, for the layers that attend to everything.
     pub full: &'a [Block],
-    /// … and for those with a window: [`NO_BLOCK`] far behind it.
+    /// The same for the layers with a window: [`NO_BLOCK`] far behind it.
     pub sliding: &'a [Block],
 }
 
 impl<'a> Tables<'a> {
+    /// The table that layers of this reach use.
     pub fn of(&self, reach: Reach) -> &'a [Block] {
         match reach {
             Reach::Full => self.full,
@@ -115,11 +124,11 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The end of a turn, whose window is held.
+/// The end of a turn, whose window stays in the cache.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     position: u32,
-    /// Counts up over all sequences: the oldest give way first.
+    /// Age of the turn, counted over all sequences: the oldest give way first.
     order: u64,
 }
 
@@ -130,7 +139,7 @@ struct Sequence {
     committed: u32,
     full: Vec<Block>,
     sliding: Vec<Block>,
-    /// Sliding blocks before this index are held for turns only.
+    /// Sliding blocks before this index belong to turns only.
     behind: u32,
     turns: Vec<Turn>,
     slot: u32,
@@ -147,17 +156,17 @@ impl Sequence {
     }
 }
 
-/// Indices of the blocks that the token at `position` needs of those before it.
+/// Indices of the blocks before `position` that the token there needs.
 fn window_blocks(position: u32, window: u32) -> std::ops::Range<u32> {
     (position + 1).saturating_sub(window) / BLOCK_TOKENS..blocks_of(position)
 }
 
-/// Indices of the blocks that are held for a turn: also its last token can be run again.
+/// Indices of the blocks that stay for a turn, so that its last token can be run again, too.
 fn turn_blocks(position: u32, window: u32) -> std::ops::Range<u32> {
     window_blocks(position, window.saturating_add(1))
 }
 
-/// Tables, tokens and blocks of all sequences.
+/// The tables, tokens and blocks of all sequences.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     shape: KvShape,
@@ -165,11 +174,12 @@ pub struct KvCache {
     sliding: Pool,
     sequences: BTreeMap<SequenceId, Sequence>,
     next_id: u64,
-    /// Counts turns and versions of tables.
+    /// Numbers turns and versions of tables.
     clock: u64,
 }
 
 impl KvCache {
+    /// An empty cache of this size.
     pub fn new(shape: KvShape) -> Self {
         Self {
             full: Pool::new(shape.full_blocks),
@@ -181,20 +191,22 @@ impl KvCache {
         }
     }
 
+    /// Size of the cache.
     pub fn shape(&self) -> &KvShape {
         &self.shape
     }
 
+    /// How many blocks sequences hold.
     pub fn blocks_in_use(&self) -> BlocksInUse {
         BlocksInUse { full: self.full.in_use(), sliding: self.sliding.in_use() }
     }
 
-    /// All open sequences, oldest first.
+    /// Ids of all open sequences, oldest first.
     pub fn open_sequences(&self) -> impl Iterator<Item = SequenceId> + '_ {
         self.sequences.keys().copied()
     }
 
-    /// An empty sequence.
+    /// Opens an empty sequence.
     ///
     /// # Errors
     /// There are as many as there can be.
@@ -204,7 +216,7 @@ impl KvCache {
         Ok(id)
     }
 
-    /// As [`KvCache::open`], with an id that another cache gave.
+    /// Like [`KvCache::open`], with an id that another cache gave.
     pub(super) fn open_as(&mut self, id: SequenceId) -> Result<(), EngineError> {
         let slot = self.free_slot()?;
         let version = self.tick();
@@ -229,8 +241,8 @@ impl KvCache {
         (0..most).find(is_free).ok_or(EngineError::TooManySequences { most })
     }
 
-    /// A sequence with the committed tokens of another. It shares the blocks that are full; of the one that is not it has a copy,
-    /// which whoever keeps the blocks is to make.
+    /// Opens a sequence with the committed tokens of another. Full blocks are shared; the one that is not full is
+    /// copied, and the owner of the memory has to make that copy.
     ///
     /// # Errors
     /// There are as many sequences as there can be, or no block for the copy.
@@ -243,7 +255,7 @@ impl KvCache {
         Ok((id, copies))
     }
 
-    /// As [`KvCache::fork`], with an id that another cache gave.
+    /// Like [`KvCache::fork`], with an id that another cache gave.
     pub(super) fn fork_as(&mut self, id: SequenceId, of: SequenceId) -> Result<Vec<BlockCopy>, EngineError> {
         let slot = self.free_slot()?;
         let sliding = u32::from(self.shape.window > 0);
@@ -275,7 +287,7 @@ impl KvCache {
         Ok(copies)
     }
 
-    /// Forgets a sequence.
+    /// Closes a sequence and frees its blocks.
     ///
     /// # Panics
     /// It is not open.
@@ -285,7 +297,7 @@ impl KvCache {
         sequence.sliding.iter().filter(|block| **block != NO_BLOCK).for_each(|block| self.sliding.release(*block));
     }
 
-    /// The tokens of a sequence that are committed.
+    /// The committed tokens of a sequence.
     ///
     /// # Panics
     /// It is not open.
@@ -294,11 +306,12 @@ impl KvCache {
         &sequence.tokens[..sequence.committed as usize]
     }
 
-    /// Tokens of a sequence with those that are not committed: where its next one goes.
+    /// Number of tokens of a sequence, including uncommitted ones: the position of the next one.
     pub fn len(&self, id: SequenceId) -> u32 {
         self.get(id).len()
     }
 
+    /// The block tables of a sequence.
     pub fn tables(&self, id: SequenceId) -> Tables<'_> {
         let Sequence { slot, version, full, sliding, .. } = self.get(id);
         Tables { slot: *slot, version: *version, full, sliding }
@@ -312,7 +325,7 @@ impl KvCache {
         self.sequences.keys().map(|id| (*id, common(id))).filter(|(_, common)| *common > 0).max_by_key(|it| it.1)
     }
 
-    /// Positions, tokens and blocks at the ends of sequences, not committed: all of them, or none.
+    /// Appends tokens to sequences, uncommitted, with their positions and blocks: all of them or, after an error, none.
     ///
     /// # Errors
     /// A sequence is at the end of its context, or there are no blocks left.
@@ -348,7 +361,7 @@ impl KvCache {
         Ok(())
     }
 
-    /// Refuses what not even the windows of old turns make room for.
+    /// Makes room by dropping the windows of old turns; fails if that is not enough.
     fn make_room(&mut self, full: u32, sliding: u32, tokens: u32) -> Result<(), EngineError> {
         while self.full.free() >= full && self.sliding.free() < sliding && self.drop_oldest_turn() {}
         if self.full.free() >= full && self.sliding.free() >= sliding {
@@ -377,7 +390,7 @@ impl KvCache {
         true
     }
 
-    /// The first `tokens` that were not committed are; what lies behind the window is let go.
+    /// Commits the first `tokens` uncommitted tokens, and frees blocks behind the window.
     pub fn commit(&mut self, id: SequenceId, tokens: u32) {
         let window = self.shape.window;
         let sequence = self.sequences.get_mut(&id).expect("a batch's sequences are open");
@@ -395,13 +408,14 @@ impl KvCache {
         sequence.behind = sequence.behind.max(held_from);
     }
 
-    /// Forgets what is not committed.
+    /// Forgets the uncommitted tokens.
     pub fn roll_back(&mut self, id: SequenceId) {
         let committed = self.get(id).committed;
         self.truncate(id, committed);
     }
 
-    /// Holds the window at the end of the committed tokens, as long as there is room: [`KvCache::rewind`] can then come back here.
+    /// Keeps the window at the end of the committed tokens for as long as there is room, so that [`KvCache::rewind`]
+    /// can come back here.
     pub fn mark_turn(&mut self, id: SequenceId) {
         let order = self.tick();
         let sequence = self.get_mut(id);
@@ -410,14 +424,14 @@ impl KvCache {
         sequence.turns.push(Turn { position, order });
     }
 
-    /// Positions of the turns that are held, in the order in which they were marked.
+    /// Positions of the turns whose windows are in the cache, in the order in which they were marked.
     pub fn turns(&self, id: SequenceId) -> impl Iterator<Item = u32> + '_ {
         self.get(id).turns.iter().map(|turn| turn.position)
     }
 
-    /// Forgets what is not committed, and everything from `position` on. Where the window at `position` is gone, also what comes
-    /// before it, back to the last turn whose window is held, or to the beginning. Returns the position reached, and the copies
-    /// to be made: blocks that become partly empty are not shared.
+    /// Forgets the uncommitted tokens, and everything from `position` on. If the window at `position` is gone, goes
+    /// further back, to the last turn whose window is in the cache, or to the beginning. Returns the position reached,
+    /// and the copies that have to be made, because a block that becomes partly empty must not be shared.
     pub fn rewind(&mut self, id: SequenceId, position: u32) -> (u32, Vec<BlockCopy>) {
         self.roll_back(id);
         let sequence = self.get(id);
@@ -450,7 +464,8 @@ impl KvCache {
         (reached, copies)
     }
 
-    /// Whether the window at `position` is held, and the block that becomes partly empty can be the sequence's own.
+    /// Whether the window at `position` is in the cache, and the block that becomes partly empty can be the sequence's
+    /// own.
     ///
     /// # Panics
     /// The sequence is not open, or not as long.
@@ -500,7 +515,7 @@ impl KvCache {
     }
 }
 
-/// Lets go of the block in a place of a table, if there is one.
+/// Frees the block at a place of a table, if there is one.
 fn release(pool: &mut Pool, place: &mut Block) {
     if *place != NO_BLOCK {
         pool.release(std::mem::replace(place, NO_BLOCK));

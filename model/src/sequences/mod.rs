@@ -8,9 +8,10 @@
 //!        Sequences::finish / fail       the tail is committed, or gone
 //! ```
 //!
-//! A sequence is its tokens and the tables of its blocks ([`KvCache`]): one for the layers that attend to everything, one for
-//! those with a sliding window, which let go of blocks behind it. Blocks that are full are shared by forks and counted; one that
-//! is not full has one owner, so that appending never copies. Pure bookkeeping: the same for every backend, and without one.
+//! A sequence is its tokens and the tables of its blocks ([`KvCache`]): one for the layers that attend to everything,
+//! one for those with a sliding window, which let go of blocks behind it. Blocks that are full are shared by forks and
+//! counted; one that is not full has one owner, so that appending never copies. Pure bookkeeping: the same for every
+//! backend, and without one.
 
 mod blocks;
 mod kv_cache;
@@ -22,40 +23,48 @@ pub use self::work::{Pending, Sequences};
 
 use crate::backend::Prediction;
 
-/// A conversation's state in a backend. Ids are not used again.
+/// Identity of a sequence: a conversation's state in a backend. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SequenceId(pub(crate) u64);
 
-/// A batch that was submitted. Tickets are collected in any order; batches are computed in that of their submission.
+/// Identity of a submitted batch. Tickets may be collected in any order; batches are computed in the order of
+/// submission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(pub(crate) u64);
 
 /// One token of a batch: it goes to the end of its sequence.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
+    /// The sequence to extend.
     pub sequence: SequenceId,
+    /// Token id.
     pub token: u32,
+    /// What to compute about the token after it.
     pub wanted: Wanted,
 }
 
-/// What is to be known of the token after a row.
+/// What to compute about the token after a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Wanted {
+    /// Nothing: the row only fills the cache.
     Nothing,
-    /// The most likely one, and what sampling needs; with the [`crate::ops::sample::CANDIDATES`] most likely ones if asked for.
+    /// The most likely token, and what sampling needs.
     Prediction {
+        /// Factor of the logits for the tempered sum: 1 / temperature.
         inverse_temperature: f32,
+        /// Whether to list the [`crate::ops::sample::CANDIDATES`] most likely tokens.
         candidates: bool,
     },
-    /// All logits.
+    /// All logits, `[vocabulary]`.
     Logits,
 }
 
-/// What became known of the token after a row.
+/// What was computed about the token after a row.
 #[derive(Clone, Debug)]
 pub enum Outcome {
+    /// The answer to [`Wanted::Prediction`].
     Prediction(Prediction),
-    /// \[vocabulary\]
+    /// The answer to [`Wanted::Logits`], `[vocabulary]`.
     Logits(Vec<f32>),
 }
 
@@ -79,10 +88,11 @@ impl Outcome {
     }
 }
 
-/// How large a batch may be.
+/// Limits for the size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
+    /// Largest number of rows.
     pub rows: u32,
-    /// Rows of which something is wanted.
+    /// Largest number of rows that want something.
     pub wanted: u32,
 }

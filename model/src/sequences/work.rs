@@ -5,32 +5,33 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{BatchLimits, BlockCopy, KvCache, Outcome, Row, SequenceId, Ticket, Wanted};
 use crate::error::EngineError;
 
-/// A batch that is not computed yet, or not known to be.
+/// A batch that is not computed yet, or whose result is not known.
 #[derive(Clone, Debug)]
 pub struct Pending {
+    /// Ticket that the caller holds.
     pub ticket: Ticket,
-    /// As they were submitted: the order of a sequence's tokens.
+    /// The rows as they were submitted: in the order of a sequence's tokens.
     submitted: Vec<Row>,
-    /// Those that want nothing come first, else in the order in which they were submitted.
+    /// The rows in computing order: those that want nothing come first, otherwise as submitted.
     pub rows: Vec<Row>,
-    /// Of each row, in its sequence.
+    /// Position of each row in its sequence.
     pub positions: Vec<u32>,
 }
 
 impl Pending {
-    /// Rows of which something is wanted: the last so many.
+    /// Number of rows that want something; they are the last ones.
     pub fn wanted(&self) -> usize {
         self.rows.iter().filter(|row| row.wanted != Wanted::Nothing).count()
     }
 
-    /// The least position of its rows, and how many positions there are from it to the last: to tell where something was found.
+    /// Smallest position of the rows, and the number of positions from it to the last, for messages.
     pub fn span(&self) -> (u32, u32) {
         let (first, last) = (self.positions.iter().min(), self.positions.iter().max());
         let (first, last) = (*first.expect("batches have rows"), *last.expect("batches have rows"));
         (first, last - first + 1)
     }
 
-    /// Its sequences, each once, with their numbers of rows.
+    /// The batch's sequences, each with its number of rows.
     fn sequences(&self) -> BTreeMap<SequenceId, u32> {
         let mut counts = BTreeMap::new();
         for row in &self.rows {
@@ -43,6 +44,7 @@ impl Pending {
 /// The sequences of a backend, and the batches that extend them.
 #[derive(Debug)]
 pub struct Sequences {
+    /// Blocks and tables of the sequences.
     pub cache: KvCache,
     vocabulary: u32,
     limits: BatchLimits,
@@ -52,21 +54,24 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// No sequences and no batches yet. `vocabulary`: number of token ids.
     pub fn new(cache: KvCache, vocabulary: u32, limits: BatchLimits) -> Self {
         Self { cache, vocabulary, limits, pending: VecDeque::new(), done: BTreeMap::new(), next_ticket: 0 }
     }
 
-    /// Everything, for who goes on with it: nothing is open here then.
+    /// Moves everything out, for another backend that takes over; nothing is open here afterwards.
+    #[must_use]
     pub fn take_all(&mut self) -> Self {
         let empty = Self::new(KvCache::new(*self.cache.shape()), self.vocabulary, self.limits);
         std::mem::replace(self, empty)
     }
 
+    /// Limits for the size of a batch.
     pub fn limits(&self) -> BatchLimits {
         self.limits
     }
 
-    /// Batches that are not computed, in the order in which they are to be.
+    /// Batches that are not computed yet, in the order of computation.
     pub fn pending(&self) -> &VecDeque<Pending> {
         &self.pending
     }
@@ -124,7 +129,7 @@ impl Sequences {
         Ok(())
     }
 
-    /// The oldest batch is computed: what came of the rows that want something, in their order.
+    /// Records the results of the oldest batch: outcomes of the rows that want something, in their order.
     pub fn finish(&mut self, outcomes: Vec<Outcome>) {
         let pending = self.pending.pop_front().expect("a batch that was computed was pending");
         debug_assert_eq!(outcomes.len(), pending.wanted());
@@ -134,21 +139,20 @@ impl Sequences {
         self.done.insert(pending.ticket, Ok(outcomes));
     }
 
-    /// A batch cannot be computed: that is what comes of it.
+    /// Records that a batch failed with `error`.
     pub fn fail(&mut self, ticket: Ticket, error: EngineError) {
         self.drop_batch(ticket);
         self.done.insert(ticket, Err(error));
     }
 
-    /// A batch is not to be computed. What its sequences have that is not committed is forgotten, with all batches that it is
-    /// part of.
+    /// Drops a batch. Uncommitted tokens of its sequences are forgotten, with all batches that contain them.
     pub fn drop_batch(&mut self, ticket: Ticket) {
         if let Some(dropped) = self.pending.iter().find(|pending| pending.ticket == ticket) {
             self.drop_all_of(dropped.sequences().into_keys().collect());
         }
     }
 
-    /// Forgets all batches of these sequences, and of those that share a batch with them.
+    /// Drops all batches of these sequences, and of sequences that share a batch with them.
     fn drop_all_of(&mut self, mut dropped: Vec<SequenceId>) {
         let mut looked_at = 0;
         while looked_at < dropped.len() {
@@ -168,14 +172,14 @@ impl Sequences {
         }
     }
 
-    /// Forgets the batches of a sequence that are not computed.
+    /// Drops the pending batches of a sequence.
     fn drop_batches(&mut self, id: SequenceId) {
         if self.pending.iter().any(|pending| pending.rows.iter().any(|row| row.sequence == id)) {
             self.drop_all_of(vec![id]);
         }
     }
 
-    /// Forgets a sequence, and its batches.
+    /// Closes a sequence and drops its batches.
     ///
     /// # Panics
     /// It is not open.
@@ -184,24 +188,24 @@ impl Sequences {
         self.cache.close(id);
     }
 
-    /// As [`KvCache::rewind`]; the sequence's batches are dropped.
+    /// Like [`KvCache::rewind`]; also drops the sequence's batches.
     pub fn rewind(&mut self, id: SequenceId, position: u32) -> (u32, Vec<BlockCopy>) {
         self.drop_batches(id);
         self.cache.rewind(id, position)
     }
 
-    /// What came of a batch, once.
+    /// Takes the result of a batch, which is given out once.
     pub fn take(&mut self, ticket: Ticket) -> Option<Result<Vec<Outcome>, EngineError>> {
         self.done.remove(&ticket)
     }
 
-    /// The oldest batch, if it is `ticket` or comes before it; `None` where that is not in the line.
+    /// The oldest pending batch, if `ticket` is pending.
     pub fn oldest_before(&self, ticket: Ticket) -> Option<Ticket> {
         let is_pending = self.pending.iter().any(|pending| pending.ticket == ticket);
         self.pending.front().filter(|_| is_pending).map(|pending| pending.ticket)
     }
 
-    /// Goes on where `lost` was, once the committed tokens of its sequences are computed again: its batches are in this line.
+    /// Continues the work of `lost` after its committed tokens were computed again: takes over its batches.
     ///
     /// # Errors
     /// There is less room than there was.
@@ -215,8 +219,8 @@ impl Sequences {
         Ok(())
     }
 
-    /// Opens a sequence with the id that `tokens` had in another cache, sharing what another sequence has of them. Returns how
-    /// many tokens it has, and the copies that are to be made.
+    /// Opens a sequence with the id that it had in another cache, sharing what another sequence has of `tokens`.
+    /// Returns how many tokens it has, and the copies that have to be made.
     ///
     /// # Errors
     /// There are as many sequences as there can be, or no blocks.

@@ -81,7 +81,7 @@ fn goldens_notice_every_bit() {
         let (bytes, want) = (case.bytes("bytes_hex"), case.floats("values"));
         let block = format.block_bytes() as usize;
         for bit in 0..8 * block {
-            // In all blocks at once: a zero six-bit scale hides the codes of its run.
+            // The change is made in all blocks at once, because a zero six-bit scale hides the codes of its run.
             let mut changed = bytes.clone();
             changed.iter_mut().skip(bit / 8).step_by(block).for_each(|byte| *byte ^= 1 << (bit % 8));
             assert_ne!(format.decode(&changed), want, "{format:?}: bit {bit} of a block changes nothing");
@@ -123,8 +123,8 @@ fn mxfp4_nibbles_neither_swapped_nor_interleaved() {
     assert!(distance(&interleaved, &want) > 0.1);
 }
 
-/// Blocks are 34 bytes, so every other scale lies in the upper half of a word: with three blocks in a row, rows start at
-/// both alignments.
+/// Blocks are 34 bytes, so every other scale lies in the upper half of a word: with three blocks in a row, rows start
+/// at both alignments.
 #[test]
 fn q8_0_scales_of_odd_blocks_are_their_own() {
     let case = &cases(Q8_0)[0];

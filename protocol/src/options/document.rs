@@ -53,7 +53,7 @@ fn address(row: &OptionRow) -> String {
     }
 }
 
-/// What is to be said of the flag alone is told apart where there is a parameter, too.
+/// Help of the option; the flag's own note is a separate sentence if there is a parameter, too.
 fn what(row: &OptionRow) -> String {
     let note = row.flag.filter(|flag| flag.means.is_none()).map_or("", |flag| flag.note);
     match (note, row.key) {
@@ -63,7 +63,7 @@ fn what(row: &OptionRow) -> String {
     }
 }
 
-/// A flag that takes no value says which it means.
+/// Name of the flag; a flag without a value says which value it means.
 fn flag(row: &OptionRow) -> String {
     match row.flag {
         Some(flag) => match flag.means {

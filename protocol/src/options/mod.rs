@@ -1,8 +1,8 @@
 //! Every option, described once: one row of [`OPTIONS`] each.
 //!
 //! Address parameters, form fields of the page, command-line flags, the words for values that cannot be used and
-//! `docs/parameters.md` all come from the row. Which text means what is decided by [`OptionRow::apply`] and nowhere else.
-//! A new option is a variant of [`OptionId`], a row, and a field of the typed settings that the row sets.
+//! `docs/parameters.md` all come from the row. Which text means what is decided by [`OptionRow::apply`] and nowhere
+//! else. A new option is a variant of [`OptionId`], a row, and a field of the typed settings that the row sets.
 
 mod document;
 mod parse;
@@ -19,167 +19,231 @@ pub use table::OPTIONS;
 use crate::Allowed;
 use crate::units::{self, parse_bytes};
 
-/// Which option. On the wire it says which one was refused, see [`crate::Failure`].
+/// Identity of an option. Events use it to say which option was refused, see [`crate::Failure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OptionId {
+    /// Address of the model file.
     Gguf,
-    /// The user's text, the instructions included where the engine refuses it.
+    /// The user's text; also stands for the instructions if the engine refuses those.
     Prompt,
+    /// Whether the prompt is answered, or continued as plain text.
     PromptFormat,
+    /// Text of the developer message.
     Instructions,
+    /// Reasoning effort.
     Effort,
+    /// Date in the system message.
     Date,
+    /// Limit for the tokens of an answer.
     MaxNewTokens,
+    /// Text at which an answer ends.
     Stop,
+    /// Temperature of sampling; 0 is greedy.
     Temperature,
+    /// How many of the most likely tokens sampling considers.
     TopK,
+    /// Total probability of the tokens that sampling considers.
     TopP,
+    /// Least probability of a token, relative to the most likely one.
     MinP,
+    /// Seed of sampling.
     Seed,
+    /// Capacity of the KV cache, in tokens.
     MaxKvTokens,
+    /// Number format of the KV cache.
     KvFormat,
+    /// GPU memory for experts, in bytes.
     ExpertMemory,
+    /// GPU memory for everything, in bytes.
     GpuMemory,
+    /// When experts are read, if all of them fit.
     ExpertLoading,
+    /// Number of layers that are run, for experiments.
     Layers,
+    /// Whether attention uses its sliding windows, for experiments.
     Attention,
+    /// Whether YaRN rounds its correction range as llama.cpp does, for comparisons.
     Yarn,
+    /// Which experts run; the model's own are the only choice that is accepted.
     Moe,
+    /// Limits that the GPU device is opened with.
     GpuLimits,
+    /// Kernel tier.
     Tier,
+    /// Threads of the CPU backend.
     Threads,
+    /// Attempts without a byte before a read gives up.
     FetchAttempts,
+    /// Seconds without a byte after which a request is given up.
     FetchStall,
+    /// Whether downloads are cached in the browser.
     Cache,
+    /// Whether the page begins to load by itself.
     Autostart,
+    /// Whether an answer is sampled or greedy.
     Sample,
 }
 
 /// The part of the program that an option is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Owner {
-    /// Which model.
+    /// Choice of the model.
     Model,
+    /// The prompt and what is around it.
     Prompt,
+    /// How tokens are chosen.
     Sampling,
+    /// The engine, on any device.
     Engine,
+    /// The GPU backend.
     Gpu,
+    /// The CPU backend.
     Cpu,
+    /// Reading over HTTP.
     Network,
+    /// The download cache.
     Cache,
     /// The page itself.
     Page,
 }
 
-/// All that there is to know about an option.
+/// A row of the option table: everything about one option.
 #[derive(Debug)]
 pub struct OptionRow {
+    /// Which option this is.
     pub id: OptionId,
+    /// The part of the program that it is for, which groups the documentation.
     pub owner: Owner,
-    /// `None`: the page does not have it.
+    /// Address parameter of the page; `None` if the page does not have the option.
     pub key: Option<Key>,
-    /// `None`: pylon does not have it.
+    /// Flag of pylon; `None` if pylon does not have the option.
     pub flag: Option<Flag>,
-    /// What the user sees beside the input.
+    /// Label of the input on the page.
     pub label: &'static str,
+    /// Type of the value, and where it goes.
     pub kind: Kind,
+    /// What applies if nothing is chosen.
     pub default: DefaultWords,
-    /// One sentence, without the full stop that ends it.
+    /// One sentence of help, without its full stop.
     pub help: &'static str,
-    /// Values that can be used, for the documentation.
+    /// Example values for the documentation.
     pub examples: &'static [&'static str],
 }
 
-/// Name of the address parameter.
+/// Name of an address parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
+    /// The name, as it stands before `=`.
     pub name: &'static str,
-    /// There is an input for it on the page; else it only stands in addresses.
+    /// Whether the page has an input for it; otherwise it only stands in addresses.
     pub in_form: bool,
 }
 
-/// A long flag of pylon's, without the dashes.
+/// A long flag of pylon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flag {
+    /// Name without the dashes.
     pub name: &'static str,
-    /// The flag takes no value: it means this one.
+    /// The value that the flag means; `None` for a flag that takes a value.
     pub means: Option<&'static str>,
-    /// It may be given more than once.
+    /// Whether the flag may be given more than once.
     pub repeats: bool,
-    /// What pylon's help says besides the option's, or of a flag without a value in its place; empty for nothing.
+    /// What pylon's help adds to the option's help, or says in its place for a flag without a value; may be empty.
     pub note: &'static str,
 }
 
-/// What holds where nothing is chosen, in words.
+/// Description of the default, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DefaultWords {
+    /// The page's default.
     pub page: &'static str,
+    /// Pylon's default.
     pub pylon: &'static str,
 }
 
-/// What values there are, and where they go.
+/// Type of an option's value, and the setter for it.
 #[derive(Debug)]
 pub enum Kind {
     /// A whole number. `instead` is a word that may stand in place of one, in any case.
     Whole {
+        /// Smallest value.
         from: u64,
+        /// Largest value.
         to: u64,
+        /// Unit, as it follows the number in messages.
         unit: &'static str,
+        /// Word that may stand in place of a number.
         instead: Option<Word>,
+        /// Stores the value.
         set: fn(&mut Settings, u64),
     },
+    /// A number with decimals.
     Number {
+        /// Range of values.
         allowed: Allowed,
+        /// Stores the value.
         set: fn(&mut Settings, f32),
     },
-    /// Seconds as text, milliseconds as a value.
+    /// A duration: seconds as text, milliseconds as a value.
     Seconds {
+        /// Range of values, in seconds.
         allowed: Allowed,
+        /// Stores the value, in milliseconds.
         set: fn(&mut Settings, u64),
     },
+    /// A size, written with or without a unit.
     Bytes {
+        /// Stores the value, in bytes.
         set: fn(&mut Settings, u64),
     },
-    /// One of a few.
+    /// One of a fixed list of words.
     Words {
+        /// The words.
         words: &'static [Word],
+        /// Words that are refused with a reason of their own.
         refused: &'static [RefusedWords],
     },
     /// A text, which may have several lines.
     Text {
+        /// Stores the value.
         set: fn(&mut Settings, &str),
     },
-    /// `None`: no date is told.
+    /// A date, or none.
     Date {
+        /// Stores the value; `None` leaves the date out of the prompt.
         set: fn(&mut Settings, Option<String>),
     },
-    /// Where a model is: pylon has paths instead.
+    /// Address of a model; pylon has paths instead.
     Address {
+        /// Stores the value.
         set: fn(&mut Settings, &str),
     },
 }
 
-/// One of the words that an option may be.
+/// One of the words that an option accepts.
 #[derive(Debug)]
 pub struct Word {
+    /// The word, in the spelling that is printed.
     pub text: &'static str,
-    /// Other words that mean the same.
+    /// Other spellings with the same meaning.
     pub also: &'static [&'static str],
-    /// Empty where the word says it all.
+    /// Explanation of the word; empty if it needs none.
     pub meaning: &'static str,
     set: fn(&mut Settings),
 }
 
-/// Words that somebody might try, which are refused with a reason.
+/// Words that somebody might try, refused with a reason.
 #[derive(Debug)]
 pub struct RefusedWords {
+    /// The words.
     pub words: &'static [&'static str],
-    /// What was expected, and why not this.
+    /// What was expected, and why these words are no use.
     pub expected: &'static str,
 }
 
 impl OptionId {
+    /// The option's row in [`OPTIONS`].
     pub fn row(self) -> &'static OptionRow {
         &OPTIONS[self as usize]
     }
@@ -205,14 +269,14 @@ impl OptionId {
         }
     }
 
-    /// Its flag, with the dashes.
+    /// The option's flag, with the dashes.
     pub fn flag(self) -> Option<String> {
         self.row().flag.map(|flag| format!("--{}", flag.name))
     }
 }
 
 impl OptionRow {
-    /// Sets what `text` says. An error leaves the settings as they are, and says what was expected.
+    /// Stores the value that `text` means. An error leaves the settings as they are, and says what was expected.
     pub fn apply(&self, settings: &mut Settings, text: &str) -> Result<(), String> {
         let expected = || self.kind.expected();
         match &self.kind {
@@ -249,12 +313,12 @@ impl OptionRow {
         Ok(())
     }
 
-    /// Says whether `text` could be used; the error is what was expected.
+    /// Checks whether `text` is a valid value; the error says what was expected.
     pub fn check(&self, text: &str) -> Result<(), String> {
         self.apply(&mut Settings::page(), text)
     }
 
-    /// What pylon's help says: the option's help, and what is to be said of the flag.
+    /// Help text of the flag: the option's help, and the flag's note.
     pub fn flag_help(&self) -> String {
         match self.flag {
             Some(Flag { means: Some(_), note, .. }) => note.to_owned(),
@@ -263,7 +327,7 @@ impl OptionRow {
         }
     }
 
-    /// The words that it may be, where it is one of a few; else none.
+    /// The words that the option accepts; empty unless it has a fixed list.
     pub fn words(&self) -> &'static [Word] {
         match self.kind {
             Kind::Words { words, .. } => words,
@@ -271,14 +335,14 @@ impl OptionRow {
         }
     }
 
-    /// The word of the list that `text` means, be it another one for the same.
+    /// The listed word that `text` means, be it another spelling.
     pub fn canonical<'a>(&self, text: &'a str) -> &'a str {
         self.words().iter().find(|word| word.is(text)).map_or(text, |word| word.text)
     }
 }
 
 impl Kind {
-    /// What can be used, as it follows "expected".
+    /// Describes valid values, as it follows "expected".
     pub fn expected(&self) -> String {
         match self {
             Kind::Whole { from, to, instead: None, .. } => format!("a whole number from {from} to {to}"),
@@ -296,13 +360,13 @@ impl Kind {
 }
 
 impl Word {
-    /// Whether `text` means this one.
+    /// Whether `text` means this word.
     fn is(&self, text: &str) -> bool {
         self.text == text || self.also.contains(&text)
     }
 }
 
-/// `low, medium or high`, with the meanings of those that have one.
+/// Lists the words as `low, medium or high`, with their meanings.
 fn any_of(words: &[Word]) -> String {
     let said = |word: &Word| match word.meaning {
         "" => word.text.to_owned(),

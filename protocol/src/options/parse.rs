@@ -2,7 +2,7 @@
 
 use crate::{Allowed, is_date};
 
-/// Scheme of addresses that name a file which was picked earlier and is stored in the browser.
+/// Scheme of addresses that name a file which was picked earlier and is cached in the browser.
 const CACHED: &str = "cached:";
 
 /// What [`parse_date`] expects.
@@ -18,13 +18,13 @@ pub(super) fn digits(text: &str) -> Option<u64> {
     text.parse().ok()
 }
 
-/// A number in plain decimals that is allowed.
+/// Parses a number in plain decimals within the allowed range.
 pub(super) fn allowed(text: &str, allowed: Allowed) -> Option<f32> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     text.parse::<f32>().ok().filter(|value| plain && value.is_finite() && allowed.holds(*value))
 }
 
-/// A date that the model is told.
+/// The date that the model is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DateChoice {
     /// `YYYY-MM-DD`.
@@ -34,7 +34,7 @@ pub enum DateChoice {
 }
 
 impl DateChoice {
-    /// As `YYYY-MM-DD`, today being the day given; `None` where no date is told.
+    /// The date as `YYYY-MM-DD`, given today's; `None` if the model is told no date.
     pub(super) fn resolve(self, today: &str) -> Option<String> {
         match self {
             Self::Day(day) => Some(day),
@@ -54,8 +54,8 @@ pub fn parse_date(text: &str) -> Result<DateChoice, String> {
     }
 }
 
-/// An absolute http(s) URL, the name of a file that was picked and kept, or a path that the page resolves against its own address.
-/// Whether there is a GGUF file behind it is not known here.
+/// An absolute http(s) URL, the name of a picked and cached file, or a path that the page resolves against its own
+/// address. Whether there is a GGUF file behind it is not known here.
 pub(super) fn check_address(text: &str) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {

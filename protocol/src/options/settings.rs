@@ -4,20 +4,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ExpertLoading, LoadSettings, Prompt};
 
-/// Everything that can be chosen. Rows of [`super::OPTIONS`] set its fields.
+/// Every choice of the user. Rows of [`super::OPTIONS`] set its fields.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
     /// Address of the model; empty where none is chosen.
     pub gguf: String,
+    /// How to load the model.
     pub load: LoadSettings,
+    /// What to answer, and how.
     pub prompt: Prompt,
-    /// Threads of the CPU backend; `None`: as many as the machine has.
+    /// Threads of the CPU backend; `None` uses as many as the machine has.
     pub threads: Option<u32>,
-    /// The page begins to load by itself.
+    /// Whether the page begins to load by itself.
     pub autostart: bool,
-    /// Greedy (`false`) or not; `None`: as the temperature says.
+    /// Whether to sample (`true`) or be greedy (`false`); `None` leaves it to the temperature.
     pub sample: Option<bool>,
-    /// The date that `today` means, given by whoever has a clock.
+    /// Date that `today` means, set by the caller, who has a clock.
     pub today: String,
 }
 

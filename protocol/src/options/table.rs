@@ -3,12 +3,12 @@
 use super::{DefaultWords, Flag, Key, Kind, OptionId, OptionRow, Owner, RefusedWords, Word};
 use crate::{Allowed, Attention, CacheMode, Effort, ExpertLoading, LoadOptions, PromptFormat, Sampling, Tier};
 
-/// An input of the page.
+/// A parameter with an input on the page.
 const fn input(name: &'static str) -> Option<Key> {
     Some(Key { name, in_form: true })
 }
 
-/// What only stands in addresses.
+/// A parameter that only stands in addresses.
 const fn address_only(name: &'static str) -> Option<Key> {
     Some(Key { name, in_form: false })
 }
@@ -17,7 +17,7 @@ const fn flag(name: &'static str) -> Option<Flag> {
     Some(Flag { name, means: None, repeats: false, note: "" })
 }
 
-/// A flag of which there is more to say than of the option.
+/// A flag with a note of its own.
 const fn flag_with(name: &'static str, note: &'static str) -> Option<Flag> {
     Some(Flag { name, means: None, repeats: false, note })
 }
@@ -38,7 +38,7 @@ const U32_MAX: u64 = u32::MAX as u64;
 /// The CPU backend reads experts from the mapped file.
 const CPU_IGNORES: &str = "the CPU backend has no use for it";
 
-/// In seconds.
+/// Range of the stall time, in seconds.
 const STALLS: Allowed = Allowed { from: 0.1, is_from_included: true, to: 3600.0, words: "seconds from 0.1 to 3600" };
 
 /// Every option, by [`OptionId`].
@@ -469,7 +469,7 @@ pub static OPTIONS: [OptionRow; 30] = [
                 },
                 Word {
                     text: "f16+subgroups",
-                    // What a plus in an address means.
+                    // A plus in an address means a space.
                     also: &["f16 subgroups"],
                     meaning: "with shader-f16, and subgroups of at least 8 lanes",
                     set: |settings| settings.load.gpu.tier = Some(Tier::F16Subgroups),

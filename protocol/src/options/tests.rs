@@ -83,11 +83,11 @@ fn every_word_of_a_list_means_something_of_its_own() {
     }
 }
 
-/// A default that is a value is the one that holds where nothing is chosen; in pylon, too.
+/// A default that is a value must be the one that applies if nothing is chosen, also in pylon.
 #[test]
 fn defaults_are_what_they_are_said_to_be() {
     for row in OPTIONS.iter().filter(|row| !matches!(row.kind, Kind::Text { .. } | Kind::Address { .. })) {
-        // The page fills today in, and network defaults are the source's, which a test of the page compares.
+        // The page fills in today's date; network defaults are the source's, which a test of the page compares.
         if matches!(row.owner, Owner::Network) || row.id == OptionId::Date {
             continue;
         }

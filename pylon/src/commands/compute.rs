@@ -30,7 +30,7 @@ enum Action {
     List,
 }
 
-/// What is printed as JSON.
+/// The output as JSON.
 #[derive(Serialize)]
 struct List<'a> {
     backends: &'a [BackendState],

@@ -15,9 +15,9 @@ use crate::survey::Survey;
 
 /// Say what would run here, and why not
 ///
-/// Looks at processor, memory, GPU adapters, and the models in the usual places: GPT_OSS_GGUF_PATH, the current folder and
-/// its folder models, the cache of the Hugging Face hub, what LM Studio, Ollama and llama.cpp keep, and ~/models. Of models
-/// only headers are read.
+/// Looks at processor, memory, GPU adapters, and the models in the usual places: GPT_OSS_GGUF_PATH, the current folder
+/// and its folder models, the cache of the Hugging Face hub, what LM Studio, Ollama and llama.cpp keep, and ~/models.
+/// Of models only headers are read.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {

@@ -22,8 +22,8 @@ use crate::text_input::read_text;
 
 /// Write the logits of every position to a file
 ///
-/// The file is an F32 NPY of [positions, vocabulary]: row i is what the model expects after token i. Without further flags
-/// the settings are those for parity: F32 activations and F32 KV cache.
+/// The file is an F32 NPY of [positions, vocabulary]: row i is what the model expects after token i. Without further
+/// flags the settings are those for parity: F32 activations and F32 KV cache.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -42,7 +42,7 @@ pub struct Args {
     activations: ActivationsArg,
 }
 
-/// What decides about logits.
+/// The options that change logits.
 #[derive(Clone, Debug)]
 struct LogitsGroup;
 
@@ -51,7 +51,7 @@ impl Group for LogitsGroup {
 
     fn default_words(option: OptionId) -> &'static str {
         match option {
-            // As engines are compared.
+            // Engines are compared with this format.
             OptionId::KvFormat => "f32",
             other => other.row().default.pylon,
         }
@@ -66,8 +66,8 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let environment = Environment::read()?;
     let tokens = read_tokens(&args.tokens)?;
     let request = request(&args, &environment, tokens.len())?;
-    // Whether it can be written is found out before anything is computed; what is there already stays until there is
-    // something to replace it with. A device or a pipe is written as it is.
+    // It is found out before anything is computed whether the file can be written; what is there stays until there is
+    // something to replace it with. A device or a pipe is written directly.
     let is_file = fs::metadata(&args.out).map_or(true, |metadata| metadata.is_file());
     let target = if is_file { part_file(&args.out) } else { args.out.clone() };
     let file = File::create(&target).map_err(cannot("write", &target))?;
@@ -104,7 +104,7 @@ fn request(args: &Args, environment: &Environment, tokens: usize) -> Result<Load
     let mut settings = environment.settings();
     settings.load.engine.kv_f32 = true;
     args.options.apply(&mut settings)?;
-    // The least that engines take is two.
+    // Engines take at least two.
     let max_kv_tokens = Some(u32::try_from(tokens.max(2)).unwrap_or(u32::MAX));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
     let request = LoadRequest { all_logits: true, gpu: settings.load.gpu, ..args.model.request(environment, load)? };
@@ -117,8 +117,11 @@ fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
     } else {
         File::open(path).and_then(read_text).map_err(cannot("read", path))?
     };
-    let ids: Result<Vec<u32>, _> =
-        text.split_whitespace().enumerate().map(|(index, word)| word.parse().map_err(|_| (index, word))).collect();
+    let ids: Result<Vec<u32>, _> = text
+        .split_whitespace()
+        .enumerate()
+        .map(|(index, word)| word.parse().map_err(|_reason| (index, word)))
+        .collect();
     let refuse = |got: String| CliError::Argument {
         what: format!("the list of tokens in {}", path.display()),
         got,
@@ -131,7 +134,7 @@ fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
     }
 }
 
-/// Beside the file, so that it can take its place.
+/// Path of the unfinished file, beside the file whose place it takes.
 fn part_file(out: &Path) -> PathBuf {
     let mut name = out.file_name().unwrap_or_default().to_owned();
     name.push(".part");

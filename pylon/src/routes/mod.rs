@@ -1,4 +1,5 @@
-//! Routes of real answers, kept in a file, and what a pager would have done with them: so that policies are chosen by figures.
+//! Routes of real answers, kept in a file, and what a pager would have done with them: so that policies are chosen by
+//! figures.
 
 mod replay;
 mod trace;

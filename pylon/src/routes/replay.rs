@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use super::{Batch, Trace};
 
-/// Who goes where no slot is free.
+/// Which expert gives way if no slot is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
     /// The expert that was used least recently: what the engine does.
     Recent,
-    /// The one that was used by the fewest batches.
+    /// The expert that the fewest batches used.
     Often,
-    /// The one that is needed again last, which only a replay can know: no policy reads less.
+    /// The expert that is needed again last, which only a replay can know: no policy reads less.
     Farthest,
 }
 
@@ -34,27 +34,27 @@ impl fmt::Display for Policy {
     }
 }
 
-/// What is tried.
+/// Settings of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
-    /// Of each layer.
+    /// Slots of each layer.
     pub slots: u32,
     pub policy: Policy,
-    /// With what a layer misses, the experts that are likely in the next layer are read, too.
+    /// Whether experts that are likely in the next layer are read together with those that a layer misses.
     pub guesses: bool,
-    /// Most rows of a batch: recorded ones that are longer are cut.
+    /// Largest number of rows in a batch: longer recorded batches are cut.
     pub batch_rows: u32,
 }
 
-/// What came of it, over all batches or over those of one token.
+/// Results, over all batches or over those of one token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     pub tokens: u64,
-    /// Experts that a batch chose, each once a layer: those that were there, …
+    /// Chosen experts that were resident; each counts once per layer and batch.
     pub hits: u64,
-    /// … and those that were not.
+    /// Chosen experts that were not resident, counted in the same way.
     pub misses: u64,
-    /// Experts read, with those that were guessed.
+    /// Experts that were read, including those that were guessed.
     pub reads: u64,
     /// Layers that had to wait for experts.
     pub round_trips: u64,
@@ -80,7 +80,7 @@ impl Figures {
     }
 }
 
-/// What of all batches, and what of those that are one token, as an answer's are.
+/// Replays a trace; results over all batches, and over those of one token, as in an answer.
 pub fn replay(trace: &Trace, setting: Setting) -> (Figures, Figures) {
     let batches: Vec<Batch> = trace.batches.iter().flat_map(|batch| cut(trace, batch, setting.batch_rows)).collect();
     let mut pager = Pager::new(trace, setting, &batches);
@@ -102,7 +102,7 @@ pub fn replay(trace: &Trace, setting: Setting) -> (Figures, Figures) {
     (pager.figures, of_decode)
 }
 
-/// A batch in parts of at most so many rows.
+/// Cuts a batch into parts of at most `rows` rows.
 fn cut(trace: &Trace, batch: &Batch, rows: u32) -> Vec<Batch> {
     let routes = (rows * trace.header.experts_per_token) as usize;
     let part = |all: &[u32], part: usize| all.chunks(routes).nth(part).unwrap_or_default().to_vec();
@@ -116,10 +116,11 @@ fn cut(trace: &Trace, batch: &Batch, rows: u32) -> Vec<Batch> {
 
 struct Layer {
     slots: LayerSlots,
-    /// By expert: the batch that used it last, counted from 1, and how many did.
+    /// For each expert, the batch that used it last, counted from 1.
     last_use: Vec<u64>,
+    /// For each expert, how many batches used it.
     uses: Vec<u64>,
-    /// By expert: the batches that need it, last first; those that are over are taken off.
+    /// For each expert, the batches that still need it, the last one first.
     needed_by: Vec<Vec<u64>>,
 }
 
@@ -164,7 +165,7 @@ impl Pager {
                 continue;
             }
             self.figures.round_trips += 1;
-            // As the engine has it: all at once where they fit beside those that are here, else in turns.
+            // Like the engine, reads all at once if they fit beside the resident ones, otherwise in turns.
             if here.len() + missing.len() <= self.setting.slots as usize {
                 self.read(index, &missing, &here);
             } else {
@@ -183,7 +184,7 @@ impl Pager {
         }
     }
 
-    /// Gives experts slots; those of `keep` stay.
+    /// Gives slots to experts; those of `keep` stay.
     fn read(&mut self, layer: usize, experts: &[u32], keep: &[u32]) {
         self.figures.reads += experts.len() as u64;
         let Layer { slots, last_use, uses, needed_by } = &mut self.layers[layer];
@@ -202,7 +203,7 @@ impl Pager {
     }
 }
 
-/// Each once, ascending.
+/// The experts, each once, in ascending order.
 fn distinct(experts: &[u32]) -> BTreeSet<u32> {
     experts.iter().copied().collect()
 }
@@ -222,7 +223,7 @@ mod tests {
         Setting { slots, policy, guesses: false, batch_rows: 64 }
     }
 
-    /// Counted by hand: 0 1 | 2 3 | 0 1 | 4 5 | 0 1 with four slots.
+    /// The expected numbers were counted by hand: 0 1 | 2 3 | 0 1 | 4 5 | 0 1 with four slots.
     #[test]
     fn policies_differ_where_they_must() {
         let trace = trace(&[&[&[0, 1]], &[&[2, 3]], &[&[0, 1]], &[&[4, 5]], &[&[2, 3]]]);
@@ -247,7 +248,7 @@ mod tests {
         assert_eq!((cut.tokens, cut.misses, cut.hits, cut.round_trips), (3, 5, 1, 3));
     }
 
-    /// What was guessed right is no round trip in the next layer.
+    /// An expert that was guessed right causes no round trip in the next layer.
     #[test]
     fn guesses_save_round_trips() {
         let header = Header { model: "m".into(), layers: 2, experts: 6, experts_per_token: 2, expert_bytes: 10 };

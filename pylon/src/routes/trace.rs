@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
 
-/// Of what model the routes are.
+/// The model that the routes are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -19,7 +19,7 @@ pub struct Header {
     pub layers: u32,
     pub experts: u32,
     pub experts_per_token: u32,
-    /// Of one expert in the file, the mean over layers.
+    /// Bytes of one expert in the file, as the mean over layers.
     pub expert_bytes: u64,
 }
 
@@ -34,10 +34,10 @@ impl fmt::Display for Header {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
-    /// [rows, experts_per_token].
+    /// Chosen experts of each layer, [rows, experts_per_token].
     pub chosen: Vec<Vec<u32>>,
-    /// [rows, experts_per_token]: what the next layer's router made of the residual stream before this layer's experts; empty for
-    /// the last layer.
+    /// Experts that the next layer's router chose for the residual stream before this layer's experts, [rows,
+    /// experts_per_token]; empty for the last layer.
     pub likely_next: Vec<Vec<u32>>,
 }
 
@@ -48,7 +48,7 @@ impl From<BatchRoutes> for Batch {
     }
 }
 
-/// A recording.
+/// A recording of routes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trace {
     pub header: Header,
@@ -56,7 +56,7 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Reads a file.
+    /// Reads a trace file.
     ///
     /// # Errors
     /// It cannot be read, or a line of it is none of a trace.
@@ -88,7 +88,7 @@ pub struct TraceFile {
 }
 
 impl TraceFile {
-    /// A new file, or one with routes of the same model: to be opened before an answer is waited for.
+    /// Creates a file, or opens one with routes of the same model; called before an answer is waited for.
     ///
     /// # Errors
     /// It cannot be written, or is none for this model.
@@ -136,7 +136,7 @@ fn no_trace(path: &Path, problem: fmt::Arguments<'_>) -> CliError {
     }
 }
 
-/// Refuses what a replay cannot index.
+/// Refuses a batch that a replay cannot index.
 fn check(header: &Header, batch: &Batch) -> Result<(), &'static str> {
     let Header { layers, experts, experts_per_token, .. } = *header;
     if batch.chosen.len() != layers as usize || batch.likely_next.len() != layers as usize {

@@ -70,7 +70,7 @@ pub fn run_with_input(arguments: &[&str], input: &[u8]) -> Run {
 
 /// Feeds `input`, as far as it is read, and waits.
 pub fn finish(command: &mut Command, input: &[u8]) -> Run {
-    // As in a service or a container: libraries then like to complain on standard error.
+    // A service or a container has no such folder, and libraries then like to complain on standard error.
     command.env_remove("XDG_RUNTIME_DIR");
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");

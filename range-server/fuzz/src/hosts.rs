@@ -45,8 +45,8 @@ fn check_parse(text: &str) {
     assert_eq!(Host::parse(&written), Some(host), "{written}");
 }
 
-/// Exactly one valid `Host`, or, in HTTP/2, none; and the host of the target, if it has one, or else that of the header
-/// is loopback or known.
+/// Expects exactly one valid `Host`, or none in HTTP/2; and the host of the target, if it has one, otherwise that of
+/// the header, must be loopback or known.
 fn expected(case: &Case) -> Result<(), HostFault> {
     let in_header = only_host(&case.headers);
     if matches!(in_header, In::Many | In::Unreadable)
@@ -98,14 +98,14 @@ pub fn is_loopback(host: &Host) -> bool {
     }
 }
 
-/// A host with or without a port, byte by byte.
+/// Parses a host with or without a port, byte by byte.
 pub fn parse(text: &str) -> Option<Host> {
     let (host, port) = split_port(text);
     if !is_port(port) {
         return None;
     }
     if let Some(inner) = host.strip_prefix('[') {
-        // How an IPv6 address is written is left to the standard library here, too.
+        // The spelling of an IPv6 address is left to the standard library here, too.
         let address: Ipv6Addr = inner.strip_suffix(']')?.parse().ok()?;
         return Some(Host::Address(IpAddr::V6(address)));
     }
@@ -126,7 +126,7 @@ fn split_port(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// Nothing, or a colon and a number up to 65535, or no number.
+/// Whether the text is empty, or a colon with a number up to 65535 or nothing.
 fn is_port(text: &str) -> bool {
     let [colon, digits @ ..] = text.as_bytes() else { return true };
     let mut number = 0_u32;
@@ -139,7 +139,7 @@ fn is_port(text: &str) -> bool {
     *colon == b':' && number < 65536
 }
 
-/// Four numbers up to 255, none with a zero in front: some programs take those for octal.
+/// Parses four numbers up to 255, none with a leading zero, because some programs take those for octal.
 fn ipv4(text: &str) -> Option<Ipv4Addr> {
     let parts: Vec<&str> = text.split('.').collect();
     let mut octets = [0; 4];

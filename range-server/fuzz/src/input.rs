@@ -12,7 +12,7 @@ use crate::text::{Header, Origin, Target, Words, pick};
 
 const METHODS: [Method; 6] = [Method::GET, Method::GET, Method::HEAD, Method::OPTIONS, Method::POST, Method::DELETE];
 
-/// None is a part of another, or of what a log has in the place of a token.
+/// Secrets, none of which is a part of another, or of what a log shows in place of a token.
 const SECRETS: [&str; 8] = ["s3cr/+", "a b", "q;z", "%41", "\"c\"", "ü", " pad ", "0123456789abcdef0123456789ABCDEF"];
 
 const ETAGS: [&str; 4] = ["\"abc\"", "\"\"", "\"18f-2a,7\"", "\"W/\""];
@@ -26,7 +26,7 @@ const ORIGINS: [&str; 4] = ["*", "https://example.com", "HTTP://Models.LAN:8090"
 /// The first second that an HTTP date cannot express.
 const YEAR_10000_SECONDS: u64 = 253_402_300_800;
 
-/// What the fuzzer's bytes say: recipes, of which [`Input::case`] makes the real things.
+/// The fuzzer's bytes as recipes, from which [`Input::case`] makes requests.
 #[derive(Arbitrary)]
 pub struct Input<'a> {
     method: u8,
@@ -52,7 +52,7 @@ enum Length {
 #[derive(Arbitrary, Clone, Copy)]
 struct Modified {
     seconds: u64,
-    /// How long the file had been as it is when it was first served.
+    /// How long the file had been unchanged when it was first served.
     age_milliseconds: u16,
 }
 
@@ -67,7 +67,7 @@ struct ServerRecipe<'a> {
     further_origin: Option<Origin<'a>>,
 }
 
-/// What is checked.
+/// A request with everything that decides its answer.
 #[derive(Debug)]
 pub struct Case {
     pub method: Method,
@@ -75,19 +75,19 @@ pub struct Case {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub facts: Facts,
-    /// What `facts.modified` keeps to itself.
+    /// The parts of `facts.modified` that are private.
     pub modified: Option<KnownTime>,
     pub server: Server,
 }
 
-/// When the file was modified, and whether it can have been another at that second.
+/// When the file was modified, and whether it can have been a different one within the same second.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownTime {
     pub seconds: u64,
     pub strong: bool,
 }
 
-/// What a server was told.
+/// The settings of a server.
 #[derive(Debug)]
 pub struct Server {
     pub secret: &'static str,
@@ -97,7 +97,7 @@ pub struct Server {
 }
 
 impl Input<'_> {
-    /// The real things. What HTTP does not let through, such as a line end in a header, is left out.
+    /// Makes the case. Parts that HTTP does not allow, such as a line end in a header, are left out.
     pub fn case(&self) -> Case {
         let modified = self.modified.map(Modified::known);
         let words = Words {
@@ -134,7 +134,7 @@ impl Input<'_> {
     }
 }
 
-/// As a person reads it: when something was found, the bytes are printed as the case that they stand for.
+/// Prints the case that the bytes stand for, so that a person can read a finding.
 impl fmt::Debug for Input<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.case().fmt(f)

@@ -13,7 +13,7 @@ const PARTS: usize = 16;
 /// Fewer bytes between two ranges than this make them one.
 const GAP: i128 = 80;
 
-/// Every `Range` of the request, whatever its other headers.
+/// Checks every `Range` of the request, whatever its other headers.
 pub fn check(case: &Case) {
     for value in case.headers.get_all(RANGE) {
         let (found, expected) = (resolve(value.as_bytes(), case.facts.len), outcome(value.as_bytes(), case.facts.len));
@@ -50,7 +50,8 @@ pub fn outcome(value: &[u8], len: u64) -> RangeOutcome {
 /// First and last byte. Both lie inside a file, so they and their sums fit by far.
 type Stretch = (i128, i128);
 
-/// Joins any two that are near each other, until there are none. The joined one stands where the first of the two stood.
+/// Joins any two that are near each other, until there are none. The joined one stands where the first of the two
+/// stood.
 fn join(ranges: &mut Vec<Stretch>) {
     let mut len_before = usize::MAX;
     while ranges.len() < len_before {
@@ -92,7 +93,7 @@ impl Spec {
             Self::From(first) => (first.at_most(len), len - 1),
             Self::Suffix(length) => (len - length.at_most(len), len - 1),
         };
-        // At or beyond the end, or the last 0 bytes.
+        // `None` for a range at or beyond the end, or for the last 0 bytes.
         (first < len).then_some((first, last))
     }
 }

@@ -177,7 +177,7 @@ pub enum Tag<'a> {
 #[derive(Arbitrary)]
 pub enum Cookie<'a> {
     Token(Secret<'a>),
-    /// Of a server on another port.
+    /// The cookie of a server on another port.
     Foreign(Secret<'a>),
     Text(Vec<Fragment<'a>>),
 }
@@ -185,7 +185,7 @@ pub enum Cookie<'a> {
 /// An element of a range set.
 #[derive(Arbitrary, Clone, Copy)]
 pub enum RangeSpec {
-    /// Begins this many bytes after the end of the element before.
+    /// Begins this many bytes after the end of the previous element.
     Next {
         gap: u8,
         extent: u8,
@@ -210,7 +210,7 @@ pub enum Number {
     Small(u8),
     Any(u64),
     NearLength(i8),
-    /// This digit again and again.
+    /// Repeats this digit many times.
     Long {
         digit: u8,
         times: u8,
@@ -221,7 +221,7 @@ pub enum Number {
     },
 }
 
-/// What the words stand for that are different from case to case.
+/// Values that the words stand for, which differ between cases.
 pub struct Words {
     pub len: u64,
     pub etag: &'static str,

@@ -9,7 +9,7 @@ use crate::input::Case;
 pub fn check(case: &Case) {
     let token = Token::new(case.server.secret, case.server.port);
     assert_eq!(token.find(&case.uri, &case.headers), expected(case));
-    // Any other secret is none, even one that differs at the end alone.
+    // Any other secret is refused, even one that differs only at its end.
     let other = Token::new(&format!("{}~", case.server.secret), case.server.port);
     if !holds(case, &format!("{}~", case.server.secret)) {
         assert_eq!(other.find(&case.uri, &case.headers), None);
@@ -102,7 +102,7 @@ fn check_cookie(case: &Case, token: &Token) {
     }
 }
 
-/// Without the token, an address is otherwise what it was.
+/// Removing the token changes nothing else in an address.
 fn check_address(case: &Case, token: &Token) {
     let Some(query) = case.uri.query() else { return };
     let rest = query_without_token(query).unwrap_or_default();

@@ -11,14 +11,14 @@ use crate::hashes::HashSlot;
 
 /// A file that is served.
 pub(crate) struct ServedFile {
-    /// Its name, with its folders below the served PATH.
+    /// Name of the file, with its folders below the served PATH.
     pub(crate) name: String,
     pub(crate) hashes: HashSlot,
     source: FileSource,
 }
 
 enum FileSource {
-    /// Part of the program.
+    /// A file that is part of the program.
     Bundled(Content),
     OnDisk(DiskFile),
 }
@@ -46,8 +46,8 @@ impl ServedFile {
         Ok(Self { name, hashes: HashSlot::default(), source: FileSource::OnDisk(disk) })
     }
 
-    /// What there is at this moment; an error of kind `NotFound` if the file has been removed. One question to the
-    /// file system about a file that is held open, so the answer is in memory, on a local disk at least.
+    /// The content at this moment; an error of kind `NotFound` if the file has been removed. Asks the file system about
+    /// a file that is held open, so that the answer is in memory, at least on a local disk.
     pub(crate) fn current(&self) -> io::Result<(Content, Version)> {
         match &self.source {
             FileSource::Bundled(content) => Ok((content.clone(), content.version()?)),
@@ -89,8 +89,8 @@ impl DiskFile {
     }
 }
 
-/// Whatever is in a file's place now, a folder, a pipe, or a link in a circle, the file is not there any more. That it may
-/// not be read is another matter.
+/// Treats whatever is in the file's place now (a folder, a pipe, a link in a circle) as the file's absence. A file that
+/// may not be read is a different matter.
 fn gone(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::PermissionDenied => error,

@@ -27,7 +27,7 @@ use summary::Summary;
 use crate::content::Version;
 use crate::hashes::HashQueue;
 
-/// What stays as it is in the path of a URL.
+/// Characters that stay as they are in the path of a URL.
 const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
 /// A path that cannot be served.
@@ -89,13 +89,13 @@ pub struct ModelInfo {
     pub quantisation: Option<String>,
     /// Whether the page can run it, as far as the headers tell.
     pub supported: bool,
-    /// Why not.
+    /// Why it cannot, in words.
     pub reason: Option<String>,
     /// All its files that are there, in order.
     pub files: Vec<FileInfo>,
-    /// For a model in several files, how many, and which are not there.
+    /// For a model in several files, their number and those that are missing.
     pub split: Option<SplitState>,
-    /// Where in a hub cache it is from.
+    /// The hub repository and commit that the model comes from, if it lies in a hub cache.
     pub hub: Option<HubOrigin>,
 }
 
@@ -119,15 +119,15 @@ pub struct FileInfo {
 pub struct SplitState {
     /// Files that make the model.
     pub count: usize,
-    /// File names of those that are not there.
+    /// File names of the missing ones.
     pub missing: Vec<String>,
 }
 
-/// A model: one file, or those that by their names are parts of one.
+/// A model: one file, or several that are by their names parts of one model.
 pub(crate) struct Model {
     pub(crate) id: String,
     pub(crate) files: Vec<Arc<ServedFile>>,
-    /// Of `files`, in the same order: the names that lead there, those of the files themselves first.
+    /// Names that lead to each of `files`, in the same order; each file's own name comes first.
     names: Vec<Vec<String>>,
     hub: Option<HubOrigin>,
     /// What the headers say, with the versions of the files they were read from.
@@ -181,7 +181,7 @@ impl Catalogue {
         self.models.push(Arc::new(Model { id, files, names, hub, summary: Mutex::new(None) }));
     }
 
-    /// Who has a name already.
+    /// The owner of a name that is taken.
     fn holder(&self, name: &str, is_taken: &dyn Fn(&str) -> bool) -> Option<&'static str> {
         if is_taken(name) {
             return Some("the page or the API");
@@ -189,7 +189,7 @@ impl Catalogue {
         self.by_name.contains_key(name).then_some("another file")
     }
 
-    /// An id after the file's name that no model has yet.
+    /// An id derived from the file's name that no other model has.
     fn free_id(&self, name: &str) -> String {
         let folder = &name[..name.len() - base_name(name).len()];
         let stem = match split_name(base_name(name)) {
@@ -198,7 +198,7 @@ impl Catalogue {
         };
         let plain = |c: char| if c.is_ascii_alphanumeric() || "-._".contains(c) { c } else { '-' };
         let base: String = stem.chars().map(plain).collect();
-        // Nothing but dots would mean a folder in a URL.
+        // A name of dots alone would mean a folder in a URL.
         let base = if base.bytes().all(|b| b == b'.') { "model".to_owned() } else { base };
         let numbered = (2..).map(|n| format!("{base}-{n}"));
         let mut candidates = std::iter::once(base.clone()).chain(numbered);
@@ -224,7 +224,7 @@ impl Catalogue {
         &self.notes
     }
 
-    /// Keeps what is known of models that are the same as before.
+    /// Carries over what is known of models that have not changed.
     fn inherit(&mut self, before: &Self) {
         for model in &mut self.models {
             let same = |other: &&Arc<Model>| {
@@ -239,8 +239,8 @@ impl Catalogue {
     }
 }
 
-/// Puts files together that are parts of one model by their names, which is how the page finds them too. Models stand in
-/// the order of their first file.
+/// Puts files together that are parts of one model by their names, which is how the page finds them too. Models stand
+/// in the order of their first file.
 fn group_parts(found: Vec<Found>) -> Vec<Vec<Found>> {
     let mut groups: Vec<Vec<Found>> = Vec::new();
     let mut by_first_name: HashMap<String, usize> = HashMap::new();

@@ -16,7 +16,7 @@ use crate::content::Content;
 /// A file found below a PATH, before it belongs to a model.
 pub(crate) struct Found {
     pub(crate) file: Arc<ServedFile>,
-    /// The same under other names. Each is opened by its own path, so that a link can be turned to another file.
+    /// The same file under other names. Each has its own path, so that a link can be turned to another file.
     pub(crate) aliases: Vec<Arc<ServedFile>>,
     pub(crate) hub: Option<HubOrigin>,
 }
@@ -27,7 +27,7 @@ pub(super) struct Search<'c> {
     pub(super) notes: Vec<String>,
     /// Indices into `found` by canonical path, so that a file with two names is one model.
     by_target: HashMap<PathBuf, usize>,
-    /// What was found the last time; files that are still there keep their handles and what is known of them.
+    /// Result of the previous search; files that are still there keep their handles and what is known of them.
     before: &'c Catalogue,
     links: Links,
 }
@@ -52,7 +52,7 @@ impl<'c> Search<'c> {
         self.notes.push("no PATH was given: serving the bundled demo model".into());
     }
 
-    /// A file or a folder.
+    /// Adds a file or a folder.
     pub(super) fn add(&mut self, path: &Path) -> Result<(), CatalogueError> {
         let open_error = |source| CatalogueError::Open { path: path.to_owned(), source };
         let canonical = path.canonicalize().map_err(open_error)?;
@@ -133,7 +133,7 @@ impl Found {
     }
 }
 
-/// What was passed over, and what would serve it.
+/// A sentence about something that was passed over, and how to have it served.
 fn note(Skipped { name, reason }: &Skipped) -> String {
     let way = if reason.is_unfollowed_link() { "; --follow-links serves what it leads to" } else { "" };
     format!("skipped /{name}: {reason}{way}")
@@ -141,7 +141,7 @@ fn note(Skipped { name, reason }: &Skipped) -> String {
 
 const GGUF_MAGIC: &[u8] = b"GGUF";
 
-/// The first bytes of a file, enough to tell what it is.
+/// The first bytes of a file, enough to recognise its kind.
 fn start_of(path: &Path) -> io::Result<Vec<u8>> {
     // Opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
@@ -155,9 +155,9 @@ fn start_of(path: &Path) -> io::Result<Vec<u8>> {
 /// What a server of some paths would serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GgufFiles {
-    /// The name that it would give to each file, and where that is.
+    /// The files, each with the name that a server would give it.
     pub files: Vec<(String, PathBuf)>,
-    /// What it would skip, and why, one sentence each.
+    /// What a server would skip, and why, one sentence each.
     pub notes: Vec<String>,
 }
 

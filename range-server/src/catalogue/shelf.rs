@@ -14,18 +14,19 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
 type NameTest = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// The current catalogue, and how to make the next one.
+/// The current catalogue, and the means to make the next one.
 pub(crate) struct Shelf {
     paths: Vec<PathBuf>,
     links: Links,
-    /// Names that belong to somebody else.
+    /// Names that are taken by other parts of the server.
     is_taken: NameTest,
     current: RwLock<Arc<Catalogue>>,
     searched: Mutex<Instant>,
 }
 
 impl Shelf {
-    /// Opens everything that the paths lead to, by the links that may be followed; the bundled demo model if there are none. Blocks.
+    /// Opens everything that the paths lead to, by the links that may be followed; the bundled demo model if there are
+    /// none. Blocks.
     ///
     /// # Errors
     /// If a path cannot be served, or there is no model in any.
@@ -64,7 +65,7 @@ impl Shelf {
             search.add_demo();
         }
         for path in &self.paths {
-            // At start that would have been an error; now the rest is still worth serving.
+            // At start this would have been an error; now the rest is still worth serving.
             if let Err(error) = search.add(path) {
                 search.notes.push(error.to_string());
             }

@@ -44,7 +44,7 @@ const FILE_TYPES: [(u32, &str); 33] = [
     (38, "MXFP4"),
 ];
 
-/// The part of the headers that helps to choose a model.
+/// The facts from the headers that help to choose a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// `general.architecture`; `None` if the header cannot be read.
@@ -67,7 +67,7 @@ impl Summary {
         }
     }
 
-    /// Of a model that has a file that cannot even be opened.
+    /// The summary of a model with a file that cannot be opened.
     pub(crate) fn unreadable(error: &io::Error) -> Self {
         let obstacle = Some(HeaderError::Unreadable(error.to_string()).to_string());
         Self { architecture: None, quantisation: None, obstacle }

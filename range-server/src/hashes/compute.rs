@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{CHUNK_BYTES, FileHashes};
 
-/// Nobody wants the hashes any more.
+/// Error of a computation that nobody wants any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cancelled;
 
@@ -21,8 +21,8 @@ pub enum ComputeError {
     Cancelled,
 }
 
-/// Hashes `size_bytes` bytes, which `read(buffer, offset)` fills in. `advance` hears how many are done after each chunk.
-/// Takes two cores where there are two: one hash is of the whole, the other of the chunk.
+/// Hashes `size_bytes` bytes, which `read(buffer, offset)` supplies. `advance` is called with the number of hashed
+/// bytes after each chunk. Two cores are used if available: one hashes the whole, the other the chunk.
 ///
 /// # Errors
 /// A [`ComputeError`] if reading fails or `advance` says so.

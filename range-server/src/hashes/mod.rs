@@ -17,7 +17,7 @@ pub use target::HashTarget;
 
 use crate::content::Version;
 
-/// Bytes that one chunk hash is of; the last chunk of a file may be shorter.
+/// Length of the pieces with hashes of their own, in bytes; the last one of a file may be shorter.
 pub const CHUNK_BYTES: u64 = 4 << 20;
 
 /// The hashes of one version of a file.
@@ -33,7 +33,7 @@ pub struct FileHashes {
     pub chunks: Vec<String>,
 }
 
-/// What is known of a file's hashes.
+/// The state of a file's hashes.
 #[derive(Default)]
 pub(crate) struct HashSlot {
     state: Mutex<Option<(Version, SlotState)>>,
@@ -42,7 +42,7 @@ pub(crate) struct HashSlot {
 #[derive(Clone)]
 pub(crate) enum SlotState {
     Known(Arc<FileHashes>),
-    /// Being computed, or waiting for that.
+    /// The hashes are being computed, or wait for their turn.
     Pending(Arc<AtomicU64>),
     Failed(String),
 }
@@ -61,7 +61,7 @@ impl HashSlot {
         *self.lock() = None;
     }
 
-    /// What is known of this version.
+    /// The state of this version's hashes, if anything is known.
     pub(crate) fn state(&self, version: &Version) -> Option<SlotState> {
         self.lock().as_ref().filter(|(of, _)| of == version).map(|(_, state)| state.clone())
     }

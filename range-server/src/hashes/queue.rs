@@ -70,7 +70,7 @@ fn run(
 ) {
     let outcome = hash(content, &version, progress, closing);
     if let (Ok(hashes), Some(path), Some(stamp)) = (&outcome, file.path(), version.stamp) {
-        // Not kept, it is computed again after the next start; the answer is the same.
+        // If they are not saved, the hashes are computed again after the next start; the answer is the same.
         let _ = store.save(path, stamp.modified_ns(), hashes);
     }
     let state = match outcome {

@@ -81,7 +81,7 @@ impl HashStore {
         }
     }
 
-    /// Named by the hash of the model's path: paths are too long for names, and nobody else's business.
+    /// The file is named by the hash of the model's path, because paths are too long for names, and private.
     fn cached_path(&self, path: &Path) -> Option<PathBuf> {
         let canonical = path.canonicalize().ok()?;
         let name: String =
@@ -100,7 +100,7 @@ fn read(place: &Path, size_bytes: u64, modified_ns: u64) -> Option<FileHashes> {
     (is_of_file && is_whole).then_some(hashes)
 }
 
-/// Under another name first, so that nobody ever reads half of it.
+/// Writes under another name first, so that nobody ever reads half of the file.
 fn write(place: PathBuf, modified_ns: u64, hashes: &FileHashes) -> Result<(), SaveError> {
     let write = || {
         let record = Record { version: VERSION, modified_ns, hashes: hashes.clone() };

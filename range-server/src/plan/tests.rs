@@ -140,7 +140,7 @@ fn last_modified() {
     let old = LastModified::new(at(SECONDS), at(SECONDS + 2), at(SECONDS + 9)).unwrap();
     assert_eq!((old.to_http_date().as_str(), old.strong), (DATE, true));
     assert!(!LastModified::new(at(SECONDS), at(SECONDS + 1), at(SECONDS + 9)).unwrap().strong);
-    // Written while being served.
+    // The file was written while it was being served.
     assert!(!LastModified::new(at(SECONDS), at(SECONDS - 5), at(SECONDS + 9)).unwrap().strong);
     let future = LastModified::new(at(SECONDS + 9), at(SECONDS + 12), at(SECONDS)).unwrap();
     assert_eq!((future.to_http_date().as_str(), future.strong), (DATE, false), "not later than now");

@@ -7,7 +7,7 @@ use rustix::fs::{Advice, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// Reads what is in the page cache and nothing else: 0 if that is nothing, or if the file system does not offer it.
+/// Reads only what is in the page cache: 0 bytes if nothing is, or if the file system does not support it.
 pub(crate) fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> usize {
     // Whatever the error, the ordinary read that follows meets it again and reports it.
     preadv2(file, &mut [IoSliceMut::new(buffer)], offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
@@ -17,7 +17,7 @@ pub(crate) fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> usi
 pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
     // Without a length the advice would be for all the rest of the file.
     let Some(len) = NonZeroU64::new(len) else { return };
-    // That it was not taken shows in nothing but speed.
+    // Advice that was not taken costs nothing but speed.
     let _ = fadvise(file, offset, Some(len), Advice::WillNeed);
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn cores() -> Vec<Core> {
     (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
 }
 
-/// Has this thread run on these cores only, and those that it starts. If the system refuses, it runs where it did.
+/// Restricts this thread, and those that it starts, to these cores. If the system refuses, it runs where it did.
 pub(crate) fn stay_on(cores: &[Core]) {
     let mut allowed = CpuSet::new();
     cores.iter().for_each(|&core| allowed.set(core));
@@ -40,10 +40,10 @@ pub(crate) fn stay_on(cores: &[Core]) {
 /// The shortest turn that the scheduler gives (`sched_runtime` of sched(7), in nanoseconds).
 const TURN_NS: u64 = 100_000;
 
-/// Asks for short turns on the processor for this thread, soon, instead of long ones later, as befits one that works for
-/// some microseconds at a time and then waits: otherwise it waits out the turns of whoever computes on its core, which
-/// are milliseconds. It gets no larger share that way. Before Linux 6.12 this does nothing.
-#[allow(unsafe_code)] // The system call has no wrapper.
+/// Asks for soon but short turns on the processor for this thread, which works for some microseconds at a time and then
+/// waits. Otherwise it waits for the turns of whoever computes on its core, which are milliseconds. Its share stays the
+/// same. Before Linux 6.12 this does nothing.
+#[expect(unsafe_code, reason = "the system call has no wrapper")]
 pub(crate) fn prefer_short_turns() {
     let mut attributes = MaybeUninit::<libc::sched_attr>::zeroed();
     let size = size_of::<libc::sched_attr>() as libc::c_uint;

@@ -1,4 +1,5 @@
-//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, cores and turns on them.
+//! What differs between operating systems: reading at an offset, telling files apart, limits on open files, cores and
+//! turns on them.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -22,7 +23,7 @@ pub use windows::allow_many_open_files;
 #[cfg(windows)]
 pub(crate) use windows::{file_index, read_at, write_private};
 
-/// What tells a file from all others, whatever its name: device and number on it.
+/// Identity of a file, whatever its name: the device, and the number on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct FileIndex {
     pub(crate) device: u64,

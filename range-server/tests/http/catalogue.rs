@@ -473,7 +473,7 @@ fn files_of_a_split_model_are_one_model() {
     let [one, two] = ["d/m é-00001-of-00002.gguf", "d/m é-00002-of-00002.gguf"];
     write(&folder, one, &small_part(0, 2));
     write(&folder, two, &small_part(1, 2));
-    // Of the same name in another folder, of another number of parts, and incomplete.
+    // Files of the same name in another folder, of another number of parts, and incomplete ones are separate models.
     write(&folder, "e/m é-00001-of-00002.gguf", &small_part(0, 2));
     write(&folder, "d/m é-00003-of-00003.gguf", &small_part(2, 3));
     // Whole, and not what its name says.

@@ -64,7 +64,7 @@ fn computed_in_the_background_and_kept_over_restarts() {
     );
     assert_eq!((&file["sha256"], &file["chunks"]), (&sha256(&bytes).into(), &chunk_hashes(&bytes)));
     assert_eq!(file["etag"].as_str(), before.header("etag"), "the version they are of");
-    // From then on it is known wherever it helps, and what the file is called has not changed.
+    // From then on the hash is known wherever it helps, and the file's ETag has not changed.
     let after = server.get("/m.gguf", &[("Range", "bytes=0-0")]);
     assert_eq!(after.header("etag"), before.header("etag"));
     assert!(after.header("repr-digest").unwrap().starts_with("sha-256=:"));

@@ -118,7 +118,8 @@ fn start(path: &Path, cache: &TempDir, port: u16) -> Program {
     Program::from_command(&mut command)
 }
 
-/// As a client with a manifest does it: what came in whole and has the right hash is kept, whatever happens to the server.
+/// A client with a manifest keeps every chunk that arrived whole and has the right hash, whatever happens to the
+/// server.
 #[test]
 fn a_download_goes_on_after_the_server_was_killed() {
     let (folder, cache) = (folder(), folder());

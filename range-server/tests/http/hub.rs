@@ -65,7 +65,7 @@ fn models_are_called_by_repository_and_file() {
         ("/some-org/some-model/m.gguf".to_owned(), 300),
         ("/some-org/some-model@00aaaaaa/m.gguf".to_owned(), 200),
         ("/some-org/some-model@00aaaaaa/same.gguf".to_owned(), 100),
-        // As everywhere, the path below the served folder leads there too.
+        // The path below the served folder leads to the file as well, as everywhere.
         (format!("{below}/{MAIN}/sub/deep.gguf"), 400),
         (format!("{below}/{OLD}/same.gguf"), 100),
         (format!("{below}/{OLD}/m.gguf"), 200),

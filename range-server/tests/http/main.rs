@@ -1,6 +1,6 @@
 //! The real server over real sockets.
 
-#![allow(clippy::unwrap_used)] // in a test that is the assertion
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod browsers;
 mod catalogue;

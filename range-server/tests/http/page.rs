@@ -110,7 +110,7 @@ fn the_compiled_in_page_or_how_to_get_it() {
             assert_eq!(response.status, 503);
             assert!(response.text().contains("cargo xtask demo"));
         }
-        other => panic!("{other:?}"),
+        other @ PageSource::Folder(_) => panic!("{other:?}"),
     }
 }
 

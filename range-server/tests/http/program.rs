@@ -178,7 +178,7 @@ fn the_browser_is_opened_at_the_page() {
     assert_eq!(url, format!("http://{}/gptoss?token=a%20b\n", program.addr));
 }
 
-/// With nothing left to open files with, it waits instead of burning the processor, and goes on when there is.
+/// Without a file handle left, the server waits instead of burning the processor, and goes on when there is one.
 #[cfg(target_os = "linux")]
 #[test]
 fn it_survives_running_out_of_open_files() {

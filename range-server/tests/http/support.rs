@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use crate::client::{Client, Response};
 
 pub struct TestServer {
-    // Before the runtime, so that it is dropped first.
+    // Declared before the runtime, so that it is dropped first.
     server: RunningServer,
     runtime: Runtime,
     records: Arc<Mutex<Vec<AccessRecord>>>,

@@ -54,7 +54,7 @@ impl Served {
 
 fn ask(uri: &str, range: &str) -> Request<Empty<Bytes>> {
     let request = Request::get(uri).header("range", range);
-    // In HTTP/2 the authority of the URI is what Host was.
+    // In HTTP/2 the authority of the URI takes the place of Host.
     let request = if uri.starts_with('/') { request.header("host", "localhost") } else { request };
     request.body(Empty::new()).unwrap()
 }
@@ -117,7 +117,7 @@ async fn both_are_cut(served: &Served) {
     assert!(in_time.is_ok(), "the connection is still there");
     assert!(served.server.record_of("/m.gguf").aborted());
 
-    // Before there is any protocol.
+    // Nothing is sent, not even the choice of a protocol.
     let silent = TcpStream::connect(served.server.addr()).await.unwrap();
     silent.readable().await.unwrap();
     assert_eq!(silent.try_read(&mut [0; 1]).ok(), Some(0), "closed");

@@ -118,8 +118,8 @@ fn absolute_targets() {
         absolute(Must, "http://localhost/tiny.gguf", "local host", &[400]),
         absolute(Must, "http://localhost/tiny.gguf", "localhost\r\nHost: localhost", &[400]),
         get(Must, "RFC 9112, 3.2", TINY).verbatim("GET http://localhost/tiny.gguf HTTP/1.1\r\n\r\n").gives(&[400]),
-        // "A request for an `https` resource MUST be rejected unless it has been received over a connection that has been
-        // secured"; nor are we the origin of other schemes.
+        // "A request for an `https` resource MUST be rejected unless it has been received over a connection that has
+        // been secured"; nor are we the origin of other schemes.
         misdirected("https://localhost/tiny.gguf"),
         misdirected(&format!("https://127.0.0.1:{port}/tiny.gguf")),
         misdirected("ftp://localhost/tiny.gguf"),
@@ -229,7 +229,7 @@ fn preflights() {
         allowed("/api/models", "if-match"),
         allowed("/tiny.gguf", "range").with(private, "true").is("access-control-allow-private-network", "true"),
         allowed("/tiny.gguf", "range").lacks("access-control-allow-private-network"),
-        // Before it is known what is there.
+        // A preflight is answered before it is known whether the file exists.
         allowed("/none.gguf", "range"),
         allowed("/tiny.gguf", "range").with("Range", "bytes=24-").with("If-Match", "\"other\""),
         refused(preflight("/tiny.gguf", "http://attacker.example").with("Access-Control-Request-Headers", "range")),

@@ -106,7 +106,7 @@ fn what_is_no_gguf_file_is_listed_with_the_reason_and_served() {
     assert!(model_of(&list, "/empty.gguf")["reason"].as_str().unwrap().contains("empty"));
     assert!(model_of(&list, "/html.gguf")["reason"].as_str().unwrap().contains("GGUF"));
     assert_eq!(subject.get("/html.gguf", &[]).body, b"<html>not a model</html>");
-    // Or a browser would show it as a page.
+    // With another type a browser would show it as a page.
     assert_eq!(subject.get("/html.gguf", &[]).header("content-type"), Some("application/octet-stream"));
 }
 
@@ -181,7 +181,7 @@ fn paths_can_be_files() {
     assert_eq!(program.get("/tiny.gguf", &[]).body, crate::fixtures::TINY_BYTES);
     assert_eq!(program.get("/deep.gguf", &[]).body, b"GGUF deep");
     assert_eq!(program.get("/html.gguf", &[]).status, 200);
-    // Not what is beside them.
+    // Files beside them are not served.
     for target in ["/mb.gguf", "/sub/deep.gguf", "/empty.gguf"] {
         assert_eq!(program.get(target, &[]).status, 404, "{target}");
     }

@@ -161,12 +161,12 @@ fn plain_if_range() {
         on(Must, "13.1.5", &[part, ("If-Range", "{opaque}")], 200),
         on(Must, "13.1.5", &[part, ("If-Range", "{etag}, \"b\"")], 200),
         on(Must, "13.1.5", &[part, ("If-Range", "\"b\", {etag}")], 200),
-        // Before it is asked whether the range can be satisfied.
+        // If-Range is evaluated before it is asked whether the range can be satisfied.
         on(Must, "13.1.5", &[("Range", "bytes=24-"), ("If-Range", "\"other\"")], 200),
         on(Must, "13.1.5", &[("Range", "bytes=24-"), ("If-Range", SECOND_AFTER)], 200),
         on(Must, "13.2.2", &[("Range", "bytes=24-"), ("If-Range", "{etag}")], 416),
         on(Must, "13.1.5", &[("Range", "lines=4-5"), ("If-Range", "{etag}")], 200),
-        // Without Range it is ignored.
+        // If-Range without Range is ignored.
         on(Must, "13.1.5", &[("If-Range", "\"other\"")], 200),
         on(Must, "13.1.5", &[("If-Range", "{etag}")], 200),
         get(Must, "13.1.5", MB).with("If-Range", "{etag}").with("Range", "bytes=999999-").slice(999_999..1_000_000),
@@ -186,7 +186,7 @@ fn what_our_answers_to_conditions_have() {
         // The three forms of one date: whether another form "exactly matches" is not said; both answers are good.
         on_part(Must, "13.1.5", &[("Range", "bytes=4-5"), ("If-Range", MODIFIED_ASCTIME)], 4..6).gives(&[200, 206]),
         on_part(Must, "13.1.5", &[("Range", "bytes=4-5"), ("If-Range", MODIFIED_RFC_850)], 4..6).gives(&[200, 206]),
-        // Not a list of entity tags.
+        // The value is not a list of entity tags.
         on(Project, "8.8.3", &[("If-None-Match", "{opaque}")], 200),
         on(Project, "8.8.3", &[("If-None-Match", "w/{etag}")], 200),
         on(Project, "8.8.3", &[("If-Match", "{opaque}")], 412),

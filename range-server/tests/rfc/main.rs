@@ -17,7 +17,7 @@
 //! The files are written into that folder (which is made if it is missing), and the other server must serve it at `/`.
 
 #![cfg(unix)] // the files include links
-#![allow(clippy::unwrap_used)] // in a test that is the assertion
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod browsers;
 mod catalogue;

@@ -81,7 +81,7 @@ fn other_methods() {
         rows.push(not_allowed("POST", target));
         rows.push(not_allowed("DELETE", target));
     }
-    // With a body, whose end must not be lost.
+    // The request has a body, whose end must not be lost.
     for method in ["POST", "PUT", "PATCH"] {
         let text = format!("{method} /tiny.gguf HTTP/1.1\r\nHost: localhost\r\nContent-Length: 11\r\n\r\nhello world");
         rows.push(not_allowed(method, "/tiny.gguf").verbatim(text));

@@ -73,7 +73,7 @@ fn names_of_files() {
         found(Project, "project", "/api/models.gguf", "api/models.gguf"),
         ask(Project, "project", "GET", "/gptoss").is("content-type", "text/html; charset=utf-8").contains("the page"),
         ask(Project, "project", "GET", "/gptoss?gguf=/tiny.gguf").contains("the page"),
-        // With dots, slashes, backslashes and NUL.
+        // Names with dots, slashes, backslashes and NUL.
         refused("/./tiny.gguf"),
         refused("/sub/../tiny.gguf"),
         refused("/sub/%2e%2e/tiny.gguf"),
@@ -139,7 +139,7 @@ fn names_of_files() {
         missing("/outside-absolute.gguf"),
         missing("/outside-chain.gguf"),
         missing("/outside-folder/secret.gguf"),
-        // After all that it still works.
+        // After all of these the server still works.
         get(Must, "9.3.1", MB),
     ];
     run(&subject, rows);

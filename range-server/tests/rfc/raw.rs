@@ -101,7 +101,8 @@ fn too_much_of_everything() {
     let addr = addr_of.addr;
     let with = |headers: &str| format!("GET /tiny.gguf HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n");
     let many = |count: usize| (0..count).map(|i| format!("X-{i}: y\r\n")).collect::<String>();
-    // Within the limits, which are 64 headers and 32 KiB (of buffers: some more may be read at once); and RFC 9112, 3, recommends request lines of 8000 octets.
+    // Within the limits, which are 64 headers and 32 KiB (of buffers: some more may be read at once); and RFC 9112, 3,
+    // recommends request lines of 8000 octets.
     assert_status(addr, with(&many(63)), &[200]);
     assert_status(addr, with(&format!("X: {}\r\n", "y".repeat(16_000))), &[200]);
     assert_status(addr, format!("GET /tiny.gguf?{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(8000)), &[200]);
@@ -114,7 +115,7 @@ fn too_much_of_everything() {
     let long = |target: String| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert_refused(addr, long(format!("/{}", "x".repeat(70_000))), &[414, 431]);
     assert_refused(addr, long(format!("/tiny.gguf?{}", "x".repeat(70_000))), &[414, 431]);
-    // Without an end.
+    // The request has no end.
     let mut wire = Wire::connect(addr);
     let started = Instant::now();
     while wire.send([b'x'; 4096]) {
@@ -298,7 +299,7 @@ fn a_client_that_has_finished_sending_gets_everything() {
     assert!(wire.read_response("GET").unwrap().body == subject.slice(MB, &(0..MB_LEN)));
     assert_part(&wire.read_response("GET").unwrap());
     assert!(wire.is_closed());
-    // In the middle of a request there is nothing to answer, or an error.
+    // A connection that ends in the middle of a request gets no answer, or an error.
     let mut wire = subject.connect();
     wire.send(&PART[..PART.len() - 2]);
     wire.finish_sending();
@@ -377,7 +378,7 @@ fn connection_close_is_obeyed() {
         assert!(response.closes(), "it SHOULD say so: {options}");
         assert!(wire.is_closed(), "{options}");
     }
-    // And without it, it stays: 9.3.
+    // Without that header, the connection stays open: 9.3.
     let mut wire = subject.connect();
     for _ in 0..200 {
         let response = wire.exchange("GET", PART).unwrap();

@@ -153,7 +153,7 @@ fn replaced_by_another_file() {
 
 #[test]
 fn replaced_by_another_file_with_the_same_size_and_date() {
-    // As `cp -p`, `rsync -t` and archives do: the date says nothing, the entity tag must.
+    // Programs like `cp -p`, `rsync -t` and archivers keep the date, so that only the entity tag tells.
     let mut story = Story::of(OLD);
     let old = story.etag_of(OLD);
     let fresh = story.folder.path().join("fresh");
@@ -209,7 +209,7 @@ fn touched_into_the_future() {
     assert!(response.header("last-modified").is_some(), "no Last-Modified: {:?}", response.headers);
     let date = |name| httpdate::parse_http_date(response.header(name).unwrap()).unwrap();
     assert!(date("last-modified") <= date("date"), "{:?}", response.headers);
-    // And such a date is no strong validator (13.1.5), whatever it is.
+    // Such a date is no strong validator either (13.1.5), whatever it is.
     let modified = response.header("last-modified").unwrap().to_owned();
     assert_answer(&story.get(&[PART, ("If-Range", &modified)]), 200, OLD);
     let etag = story.etag_of(OLD);
@@ -330,7 +330,7 @@ fn deleted_and_restored_with_other_content() {
     let mut story = Story::of(OLD);
     let old = story.etag_of(OLD);
     fs::remove_file(&story.path).unwrap();
-    // In its place before anybody asks: perhaps with the same inode, so that only the date differs.
+    // The file is replaced before anybody asks: perhaps with the same inode, so that only the date differs.
     story.rewrite(NEW);
     let response = story.until("/a.gguf", |response| response.status == 200);
     assert_answer(&response, 200, NEW);

@@ -15,7 +15,7 @@ fn one(level: Level, section: &'static str, file: &str, range: &str, part: Range
     get(level, section, file).with("Range", range).slice(part)
 }
 
-/// Of so many ranges of 10 bytes, every 1000 bytes.
+/// `count` ranges of 10 bytes, one every 1000 bytes, with the header's value.
 fn spread(count: u64) -> (String, Vec<Range<u64>>) {
     let ranges: Vec<_> = (0..count).map(|i| 1000 * i..1000 * i + 10).collect();
     (header(&ranges), ranges)
@@ -57,7 +57,7 @@ fn plain_several_ranges() {
         parts(Must, "14.1.2", MB, "bytes=-0,0-9,18446744073709551616-,1000-1009", &[0..10, 1000..1010]),
         get(Must, "15.5.17", MB).with("Range", "bytes=1000000-,2000000-2000001,-0").gives(&[416]),
         get(Must, "15.5.17", TINY).with("Range", "bytes=24-,24-").gives(&[416]),
-        // As many as we send.
+        // This is the largest number of parts that the server sends.
         parts(Project, "project", MB, &sixteen, &sixteen_parts),
         get(Project, "project", MB).with("Range", spread(17).0),
         get(Project, "project", MB).with("Range", spread(500).0),

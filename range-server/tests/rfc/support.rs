@@ -33,7 +33,7 @@ impl Program {
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || {
-            // To the end: a full pipe would stop the program.
+            // The output is read to its end, because a full pipe would stop the program.
             for line in output.lines().map_while(Result::ok) {
                 let place = line.strip_prefix("Open http://").and_then(|rest| rest.strip_suffix("/gptoss"));
                 place.into_iter().for_each(|place| drop(sender.send(place.to_owned())));

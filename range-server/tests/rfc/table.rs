@@ -24,7 +24,8 @@ pub struct Row {
     pub section: &'static str,
     method: &'static str,
     target: String,
-    /// In values, `{etag}` stands for the file's entity tag, `{opaque}` for what is between its quotes.
+    /// Request headers. In values, `{etag}` stands for the file's entity tag, `{opaque}` for what is between its
+    /// quotes.
     headers: Vec<(String, String)>,
     /// The whole request, where the other fields cannot say it.
     verbatim: Option<String>,
@@ -136,7 +137,7 @@ pub fn run(subject: &Subject, rows: Vec<Row>) {
     let mut faults = Vec::new();
     // The request before on this connection.
     let mut before: Option<String> = None;
-    // At the end once more what is sure to be answered: had the last answer been longer than it says, this would fail.
+    // One more request that is sure to be answered: had the last answer been longer than it says, this one would fail.
     let last = ask(Must, "RFC 9112, 6.3", "HEAD", "/tiny.gguf").of("tiny.gguf");
     let counts = [Must, Should, Project].map(|level| rows.iter().filter(|row| row.level == level).count());
     for row in rows.into_iter().chain([last]) {
@@ -299,7 +300,7 @@ impl Faults<'_> {
         self.header(Project, "project", response, "accept-ranges", Some("bytes"));
         self.header(Project, "project", response, "cache-control", Some("no-store"));
         self.header(Project, "project", response, "cross-origin-resource-policy", Some("cross-origin"));
-        // With If-Range, the client has these already.
+        // With If-Range, the client has these headers already.
         if response.status == 200 || !self.row.sent("if-range") {
             self.header(Must, "15.3.7", response, "last-modified", Some(MODIFIED));
         }

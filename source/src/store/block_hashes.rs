@@ -1,17 +1,17 @@
 //! The hashes that the bytes of a chunk are recognised by.
 //!
-//! A chunk has several, so that a part of it can be read and checked without the rest: an expert's matrix begins and ends
-//! somewhere in the middle of chunks.
+//! A chunk has several, so that a part of it can be read and checked without the rest: an expert's matrix begins and
+//! ends somewhere in the middle of chunks.
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Bytes;
 
-/// Blocks of a chunk: 256 KiB each of 4 MiB, which stay in a core's cache on their way through the wasm heap.
+/// Blocks in a chunk: 256 KiB each of 4 MiB, which stay in a core's cache on their way through the wasm heap.
 pub(super) const BLOCKS: usize = 16;
 
-/// XXH3 (64 bits) of every block of some bytes, the last of which may be shorter. It finds damage, not malice: SHA-256 of
-/// the host's is for that.
+/// XXH3 (64 bits) of every block of `bytes`, the last of which may be shorter. It finds damage, not malice; the host's
+/// SHA-256 is for malice.
 pub(super) fn block_hashes(bytes: &Bytes, block_bytes: u64) -> Vec<u64> {
     let len = bytes.len();
     // No longer than the bytes, which fit a usize.

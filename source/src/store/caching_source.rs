@@ -1,4 +1,4 @@
-//! A source with a store before it.
+//! A source whose chunks are cached in a store.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -13,76 +13,87 @@ use web_time::Instant;
 use super::{CachedChunk, CheckedStore, StoreFileError};
 use crate::{Bytes, Place, ReadFuture, Source, SourceError, check_bounds};
 
-/// Chunks cached in memory, so that neighbouring reads do not ask for the chunk between them twice. Reads ahead of one
-/// another are few, and each ends in one chunk that the next begins with.
+/// How many chunks stay in memory, so that neighbouring reads do not fetch the chunk between them twice. Few reads are
+/// under way at a time, and each ends in a chunk that the next begins with.
 const RECENT_CHUNKS: usize = 8;
-/// Chunks that are committed together: flushing a file takes longer than writing a chunk.
+/// How many chunks are committed together: flushing a file takes longer than writing a chunk.
 const CHUNKS_PER_COMMIT: usize = 4;
-/// On a slow line a chunk waits no longer than this for others to be committed with.
+/// How long a chunk waits at most for others to be committed with, on a slow line.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
-/// After so many reads of the store the numbers are told again.
+/// Progress is reported again after this many reads of the store.
 const READS_BETWEEN_NEWS: u32 = 16;
 
-/// Something worth telling. The numbers are those of [`CachingSource::progress`].
+/// News about the cache. Numbers are those of [`CachingSource::progress`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreNews {
+    /// The numbers have changed.
     Progress(StoreProgress),
-    /// A chunk that was held is not what it was; it is fetched again.
+    /// A cached chunk has changed since it was written; it is fetched again.
     Damaged {
+        /// Index of the chunk.
         chunk: u32,
+        /// What differs, in words.
         detail: String,
     },
     /// A chunk came from the network with another SHA-256 than its host publishes; it is fetched once more.
     WrongOnTheWay {
+        /// Index of the chunk.
         chunk: u32,
     },
-    /// What came made no sense: what no published hash vouches for was let go of.
+    /// Bytes that arrived made no sense, so everything that no published hash vouches for was dropped.
     Distrusted {
+        /// How many chunks were dropped.
         chunks: u32,
     },
-    /// Nothing more can be cached. Said once; reading goes on.
+    /// Nothing more can be cached. Reported once; reading goes on.
     NotCached(StoreFileError),
 }
 
-/// What is held of a file, and where its bytes came from since it was opened.
+/// How much of a file is cached, and where its bytes came from since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreProgress {
+    /// Length of the file in bytes.
     pub file_bytes: u64,
+    /// Bytes of the file that are cached.
     pub stored_bytes: u64,
-    /// Of those, how many were there when the file was opened.
+    /// Cached bytes that were there when the file was opened.
     pub resumed_bytes: u64,
+    /// Chunks that the file has.
     pub chunks: u32,
+    /// Chunks that are cached.
     pub stored_chunks: u32,
-    /// Chunks whose SHA-256 was found to be the one that the host published, now or in an earlier visit.
+    /// Chunks whose SHA-256 matched the one that the host published, now or in an earlier visit.
     pub verified_chunks: u32,
+    /// Bytes read from the network since the file was opened.
     pub network_bytes: u64,
+    /// Bytes read from the cache since the file was opened.
     pub store_bytes: u64,
     /// Whether the host's hashes are known by now.
     pub hashes_known: bool,
 }
 
-/// Reads from a store what is there, and from another source, chunk by chunk, what is not; that is then cached.
+/// Reads from a store what is there; fetches the rest from another source, chunk by chunk, and caches it.
 ///
-/// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep is
-/// delivered all the same.
+/// A read is put together from chunks. A chunk that several reads wait for is fetched once. What the store cannot keep
+/// is delivered all the same.
 pub struct CachingSource {
     inner: Rc<dyn Source>,
     store: Rc<CheckedStore>,
     news: Box<dyn Fn(StoreNews)>,
     recent: RefCell<VecDeque<(u32, Bytes)>>,
-    /// Chunks that somebody is getting, with those who wait for them.
+    /// Chunks that are being fetched, each with the tasks that wait for it.
     flights: RefCell<BTreeMap<u32, Vec<Waker>>>,
     resumed_bytes: u64,
     network_bytes: Cell<u64>,
     store_bytes: Cell<u64>,
     reads_untold: Cell<u32>,
     committed: Cell<Instant>,
-    /// What came made no sense.
+    /// Whether bytes that arrived made no sense.
     distrusted: Cell<bool>,
 }
 
 impl CachingSource {
-    /// Puts `store`, which is cut as `inner` is long, before `inner`.
+    /// Caches `inner` in `store`, whose chunks must be those of `inner`'s length.
     pub fn new(inner: Rc<dyn Source>, store: Rc<CheckedStore>, news: impl Fn(StoreNews) + 'static) -> Self {
         Self {
             inner,
@@ -99,10 +110,12 @@ impl CachingSource {
         }
     }
 
+    /// The store that this source reads first.
     pub fn store(&self) -> &Rc<CheckedStore> {
         &self.store
     }
 
+    /// Counters since the file was opened.
     pub fn progress(&self) -> StoreProgress {
         let totals = self.store.totals();
         StoreProgress {
@@ -138,7 +151,7 @@ impl CachingSource {
         Ok(Bytes::joined(parts))
     }
 
-    /// Some bytes of a chunk: no more than these of the store, all of it of the network.
+    /// Some bytes of a chunk. The store reads only these; the network brings the whole chunk.
     async fn part(&self, chunk: u32, part: Range<u64>) -> Result<Bytes, SourceError> {
         let of_all = |bytes: &Bytes| bytes.slice(part.start as usize..part.end as usize);
         if let Some(bytes) = self.recent(chunk) {
@@ -150,7 +163,7 @@ impl CachingSource {
         self.chunk(chunk).await.map(|bytes| of_all(&bytes))
     }
 
-    /// Some bytes of a chunk that is held, counted.
+    /// Some bytes of a cached chunk, which are counted.
     async fn stored(&self, chunk: u32, part: Range<u64>) -> Result<Option<Bytes>, SourceError> {
         match self.store.read_part(chunk, part).await? {
             CachedChunk::Bytes(bytes) => {
@@ -167,18 +180,18 @@ impl CachingSource {
         Ok(None)
     }
 
-    /// More than was asked for is fetched only if that is cached, or checked.
+    /// Whether fetching whole chunks helps: only if they can be cached or checked.
     fn gains_by_whole_chunks(&self) -> bool {
         self.store.is_writable() || self.store.has_hashes()
     }
 
-    /// A whole chunk, from wherever it is.
+    /// A whole chunk, from the store or the network.
     async fn chunk(&self, chunk: u32) -> Result<Bytes, SourceError> {
         loop {
             if let Some(bytes) = self.recent(chunk) {
                 return Ok(bytes);
             }
-            // Whoever comes first gets it for all. If that fails or is given up, the next in line tries.
+            // The first to come fetches the chunk for all. If that fails or is given up, the next in line tries.
             match Flight::take_off(self, chunk) {
                 Some(_flight) => {
                     let bytes = self.get(chunk).await?;
@@ -191,7 +204,7 @@ impl CachingSource {
     }
 
     async fn get(&self, chunk: u32) -> Result<Bytes, SourceError> {
-        // Whoever got it before may have cached it.
+        // An earlier flight may have cached the chunk.
         if let Some(bytes) = self.stored(chunk, 0..self.store.chunks().len_bytes(chunk)).await? {
             return Ok(bytes);
         }
@@ -200,7 +213,7 @@ impl CachingSource {
         Ok(bytes)
     }
 
-    /// A chunk from the network, and whether its SHA-256 is the published one. One that is wrong is fetched once more.
+    /// Fetches a chunk; also whether its SHA-256 is the published one. A wrong chunk is fetched once more.
     async fn fetch_checked(&self, chunk: u32) -> Result<(Bytes, bool), SourceError> {
         let chunks = self.store.chunks();
         let (offset_bytes, len_bytes) = (chunks.offset_bytes(chunk), chunks.len_bytes(chunk));
@@ -233,7 +246,7 @@ impl CachingSource {
         }
         let mut done = self.store.put(chunk, bytes, verified);
         let due = self.store.pending() >= CHUNKS_PER_COMMIT || self.committed.get().elapsed() >= LONGEST_WAIT;
-        // Nobody else is at it: nothing may follow for a while.
+        // If no other chunk is under way, nothing may follow for a while.
         let alone = self.flights.borrow().len() <= 1;
         if done.is_ok() && (due || alone) {
             done = self.store.commit();
@@ -242,7 +255,7 @@ impl CachingSource {
         }
         if let Err(error) = done {
             if self.store.totals().stored_chunks == 0 {
-                // It holds nothing and takes nothing: its files can go.
+                // The store holds nothing and takes nothing, so its files can go.
                 self.store.close();
             }
             (self.news)(StoreNews::NotCached(error));
@@ -268,7 +281,7 @@ impl CachingSource {
         recent.push_back((chunk, bytes.slice(0..bytes.len())));
     }
 
-    /// Ends when nobody is getting `chunk` any more.
+    /// Completes when nobody is fetching `chunk` any more.
     async fn landing(&self, chunk: u32) {
         poll_fn(|context| match self.flights.borrow_mut().get_mut(&chunk) {
             None => Poll::Ready(()),
@@ -300,12 +313,12 @@ impl Source for CachingSource {
         Box::pin(self.read_now(offset_bytes, len_bytes))
     }
 
-    /// Requests to the network; the store is not counted.
+    /// Requests to the network; reads of the store are not counted.
     fn requests(&self) -> u32 {
         self.inner.requests()
     }
 
-    /// Bytes from the network; the store is not counted.
+    /// Bytes from the network; those from the store are not counted.
     fn wire_bytes(&self) -> Option<u64> {
         self.inner.wire_bytes()
     }
@@ -314,8 +327,8 @@ impl Source for CachingSource {
         self.inner.place(offset_bytes)
     }
 
-    /// Which bytes are good nobody can say any more, so none is cached without a hash that somebody published; nor is what
-    /// comes from now on.
+    /// Nobody can say which bytes are good, so only chunks with a published hash stay cached, and only such chunks are
+    /// cached from now on.
     fn distrust(&self, offset_bytes: u64) {
         self.inner.distrust(offset_bytes);
         self.recent.borrow_mut().clear();
@@ -327,14 +340,14 @@ impl Source for CachingSource {
     }
 }
 
-/// Getting a chunk. Lands when dropped, whatever came of it, and wakes those who wait.
+/// The task of fetching a chunk. When dropped, whatever its outcome, it wakes those who wait.
 struct Flight<'a> {
     source: &'a CachingSource,
     chunk: u32,
 }
 
 impl<'a> Flight<'a> {
-    /// `None` if somebody is getting this chunk already.
+    /// `None` if somebody is fetching this chunk already.
     fn take_off(source: &'a CachingSource, chunk: u32) -> Option<Self> {
         let mut flights = source.flights.borrow_mut();
         if flights.contains_key(&chunk) {

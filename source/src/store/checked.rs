@@ -1,4 +1,4 @@
-//! A store, and what its chunks are held against.
+//! A store whose chunks are checked against the hashes that their host publishes.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -12,35 +12,39 @@ pub struct CheckedStore {
     chunks: Chunks,
     store: RefCell<Option<ChunkStore>>,
     hashes: RefCell<Option<Rc<ChunkHashes>>>,
-    /// Chunks of which a SHA-256 was worked out and found right.
+    /// Number of chunks whose SHA-256 was computed and found right.
     checked_chunks: Cell<u32>,
 }
 
-/// What came of asking for a chunk.
+/// The outcome of reading a chunk.
 #[derive(Debug)]
 pub enum CachedChunk {
+    /// The chunk is not cached.
     Absent,
+    /// The bytes that were asked for, checked.
     Bytes(Bytes),
-    /// It was held and is not what it should be. It is held no more.
+    /// The chunk was cached but is not what it should be, and has been dropped. The text says what differs.
     Damaged(String),
 }
 
 impl CheckedStore {
-    /// Without a store everything is absent, and nothing is cached.
+    /// Wraps `store`; without one every chunk is absent and nothing is cached.
     pub fn new(chunks: Chunks, store: Option<ChunkStore>) -> Self {
         Self { chunks, store: RefCell::new(store), hashes: RefCell::new(None), checked_chunks: Cell::new(0) }
     }
 
+    /// How the file is cut.
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
-    /// What this holds a copy of; `None` where nothing can be held.
+    /// The file that this is a cache of; `None` without a store.
     pub fn file(&self) -> Option<CachedFile> {
         self.store.borrow().as_ref().map(|store| store.file().clone())
     }
 
-    /// What chunks are checked against from now on. `false` if these are hashes of a file that is cut otherwise.
+    /// Sets the hashes that chunks are checked against from now on. `false` if they are of a file that is cut
+    /// differently.
     pub fn set_hashes(&self, hashes: Rc<ChunkHashes>) -> bool {
         let fit = hashes.fit(&self.chunks);
         if fit {
@@ -49,46 +53,49 @@ impl CheckedStore {
         fit
     }
 
+    /// Whether the host's hashes are known.
     pub fn has_hashes(&self) -> bool {
         self.hashes.borrow().is_some()
     }
 
-    /// Chunks of which a SHA-256 was worked out since this was made and found to be the one that the host published.
+    /// Chunks whose SHA-256 was computed since this was made and matched the one that the host published.
     pub fn checked_chunks(&self) -> u32 {
         self.checked_chunks.get()
     }
 
+    /// Whether a chunk is cached.
     pub fn holds(&self, chunk: u32) -> bool {
         self.store.borrow().as_ref().is_some_and(|store| store.holds(chunk))
     }
 
-    /// Whether what is put may be cached.
+    /// Whether new chunks can be cached.
     pub fn is_writable(&self) -> bool {
         self.store.borrow().as_ref().is_some_and(ChunkStore::is_writable)
     }
 
+    /// Counters of the store; zero without one.
     pub fn totals(&self) -> StoreTotals {
         let none =
             StoreTotals { chunks: self.chunks.count(), file_bytes: self.chunks.file_bytes(), ..Default::default() };
         self.store.borrow().as_ref().map_or(none, ChunkStore::totals)
     }
 
-    /// The chunks that are held, in the file's order.
+    /// Indices of the cached chunks, in ascending order.
     pub fn held(&self) -> Vec<u32> {
         self.store.borrow().as_ref().map(ChunkStore::held).unwrap_or_default()
     }
 
-    /// A whole chunk, as [`CheckedStore::read_part`].
+    /// Reads a whole chunk, like [`CheckedStore::read_part`].
     pub async fn read(&self, chunk: u32) -> Result<CachedChunk, SourceError> {
         self.read_part(chunk, 0..self.chunks.len_bytes(chunk)).await
     }
 
-    /// Some bytes of a chunk, if it is held and they are still what they were; of one whose SHA-256 was not compared yet
-    /// only if that is the host's.
+    /// Reads some bytes of a chunk, if it is cached and unchanged. A chunk whose SHA-256 was not compared yet must
+    /// match the host's.
     pub async fn read_part(&self, chunk: u32, part: Range<u64>) -> Result<CachedChunk, SourceError> {
         let read = |part| self.store.borrow_mut().as_mut().map_or(ChunkRead::Absent, |store| store.read(chunk, part));
         let whole = 0..self.chunks.len_bytes(chunk);
-        // To be compared it has to be whole.
+        // Only a whole chunk can be compared.
         let to_be_compared = self.has_hashes() && !self.is_verified(chunk);
         let read = read(if to_be_compared { whole } else { part.clone() });
         let (bytes, verified) = match read {
@@ -114,7 +121,7 @@ impl CheckedStore {
         self.store.borrow().as_ref().is_some_and(|store| store.is_verified(chunk))
     }
 
-    /// Whether the SHA-256 of a chunk is the one that the host published; `None` if it published none that is known.
+    /// Whether the SHA-256 of a chunk is the one that the host published; `None` if none is known.
     pub async fn matches(&self, chunk: u32, bytes: &Bytes) -> Result<Option<bool>, SourceError> {
         let hashes = self.hashes.borrow().clone();
         let Some(expected) = hashes.as_ref().and_then(|hashes| hashes.chunks.get(chunk as usize)) else {
@@ -127,33 +134,33 @@ impl CheckedStore {
         Ok(Some(matches))
     }
 
-    /// As [`ChunkStore::put`].
+    /// Writes a chunk, see [`ChunkStore::put`].
     pub fn put(&self, chunk: u32, bytes: &Bytes, verified: bool) -> Result<(), StoreFileError> {
         self.store.borrow_mut().as_mut().map_or(Ok(()), |store| store.put(chunk, bytes, verified))
     }
 
-    /// As [`ChunkStore::commit`].
+    /// Makes written chunks permanent, see [`ChunkStore::commit`].
     pub fn commit(&self) -> Result<(), StoreFileError> {
         self.store.borrow_mut().as_mut().map_or(Ok(()), ChunkStore::commit)
     }
 
-    /// As [`ChunkStore::forget_unverified`].
+    /// Drops unverified chunks, see [`ChunkStore::forget_unverified`].
     pub fn forget_unverified(&self) {
         self.with_store(ChunkStore::forget_unverified);
     }
 
-    /// Whether more of the file may come to be held, or all of it is.
+    /// Whether the whole file is cached or can still become so.
     pub fn can_hold_all(&self) -> bool {
         let totals = self.totals();
         self.is_writable() || totals.stored_chunks == totals.chunks
     }
 
-    /// How many records wait to be committed.
+    /// Number of records that wait to be committed.
     pub fn pending(&self) -> usize {
         self.store.borrow().as_ref().map_or(0, ChunkStore::pending)
     }
 
-    /// Lets go of the files, for example so that they can be deleted.
+    /// Closes the files, for example so that they can be deleted.
     pub fn close(&self) {
         *self.store.borrow_mut() = None;
     }

@@ -1,4 +1,4 @@
-//! The chunks of one file: what is held, where, and whether it is still what it was.
+//! The cached chunks of one file: which there are, where they are, and whether they are unchanged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -8,35 +8,35 @@ use super::journal::{self, Header, HeaderFault, Journal, RECORD_BYTES, Record, R
 use super::{CachedFile, Chunks, StoreError, StoreFile, StoreFileError, StoreFiles};
 use crate::Bytes;
 
-/// Records that change nothing about what is held may wait for others; not for ever.
+/// Records that change nothing about which chunks are cached may wait for others, up to this many.
 const MOST_PENDING_RECORDS: usize = 64;
 
-/// One chunk that is held.
+/// A cached chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Held {
     slot: u32,
-    /// Of its blocks.
+    /// Hashes of the chunk's blocks.
     hashes: [u64; BLOCKS],
     verified: bool,
 }
 
-/// The chunks of one file, in two files. Not shared: whoever opens it sees to it that nobody else does.
+/// The chunks of one file, stored in two files. Not shared: whoever opens it must make sure that nobody else does.
 pub struct ChunkStore {
     files: StoreFiles,
     file: CachedFile,
     chunks: Chunks,
     held: BTreeMap<u32, Held>,
-    /// Slots below `end_slot` that hold nothing.
+    /// Slots below `end_slot` that hold no chunk.
     free_slots: BTreeSet<u32>,
     end_slot: u32,
     seed: u64,
     header_bytes: u64,
     records: u64,
-    /// Written with the next commit, in this order.
+    /// Records to be written with the next commit, in this order.
     pending: Vec<Record>,
-    /// Chunks that the next commit makes last.
+    /// Chunks that the next commit makes permanent.
     uncommitted: BTreeSet<u32>,
-    /// A file that failed once is written no more.
+    /// Whether writing still works; a file that failed once is not written again.
     writable: bool,
 }
 
@@ -49,40 +49,55 @@ pub enum Opening {
     Resumed {
         /// Bytes of the journal that a crash left half written.
         torn_bytes: u64,
-        /// Chunks that the journal names and the data file does not have.
+        /// Number of chunks that the journal names but the data file does not have.
         lost_chunks: u32,
     },
-    /// What was cached was of another version of the file, and is gone.
-    Changed { what: &'static str, cached: String, now: String },
-    /// What was cached could not be told from rubbish, and is gone.
+    /// The cache was of another version of the file and was discarded.
+    Changed {
+        /// What differs, in words.
+        what: &'static str,
+        /// Its value in the cache.
+        cached: String,
+        /// Its value now.
+        now: String,
+    },
+    /// The cache was unreadable and was discarded.
     Unreadable,
 }
 
-/// What came of asking for a chunk.
+/// The outcome of reading a chunk.
 #[derive(Debug)]
 pub enum ChunkRead {
+    /// The chunk is not cached.
     Absent,
+    /// The chunk is cached and unchanged.
     Bytes {
+        /// The bytes that were asked for.
         bytes: Bytes,
+        /// Whether the chunk's SHA-256 is known to be the one that the host published.
         verified: bool,
     },
-    /// It was held and is not what it was. It is held no more.
+    /// The chunk was cached but has changed, and has been dropped.
     Damaged(String),
 }
 
-/// What is held, in numbers.
+/// Counters of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreTotals {
+    /// Chunks that the file has.
     pub chunks: u32,
+    /// Chunks that are cached.
     pub stored_chunks: u32,
-    /// Those whose SHA-256 is the one that the host published.
+    /// Cached chunks whose SHA-256 is the one that the host published.
     pub verified_chunks: u32,
+    /// Bytes of the cached chunks.
     pub stored_bytes: u64,
+    /// Length of the file in bytes.
     pub file_bytes: u64,
 }
 
 impl ChunkStore {
-    /// Opens what is cached of `file`, or begins to keep it. What is of another version of the file is discarded.
+    /// Opens the cache of `file`, or starts a new one. A cache of another version of the file is discarded.
     ///
     /// # Errors
     /// [`StoreError::Version`] for files of another format, which are left alone; whatever keeps the files from being
@@ -108,7 +123,7 @@ impl ChunkStore {
         Ok((Self::begin(files, chunks, header)?, opening))
     }
 
-    /// Opens what is cached as it is, of whatever file; `None` when that cannot be told.
+    /// Opens a cache of whatever file it is of; `None` if that is unreadable.
     pub fn open_as_cached(files: StoreFiles) -> Result<Option<Self>, StoreError> {
         let journal = read_all(files.journal.as_ref())?;
         match journal::parse(&journal) {
@@ -120,7 +135,7 @@ impl ChunkStore {
         }
     }
 
-    /// Empties both files, the journal first: without it the data is nothing.
+    /// Empties both files, the journal first: without it the data mean nothing.
     fn begin(files: StoreFiles, chunks: Chunks, header: Header) -> Result<Self, StoreFileError> {
         files.journal.truncate(0)?;
         files.journal.flush()?;
@@ -157,7 +172,7 @@ impl ChunkStore {
         let named = held.len();
         held.retain(|&chunk, held| slot_end(&chunks, chunk, held.slot) <= data_bytes);
         let lost_chunks = (named - held.len()) as u32;
-        // What was written and never recorded is given back.
+        // Space that was written but never recorded is given back.
         let used_bytes = held.iter().map(|(&chunk, held)| slot_end(&chunks, chunk, held.slot)).max().unwrap_or(0);
         if used_bytes < data_bytes {
             files.data.truncate(used_bytes)?;
@@ -186,38 +201,42 @@ impl ChunkStore {
         Ok((store, Opening::Resumed { torn_bytes, lost_chunks }))
     }
 
+    /// The file that this is a cache of.
     pub fn file(&self) -> &CachedFile {
         &self.file
     }
 
+    /// How the file is cut.
     pub fn chunks(&self) -> &Chunks {
         &self.chunks
     }
 
+    /// Whether a chunk is cached, committed or not.
     pub fn holds(&self, chunk: u32) -> bool {
         self.held.contains_key(&chunk)
     }
 
-    /// Whether it is on record that the SHA-256 of a chunk is the one that the host published.
+    /// Whether the journal says that the SHA-256 of a chunk is the one that the host published.
     pub fn is_verified(&self, chunk: u32) -> bool {
         self.held.get(&chunk).is_some_and(|held| held.verified)
     }
 
-    /// The chunks that are held, in the file's order.
+    /// Indices of the cached chunks, in ascending order.
     pub fn held(&self) -> Vec<u32> {
         self.held.keys().copied().collect()
     }
 
-    /// False once a write failed: what is held can still be read.
+    /// Whether chunks can be written. False after a failed write; cached chunks can still be read.
     pub fn is_writable(&self) -> bool {
         self.writable
     }
 
-    /// How many records wait for [`ChunkStore::commit`].
+    /// Number of records that wait for [`ChunkStore::commit`].
     pub fn pending(&self) -> usize {
         self.pending.len()
     }
 
+    /// Counts the cached chunks and their bytes.
     pub fn totals(&self) -> StoreTotals {
         StoreTotals {
             chunks: self.chunks.count(),
@@ -228,8 +247,8 @@ impl ChunkStore {
         }
     }
 
-    /// Some bytes of a chunk, if it is held and they still hash to what they did. Otherwise the chunk is forgotten. What
-    /// is read are whole blocks.
+    /// Reads some bytes of a chunk, if it is cached and its blocks still have their hashes; otherwise the chunk is
+    /// dropped. Only whole blocks are read from the file.
     ///
     /// # Panics
     /// If `part` does not lie inside the chunk.
@@ -256,7 +275,8 @@ impl ChunkStore {
         ChunkRead::Damaged(detail)
     }
 
-    /// Writes a chunk's bytes; [`ChunkStore::commit`] makes it last. Does nothing if the chunk is held, or after a failure.
+    /// Writes a chunk's bytes; [`ChunkStore::commit`] makes them permanent. Does nothing if the chunk is cached, or
+    /// after a failure.
     ///
     /// # Errors
     /// What the file said. Nothing more is written then; what was there before stays.
@@ -287,19 +307,19 @@ impl ChunkStore {
         Ok(())
     }
 
-    /// Notes that the SHA-256 of a held chunk is the one that the host published. Written with the next commit.
+    /// Records that the SHA-256 of a cached chunk is the one that the host published; written with the next commit.
     pub fn mark_verified(&mut self, chunk: u32) {
         let Some(held) = self.held.get_mut(&chunk).filter(|held| !held.verified) else { return };
         held.verified = true;
         let held = *held;
         self.pending.push(self.record(chunk, held));
         if self.pending.len() >= MOST_PENDING_RECORDS {
-            // Whether it was written makes no difference to what is read.
+            // Whether the record was written makes no difference to what is read.
             let _ = self.commit();
         }
     }
 
-    /// Lets go of a chunk, at once and for good.
+    /// Drops a chunk immediately and permanently.
     pub fn forget(&mut self, chunk: u32) {
         let Some(held) = self.held.remove(&chunk) else { return };
         self.pending.retain(|record| record.chunk != chunk);
@@ -308,14 +328,14 @@ impl ChunkStore {
             return;
         }
         self.pending.push(Record { kind: RecordKind::Forgotten, ..self.record(chunk, held) });
-        // Its slot is written again only after the journal says that it is free.
+        // The slot is reused only after the journal says that it is free.
         if self.commit().is_ok() && self.writable {
             self.free_slots.insert(held.slot);
         }
     }
 
-    /// Lets go of every chunk of which no SHA-256 was compared with a published one, at once and for good, and gives back
-    /// the room at the end.
+    /// Drops every chunk whose SHA-256 was never compared with a published one, immediately and permanently, and gives
+    /// back the space at the end.
     pub fn forget_unverified(&mut self) {
         let unverified: Vec<u32> =
             self.held.iter().filter(|(_, held)| !held.verified).map(|(&chunk, _)| chunk).collect();
@@ -330,11 +350,12 @@ impl ChunkStore {
                 on_record.push(held.slot);
             }
         }
-        // As in `forget`: the journal first, then the slots.
+        // The order is that of `forget`: the journal first, then the slots.
         if self.commit().is_ok() && self.writable {
             self.free_slots.extend(on_record);
         }
-        // Also where the journal can be written no more: a chunk that the data file does not have is not held.
+        // This helps even if the journal can no longer be written: a chunk that the data file does not have is not
+        // cached.
         if self.files.data.truncate(self.used_bytes()).is_ok() {
             self.end_slot = self.held.values().map(|held| held.slot + 1).max().unwrap_or(0);
             self.free_slots.retain(|&slot| slot < self.end_slot);
@@ -346,7 +367,7 @@ impl ChunkStore {
         self.held.iter().map(|(&chunk, held)| slot_end(&self.chunks, chunk, held.slot)).max().unwrap_or(0)
     }
 
-    /// Makes everything that was put so far last: bytes first, then the records that name them.
+    /// Makes everything that was put so far permanent: bytes first, then the records that name them.
     ///
     /// # Errors
     /// What the file said. What was not committed before is held no more, and nothing more is written.
@@ -377,7 +398,7 @@ impl ChunkStore {
         Ok(())
     }
 
-    /// What is not on record is held no more.
+    /// Drops everything that is not on record.
     fn give_up(&mut self) {
         self.writable = false;
         self.pending.clear();
@@ -386,9 +407,9 @@ impl ChunkStore {
         }
     }
 
-    /// After a chunk could not be written: the half of it is given back, so that what came before it may still be cached.
+    /// Cleans up after a chunk could not be written: gives back its half, so that earlier chunks may still be cached.
     fn end_writing(&mut self) {
-        // Whatever fails here is the trouble that the caller is told of anyway.
+        // The caller learns of the underlying trouble in any case.
         let _ = self.files.data.truncate(self.used_bytes());
         let _ = self.commit();
         self.writable = false;
@@ -406,12 +427,12 @@ impl ChunkStore {
 
 impl Drop for ChunkStore {
     fn drop(&mut self) {
-        // Nobody is left to be told.
+        // Nobody is left to report to.
         let _ = self.commit();
     }
 }
 
-/// What the records amount to. The last one that names a slot has it.
+/// The cached chunks that the records amount to. A slot belongs to the last record that names it.
 fn replay(chunks: &Chunks, records: &[Record]) -> BTreeMap<u32, Held> {
     let mut held: BTreeMap<u32, Held> = BTreeMap::new();
     let mut owners: BTreeMap<u32, u32> = BTreeMap::new();
@@ -450,7 +471,7 @@ fn read_all(file: &dyn StoreFile) -> Result<Vec<u8>, StoreFileError> {
     Ok(bytes.to_vec(0..bytes.len()))
 }
 
-/// What makes a cached file another one than that which is wanted.
+/// What tells a cached file from the wanted one, if they differ.
 fn difference(cached: &Header, wanted: &Header) -> Option<Opening> {
     let changed = |what, cached: &dyn ToString, now: &dyn ToString| {
         Some(Opening::Changed { what, cached: cached.to_string(), now: now.to_string() })

@@ -12,30 +12,33 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// `None` for chunks without bytes, and for more chunks than can be numbered with 32 bits.
+    /// `None` if chunks would have no bytes, or would be too many to number with 32 bits.
     pub fn new(file_bytes: u64, chunk_bytes: u64) -> Option<Self> {
-        (chunk_bytes > 0 && file_bytes.div_ceil(chunk_bytes) <= u64::from(u32::MAX))
+        (chunk_bytes > 0 && u32::try_from(file_bytes.div_ceil(chunk_bytes)).is_ok())
             .then_some(Self { file_bytes, chunk_bytes })
     }
 
+    /// Number of chunks.
     pub fn count(&self) -> u32 {
         self.file_bytes.div_ceil(self.chunk_bytes) as u32 // checked when made
     }
 
+    /// Length of the file in bytes.
     pub fn file_bytes(&self) -> u64 {
         self.file_bytes
     }
 
+    /// Length of all chunks but the last, in bytes.
     pub fn chunk_bytes(&self) -> u64 {
         self.chunk_bytes
     }
 
-    /// Bytes of a chunk that can be read and checked without the rest of it.
+    /// Length of the pieces of a chunk that can be read and checked by themselves, in bytes.
     pub(super) fn block_bytes(&self) -> u64 {
         self.chunk_bytes.div_ceil(BLOCKS as u64)
     }
 
-    /// Where chunk `chunk` begins in the file.
+    /// Position of the chunk's first byte in the file.
     pub fn offset_bytes(&self, chunk: u32) -> u64 {
         u64::from(chunk) * self.chunk_bytes
     }
@@ -55,7 +58,9 @@ impl Chunks {
 /// SHA-256 of every chunk of a file, as its host publishes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkHashes {
+    /// Length of all chunks but the last, in bytes.
     pub chunk_bytes: u64,
+    /// One hash for each chunk, in order.
     pub chunks: Vec<[u8; 32]>,
 }
 

@@ -13,20 +13,20 @@ pub struct Disk(Rc<RefCell<State>>);
 #[derive(Default)]
 struct State {
     files: [FileState; 2],
-    /// Bytes that the disk takes in all; `None` is without end.
+    /// Capacity of the disk in bytes; `None` is unlimited.
     room_bytes: Option<u64>,
-    /// Changes and flushes that still work.
+    /// How many more changes and flushes succeed; `None` is all of them.
     changes_left: Option<u32>,
     changes: u32,
 }
 
 #[derive(Default)]
 struct FileState {
-    /// What is read.
+    /// Contents as they are read.
     live: Vec<u8>,
-    /// What a crash cannot take.
+    /// Contents that survive a crash.
     durable: Vec<u8>,
-    /// What was done since the last flush.
+    /// Changes since the last flush.
     unflushed: Vec<Change>,
 }
 
@@ -47,8 +47,8 @@ impl Change {
         }
     }
 
-    /// As much of it as a crash lets through: all at 1000, nothing at 0, its beginning between them, and above 1000 its
-    /// end: disks write in any order. A cut takes place or does not.
+    /// The part of a change that survives a crash: all of it at 1000, nothing at 0, its beginning between them, and its
+    /// end above 1000, because disks write in any order. Truncation survives or not.
     fn survivor(&self, thousandths: u16) -> Option<Self> {
         let Self::Write { at, bytes } = self else { return (thousandths >= 500).then(|| self.clone()) };
         let part = |thousandths: u16| bytes.len() * usize::from(thousandths) / 1000;
@@ -64,23 +64,23 @@ pub const DATA: usize = 0;
 pub const JOURNAL: usize = 1;
 
 impl Disk {
-    /// Both files, opened.
+    /// Opens both files.
     pub fn files(&self) -> StoreFiles {
         let file = |index| Box::new(DiskFile { disk: self.clone(), index });
         StoreFiles { data: file(DATA), journal: file(JOURNAL), guard: None }
     }
 
-    /// From now on only `room_bytes` bytes fit on it.
+    /// Limits the disk to `room_bytes` bytes from now on.
     pub fn set_room(&self, room_bytes: Option<u64>) {
         self.0.borrow_mut().room_bytes = room_bytes;
     }
 
-    /// After `changes` more changes and flushes every one fails; `None` mends it.
+    /// Makes every change and flush fail after `changes` more; `None` repairs the disk.
     pub fn fail_after(&self, changes: Option<u32>) {
         self.0.borrow_mut().changes_left = changes;
     }
 
-    /// Changes and flushes that were asked for so far.
+    /// Number of changes and flushes so far.
     pub fn changes(&self) -> u32 {
         self.0.borrow().changes
     }
@@ -95,8 +95,8 @@ impl Disk {
         *state = FileState { live: bytes.clone(), durable: bytes, unflushed: Vec::new() };
     }
 
-    /// Loses power. Of what was not flushed survives, change by change, what `survives` says, in thousandths. The disk works
-    /// again afterwards.
+    /// Loses power. For each change that was not flushed, `survives` says how much of it survives, in thousandths. The
+    /// disk works again afterwards.
     pub fn crash(&self, mut survives: impl FnMut() -> u16) {
         let mut state = self.0.borrow_mut();
         for file in &mut state.files {
@@ -138,7 +138,7 @@ impl DiskFile {
         if let (Change::Write { at, bytes }, Some(room)) = (&mut change, room_bytes)
             && *at + bytes.len() > room
         {
-            // As disks do: what fits is written all the same.
+            // Like a real disk, it writes what fits all the same.
             bytes.truncate(room.saturating_sub(*at));
             fits = false;
         }

@@ -1,4 +1,5 @@
-//! The journal's format: a header that says what is cached, and records of equal length, each with a checksum. Little-endian.
+//! The journal's format: a header that says what is cached, and records of equal length, each with a checksum.
+//! Little-endian.
 //!
 //! | header | | record | |
 //! |---|---|---|---|
@@ -19,13 +20,13 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::block_hashes::BLOCKS;
 use super::{CachedFile, Chunks};
 
-/// Raised when the format changes. Files of another version are left alone.
+/// Version of the format, raised when it changes. Files of another version are left alone.
 pub const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"gptossck";
 const FIXED_BYTES: usize = 48;
 const CHECKSUM_BYTES: usize = 8;
-/// More than any URL with its ETag.
+/// Limit for a header: more than any URL with its ETag.
 const MOST_HEADER_BYTES: usize = 64 << 10;
 pub(super) const RECORD_BYTES: u64 = (RECORD_CHECKSUM_AT + CHECKSUM_BYTES) as u64;
 const HASHES_AT: usize = 16;
@@ -42,13 +43,13 @@ pub(super) struct Header {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RecordKind {
     Kept,
-    /// Kept, and its SHA-256 is the one that the host published.
+    /// The chunk is cached, and its SHA-256 is the one that the host published.
     Verified,
-    /// What earlier records say of this chunk holds no more.
+    /// Earlier records about this chunk no longer hold.
     Forgotten,
 }
 
-/// One line of the journal.
+/// One record of the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub chunk: u32,
@@ -58,15 +59,15 @@ pub(super) struct Record {
     pub hashes: [u64; BLOCKS],
 }
 
-/// Why a journal has no header that can be used.
+/// Why a journal has no usable header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum HeaderFault {
-    /// Empty, cut or damaged.
+    /// The journal is empty, cut or damaged.
     Unreadable,
     Version(u32),
 }
 
-/// A journal that was read, up to its first record that is none.
+/// A journal, read up to its first invalid record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Journal {
     pub header: Header,
@@ -77,7 +78,7 @@ pub(super) struct Journal {
 }
 
 impl Header {
-    /// The bytes, and the seed of the records that belong to them.
+    /// The header's bytes, and the seed of the records that belong to it.
     pub fn encode(&self) -> (Vec<u8>, u64) {
         let CachedFile { url, len_bytes, etag } = &self.file;
         let header_bytes = FIXED_BYTES + url.len() + etag.len() + CHECKSUM_BYTES;
@@ -102,7 +103,7 @@ impl Header {
         FIXED_BYTES + file.url.len() + file.etag.len() + CHECKSUM_BYTES <= MOST_HEADER_BYTES
     }
 
-    /// Reads a header; also its length and the seed of its records.
+    /// Reads a header, with its length and the seed of its records.
     fn decode(bytes: &[u8]) -> Result<(Self, usize, u64), HeaderFault> {
         let unreadable = HeaderFault::Unreadable;
         if bytes.get(..MAGIC.len()) != Some(&MAGIC) {
@@ -177,7 +178,7 @@ fn record_seed(seed: u64, number: u64) -> u64 {
     seed.wrapping_add(number)
 }
 
-/// Reads a journal. Whatever stands after the first record that is none does not count.
+/// Reads a journal. Everything after the first invalid record is ignored.
 pub(super) fn parse(bytes: &[u8]) -> Result<Journal, HeaderFault> {
     let (header, header_bytes, seed) = Header::decode(bytes)?;
     let lines = bytes[header_bytes..].chunks_exact(RECORD_BYTES as usize).enumerate();
@@ -186,19 +187,24 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Journal, HeaderFault> {
     Ok(Journal { header, seed, records, valid_bytes })
 }
 
-/// What a journal says without anybody opening its store.
+/// Summary of a journal, without opening its store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalSummary {
+    /// The file that is cached.
     pub file: CachedFile,
+    /// Chunks that the file has.
     pub chunks: u32,
+    /// Chunks that are cached.
     pub stored_chunks: u32,
+    /// Cached chunks whose SHA-256 is the one that the host published.
     pub verified_chunks: u32,
+    /// Bytes of the cached chunks.
     pub stored_bytes: u64,
-    /// When it was begun, in milliseconds since 1970.
+    /// When the cache was begun, in milliseconds since 1970.
     pub created_ms: u64,
 }
 
-/// Sums a journal up; `None` when it is not one that this version reads.
+/// Sums a journal up; `None` if this version cannot read it.
 pub fn summarise(journal: &[u8]) -> Option<JournalSummary> {
     let Journal { header, records, .. } = parse(journal).ok()?;
     let chunks = Chunks::new(header.file.len_bytes, header.chunk_bytes)?;

@@ -1,12 +1,14 @@
-//! Keeping a model file, chunk by chunk, so that what was fetched once need not be fetched again.
+//! The download cache: stores a model file chunk by chunk, so that nothing is fetched twice.
 //!
-//! A file is cached in two others. The *data* file holds chunks of equal length, one after the other in the order in which
-//! they came: browsers count a file's length against their quota, so there are no holes for what is not here yet. The
-//! *journal* says which chunk is where and what its bytes hash to. A record is written after the bytes that it is about,
-//! and after those were flushed; every record has a checksum of its own. What has no valid record does not exist, and what
-//! does not hash to what its record says is never handed out. So a crash at any moment costs what was under way and no more.
+//! A cached file consists of two files. The *data* file holds chunks of equal length, one after the other in the order in
+//! which they came: browsers count a file's length against their quota, so there are no holes for what is not here yet.
+//! The *journal* says which chunk is where and what its bytes hash to. A record is written after the bytes that it is
+//! about, and after those were flushed; every record has a checksum of its own. What has no valid record does not
+//! exist, and what does not hash to what its record says is never handed out. So a crash at any moment costs what was
+//! under way and no more.
 //!
-//! Nothing in here knows of browsers: files come in as [`StoreFile`]s. [`CachingSource`] puts a store before another source.
+//! Nothing in here knows of browsers: files come in as [`StoreFile`]s. [`CachingSource`] puts a store before another
+//! source.
 
 mod block_hashes;
 mod caching_source;
@@ -32,19 +34,22 @@ pub use chunks::{ChunkHashes, Chunks};
 pub use journal::{FORMAT_VERSION, JournalSummary, summarise};
 pub use only_cached::OnlyCached;
 
-/// Bytes in a chunk, unless a test chooses otherwise: what gguf-serve publishes SHA-256 of.
+/// Bytes in a chunk, unless a test chooses otherwise; gguf-serve publishes SHA-256 of chunks of this size.
 pub const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Two files of this store's own, that nobody else writes to while they are open.
+/// The two files of a store, which nobody else writes to while they are open.
 pub struct StoreFiles {
+    /// The chunks' bytes, in slots of one chunk each.
     pub data: Box<dyn StoreFile>,
+    /// Header and records that say which chunk is in which slot.
     pub journal: Box<dyn StoreFile>,
-    /// Kept for as long as the files are in use, and dropped after them: a lock, for example.
+    /// Dropped after the files, when they are no longer in use: a lock, for example.
     pub guard: Option<Box<dyn std::any::Any>>,
 }
 
-/// A file that is read and written at positions, without waiting.
+/// A file that is read and written synchronously at positions.
 pub trait StoreFile {
+    /// Current length of the file in bytes.
     fn len_bytes(&self) -> Result<u64, StoreFileError>;
 
     /// Reads exactly `len_bytes` bytes; fewer are an error.
@@ -60,31 +65,36 @@ pub trait StoreFile {
     fn flush(&self) -> Result<(), StoreFileError>;
 }
 
-/// Why a [`StoreFile`] could not do what it was asked.
+/// Why a [`StoreFile`] operation failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum StoreFileError {
-    /// The disk is full, or what the browser lets this origin use of it.
+    /// The disk is full, or the browser's quota for this origin is used up.
     #[error("there is no room left ({detail})")]
     Full { detail: String },
 
+    /// The operation failed for another reason.
     #[error("{action} failed: {detail}")]
     Failed { action: &'static str, detail: String },
 }
 
-/// What a cached file is a copy of.
+/// Identity of the file that a cache is a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CachedFile {
-    /// Where it came from; of a file from this machine's own disk [`cached_url`].
+    /// Address of the file; [`cached_url`] for a file from this machine's own disk.
     pub url: String,
+    /// Length of the file in bytes.
     pub len_bytes: u64,
-    /// A strong ETag: only that promises that equal means equal in every byte.
+    /// A strong ETag: only that promises that equal tags mean equal bytes.
     pub etag: String,
 }
 
-/// Why nothing can be cached, or what is cached cannot be used.
+/// Why nothing can be cached, or the cache cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum StoreError {
+    /// The underlying files failed.
     #[error(transparent)]
     File(#[from] StoreFileError),
 
@@ -92,7 +102,7 @@ pub enum StoreError {
     #[error("what is cached of {url} was written in format {got}, this page reads format {expected}", expected = FORMAT_VERSION)]
     Version { url: String, got: u32 },
 
-    /// Another tab or worker has them open.
+    /// Another tab or worker has the files open.
     #[error("what is cached of {url} is in use by another tab")]
     InUse { url: String },
 
@@ -100,13 +110,13 @@ pub enum StoreError {
     #[error("this browser's storage cannot be used: {detail}")]
     Unavailable { detail: String },
 
-    /// Lengths that no journal can hold.
+    /// The file is longer than a journal can describe.
     #[error("{url} has {len_bytes} bytes, too many to be cached")]
     TooLong { url: String, len_bytes: u64 },
 }
 
 impl StoreError {
-    /// What the user can do about it. The load itself goes on without the store.
+    /// What the user can do about it. The load itself goes on without the cache.
     pub fn advice(&self) -> &'static str {
         match self {
             Self::File(StoreFileError::Full { .. }) => {
@@ -127,15 +137,15 @@ impl StoreError {
     }
 }
 
-/// Stands before the name of a file from this machine's own disk, which has no address.
+/// Prefix of the name of a file from this machine's own disk, which has no address.
 pub const CACHED_SCHEME: &str = "cached:";
 
-/// The address that a file from this machine's own disk is cached under.
+/// The address under which a file from this machine's own disk is cached.
 pub fn cached_url(name: &str) -> String {
     format!("{CACHED_SCHEME}{name}")
 }
 
-/// A name for the folder that a URL's file is cached in.
+/// Name of the folder that a URL's file is cached in.
 pub fn cache_id(url: &str) -> String {
     format!("{:016x}", xxhash_rust::xxh3::xxh3_64(url.as_bytes()))
 }

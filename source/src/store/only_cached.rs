@@ -1,7 +1,7 @@
 use super::CachedFile;
 use crate::{ReadFuture, Source, SourceError, check_bounds};
 
-/// What stands behind a store when there is nothing behind it: of the file only that exists which is cached.
+/// The source behind a cache that has to do alone: it has no bytes, so that only what is cached can be read.
 pub struct OnlyCached {
     name: String,
     identity: String,
@@ -9,7 +9,7 @@ pub struct OnlyCached {
 }
 
 impl OnlyCached {
-    /// `name` stands for `file` in messages.
+    /// Stands in for `file`, which messages call `name`.
     pub fn new(name: &str, file: &CachedFile) -> Self {
         let identity = format!("cached {} {} {} bytes", file.url, file.etag, file.len_bytes);
         Self { name: name.to_owned(), identity, len_bytes: file.len_bytes }
@@ -29,7 +29,7 @@ impl Source for OnlyCached {
         &self.identity
     }
 
-    /// Whoever asks has not found these bytes in the store.
+    /// Always fails: whoever asks has not found these bytes in the cache.
     fn read(&self, offset_bytes: u64, len_bytes: u64) -> ReadFuture<'_> {
         let inside = check_bounds(&self.name, offset_bytes, len_bytes, self.len_bytes);
         let (first, end) = (offset_bytes, offset_bytes.saturating_add(len_bytes));

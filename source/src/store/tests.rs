@@ -47,7 +47,7 @@ fn put_all(store: &mut ChunkStore, chunks: &[u32]) {
     store.commit().expect("there is room");
 }
 
-/// What is held, read and compared with the file.
+/// Reads everything that is held and compares it with the file.
 #[track_caller]
 fn assert_right(store: &mut ChunkStore, held: &[u32]) {
     assert_eq!(store.held(), held);
@@ -99,7 +99,7 @@ fn what_nobody_vouches_for_can_be_let_go_of_at_once() {
     store.put(4, &chunk_bytes(4), true).expect("room");
     put_all(&mut store, &[0, 5, 2]);
     store.mark_verified(5);
-    // Not committed yet.
+    // This chunk is not committed yet.
     store.put(1, &chunk_bytes(1), false).expect("room");
     store.forget_unverified();
     assert_right(&mut store, &[4, 5]);
@@ -206,7 +206,7 @@ fn lengths_that_no_journal_holds_are_refused() {
     }
 }
 
-/// Every bit of the data file in turn.
+/// Flips every bit of the data file in turn.
 #[test]
 fn a_rotten_byte_is_never_handed_out() {
     for at in 0..FILE_BYTES as usize {
@@ -228,7 +228,7 @@ fn a_rotten_byte_is_never_handed_out() {
     }
 }
 
-/// A block of these chunks is one byte.
+/// Blocks of these chunks are one byte long.
 #[test]
 fn a_part_of_a_chunk_is_read_and_checked_without_the_rest() {
     let disk = Disk::default();
@@ -249,7 +249,7 @@ fn a_part_of_a_chunk_is_read_and_checked_without_the_rest() {
     assert_eq!(store.held(), [5]);
 }
 
-/// Blocks that are longer than what is asked of them.
+/// Blocks are longer than what is asked of them.
 #[test]
 fn what_is_read_are_whole_blocks() {
     let (file_bytes, chunk_bytes) = (100, 64);
@@ -303,7 +303,7 @@ fn a_full_disk_keeps_what_fits() {
         if committed {
             store.commit().expect("there is room");
         }
-        // Half a chunk, and no record of what was not recorded yet.
+        // Half a chunk was written, and no record of what was not recorded yet.
         let used = disk.bytes(DATA).len() + disk.bytes(JOURNAL).len();
         disk.set_room(Some(used as u64 + CHUNK / 2));
         let errors: Vec<_> =

@@ -4,7 +4,7 @@ use gptoss_gguf::TensorType;
 
 use super::{Edit, FusedOrder, RawTensor};
 
-/// Ollama's number of MXFP4 in August 2025; before, and until it was removed, ggml's of Q4_2.
+/// Ollama's id of MXFP4 in August 2025, which ggml had used for Q4_2 before.
 const EARLY_OLLAMA_MXFP4: u32 = 4;
 const MXFP4_BYTES: usize = 17;
 
@@ -24,8 +24,8 @@ impl Edit {
         self
     }
 
-    /// Makes the file one of Ollama's first, of August 2025: architecture `gptoss`, gate and up in one tensor with
-    /// alternating rows, and MXFP4 under the number 4, with two neighbouring weights in a byte as in OpenAI's own files.
+    /// Turns the file into one of Ollama's first, of August 2025: architecture `gptoss`, gate and up in one tensor with
+    /// alternating rows, and MXFP4 under the id 4, with two neighbouring weights in a byte as in OpenAI's own files.
     ///
     /// # Panics
     /// If experts are of another type than MXFP4.
@@ -44,7 +44,7 @@ impl Edit {
     }
 }
 
-/// The rows of both, of each expert. A bias is a row of single values.
+/// Joins the rows of both for each expert. A bias is a row of single values.
 fn fused(gate: &RawTensor, up: &RawTensor, order: FusedOrder) -> RawTensor {
     let experts = *gate.shape.last().expect("a dimension") as usize;
     let row_bytes =
@@ -64,8 +64,8 @@ fn fused(gate: &RawTensor, up: &RawTensor, order: FusedOrder) -> RawTensor {
     RawTensor { name: String::new(), shape, kind: gate.kind, data: data.collect() }
 }
 
-/// From llama.cpp's order (weight j in the low nibble of byte j, weight j + 16 in the high one) to OpenAI's (weights 2j
-/// and 2j + 1 in byte j).
+/// Reorders codes from llama.cpp's order (weight j in the low nibble of byte j, weight j + 16 in the high one) to
+/// OpenAI's (weights 2j and 2j + 1 in byte j).
 fn neighbours_in_a_byte(codes: &mut [u8]) {
     let weight = |codes: &[u8], j: usize| if j < 16 { codes[j] & 15 } else { codes[j - 16] >> 4 };
     let before = codes.to_vec();

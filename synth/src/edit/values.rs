@@ -14,10 +14,12 @@ const ARRAY: u32 = 9;
 /// Weights in a block of Q8_0.
 const BLOCK: usize = 32;
 
-/// A value: the id of its type, and its bytes.
+/// A metadata value as it is in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawValue {
+    /// The format's id of the value type.
     pub kind: u32,
+    /// The value's bytes, without the type.
     pub bytes: Vec<u8>,
 }
 

@@ -1,5 +1,5 @@
-//! What the page keeps of models between visits: loads that go on where they broke off, loads without a network, and copies
-//! that are not what they should be.
+//! The download cache between visits: loads that are resumed, loads without a network, and copies that are damaged or
+//! out of date.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -154,7 +154,8 @@ fn ten_chunks() -> Vec<u8> {
     model
 }
 
-/// All that is cached is read, the end of the header twice: it is read in steps, the last of which reaches into the weights.
+/// All that is cached is read, the end of the header twice: it is read in steps, the last of which reaches into the
+/// weights.
 #[track_caller]
 fn assert_read_about_once(storage_bytes: u64, cached_bytes: u64) {
     assert!(
@@ -341,7 +342,7 @@ async fn picked_parts_are_cached_and_any_of_them_names_them_all() {
     drop(folder);
     let (snapshot, _) = setup.answer(&query("cached:nano-00002-of-00003.gguf", &case)).await;
     assert_answer(&snapshot, &case);
-    // Of one that was deleted the others are of no use, and it is named.
+    // If one part was deleted the others are of no use, and the missing one is named.
     setup.session.open("").await;
     let delete = "const line = [...document.querySelectorAll('#cache-models li')].find((line) =>          line.querySelector('.name').textContent.includes('00003-of')); const button = line?.querySelector('[data-action=delete]');          button?.click(); button?.click(); return document.querySelectorAll('#cache-models li').length;";
     let gone = async |browser: &Browser| {
@@ -357,7 +358,7 @@ async fn picked_parts_are_cached_and_any_of_them_names_them_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_file_is_fetched_anew() {
-    // As long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
+    // The wrong file is as long as the right one, and its weights are numbers, too: only the ETag tells the two apart.
     let mut wrong = nano_bytes();
     let from = wrong.len() / 2;
     wrong[from..].iter_mut().step_by(7).for_each(|byte| *byte ^= 1);

@@ -1,9 +1,10 @@
-//! A host, or the way to it, that fails: at the first contact, while weights are fetched, and in the middle of an answer,
-//! whose experts come on demand. Either the recorded answer is right, or the error says what happened and what to do.
+//! A host, or the way to it, that fails: at the first contact, while weights are fetched, and in the middle of an
+//! answer, whose experts come on demand. Either the recorded answer is right, or the error says what happened and what
+//! to do.
 //!
 //! What the browser adds nothing to is tested where it is quicker: `source/src/retry.rs` (verdicts, waits, counts) and
-//! `source/src/platform/web/tests/faults.rs` (every fault against the real source, the network being made up). The header
-//! is read as weights are, and nano's fits into the first answer.
+//! `source/src/platform/web/tests/faults.rs` (every fault against the real source, the network being made up). The
+//! header is read as weights are, and nano's fits into the first answer.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ const PATIENCE: &str = "attempts=4&stall=1";
 /// What is cached is fetched in chunks, of which nano is a single one; without, there are reads to fail at every stage.
 const NOT_CACHED: &str = "&cache=no";
 
-/// Of the bytes that a run without faults takes, as percentage: what one fault may cost at most.
+/// The most that one fault may cost, as a percentage of the bytes that a run without faults takes.
 const MOST_PERCENT: u64 = 102;
 
 const BROKEN: [(&str, Fault); 3] =
@@ -46,7 +47,8 @@ impl<'a> Faulty<'a> {
         Self { browser: &session.browser, host, page, case }
     }
 
-    /// Presses the button: loads and answers, or only answers; gives what the page shows at the end and the body bytes that the host sent.
+    /// Presses the button: loads and answers, or only answers; gives what the page shows at the end and the body bytes
+    /// that the host sent.
     async fn run(&self, button: Button) -> (Snapshot, u64) {
         let before = (self.events().await, self.host.sent_bytes());
         press(self.browser, button).await;
@@ -62,7 +64,7 @@ impl<'a> Faulty<'a> {
         self.browser.text("#events-received").await.expect("events are counted")
     }
 
-    /// Without faults; gives the body bytes that it took.
+    /// Runs without faults; returns the body bytes that it took.
     async fn run_well(&self, button: Button) -> u64 {
         let (end, bytes) = self.run(button).await;
         assert_answer(&end, &self.case);
@@ -119,7 +121,7 @@ const IN_FIRST_BYTES: When = When::Request { skip: 0, after_bytes: 40_000 };
 const IN_WEIGHTS: When = When::Request { skip: 3, after_bytes: 100_000 };
 /// Beyond the first bytes, which the range check brings.
 const IN_CHUNK: When = When::Byte(1_000_000);
-/// In the middle of one of the three matrices of an expert; nano has 9792 bytes in each.
+/// A fault in the middle of one of the three matrices of an expert; nano has 9792 bytes in each.
 const IN_EXPERTS: When = When::Request { skip: 4, after_bytes: 5_000 };
 const LATER_IN_EXPERTS: When = When::Request { skip: 20, after_bytes: 5_000 };
 
@@ -283,7 +285,7 @@ async fn assert_counted_truly(session: &Session, sent_bytes: u64, requests: usiz
     assert_eq!(counts.last(), Some(&(Some(sent_bytes), requests)), "bytes and requests");
 }
 
-/// With the patience that the page has by itself.
+/// The page keeps its own default patience.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_is_waited_out_and_stop_ends_the_waiting() {
     let session = Session::start().await;
@@ -320,7 +322,7 @@ async fn an_outage_is_waited_out_and_stop_ends_the_waiting() {
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
 }
 
-/// Until the status line says that another attempt is made.
+/// Waits until the status line says that another attempt is made.
 async fn wait_for_trouble(session: &Session) {
     let look = async |browser: &Browser| {
         let status = browser.text("#status").await?;

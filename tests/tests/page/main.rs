@@ -176,7 +176,7 @@ async fn paged_experts_give_the_same_answer() {
     session.assert_quiet_console().await;
 }
 
-/// With no more than every WebGPU device has.
+/// The device has no more than every WebGPU device has.
 #[tokio::test(flavor = "multi_thread")]
 async fn default_limits_give_the_same_answer() {
     let session = Session::start().await;
@@ -269,7 +269,8 @@ async fn another_origin_needs_no_preflight_and_sends_nothing_twice() {
     }
 }
 
-/// The header is read from the front, piece after piece, before anything else. Gives its bytes, and the ranges after it.
+/// The header is read from the front, piece after piece, before anything else. Gives its bytes, and the ranges after
+/// it.
 fn split_at_header(ranges: Vec<(u64, u64)>) -> (u64, Vec<(u64, u64)>) {
     let mut end = 0;
     let mut rest = ranges.into_iter().peekable();

@@ -1,5 +1,5 @@
-//! The nano model in several files, as llama.cpp's `gguf-split` writes them: the first has all metadata, each has the table and
-//! data of its own tensors.
+//! The nano model in several files, as llama.cpp's `gguf-split` writes them: the first has all metadata, each has the
+//! table and data of its own tensors.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Experts that nothing has needed so far are read while there is nothing else to do.
+//! Prefetch: experts that nothing has needed so far are read while there is nothing else to do.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ async fn questions_and_stop_come_before_the_rest() {
     let paused = event_log::all(&events, |event| matches!(event, Event::PrefetchPaused).then_some(()));
     assert_eq!(paused.len(), 1, "the question ended it");
 
-    // Of a model without experts nothing can be answered from what is there.
+    // Without a prompt nothing ends the prefetch but STOP.
     let page = session.open(&without_prompt(&host, &case)).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     follow(&page, &[PageState::Ready]).await;

@@ -1,5 +1,5 @@
-//! What a wrong address, a value that cannot be used, a GPU that is too small or a permission that is missing costs: no model, no
-//! answer, and no riddle.
+//! What a wrong address, a value that cannot be used, a GPU that is too small or a permission that is missing costs: no
+//! model, no answer, and no riddle.
 
 use std::path::Path;
 use std::time::Duration;
@@ -18,8 +18,8 @@ const MARKS: &str = "const input = document.getElementById(arguments[0]); return
      document.getElementById(input.getAttribute('aria-describedby') ?? '')?.textContent ?? '', \
      input.getAttribute('aria-invalid'), document.activeElement.id];";
 
-/// The words at the input `id`, once it is marked and has the focus: a click takes the focus away, and the page draws its answer
-/// to the click a little later. Until then it may show the refusal before it.
+/// The words at the input `id`, once it is marked and has the focus: a click takes the focus away, and the page draws
+/// its answer to the click a little later. Until then it may show the refusal before it.
 async fn words_at(browser: &Browser, id: &str) -> String {
     let marked = async |browser: &Browser| {
         let seen = browser.eval(MARKS, vec![json!(id)]).await?;
@@ -55,7 +55,8 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
         assert_answer(&follow(&page, &[PageState::Done]).await, &case);
     }
 
-    // A hub's page about a file is no file: said at the field, with the file's own address, before anything is asked for.
+    // A hub's page about a file is no file: said at the field, with the file's own address, before anything is asked
+    // for.
     page.set_gguf_url("https://huggingface.co/someone/model-GGUF/blob/main/model.gguf").await.expect("type");
     page.load().await.expect("LOAD MODEL can be pressed");
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
@@ -89,7 +90,7 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     assert_answer(&load_and_answer(&page).await, &case);
     let events = event_log::export(browser).await;
     let notices = event_log::all(&events, |event| match event {
-        // Of the picture nothing is cached, and that is said.
+        // Nothing of the picture is cached, and the page says so.
         Event::CacheNotice(notice) if notice.kind != CacheNoticeKind::Discarded => Some(notice.clone()),
         _ => None,
     });

@@ -50,7 +50,7 @@ impl Relay {
         url.replace(&self.shared.upstream.to_string(), &self.address.to_string())
     }
 
-    /// From now on only so many more parts of files pass; `None` lets all pass, those that wait included.
+    /// Lets only so many more parts of files pass; `None` lets all pass, including those that wait.
     pub fn let_through(&self, parts: Option<usize>) {
         self.shared.lock().let_through = parts;
         self.shared.changed.notify_all();

@@ -57,7 +57,7 @@ impl Session {
         Self { browser, server, records, _turn: turn }
     }
 
-    /// In place of the browser that there is, one that is started in another way.
+    /// Replaces the browser by one that is started with other options.
     pub async fn restart_with(&mut self, options: &LaunchOptions) {
         self.browser = Browser::open(options).await.expect("headless Chromium");
     }
@@ -102,8 +102,8 @@ impl Session {
     }
 }
 
-/// How the browsers of these tests are started: with the software adapter, which is the same everywhere, or with this machine's
-/// own GPU if `GPTOSS_PAGE_GPU=any`.
+/// How the browsers of these tests are started: with the software adapter, which is the same everywhere, or with this
+/// machine's own GPU if `GPTOSS_PAGE_GPU=any`.
 pub fn launch_options() -> LaunchOptions {
     let gpu = match std::env::var("GPTOSS_PAGE_GPU").as_deref() {
         Err(std::env::VarError::NotPresent) => Gpu::Software,
@@ -154,6 +154,6 @@ pub fn signal(which: &str, processes: &[BrowserProcess]) {
         .args(processes.iter().map(|process| process.id.to_string()))
         .status()
         .expect("kill runs");
-    // Of processes that have ended meanwhile there is nothing to stop.
+    // Processes that have ended meanwhile need no signal.
     assert!(sent.success() || which == "-CONT", "kill {which} {processes:?}: {sent}");
 }

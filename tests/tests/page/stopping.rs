@@ -1,5 +1,6 @@
-//! STOP on the real page: while a long prompt is read, with a GPU that does not answer, with a worker that hangs, and after the
-//! browser's "Clear site data". It takes effect within seconds, or the page offers to end the engine; then everything works again.
+//! STOP on the real page: while a long prompt is read, with a GPU that does not answer, with a worker that hangs, and
+//! after the browser's "Clear site data". It takes effect within seconds, or the page offers to end the engine; then
+//! everything works again.
 
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,8 @@ use crate::session::{Session, assert_answer, case, first_words, follow, load_and
 /// STOP takes effect in a moment; this machine may be busy.
 const SOON: Duration = Duration::from_secs(15);
 
-/// What the worker does wrong, when the page's tests tell it to: every mapping of a buffer waits for ever or is refused without a
-/// word of a loss, or the worker itself hangs.
+/// What the worker does wrong, when the page's tests tell it to: every mapping of a buffer waits for ever or is refused
+/// without a word of a loss, or the worker itself hangs.
 const FAULTS: &str = "
     let fault = 'none';
     const channel = new BroadcastChannel('faults');
@@ -155,7 +156,7 @@ async fn a_gpu_that_does_not_answer_and_a_worker_that_hangs_are_no_end() {
         };
         session.browser.wait_for("the offer to end the engine", SOON, offered).await.expect("it is offered");
         session.screenshot("stuck").await;
-        // By keyboard alone.
+        // STOP is pressed by keyboard alone.
         let focus = "document.getElementById('end-engine').focus(); return document.activeElement.id;";
         assert_eq!(session.browser.eval(focus, vec![]).await.expect("script"), json!("end-engine"));
         for kind in ["keyDown", "keyUp"] {

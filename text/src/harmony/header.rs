@@ -12,27 +12,27 @@ use super::parser::MessageEnd;
 use super::recovery::Recovery;
 use super::words::{self, ChannelWord};
 
-/// Where a header begins.
+/// Where a header begins, which decides what its first word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// Behind `<|start|>`: with a role.
+    /// Behind `<|start|>`: the header begins with a role.
     Written,
     /// Behind the role, which is the assistant's. `is_first`: nothing was read before.
     Implied { is_first: bool },
 }
 
-/// What a header leaves open, so that its text is not told before it is known.
+/// What a header leaves open, so that its text is held back until it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Open {
-    /// A name stands where a role or a channel belongs: of a tool that is called, if the message ends as a call.
+    /// A name stands where a role or a channel belongs: it is the tool that is called, if the message ends as a call.
     Tool {
         name: String,
-        /// The rule that then was applied.
+        /// The rule that applies in that case.
         place: Recovery,
-        /// The channel that the name means otherwise.
+        /// The channel that the name stands for in the other case.
         likely: Option<Channel>,
     },
-    /// Whether the text is the answer, or reasoning: the next message tells.
+    /// The text is either the answer or reasoning; the next message tells.
     Text,
     /// Nobody is called, but arguments may follow.
     Arguments,
@@ -92,11 +92,11 @@ enum Expected {
     Nothing,
 }
 
-/// What became of a word.
+/// The outcome of reading a word.
 enum Step {
-    /// So much of it was used.
+    /// Number of bytes that were used.
     Used(usize),
-    /// It has no place in a header.
+    /// The word has no place in a header.
     Unplaced,
 }
 
@@ -109,7 +109,7 @@ struct Reader<'a> {
     header: Header,
     recoveries: Vec<Recovery>,
     has_channel_marker: bool,
-    /// What stands in the role's place and is no role, and in the channel's and is no channel.
+    /// Names that stand in the role's place and are no role, and in the channel's and are no channel.
     role_name: Option<String>,
     channel_name: Option<String>,
     /// What may be a recipient without `to=`.
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Of two recipients the first counts.
+    /// Only the first of two recipients counts.
     fn recipient(&mut self, found: &words::Recipient<'_>) -> Step {
         let is_channel = matches!(words::channel_word(found.name), ChannelWord::Known { is_exact: true, .. });
         if !found.is_clean {
@@ -265,7 +265,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Of several channels the last that is known counts.
+    /// Only the last known channel counts.
     fn channel(&mut self, word: &str, rest: &str) -> Step {
         match words::channel_word(word) {
             ChannelWord::Known { channel, is_exact } => {
@@ -427,7 +427,7 @@ impl<'a> Reader<'a> {
         Some(Step::Used(word.len()))
     }
 
-    /// Settles what the parts say together.
+    /// Combines what the parts say.
     fn finish(mut self, text_at: Option<usize>) -> Reading {
         let open = self.settle_names().or_else(|| self.unclear(text_at.is_some()));
         let is_call = self.header.called_tool().is_some() || matches!(open, Some(Open::Tool { .. }));
@@ -446,7 +446,7 @@ impl<'a> Reader<'a> {
         Reading { header: self.header, text_at, recoveries: self.recoveries, open }
     }
 
-    /// What the names are that stand where a role and a channel belong.
+    /// Decides what the names are that stand in place of a role or channel.
     fn settle_names(&mut self) -> Option<Open> {
         let is_called = self.header.called_tool().is_some();
         if let Some(name) = self.role_name.take() {
@@ -487,7 +487,7 @@ impl<'a> Reader<'a> {
             self.note(Recovery::ChannelUnknown);
             return Some(Open::Text);
         }
-        // Without `<|message|>` a preamble may as well be something else.
+        // Without `<|message|>` a preamble may also be something else.
         let is_preamble = self.header.channel == Some(Channel::Commentary);
         let is_text = self.end.is_some() && has_text;
         if is_without_channel && (self.is_unclear || is_text) || is_preamble && is_text {

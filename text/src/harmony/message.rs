@@ -50,9 +50,13 @@ impl fmt::Display for Channel {
 /// Who wrote a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Role {
+    /// The rules of the conversation: who the model is and how it answers.
     System,
+    /// Instructions of the application, and the functions that it offers.
     Developer,
+    /// The person who asks.
     User,
+    /// The model.
     Assistant,
     /// A tool, by its full name such as `functions.get_weather`.
     Tool(String),
@@ -85,6 +89,7 @@ impl Role {
 /// What kind of text a message holds, such as `json`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ContentType {
+    /// Name of the type, as the header spells it.
     pub name: String,
     /// Whether it was announced with `<|constrain|>`.
     pub constrained: bool,
@@ -100,26 +105,29 @@ impl ContentType {
 /// What the header of a message says. Names hold no special token's text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Header {
+    /// Author of the message.
     pub role: Role,
+    /// Channel that the header names, if any.
     pub channel: Option<Channel>,
-    /// To whom the message goes: for the assistant a tool, such as `functions.get_weather`.
+    /// Recipient of the message: for the assistant a tool, such as `functions.get_weather`.
     pub recipient: Option<String>,
+    /// Type of the text, if the header names one.
     pub content_type: Option<ContentType>,
 }
 
 /// What a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Purpose {
-    /// What the model thinks; not meant for the user.
+    /// The model's thoughts, not meant for the user.
     Reasoning,
-    /// What it tells the user before it answers or calls a tool.
+    /// What the model tells the user before it answers or calls a tool.
     Preamble,
-    /// What it tells the user in the end; also what is on no channel, or on one that is not known, so that nothing is
-    /// lost.
+    /// What the model tells the user in the end. A message on no channel, or on an unknown one, is an answer, too, so
+    /// that nothing is lost.
     Answer,
     /// A tool's arguments.
     Call,
-    /// Not the model's: a transcript's, or made up by the model.
+    /// The message is not the model's: it comes from a transcript, or the model made it up.
     Foreign,
 }
 
@@ -137,8 +145,8 @@ impl Purpose {
 }
 
 impl Header {
-    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody, are
-    /// not tools.
+    /// The tool that this message calls. On any channel a recipient makes a call; the names of roles, and everybody,
+    /// are not tools.
     pub fn called_tool(&self) -> Option<&str> {
         let recipient = self.recipient.as_deref()?;
         let is_tool = matches!(Role::from_name(recipient), Role::Tool(_)) && recipient != "all";
@@ -159,12 +167,15 @@ impl Header {
     }
 }
 
-/// How much the model should reason.
+/// How much the model reasons before it answers; the system message asks for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Effort {
+    /// Little reasoning, for quick answers.
     Low,
+    /// The effort that gpt-oss uses when nothing is asked for.
     #[default]
     Medium,
+    /// Long reasoning, for hard questions.
     High,
 }
 
@@ -192,7 +203,9 @@ impl Effort {
 /// A function the model may call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionTool {
+    /// Name of the function, without its namespace.
     pub name: String,
+    /// What the function does, for the model to read.
     pub description: String,
     /// JSON Schema of its arguments, an object; `None` for a function without arguments. Its properties are shown to
     /// the model in the order they have here.
@@ -202,7 +215,9 @@ pub struct FunctionTool {
 /// Functions under one name, such as `functions` or `browser`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolNamespace {
+    /// Name of the namespace, which comes before a function's name with a dot between.
     pub name: String,
+    /// What the tools of the namespace are for; comes before them in the prompt.
     pub description: Option<String>,
     /// Empty for a tool that takes plain text, such as `python`: its description is then all there is.
     pub tools: Vec<FunctionTool>,
@@ -218,11 +233,13 @@ impl ToolNamespace {
 /// The first message: who the model is and how it is to answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SystemMessage {
+    /// First line of the message: who the model is.
     pub identity: String,
-    /// Such as `2024-06`.
+    /// Month up to which the model knows the world, such as `2024-06`.
     pub knowledge_cutoff: Option<String>,
-    /// Such as `2026-01-31`.
+    /// Today's date, such as `2026-01-31`.
     pub current_date: Option<String>,
+    /// Reasoning effort to ask for; `None` leaves the line out.
     pub effort: Option<Effort>,
     /// Tools that are part of the system, such as `browser`; functions belong to the developer message.
     pub tools: Vec<ToolNamespace>,
@@ -247,6 +264,7 @@ impl Default for SystemMessage {
 /// Instructions, and the functions that may be called. Rendered only where it says something.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeveloperMessage {
+    /// Text under the heading "Instructions"; empty leaves the section out.
     pub instructions: String,
     /// Tools, as a rule one namespace of functions: see [`ToolNamespace::functions`].
     pub tools: Vec<ToolNamespace>,
@@ -255,9 +273,13 @@ pub struct DeveloperMessage {
 /// A message that the model wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssistantMessage {
+    /// Channel to write in the header, if any.
     pub channel: Option<Channel>,
+    /// Tool that the message calls, with its namespace; `None` for a message to the user.
     pub recipient: Option<String>,
+    /// Type of the text to write in the header, if any.
     pub content_type: Option<ContentType>,
+    /// The message itself: words for the user, or a call's arguments.
     pub text: String,
     /// The tokens that the model wrote it as: after `<|start|>`, up to but without the token that ended the message.
     /// Where present they are rendered instead of the fields, so that the model meets its own words unchanged.
@@ -265,7 +287,7 @@ pub struct AssistantMessage {
 }
 
 impl AssistantMessage {
-    /// `text` on `channel`.
+    /// A message with `text` on `channel`, to the user.
     pub fn new(channel: Channel, text: impl Into<String>) -> AssistantMessage {
         AssistantMessage {
             channel: Some(channel),
@@ -291,8 +313,11 @@ impl AssistantMessage {
 pub struct ToolMessage {
     /// The tool's full name, such as `functions.get_weather`.
     pub name: String,
+    /// Recipient to write in the header, if any; tools address the assistant.
     pub recipient: Option<String>,
+    /// Channel to write in the header, if any.
     pub channel: Option<Channel>,
+    /// What the tool returned.
     pub text: String,
 }
 
@@ -311,16 +336,22 @@ impl ToolMessage {
 /// One message of a conversation.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
+    /// The first message of a conversation.
     System(SystemMessage),
+    /// Instructions and functions of the application.
     Developer(DeveloperMessage),
+    /// Text of the person who asks.
     User(String),
+    /// An earlier message of the model.
     Assistant(AssistantMessage),
+    /// The result of a tool call.
     Tool(ToolMessage),
 }
 
 /// Messages in the order they were said.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Conversation {
+    /// All messages, the first one first.
     pub messages: Vec<Message>,
 }
 

@@ -53,14 +53,14 @@ struct Body {
     header_text: String,
     purpose: Purpose,
     recoveries: Vec<Recovery>,
-    /// What is not known of it; until then nothing is told.
+    /// What is not known yet; nothing of the message is reported until then.
     open: Option<Open>,
     is_told: bool,
 }
 
 /// Reads what the model generates after a prompt that ends in `<|start|>assistant`, or a transcript that begins with
 /// `<|start|>`. Any token of the vocabulary may come at any place; see [`Event`] for what becomes of the odd ones, and
-/// docs/HARMONY.md for the rules by which a message is read that is not as the format has it.
+/// docs/HARMONY.md for the rules by which malformed messages are read.
 ///
 /// Text is told as it comes once it is known what it is for. That is so with the header, unless the header is odd: a
 /// message that may be a call is told at its end, and one that may be reasoning or the answer when the next begins.
@@ -96,7 +96,7 @@ pub struct Parser {
     /// Whether `tokens` is a message as it should be written.
     is_well_formed: bool,
     text: String,
-    /// Messages that are over and not told yet: reasoning if another message follows, else the answer.
+    /// Messages that are over but not reported yet: reasoning if another message follows, else the answer.
     waiting: Vec<ParsedMessage>,
     messages: Vec<ParsedMessage>,
     fragments: Vec<Fragment>,
@@ -106,7 +106,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// A parser that has seen nothing.
+    /// A parser at the beginning of its input.
     pub fn new(tokenizer: &Tokenizer) -> Parser {
         Parser {
             state: State::Outside,
@@ -140,7 +140,7 @@ impl Parser {
         Ok(events)
     }
 
-    /// Ends the input, however it stands: the last events, and everything that was said.
+    /// Ends the input in whatever state it is: returns the last events, and the whole turn.
     pub fn finish(mut self) -> (Vec<Event>, Turn) {
         let mut events = Vec::new();
         self.end_message(MessageEnd::Unfinished, &mut events);
@@ -148,7 +148,7 @@ impl Parser {
         (events, Turn { messages: self.messages, fragments: self.fragments, stop: self.stop })
     }
 
-    /// The messages that are complete so far, and known.
+    /// The messages that are complete and whose purpose is known.
     pub fn messages(&self) -> &[ParsedMessage] {
         &self.messages
     }
@@ -332,7 +332,7 @@ impl Parser {
         }
     }
 
-    /// What was not known to be an answer is none if the assistant goes on, but what it is if nothing follows.
+    /// Reports messages whose purpose was open: reasoning if the assistant goes on, the answer if nothing follows.
     fn tell_waiting(&mut self, goes_on: bool, events: &mut Vec<Event>) {
         for mut message in self.waiting.drain(..) {
             if goes_on {
@@ -378,7 +378,7 @@ impl Parser {
         }
     }
 
-    /// Decides what the end of a message makes known, and tells the message; returns whether it still is not known.
+    /// Decides what the end of a message makes known, and reports the message; returns whether it is still open.
     fn settle(&mut self, end: MessageEnd, events: &mut Vec<Event>) -> bool {
         let State::Body(body) = &mut self.state else { return false };
         if body.is_told {
@@ -414,7 +414,7 @@ impl Parser {
                 }
             }
             Some(Open::Arguments) => {
-                // On no channel it may be an answer in JSON; a preamble is none.
+                // A message on no channel may be an answer in JSON; a preamble is none.
                 let is_preamble = body.header.channel == Some(Channel::Commentary);
                 self.is_well_formed &= !is_preamble;
                 if has_arguments && (end == MessageEnd::Call || is_preamble && !is_answered) {

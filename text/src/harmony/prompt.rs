@@ -6,7 +6,7 @@ use super::typescript;
 /// Where functions live; a call's recipient is `functions.{name}`.
 pub(super) const FUNCTIONS: &str = "functions";
 
-/// Before a line that is not code.
+/// Prefix of a line that is not code.
 const COMMENT: &str = "// ";
 
 /// The system message's text. `with_functions`: whether the conversation offers functions.
@@ -54,7 +54,7 @@ fn tools_section(mut namespaces: Vec<&ToolNamespace>) -> Option<String> {
     Some(sections.join("\n\n"))
 }
 
-/// Every line of a description is a comment, or stands as it is in a namespace without functions.
+/// Description and functions of a namespace. Description lines are comments, except in a namespace without functions.
 fn namespace_text(namespace: &ToolNamespace) -> String {
     let ToolNamespace { name, description, tools } = namespace;
     let mark = if tools.is_empty() { "" } else { COMMENT };

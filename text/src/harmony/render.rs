@@ -8,8 +8,8 @@ use super::prompt;
 /// Where the header of an assistant's tool call names the recipient. Both are legal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RecipientPlace {
-    /// `assistant<|channel|>commentary to=functions.f`: what the model itself writes. A history in the other order
-    /// was seen to push later calls into the analysis channel.
+    /// `assistant<|channel|>commentary to=functions.f`: what the model itself writes. A history in the other order was
+    /// seen to push later calls into the analysis channel.
     #[default]
     AfterChannel,
     /// `assistant to=functions.f<|channel|>commentary`: what OpenAI's renderer writes.
@@ -19,44 +19,46 @@ pub enum RecipientPlace {
 /// How a rendering ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ending {
-    /// With `<|start|>assistant`: the model is to write the next message.
+    /// `<|start|>assistant` follows the last message: the model is to write the next one.
     #[default]
     AwaitAssistant,
-    /// After the last message.
+    /// The rendering ends after the last message.
     Closed,
-    /// After the last message, where a last answer on the final channel is closed by `<|return|>` as when it was
-    /// generated. In a history it never is.
+    /// The rendering ends after the last message; a final answer there is closed by `<|return|>`, as it was when it was
+    /// generated, instead of the `<|end|>` that it has in a history.
     Returned,
 }
 
 /// Renders conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Renderer {
+    /// Place of the recipient in the headers of tool calls.
     pub recipient_place: RecipientPlace,
-    /// Leave out the reasoning of completed turns, as the model was trained: of a turn that has had its answer on the
-    /// final channel and after which the conversation goes on. Tool calls and their results stay.
+    /// Whether to leave out the reasoning of completed turns, as in training: of turns whose answer on the final
+    /// channel is followed by another message. Tool calls and their results stay.
     pub drop_analysis: bool,
+    /// What follows the last message.
     pub ending: Ending,
 }
 
 impl Default for Renderer {
-    /// For the model to continue a conversation.
+    /// Settings for the model to continue a conversation.
     fn default() -> Renderer {
         Renderer { recipient_place: RecipientPlace::default(), drop_analysis: true, ending: Ending::default() }
     }
 }
 
-/// What a rendering is made of.
+/// A part of a rendering.
 enum Piece<'a> {
     Special(Special),
-    /// Encoded as ordinary text, whatever it spells.
+    /// Text that is encoded as ordinary text, whatever it spells.
     Text(String),
-    /// Tokens of the model, unchanged.
+    /// Tokens that the model wrote, unchanged.
     Exact(&'a [u32]),
 }
 
 impl Renderer {
-    /// The token ids of `conversation`. Only what this renderer itself writes becomes a special token.
+    /// Encodes `conversation`. Only what this renderer itself writes becomes a special token.
     pub fn tokens(&self, tokenizer: &Tokenizer, conversation: &Conversation) -> Vec<u32> {
         let mut ids = Vec::new();
         for piece in self.pieces(conversation) {
@@ -69,7 +71,7 @@ impl Renderer {
         ids
     }
 
-    /// `conversation` as text, specials by name: for display. Encoding it again is not the same as
+    /// Renders `conversation` as text, specials by name, for display. Encoding it again is not the same as
     /// [`Renderer::tokens`], since text cannot tell a special from its name. Exact tokens outside the vocabulary are
     /// shown as U+FFFD.
     pub fn text(&self, tokenizer: &Tokenizer, conversation: &Conversation) -> String {
@@ -142,7 +144,7 @@ impl Renderer {
                     return;
                 }
                 let recipient = assistant.recipient.as_deref();
-                // Without a channel there is only one place for it.
+                // A header without a channel has only one place for it.
                 let in_role = self.recipient_place == RecipientPlace::InRole || assistant.channel.is_none();
                 let (in_role, after_channel) = if in_role { (recipient, None) } else { (None, recipient) };
                 let role = Role::Assistant.name();
@@ -180,7 +182,7 @@ fn push_channel(pieces: &mut Vec<Piece<'_>>, channel: Option<&Channel>, recipien
     pieces.extend([Piece::Special(Special::Channel), Piece::Text(name)]);
 }
 
-/// After a space, and marked by the special token where it was constrained.
+/// Appends the content type after a space, with the special token if it was constrained.
 fn push_content_type(pieces: &mut Vec<Piece<'_>>, content_type: Option<&ContentType>) {
     match content_type {
         Some(ContentType { name, constrained: true }) => {

@@ -12,13 +12,16 @@ use super::recovery::Recovery;
 /// A message as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedMessage {
+    /// The header, after recovery.
     pub header: Header,
-    /// What it is for. A message that was recovered may be for something else than its header says.
+    /// What the message is for. A recovered message may be for something else than its header says.
     pub purpose: Purpose,
+    /// The text behind the header.
     pub text: String,
+    /// How the message ended.
     pub end: MessageEnd,
-    /// The message's tokens behind `<|start|>`, without the one that ended it; `None` when they are not a well-formed
-    /// message, and better not repeated to the model.
+    /// The message's tokens behind `<|start|>`, without the one that ended it; `None` if the model should not see them
+    /// again, because they are malformed.
     pub exact_tokens: Option<Vec<u32>>,
     /// The header as it was written, special tokens by name.
     pub header_text: String,
@@ -29,15 +32,15 @@ pub struct ParsedMessage {
 /// A header that led to no message: it was cut off, or names nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fragment {
-    /// As it was written, special tokens by name.
+    /// The header as it was written, special tokens by name.
     pub text: String,
     /// How many messages come before it.
     pub before: usize,
 }
 
 impl ParsedMessage {
-    /// The message as a part of the conversation's history; `None` unless the assistant wrote it. One that was recovered
-    /// is on the channel where it belongs.
+    /// The message as a part of the conversation's history; `None` unless the assistant wrote it. A recovered message
+    /// is put on the channel where it belongs.
     pub fn to_history(&self) -> Option<AssistantMessage> {
         let channel = match self.purpose {
             Purpose::Foreign => return None,
@@ -62,10 +65,10 @@ impl ParsedMessage {
     }
 }
 
-/// A tool that the model calls.
+/// A call of a tool by the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCall {
-    /// The tool's name; of a function without `functions.`. Models leave that prefix out at times.
+    /// Name of the tool; for a function without `functions.`, a prefix that models sometimes omit.
     pub name: String,
     /// The recipient as it was written.
     pub recipient: String,
@@ -73,7 +76,8 @@ pub struct ToolCall {
     pub arguments: String,
     /// Whether the model ended the message itself. If not, the arguments may lack their end.
     pub is_complete: bool,
-    /// A function takes a JSON object, and the arguments are none. What takes plain text, `python`, is not asked for one.
+    /// Whether the arguments are not the JSON object that a function takes. Tools that take plain text, such as
+    /// `python`, are never malformed.
     pub is_malformed: bool,
 }
 
@@ -82,34 +86,34 @@ pub struct ToolCall {
 pub struct Turn {
     /// All messages in order, those of other roles included.
     pub messages: Vec<ParsedMessage>,
-    /// What is in no message.
+    /// Headers that led to no message.
     pub fragments: Vec<Fragment>,
     /// The last token at which generation ended; `None` when it was cut off.
     pub stop: Option<Special>,
 }
 
 impl Turn {
-    /// What it thought; `None` when there is nothing.
+    /// The model's thoughts; `None` if there are none.
     pub fn reasoning(&self) -> Option<String> {
         joined(self.texts(&[Purpose::Reasoning]))
     }
 
-    /// What it told the user: preambles and answer. `None` when there is nothing.
+    /// What the model told the user: preambles and answer. `None` if there is nothing.
     pub fn content(&self) -> Option<String> {
         joined(self.texts(&[Purpose::Preamble, Purpose::Answer]))
     }
 
-    /// What it told the user before it called a tool or answered: text on the commentary channel.
+    /// What the model told the user before it called a tool or answered: text on the commentary channel.
     pub fn preambles(&self) -> impl Iterator<Item = &str> {
         self.texts(&[Purpose::Preamble])
     }
 
-    /// Its answer: the text on the final channel, and what else can only be one.
+    /// The model's answer: text on the final channel, and text that can only be an answer.
     pub fn answers(&self) -> impl Iterator<Item = &str> {
         self.texts(&[Purpose::Answer])
     }
 
-    /// The tools it called, on whatever channel.
+    /// The tools that the model called, on whatever channel.
     pub fn tool_calls(&self) -> impl Iterator<Item = ToolCall> {
         self.messages.iter().filter_map(|message| {
             let recipient = message.header.called_tool()?;

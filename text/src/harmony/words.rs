@@ -7,7 +7,7 @@ use super::message::{Channel, Role};
 /// The channels of the format.
 const CHANNELS: [Channel; 3] = [Channel::Analysis, Channel::Commentary, Channel::Final];
 
-/// Words that models write in a channel's place and that mean one of the channels. They may be names of tools, too.
+/// Words that models write in a channel's place and that mean one of the channels. Some may also be names of tools.
 const SYNONYMS: [(&str, Channel); 12] = [
     ("thinking", Channel::Analysis),
     ("think", Channel::Analysis),
@@ -29,7 +29,7 @@ const BUILT_IN_TOOLS: [&str; 2] = ["python", "browser"];
 /// Types of content that models name without `<|constrain|>`.
 const CONTENT_TYPES: [&str; 7] = ["json", "code", "text", "markdown", "xml", "yaml", "python"];
 
-/// What stands around a name that is quoted or in a sentence.
+/// Characters around a name that is quoted or part of a sentence.
 const QUOTES: [char; 5] = ['"', '\'', '`', '“', '”'];
 
 /// A word where a channel is expected.
@@ -44,8 +44,8 @@ pub(super) enum ChannelWord {
     Unknown,
 }
 
-/// Letter case, punctuation around it, repetition and slips of the pen do not matter: `Final`, `analysis:`,
-/// `commentary?commentary?`, `analyis`.
+/// The channel that a word means. Letter case, punctuation around it, repetition and slips of the pen do not matter:
+/// `Final`, `analysis:`, `commentary?commentary?`, `analyis`.
 pub(super) fn channel_word(word: &str) -> ChannelWord {
     if let Some(channel) = CHANNELS.into_iter().find(|channel| channel.name() == word) {
         return ChannelWord::Known { channel, is_exact: true };
@@ -125,12 +125,12 @@ pub(super) fn begins_arguments(text: &str) -> bool {
     text.starts_with(['{', '['])
 }
 
-/// A `to=…`.
+/// A `to=…` with the name behind it.
 pub(super) struct Recipient<'a> {
-    /// Empty where nothing follows that is a name.
+    /// Name of the recipient; empty if no name follows.
     pub name: &'a str,
     pub length: usize,
-    /// Without blanks, quotes or anything glued to it.
+    /// Whether the name has no blanks, quotes or glued text around it.
     pub is_clean: bool,
 }
 

@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn known_spellings() {
-        // From the GPT-2 vocabulary: space, newline, tab, NUL, DEL, no-break space, soft hyphen.
+        // Spellings from the GPT-2 vocabulary: space, newline, tab, NUL, DEL, no-break space, soft hyphen.
         for (character, byte) in
             [('Ġ', b' '), ('Ċ', b'\n'), ('ĉ', b'\t'), ('Ā', 0), ('ġ', 0x7F), ('ł', 0xA0), ('Ń', 0xAD)]
         {

@@ -14,9 +14,9 @@ pub(super) struct MergeTable {
     /// `rights[starts[left]..starts[left + 1]]` are the tokens that may follow `left`, ascending.
     starts: Box<[u32]>,
     rights: Box<[u32]>,
-    /// Parallel to `rights`.
+    /// Rank of each entry of `rights`.
     ranks: Box<[u32]>,
-    /// By rank.
+    /// The token that a merge of each rank makes.
     tokens: Box<[u32]>,
 }
 
@@ -51,7 +51,7 @@ impl MergeTable {
             }
             pairs.push(Pair { left, right, rank: tokens.len() as u32 - 1 });
         }
-        // Of two lines with the same pair the earlier one counts.
+        // If two lines have the same pair, the earlier one counts.
         pairs.sort_unstable_by_key(|pair| (pair.left, pair.right, pair.rank));
         pairs.dedup_by_key(|pair| (pair.left, pair.right));
 
@@ -87,9 +87,9 @@ impl MergeTable {
 fn resolve(vocab: &Vocab, merge: &str, bytes: &mut Vec<u8>) -> Result<(u32, u32, u32), &'static str> {
     let (left, right) = merge.split_once(' ').ok_or("it is not two tokens separated by a space")?;
     bytes.clear();
-    super::alphabet::decode_into(left, bytes).map_err(|_| "its left half is not in the byte alphabet")?;
+    super::alphabet::decode_into(left, bytes).map_err(|_character| "its left half is not in the byte alphabet")?;
     let middle = bytes.len();
-    super::alphabet::decode_into(right, bytes).map_err(|_| "its right half is not in the byte alphabet")?;
+    super::alphabet::decode_into(right, bytes).map_err(|_character| "its right half is not in the byte alphabet")?;
     Ok((
         vocab.find(&bytes[..middle]).ok_or("its left half is not a token")?,
         vocab.find(&bytes[middle..]).ok_or("its right half is not a token")?,

@@ -17,33 +17,44 @@ pub use stream::StreamDecoder;
 pub(crate) use stream::Utf8Stream;
 use vocab::{Kind, Vocab};
 
-/// Why a vocabulary cannot be used. Nothing is guessed: a file with one of these has a broken or another tokenizer.
+/// Why a vocabulary cannot be used. Nothing is guessed: such a file has a broken or a different tokenizer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TokenizerError {
+    /// `tokenizer.ggml.tokens` and `tokenizer.ggml.token_type` differ in length.
     #[error("the vocabulary has {tokens} tokens but {types} token types; the two arrays must be equally long")]
     TypeCount { tokens: usize, types: usize },
+    /// Ids or the total length of the tokens exceed 32 bits.
     #[error("the vocabulary has {tokens} tokens and {bytes} bytes or more; both must fit in 32 bits")]
     TooLarge { tokens: usize, bytes: usize },
+    /// A token has a ggml type that a byte-level BPE does not use.
     #[error(
         "token {id} ({token:?}) has type {token_type}; a byte-level vocabulary has only 1 (normal), 3 (control), \
          4 (user-defined) and 5 (unused)"
     )]
     TokenType { id: u32, token: String, token_type: i32 },
+    /// A normal token has a character outside the GPT-2 byte-to-character alphabet.
     #[error(
         "token {id} ({token:?}) holds {character:?}, which is not in the byte-level alphabet; \
          is this a byte-level BPE vocabulary?"
     )]
     Alphabet { id: u32, token: String, character: char },
+    /// A normal token has no text.
     #[error("token {id} is normal text but empty")]
     EmptyToken { id: u32 },
+    /// Two normal tokens have the same bytes.
     #[error("tokens {first} and {second} are the same text; normal tokens must differ")]
     Duplicate { first: u32, second: u32 },
+    /// A byte has no token of its own, so that some text could not be encoded.
     #[error("no token stands for the single byte 0x{byte:02x}; a byte-level vocabulary has all 256")]
     MissingByte { byte: u8 },
+    /// A line of `tokenizer.ggml.merges` does not join two tokens into a third.
     #[error("merge {index} ({merge:?}) is not usable: {reason}")]
     Merge { index: usize, merge: String, reason: &'static str },
+    /// A special token that Harmony needs is missing.
     #[error("the special token {name} is missing; gpt-oss cannot converse without it")]
     MissingSpecial { name: &'static str },
+    /// Two special tokens have the same name.
     #[error("the special token {name} occurs twice, as {first} and {second}")]
     DuplicateSpecial { name: String, first: u32, second: u32 },
 }
@@ -52,7 +63,9 @@ pub enum TokenizerError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("token id {id} is outside the vocabulary of {vocab_size} tokens")]
 pub struct UnknownToken {
+    /// The id that was asked for.
     pub id: u32,
+    /// Number of ids in the vocabulary.
     pub vocab_size: usize,
 }
 
@@ -102,7 +115,7 @@ impl Tokenizer {
     pub(crate) fn append_ordinary(&self, text: &str, ids: &mut Vec<u32>) {
         let mut merger = bpe::Merger::default();
         for piece in split_o200k(text) {
-            // As o200k's own encoder does. Most pieces are tokens, and merging would arrive at them.
+            // o200k's own encoder does the same. Most pieces are tokens, and merging would arrive at them, too.
             match self.vocab.find(piece.as_bytes()) {
                 Some(id) => ids.push(id),
                 None => merger.encode(&self.vocab, &self.merges, piece.as_bytes(), ids),
@@ -193,8 +206,8 @@ impl Tokenizer {
 mod tests {
     use super::*;
 
-    /// Encoders of merge lists have no shortcut for pieces that are tokens: for the demo model's vocabulary, which was
-    /// trained as such a list, the shortcut must not matter.
+    /// Encoders of merge lists have no shortcut for pieces that are tokens. The demo model's vocabulary was trained as
+    /// such a list, so the shortcut must not matter.
     #[test]
     fn merging_arrives_at_every_token_of_the_demo_model() -> Result<(), Box<dyn std::error::Error>> {
         let file = include_bytes!("../../../models/nano/gpt-oss-nano.gguf");

@@ -40,7 +40,7 @@ impl Special {
         Special::EndOfText,
     ];
 
-    /// Those at which generation ends.
+    /// The tokens that end generation.
     pub const STOPS: [Special; 3] = [Special::Return, Special::Call, Special::EndOfText];
 
     /// The name by which vocabularies list it.
@@ -57,7 +57,7 @@ impl Special {
         }
     }
 
-    /// Whether generation ends at it. [`Special::End`] is not such a one.
+    /// Whether the token ends generation; [`Special::End`] does not.
     pub fn is_stop(self) -> bool {
         Special::STOPS.contains(&self)
     }
@@ -67,7 +67,7 @@ impl Special {
 #[derive(Debug)]
 pub(super) struct SpecialTable {
     by_name: BTreeMap<Box<str>, u32>,
-    /// Parallel to [`Special::ALL`].
+    /// Ids in the order of [`Special::ALL`].
     harmony_ids: [u32; Special::ALL.len()],
 }
 

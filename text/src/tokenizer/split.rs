@@ -141,7 +141,8 @@ fn contraction_length(text: &str) -> usize {
     }
 }
 
-/// Alternative 4: ` ?[^\s\p{L}\p{N}]+[\r\n/]*`. A slash is in both sets, so the second only adds what follows a newline.
+/// Alternative 4: ` ?[^\s\p{L}\p{N}]+[\r\n/]*`. A slash is in both sets, so the second only adds what follows a
+/// newline.
 fn symbols_length(text: &str) -> Option<usize> {
     let start = usize::from(text.starts_with(' '));
     let end = scan(text, start, |c| class_of(c) & (SPACE | LETTER | NUMBER) == 0);
@@ -156,7 +157,8 @@ fn space_length(text: &str) -> usize {
     if let Some(newline) = run.rfind(['\r', '\n']) {
         return newline + 1;
     }
-    // 6: at the end of the text the whole run; else all but the last character, which leads the next piece. 7: one alone.
+    // 6: at the end of the text the whole run; else all but the last character, which leads the next piece. 7: one
+    // alone.
     match run.char_indices().next_back() {
         Some((last, _)) if end < text.len() && last > 0 => last,
         _ => end,

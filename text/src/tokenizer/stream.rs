@@ -6,7 +6,7 @@ use super::{Tokenizer, UnknownToken};
 /// Bytes that cannot be UTF-8 become U+FFFD, one for each maximal invalid part, as in [`String::from_utf8_lossy`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Utf8Stream {
-    /// At most three bytes between calls.
+    /// Bytes of an unfinished character; at most three between calls.
     pending: Vec<u8>,
 }
 

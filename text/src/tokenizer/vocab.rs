@@ -58,7 +58,7 @@ impl Vocab {
             let (token, id) = (token.as_ref(), kinds.len());
             // Ids go to the model as 32-bit numbers; so do the offsets here.
             let overflow = || TokenizerError::TooLarge { tokens: id + 1, bytes: bytes.len() };
-            let id32 = u32::try_from(id).map_err(|_| overflow())?;
+            let id32 = u32::try_from(id).map_err(|_too_large| overflow())?;
             let Some(&token_type) = token_types.get(id) else {
                 return Err(TokenizerError::TypeCount { tokens: id + 1 + tokens.count(), types: id });
             };
@@ -76,7 +76,7 @@ impl Vocab {
                 Kind::Unused => {}
             }
             let end = u32::try_from(bytes.len());
-            starts.push(end.map_err(|_| TokenizerError::TooLarge { tokens: id + 1, bytes: bytes.len() })?);
+            starts.push(end.map_err(|_too_large| TokenizerError::TooLarge { tokens: id + 1, bytes: bytes.len() })?);
             kinds.push(kind);
         }
         if kinds.len() != token_types.len() {
@@ -131,8 +131,9 @@ impl Vocab {
         &self.bytes[self.starts[id] as usize..self.starts[id + 1] as usize]
     }
 
-    /// The token that is `bytes`, or else the free slot where it would be. At most half of the slots are taken. The keys are the
-    /// vocabulary's, so nobody can choose them to collide, and a lookup of chosen text only meets the few tokens around its slot.
+    /// The token that is `bytes`, or else the free slot where it would be. At most half of the slots are taken. The
+    /// keys are the vocabulary's, so nobody can choose them to collide, and a lookup of chosen text only meets the few
+    /// tokens around its slot.
     fn probe(&self, bytes: &[u8]) -> Result<u32, usize> {
         let mask = self.slots.len() - 1;
         let mut slot = xxh3_64(bytes) as usize & mask;

@@ -48,8 +48,8 @@ pub fn o200k_bytes() -> Vec<Vec<u8>> {
     (0..RANKS).map(|id| oracle.decode_bytes(&[id]).expect("every rank has bytes")).collect()
 }
 
-/// As GGUF converters write o200k: for each token in rank order every pair of tokens that spells it, ordered by the
-/// ranks of the pair; 446,189 merges.
+/// The arrays of o200k as GGUF converters write them: for each token in rank order every pair of tokens that spells it,
+/// ordered by the ranks of the pair; 446,189 merges.
 pub fn o200k_arrays() -> Arrays {
     let bytes = o200k_bytes();
     let spelled: Vec<String> = bytes.iter().map(|bytes| spell(bytes)).collect();

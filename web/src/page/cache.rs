@@ -1,4 +1,4 @@
-//! What the download cache of this browser holds, and what was told about it. Pure, like the rest of the state.
+//! What the page knows about the download cache. Pure, like the rest of the state.
 
 use gptoss_protocol::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedModel, Event};
 use gptoss_source::store::CACHED_SCHEME;
@@ -6,39 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use super::format::{bytes, count, fraction, percent, plural};
 
-/// Notices that stay on the page; the event log has more.
+/// How many notices stay on the page; the event log has them all.
 const MOST_NOTICES: usize = 5;
 
+/// What the page knows about the download cache.
+/// State of each file of this load, in the order in which they were opened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DownloadCache {
-    /// The files of this load, in the order in which they were opened.
     pub files: Vec<CacheState>,
-    /// What was told during this load, oldest first.
+    /// Notices of this load, oldest first.
     pub notices: Vec<CacheNotice>,
-    /// Everything that is cached, as last reported.
+    /// The whole cache, as last reported.
     pub report: Option<CacheReport>,
     /// The verification that is under way, or the last one.
     pub verify: Option<Verification>,
 }
 
-/// How far reading a cached file again is.
+/// Progress of a verification, which reads a cached file again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verification {
+    /// Id of the cached file.
     pub id: String,
+    /// Chunks that were read so far.
     pub done_chunks: u32,
+    /// Chunks to be read.
     pub chunks: u32,
+    /// Chunks that had changed, and were dropped.
     pub damaged_chunks: u32,
+    /// Chunks whose SHA-256 is the one that the host published.
     pub verified_chunks: u32,
+    /// Whether it has ended.
     pub finished: bool,
 }
 
+/// Begins a new load: forgets files and notices of the one before.
 impl DownloadCache {
-    /// The user asked for a model: what was told about the load before is over.
     pub fn load_requested(&mut self) {
         self.files.clear();
         self.notices.clear();
     }
 
+    /// Takes note of an event; ignores those that are not about the cache.
     pub fn apply(&mut self, event: &Event) {
         match event {
             Event::Cached(state) => match self.files.iter_mut().find(|known| known.file == state.file) {
@@ -71,36 +79,42 @@ impl DownloadCache {
         }
     }
 
-    /// Whether a file of this load was put before the cache, and not every chunk has a published hash.
+    /// Whether some chunk of a cached file of this load has no published hash.
     pub fn is_unvouched(&self) -> bool {
         self.files.iter().any(|file| file.verified_chunks < file.chunks)
     }
 
-    /// Bytes of this load that came out of the browser's storage, and from a host or a picked file; `None` before any file is opened.
+    /// Bytes of this load from the cache, and from a host or a picked file; `None` before any file is opened.
     pub fn loaded_bytes(&self) -> Option<(u64, u64)> {
         let sum = |of: fn(&CacheState) -> u64| self.files.iter().map(of).sum();
         (!self.files.is_empty()).then(|| (sum(|file| file.storage_bytes), sum(|file| file.network_bytes)))
     }
 }
 
-/// The notices as they are shown: one that says no more than what already stands there as the storage's problem is left out.
+/// The notices to show: without those that only repeat what is shown as the storage's problem.
 pub fn shown_notices(cached: &DownloadCache) -> impl Iterator<Item = &CacheNotice> {
     let problem = cached.report.as_ref().is_some_and(|report| report.problem.is_some());
     cached.notices.iter().filter(move |notice| !(problem && notice.kind == CacheNoticeKind::Unavailable))
 }
 
-/// A model's line in the list.
+/// A cached model's line in the list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CacheLine {
+    /// Id of the cached file.
     pub id: String,
+    /// File name, or the name of a picked file.
     pub name: String,
-    /// The whole address, for those who want to know.
+    /// The whole address.
     pub url: String,
+    /// Cached share of the file, from 0 to 1.
     pub share: f64,
+    /// How much is cached, in words.
     pub amount: String,
+    /// How much of it was verified, in words.
     pub check: String,
+    /// Time of the last addition, in milliseconds since 1970.
     pub written_ms: f64,
-    /// Being verified right now.
+    /// Whether it is being verified right now.
     pub busy: bool,
 }
 
@@ -139,7 +153,7 @@ fn cache_line(model: &CachedModel, verify: Option<&Verification>) -> CacheLine {
             format!("{} damaged and deleted; {verified}", plural(u64::from(verify.damaged_chunks), "chunk"))
         }
         Some(_) if contents.verified_chunks >= contents.stored_chunks => format!("sound: {verified}"),
-        // What was received is what is there; whether that is what the publisher made nobody can say.
+        // The bytes are those that were received; whether they are those that the publisher made, nobody can say.
         Some(_) => {
             format!("unverified: unchanged since it came, but no published hash vouches for all of it; {verified}")
         }
@@ -158,7 +172,7 @@ fn file_name(url: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(url)
 }
 
-/// Whether the browser will let go of what is cached by itself.
+/// Words for whether the browser may delete the cache by itself.
 pub fn persisted_words(persisted: Option<bool>) -> Option<&'static str> {
     persisted.map(|persisted| if persisted { "yes" } else { "no: it may be deleted when disk runs low" })
 }
@@ -219,7 +233,7 @@ mod tests {
         cached.apply(&verify(2, 1));
         cached.apply(&Event::Cache(report.clone()));
         assert!(cache_lines(&cached)[0].check.starts_with("1 chunk damaged and deleted; "));
-        // One of two chunks has a published hash: nobody vouches for the other.
+        // Only one of two chunks has a published hash.
         cached.apply(&verify(2, 0));
         cached.apply(&Event::Cache(report.clone()));
         assert!(cache_lines(&cached)[0].check.starts_with("unverified: "), "{:?}", cache_lines(&cached)[0]);

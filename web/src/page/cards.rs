@@ -4,7 +4,7 @@ use gptoss_protocol::{AdapterInfo, ModelInfo};
 
 use super::format::{bytes, count};
 
-/// What the header says, for the model card.
+/// Facts from the header, for the model card.
 pub fn model_facts(model: &ModelInfo) -> Vec<(String, String)> {
     let number = |value: u32| count(u64::from(value));
     let layers = if model.layers_run == model.layers {
@@ -33,7 +33,7 @@ pub fn model_facts(model: &ModelInfo) -> Vec<(String, String)> {
     facts
 }
 
-/// What the browser granted, for the device panel.
+/// Facts about the device, for its panel.
 pub fn device_facts(adapter: &AdapterInfo) -> Vec<(String, String)> {
     let mut facts = vec![
         fact("GPU", adapter.name.clone()),
@@ -48,13 +48,13 @@ pub fn device_facts(adapter: &AdapterInfo) -> Vec<(String, String)> {
     }
     facts.extend(TELLING_FEATURES.map(|feature| {
         let offered = adapter.features.iter().any(|offered| offered == feature);
-        // The GPU may have it all the same: not every feature of a browser is passed on.
+        // The GPU may have the feature all the same, because browsers do not report every feature.
         fact(feature, if offered { "offered" } else { "not reported" }.to_owned())
     }));
     facts
 }
 
-/// The optional features that decide about speed or measuring; the event log holds them all.
+/// The optional features that matter for speed or measurements; the event log has them all.
 const TELLING_FEATURES: [&str; 3] = ["shader-f16", "subgroups", "timestamp-query"];
 
 fn fact(name: &str, value: String) -> (String, String) {

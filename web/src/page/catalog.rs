@@ -5,20 +5,25 @@ use serde::Deserialize;
 /// The version of the answer that this page reads.
 const CATALOG_VERSION: u32 = 1;
 
-/// Where the host lists its models.
+/// Path under which a gguf-serve lists its models.
 pub const CATALOG_PATH: &str = "/api/models";
 
-/// One GGUF file on the host.
+/// A GGUF file on the host, as its catalogue describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct HostedModel {
+    /// Id of the model in the catalogue.
     pub id: String,
+    /// Name to show.
     pub name: String,
     /// Address of the file, absolute or relative to the page's host.
     pub file_url: String,
+    /// Length in bytes, of all parts together.
     pub size_bytes: u64,
+    /// `general.architecture`, if the header could be read.
     pub architecture: Option<String>,
+    /// Whether this engine runs the model.
     pub supported: bool,
-    /// Why it is not supported.
+    /// Why the model is not supported, in words.
     pub reason: Option<String>,
 }
 
@@ -28,7 +33,7 @@ struct Catalog {
     models: Vec<HostedModel>,
 }
 
-/// Reads the answer; the error says what is wrong with it.
+/// Reads the catalogue; the error says what is wrong with it.
 pub fn parse(json: &str) -> Result<Vec<HostedModel>, String> {
     let catalog: Catalog =
         serde_json::from_str(json).map_err(|error| format!("{CATALOG_PATH} cannot be read: {error}"))?;
@@ -38,7 +43,7 @@ pub fn parse(json: &str) -> Result<Vec<HostedModel>, String> {
     Ok(catalog.models)
 }
 
-/// The model to offer first: the first that this engine runs.
+/// Index of the model to offer first: the first that this engine runs.
 pub fn first_supported(models: &[HostedModel]) -> Option<usize> {
     models.iter().position(|model| model.supported)
 }

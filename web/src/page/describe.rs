@@ -8,6 +8,7 @@ use gptoss_protocol::{
 use super::format;
 use super::state::{Answer, HeaderProgress, Phase, Recovery, State, Waiting};
 
+/// Name of a stage in the stage list.
 pub fn stage_name(stage: Stage) -> &'static str {
     match stage {
         Stage::GpuDevice => "GPU device",
@@ -25,6 +26,7 @@ pub fn stage_name(stage: Stage) -> &'static str {
     }
 }
 
+/// Name of a channel above its text.
 pub fn channel_name(channel: Channel) -> &'static str {
     match channel {
         Channel::Analysis => "analysis",
@@ -34,6 +36,7 @@ pub fn channel_name(channel: Channel) -> &'static str {
     }
 }
 
+/// Word for a stage's status, also its value of `data-status`; `waiting` without one.
 pub fn status_word(status: Option<StageStatus>) -> &'static str {
     match status {
         None => "waiting",
@@ -73,7 +76,7 @@ pub fn sentence(state: &State) -> String {
     }
 }
 
-/// What came of a download, before what is said.
+/// Puts the outcome of a download before the sentence.
 fn with_download(state: &State, said: &str) -> String {
     match state.downloaded {
         Some(model_bytes) => format!("All {} are cached in this browser. {said}", format::bytes(model_bytes)),
@@ -81,7 +84,7 @@ fn with_download(state: &State, said: &str) -> String {
     }
 }
 
-/// Says why nothing moves, when nothing does.
+/// Adds why nothing moves, if nothing does.
 fn with_trouble(state: &State, sentence: String) -> String {
     match state.worst_trouble() {
         Some(trouble) => format!("{sentence} {}.", trouble_sentence(trouble)),
@@ -108,7 +111,7 @@ fn trouble_sentence(trouble: &Trouble) -> String {
     }
 }
 
-/// What the user has to decide before the load goes on; `None` when there is nothing.
+/// The question that the user has to answer before the load goes on, if there is one.
 pub fn question(state: &State) -> Option<String> {
     let plan = state.plan.as_ref().filter(|_| state.asks())?;
     let bytes = format::bytes;
@@ -136,7 +139,8 @@ pub fn question(state: &State) -> Option<String> {
     Some(experts.into_iter().chain(context).collect::<Vec<_>>().join(" "))
 }
 
-/// What is still to be cached of the model, if it is cached at all, and what the browser has room for; `None` before it said so.
+/// How much of the model is still to be cached, if it is cached at all, and how much room the browser has; `None` until
+/// it is known.
 pub fn disk_sentence(state: &State) -> Option<String> {
     let report = state.cache.report.as_ref()?;
     let free = format!("{} free", format::bytes(report.quota_bytes?.saturating_sub(report.usage_bytes?)));
@@ -147,7 +151,8 @@ pub fn disk_sentence(state: &State) -> Option<String> {
     }
 }
 
-/// How long the load will take still, or what is read in between and how long that will take; `None` while nobody knows.
+/// How long the load will still take, or how much is prefetched after it and how long that will take; `None` while
+/// nobody knows.
 pub fn left_to_load(state: &State) -> Option<String> {
     let time = |seconds: f64| format::milliseconds(Some(seconds * 1000.0));
     if let Some(seconds) = state.seconds_to_load() {
@@ -162,7 +167,7 @@ pub fn left_to_load(state: &State) -> Option<String> {
     Some(rate.map_or(left.clone(), |rate| format!("{left} · {}", time(rest.missing_bytes as f64 / rate))))
 }
 
-/// What is going on while a lost GPU is replaced.
+/// Describes the recovery from a lost GPU.
 fn recovering_sentence(recovery: &Recovery) -> String {
     match recovery.waiting {
         None => {
@@ -177,7 +182,7 @@ fn recovering_sentence(recovery: &Recovery) -> String {
     }
 }
 
-/// What stands in place of an answer's text while there is none.
+/// Note in place of an answer's text while there is none.
 pub fn stream_note(answer: &Answer) -> Option<String> {
     let text_came = !answer.tokens.is_empty() || !answer.final_text.is_empty() || !answer.analysis_text.is_empty();
     match (text_came, answer.generated) {
@@ -189,7 +194,7 @@ pub fn stream_note(answer: &Answer) -> Option<String> {
     }
 }
 
-/// What the tab is called, for whoever is in another one.
+/// Title of the tab, for users who look at another one.
 pub fn page_title(state: &State) -> String {
     const NAME: &str = "gpt-oss in this tab";
     let doing = match state.phase {
@@ -230,7 +235,7 @@ fn loading_sentence(state: &State) -> String {
     }
 }
 
-/// How much of the header is here, and how fast it comes; how long it is shows only at its end.
+/// How much of the header has arrived, and how fast; its length is known only at its end.
 pub fn header_words(header: &HeaderProgress) -> String {
     let here = format::bytes(header.fetched_bytes);
     match header.bytes_per_second {
@@ -265,7 +270,7 @@ fn missing_words(missing: &Missing) -> String {
     format!("Layer {} of {layers} waits for {experts}, {}", layer + 1, format::bytes(*bytes))
 }
 
-/// What is said, and what becomes of experts that nobody waits for.
+/// Adds to the sentence how far the prefetch of experts is.
 fn with_rest(state: &State, said: &str) -> String {
     if let Some(problem) = &state.prefetch_problem {
         return format!("{said} The other experts come when a question needs them: {}.", problem.message);
@@ -436,7 +441,7 @@ fn cache_report_line(report: &CacheReport) -> String {
     }
 }
 
-/// Format tokens complete no text; their names stand among the most likely ones.
+/// Format tokens complete no text; their names are among the most likely tokens.
 fn token_line(token: &TokenInfo) -> String {
     let channel = token.channel.map_or("format", channel_name);
     let text = match token.top.iter().find(|top| top.id == token.id) {

@@ -6,13 +6,13 @@ use gptoss_protocol::units::{self, three_digits};
 /// Shown wherever a number was not measured; never a zero.
 pub const NOT_MEASURED: &str = "not measured";
 
-/// Picked files: `model.gguf · 3.05 MB`, or `model-00001-of-00003.gguf and 2 more · 63.4 GB`.
+/// Label of picked files: `model.gguf · 3.05 MB`, or `model-00001-of-00003.gguf and 2 more · 63.4 GB`.
 pub fn picked(first_name: &str, files: usize, total_bytes: u64) -> String {
     let more = if files > 1 { format!(" and {} more", files - 1) } else { String::new() };
     format!("{first_name}{more} · {}", bytes(total_bytes))
 }
 
-/// `12.3 MB/s`.
+/// A rate such as `12.3 MB/s`.
 pub fn bytes_per_second(rate: Option<f64>) -> String {
     match rate {
         Some(rate) if rate.is_finite() && rate >= 0.0 => units::bytes_per_second(rate),
@@ -28,7 +28,7 @@ pub fn rate(rate: Option<f64>) -> String {
     }
 }
 
-/// `0.4 ms`, `123 ms`, `1.23 s`, `2 min 05 s`.
+/// A duration such as `0.4 ms`, `123 ms`, `1.23 s` or `2 min 05 s`.
 pub fn milliseconds(ms: Option<f64>) -> String {
     let Some(ms) = ms.filter(|ms| ms.is_finite() && *ms >= 0.0) else { return NOT_MEASURED.to_owned() };
     if ms < 10.0 {
@@ -43,7 +43,7 @@ pub fn milliseconds(ms: Option<f64>) -> String {
     }
 }
 
-/// Thin spaces between groups of three digits: `201 088`.
+/// A number with thin spaces between groups of three digits: `201 088`.
 pub fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3 * 3);
@@ -56,7 +56,7 @@ pub fn count(value: u64) -> String {
     text
 }
 
-/// `93.2 %`, and never a rounded `100 %` or `0 %` for what is neither.
+/// A percentage such as `93.2 %`; never `100 %` or `0 %` by rounding alone.
 pub fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     match percent {
@@ -67,7 +67,7 @@ pub fn percent(fraction: f64) -> String {
     }
 }
 
-/// `part` of `whole` as a fraction of one; `None` when there is no whole.
+/// `part` of `whole` as a fraction of one; `None` if `whole` is zero.
 pub fn fraction(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
@@ -85,7 +85,7 @@ pub fn visible_token(text: &str) -> String {
         .collect()
 }
 
-/// `1 request`, `2 requests`.
+/// A count with its unit: `1 request`, `2 requests`.
 pub fn plural(value: u64, unit: &str) -> String {
     format!("{} {unit}{}", count(value), if value == 1 { "" } else { "s" })
 }

@@ -1,5 +1,5 @@
-//! What the user can choose, as text: what is typed and what stands in the page's address are read in the same way, by the
-//! table of options. Its rows with an input are the page's; their order is that of messages.
+//! What the user can choose, as text: what is typed and what stands in the page's address are read in the same way, by
+//! the table of options. Its rows with an input are the page's; their order is that of messages.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use gptoss_protocol::options::{Kind, Owner, Settings};
 use gptoss_protocol::{InputError, LoadSettings, Prompt};
 use gptoss_source::{SourceError, check_not_a_page};
 
-/// Id of the input element: the address parameter, written as ids are.
+/// Id of an option's input element: the address parameter, spelled as ids are.
 pub fn element_id(option: OptionId) -> String {
     option.row().key.map_or_else(String::new, |key| key.name.replace('_', "-"))
 }
@@ -21,27 +21,29 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// `today` is what that word means as a date, as `YYYY-MM-DD`.
+    /// Empty inputs. `today` is the date that this word means, as `YYYY-MM-DD`.
     pub fn on(today: String) -> Self {
         Self { texts: BTreeMap::new(), today }
     }
 
+    /// Replaces the text of an input.
     pub fn set(&mut self, option: OptionId, text: impl Into<String>) {
         self.texts.insert(option, text.into());
     }
 
+    /// The text of an input; empty if nothing was entered.
     pub fn get(&self, option: OptionId) -> &str {
         self.texts.get(&option).map_or("", |text| text.trim())
     }
 
-    /// What the model is to be loaded with, or everything that is wrong with it.
+    /// How to load the model, or all errors of the inputs.
     pub fn load_options(&self) -> Result<LoadSettings, Vec<InputError>> {
         let owners = [Owner::Engine, Owner::Gpu, Owner::Network, Owner::Cache];
         let (settings, errors) = self.settings(&owners);
         if errors.is_empty() { Ok(settings.load) } else { Err(errors) }
     }
 
-    /// What the model is to be loaded with and then asked, if there is a prompt, or everything that is wrong with either.
+    /// How to load the model and what to ask it, if there is a prompt, or all errors of either.
     pub fn load_and_ask(&self) -> Result<(LoadSettings, Option<Prompt>), Vec<InputError>> {
         let prompt = if self.get(OptionId::Prompt).is_empty() { Ok(None) } else { self.prompt().map(Some) };
         match (self.load_options(), prompt) {
@@ -61,7 +63,7 @@ impl Inputs {
         }
     }
 
-    /// What the model is to be asked, or everything that is wrong with it.
+    /// What to ask the model, or all errors of the inputs.
     pub fn prompt(&self) -> Result<Prompt, Vec<InputError>> {
         let (settings, mut errors) = self.settings(&[Owner::Prompt, Owner::Sampling]);
         if settings.prompt.user.is_empty() {
@@ -71,7 +73,8 @@ impl Inputs {
         if errors.is_empty() { Ok(settings.prompt) } else { Err(errors) }
     }
 
-    /// The page's defaults with what stands in the inputs of `owners`, and every error, so that the user sees all of them at once.
+    /// The page's defaults with the inputs of `owners` applied, and every error, so that the user sees all of them at
+    /// once.
     fn settings(&self, owners: &[Owner]) -> (Settings, Vec<InputError>) {
         let mut settings = Settings { today: self.today.clone(), ..Settings::page() };
         let mut errors = Vec::new();
@@ -87,11 +90,11 @@ impl Inputs {
     }
 }
 
-/// Says whether `text` could be used for `option`, by the parser that will be used.
+/// Checks whether `text` could be used for `option`, with the parser that will be used.
 pub fn check(option: OptionId, text: &str) -> Result<(), InputError> {
     let text = text.trim();
     let row = option.row();
-    // A blank text is no text, which is a default like any other.
+    // A blank text is a default like any other.
     if text.is_empty() && matches!(row.kind, Kind::Text { .. }) {
         return Ok(());
     }
@@ -99,7 +102,7 @@ pub fn check(option: OptionId, text: &str) -> Result<(), InputError> {
     checked.map_err(|expected| input_error(option, text, &expected))
 }
 
-/// What is said of a value that cannot be used.
+/// The error for a value that cannot be used.
 pub(super) fn input_error(option: OptionId, text: &str, expected: &str) -> InputError {
     let message = format!("{} is \"{text}\", expected {expected}.", option.name());
     let field = option.row().key.filter(|key| key.in_form).map(|_| option);

@@ -1,29 +1,31 @@
-//! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since version
-//! 142). Pure: what is needed and how it is said; `ui/local_network` asks.
+//! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since
+//! version 142). Pure: what is needed and how it is said; `ui/local_network` asks.
 
 use gptoss_protocol::Failure;
 use gptoss_source::{AddressSpace, address_space};
 
-/// A permission that stands between a page and a host.
+/// A permission that a page needs to reach a host in a more private network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalNetwork {
-    /// To reach this machine.
+    /// Permission to reach this machine.
     Loopback,
-    /// To reach the network that this machine is in.
+    /// Permission to reach the network that this machine is in.
     Local,
 }
 
-/// What the browser says of a permission.
+/// The browser's state of a permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
+    /// The user has allowed it.
     Granted,
+    /// The user, or a policy, has refused it.
     Denied,
-    /// Nobody was asked yet.
+    /// The user was not asked yet.
     Prompt,
 }
 
 impl LocalNetwork {
-    /// The permission for a host behind `url`, wherever the page is from; `None` for hosts that anybody may reach.
+    /// The permission for the host of `url`, wherever the page comes from; `None` for hosts that anybody may reach.
     pub fn for_host(url: &str) -> Option<Self> {
         match address_space(url) {
             AddressSpace::Loopback => Some(Self::Loopback),
@@ -32,12 +34,12 @@ impl LocalNetwork {
         }
     }
 
-    /// The permission that a page behind `page` needs for `url`, as far as their addresses say.
+    /// The permission that the page at `page` needs for `url`, as far as their addresses say.
     pub fn for_page(page: &str, url: &str) -> Option<Self> {
         (address_space(page) > address_space(url)).then(|| Self::for_host(url)).flatten()
     }
 
-    /// Names to ask for it by, the present one first; Chrome 142 to 144 had one for both.
+    /// Names of the permission, the present one first; Chrome 142 to 144 had one name for both.
     pub fn names(self) -> [&'static str; 2] {
         match self {
             Self::Loopback => ["loopback-network", "local-network-access"],
@@ -45,7 +47,7 @@ impl LocalNetwork {
         }
     }
 
-    /// `targetAddressSpace` of a request.
+    /// Value of `targetAddressSpace` in a request.
     pub fn target_address_space(self) -> &'static str {
         match self {
             Self::Loopback => "loopback",
@@ -53,8 +55,9 @@ impl LocalNetwork {
         }
     }
 
-    /// A failure to reach the host, with what the browser says of the permission, unless it is granted. `page_needs_it`: the page's
-    /// address says that it needs it, so that this is why; otherwise it may be.
+    /// Explains a failure to reach the host by the browser's state of the permission, unless it is granted.
+    /// `page_needs_it`: the page's address says that it needs the permission, so that this is the cause; otherwise it
+    /// may be.
     pub fn explain(self, failure: &Failure, permission: Permission, page_needs_it: bool) -> Option<Failure> {
         let (what, label) = match self {
             Self::Loopback => ("this machine", "Apps on device"),

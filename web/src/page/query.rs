@@ -5,22 +5,22 @@ use gptoss_protocol::{InputError, OptionId};
 
 use super::inputs::{Inputs, check, input_error};
 
-/// A query string, read.
+/// The parsed query string.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Query {
     /// Values for inputs, checked by the input's own parser; `errors` names those that were refused.
     pub inputs: Inputs,
-    /// Which inputs were named.
+    /// Options that the query names.
     pub named: Vec<OptionId>,
-    /// Start loading without waiting for a click.
+    /// Whether to start loading without waiting for a click.
     pub autostart: bool,
-    /// What could not be used. With any of these the page starts nothing by itself.
+    /// Everything that could not be used. With any error the page starts nothing by itself.
     pub errors: Vec<InputError>,
 }
 
-/// Reads `?a=b&c=d` (the question mark may be missing). Nothing is ignored that might be meant for this page: an unknown name, a
-/// value that does not parse, a name that occurs twice and a broken escape are all errors. What others are known to append to
-/// addresses that they link to or pass on says nothing about the model, see `is_others`.
+/// Parses `?a=b&c=d` (the question mark may be missing). Nothing that might be meant for this page is ignored: an
+/// unknown name, a value that does not parse, a name that occurs twice and a broken escape are all errors. Names that
+/// other parties are known to append to addresses say nothing about the model, see `is_others`.
 pub fn parse(query: &str) -> Query {
     let mut reader = QueryReader::default();
     for part in query.strip_prefix('?').unwrap_or(query).split('&').filter(|part| !part.is_empty()) {
@@ -36,9 +36,10 @@ pub fn parse(query: &str) -> Query {
     reader.finish()
 }
 
-/// Beginnings of names that campaigns, mailings and translators append.
+/// Prefixes of names that campaigns, mailings and translators append.
 const OTHERS_PREFIXES: [&str; 9] = ["utm_", "hsa_", "mtm_", "pk_", "piwik_", "matomo_", "mc_", "vero_", "_x_tr_"];
-/// Names that advertisers, networks, messengers and sites append: click ids, where a link was, and in which language it was read.
+/// Names that advertisers, networks, messengers and sites append: click ids, the place of a link, the language that it
+/// was read in.
 const OTHERS_NAMES: [&str; 43] = [
     "_branch_match_id",
     "_ga",
@@ -85,7 +86,8 @@ const OTHERS_NAMES: [&str; 43] = [
     "yclid",
 ];
 
-/// Whether a name is known to be appended to addresses by others, whatever page they lead to. None of this page's own is.
+/// Whether other parties are known to append this name to addresses, whatever page they lead to. No name of this page
+/// is one.
 fn is_others(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     OTHERS_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || OTHERS_NAMES.contains(&key.as_str())
@@ -95,7 +97,7 @@ fn is_others(key: &str) -> bool {
 struct QueryReader {
     query: Query,
     seen: Vec<String>,
-    /// What stands in the address and has no input.
+    /// Settings that stand in the address and have no input.
     settings: Settings,
 }
 
@@ -115,7 +117,7 @@ impl QueryReader {
             };
         };
         if option.row().key.is_some_and(|key| key.in_form) {
-            // A bad value goes into its input too, where it is marked and can be corrected.
+            // A bad value goes into its input, too, where it is marked and can be corrected.
             self.query.inputs.set(option, value);
             self.query.named.push(option);
             self.query.errors.extend(check(option, value).err());
@@ -124,7 +126,7 @@ impl QueryReader {
         }
     }
 
-    /// `sample` says the same as a temperature of zero or above zero, so the two must agree.
+    /// Completes the query. `sample` says the same as a temperature of zero or above zero, so the two must agree.
     fn finish(mut self) -> Query {
         let temperature = self.query.inputs.get(OptionId::Temperature).parse::<f32>().ok();
         self.query.autostart = self.settings.autostart;
@@ -149,7 +151,7 @@ impl QueryReader {
     }
 }
 
-/// Form decoding: `+` is a space, `%41` a byte; `None` for a broken escape or bytes that are not UTF-8.
+/// Decodes form encoding: `+` is a space, `%41` a byte; `None` for a broken escape or bytes that are not UTF-8.
 fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

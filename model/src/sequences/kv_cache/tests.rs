@@ -1,4 +1,5 @@
-//! Any interleaving keeps what the cache promises: what a token needs is there, what is shared is whole, and blocks are counted.
+//! Any interleaving keeps what the cache promises: what a token needs is there, what is shared is whole, and blocks are
+//! counted.
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
@@ -9,7 +10,7 @@ fn below(random: &mut SplitMix64, bound: u32) -> u32 {
     (random.next_u64() % u64::from(bound.max(1))) as u32
 }
 
-/// What each block of a reach holds, by who wrote it there last: sequences of (position, token), as a backend's memory would.
+/// Contents of each block of a reach, by who wrote there last: positions with their tokens, as in a backend's memory.
 type Memory = BTreeMap<(bool, Block), BTreeMap<u32, u32>>;
 
 struct Walk {
@@ -31,7 +32,7 @@ impl Walk {
         open.get(below(&mut self.random, open.len() as u32) as usize).copied()
     }
 
-    /// A batch is computed: it writes its tokens where the tables say.
+    /// Computes a batch: writes its tokens where the tables say.
     fn write(&mut self, id: SequenceId, from: u32) {
         let sequence = self.cache.get(id).clone();
         for position in from..sequence.len() {
@@ -88,7 +89,7 @@ impl Walk {
         }
     }
 
-    /// No block is left for a copy.
+    /// Whether no block is left for a copy.
     fn is_scarce(&self) -> bool {
         self.cache.full.free() == 0 || self.cache.shape.window > 0 && self.cache.sliding.free() == 0
     }
@@ -166,13 +167,13 @@ fn one_sequence_can_have_the_whole_context() {
     }
 }
 
-/// A full cache is refused with what would fit, and what is there stays.
+/// The error for a full cache says what would fit, and the contents stay.
 #[test]
 fn a_full_cache_says_so() {
     let mut cache = KvCache::new(KvShape::new(256, 0, 64, 3));
     let [first, second, third] = [0; 3].map(|_| cache.open().expect("a sequence"));
     assert!(matches!(cache.open(), Err(EngineError::TooManySequences { most: 3 })));
-    // Four blocks, and one for each fork that there may be.
+    // The pool has four blocks, and one for each fork that there may be.
     cache.append(&[(first, vec![1; 200]), (second, vec![2; 128])]).expect("six blocks");
     let refused = cache.append(&[(second, vec![2; 1]), (third, vec![3; 1])]).expect_err("no block is left");
     assert!(matches!(refused, EngineError::CacheFull { tokens: 2, free_tokens: 0, sequences: 3 }), "{refused}");

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use gptoss_model::{Inventory, LayerTensors, ModelConfig};
 
-/// More than any processor's cache.
+/// Size of the buffer, which is larger than any processor's cache.
 const BUFFER_BYTES: usize = 1 << 30;
-/// Of the memory that is free, at most this share is taken.
+/// The buffer takes at most one part in this many of the free memory.
 const FREE_SHARE: u64 = 4;
 const PASSES: usize = 4;
 
@@ -34,7 +34,7 @@ fn seconds_of_a_pass(words: &[u64], threads: usize) -> f64 {
     begin.elapsed().as_secs_f64()
 }
 
-/// Eight sums side by side: additions that do not wait for each other.
+/// Adds up in eight sums side by side, so that additions do not wait for each other.
 fn sum(words: &[u64]) -> u64 {
     let mut sums = [0u64; 8];
     for eight in words.as_chunks::<8>().0 {
@@ -45,8 +45,8 @@ fn sum(words: &[u64]) -> u64 {
     sums.iter().fold(0, |total, sum| total.wrapping_add(*sum))
 }
 
-/// Bytes of weights that one decoded token reads, in the file's formats: everything dense, the chosen experts with their
-/// biases, and one row of the embedding.
+/// Bytes of weights that one decoded token reads, in the file's formats: everything dense, the chosen experts with
+/// their biases, and one row of the embedding.
 pub fn weight_bytes_per_token(config: &ModelConfig, inventory: &Inventory, layers: usize) -> u64 {
     let head = inventory.output.size_bytes + inventory.output_norm.size_bytes + inventory.token_embd.row_bytes();
     inventory.layers[..layers].iter().map(|layer| layer.dense_file_bytes() + chosen_bytes(config, layer)).sum::<u64>()
@@ -65,7 +65,7 @@ mod tests {
 
     use super::*;
 
-    /// What the public files need, worked out from their tensor tables by hand: 2.57 GB and 3.59 GB.
+    /// The expected bytes of the public files were worked out from their tensor tables by hand: 2.57 GB and 3.59 GB.
     #[test]
     fn a_token_reads_the_dense_weights_and_four_experts_of_each_layer() {
         for (spec, gigabytes) in [(Spec::gpt_oss_20b(), 2.57), (Spec::gpt_oss_120b(), 3.59)] {

@@ -10,13 +10,13 @@ use super::measure::Bench;
 use super::report::{Experts, Operation, Operations};
 use crate::backend::AnyModel;
 
-/// More than any GPU's cache; less where a buffer cannot be so large.
+/// Size of the buffer, which is larger than any GPU's cache; it is smaller where buffers cannot be so large.
 const BUFFER_BYTES: u64 = 512 << 20;
-/// Copies that are submitted together.
+/// How many copies are submitted together.
 const COPIES: u32 = 4;
 const PASSES: u32 = 3;
 
-/// What became of experts since there were these counts; `None` on the CPU.
+/// What happened to experts since `before`; `None` on the CPU.
 pub fn experts(model: &mut AnyModel, before: CacheCounters) -> Option<Experts> {
     let plan = model.on_gpu()?.plan().totals.clone();
     let now = model.cache_counters();
@@ -30,7 +30,7 @@ pub fn experts(model: &mut AnyModel, before: CacheCounters) -> Option<Experts> {
     })
 }
 
-/// What the operations of a prompt take, and those of a token after it; `None` on the CPU, and where the GPU does not tell.
+/// Times of the operations of a prompt, and of a token after it; `None` on the CPU, and if the GPU cannot measure time.
 ///
 /// # Errors
 /// Those of the model.
@@ -39,7 +39,7 @@ pub async fn operations(
     model: &mut AnyModel,
     host: &dyn Host,
 ) -> Result<Option<Operations>, EngineError> {
-    // Experts that are read meanwhile, or a prompt that is not in the cache yet, are none of it.
+    // Reading experts, or a prompt that is not in the cache yet, does not belong to the measurement.
     if !start(model) {
         return Ok(None);
     }
@@ -66,8 +66,8 @@ async fn stop(model: &mut AnyModel) -> Result<Vec<Operation>, EngineError> {
     Ok(timings.into_iter().map(operation).collect())
 }
 
-/// Bytes that the GPU reads and writes in a second while it copies one large buffer to another: the best of a few passes. `None`
-/// where there is no memory left for the two.
+/// Bytes that the GPU reads and writes in a second while it copies one large buffer to another: the best of a few
+/// passes. `None` where there is no memory left for the two.
 ///
 /// # Errors
 /// The GPU is lost.
@@ -81,7 +81,7 @@ pub async fn copy_bytes_per_second(gpu: &Gpu) -> Result<Option<f64>, EngineError
         Err(error) => return Err(error.into()),
     };
     let mut best: Option<f64> = None;
-    // The first touches memory that nothing was in.
+    // The first pass touches memory that was never used.
     for pass in 0..=PASSES {
         let mut encoder = gpu.encoder("copy");
         for _ in 0..COPIES {

@@ -11,7 +11,7 @@ use crate::error::CliError;
 /// The name of the program, as it is looked for on the PATH.
 pub const PROGRAM: &str = "llama-bench";
 
-/// What it measured.
+/// Results of llama-bench.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measured {
     pub prefill_tokens_per_second: f64,
@@ -20,7 +20,7 @@ pub struct Measured {
     pub build: String,
 }
 
-/// Where it is.
+/// Path of the program.
 ///
 /// # Errors
 /// It is not on the PATH.

@@ -8,22 +8,22 @@ use super::report::{PrefixHit, Run};
 use crate::backend::AnyModel;
 use crate::stats::{Percentiles, median};
 
-/// What is run: a prompt, and how many tokens after it.
+/// The work to measure: a prompt, and the tokens after it.
 pub struct Bench {
     prompt: Vec<u32>,
     new_tokens: u32,
 }
 
-/// One run, as it was measured.
+/// Measurements of one run.
 #[derive(Clone, Debug)]
 pub struct Sample {
     prompt_tokens: usize,
     prefill_seconds: f64,
-    /// From one new token to the next, in milliseconds.
+    /// Time from each new token to the next, in milliseconds.
     steps_ms: Vec<f64>,
 }
 
-/// Tokens per second from an empty context.
+/// Rates from an empty context, in tokens per second.
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
     pub prefill: f64,
@@ -31,14 +31,14 @@ pub struct Rates {
 }
 
 impl Bench {
-    /// The prompt's tokens are arbitrary, and always the same.
+    /// Makes a prompt of arbitrary tokens that are always the same.
     pub fn new(vocabulary: u32, prompt_tokens: u32, new_tokens: u32) -> Self {
         // Steps of a Weyl sequence: spread evenly, and never the same twice in a row.
         let token = |index: u32| ((u64::from(index.wrapping_mul(0x9e37_79b9)) * u64::from(vocabulary)) >> 32) as u32;
         Self { prompt: (1..=prompt_tokens).map(token).collect(), new_tokens }
     }
 
-    /// The prompt from an empty context, then the new tokens after it.
+    /// Runs the prompt from an empty context, then the new tokens after it.
     pub async fn run(&self, model: &mut AnyModel, host: &dyn Host) -> Result<Sample, EngineError> {
         let sequence = model.open()?;
         let begin = Instant::now();
@@ -50,14 +50,14 @@ impl Bench {
         Ok(Sample { prompt_tokens: self.prompt.len(), prefill_seconds, steps_ms })
     }
 
-    /// The prompt in a sequence of its own, and the token after it: for what is measured of each apart.
+    /// Runs the prompt in a sequence of its own and returns the token after it, for measurements of each part alone.
     pub async fn prompt_alone(&self, model: &mut AnyModel, host: &dyn Host) -> Result<(SequenceId, u32), EngineError> {
         let sequence = model.open()?;
         let prediction = model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
         Ok((sequence, prediction.token))
     }
 
-    /// One token more in such a sequence, which is closed then.
+    /// Runs one more token in such a sequence, and closes it.
     pub async fn token_alone(
         &self,
         model: &mut AnyModel,
@@ -104,7 +104,7 @@ impl Bench {
     }
 }
 
-/// Follows the model's own choice; the milliseconds of each step.
+/// Generates the model's most likely tokens; returns the milliseconds of each step.
 async fn decode(
     model: &mut AnyModel,
     sequence: SequenceId,
@@ -122,7 +122,7 @@ async fn decode(
 }
 
 impl Sample {
-    /// Several runs as one: medians of the rates, percentiles over all steps.
+    /// Combines several runs: medians of the rates, percentiles over all steps.
     ///
     /// # Panics
     /// Without any run, or with runs without steps; arguments are checked before.
@@ -140,7 +140,7 @@ impl Sample {
     }
 }
 
-/// The median of measurements that there are.
+/// The median of measurements, of which there is at least one.
 pub fn median_of(values: &[f64]) -> f64 {
     median(values).expect("at least one run is asked for")
 }

@@ -31,8 +31,8 @@ use routes::Replays;
 
 /// Measure how fast a model runs here
 ///
-/// The prompt is made of arbitrary tokens, and generation never ends early. Measured are the first run (cold), those after
-/// it (warm), and the same prompt again with its KV cache (prefix hit).
+/// The prompt is made of arbitrary tokens, and generation never ends early. Measured are the first run (cold), those
+/// after it (warm), and the same prompt again with its KV cache (prefix hit).
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -52,8 +52,8 @@ pub struct Args {
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
-    /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would read, and how
-    /// often it would wait, by slots of each layer and by who goes where none is free
+    /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would
+    /// read, and how often it would wait, by slots of each layer and by who goes where none is free
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table
@@ -61,7 +61,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What of a model is measured.
+/// The options of what is measured.
 #[derive(Clone, Debug)]
 struct BenchGroup;
 
@@ -80,7 +80,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     }
     let environment = Environment::read()?;
     let request = request(&args, &environment)?;
-    // What is missing is said before minutes are spent.
+    // A missing program is reported before minutes are spent.
     let rival = args.compare.as_ref().map(|_| llama_bench::locate()).transpose()?;
     let interrupts = Interrupts::catch();
     let host = ConsoleHost::text(None, &interrupts);
@@ -186,7 +186,7 @@ async fn measure_all(
     })
 }
 
-/// Takes turns, so that a machine that gets slower or faster meanwhile does so for both.
+/// Runs both in turn, so that a machine that gets slower or faster meanwhile does so for both.
 async fn compare(
     args: &Args,
     request: &LoadRequest,
@@ -201,7 +201,7 @@ async fn compare(
         note(format_args!("pylon: round {round} of {} against {}", args.repeat, llama_bench::PROGRAM));
         ours.push(bench.rates_from_empty(model, host).await?);
         let measured = llama_bench::run(rival, &request.path, args.prompt_tokens, args.new_tokens, threads);
-        // Ctrl-C reaches both: that the other program died of it is no failure of its own.
+        // Ctrl-C reaches both programs, so that the other one's death is no failure.
         if host.cancelled() {
             return Err(EngineError::Cancelled.into());
         }

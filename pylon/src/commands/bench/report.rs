@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use crate::stats::Percentiles;
 
-/// Everything that was measured. What was not is `null`.
+/// All measurements. What was not measured is `null`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub model: String,
     pub file: String,
     pub file_bytes: u64,
     pub backend: String,
-    /// Of the CPU backend.
+    /// Threads of the CPU backend.
     pub threads: Option<usize>,
     pub prompt_tokens: u32,
     pub new_tokens: u32,
     pub repeat: u32,
-    /// From the path to a model that can run.
+    /// Time from the path to a model that can run.
     pub open_ms: f64,
     /// The first run after that. The system may still hold the file from earlier use.
     pub cold: Run,
@@ -30,14 +30,14 @@ pub struct Report {
     pub weight_bytes_per_token: u64,
     /// `weight_bytes_per_token` times decoded tokens per second, warm.
     pub weight_bytes_per_second: f64,
-    /// What memory delivers, measured in this run: the machine's to that many threads, or the GPU's while it copies, reading and
-    /// writing taken together.
+    /// Speed of the memory, measured in this run: of main memory for this many threads, or of the GPU's memory while it
+    /// copies, reading and writing taken together.
     pub memory_bytes_per_second: Option<f64>,
-    /// The share of it that decoding uses. Above 1 the weights come from the processor's caches.
+    /// The share of that speed that decoding uses. Above 1 the weights come from the processor's caches.
     pub memory_share: Option<f64>,
-    /// Of a GPU.
+    /// Statistics of experts on a GPU.
     pub experts: Option<Experts>,
-    /// Where the time goes on a GPU that tells it.
+    /// Times of the operations on a GPU that can measure them.
     pub operations: Option<Operations>,
     pub compare: Option<Comparison>,
 }
@@ -47,22 +47,23 @@ pub struct Report {
 pub struct Experts {
     pub slots_per_layer: u32,
     pub experts_per_layer: u32,
-    /// Of all slots of all layers.
+    /// Size of all slots of all layers.
     pub slots_bytes: u64,
-    /// Experts that a batch used and that were there, each once a layer, …
+    /// Chosen experts that were resident; each counts once per layer and batch.
     pub hits: u64,
-    /// … and those that were not.
+    /// Chosen experts that were not resident, counted in the same way.
     pub misses: u64,
-    /// Of the file.
+    /// Bytes read from the file.
     pub read_bytes: u64,
 }
 
-/// What operations take on the GPU, each launch by itself. Together they take longer than a batch does, where they overlap.
+/// Times of the operations on the GPU, each launch by itself. Together they take longer than a batch does, because
+/// launches of a batch may overlap.
 #[derive(Clone, Debug, Serialize)]
 pub struct Operations {
-    /// Of the prompt.
+    /// Operations of the prompt.
     pub prefill: Vec<Operation>,
-    /// Of one token after it.
+    /// Operations of one token after it.
     pub decode: Vec<Operation>,
 }
 
@@ -77,11 +78,11 @@ pub struct Operation {
 /// Prefill and decode of one run, or of several.
 #[derive(Clone, Debug, Serialize)]
 pub struct Run {
-    /// From the prompt to the first new token.
+    /// Time from the prompt to the first new token.
     pub time_to_first_token_ms: f64,
     pub prefill_tokens_per_second: f64,
     pub decode_tokens_per_second: f64,
-    /// From one new token to the next.
+    /// Times from one new token to the next.
     pub between_tokens_ms: Percentiles,
 }
 
@@ -99,18 +100,18 @@ pub struct Comparison {
     pub build: String,
     pub rounds: u32,
     pub threads: usize,
-    /// Of the whole prompt, from an empty context.
+    /// Rates of the whole prompt, from an empty context.
     pub prefill: Pair,
-    /// Of the new tokens, from an empty context.
+    /// Rates of the new tokens, from an empty context.
     pub decode: Pair,
 }
 
-/// Ours and theirs.
+/// Our rate and theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Pair {
     pub ours: f64,
     pub theirs: f64,
-    /// Above 1 this engine is faster.
+    /// Ours divided by theirs: above 1 this engine is faster.
     pub ratio: f64,
 }
 

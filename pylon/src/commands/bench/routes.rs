@@ -10,10 +10,10 @@ use serde::Serialize;
 use crate::error::CliError;
 use crate::routes::{Figures, Header, Policy, Setting, Trace, replay};
 
-/// Slots that are tried, at most: from those that a token needs up to all experts.
+/// How many numbers of slots are tried at most, from those that a token needs up to all experts.
 const MOST_SLOTS_TRIED: u32 = 8;
 
-/// Everything that was tried.
+/// The results of all settings.
 #[derive(Debug, Serialize)]
 pub struct Replays {
     #[serde(flatten)]
@@ -26,9 +26,9 @@ pub struct Replays {
 struct Tried {
     #[serde(flatten)]
     setting: Setting,
-    /// Over all batches.
+    /// Figures over all batches.
     all: Figures,
-    /// Over batches of one token: an answer's.
+    /// Figures over batches of one token, as in an answer.
     decode: Figures,
     hit_rate: f64,
     reads_per_token: f64,
@@ -66,7 +66,7 @@ impl Replays {
     }
 }
 
-/// Evenly from the fewest that work to all but none.
+/// Numbers of slots, evenly from the fewest that work to all but one.
 fn slots_tried(header: &Header) -> Vec<u32> {
     let (least, most) = (header.experts_per_token, header.experts);
     let step = (most - least).div_ceil(MOST_SLOTS_TRIED - 1).max(1);

@@ -14,15 +14,15 @@ use crate::gguf_file::GgufFile;
 
 pub const TITLE: &str = "determinism: the same bytes and weights at every reading";
 
-/// Bytes of each range that is read: of the begin, the middle and the end of tensors.
+/// Length of each range that is read at the beginning, the middle and the end of a tensor, in bytes.
 const RANGE_BYTES: u64 = 64 << 10;
-/// Tensors looked at, evenly over the table.
+/// How many tensors are looked at, evenly over the table.
 const TENSORS: usize = 32;
 
 /// Determinism: the same bytes and weights at every reading
 ///
-/// Reads ranges of up to 32 tensors through a new handle each time, positioned and by seeking, and compares hashes; decodes
-/// the weights in them twice and compares bits.
+/// Reads ranges of up to 32 tensors through a new handle each time, positioned and by seeking, and compares hashes;
+/// decodes the weights in them twice and compares bits.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -35,7 +35,7 @@ pub struct Args {
     repeat: u32,
 }
 
-/// Bytes of a tensor that are read.
+/// A range of a tensor that is read.
 struct Range {
     tensor: String,
     format: Option<WeightType>,
@@ -115,7 +115,7 @@ fn positioned(file: &GgufFile, ranges: &[Range]) -> Result<Vec<String>, CliError
     ranges.iter().map(|range| Ok(Sha256Hex::of(&file.read(range.offset_bytes, range.len_bytes)?))).collect()
 }
 
-/// The same through the standard library's cursor, which shares no code with [`GgufFile::read`].
+/// Reads the same ranges through the standard library's cursor, which shares no code with [`GgufFile::read`].
 fn by_seeking(model: &GgufFile, ranges: &[Range]) -> Result<Vec<String>, CliError> {
     let read = |range: &Range| {
         let part = model.parts.iter().rfind(|part| part.first_byte <= range.offset_bytes).unwrap_or(&model.parts[0]);

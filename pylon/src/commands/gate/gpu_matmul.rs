@@ -1,5 +1,5 @@
-//! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against the
-//! scalar reference, which decodes the file's blocks on its own and sums in F64.
+//! Gate C: GPU compute. A real matrix of the file, multiplied on the GPU by the kernel that the engine uses, against
+//! the scalar reference, which decodes the file's blocks on its own and sums in F64.
 
 use std::rc::Rc;
 
@@ -20,14 +20,14 @@ use crate::progress;
 
 pub const TITLE: &str = "GPU compute: a real matrix times a vector, on the GPU and by the scalar reference";
 
-/// Bytes that are read, uploaded and computed by the reference at a time.
+/// How many bytes are read, uploaded and computed by the reference at a time.
 const PIECE_BYTES: u64 = 8 << 20;
 
 /// GPU compute: a real matrix times a vector, on the GPU and by the scalar reference
 ///
-/// The GPU side is the engine's own path: rows are repacked on the GPU and multiplied by its kernel in F32. The expectation
-/// decodes the blocks as they are in the file and sums in F64. The error is relative: ‖gpu − expected‖ / ‖expected‖. A
-/// second comparison, with the vector moved by one place, has to fail: it shows that the first one can.
+/// The GPU side is the engine's own path: rows are repacked on the GPU and multiplied by its kernel in F32. The
+/// expectation decodes the blocks as they are in the file and sums in F64. The error is relative: ‖gpu − expected‖ /
+/// ‖expected‖. A second comparison, with the vector moved by one place, has to fail: it shows that the first one can.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -113,7 +113,7 @@ fn part<'a>(args: &Args, file: &'a GgufFile) -> Result<Part<'a>, CliError> {
     Ok(Part { file, tensor, format, rows: taken("--rows", args.rows, all_rows, 1)?, columns })
 }
 
-/// Fixed, neither constant nor periodic in the length of a block, between −1 and 1.
+/// A fixed vector, neither constant nor periodic in the length of a block, between −1 and 1.
 fn input(columns: u64) -> Vec<f32> {
     (0..columns).map(|k| ((k as f64 + 1.0) * 0.618_033_988_75).fract() as f32 * 2.0 - 1.0).collect()
 }
@@ -123,7 +123,7 @@ impl Part<'_> {
         self.columns / self.format.block_weights() * self.format.block_bytes()
     }
 
-    /// Goes through `rows` rows from `first` on in pieces of whole rows, without the columns that are not taken.
+    /// Visits `rows` rows from `first` on in pieces of whole rows, without the columns that are left out.
     fn for_each_piece(
         &self,
         first: u64,
@@ -146,7 +146,7 @@ impl Part<'_> {
         Ok(())
     }
 
-    /// Puts the rows of one shard on the GPU as the loader does.
+    /// Puts the rows of one shard on the GPU, as the loader does.
     fn upload(&self, gpu: &Gpu, repack: &Repack, shard: &Shard<Rc<GpuBuffer>>) -> Result<(), CliError> {
         let row_bytes = self.file_row_bytes();
         self.for_each_piece(shard.first_row, shard.layout.rows, |row, bytes| {
@@ -172,7 +172,7 @@ impl Part<'_> {
     }
 }
 
-/// Both products of the matrix, which goes to the GPU in as many shards as its limits make necessary.
+/// Computes both products of the matrix on the GPU, in as many shards as its limits make necessary.
 async fn on_gpu(
     gpu: &Gpu,
     part: &Part<'_>,

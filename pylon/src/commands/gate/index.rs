@@ -16,8 +16,8 @@ pub const TITLE: &str = "the index: header and tensor table describe a whole gpt
 
 /// The index: header and tensor table describe a whole gpt-oss model
 ///
-/// Reads the header, and checks hyperparameters, names, types and shapes of all tensors, that there are no others, and that
-/// their sizes add up to the size of the file.
+/// Reads the header, and checks hyperparameters, names, types and shapes of all tensors, that there are no others, and
+/// that their sizes add up to the size of the file.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -72,7 +72,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     Ok(())
 }
 
-/// That header and tensors fill one file, no less and no more.
+/// Checks that header and tensors fill the file exactly.
 fn check_sizes(gguf: &Gguf, path: &Path, report: &mut Report) {
     let padded: u64 = gguf.tensors.iter().map(|tensor| tensor.size_bytes.next_multiple_of(gguf.alignment)).sum();
     let end = gguf.data_offset + padded;

@@ -1,8 +1,8 @@
 //! The first layers of a model in scalar arithmetic, for files of any size: one layer's attention and one expert are
 //! decoded at a time, so that memory stays below what a single layer takes.
 //!
-//! The same operations as [`gptoss_model::reference::ReferenceModel`], which holds all weights of a model at once; a test
-//! holds the two against each other.
+//! The same operations as [`gptoss_model::reference::ReferenceModel`], which holds all weights of a model at once; a
+//! test holds the two against each other.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use gptoss_model::{GateUp, Inventory, LayerTensors, MatrixTensor, ModelConfig, P
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 
-/// Rows of the output matrix that are decoded at a time, in bytes of the file.
+/// How many rows of the output matrix are decoded at a time, in bytes of the file.
 const HEAD_PIECE_BYTES: u64 = 8 << 20;
 
-/// A file whose first `layers` layers are computed.
+/// A file of which the first `layers` layers are computed.
 pub struct Layered<'a> {
     pub file: &'a GgufFile,
     pub config: &'a ModelConfig,
@@ -84,7 +84,7 @@ impl Layered<'_> {
         let (router, bias) = (self.plain(&tensors.router)?, self.plain(&tensors.router_bias)?);
         let chosen = self.config.experts_per_token as usize;
         let routes: Vec<_> = normed.iter().map(|x| router::reference(x, &router, &bias, chosen)).collect();
-        // Each expert is decoded once, for all tokens that chose it.
+        // Each expert is decoded once for all tokens that chose it.
         let mut users: BTreeMap<u32, Vec<(usize, usize)>> = BTreeMap::new();
         for (token, routes) in routes.iter().enumerate() {
             for (choice, route) in routes.iter().enumerate() {
@@ -128,7 +128,7 @@ impl Layered<'_> {
         Ok(())
     }
 
-    /// `normed` [tokens, hidden] → [tokens, vocabulary], a run of rows of the output matrix at a time.
+    /// Computes `normed` [tokens, hidden] → [tokens, vocabulary], for a run of rows of the output matrix at a time.
     fn head(&self, normed: &[f32], tokens: usize) -> Result<Vec<f32>, CliError> {
         let output = &self.inventory.output;
         let (vocabulary, columns) = (output.rows as usize, output.columns as usize);
@@ -146,7 +146,7 @@ impl Layered<'_> {
         Ok(logits)
     }
 
-    /// The rows of one expert (0 for a dense matrix), decoded: [rows, columns].
+    /// Decodes the rows of one expert (0 for a dense matrix): [rows, columns].
     fn matrix(&self, tensor: &MatrixTensor, expert: u32) -> Result<Vec<f32>, CliError> {
         let bytes = self.file.read(tensor.expert_offset_bytes(expert), tensor.rows * tensor.row_bytes())?;
         Ok(tensor.decode(&bytes))

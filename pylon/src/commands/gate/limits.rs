@@ -14,14 +14,14 @@ use crate::gguf_file::GgufFile;
 
 pub const TITLE: &str = "limits: every size follows from what the adapter grants";
 
-/// What WebGPU guarantees everywhere.
+/// Limits that WebGPU guarantees everywhere.
 const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
 const WEBGPU_BUFFER_BYTES: u64 = 256 << 20;
 
 /// Limits: every size follows from what the adapter grants
 ///
-/// Plans the model's memory under the limits granted here and under those that WebGPU guarantees everywhere, checks that
-/// each buffer of the plan fits, that requests beyond the limits are refused, and allocates the largest matrix.
+/// Plans the model's memory under the limits granted here and under those that WebGPU guarantees everywhere, checks
+/// that each buffer of the plan fits, that requests beyond the limits are refused, and allocates the largest matrix.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -75,7 +75,7 @@ fn described(limits: &Limits) -> String {
     )
 }
 
-/// Plans for `limits` and looks at every buffer of the plan.
+/// Plans for `limits` and checks every buffer of the plan.
 fn check_plan(
     name: &str,
     config: &ModelConfig,
@@ -111,7 +111,7 @@ fn check_plan(
     Ok(())
 }
 
-/// What cannot be must be refused with the reason.
+/// Checks that what is impossible is refused with the reason.
 fn check_refusals(config: &ModelConfig, inventory: &Inventory, granted: &Limits, report: &mut Report) {
     let whole = PlanOptions::for_model(config);
     let beyond = PlanOptions { max_kv_tokens: Some(config.context_tokens.saturating_add(1)), ..whole.clone() };

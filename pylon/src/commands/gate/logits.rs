@@ -13,16 +13,16 @@ use crate::exit;
 
 pub const TITLE: &str = "logits: embedding, layers and head on every backend";
 
-/// Logits that are shown.
+/// How many logits are shown.
 const TOP: usize = 5;
-/// No trained head comes near; weights read wrongly do.
+/// Limit that no trained head comes near; weights that are read wrongly exceed it.
 const LARGEST_LOGIT: f32 = 1e4;
 
 /// Logits: embedding, layers and head on every backend
 ///
-/// Runs a prompt through the CPU and, where there is one, the GPU, both with F32 activations and cache, and shows the five
-/// most likely next tokens. The logits have to be finite, not all alike, of a plausible size, and less spread than chance;
-/// where both backends exist they have to agree.
+/// Runs a prompt through the CPU and, where there is one, the GPU, both with F32 activations and cache, and shows the
+/// five most likely next tokens. The logits have to be finite, not all alike, of a plausible size, and less spread than
+/// chance; where both backends exist they have to agree.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -47,7 +47,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     })?;
     look_at("CPU", &on_cpu, &tokenizer, report)?;
 
-    // No GPU is a fact; a GPU that fails is a failure.
+    // A missing GPU is a fact; a GPU that fails is a failure.
     let gpu = match open_device(report) {
         Ok(gpu) => gpu,
         Err(error) if error.exit_status() == exit::COULD_NOT_RUN => {
@@ -79,7 +79,7 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
     }
 }
 
-/// The logits after `tokens`, \[vocabulary\].
+/// The logits after `tokens`, `[vocabulary]`.
 async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
     let sequence = model.open()?;
     model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;

@@ -1,5 +1,5 @@
-//! `pylon gate`: checks of a file and of the arithmetic, from the header to logits. A gate passes only when it looked at
-//! something and all of it held.
+//! `pylon gate`: checks of a file and of the arithmetic, from the header to logits. A gate passes only when it looked
+//! at something and all of it held.
 
 mod determinism;
 mod gpu_matmul;
@@ -45,7 +45,7 @@ enum Gate {
     G(logits::Args),
 }
 
-/// What every gate takes.
+/// Arguments of every gate.
 #[derive(Debug, clap::Args)]
 pub struct Common {
     /// GGUF file
@@ -69,7 +69,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     }
 }
 
-/// An error before the end is a verdict as well: what could not be had, or what is damaged.
+/// Runs a gate. An error before its end is a verdict as well: something was missing or damaged.
 fn run_gate(
     gate: char,
     title: &'static str,

@@ -13,10 +13,10 @@ pub const TITLE: &str = "correctness: logits of the engine on the GPU and of the
 
 /// Correctness: logits of the engine on the GPU and of the scalar reference
 ///
-/// Loads the model on the GPU as `pylon infer` does, but with an F32 cache, and computes all logits of a few tokens: one
-/// token at a time, and in one batch. The expectation is computed from the file's blocks in scalar arithmetic with F64
-/// sums. The error is relative: ‖gpu − expected‖ / ‖expected‖. Large models are cut to a few layers, so that memory and
-/// time stay bounded; the output says to how many.
+/// Loads the model on the GPU as `pylon infer` does, but with an F32 cache, and computes all logits of a few tokens:
+/// one token at a time, and in one batch. The expectation is computed from the file's blocks in scalar arithmetic with
+/// F64 sums. The error is relative: ‖gpu − expected‖ / ‖expected‖. Large models are cut to a few layers, so that memory
+/// and time stay bounded; the output says to how many.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -76,7 +76,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     Ok(())
 }
 
-/// All logits by the scalar reference, and what it was.
+/// All logits by the scalar reference, and a description of it.
 fn expected(subject: &Subject) -> Result<(Vec<f32>, String), CliError> {
     let Subject { file, config, inventory, layers, tokens, is_small } = subject;
     if *is_small && subject.is_whole() {
@@ -101,7 +101,7 @@ mod tests {
         size: Size,
     }
 
-    /// The two references share operations, and nothing of how a model is put together from them.
+    /// The two references share operations, but not how a model is put together from them.
     #[test]
     fn the_references_agree() -> Result<(), CliError> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/nano/gpt-oss-nano.gguf");

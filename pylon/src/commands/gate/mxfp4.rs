@@ -14,9 +14,10 @@ const BLOCK_WEIGHTS: u64 = 32;
 
 /// MXFP4: type 39 is identified and decoded as the specification says
 ///
-/// Decodes blocks from all over every MXFP4 tensor, and compares them bit for bit with arithmetic of the gate's own: sign,
-/// exponent and mantissa of E2M1 and the E8M0 exponent taken apart in F64, as the OCP Microscaling specification defines
-/// them. Needs no GPU; how the GPU decodes them is what `pylon gate c --tensor blk.0.ffn_gate_exps.weight` checks.
+/// Decodes blocks from all over every MXFP4 tensor, and compares them bit for bit with arithmetic of the gate's own:
+/// sign, exponent and mantissa of E2M1 and the E8M0 exponent taken apart in F64, as the OCP Microscaling specification
+/// defines them. Needs no GPU; how the GPU decodes them is what `pylon gate c --tensor blk.0.ffn_gate_exps.weight`
+/// checks.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -63,7 +64,7 @@ pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     Ok(())
 }
 
-/// What was decoded.
+/// Statistics of what was decoded.
 #[derive(Default)]
 struct Seen {
     blocks: u64,
@@ -74,9 +75,9 @@ struct Seen {
     first_difference: Option<String>,
 }
 
-/// Decodes `wanted` blocks of a tensor (0: all), evenly spread, first and last among them.
+/// Decodes `wanted` blocks of a tensor (0: all), evenly spread, including the first and the last.
 fn decode(file: &GgufFile, tensor: &TensorInfo, wanted: u64, seen: &mut Seen) -> Result<(), CliError> {
-    /// Blocks that lie side by side: a read each.
+    /// Number of adjacent blocks that one read brings.
     const RUN_BLOCKS: u64 = 64;
     let blocks = tensor.size_bytes / BLOCK_BYTES;
     let runs = blocks.div_ceil(RUN_BLOCKS);
@@ -107,7 +108,7 @@ fn look_at(tensor: &TensorInfo, index: u64, block: &[u8], seen: &mut Seen) {
         let byte = block[1 + weight % 16];
         let code = if weight < 16 { byte & 15 } else { byte >> 4 };
         seen.codes[usize::from(code)] = true;
-        // Exact in F64. In F32 as well, unless it is too large: then it is infinite.
+        // The value is exact in F64, and also in F32 unless it is too large, which makes it infinite.
         let expected = value(exponent, code) as f32;
         if got.to_bits() != expected.to_bits() {
             seen.differences += 1;
@@ -117,7 +118,8 @@ fn look_at(tensor: &TensorInfo, index: u64, block: &[u8], seen: &mut Seen) {
     }
 }
 
-/// E2M1 code times E8M0 scale, from the specification: S EE M, exponent bias 1, subnormal where E is 0; scale 2^(X − 127).
+/// Value of an E2M1 code times an E8M0 scale, from the specification: S EE M, exponent bias 1, subnormal where E is 0;
+/// scale 2^(X − 127).
 fn value(exponent: u8, code: u8) -> f64 {
     let sign = if code & 8 != 0 { -1.0 } else { 1.0 };
     let (e, m) = (i32::from(code >> 1 & 3), f64::from(code & 1));

@@ -28,21 +28,21 @@ impl Verdict {
     }
 }
 
-/// What one gate looked at and found. It passes when it checked something and every check held.
+/// What one gate looked at and found. It passes if it checked something and every check held.
 #[derive(Debug)]
 pub struct Report {
     gate: char,
     title: &'static str,
     path: String,
-    /// Name and value, in the order they were found.
+    /// Names and values, in the order in which they were found.
     facts: Vec<(&'static str, Value)>,
     comparisons: Vec<Comparison>,
     checks: Vec<Check>,
-    /// Why it could not run.
+    /// Why the gate could not run.
     not_run: Option<String>,
 }
 
-/// One thing that holds or does not.
+/// A statement that holds or does not.
 #[derive(Debug, Serialize)]
 struct Check {
     check: String,
@@ -153,25 +153,26 @@ fn print_fact(output: &mut Output, name: &str, value: &Value) -> Result<(), CliE
     }
 }
 
-/// Which outcome of a comparison is the right one.
+/// The right outcome of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Expect {
     /// The relative error is at most the tolerance.
     Equal,
-    /// It is above: a control, which shows that the comparison beside it can fail.
+    /// The relative error is above the tolerance: a control, which shows that the comparison beside it can fail.
     Different,
 }
 
 /// Values compared with the ones expected.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// What was computed, and what it is held against.
+    /// What was computed.
     pub what: String,
+    /// What it is compared with.
     pub against: String,
     pub shape: Vec<u64>,
     pub expect: Expect,
-    /// At most this `relative_error`.
+    /// Largest `relative_error` that counts as equal.
     pub tolerance: f64,
     #[serde(flatten)]
     pub difference: Difference,
@@ -189,7 +190,7 @@ impl Comparison {
         }
     }
 
-    /// The comparison of whole vectors.
+    /// Compares whole vectors.
     pub fn with(mut self, got: &[f32], expected: &[f32]) -> Self {
         self.difference.add(got, expected);
         self
@@ -201,8 +202,8 @@ impl Comparison {
         self
     }
 
-    /// Whether it came out as expected. Values that are not finite, too few of them, or an expectation of nothing but zeros
-    /// never pass.
+    /// Whether the outcome is the expected one. Values that are not finite, too few of them, or an expectation of zeros
+    /// alone never pass.
     pub fn pass(&self) -> bool {
         let Difference { values, not_finite, .. } = self.difference;
         let relative = self.difference.relative_error();
@@ -235,11 +236,11 @@ impl Comparison {
     }
 }
 
-/// Differences of values from the ones expected, summed up as they come.
+/// Statistics of differences from expected values, added up as they come.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Difference {
     pub values: u64,
-    /// Values, computed or expected, that are NaN or infinite; they count in nothing else.
+    /// Number of values, computed or expected, that are NaN or infinite; they count in nothing else.
     pub not_finite: u64,
     pub max_abs: f64,
     pub largest_expected: f64,
@@ -248,7 +249,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Takes in more values. Both slices are equally long, or the shorter one ends the comparison and the shape does not fit.
+    /// Adds more values. If one slice is shorter, it ends the comparison, and the shape does not fit.
     pub fn add(&mut self, got: &[f32], expected: &[f32]) {
         for (&got, &expected) in got.iter().zip(expected) {
             self.values += 1;
@@ -265,7 +266,7 @@ impl Difference {
         }
     }
 
-    /// ‖got − expected‖ / ‖expected‖, Euclidean; NaN when everything expected is zero.
+    /// ‖got − expected‖ / ‖expected‖, Euclidean; NaN if everything expected is zero.
     pub fn relative_error(&self) -> f64 {
         match self.squared_expected > 0.0 {
             true => (self.squared_difference / self.squared_expected).sqrt(),

@@ -12,51 +12,52 @@ use super::report::Report;
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 
-/// A model whose weights take more than this in F32 is cut to [`LARGE_MODEL_LAYERS`] layers unless the user says otherwise.
+/// A model whose weights take more than this in F32 is cut to [`LARGE_MODEL_LAYERS`] layers unless the user says
+/// otherwise.
 const SMALL_MODEL_BYTES: u64 = 1 << 30;
-/// One sliding layer and one with full attention.
+/// Number of layers: one sliding layer and one with full attention.
 const LARGE_MODEL_LAYERS: u32 = 2;
 /// GPU memory for the experts of one layer: all 32 of gpt-oss-20b, some of 120b's, which then are paged.
 const EXPERT_BYTES_PER_LAYER: u64 = 512 << 20;
 
-/// Tokens that are run when nothing else is said.
+/// How many tokens are run by default.
 const FEW_TOKENS: u32 = 8;
-/// Windows up to this are filled by default.
+/// The largest window that is filled by default.
 const MOST_WINDOW_TOKENS: u32 = 128;
 
 /// How far the tokens should reach when the user does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// The prompt, or its begin.
+    /// As far as the prompt, or its beginning.
     Prompt,
-    /// Past the sliding window, so that keys leave it; only the prompt where that would take long.
+    /// Past the sliding window, so that keys leave it; only the prompt if that would take long.
     BeyondWindow,
 }
 
 /// How much of the model is run.
 #[derive(Debug, clap::Args)]
 pub struct Size {
-    /// Run the first N layers; 0 is embedding and output matrix only. All layers if not given, 2 of models whose weights
-    /// take more than 1 GiB in F32
+    /// Run the first N layers; 0 is embedding and output matrix only. All layers if not given, 2 of models whose
+    /// weights take more than 1 GiB in F32
     #[arg(long, value_name = "N")]
     layers: Option<u32>,
     /// Text whose tokens are run, as plain text
     #[arg(long, value_name = "TEXT", default_value = "What is 2 + 2?")]
     prompt: String,
-    /// Run N tokens: the prompt cut short, or repeated. 8 if not given; in gate d as many as reach beyond the sliding window
-    /// of models whose weights take at most 1 GiB in F32
+    /// Run N tokens: the prompt cut short, or repeated. 8 if not given; in gate d as many as reach beyond the sliding
+    /// window of models whose weights take at most 1 GiB in F32
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
     tokens: Option<u32>,
 }
 
-/// What is run of which file.
+/// The file, and how much of it is run.
 pub struct Subject {
     pub file: GgufFile,
     pub config: ModelConfig,
     pub inventory: Inventory,
     pub layers: u32,
     pub tokens: Vec<u32>,
-    /// Small enough to hold all weights in F32.
+    /// Whether all weights fit memory in F32.
     pub is_small: bool,
 }
 
@@ -100,7 +101,7 @@ impl Subject {
         Ok(Self { file, config, inventory, layers, tokens, is_small })
     }
 
-    /// Tokens that the cache has to hold.
+    /// Number of tokens that the cache has to hold.
     pub fn kv_tokens(&self) -> u32 {
         (self.tokens.len() as u32).max(2)
     }

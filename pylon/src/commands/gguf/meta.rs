@@ -11,9 +11,9 @@ use crate::exit;
 use crate::gguf_file::GgufFile;
 use crate::output::Output;
 
-/// Elements of an array that a summary shows.
+/// How many elements of an array a summary shows.
 const SUMMARY_ELEMENTS: usize = 4;
-/// Characters of a string that a line shows.
+/// How many characters of a string a line shows.
 const LINE_CHARACTERS: usize = 100;
 
 /// List the metadata of a file; arrays and long texts are summarised
@@ -28,7 +28,8 @@ pub struct Args {
     /// Print the whole value of this key only; of an array one element to a line
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// One JSON object: of each key its type and value, of arrays the length and the first elements; with --key the value
+    /// One JSON object: of each key its type and value, of arrays the length and the first elements; with --key the
+    /// value
     #[arg(long)]
     json: bool,
 }
@@ -117,7 +118,7 @@ fn type_name(value: &GgufValue) -> &'static str {
     }
 }
 
-/// The value in JSON; of an array the first `limit` elements. Numbers that JSON cannot express become text.
+/// The value in JSON; only the first `limit` elements of an array. Numbers that JSON cannot express become text.
 fn to_json(value: &GgufValue, limit: usize) -> Value {
     match value {
         GgufValue::U8(v) => json!(v),
@@ -157,7 +158,7 @@ fn array_to_json(array: &Array, limit: usize) -> Value {
     }
 }
 
-/// As the shortest decimal that is this F32: widened to F64 first, 0.1 would read 0.10000000149011612.
+/// The shortest decimal that is this F32: widened to F64 first, 0.1 would read 0.10000000149011612.
 fn float(value: f32) -> Value {
     value.to_string().parse::<f64>().map_or_else(|_| double(f64::from(value)), double)
 }

@@ -57,7 +57,7 @@ impl Sha256Hex {
         self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Of one piece.
+    /// SHA-256 of one piece.
     pub fn of(bytes: &[u8]) -> String {
         let mut hash = Self::default();
         hash.update(bytes);

@@ -14,8 +14,8 @@ use crate::output::{Output, unless_reader_gone};
 
 /// Read a range of the file, or of a tensor, and print its SHA-256
 ///
-/// With --repeat the range is read that many times, through a handle of its own each time; all hashes must agree, or the
-/// exit status is 1.
+/// With --repeat the range is read that many times, through a handle of its own each time; all hashes must agree, or
+/// the exit status is 1.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     Ok(if consistent { exit::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-/// What is read: its name, its first byte in the file, and its length.
+/// The range to read: its name, its first byte in the file, and its length.
 fn place(args: &Args, file: &GgufFile) -> Result<(String, u64, u64), CliError> {
     let tensors = &file.gguf.tensors;
     let tensor = match (&args.tensor, args.tensor_index) {

@@ -68,7 +68,7 @@ struct Function {
     parameters: Option<Value>,
 }
 
-/// The conversation that a row's `messages` hold.
+/// Reads the conversation in a row's `messages`.
 pub fn conversation(messages: Option<&Value>) -> Result<Conversation, RowError> {
     let Some(Value::Array(messages)) = messages else {
         return Err(RowError::new("it has no array \"messages\"", EXPECTED_MESSAGES));
@@ -123,7 +123,7 @@ fn read<T: for<'a> Deserialize<'a>>(json: &Value, expected: &str) -> Result<T, R
     T::deserialize(json).map_err(|error| RowError::new(error, expected))
 }
 
-/// A plain string is one part of text.
+/// Reads content; a plain string is one part of text.
 fn parts(content: Value) -> Result<Vec<Part>, RowError> {
     let expected = "\"content\", a string or an array of parts of type text, system_content or developer_content";
     match content {

@@ -10,8 +10,8 @@ use crate::vocabulary::Vocabulary;
 /// Parse what a model wrote into reasoning, answer and tool calls
 ///
 /// Reads JSON lines with "tokens", or with "text" in which names of special tokens stand for the tokens: a turn of the
-/// model, from behind <|start|>assistant on. Adds "reasoning", "content" (null where there is none) and "tool_calls" (with
-/// "name" and "arguments"; "malformed" where those are no JSON object though a function takes one).
+/// model, from behind <|start|>assistant on. Adds "reasoning", "content" (null where there is none) and "tool_calls"
+/// (with "name" and "arguments"; "malformed" where those are no JSON object though a function takes one).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -28,7 +28,7 @@ pub struct Args {
     messages: bool,
 }
 
-/// Adds what a row's tokens say.
+/// Adds what a row's tokens mean.
 pub fn answer(tokenizer: &Tokenizer, args: &Args, row: &mut Row) -> Result<(), RowError> {
     let ids = if row.contains_key("tokens") {
         rows::token_ids(row, "tokens")?

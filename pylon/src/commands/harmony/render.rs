@@ -12,8 +12,8 @@ use crate::vocabulary::Vocabulary;
 ///
 /// Reads JSON lines with "messages" as OpenAI's harmony library writes them (or with plain strings as "content"), and
 /// adds "text" and "tokens". "op" says how a rendering ends: render_conversation_for_completion (the default: with
-/// <|start|>assistant), render_conversation (after the last message), render_conversation_for_training (and the last answer
-/// closed by <|return|>). "auto_drop_analysis": false keeps the reasoning of completed turns.
+/// <|start|>assistant), render_conversation (after the last message), render_conversation_for_training (and the last
+/// answer closed by <|return|>). "auto_drop_analysis": false keeps the reasoning of completed turns.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:

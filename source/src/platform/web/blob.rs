@@ -24,7 +24,7 @@ impl BlobSource {
         Self::with_identity(file.name(), identity, file.clone().into())
     }
 
-    /// What this would be a copy of, if it were cached. `file` is the one that this reads.
+    /// Identity of `file`, which this source reads, for the download cache.
     pub fn cached_file(file: &File) -> CachedFile {
         let (len_bytes, modified_ms) = (file.size() as u64, file.last_modified());
         CachedFile { url: cached_url(&file.name()), len_bytes, etag: format!("\"{len_bytes}-{modified_ms}\"") }
@@ -64,7 +64,7 @@ impl BlobSource {
         Ok(crate::Bytes(bytes))
     }
 
-    /// Browsers refuse to read a picked file once its size or modification time is another (File API §4.1).
+    /// Browsers refuse to read a picked file once its size or modification time has changed (File API §4.1).
     fn read_error(&self, error: &JsValue) -> SourceError {
         let detail = words_of(error);
         if detail.starts_with("NotReadableError") || detail.starts_with("NotFoundError") {

@@ -7,15 +7,15 @@ use web_sys::{ReadableStream, ReadableStreamByobReader, ReadableStreamDefaultRea
 use super::browser_error;
 use crate::SourceError;
 
-/// Room for one piece. Browsers hand over about as much at once.
+/// Buffer size for one piece; browsers hand over about this much at once.
 const PIECE_BYTES: u64 = 1 << 20;
 
-/// Reads a body.
+/// A reader of a response body.
 pub enum Body {
-    /// Into the same memory again and again: a gigabyte takes as long as one that is thrown away, where fresh memory for every
-    /// piece takes a third longer (Chromium 156).
+    /// Reads into the same memory again and again. Reading a gigabyte so takes as long as discarding it, whereas fresh
+    /// memory for every piece takes a third longer (Chromium 156).
     Reusing { reader: ReadableStreamByobReader, room: ArrayBuffer },
-    /// Where the browser has no byte streams: each piece comes in memory of its own.
+    /// Reads each piece into memory of its own, where the browser has no byte streams.
     Fresh { reader: ReadableStreamDefaultReader },
 }
 
@@ -31,7 +31,7 @@ impl Body {
         }
     }
 
-    /// Asks for the next piece. What the promise resolves to is for [`Body::piece`]; there is no other read until then.
+    /// Asks for the next piece; pass the promise's result to [`Body::piece`] before reading again.
     pub fn read(&self) -> Promise {
         match self {
             Self::Reusing { reader, room } => reader.read_with_array_buffer_view(&Uint8Array::new(room)),
@@ -41,11 +41,11 @@ impl Body {
 
     /// What a read resolved to; `None` at the end of the body. It is overwritten by the next read.
     pub fn piece(&mut self, read: JsValue) -> Result<Option<Uint8Array>, SourceError> {
-        // Of the same shape as an iterator's result.
+        // The object has the same shape as an iterator's result.
         let read: IteratorNext = read.unchecked_into();
         let piece: Result<Uint8Array, JsValue> = read.value().dyn_into();
         if let (Self::Reusing { room, .. }, Ok(piece)) = (self, &piece) {
-            // A read takes the memory away, and brings it back under another name; also at the end, with nothing in it.
+            // A read detaches the memory and returns it under another name, even at the end, with nothing in it.
             *room = piece.buffer();
         }
         if read.done() {
@@ -55,7 +55,8 @@ impl Body {
     }
 }
 
-/// Fails where the stream is not one of bytes. By name: the typed binding takes an exception for impossible.
+/// Fails if the stream is not a byte stream. The method is called by name because the typed binding does not expect an
+/// exception.
 fn byob_reader(stream: &ReadableStream) -> Result<ReadableStreamByobReader, JsValue> {
     let options = js_sys::Object::new();
     Reflect::set(&options, &JsValue::from_str("mode"), &JsValue::from_str("byob"))?;

@@ -10,7 +10,7 @@ use crate::SourceError;
 
 #[wasm_bindgen]
 extern "C" {
-    /// Web Cryptography, the same on a page and in a worker; web-sys has it as a property of each of the two.
+    /// Web Cryptography is the same on a page and in a worker; web-sys has it as a property of each of the two.
     #[wasm_bindgen(js_namespace = ["crypto", "subtle"], js_name = digest, catch)]
     fn subtle_digest(algorithm: &str, bytes: &Uint8Array) -> Result<Promise, JsValue>;
 }
@@ -28,7 +28,7 @@ impl Bytes {
     }
 }
 
-/// SHA-256 of all bytes, worked out by the browser on a thread of its own.
+/// SHA-256 of all bytes, computed by the browser on a thread of its own.
 pub async fn sha256(bytes: &crate::Bytes) -> Result<[u8; 32], SourceError> {
     let digest = subtle_digest("SHA-256", bytes.as_uint8_array()).map_err(browser_error("crypto.subtle.digest"))?;
     let digest = settled(digest, LATER).await.map_err(browser_error("crypto.subtle.digest"))?;

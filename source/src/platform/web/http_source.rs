@@ -8,8 +8,8 @@ use crate::observe::{FetchNews, FetchObserver, FetchReport, HttpOptions};
 use crate::retry::{Moment, Next, Patience};
 use crate::{Place, ReadFuture, Source, SourceError, check_bounds};
 
-/// How much the first request asks for: enough to prove ranges and to see what kind of file it is; kept, so that the
-/// first reads need not ask again.
+/// Size of the first request: enough to prove that ranges work and to see what kind of file it is. The bytes stay in
+/// memory, so that the first reads need not ask again.
 pub(super) const PROBE_BYTES: u64 = 64 * 1024;
 
 /// A file behind an http(s) URL, read by range requests. Works on a page and in a worker.
@@ -17,8 +17,8 @@ pub(super) const PROBE_BYTES: u64 = 64 * 1024;
 /// Requests carry no header but `Range: bytes=first-last`, which needs no CORS preflight, and bypass the HTTP cache.
 /// Every answer is checked (see [`crate::check_range_response`]) and so is the number of bytes in its body.
 ///
-/// A read survives faults that pass, as [`crate::retry`] decides: what had arrived is kept and the rest is asked for again,
-/// at the original URL, so that redirects to addresses that expire are followed anew.
+/// A read survives faults that pass, as [`crate::retry`] decides: what had arrived is kept and the rest is asked for
+/// again, at the original URL, so that redirects to addresses that expire are followed anew.
 pub struct HttpSource {
     name: String,
     file: KnownFile,

@@ -14,7 +14,7 @@ use super::surroundings::pause;
 
 #[wasm_bindgen]
 extern "C" {
-    // Behind a flag of web-sys, though every browser has them.
+    // web-sys has these behind a flag, though every browser has them.
     #[wasm_bindgen(js_namespace = ["navigator", "locks"], js_name = request, catch)]
     fn request_lock(name: &str, options: &Object, callback: &JsValue) -> Result<Promise, JsValue>;
 
@@ -23,17 +23,17 @@ extern "C" {
 
 }
 
-/// A lock that is held until this is dropped, or its tab or worker ends in whatever way.
+/// A lock that is held until this guard is dropped, or until its tab or worker ends in whatever way.
 pub struct LockGuard(Function);
 
 impl Drop for LockGuard {
     fn drop(&mut self) {
-        // Resolves a promise, which cannot fail.
+        // Resolving a promise cannot fail.
         let _ = self.0.call0(&JsValue::UNDEFINED);
     }
 }
 
-/// Takes the lock if nobody has it. Dropped before it ends, it leaves no lock behind.
+/// Takes the lock if nobody has it. Dropping the future early leaves no lock behind.
 pub async fn try_lock(name: &str) -> Result<Option<LockGuard>, JsValue> {
     let options = Object::new();
     Reflect::set(&options, &"ifAvailable".into(), &true.into())?;
@@ -44,7 +44,7 @@ pub async fn try_lock(name: &str) -> Result<Option<LockGuard>, JsValue> {
     let outcome = Promise::new(&mut |outcome, _| {
         let wanted = wanted.clone();
         let callback = Closure::once_into_js(move |granted: JsValue| {
-            // It may come so late that nobody waits for it.
+            // The grant may come so late that nobody waits for it.
             let held = wanted.upgrade().filter(|_| !granted.is_null()).map(|lock| {
                 // The browser holds the lock for as long as this is not resolved.
                 Promise::new(&mut |release, _| *lock.borrow_mut() = Some(LockGuard(release)))
@@ -55,12 +55,13 @@ pub async fn try_lock(name: &str) -> Result<Option<LockGuard>, JsValue> {
         });
         requested = request_lock(name, &options, &callback);
     });
-    // The request itself ends first only when it is refused.
+    // The request itself settles first only when it is refused.
     settled(Promise::race(&Array::of2(outcome.as_ref(), requested?.as_ref())), SOON).await?;
     Ok(lock.take())
 }
 
-/// As [`try_lock`], with patience for one that is about to be released: a tab that was closed or reloaded a moment ago.
+/// Like [`try_lock`], but waits for a lock that is about to be released, for example by a tab that was just closed or
+/// reloaded.
 pub async fn lock_soon(name: &str, patience: Duration) -> Result<Option<LockGuard>, JsValue> {
     const STEP: Duration = Duration::from_millis(50);
     let mut waited = Duration::ZERO;

@@ -1,9 +1,9 @@
 //! The store's files in the browser's Origin Private File System, which a worker reads and writes without waiting.
 //!
-//! Every cached file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of its
-//! name: a synchronous access handle is exclusive anyway, and unlike the handle a lock can be asked after. A second tab is
-//! told so, and reads over the network. Handing read access out to it would be possible in some browsers, but then neither
-//! tab could let go of a damaged chunk.
+//! Every cached file has a folder of its own with two files, `data` and `journal`. Whoever uses it holds a Web Lock of
+//! its name: a synchronous access handle is exclusive anyway, and unlike the handle a lock can be asked after. A second
+//! tab is told so, and reads over the network. Handing read access out to it would be possible in some browsers, but
+//! then neither tab could let go of a damaged chunk.
 
 use std::time::Duration;
 
@@ -27,17 +27,18 @@ use crate::store::{
 #[cfg(test)]
 mod tests;
 
-/// Where this origin keeps models.
+/// Name of the folder that holds this origin's download cache.
 pub const CACHE_FOLDER: &str = "gptoss-models";
 
 const DATA: &str = "data";
 const JOURNAL: &str = "journal";
-/// For locks and handles of a worker that is just ending.
+/// How long to wait for locks and handles of a worker that is just ending.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[wasm_bindgen]
 extern "C" {
-    // The same on a page and in a worker; web-sys has it as a property of two different navigators.
+    // The storage manager is the same on a page and in a worker; web-sys has it as a property of two different
+    // navigators.
     #[wasm_bindgen(js_namespace = ["navigator", "storage"], js_name = getDirectory, catch)]
     fn storage_directory() -> Result<Promise, JsValue>;
 
@@ -48,63 +49,68 @@ extern "C" {
     fn storage_persisted() -> Result<Promise, JsValue>;
 }
 
-/// The files that this origin keeps.
+/// The download cache of this origin.
 pub struct CachedModels {
     folder: FileSystemDirectoryHandle,
     name: String,
 }
 
-/// One of them, as it is found from outside.
+/// A cached file as seen from outside, without opening it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CachedModel {
+    /// Id of the cached file, see [`cache_id`](crate::store::cache_id).
     pub id: String,
     /// `None` when its journal is not one that this version reads.
     pub summary: Option<JournalSummary>,
-    /// What it takes of the disk.
+    /// Bytes that it takes on disk.
     pub disk_bytes: u64,
-    /// When it was last written to, in milliseconds since 1970.
+    /// Time of the last write, in milliseconds since 1970.
     pub written_ms: f64,
-    /// A tab has it open.
+    /// Whether a tab has it open.
     pub in_use: bool,
 }
 
 impl CachedModel {
-    /// Whether nothing of any model is in it, and nobody is about to change that: what is left where there was no room.
+    /// Whether it holds nothing of any model and nobody is about to change that: a leftover of a cache that had no
+    /// room.
     pub fn is_empty(&self) -> bool {
         let holds = self.summary.as_ref().map_or(self.disk_bytes, |summary| u64::from(summary.stored_chunks));
         !self.in_use && holds == 0
     }
 }
 
-/// What the browser lets this origin keep. `None` is what it does not say.
+/// What the browser lets this origin store. `None` where the browser does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct StorageRoom {
+    /// Bytes that this origin uses.
     pub usage_bytes: Option<u64>,
+    /// Bytes that this origin may use.
     pub quota_bytes: Option<u64>,
-    /// True: the browser deletes nothing of it by itself.
+    /// Whether the browser has promised not to delete anything by itself.
     pub persisted: Option<bool>,
 }
 
 impl CachedModels {
-    /// Opens the folder `name` of this origin, and makes it if there is none.
+    /// Opens the folder `name` of this origin, and creates it if necessary.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] where browsers offer no such thing: on pages that are not secure, in some private windows.
+    /// [`StoreError::Unavailable`] where browsers offer no such thing: on pages that are not secure, in some private
+    /// windows.
     pub async fn open(name: &str) -> Result<Self, StoreError> {
         let root: FileSystemDirectoryHandle = settled(storage_directory()).await.map_err(unavailable)?.unchecked_into();
         let folder = sub_folder(&root, name, true).await.map_err(unavailable)?;
         Ok(Self { folder, name: name.to_owned() })
     }
 
-    /// The files that a URL's file is cached in, made if there are none, for nobody else until they are dropped. Needs a
-    /// worker: browsers hand synchronous files to no page.
+    /// Opens the files that a URL's file is cached in, exclusively until they are dropped; creates them if necessary.
+    /// Works only in a worker: browsers give no synchronous files to pages.
     pub async fn files_for(&self, url: &str) -> Result<StoreFiles, StoreError> {
         let id = cache_id(url);
         let lock = lock_soon(&self.lock_name(&id), PATIENCE).await.map_err(unavailable)?;
         self.files(&id, url, lock, true).await
     }
 
-    /// The files of one that is cached already.
+    /// Opens the files of a cached file by its id.
     pub async fn files_of(&self, id: &str) -> Result<StoreFiles, StoreError> {
         let lock = lock_soon(&self.lock_name(id), PATIENCE).await.map_err(unavailable)?;
         self.files(id, id, lock, false).await
@@ -124,12 +130,12 @@ impl CachedModels {
         Ok(StoreFiles { data: Box::new(data), journal: Box::new(journal), guard: Some(Box::new(lock)) })
     }
 
-    /// Everything that is cached, whoever uses it.
+    /// Lists everything that is cached, whoever uses it.
     pub async fn list(&self) -> Result<Vec<CachedModel>, StoreError> {
         let held = held_locks().await.map_err(unavailable)?;
         let mut models = Vec::new();
         for id in names(self.folder.keys()).await.map_err(unavailable)? {
-            // One that is deleted in this moment is none.
+            // A folder that is being deleted at this moment does not count.
             let Ok(folder) = sub_folder(&self.folder, &id, false).await else { continue };
             let (data, journal) = (snapshot(&folder, DATA).await, snapshot(&folder, JOURNAL).await);
             let size = |file: &Result<File, JsValue>| file.as_ref().map_or(0, |file| file.size() as u64);
@@ -146,7 +152,7 @@ impl CachedModels {
         Ok(models)
     }
 
-    /// Deletes one, unless somebody uses it.
+    /// Deletes a cached file unless somebody uses it.
     pub async fn delete(&self, id: &str) -> Result<(), StoreError> {
         let lock = lock_soon(&self.lock_name(id), PATIENCE).await.map_err(unavailable)?;
         let Some(_lock) = lock else { return Err(StoreError::InUse { url: id.to_owned() }) };
@@ -161,18 +167,18 @@ impl CachedModels {
     }
 }
 
-/// How much is cached, how much may be, and whether it stays.
+/// How much is cached, how much is allowed, and whether it stays.
 pub async fn storage_room() -> StorageRoom {
     let estimate = settled(storage_estimate()).await.unwrap_or_default();
-    // Not objects, and not numbers, are what a browser does not say.
+    // Values that are not objects, or not numbers, mean that the browser does not say.
     let number = |name: &str| Some(Reflect::get(&estimate, &name.into()).ok()?.as_f64()? as u64);
     let persisted = settled(storage_persisted()).await.ok().and_then(|persisted| persisted.as_bool());
     StorageRoom { usage_bytes: number("usage"), quota_bytes: number("quota"), persisted }
 }
 
 impl HttpSource {
-    /// What this would be a copy of, if it were cached. `None` without a strong ETag: a copy of a file that may change
-    /// unnoticed could not be told from the file.
+    /// Identity of this file for the download cache. `None` without a strong ETag: without one, a copy of a file that
+    /// changes unnoticed could not be told from the file.
     pub fn cached_file(&self) -> Option<CachedFile> {
         let file = self.known();
         let etag = file.strong_etag.clone()?;
@@ -180,7 +186,7 @@ impl HttpSource {
     }
 }
 
-/// A file that is open for this worker alone.
+/// A file that is open for this worker exclusively.
 struct OpfsFile(FileSystemSyncAccessHandle);
 
 impl OpfsFile {
@@ -228,7 +234,7 @@ impl StoreFile for OpfsFile {
     fn write_at(&self, offset_bytes: u64, bytes: &Bytes) -> Result<(), StoreFileError> {
         let source = bytes.as_uint8_array();
         let put = self.0.write_with_js_u8_array_and_options(source, &at(offset_bytes)).map_err(failed("writing"))?;
-        // A write that is cut short has met the end of the disk. Chrome 150 counts wrongly then, so its number says nothing.
+        // A short write means that the disk is full. Chrome 150 reports a wrong count then, so the number says nothing.
         if put == bytes.len() as f64 {
             return Ok(());
         }
@@ -286,7 +292,7 @@ async fn sub_folder(
     Ok(settled(Ok(folder.get_directory_handle_with_options(name, &options))).await?.unchecked_into())
 }
 
-/// All that an iterator over names yields.
+/// All names that an asynchronous iterator yields.
 async fn names(iterator: AsyncIterator) -> Result<Vec<String>, JsValue> {
     let names = Array::new();
     loop {

@@ -1,5 +1,5 @@
-//! The browser's promises, waited for no longer than makes sense: some never settle, those of storage after "Clear site data" among
-//! them.
+//! The browser's promises, waited for no longer than makes sense: some never settle, those of storage after "Clear site
+//! data" among them.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::surroundings::sleep;
 
-/// For what a browser does in a moment.
+/// Time limit for operations that a browser finishes in a moment.
 pub const SOON: Duration = Duration::from_secs(20);
-/// For what it does piece by piece: reading megabytes from a slow disk, deleting gigabytes.
+/// Time limit for operations that take a browser longer: reading megabytes from a slow disk, deleting gigabytes.
 pub const LATER: Duration = Duration::from_secs(180);
 
-/// What a promise comes to.
+/// Awaits a promise for at most `patience`.
 ///
 /// # Errors
 /// What it was rejected with; an error that says how long it was waited for.

@@ -32,7 +32,7 @@ async fn read(source: &dyn Source, offset_bytes: usize, len_bytes: usize) -> Res
     Ok(bytes.to_vec(0..bytes.len()))
 }
 
-/// Gives up at once.
+/// Options that give up at once.
 fn impatient() -> HttpOptions {
     HttpOptions { retry: RetryPolicy { attempts: 1, ..RetryPolicy::default() }, observer: None }
 }

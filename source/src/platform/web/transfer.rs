@@ -17,18 +17,18 @@ use crate::SourceError;
 use crate::http::{ByteRange, KnownFile, ResponseHead, check_range_response};
 use crate::retry::{RetryPolicy, parse_retry_after};
 
-/// A body that is complete gets this long to end, so that one with too many bytes is noticed.
+/// How long a complete body may take to end, so that one with too many bytes is noticed.
 const END_GRACE: Duration = Duration::from_secs(1);
 
-/// A thread that was busy may see the alarm before the bytes that came meanwhile: they get this long to be seen.
+/// A busy thread may see the alarm before the bytes that came meanwhile; this is how long it then looks for them.
 const LAST_CHANCE: Duration = Duration::from_millis(50);
 
-/// What all requests of one source share.
+/// State that all requests of one source share.
 pub struct Line {
     pub url: String,
     pub retry: RetryPolicy,
     pub requests: Cell<u32>,
-    /// Body bytes, useless ones included.
+    /// Body bytes so far, useless ones included.
     pub received_bytes: Cell<u64>,
     /// When the last of them arrived, or the source was opened.
     last_byte: Cell<Duration>,
@@ -46,18 +46,18 @@ impl Line {
     }
 }
 
-/// The bytes of one read: what came so far, from one answer or from several.
+/// The bytes of one read: what has arrived so far, from one answer or from several.
 pub struct Filling {
     range: ByteRange,
     /// What earlier answers said about the file.
     known: Option<KnownFile>,
-    /// As long as the range, once the file is known to have it.
+    /// Buffer as long as the range, once the file is known to have the range.
     target: Uint8Array,
     filled_bytes: u64,
 }
 
 impl Filling {
-    /// A read of a known file that has this range. The first `kept` bytes are there already.
+    /// Starts a read of a range that the known file has. The first bytes may be `kept` already.
     pub fn of_known(range: ByteRange, file: &KnownFile, kept: Option<&crate::Bytes>) -> Self {
         let target = array_for(range);
         let filled_bytes = kept.map_or(0, |kept| {
@@ -67,7 +67,7 @@ impl Filling {
         Self { range, known: Some(file.clone()), target, filled_bytes }
     }
 
-    /// The first read of a file of which nothing is known; it may ask for more than there is.
+    /// Starts the first read of an unknown file; the range may end beyond the file.
     pub fn probe(range: ByteRange) -> Self {
         Self { range, known: None, target: Uint8Array::new_with_length(0), filled_bytes: 0 }
     }
@@ -84,12 +84,12 @@ impl Filling {
         self.range.first
     }
 
-    /// What is still to be asked for.
+    /// The bytes that are still to be asked for.
     fn missing(&self) -> ByteRange {
         ByteRange { first: self.range.first + self.filled_bytes, last: self.range.last }
     }
 
-    /// The file, and the bytes; `None` for the file when there never was a good answer.
+    /// The file and the bytes; no file if there never was a good answer.
     pub fn into_parts(self) -> (Option<KnownFile>, crate::Bytes) {
         (self.known, crate::Bytes(Bytes(self.target)))
     }
@@ -119,7 +119,7 @@ impl Filling {
     }
 }
 
-/// Reads are bounded to what fits into memory before they get here.
+/// Allocates the buffer; a range that does not fit into memory never gets here.
 fn array_for(range: ByteRange) -> Uint8Array {
     Uint8Array::new_with_length(range.len_bytes() as u32)
 }
@@ -127,7 +127,7 @@ fn array_for(range: ByteRange) -> Uint8Array {
 /// Why an attempt ended early.
 pub struct Fault {
     pub error: SourceError,
-    /// What the host asked for with `Retry-After`.
+    /// Wait that the host asked for with `Retry-After`.
     pub asked_wait: Option<Duration>,
 }
 
@@ -147,7 +147,8 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Asks for what is missing and takes it in; `on_bytes` is told of every piece. What arrived before a fault stays.
+/// Asks for the missing bytes and takes them in; `on_bytes` is called for every piece. Bytes that arrived before a
+/// fault stay.
 pub async fn attempt(line: &Line, filling: &mut Filling, mut on_bytes: impl FnMut(&Filling)) -> Result<(), Fault> {
     let abort = AbortOnDrop(AbortController::new().map_err(browser_error("creating an AbortController"))?);
     let asked = filling.missing();
@@ -208,8 +209,8 @@ fn check_head(line: &Line, asked: ByteRange, filling: &mut Filling, response: &R
     }
 }
 
-/// All bytes are there. More of them would mean that they are not those of the range; that the connection breaks now, or
-/// lingers, means nothing.
+/// Checks the end of a complete body. More bytes would mean that they are not those of the range; a connection that
+/// breaks now, or lingers, does not matter.
 async fn check_end(line: &Line, filling: &Filling, body: &mut Body) -> Result<(), Fault> {
     let end = select(JsFuture::from(body.read()), sleep(END_GRACE)).await;
     if let Either::Left((Ok(read), _)) = end
@@ -222,12 +223,13 @@ async fn check_end(line: &Line, filling: &Filling, body: &mut Body) -> Result<()
     Ok(())
 }
 
-/// Waits, but not through more silence than the policy allows.
+/// Waits, but for no longer silence than the policy allows.
 struct Watch<'l> {
     line: &'l Line,
     was_read: bool,
     last_byte: Duration,
-    /// Set for when silence would be too long at the time it was set: looked at when it ends, not moved with every byte.
+    /// Rings when silence would be too long as judged when it was set. It is checked when it rings, instead of being
+    /// moved with every byte.
     alarm: TimeoutFuture,
     is_last_chance: bool,
 }
@@ -239,7 +241,7 @@ impl<'l> Watch<'l> {
         Self { line, was_read, last_byte, alarm: sleep(left), is_last_chance: false }
     }
 
-    /// The head of the answer arrived.
+    /// Notes that the head of the answer arrived.
     fn answered(&mut self) {
         self.was_read = true;
         self.last_byte = now();
@@ -252,7 +254,7 @@ impl<'l> Watch<'l> {
         line.last_byte.set(self.last_byte);
     }
 
-    /// The outcome of `promise`; [`SourceError::Stalled`] when there is none for too long. `missing` is for the message.
+    /// Awaits `promise`; [`SourceError::Stalled`] after too long a silence. `missing` is for the message.
     async fn wait(&mut self, promise: Promise, missing: ByteRange) -> Result<Result<JsValue, JsValue>, SourceError> {
         let mut future = JsFuture::from(promise);
         loop {
@@ -280,8 +282,8 @@ fn range_request(url: &str, asked: ByteRange, abort: &AbortController) -> Result
     let init = RequestInit::new();
     init.set_method("GET");
     init.set_mode(RequestMode::Cors);
-    // Chromium runs parallel ranges of one URL one after another through its cache, and has answered from it with
-    // short bodies; what is worth keeping is kept by other means.
+    // Chromium runs parallel ranges of one URL one after another through its HTTP cache, and has answered from it with
+    // short bodies. The download cache takes its place.
     init.set_cache(RequestCache::NoStore);
     init.set_headers(&headers);
     init.set_signal(Some(&abort.signal()));

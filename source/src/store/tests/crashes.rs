@@ -1,4 +1,5 @@
-//! Whatever happens and whenever the power goes: the store opens, and holds exactly what a first part of its records says.
+//! Whatever happens and whenever the power goes: the store opens, and holds exactly what a first part of its records
+//! says.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +7,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What a user of the store does.
+/// An operation of the store's user.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Put(u32),
     Commit,
     MarkVerified(u32),
     Forget(u32),
-    /// Closes it in order and opens it again.
+    /// Closes the store in order and opens it again.
     Reopen,
 }
 
@@ -22,9 +23,9 @@ type Held = BTreeMap<u32, bool>;
 
 /// What the store should hold after each record that it wrote or may have written.
 struct Model {
-    /// After no record, after one, after two, …
+    /// State after no record, after one, after two, …
     states: Vec<Held>,
-    /// How many of the records are sure to be on the disk.
+    /// Number of records that are certainly on the disk.
     sure: usize,
 }
 
@@ -63,7 +64,7 @@ impl Model {
         self.sure = self.states.len() - 1;
     }
 
-    /// Follows a step that went well.
+    /// Follows a step that succeeded.
     fn follow(&mut self, step: Step) {
         match step {
             Step::Put(chunk) if !self.now().contains_key(&chunk) => self.push(chunk, Some(false)),
@@ -83,7 +84,7 @@ impl Model {
     }
 }
 
-/// What is held and verified, every byte of it compared.
+/// Reads what is held and verified, and compares every byte of it.
 fn read_held(store: &mut ChunkStore) -> Result<Held, TestCaseError> {
     let mut found = Held::new();
     for chunk in 0..CHUNKS {
@@ -188,7 +189,7 @@ proptest! {
     }
 }
 
-/// The same exhaustively for one life: every change that may fail, every part of it that may survive.
+/// The same test, exhaustive for one life: every change that may fail, every part of it that may survive.
 #[test]
 fn every_cut_of_one_life_opens() {
     let steps = [

@@ -62,7 +62,7 @@ impl Host {
 }
 
 impl Source for Host {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "m.gguf"
     }
 
@@ -70,7 +70,7 @@ impl Source for Host {
         FILE_BYTES
     }
 
-    fn identity(&self) -> &str {
+    fn identity(&self) -> &'static str {
         "etag \"one\" 43 bytes"
     }
 
@@ -94,7 +94,7 @@ fn before(host: &Rc<Host>, store: Option<ChunkStore>) -> (CachingSource, News) {
     (CachingSource::new(inner, store, move |what| told.borrow_mut().push(what)), news)
 }
 
-/// Problems alone, without the numbers.
+/// The problems alone, without the numbers.
 fn problems(news: &News) -> Vec<StoreNews> {
     news.borrow().iter().filter(|what| !matches!(what, StoreNews::Progress(_))).cloned().collect()
 }
@@ -312,7 +312,7 @@ fn without_a_store_and_hashes_nothing_more_is_fetched_than_was_asked_for() {
     assert_eq!(read(&source, 3, 2).expect("inside"), file_bytes()[3..5]);
     assert_eq!(host.asked(), [(3, 2)]);
     assert_reads_right(&source);
-    // With hashes every chunk is whole, so that it can be checked.
+    // With hashes only whole chunks are fetched, so that they can be checked.
     let (source, _) = before(&host, None);
     source.store().set_hashes(hashes());
     host.asked.borrow_mut().clear();
@@ -332,7 +332,7 @@ fn a_store_can_be_closed_under_a_source_that_is_read() {
     assert_eq!(source.progress().stored_chunks, 0);
 }
 
-/// Ready at the `polls`-th poll.
+/// Becomes ready at the `polls`-th poll.
 async fn ready_after(polls: u32) {
     let mut left = polls;
     std::future::poll_fn(|context| {

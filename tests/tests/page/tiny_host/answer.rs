@@ -17,7 +17,8 @@ pub struct Request {
 
 /// Bodies go out in pieces of this size, so that an outage can break them off.
 const PIECE_BYTES: usize = 64 << 10;
-/// What was sent before a connection breaks gets this long to arrive: breaking it may take back what is still on the way.
+/// What was sent before a connection breaks gets this long to arrive: breaking it may take back what is still on the
+/// way.
 const ARRIVE: Duration = Duration::from_millis(100);
 
 /// What is sent, fault and all.

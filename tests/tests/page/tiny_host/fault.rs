@@ -24,8 +24,8 @@ pub enum Fault {
     OtherLength,
     /// One bit of the byte is another. Nobody can tell without a hash.
     FlippedBit,
-    /// So many bytes of the body are left out; others follow at its end, so that its length is right. Nobody can tell without
-    /// a hash but by the bytes themselves.
+    /// So many bytes of the body are left out; others follow at its end, so that its length is right. Nobody can tell
+    /// without a hash but by the bytes themselves.
     Shifted(usize),
     /// The rest of the body comes in this many pieces, with a pause before each.
     Drip(u32, Duration),

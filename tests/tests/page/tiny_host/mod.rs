@@ -1,5 +1,5 @@
-//! A file host in a few lines, for what gguf-serve rightly cannot do: ignore ranges, forget CORS, be slow, and fail in every
-//! way a host can. It keeps a record of every request and counts the body bytes that it sends.
+//! A file host in a few lines, for what gguf-serve rightly cannot do: ignore ranges, forget CORS, be slow, and fail in
+//! every way a host can. It keeps a record of every request and counts the body bytes that it sends.
 
 mod answer;
 mod fault;
@@ -51,12 +51,12 @@ pub struct Behaviour {
     pub ranges: bool,
     /// Lets pages of other origins read answers and their range headers.
     pub cors: bool,
-    /// Before each answer.
+    /// Delay before each answer.
     pub delay: Duration,
 }
 
 impl Behaviour {
-    /// As a file host for web pages should be.
+    /// The behaviour of a good file host for web pages.
     pub const GOOD: Self = Self { ranges: true, cors: true, delay: Duration::ZERO };
 }
 
@@ -114,7 +114,7 @@ impl TinyHost {
         lock(&self.shared.schedule).left()
     }
 
-    /// From now on there is no host, until [`TinyHost::bring_up`].
+    /// Takes the host down until [`TinyHost::bring_up`].
     pub fn take_down(&self) {
         self.shared.go_down(None);
     }
@@ -194,7 +194,7 @@ fn keep_up(listener: TcpListener, shared: &Arc<Shared>) {
     }
 }
 
-/// Until the host goes down or ends.
+/// Accepts connections until the host goes down or ends.
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for stream in listener.incoming() {
         if shared.is_stopping() || shared.is_down() {

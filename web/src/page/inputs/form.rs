@@ -1,7 +1,7 @@
 //! The form in `index.html` says what the table of options says.
 //!
-//! It is written out there, and not made when the page starts, so that it is seen before the page's program is there, and
-//! without it; this test is what keeps the two together.
+//! It is written out there, and not made when the page starts, so that it is seen before the page's program is there,
+//! and without it; this test is what keeps the two together.
 
 use gptoss_protocol::OptionId;
 use gptoss_protocol::options::{Kind, OptionRow};
@@ -10,13 +10,13 @@ use super::element_id;
 
 const INDEX: &str = include_str!("../../../../index.html");
 
-/// What stands between two texts, after the first of them.
+/// The text between `begin` and `end`, after the first `begin`.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(begin)?;
     rest.split_once(end).map(|(inside, _)| inside)
 }
 
-/// The begin tag with this id, without its brackets, and all that comes after it.
+/// The begin tag with this id, without its brackets, and everything behind it.
 fn element(id: &str) -> Option<(&'static str, &'static str)> {
     let attribute = format!("id=\"{id}\"");
     let mut places = INDEX.match_indices(&attribute).map(|(at, _)| at);
@@ -29,7 +29,7 @@ fn attribute<'a>(tag: &'a str, name: &str) -> Option<&'a str> {
     between(tag, &format!(" {name}=\""), "\"")
 }
 
-/// Value, text and whether it is chosen at first, of every entry of a list.
+/// Value, text and initial choice of every entry of a list.
 fn entries(after: &str) -> Vec<(&str, &str, bool)> {
     let list = after.split_once("</select>").map_or("", |(list, _)| list);
     list.split("<option ")
@@ -41,7 +41,7 @@ fn entries(after: &str) -> Vec<(&str, &str, bool)> {
         .collect()
 }
 
-/// Everything that is wrong with the input of an option.
+/// All differences between the input of an option and its row in the table.
 fn problems(row: &OptionRow) -> Vec<String> {
     let id = element_id(row.id);
     let Some((tag, after)) = element(&id) else { return vec![format!("there is no element #{id}, or two")] };
@@ -77,7 +77,7 @@ fn problems(row: &OptionRow) -> Vec<String> {
             let chosen = entries.iter().find(|entry| entry.2).or(entries.first()).map(|entry| entry.0);
             compare("the choice at first", chosen, Some(row.default.page));
         }
-        // What these show is an example, or what a blank means where the page fills something in.
+        // The input shows an example, or what a blank means where the page fills something in.
         Kind::Text { .. } | Kind::Address { .. } | Kind::Date { .. } => {}
         _ => {
             let placeholder = attribute(tag, "placeholder").unwrap_or_default();
@@ -98,7 +98,7 @@ fn the_form_says_what_the_table_says() {
 fn every_label_of_the_form_is_one_of_an_option() {
     let ids: Vec<String> = OptionId::in_form().map(element_id).collect();
     for label in INDEX.split(" for=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(id, _)| id) {
-        // The list of models that the host has only fills the address in.
+        // The host's list of models only fills in the address.
         assert!(label == "model-select" || ids.iter().any(|id| id == label), "{label} is no option");
     }
 }

@@ -125,7 +125,7 @@ fn each_field_accepts_and_refuses_what_it_says() {
         ),
         (OptionId::MaxNewTokens, &["1", "131072"], &["", "0", "-1", "+5", "1.5", "4294967296", "ten"]),
         (OptionId::MaxKvTokens, &["32", "2"], &["0", "1", ""]),
-        // As the engine: a value that it refuses is not taken here.
+        // A value that the engine refuses is refused here, too.
         (OptionId::Temperature, &["0", "0.7", "1", "2"], &["", "2.1", "4", "5", "-0.1", "NaN", "inf", "1e0"]),
         (OptionId::TopK, &["0", "40"], &["", "-1", "a"]),
         (OptionId::TopP, &["1", "0.01"], &["", "0", "1.01"]),
@@ -174,7 +174,7 @@ fn every_input_has_a_row_and_an_element_of_its_own() {
     assert!(ids.len() == all && ids.iter().all(|id| !id.is_empty()), "{ids:?}");
 }
 
-/// What the table says of other crates' defaults and names.
+/// Other crates' defaults and names must be those of the table.
 #[test]
 fn the_table_tells_the_source_s_own_defaults() {
     let policy = RetryPolicy::default();
@@ -193,7 +193,7 @@ fn today_is_the_day_that_the_page_says() {
     assert_eq!(inputs.prompt().expect("good").date.as_deref(), Some("2026-02-03"));
 }
 
-/// Every documented value is one that the page takes.
+/// The page must accept every documented value.
 #[test]
 fn examples_can_be_used() {
     for row in OPTIONS.iter().filter(|row| row.key.is_some()) {

@@ -21,16 +21,17 @@ use crate::gguf_file::{CHUNK_BYTES, read_chunks, read_header};
 use crate::output::{Output, unless_reader_gone};
 use crate::progress;
 
-/// Problems of one kind that are listed one by one.
+/// How many problems of one kind are listed one by one.
 const LISTED_PROBLEMS: usize = 20;
 
 /// Check everything about a file that can be checked without running the model
 ///
 /// Header, sizes, offsets, overlaps and bytes behind the last tensor; that every scale in every block, and every weight
-/// that is stored as a plain number, is finite, and that none lies where it cannot be (reads the whole file); that it holds
-/// the tensors of a gpt-oss model in the right shapes and a usable tokenizer; of a split model all parts. A file without a
-/// fault is called sound only if its SHA-256 is one that somebody published: that given with --sha256, its name in the hub's
-/// cache or among Ollama's blobs, FILE.sha256, or FILE.hashes.json of `gguf-serve hash`. Exit status 1 if anything is wrong.
+/// that is stored as a plain number, is finite, and that none lies where it cannot be (reads the whole file); that it
+/// holds the tensors of a gpt-oss model in the right shapes and a usable tokenizer; of a split model all parts. A file
+/// without a fault is called sound only if its SHA-256 is one that somebody published: that given with --sha256, its
+/// name in the hub's cache or among Ollama's blobs, FILE.sha256, or FILE.hashes.json of `gguf-serve hash`. Exit status
+/// 1 if anything is wrong.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -51,10 +52,10 @@ pub struct Args {
 struct Check {
     check: &'static str,
     ok: bool,
-    /// What was looked at.
+    /// What was checked.
     detail: String,
     problems: Vec<String>,
-    /// What is worth knowing and no problem.
+    /// Remarks that are no problems.
     notes: Vec<String>,
 }
 
@@ -69,7 +70,7 @@ struct Report {
     path: String,
     parts: usize,
     ok: bool,
-    /// Every file has the SHA-256 that somebody published of it.
+    /// Whether every file has a published SHA-256.
     vouched_for: bool,
     published: Vec<Option<Published>>,
     checks: Vec<Check>,
@@ -88,7 +89,7 @@ impl Report {
     }
 }
 
-/// One file whose header could be read.
+/// A file whose header could be read.
 struct Part {
     name: String,
     source: FileSource,
@@ -96,12 +97,12 @@ struct Part {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
-    // That the file that was named is not there is no finding about it.
+    // A missing file that was named is no finding about it.
     FileSource::open(&args.path)?;
     let paths = part_paths(&args.path);
     let published = published(&paths, &args.sha256)?;
     let mut checks = check_all(&paths)?;
-    // Of files that are not all there the first check says so.
+    // If some files are missing, the first check says so.
     if checks[0].ok {
         checks.push(check_hashes(&paths, &published)?);
     }
@@ -156,7 +157,7 @@ fn print_report(output: &mut Output, report: &Report) -> Result<(), CliError> {
     output.line(format_args!("{}: {}", report.path, report.verdict()))
 }
 
-/// What every check found. What a check needs and a failed one did not find is left out.
+/// Runs all checks; those that need the result of a failed one are left out.
 fn check_all(paths: &[PathBuf]) -> Result<Vec<Check>, CliError> {
     let (mut parts, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
@@ -203,7 +204,7 @@ fn described(parts: &[Part]) -> String {
     }
 }
 
-/// One header of all parts, or why they are no whole model.
+/// The joint header of all parts, or why they are no whole model.
 fn join(parts: &[Part], count: usize) -> Result<Gguf, String> {
     if parts.len() < count {
         return Err(format!("{} of {count} parts cannot be read", count - parts.len()));
@@ -216,12 +217,13 @@ fn tensors(parts: &[Part]) -> impl Iterator<Item = &TensorInfo> {
     parts.iter().flat_map(|part| &part.gguf.tensors)
 }
 
-/// That tensor data is laid out as ggml demands: one after the other, padded to the alignment, and nothing behind the last.
+/// Checks that tensor data is laid out as ggml demands: one behind the other, padded to the alignment, and nothing
+/// behind the last.
 fn check_layout(parts: &[Part]) -> Check {
     let mut problems = Vec::new();
     for part in parts {
         let gguf = &part.gguf;
-        // Those without weights lie nowhere.
+        // Tensors without weights lie nowhere.
         let mut by_offset: Vec<&TensorInfo> = gguf.tensors.iter().filter(|tensor| !tensor.is_empty()).collect();
         by_offset.sort_by_key(|tensor| tensor.offset);
         let mut expected = gguf.data_offset;
@@ -243,7 +245,8 @@ fn check_layout(parts: &[Part]) -> Check {
     Check::new("layout", format!("{} tensors, {bytes} bytes of data", tensors(parts).count()), problems)
 }
 
-/// That every scale and every plain weight is finite, and that all bytes make sense where they are. Reads everything.
+/// Checks that every scale and every plain weight is finite, and that all bytes make sense where they are. Reads
+/// everything.
 fn check_numbers(parts: &[Part]) -> Result<[Check; 2], CliError> {
     let total = tensors(parts).map(|tensor| tensor.size_bytes).sum();
     let bar = progress::bytes("reading", total);
@@ -262,7 +265,7 @@ fn check_numbers(parts: &[Part]) -> Result<[Check; 2], CliError> {
     Ok([Check::new("numbers", detail.clone(), problems), Check::new("sense", detail, nonsense)])
 }
 
-/// Blocks checked, or the problem. What makes no sense of the tensor, at first, goes to `nonsense`.
+/// Number of blocks checked, or the problem. The first bytes that make no sense go to `nonsense`.
 fn check_tensor(
     part: &Part,
     tensor: &TensorInfo,
@@ -270,7 +273,7 @@ fn check_tensor(
     nonsense: &mut Vec<String>,
     bar: &ProgressBar,
 ) -> Result<Result<u64, String>, CliError> {
-    // What Ollama's first files have under another number is stored in blocks as MXFP4 is.
+    // The type that Ollama's first files have under another number is stored in blocks as MXFP4 is.
     let early = tensor.kind == TensorType::EARLY_OLLAMA_MXFP4 && tensor.size_bytes > 0;
     let kind = if early { TensorType::Mxfp4 } else { tensor.kind };
     let (Some(block_bytes), Some(numbers)) = (kind.block_bytes(), numbers_of(kind)) else {

@@ -6,8 +6,8 @@ use gptoss_model::{EngineError, Inventory, ModelConfig};
 use super::Check;
 use crate::tensor_names::used_names;
 
-/// That the file holds all tensors of a gpt-oss model in its shapes, in types that the engine runs, and no others: as the
-/// engine judges it.
+/// Checks that the file holds all tensors of a gpt-oss model in its shapes, in types that the engine runs, and no
+/// others.
 pub fn check_model(gguf: &Gguf) -> Check {
     let found = ModelConfig::from_gguf(gguf).and_then(|config| Ok((Inventory::from_gguf(gguf, &config)?, config)));
     match found {
@@ -24,7 +24,7 @@ pub fn check_model(gguf: &Gguf) -> Check {
     }
 }
 
-/// That the vocabulary makes a tokenizer that Harmony can work with.
+/// Checks that the vocabulary makes a tokenizer that Harmony can work with.
 pub fn check_tokenizer(gguf: &Gguf) -> Check {
     match gptoss_model::tokenizer(gguf) {
         Ok(tokenizer) => {

@@ -13,15 +13,15 @@ use crate::error::CliError;
 use crate::gguf_file::{CHUNK_BYTES, read_chunks};
 use crate::progress;
 
-/// The version of gguf-serve's files of hashes that is read here.
+/// Version of gguf-serve's files of hashes that this code reads.
 const HASHES_VERSION: u32 = 1;
 
-/// A SHA-256 that a file is to have.
+/// The SHA-256 that a file should have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Published {
     /// Hexadecimal, in small letters.
     pub sha256: String,
-    /// Who says so.
+    /// Who published it.
     pub by: String,
 }
 
@@ -31,14 +31,15 @@ impl Published {
         is_sha256.then(|| Self { sha256: text.to_ascii_lowercase(), by: by.into() })
     }
 
-    /// What is known here of the file at `path`: its name in a store that names files by their contents (the hub's cache,
-    /// Ollama's blobs), a `.sha256` beside it, or what `gguf-serve hash` wrote beside it.
+    /// The published hash of the file at `path` as far as it is known on this machine: from the file's name in a store
+    /// that names files by their contents (the hub's cache, Ollama's blobs), from a `.sha256` beside it, or from what
+    /// `gguf-serve hash` wrote beside it.
     pub fn find(path: &Path) -> Option<Self> {
         let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
         named_by_contents(&real).or_else(|| checksum_file(path)).or_else(|| gguf_serve_hashes(path))
     }
 
-    /// As the user gives it.
+    /// Takes the hash that the user gave.
     ///
     /// # Errors
     /// It is not a SHA-256.
@@ -61,7 +62,7 @@ fn named_by_contents(real: &Path) -> Option<Published> {
     }
 }
 
-/// `model.gguf.sha256`, as sha256sum writes it: the hash, then the file's name.
+/// Reads `model.gguf.sha256`, as sha256sum writes it: the hash, then the file's name.
 fn checksum_file(path: &Path) -> Option<Published> {
     let place = beside(path, ".sha256");
     let text = fs::read_to_string(&place).ok()?;
@@ -70,7 +71,7 @@ fn checksum_file(path: &Path) -> Option<Published> {
     Published::new(line.split_whitespace().next()?, place.display().to_string())
 }
 
-/// `model.gguf.hashes.json`, which holds for a file of one length and time only.
+/// Reads `model.gguf.hashes.json`, which holds only for a file of one length and time.
 fn gguf_serve_hashes(path: &Path) -> Option<Published> {
     #[derive(Deserialize)]
     struct Hashes {
@@ -94,7 +95,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-/// Compares the files that a hash is known of. Reads all of each.
+/// Compares the files with a known hash, by reading all of each.
 pub fn check_hashes(paths: &[PathBuf], published: &[Option<Published>]) -> Result<Check, CliError> {
     let (mut problems, mut compared) = (Vec::new(), 0);
     for (path, published) in paths.iter().zip(published) {
@@ -127,7 +128,7 @@ fn sha256_of(path: &Path) -> Result<String, CliError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)] // a failed unwrap is a failed test
+#[expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
 

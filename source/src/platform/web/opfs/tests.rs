@@ -70,7 +70,7 @@ fn assert_holds(store: &mut ChunkStore, held: &[u32]) {
     }
 }
 
-/// Changes a file as nobody should.
+/// Replaces a file's contents, as another program would.
 async fn meddle(models: &CachedModels, name: &str, change: impl FnOnce(Vec<u8>) -> Vec<u8>) {
     let folder = sub_folder(&models.folder, &cache_id(URL), false).await.expect("it is cached");
     let file = OpfsFile::open(&folder, name, false).await.expect("nobody has it open");
@@ -96,7 +96,7 @@ async fn what_was_cached_is_there_when_it_is_opened_again() {
     assert_holds(&mut store, &[0, 3, 5]);
     put(&mut store, &[1, 2, 4]);
 
-    // As a list shows it, while it is in use and after.
+    // A list shows it the same way while it is in use and after.
     let listed = models.list().await.expect("a list");
     assert!(listed.len() == 1 && listed[0].in_use, "{listed:?}");
     drop(store);
@@ -106,7 +106,7 @@ async fn what_was_cached_is_there_when_it_is_opened_again() {
     assert_eq!((&summary.file, summary.stored_bytes), (&cached_file("\"a\""), FILE_BYTES));
     assert!(listed[0].disk_bytes > FILE_BYTES && listed[0].written_ms > 1e12, "{listed:?}");
 
-    // Known by its id alone.
+    // The id alone is enough to find it.
     let files = models.files_of(&listed[0].id).await.expect("it is there");
     let mut store = ChunkStore::open_as_cached(files).expect("readable").expect("something");
     assert_holds(&mut store, &[0, 1, 2, 3, 4, 5]);
@@ -179,7 +179,7 @@ async fn only_one_opens_it_at_a_time() {
     drop(store);
     drop(models.files_for(URL).await.expect("it is free"));
 
-    // Whoever is about to let go of it is waited for.
+    // An opener waits for a holder that is about to let go.
     let held = Rc::new(Cell::new(Some(models.files_for(URL).await.expect("it is free"))));
     let later = Rc::clone(&held);
     wasm_bindgen_futures::spawn_local(async move {
@@ -191,7 +191,7 @@ async fn only_one_opens_it_at_a_time() {
     folder.remove().await;
 }
 
-/// A file that has room for so many bytes, as the browser's quota would have it.
+/// A file with room for a limited number of bytes, like the browser's quota.
 struct Limited(Box<dyn StoreFile>, u64);
 
 impl StoreFile for Limited {
@@ -257,7 +257,7 @@ async fn assert_reads_right(source: &CachingSource) {
     }
 }
 
-/// The browser's own SHA-256, and bytes that are wrong from the start.
+/// Uses the browser's own SHA-256, and bytes that are wrong from the start.
 #[wasm_bindgen_test]
 async fn chunks_are_held_against_published_hashes() {
     let folder = Folder::new("hashes");

@@ -18,7 +18,7 @@ pub struct FakeHost {
 impl FakeHost {
     /// `faults` is a JSON list of what befalls the requests in turn; see `fake_host.js`.
     pub fn new(name: &str, file: &[u8], faults: &str) -> Self {
-        // Not this machine, as far as anyone can tell from the address.
+        // The address must not look like this machine.
         let url = format!("http://model.example/{name}.gguf");
         let serve = Function::new_with_args("url, file, faults", include_str!("fake_host.js"));
         let faults = JSON::parse(faults).expect("JSON");
@@ -32,13 +32,13 @@ impl FakeHost {
         self.log.iter().map(text).collect()
     }
 
-    /// How often it was asked.
+    /// Number of requests so far.
     pub fn requests(&self) -> usize {
         self.log().iter().filter(|entry| *entry != "abort").count()
     }
 }
 
-/// Writes down what it is told.
+/// An observer that records its reports as lines.
 #[derive(Default)]
 pub struct Recorder(RefCell<Vec<String>>);
 
@@ -60,7 +60,7 @@ impl FetchObserver for Recorder {
     }
 }
 
-/// Waits of milliseconds where the real thing waits seconds.
+/// Options that wait milliseconds where the defaults wait seconds.
 pub fn quick() -> (HttpOptions, Rc<Recorder>) {
     let retry = RetryPolicy {
         attempts: 4,
