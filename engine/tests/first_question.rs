@@ -68,7 +68,7 @@ fn a_question_that_does_not_fit_is_refused_with_a_capacity_that_would_do() {
         let host = Watcher::default();
         let error = load(&question, Some(64), &host).await.err().expect("too long");
         let EngineError::PromptTooLong { tokens, capacity: 64, .. } = error.error else { panic!("{error}") };
-        assert_eq!((error.stage, error.failure().parameter), (Stage::PromptEncode, Some(OptionId::Prompt)));
+        assert_eq!((error.stage, error.error.parameter()), (Stage::PromptEncode, Some(OptionId::Prompt)));
         assert!(host.ahead.borrow().is_none() && !host.begun.borrow().contains(&Stage::Kernels));
         let advice = error.failure().advice;
         let capacity: u32 = advice
@@ -86,7 +86,7 @@ fn a_value_that_cannot_be_used_is_refused_before_anything_is_done() {
         let host = Watcher::default();
         let hot = Prompt { sampling: Sampling { temperature: 3.0, ..Sampling::default() }, ..prompt("Hi") };
         let error = load(&hot, None, &host).await.err().expect("too hot");
-        assert_eq!(error.failure().parameter, Some(OptionId::Temperature));
+        assert_eq!(error.error.parameter(), Some(OptionId::Temperature));
         assert!(error.to_string().contains(Sampling::TEMPERATURES.words), "{error}");
         assert!(host.begun.borrow().is_empty(), "{:?}", host.begun);
     });

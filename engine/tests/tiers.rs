@@ -62,7 +62,7 @@ async fn a_tier_that_the_adapter_lacks_is_refused_with_what_it_lacks() {
             Some(missing) => {
                 let failure = opened.err().expect("it lacks something").failure();
                 assert!(failure.message.contains(&missing) && failure.message.contains(tier.name()), "{failure:?}");
-                assert_eq!(failure.parameter, Some(gptoss_protocol::OptionId::Tier));
+                assert_eq!(failure.parameter.map(|it| it.option), Some(gptoss_protocol::OptionId::Tier));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::gpu_error::GpuError;
 use gptoss_gguf::{GgufError, Role, SplitError, WrongKey};
 use gptoss_protocol::units::{bytes, bytes_at_least, bytes_at_most};
-use gptoss_protocol::{Failure, FailureKind, OptionId, Stage};
+use gptoss_protocol::{Failure, FailureKind, OptionId, RefusedOption, Stage};
 use gptoss_source::SourceError;
 use gptoss_text::TokenizerError;
 
@@ -135,6 +135,17 @@ impl EngineError {
                 "Restart the browser or the program, then load the model again: after several crashes browsers give pages no GPU any more. If it happens again, update the GPU driver.".into()
             }
             Self::Cancelled => String::new(),
+        }
+    }
+
+    /// The option that cannot be used, with what was wrong about it, for the wire.
+    fn refused_option(&self) -> Option<RefusedOption> {
+        match self {
+            Self::Option { option, expected, got } => {
+                Some(RefusedOption { option: *option, got: Some(got.clone()), expected: Some((*expected).to_owned()) })
+            }
+            Self::Together(error) => error.refused_option(),
+            other => other.parameter().map(|option| RefusedOption { option, got: None, expected: None }),
         }
     }
 
@@ -273,7 +284,7 @@ impl StageError {
     pub fn failure(&self) -> Failure {
         let error = &self.error;
         let (message, advice) = (error.to_string(), error.advice());
-        Failure { kind: error.kind(), message, advice, parameter: error.parameter() }
+        Failure { kind: error.kind(), message, advice, parameter: error.refused_option() }
     }
 
     /// Whether the user's STOP caused it.

@@ -38,7 +38,7 @@ pub struct Downloaded {
 /// A browser's worker, a native process, a test: where models come from and what is remembered.
 ///
 /// Futures of these functions may be dropped wherever they wait: that is how STOP ends a load or a download.
-#[allow(async_fn_in_trait)] // futures here never leave their thread: the browser's GPU objects cannot
+#[expect(async_fn_in_trait, reason = "futures here never leave their thread: the browser's GPU objects cannot")]
 pub trait Platform {
     /// A loaded model.
     type Model: Backend;

@@ -32,6 +32,7 @@ impl Teller {
     }
 
     /// With `notice`, which is asked after every event whether there is something else to tell: a heap that has grown, say.
+    #[must_use]
     pub fn noticing(self, notice: impl Fn() -> Option<Event> + 'static) -> Self {
         Self { notice: Box::new(notice), ..self }
     }

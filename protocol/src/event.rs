@@ -545,6 +545,19 @@ impl Add for WorkCounters {
     }
 }
 
+/// An option that cannot be used as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedOption {
+    /// The option.
+    pub option: OptionId,
+    /// What was given, where that is all that is wrong.
+    #[serde(default)]
+    pub got: Option<String>,
+    /// What was expected instead, where that is all that is wrong.
+    #[serde(default)]
+    pub expected: Option<String>,
+}
+
 /// An error in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -555,7 +568,7 @@ pub struct Failure {
     pub advice: String,
     /// The option that cannot be used, where it is one.
     #[serde(default)]
-    pub parameter: Option<OptionId>,
+    pub parameter: Option<RefusedOption>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

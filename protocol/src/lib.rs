@@ -20,7 +20,8 @@ pub use conversation::{Chat, ChatMessage, Function};
 pub use date::is_date;
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, InputError, MemoryPlan, Missing,
-    ModelInfo, NextAttempt, Prefetch, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind, WorkCounters,
+    ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind,
+    WorkCounters,
 };
 pub use options::OptionId;
 pub use recording::{Recording, RecordingError, Replay};

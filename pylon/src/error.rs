@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
-use gptoss_protocol::{Failure, FailureKind};
+use gptoss_protocol::{Failure, FailureKind, RefusedOption};
 use gptoss_source::SourceError;
 
 use crate::exit;
@@ -53,6 +53,18 @@ impl From<EngineError> for CliError {
                 Self::Argument { what: flag_of(option), got, expected: expected.into() }
             }
             other => Self::Engine(other),
+        }
+    }
+}
+
+/// What a node says of a request, likewise.
+impl From<Failure> for CliError {
+    fn from(failure: Failure) -> Self {
+        match failure.parameter {
+            Some(RefusedOption { option, got: Some(got), expected: Some(expected) }) => {
+                Self::Argument { what: flag_of(option), got, expected }
+            }
+            parameter => Self::Failed(Failure { parameter, ..failure }),
         }
     }
 }

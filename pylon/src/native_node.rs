@@ -77,7 +77,7 @@ impl NativeNode {
         pollster::block_on(self.node.run_until_idle());
         match self.console().outcome() {
             Some(Outcome::Stopped) => Err(EngineError::Cancelled.into()),
-            Some(Outcome::Failed(failure)) => Err(CliError::Failed(failure)),
+            Some(Outcome::Failed(failure)) => Err(failure.into()),
             Some(Outcome::Loaded | Outcome::Answered(_)) | None => Ok(()),
         }
     }

@@ -36,7 +36,6 @@ const PROMISES: &[(&str, &str)] = &[
     ("source/src/platform/web/surroundings.rs", "a timer, and the network's coming back beside one"),
     ("kernels/src/platform/web.rs", "an adapter, for as long as wgpu's own is waited for"),
     ("source/src/platform/web/transfer.rs", "beside the alarm for a host that is silent"),
-    ("web/src/worker/hashes.rs", "within half a minute"),
 ];
 
 /// What the node awaits, by file and name, and why that ends with STOP or by itself. A node awaits nothing else.

@@ -143,7 +143,7 @@ fn known(command: &str) -> Result<Known, String> {
     match &words[..] {
         // It prints help, and takes no flag.
         ["pylon", "help"] => Ok(Known::Help(owned(&["pylon"]))),
-        ["pylon", ..] | ["gguf-serve", ..] => Ok(Known::Help(owned(&words))),
+        ["pylon" | "gguf-serve", ..] => Ok(Known::Help(owned(&words))),
         // These hand all that follows to another program, which they build first.
         ["cargo", "xtask", "bench", rest @ ..] => {
             Ok(Known::HandedOn("bench", owned(&[&["pylon", "bench"], rest].concat())))

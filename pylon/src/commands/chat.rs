@@ -95,7 +95,8 @@ fn answer(
 fn ends_the_conversation(error: &CliError) -> bool {
     match error {
         CliError::Failed(failure) => {
-            failure.kind != FailureKind::NotFinite && failure.parameter != Some(OptionId::Prompt)
+            let is_question = failure.parameter.as_ref().is_some_and(|refused| refused.option == OptionId::Prompt);
+            failure.kind != FailureKind::NotFinite && !is_question
         }
         _ => true,
     }

@@ -23,7 +23,8 @@ impl State {
     /// Marks the input that the engine's failure is about.
     pub(super) fn mark_refused(&mut self, failure: &Failure) {
         // Not everything that the engine can refuse has an input here.
-        if let Some(field) = failure.parameter.filter(|option| option.row().key.is_some_and(|key| key.in_form)) {
+        let option = failure.parameter.as_ref().map(|refused| refused.option);
+        if let Some(field) = option.filter(|option| option.row().key.is_some_and(|key| key.in_form)) {
             self.mark(vec![InputError { field: Some(field), message: sentences(failure) }]);
         }
     }

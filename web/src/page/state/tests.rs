@@ -346,7 +346,8 @@ fn measurements_that_never_came_are_none() {
     assert_eq!((state.answer.decode_tokens_per_second, state.fetch), (None, None));
 }
 
-fn failed(kind: FailureKind, parameter: Option<gptoss_protocol::OptionId>) -> Event {
+fn failed(kind: FailureKind, option: Option<gptoss_protocol::OptionId>) -> Event {
+    let parameter = option.map(|option| gptoss_protocol::RefusedOption { option, got: None, expected: None });
     let failure = Failure { kind, message: "the prompt is long".into(), advice: "Shorten it.".into(), parameter };
     Event::Failed { stage: Stage::RangeCheck, failure }
 }
