@@ -220,7 +220,10 @@ pub enum Event {
         verified_chunks: u32,
     },
     /// The user asked for something: the envelope's request is the one that this begins. Told by whoever sends the command.
+    // In wasm nobody reads it: pages tell it themselves, and what reads commands is large there.
+    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     Asked {
+        /// What the user asked for.
         command: Command,
     },
     /// The watcher started a host, which numbers its events from 0 on.

@@ -100,7 +100,7 @@ impl<S: Replay> Recording<S> {
     }
 }
 
-impl<S: Replay + Serialize + DeserializeOwned> Recording<S> {
+impl<S: Replay + Serialize> Recording<S> {
     /// The recording as JSON lines.
     ///
     /// # Errors
@@ -115,7 +115,9 @@ impl<S: Replay + Serialize + DeserializeOwned> Recording<S> {
         text.push('\n');
         Ok(text)
     }
+}
 
+impl<S: Replay + DeserializeOwned> Recording<S> {
     /// Reads a recording back.
     ///
     /// # Errors
