@@ -37,6 +37,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-web", &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-telemetry"]),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-telemetry"]),
     ("browser-driver", &[]),
+    ("page-builder", &["gptoss-telemetry"]),
     ("xtask", &["browser-driver", "gptoss-telemetry"]),
     // Tests may look at everything; nothing may depend on them.
     (
