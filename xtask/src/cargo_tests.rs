@@ -154,7 +154,7 @@ fn total(outcomes: &[BinaryOutcome]) -> Counts {
 /// Checks that tests ran in every one of `packages`, that none failed and that none was ignored.
 fn check(outcomes: &[BinaryOutcome], built: &[Executable], packages: &[&str]) -> Result<()> {
     let total = total(outcomes);
-    for outcome in outcomes.iter().filter(|outcome| outcome.was_ended) {
+    if let Some(outcome) = outcomes.iter().find(|outcome| outcome.was_ended) {
         let hung: Vec<_> = outcome.unfinished.iter().map(String::as_str).collect();
         let hung = if hung.is_empty() { "none that it named".to_owned() } else { hung.join(", ") };
         bail!("{} took longer than it may and was ended; tests that had not come to an end: {hung}", outcome.name);

@@ -22,6 +22,10 @@ struct Tool<'a> {
 
 const TRUNK: Tool = Tool { package: "trunk", programs: &["trunk"], version: "0.21.14" };
 
+/// What `page-builder` calls wasm-bindgen's programs, and what others do.
+const BUILT: [(&str, &str); 2] =
+    [("bindgen", "wasm-bindgen"), ("wasm-bindgen-test-runner", "wasm-bindgen-test-runner")];
+
 fn bindgen(version: &str) -> Tool<'_> {
     Tool { package: "wasm-bindgen-cli", programs: &["wasm-bindgen", "wasm-bindgen-test-runner"], version }
 }
@@ -92,14 +96,14 @@ fn build_bindgen(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let built = cargo_tests::build(toolbox, "build", &["--package", "page-builder", "--features", "tools", "--bins"])?;
     let bin = workspace.tools_root().join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-    for executable in built {
-        let name = executable.path.file_name().context("an executable without a name")?;
-        if bindgen("").programs.iter().any(|program| executable.path.file_stem() == Some(program.as_ref())) {
-            // Not over a program that may be running, and that cargo may have a link to.
-            let new = bin.join(name).with_extension("new");
-            fs::copy(&executable.path, &new).with_context(|| format!("cannot write {}", new.display()))?;
-            fs::rename(&new, bin.join(name)).with_context(|| format!("cannot rename {}", new.display()))?;
-        }
+    for (name, program) in BUILT {
+        let built = built.iter().find(|built| built.path.file_stem() == Some(name.as_ref()));
+        let path = &built.with_context(|| format!("cargo built no {name}"))?.path;
+        let installed = bin.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+        // Not over a program that may be running.
+        let new = installed.with_extension("new");
+        fs::copy(path, &new).with_context(|| format!("cannot write {}", new.display()))?;
+        fs::rename(&new, &installed).with_context(|| format!("cannot write {}", installed.display()))?;
     }
     Ok(())
 }
