@@ -1,4 +1,4 @@
-//! Embeds the page: writes a table of the files that `trunk build` left in `web/dist`. A build without them works and
+//! Embeds the page: writes a table of the files that `cargo xtask page` left in `web/dist`. A build without them works and
 //! makes a table without entries; the server then says how to get the page.
 
 use std::fmt::Write as _;

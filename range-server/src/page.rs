@@ -1,4 +1,4 @@
-//! The page: the files that `trunk build` made, from the program itself or from a folder.
+//! The page: the files that `cargo xtask page` made, from the program itself or from a folder.
 
 use std::collections::HashMap;
 use std::fs;
@@ -36,7 +36,7 @@ pub(crate) struct Asset {
 /// Name, bytes and modification time of a file.
 type PageFile = (String, Bytes, Option<SystemTime>);
 
-/// All files of the page, by their name below the trunk output folder.
+/// All files of the page, by their name below `web/dist`.
 pub(crate) struct Page {
     source: PageSource,
     assets: HashMap<String, Asset>,

@@ -170,7 +170,7 @@ impl Report {
         match server.page_source() {
             PageSource::Embedded => {}
             PageSource::Folder(folder) => say(format_args!("page from {}", folder.display())),
-            PageSource::Missing => say("note: built without the page; `cargo xtask demo` or `trunk build` makes it"),
+            PageSource::Missing => say("note: built without the page; `cargo xtask page` makes it"),
         }
         say(format_args!("\nOpen {url}"));
         for url in elsewhere {

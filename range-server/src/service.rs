@@ -39,7 +39,7 @@ const PAGE_MISSING: &str = r#"<!DOCTYPE html>
 <body>
 <h1>This gguf-serve was built without the page</h1>
 <p>In the project's folder, run <code>cargo xtask demo</code>, which builds everything and opens the page.</p>
-<p>Or run <code>trunk build</code> and build gguf-serve again; or start this one with <code>--web web/dist</code>.</p>
+<p>Or run <code>cargo xtask page</code> and build gguf-serve again; or start this one with <code>--web web/dist</code>.</p>
 <p>The models are served all the same: <a href="/models">list of models</a>.</p>
 </body></html>
 "#;
@@ -177,7 +177,7 @@ impl Service {
         look(&*blocking(move || shelf.searched_again()).await.ok()?)
     }
 
-    /// A file of the page by its name below the trunk output folder; without a name, the page.
+    /// A file of the page by its name below `web/dist`; without a name, the page.
     fn page_file<B>(&self, request: &Request<B>, name: &str) -> Reply {
         let method = request.method();
         let Some(asset) = (if name.is_empty() { self.page.index() } else { self.page.asset(name) }) else {
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_TYPE], HTML);
         assert_eq!(response.headers()[CACHE_CONTROL], NO_STORE);
         assert_eq!(response.body().size_hint().exact(), Some(PAGE_MISSING.len() as u64));
-        assert!(PAGE_MISSING.contains("cargo xtask demo") && PAGE_MISSING.contains("trunk build"));
+        assert!(PAGE_MISSING.contains("cargo xtask demo") && PAGE_MISSING.contains("cargo xtask page"));
         // The rest works.
         let response = answer(&service, Method::HEAD, "/gpt-oss-nano.gguf").await;
         assert_eq!(response.status(), StatusCode::OK);

@@ -47,6 +47,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "gptoss-examples",
         &["gptoss-cpu", "gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-protocol", "gptoss-source"],
     ),
+    ("page-builder", &["gptoss-protocol"]),
     ("xtask", &["browser-driver", "gptoss-protocol"]),
     // Tests may look at everything; nothing may depend on them.
     (

@@ -1,6 +1,19 @@
 //! Versions that must agree.
 
-use gptoss_tests::cargo_graph::{CargoGraph, WASM};
+use gptoss_tests::cargo_graph::{CargoGraph, WASM, host};
+
+/// What turns compiled wasm into a page reads what the crate wrote into it, which only the same version is sure to
+/// understand. The test runner is a feature of its own that no graph here has: its manifest is asked.
+#[test]
+fn what_makes_the_page_is_of_the_same_wasm_bindgen_as_the_page() {
+    let wasm = CargoGraph::read(WASM).expect("cargo metadata");
+    let [version] = wasm.versions_of("wasm-bindgen")[..] else { panic!("wasm-bindgen comes more than once") };
+    let host = CargoGraph::read(&host().expect("rustc")).expect("cargo metadata");
+    assert_eq!(host.versions_of("wasm-bindgen-cli-support"), [version]);
+    let builder = host.own_packages().find(|package| package.name == "page-builder").expect("page-builder");
+    let runner = builder.dependencies.iter().find(|dependency| dependency.name == "wasm-bindgen-cli");
+    assert_eq!(runner.expect("the runner").requirement, format!("={version}"));
+}
 
 /// The crate and the command-line tool that xtask installs from the same pin must be one version, and the crates that
 /// wasm-bindgen consists of must not come twice.

@@ -1,14 +1,19 @@
-//! What `cargo test` built and printed, as numbers. Counted rather than trusted: a runner that executed nothing also
+//! Runs `cargo test` and counts what it built and ran. Counted rather than trusted: a runner that executed nothing also
 //! exits with 0.
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+mod output;
+
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::process::{Toolbox, run_and_read, shown};
+use crate::test_program;
+
+use output::BinaryOutcome;
+pub use output::{Case, Counts, Times};
 
 /// An executable that cargo built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,9 +22,12 @@ pub struct Executable {
     pub path: PathBuf,
 }
 
+/// Makes cargo say on its standard output what it built; what it says to people stays on standard error.
+pub const MESSAGES: &str = "--message-format=json-render-diagnostics";
+
 /// Runs a cargo subcommand that builds (`build`, `test --no-run`) and gives back the executables it built.
 pub fn build(toolbox: &Toolbox, subcommand: &str, arguments: &[&str]) -> Result<Vec<Executable>> {
-    let mut cargo = toolbox.cargo(&[subcommand, "--message-format=json-render-diagnostics"]);
+    let mut cargo = toolbox.cargo(&[subcommand, MESSAGES]);
     cargo.args(arguments).stderr(Stdio::inherit());
     println!("$ {}", shown(&cargo));
     let output = cargo.output().context("cannot run cargo")?;
@@ -29,37 +37,91 @@ pub fn build(toolbox: &Toolbox, subcommand: &str, arguments: &[&str]) -> Result<
     Ok(executables(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// Runs the tests that `selection` selects; `extra_env` is set for the test binaries and their runner.
+/// What a selection of tests brought.
+#[derive(Debug)]
+pub struct Ran {
+    pub counts: Counts,
+    /// Those whose time is known.
+    pub cases: Vec<Case>,
+    pub result: Result<()>,
+}
+
+impl Ran {
+    /// Of work that runs no tests, or none with times of their own.
+    pub fn without_cases(counts: Counts, result: Result<()>) -> Self {
+        Self { counts, cases: Vec::new(), result }
+    }
+
+    fn failed(error: anyhow::Error) -> Self {
+        Self::without_cases(Counts::default(), Err(error))
+    }
+
+    /// Both together; `other` need not have happened if this one failed.
+    pub fn and(mut self, other: impl FnOnce() -> Self) -> Self {
+        if self.result.is_ok() {
+            let other = other();
+            self.counts.add(other.counts);
+            self.cases.extend(other.cases);
+            self.result = other.result;
+        }
+        self
+    }
+}
+
+/// Which tests are run, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Selection<'a> {
+    /// cargo's arguments.
+    pub cargo: &'a [&'a str],
+    /// The test programs' own.
+    pub program: &'a [&'a str],
+    /// Set for the test programs and what runs them.
+    pub environment: &'a [(&'a str, String)],
+    /// Those in which a test must run.
+    pub packages: &'a [&'a str],
+    pub times: Times,
+}
+
+/// Runs the tests that `selection` selects.
 ///
-/// # Errors
-/// When a test fails or is ignored, or when one of `packages` ran no test.
-pub fn run(
-    toolbox: &Toolbox,
-    selection: &[&str],
-    extra_env: &[(&str, String)],
-    packages: &[&str],
-) -> (Counts, Result<()>) {
-    let result = build(toolbox, "test", &[selection, &["--no-run"]].concat()).and_then(|built| {
-        let mut cargo = toolbox.cargo(&["test", "--no-fail-fast"]);
-        cargo.args(selection).envs(extra_env.iter().map(|(name, value)| (name, value)));
-        let (status, text) = run_and_read(&mut cargo)?;
-        Ok((built, status, text))
-    });
-    let (built, status, text) = match result {
-        Ok(ran) => ran,
-        Err(error) => return (Counts::default(), Err(error)),
+/// Its result is an error when a test fails or is ignored, or when one of its packages ran no test.
+pub fn run(toolbox: &Toolbox, selection: &Selection) -> Ran {
+    let runner = match selection.times {
+        Times::Reported => match test_program::runner(toolbox) {
+            Ok(runner) => runner,
+            Err(error) => return Ran::failed(error),
+        },
+        Times::BetweenLines | Times::Unknown => Vec::new(),
     };
-    let outcomes = parse(&text);
-    let checked = check(&outcomes, &built, packages);
-    let result = match checked {
+    let runner: Vec<_> = runner.iter().map(String::as_str).collect();
+    // Documentation's examples cannot be built without being run.
+    let built = match selection.packages {
+        [] => Ok(Vec::new()),
+        _ => build(toolbox, "test", &[selection.cargo, &["--no-run"]].concat()),
+    };
+    let result = built.and_then(|built| {
+        let mut cargo = toolbox.cargo(&["test", "--no-fail-fast"]);
+        cargo.args(selection.cargo).args(&runner);
+        cargo.arg("--").args(selection.program);
+        cargo.envs(selection.environment.iter().map(|(name, value)| (name, value)));
+        let (status, lines) = run_and_read(&mut cargo)?;
+        Ok((built, status, lines))
+    });
+    let (built, status, lines) = match result {
+        Ok(ran) => ran,
+        Err(error) => return Ran::failed(error),
+    };
+    let outcomes = output::parse(&lines, selection.times);
+    let result = match check(&outcomes, &built, selection.packages) {
         Ok(()) if !status.success() => Err(anyhow::anyhow!("cargo test failed with {status}")),
         other => other,
     };
-    (total(&outcomes), result)
+    let counts = total(&outcomes);
+    Ran { counts, cases: outcomes.into_iter().flat_map(|outcome| outcome.cases).collect(), result }
 }
 
 /// Reads cargo's JSON messages.
-fn executables(messages: &str) -> Vec<Executable> {
+pub fn executables(messages: &str) -> Vec<Executable> {
     #[derive(Deserialize)]
     struct Artifact {
         package_id: String,
@@ -83,55 +145,6 @@ fn package_name(package_id: &str) -> String {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct BinaryOutcome {
-    /// What cargo announced, such as `unittests src/lib.rs (target/debug/deps/gptoss_gguf-0123)`.
-    name: String,
-    /// `None` when no `test result:` line followed: the binary died, or ran no tests.
-    counts: Option<Counts>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub passed: u64,
-    pub failed: u64,
-    pub ignored: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: Counts) {
-        self.passed += other.passed;
-        self.failed += other.failed;
-        self.ignored += other.ignored;
-    }
-}
-
-/// Finds every binary that cargo announced, with the counts that followed.
-fn parse(output: &str) -> Vec<BinaryOutcome> {
-    let mut outcomes: Vec<BinaryOutcome> = Vec::new();
-    for line in output.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix("Running ").filter(|name| name.ends_with(')')) {
-            outcomes.push(BinaryOutcome { name: name.to_owned(), counts: None });
-        } else if line.starts_with("Doc-tests ") {
-            outcomes.push(BinaryOutcome { name: line.to_owned(), counts: None });
-        } else if let Some(counts) = parse_result(line) {
-            match outcomes.last_mut() {
-                Some(BinaryOutcome { counts: last @ None, .. }) => *last = Some(counts),
-                _ => outcomes.push(BinaryOutcome { name: "unnamed".to_owned(), counts: Some(counts) }),
-            }
-        }
-    }
-    outcomes
-}
-
-impl BinaryOutcome {
-    /// File name of the binary; `None` for documentation tests.
-    fn file_name(&self) -> Option<&OsStr> {
-        let (_, path) = self.name.rsplit_once('(')?;
-        Path::new(path.trim_end_matches(')')).file_name()
-    }
-}
-
 fn total(outcomes: &[BinaryOutcome]) -> Counts {
     let mut total = Counts::default();
     outcomes.iter().filter_map(|outcome| outcome.counts).for_each(|counts| total.add(counts));
@@ -141,6 +154,11 @@ fn total(outcomes: &[BinaryOutcome]) -> Counts {
 /// Checks that tests ran in every one of `packages`, that none failed and that none was ignored.
 fn check(outcomes: &[BinaryOutcome], built: &[Executable], packages: &[&str]) -> Result<()> {
     let total = total(outcomes);
+    if let Some(outcome) = outcomes.iter().find(|outcome| outcome.was_ended) {
+        let hung: Vec<_> = outcome.unfinished.iter().map(String::as_str).collect();
+        let hung = if hung.is_empty() { "none that it named".to_owned() } else { hung.join(", ") };
+        bail!("{} took longer than it may and was ended; tests that had not come to an end: {hung}", outcome.name);
+    }
     if total.failed > 0 {
         bail!("{} failed", tests(total.failed));
     }
@@ -169,28 +187,16 @@ fn tests(count: u64) -> String {
     format!("{count} test{}", if count == 1 { "" } else { "s" })
 }
 
-/// `test result: ok. 12 passed; 0 failed; 1 ignored; …`
-fn parse_result(line: &str) -> Option<Counts> {
-    let (_, rest) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let mut counts = Counts::default();
-    for part in rest.split(';') {
-        let mut words = part.split_whitespace();
-        let (Some(number), Some(word)) = (words.next().and_then(|word| word.parse().ok()), words.next()) else {
-            continue;
-        };
-        match word {
-            "passed" => counts.passed = number,
-            "failed" => counts.failed = number,
-            "ignored" => counts.ignored = number,
-            _ => {}
-        }
-    }
-    Some(counts)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::Line;
+    use std::time::Duration;
+
+    fn parse(text: &str) -> Vec<BinaryOutcome> {
+        let lines: Vec<_> = text.lines().map(|line| Line { at: Duration::ZERO, text: line.to_owned() }).collect();
+        output::parse(&lines, Times::Unknown)
+    }
 
     const OUTPUT: &str = "\
    Compiling gptoss-gguf v0.1.0 (/x/gguf)
@@ -240,6 +246,17 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let silent = OUTPUT.replace("test result: ok. 3 passed", "killed");
         let error = check(&parse(&silent), &executables(MESSAGES), &["gptoss-kernels"]).expect_err("silent");
         assert!(error.to_string().contains("gptoss-kernels"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_was_ended_is_named_with_its_tests() {
+        let text = format!(
+            "     Running tests/a.rs (target/debug/deps/a-0123)\n\
+             test hung has been running for over 60 seconds\n{} 9 s: a-0123\n",
+            test_program::ENDED
+        );
+        let error = check(&parse(&text), &[], &[]).expect_err("ended").to_string();
+        assert!(error.contains("deps/a-0123") && error.contains("hung"), "{error}");
     }
 
     #[test]

@@ -11,8 +11,10 @@ use browser_driver::{
     find_chrome, nano_cases,
 };
 
+use crate::page::Budget;
 use crate::process::Toolbox;
-use crate::server::{self, Server};
+use crate::progress::Progress;
+use crate::server::Server;
 use crate::workspace::Workspace;
 use crate::{DemoArguments, page, setup};
 
@@ -24,41 +26,50 @@ const DEMO_FAMILY: &str = "capitals";
 
 pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &DemoArguments) -> Result<()> {
     let headless = arguments.headless || !has_display();
-    setup::page_tools(workspace, toolbox)?;
-    let installation = if headless {
-        Some(setup::browser(toolbox)?)
-    } else {
-        // A window needs no chromedriver, and another browser may do.
-        if find_chrome().is_none()
-            && let Err(error) = setup::browser(toolbox)
-        {
-            println!("demo: {error:#}");
-        }
-        None
-    };
-    page::build(workspace, toolbox)?;
+    let mut progress = Progress::new("demo", if headless { 5 } else { 4 });
+    let installation = progress.step("looking for what is needed", || prepare(toolbox, headless))?;
+    let compiled = progress.step("compiling page and server", || page::compile(toolbox, &["gguf-serve"]))?;
+    progress.step("building the page", || page::assemble(workspace, toolbox, &compiled, Budget::Reported))?;
 
     let model = arguments.model.clone().unwrap_or_else(|| workspace.nano_model());
     // The recorded answers are the nano model's.
     let case = if arguments.model.is_none() { Some(demo_case(workspace)?) } else { None };
-    let program = server::build(toolbox, &[])?;
-    let mut server = Server::start(toolbox, program, &model, arguments.port, |log| {
-        log.lines().map_while(Result::ok).for_each(|line| println!("{line}"));
+    // The server was compiled while the page was, so it has no page or an older one in it.
+    let (program, folder) = (page::program(&compiled, "gguf-serve")?, workspace.page_folder());
+    let mut server = progress.step("starting the server", || {
+        Server::start(toolbox, program, &model, arguments.port, Some(&folder), |log| {
+            log.lines().map_while(Result::ok).for_each(|line| println!("{line}"));
+        })
     })?;
     let address = page_address(&server.url, case.as_ref());
     match installation {
-        Some(installation) => {
+        Some(installation) => progress.step("asking for an answer in headless Chromium", || {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
             let folder = workspace.target.join("demo");
             runtime.block_on(drive(&installation, &address, case.as_ref(), &folder))
-        }
+        }),
         None => {
             open_window(workspace, toolbox, &address)?;
             println!("demo: press LOAD MODEL on the page; Ctrl-C here ends the server");
             server.wait()
         }
     }
+}
+
+/// Sees to compiler and browser; gives back the browser that is to be driven, if any.
+fn prepare(toolbox: &Toolbox, headless: bool) -> Result<Option<Installation>> {
+    setup::rust(toolbox)?;
+    if headless {
+        return Ok(Some(setup::browser(toolbox)?));
+    }
+    // A window needs no chromedriver, and another browser may do.
+    if find_chrome().is_none()
+        && let Err(error) = setup::browser(toolbox)
+    {
+        println!("demo: {error:#}");
+    }
+    Ok(None)
 }
 
 /// macOS and Windows always have one; elsewhere X11 or Wayland say so in the environment.

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use clap::value_parser;
 
-use crate::cargo_tests::Counts;
+use crate::cargo_tests::{Counts, Ran};
 use crate::process::{self, Toolbox};
 use crate::setup;
 use crate::workspace::Workspace;
@@ -58,12 +58,12 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &Arguments) -> R
 }
 
 /// A minute of it, which counts as one test.
-pub fn test(workspace: &Workspace, toolbox: &Toolbox) -> (Counts, Result<()>) {
+pub fn test(workspace: &Workspace, toolbox: &Toolbox) -> Ran {
     let result = ensure_supported()
         .and_then(|()| Fuzzer::build(workspace, toolbox))
         .and_then(|fuzzer| fuzzer.search(DEFAULT_SECONDS));
     let passed = u64::from(result.is_ok());
-    (Counts { passed, failed: 1 - passed, ignored: 0 }, result)
+    Ran::without_cases(Counts { passed, failed: 1 - passed, ignored: 0 }, result)
 }
 
 /// What rustfmt says about the crate, which is none of the workspace's and so left out there.
@@ -175,7 +175,8 @@ impl<'a> Fuzzer<'a> {
     }
 }
 
-fn host(toolbox: &Toolbox) -> Result<String> {
+/// The triple of this machine, as rustc names it.
+pub fn host(toolbox: &Toolbox) -> Result<String> {
     let output = toolbox.command("rustc").args(["--print", "host-tuple"]).output().context("cannot run rustc")?;
     if !output.status.success() {
         bail!("rustc --print host-tuple failed:\n{}", String::from_utf8_lossy(&output.stderr));

@@ -12,11 +12,13 @@ mod fuzz;
 mod gpu_hour;
 mod page;
 mod process;
+mod progress;
 mod server;
 mod setup;
 mod shader_costs;
 mod synth;
 mod test;
+mod test_program;
 mod workspace;
 
 use std::path::PathBuf;
@@ -40,7 +42,7 @@ enum Command {
     Demo(DemoArguments),
     /// Run every test, native and in headless Chromium. This is what CI runs.
     Test(TestArguments),
-    /// Install what is missing for the other commands and stop.
+    /// Install what is missing for the other commands and for working on the page (`trunk serve`), and stop.
     Setup,
     /// Build the page into web/dist.
     Page,
@@ -59,6 +61,9 @@ enum Command {
     /// Everything that is to be known of a GPU, in parts of a few minutes: a full-size model made on the spot, checks, rates, time
     /// of each operation, what a miss costs. Writes JSON. `--pack` makes it ready for a machine that has only a GPU.
     GpuHour(gpu_hour::Arguments),
+    /// Run a test program for cargo; `test` makes cargo call it.
+    #[command(hide = true)]
+    RunTestProgram(test_program::Arguments),
     /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
     BenchServe(bench_serve::Arguments),
 }
@@ -90,14 +95,17 @@ fn main() -> Result<()> {
     {
         return gpu_hour::run(None, arguments);
     }
+    if let Command::RunTestProgram(arguments) = &arguments.command {
+        return test_program::run(arguments);
+    }
     let workspace = Workspace::find()?;
     let toolbox = Toolbox::new(&workspace);
     match arguments.command {
         Command::Demo(arguments) => demo::run(&workspace, &toolbox, &arguments),
         Command::Test(arguments) => test::run(&workspace, &toolbox, &arguments.only),
-        Command::Setup => setup::everything(&workspace, &toolbox).map(drop),
+        Command::Setup => setup::development(&workspace, &toolbox),
         Command::Page => {
-            setup::page_tools(&workspace, &toolbox)?;
+            setup::rust(&toolbox)?;
             page::build(&workspace, &toolbox)
         }
         Command::Lint => {
@@ -110,6 +118,7 @@ fn main() -> Result<()> {
         Command::Fuzz(arguments) => fuzz::run(&workspace, &toolbox, &arguments),
         Command::Bench(arguments) => bench::run(&workspace, &toolbox, &arguments),
         Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),
+        Command::RunTestProgram(arguments) => test_program::run(&arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -63,16 +64,29 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs `command` to its end, passing its output on as it comes and giving it back: standard output and error in one,
-/// in the order in which they were written.
-pub fn run_and_read(command: &mut Command) -> Result<(ExitStatus, String)> {
-    run_and_read_where(command, |_| true)
+/// A line that a program wrote, and how long after its start it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    pub at: Duration,
+    pub text: String,
 }
 
-/// As [`run_and_read`], but passes only those lines on that are worth it; all are given back.
+/// Runs `command` to its end, passing its output on as it comes and giving it back: standard output and error in one,
+/// in the order in which they were written.
+pub fn run_and_read(command: &mut Command) -> Result<(ExitStatus, Vec<Line>)> {
+    let mut lines = Vec::new();
+    let start = Instant::now();
+    let (status, _) = run_and_read_where(command, |line| {
+        lines.push(Line { at: start.elapsed(), text: line.trim_end().to_owned() });
+        true
+    })?;
+    Ok((status, lines))
+}
+
+/// Passes only those lines on that are worth it, and gives all back as one text.
 pub fn run_and_read_where(
     command: &mut Command,
-    is_worth_showing: impl Fn(&str) -> bool,
+    mut is_worth_showing: impl FnMut(&str) -> bool,
 ) -> Result<(ExitStatus, String)> {
     announce(command);
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
@@ -107,7 +121,8 @@ pub fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-fn announce(command: &Command) {
+/// Prints the command before it is run.
+pub fn announce(command: &Command) {
     println!("$ {}", shown(command));
 }
 
@@ -134,13 +149,14 @@ mod tests {
     #[test]
     fn output_is_passed_on_whole_and_in_order() {
         let mut command = Command::new(cargo());
-        let (status, text) = run_and_read(command.arg("--version")).expect("cargo runs");
+        let (status, lines) = run_and_read(command.arg("--version")).expect("cargo runs");
         assert!(status.success());
-        assert!(text.starts_with("cargo "), "{text}");
+        assert!(lines[0].text.starts_with("cargo "), "{lines:?}");
 
-        let (status, text) = run_and_read(Command::new(cargo()).arg("no-such-subcommand")).expect("cargo runs");
+        let (status, lines) = run_and_read(Command::new(cargo()).arg("no-such-subcommand")).expect("cargo runs");
         assert!(!status.success());
-        assert!(text.contains("no-such-subcommand"), "{text}");
+        assert!(lines.iter().any(|line| line.text.contains("no-such-subcommand")), "{lines:?}");
+        assert!(lines.windows(2).all(|pair| pair[0].at <= pair[1].at), "{lines:?}");
     }
 
     #[test]

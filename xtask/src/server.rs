@@ -33,16 +33,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `program` and returns when it says where it serves. `read_log` then gets its output on a thread of its own
+    /// Starts `program` and returns when it says where it serves: the page in the folder `page`, or the one in it. `read_log` then gets its output on a thread of its own
     /// and must read it to the end: the server blocks on a full pipe.
     pub fn start(
         toolbox: &Toolbox,
         program: impl AsRef<OsStr>,
         model: &Path,
         port: u16,
+        page: Option<&Path>,
         read_log: impl FnOnce(BufReader<ChildStdout>) + Send + 'static,
     ) -> Result<Self> {
-        let mut server = Self::spawn(toolbox, program, model, port, Stdio::piped())?;
+        let mut server = Self::spawn(toolbox, program, model, port, page, Stdio::piped())?;
         let stdout = server.child.stdout.take().context("gguf-serve has no output")?;
         let mut stdout = BufReader::new(stdout);
         for line in (&mut stdout).lines().map_while(Result::ok) {
@@ -60,7 +61,7 @@ impl Server {
     /// The same with its output in the file `log`, so that nobody has to read it while it serves.
     pub fn start_with_log(toolbox: &Toolbox, program: impl AsRef<OsStr>, model: &Path, log: &Path) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
-        let mut server = Self::spawn(toolbox, program, model, 0, output.into())?;
+        let mut server = Self::spawn(toolbox, program, model, 0, None, output.into())?;
         let start = Instant::now();
         while server.url.is_empty() {
             let said = fs::read_to_string(log).with_context(|| format!("cannot read {}", log.display()))?;
@@ -77,9 +78,19 @@ impl Server {
         Ok(server)
     }
 
-    fn spawn(toolbox: &Toolbox, program: impl AsRef<OsStr>, model: &Path, port: u16, output: Stdio) -> Result<Self> {
+    fn spawn(
+        toolbox: &Toolbox,
+        program: impl AsRef<OsStr>,
+        model: &Path,
+        port: u16,
+        page: Option<&Path>,
+        output: Stdio,
+    ) -> Result<Self> {
         let mut command = toolbox.command(program);
         command.arg(model).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).stdout(output);
+        if let Some(page) = page {
+            command.arg("--web").arg(page);
+        }
         println!("$ {}", shown(&command));
         let child = command.spawn().context("cannot start gguf-serve")?;
         Ok(Self { child, url: String::new() })

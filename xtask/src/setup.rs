@@ -11,13 +11,7 @@ use browser_driver::Installation;
 use crate::process::Toolbox;
 use crate::workspace::Workspace;
 
-pub use rust::ensure as rust;
-
-/// The wasm target, trunk and wasm-bindgen.
-pub fn page_tools(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
-    rust::ensure(toolbox)?;
-    tools::ensure(workspace, toolbox)
-}
+pub use rust::{WASM_TARGET, ensure as rust};
 
 /// Chrome and chromedriver.
 pub fn browser(toolbox: &Toolbox) -> Result<Installation> {
@@ -36,11 +30,17 @@ pub fn null_device(toolbox: &Toolbox) -> Result<()> {
 }
 
 /// All that `cargo xtask test` needs.
-pub fn everything(workspace: &Workspace, toolbox: &Toolbox) -> Result<Installation> {
+pub fn tests(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     use system::Need;
-    page_tools(workspace, toolbox)?;
+    rust::ensure(toolbox)?;
     system::ensure(toolbox, &[Need::Browser, Need::Vulkan, Need::NullDevice, Need::CxxCompiler])?;
-    Ok(Installation::find()?)
+    tools::ensure_bindgen(workspace, toolbox)
+}
+
+/// That, and trunk, which shows the page while it is being worked on.
+pub fn development(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
+    tests(workspace, toolbox)?;
+    tools::ensure_trunk(workspace, toolbox)
 }
 
 /// One line per thing that setup looked at.

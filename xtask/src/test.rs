@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use browser_driver::{Gpu, Installation, LaunchOptions, chrome_arguments};
 use serde_json::json;
 
-use crate::cargo_tests::{self, Counts};
+use crate::cargo_tests::{self, Case, Counts, Ran, Selection, Times};
 use crate::fuzz;
 use crate::page;
 use crate::process::{self, Toolbox};
@@ -55,6 +55,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-costs",
     "gptoss-examples",
     "gptoss-tests",
+    "page-builder",
     "xtask",
 ];
 
@@ -65,20 +66,22 @@ const WASM_TARGET: &[&str] = &["--target", "wasm32-unknown-unknown"];
 /// For all tests of a crate together. SwiftShader compiles and runs kernels slowly, and CI machines have two cores.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 2400;
 
+/// How many of the slowest tests are listed at the end.
+const SLOWEST: usize = 15;
+
 /// What one step brought.
 #[derive(Debug)]
 struct Outcome {
     step: String,
     took: Duration,
-    counts: Counts,
-    result: Result<()>,
+    ran: Ran,
 }
 
 /// Runs all steps, or those of `only`, stopping at the first that fails. The last line printed is `N passed, N failed`.
 pub fn run(workspace: &Workspace, toolbox: &Toolbox, only: &[Step]) -> Result<()> {
-    let mut outcomes = vec![timed("setup", || without_tests(setup::everything(workspace, toolbox).map(drop)))];
+    let mut outcomes = vec![timed("setup", || without_tests(setup::tests(workspace, toolbox)))];
     for step in STEPS.into_iter().filter(|step| only.is_empty() || only.contains(step)) {
-        if outcomes.iter().any(|outcome| outcome.result.is_err()) {
+        if outcomes.iter().any(|outcome| outcome.ran.result.is_err()) {
             break;
         }
         outcomes.push(timed(name(step), || run_step(step, workspace, toolbox)));
@@ -89,7 +92,7 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, only: &[Step]) -> Result<()
 /// clippy for this machine, for wasm and for the fuzzer, and the documentation of all crates; a warning is an error.
 pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
-    let native = ["--all-targets", "--features", "gptoss-tests/e2e"];
+    let native = ["--all-targets", "--features", "gptoss-tests/e2e,page-builder/tools"];
     clippy(toolbox, &[NATIVE, &native, &deny].concat())?;
     let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web"]].concat();
     wasm.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
@@ -112,29 +115,43 @@ fn clippy(toolbox: &Toolbox, arguments: &[&str]) -> Result<()> {
     process::run(toolbox.cargo(&["clippy"]).args(arguments))
 }
 
-fn run_step(step: Step, workspace: &Workspace, toolbox: &Toolbox) -> (Counts, Result<()>) {
+fn run_step(step: Step, workspace: &Workspace, toolbox: &Toolbox) -> Ran {
     match step {
         Step::Format => without_tests(check_format(workspace, toolbox)),
         Step::Lint => without_tests(lint(workspace, toolbox)),
         Step::Page => without_tests(page::build(workspace, toolbox)),
-        Step::Native => cargo_tests::run(toolbox, NATIVE, &[], NATIVE_PACKAGES),
+        Step::Native => native_tests(toolbox),
         Step::Fuzz => fuzz::test(workspace, toolbox),
         Step::Wasm => wasm_tests(workspace, toolbox),
         Step::EndToEnd => {
-            let selection = [NATIVE, &["--features", "gptoss-tests/e2e", "--test", "page"]].concat();
-            cargo_tests::run(toolbox, &selection, &[], &["gptoss-tests"])
+            let cargo = [NATIVE, &["--features", "gptoss-tests/e2e", "--test", "page"]].concat();
+            // They wait for each other anyway; without the waiting, times are those of the tests.
+            let program = &["--test-threads=1"];
+            let packages = &["gptoss-tests"];
+            let times = Times::Reported;
+            cargo_tests::run(toolbox, &Selection { cargo: &cargo, program, environment: &[], packages, times })
         }
     }
 }
 
-fn wasm_tests(workspace: &Workspace, toolbox: &Toolbox) -> (Counts, Result<()>) {
+/// Documentation's examples come last: cargo compiles them one by one, and its runner is not for them.
+fn native_tests(toolbox: &Toolbox) -> Ran {
+    let [programs, documentation] = ["--tests", "--doc"].map(|kind| [NATIVE, &[kind]].concat());
+    let selection = |cargo, packages, times| Selection { cargo, program: &[], environment: &[], packages, times };
+    cargo_tests::run(toolbox, &selection(&programs, NATIVE_PACKAGES, Times::Reported))
+        .and(|| cargo_tests::run(toolbox, &selection(&documentation, &[], Times::Unknown)))
+}
+
+fn wasm_tests(workspace: &Workspace, toolbox: &Toolbox) -> Ran {
     let environment = match wasm_test_environment(workspace) {
         Ok(environment) => environment,
-        Err(error) => return (Counts::default(), Err(error)),
+        Err(error) => return without_tests(Err(error)),
     };
-    let mut selection = WASM_TARGET.to_vec();
-    selection.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
-    cargo_tests::run(toolbox, &selection, &environment, WASM_TESTED)
+    let mut cargo = WASM_TARGET.to_vec();
+    cargo.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
+    let times = Times::BetweenLines;
+    let selection = Selection { cargo: &cargo, program: &[], environment: &environment, packages: WASM_TESTED, times };
+    cargo_tests::run(toolbox, &selection)
 }
 
 /// Tells wasm-bindgen's test runner which browser to use and how to start it: as the end-to-end tests do.
@@ -152,8 +169,8 @@ fn wasm_test_environment(workspace: &Workspace) -> Result<Vec<(&'static str, Str
     ])
 }
 
-fn without_tests(result: Result<()>) -> (Counts, Result<()>) {
-    (Counts::default(), result)
+fn without_tests(result: Result<()>) -> Ran {
+    Ran::without_cases(Counts::default(), result)
 }
 
 /// A step's name as it is given to `--only`.
@@ -169,21 +186,36 @@ fn name(step: Step) -> &'static str {
     }
 }
 
-fn timed(step: &str, work: impl FnOnce() -> (Counts, Result<()>)) -> Outcome {
+fn timed(step: &str, work: impl FnOnce() -> Ran) -> Outcome {
     println!("\n=== {step} ===");
     let start = Instant::now();
-    let (counts, result) = work();
-    Outcome { step: step.to_owned(), took: start.elapsed(), counts, result }
+    let ran = work();
+    Outcome { step: step.to_owned(), took: start.elapsed(), ran }
+}
+
+/// Lines for the tests that took longest, the longest first.
+fn slowest(outcomes: &[Outcome]) -> Vec<String> {
+    let of_step = |outcome: &'_ Outcome| -> Vec<(String, Case)> {
+        outcome.ran.cases.iter().map(|case| (outcome.step.clone(), case.clone())).collect()
+    };
+    let mut cases: Vec<_> = outcomes.iter().flat_map(of_step).collect();
+    cases.sort_by_key(|(_, case)| std::cmp::Reverse(case.took));
+    let line = |(step, case): &(String, Case)| format!("{:>7.1} s  {step:<10} {}", case.took.as_secs_f64(), case.name);
+    cases.iter().take(SLOWEST).map(line).collect()
 }
 
 /// Prints the summary and turns the first failure into this command's error.
 fn conclude(outcomes: Vec<Outcome>) -> Result<()> {
+    let slowest = slowest(&outcomes);
+    if !slowest.is_empty() {
+        println!("\n=== slowest tests ===\n{}", slowest.join("\n"));
+    }
     println!("\n=== summary ===");
     for outcome in &outcomes {
         println!("{}", summary_line(outcome));
     }
     let total = totals(&outcomes);
-    let failure = outcomes.into_iter().find_map(|outcome| Some((outcome.step, outcome.result.err()?)));
+    let failure = outcomes.into_iter().find_map(|outcome| Some((outcome.step, outcome.ran.result.err()?)));
     if let Some((step, error)) = &failure {
         println!("step {step} failed: {error:#}");
     }
@@ -196,8 +228,8 @@ fn conclude(outcomes: Vec<Outcome>) -> Result<()> {
 
 fn summary_line(outcome: &Outcome) -> String {
     let seconds = outcome.took.as_secs();
-    let state = if outcome.result.is_ok() { "ok" } else { "FAILED" };
-    let Counts { passed, failed, .. } = outcome.counts;
+    let state = if outcome.ran.result.is_ok() { "ok" } else { "FAILED" };
+    let Counts { passed, failed, .. } = outcome.ran.counts;
     let counts = if passed + failed > 0 { format!("  {passed} passed, {failed} failed") } else { String::new() };
     format!("{:<12} {state:<7} {:>3} min {:02} s{counts}", outcome.step, seconds / 60, seconds % 60)
 }
@@ -206,10 +238,31 @@ fn summary_line(outcome: &Outcome) -> String {
 fn totals(outcomes: &[Outcome]) -> Counts {
     let mut total = Counts::default();
     for outcome in outcomes {
-        total.add(outcome.counts);
-        if outcome.result.is_err() && outcome.counts.failed == 0 {
+        total.add(outcome.ran.counts);
+        if outcome.ran.result.is_err() && outcome.ran.counts.failed == 0 {
             total.failed += 1;
         }
     }
     total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(step: &str, seconds: &[u64]) -> Outcome {
+        let case = |&seconds: &u64| Case { name: format!("program test{seconds}"), took: Duration::from_secs(seconds) };
+        let ran = Ran { cases: seconds.iter().map(case).collect(), ..without_tests(Ok(())) };
+        Outcome { step: step.to_owned(), took: Duration::ZERO, ran }
+    }
+
+    #[test]
+    fn the_slowest_tests_of_all_steps_are_listed_longest_first() {
+        let many: Vec<_> = (0..SLOWEST as u64).collect();
+        let lines = slowest(&[outcome("native", &many), outcome("wasm", &[100])]);
+        assert_eq!(lines.len(), SLOWEST);
+        assert_eq!(lines[0], "  100.0 s  wasm       program test100");
+        assert_eq!(lines[1], "   14.0 s  native     program test14");
+        assert!(slowest(&[outcome("format", &[])]).is_empty());
+    }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 pub struct Workspace {
     pub root: PathBuf,
     pub target: PathBuf,
-    /// The `wasm-bindgen` that the root manifest pins; the command-line tool must be exactly this one.
+    /// The `wasm-bindgen` that the root manifest pins; its programs must be exactly of this version.
     pub wasm_bindgen_version: String,
 }
 
@@ -45,7 +45,7 @@ impl Workspace {
         self.target.join("tools")
     }
 
-    /// The page as trunk builds it.
+    /// The page as it is served.
     pub fn page_folder(&self) -> PathBuf {
         self.root.join("web/dist")
     }

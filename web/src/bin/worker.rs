@@ -1,4 +1,4 @@
-//! The worker's program; trunk builds it and the page starts it.
+//! The worker's program; `cargo xtask page` builds it, and the page starts it.
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
@@ -7,5 +7,5 @@ fn main() {
 
 #[cfg(not(target_arch = "wasm32"))]
 fn main() {
-    eprintln!("this program runs in a browser: build it with trunk");
+    eprintln!("this program runs in a browser: build it with `cargo xtask page`");
 }

@@ -47,7 +47,7 @@ pub struct Arguments {
 }
 
 pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &Arguments) -> Result<()> {
-    setup::page_tools(workspace, toolbox)?;
+    setup::rust(toolbox)?;
     let installation = setup::browser(toolbox)?;
     page::build(workspace, toolbox)?;
     let program = server::build(toolbox, &["--release"])?;
@@ -60,7 +60,7 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, arguments: &Arguments) -> R
     println!("fullsize: natively the first tokens are {expected:?}");
     let traffic = Arc::new(Mutex::new(Traffic::default()));
     let log = Arc::clone(&traffic);
-    let server = Server::start(toolbox, program, &model, 0, move |lines| traffic::follow(lines, &log))?;
+    let server = Server::start(toolbox, program, &model, 0, None, move |lines| traffic::follow(lines, &log))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start tokio")?;
     let measured = runtime.block_on(drive(&installation, &server, &model, arguments, &traffic))?;
     print(&measured, arguments, &model);

@@ -12,7 +12,7 @@ use web_sys::{ErrorEvent, Event, File, MessageEvent, Worker, WorkerOptions, Work
 use super::dom::{document, listen};
 use super::{App, local_network, memory};
 
-/// What trunk calls the worker's loader; it lies beside the page's own files.
+/// What the page builder, as trunk, calls the worker's loader; it lies beside the page's own files.
 const WORKER_SCRIPT: &str = "worker_loader.js";
 
 /// A worker and the commands that wait for it to be up.
