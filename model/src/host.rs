@@ -12,9 +12,11 @@ use crate::waiting::AwaitPoint;
 
 /// The engine's window on the world: where events go, and whether the user wants it to stop.
 pub trait Host {
+    /// Takes an event, in the order in which things happen. Must not wait.
     fn emit(&self, event: Event);
 
-    /// Asked before and during everything that takes long; `true` makes the engine return [`EngineError::Cancelled`].
+    /// Whether the user wants to stop. Asked before and during everything that takes long; `true` makes the engine
+    /// return [`EngineError::Cancelled`].
     fn cancelled(&self) -> bool;
 
     /// Ends once `cancelled` is true: a read may wait long for a host that does not answer. The default never ends, for hosts
@@ -23,7 +25,7 @@ pub trait Host {
         Box::pin(std::future::pending())
     }
 
-    /// Something is about to be waited for.
+    /// Something is about to be waited for. The default does nothing.
     fn awaiting(&self, _at: AwaitPoint) {}
 
     /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
@@ -32,9 +34,9 @@ pub trait Host {
         Box::pin(std::future::ready(()))
     }
 
-    /// The load begins in earnest: file and plan were looked at and approved of, and from here on memory is allocated and weights
-    /// are fetched. A host that holds another model lets go of it now: two need not fit side by side. Said again when a load begins
-    /// anew after a lost device.
+    /// The load begins in earnest: file and plan were looked at and approved, and from here on memory is allocated and
+    /// weights are fetched. A host that holds another model lets go of it now: two need not fit side by side. Said
+    /// again when a load begins anew after a lost device.
     fn load_begins(&self) {}
 
     /// Whether [`Host::remember`] was called with this key before, perhaps long ago. Must not wait. A key names what the
@@ -43,17 +45,18 @@ pub trait Host {
         false
     }
 
-    /// Something held that need not be found out again: the kernels passed their self-check.
+    /// The engine found out something that need not be found out again: the kernels passed their self-check.
     fn remember(&self, _key: &str) {}
 }
 
-/// What is known before anything big is done.
+/// A load that may go on once the host approves, with what is known before anything big is done.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadProposal<'a> {
+    /// Where everything would go, and whether all of it fits.
     pub plan: &'a MemoryPlan,
-    /// At which the header came over the network; `None` where that was too little to tell, or did not.
+    /// Rate at which the header came over the network; `None` where too little came that way to tell.
     pub bytes_per_second: Option<f64>,
-    /// What the user said that experts may take.
+    /// GPU memory that the user said experts may take; `None` where the user said nothing.
     pub wished_expert_bytes: Option<u64>,
 }
 
@@ -113,6 +116,10 @@ impl Host for Quiet {
     }
 }
 
+/// Ends work that the user wants to stop.
+///
+/// # Errors
+/// [`EngineError::Cancelled`] if the host says so.
 pub fn check_cancelled(host: &dyn Host) -> Result<(), EngineError> {
     if host.cancelled() { Err(EngineError::Cancelled) } else { Ok(()) }
 }
@@ -151,6 +158,7 @@ pub fn in_stage_now<T>(
     in_stage(host, stage, async { work() }).now_or_never().expect("nothing is waited for")
 }
 
+/// Time since `begin`, with its fraction, as events give it.
 pub fn milliseconds_since(begin: Instant) -> f64 {
     begin.elapsed().as_secs_f64() * 1e3
 }

@@ -1,4 +1,4 @@
-//! What an engine host says about the models that it keeps between visits.
+//! What an engine host says about its download cache: the models that are cached between visits.
 
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ pub enum CacheNoticeKind {
     Damaged,
     /// A part arrived with another SHA-256 than the host publishes; it is fetched once more.
     WrongOnTheWay,
-    /// Nothing more can be cached: no room, or the disk failed.
+    /// Nothing more can be cached: there is no room, or the disk failed.
     NotCached,
     /// Another tab has the cached file open.
     InUse,

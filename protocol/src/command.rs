@@ -6,72 +6,104 @@ use crate::RequestId;
 use crate::conversation::{ChatMessage, Function};
 use crate::tier::Tier;
 
-/// Page (or terminal) to engine host.
+/// What a page or a terminal asks of an engine host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Command {
     /// Open a model and put it on the GPU in place of the one that is loaded, which is let go of once it is known that the new
     /// one can be loaded and `prompt` be asked; then answer `prompt` if there is one.
     Load {
+        /// Where the model is.
         model: ModelLocation,
+        /// How it is loaded.
         options: LoadSettings,
+        /// Question to answer once the model is ready; `None` only loads it.
         prompt: Option<Prompt>,
         /// Keys of every [`crate::Event::Remember`] of earlier loads.
         #[serde(default)]
         remembered: Vec<String>,
     },
-    /// Keep all of a model for later, from a URL or picked; needs no GPU. What is loaded stays loaded.
-    Download { model: ModelLocation, network: NetworkOptions, cache: CacheOptions },
+    /// Cache all of a model for later, from a URL or picked; needs no GPU. What is loaded stays loaded.
+    Download {
+        /// Where the model is: on a host, or picked.
+        model: ModelLocation,
+        /// How patient the reads are.
+        network: NetworkOptions,
+        /// What becomes of bytes that are cached already.
+        cache: CacheOptions,
+    },
     /// Answer a prompt with the model that is loaded.
-    Generate { prompt: Prompt },
-    /// Go on with a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
+    Generate {
+        /// The question, and what shapes its answer.
+        prompt: Prompt,
+    },
+    /// Approve a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
     Approve {
-        /// The load that waits.
+        /// Request that began the load.
         load: RequestId,
     },
     /// Stop a request, whether it is under way or waits for its turn.
     Stop {
-        /// The request to stop; `None`: all of them, and the prefetch.
+        /// The request to stop; `None` stops all of them, and the prefetch.
         request: Option<RequestId>,
     },
     /// Look after what is cached of earlier loads. Does not wait for a load or an answer to end.
-    Cache { action: CacheAction },
+    Cache {
+        /// What to do with what is cached.
+        action: CacheAction,
+    },
 }
 
-/// What can be done about cached models. Each ends with [`crate::Event::Cache`], which lists what is there then.
+/// What can be done about cached models. Each action ends with [`crate::Event::Cache`], which lists what is there then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum CacheAction {
+    /// Change nothing, only tell what is cached.
     List,
-    /// Read everything that is cached of one file, and let go of what is not what it was.
+    /// Read everything that is cached of one file, and delete the parts that are not what they were.
     Verify {
+        /// Id of the cached file, as in [`crate::CachedModel`].
         id: String,
     },
+    /// Delete what is cached of one file; other tabs that have it open prevent this.
     Delete {
+        /// Id of the cached file, as in [`crate::CachedModel`].
         id: String,
     },
 }
 
+/// Where the bytes of a model are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum ModelLocation {
-    /// An absolute http(s) URL of a GGUF file on a host that honours byte ranges; of a split model any part, with the others in
-    /// the same folder.
-    Url { url: String },
-    /// A file the user picked or dropped, or all of a split model, named by the first; the `File` objects themselves travel
-    /// beside the command.
-    PickedFile { name: String },
-    /// A file that was picked earlier and kept in the browser; of a split model any part.
-    Cached { name: String },
+    /// The model is on a host that honours byte ranges.
+    Url {
+        /// Absolute http(s) URL of a GGUF file; for a split model, of any part, with the others in the same folder.
+        url: String,
+    },
+    /// The user picked or dropped the file, or all of a split model; the `File` objects travel beside the command.
+    PickedFile {
+        /// Name of the file; for a split model, of the first that was picked.
+        name: String,
+    },
+    /// The model was picked earlier, and the browser has cached it.
+    Cached {
+        /// Name of the file; for a split model, of any part.
+        name: String,
+    },
 }
 
 /// What can be chosen at load time, by whose business it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LoadSettings {
+    /// What is loaded, and how much memory it may take.
     pub engine: LoadOptions,
+    /// Which abilities of the GPU are used.
     pub gpu: DeviceOptions,
+    /// How patient reads are.
     pub network: NetworkOptions,
+    /// What the download cache does.
     pub cache: CacheOptions,
 }
 
@@ -87,12 +119,13 @@ pub struct LoadOptions {
     pub expert_memory_bytes: Option<u64>,
     /// GPU memory for everything, in bytes: experts are paged and the default context is shortened until it suffices.
     pub gpu_memory_bytes: Option<u64>,
+    /// How far layers look back; anything but the default is for experiments.
     pub attention: Attention,
-    /// Store the KV cache as F32 instead of F16 (parity runs).
+    /// Whether the KV cache is stored as F32 instead of F16, for comparing with a reference.
     pub kv_f32: bool,
-    /// Round YaRN's correction range as llama.cpp does (for comparing with it).
+    /// Whether YaRN's correction range is rounded as llama.cpp does, for comparing with it.
     pub yarn_truncate: bool,
-    /// When experts are read, where all of them fit.
+    /// When experts are read, if all of them fit.
     pub experts: ExpertLoading,
 }
 
@@ -100,7 +133,7 @@ pub struct LoadOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceOptions {
-    /// Take no more from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
+    /// Whether no more is taken from the GPU than every WebGPU device has: bindings of 128 MiB, buffers of 256 MiB.
     pub default_limits: bool,
     /// The tier of kernels that runs; `None`: the highest that the GPU has.
     pub tier: Option<Tier>,
@@ -124,16 +157,19 @@ pub struct CacheOptions {
     pub mode: CacheMode,
 }
 
+/// When experts are read, if the GPU has room for all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExpertLoading {
-    /// All with the load: every answer is as fast as the next.
+    /// All experts are read with the load: every answer is as fast as the next.
     #[default]
     Ahead,
-    /// When a token needs them, and the others when there is nothing else to do: the first answer begins earlier.
+    /// An expert is read when a token needs it, or prefetched when there is nothing else to do: the first answer begins
+    /// earlier.
     AsNeeded,
 }
 
+/// Whether a load or download reads from the download cache, and adds to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CacheMode {
@@ -146,13 +182,14 @@ pub enum CacheMode {
     Refetch,
 }
 
+/// Which tokens each layer can see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attention {
-    /// Sliding window on even layers, full attention on odd ones: the model.
+    /// Even layers have a sliding window and odd ones full attention, as the model was made.
     #[default]
     Model,
-    /// Full attention everywhere. For experiments; the output is not the model's.
+    /// Every layer has full attention. For experiments; the output is not the model's.
     Dense,
 }
 
@@ -167,16 +204,18 @@ pub struct Prompt {
     pub functions: Vec<Function>,
     /// The question; empty where the history ends with what a function gave, and the model goes on from there.
     pub user: String,
-    /// Other formats than Harmony have no use for instructions, effort and date.
+    /// What becomes of `user`. Other formats than Harmony have no use for instructions, effort and date.
     #[serde(default)]
     pub format: PromptFormat,
     /// Developer instructions; empty means none.
     pub instructions: String,
+    /// How much the model is told to reason before it answers.
     pub effort: Effort,
     /// `Current date:` in the system message, as `YYYY-MM-DD` ([`is_date`](crate::is_date)); `None` leaves the line out.
     pub date: Option<String>,
-    /// At most this many new tokens.
+    /// The answer ends once it has so many tokens, those of reasoning included.
     pub max_new_tokens: u32,
+    /// How each token of the answer is chosen.
     pub sampling: Sampling,
     /// Texts that end the answer when they appear on the final channel; they are not part of it.
     #[serde(default)]
@@ -187,29 +226,33 @@ pub struct Prompt {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PromptFormat {
-    /// It is a message in a conversation, which the model answers.
+    /// The text is a message in a conversation, which the model answers.
     #[default]
     Harmony,
-    /// It is all there is, and the model continues it.
+    /// The text is all there is, and the model continues it.
     Text,
-    /// It is Harmony with special tokens by name, and the model continues it. For experiments: the text can say anything that
-    /// the model's own messages could.
+    /// The text is Harmony with special tokens by name, and the model continues it. For experiments: the text can say
+    /// anything that the model's own messages could.
     Raw,
 }
 
+/// How much the model reasons before it answers: the `Reasoning:` line of the system message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effort {
+    /// The model hardly reasons: the answer begins soonest.
     Low,
+    /// The model reasons as much as it does unasked.
     #[default]
     Medium,
+    /// The model reasons at length, often for thousands of tokens.
     High,
 }
 
 /// How the next token is chosen. The default is greedy.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sampling {
-    /// 0 is greedy: always the most likely token.
+    /// Divides the logits before a token is drawn; 0 is greedy: always the most likely token.
     pub temperature: f32,
     /// Keep only the k most likely; 0 keeps all.
     pub top_k: u32,
@@ -219,20 +262,25 @@ pub struct Sampling {
     /// all.
     #[serde(default)]
     pub min_p: f32,
+    /// Where the random numbers begin: the same seed and the same probabilities give the same tokens.
     pub seed: u64,
 }
 
 /// Values that a number may have, and how that is said: one row for page and engine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Allowed {
-    /// The least, or what all are above.
+    /// Least value that is allowed, or the value that all must be above.
     pub from: f32,
+    /// Whether `from` itself is allowed.
     pub is_from_included: bool,
+    /// Greatest value that is allowed.
     pub to: f32,
+    /// The range in words, to go after "expected".
     pub words: &'static str,
 }
 
 impl Allowed {
+    /// Whether `value` is in the range; NaN never is.
     pub fn holds(&self, value: f32) -> bool {
         let above = if self.is_from_included { value >= self.from } else { value > self.from };
         above && value <= self.to
@@ -240,10 +288,13 @@ impl Allowed {
 }
 
 impl Sampling {
+    /// Range of [`Sampling::temperature`].
     pub const TEMPERATURES: Allowed =
         Allowed { from: 0.0, is_from_included: true, to: 2.0, words: "a number from 0 (greedy) to 2" };
+    /// Range of [`Sampling::top_p`]: at 0 no token would be left.
     pub const TOP_PS: Allowed =
         Allowed { from: 0.0, is_from_included: false, to: 1.0, words: "a number above 0 and at most 1" };
+    /// Range of [`Sampling::min_p`]: at 1 only the most likely tokens are left.
     pub const MIN_PS: Allowed = Allowed { from: 0.0, is_from_included: true, to: 1.0, words: "a number from 0 to 1" };
 }
 

@@ -12,181 +12,220 @@ use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
 use crate::tier::Tier;
 
+/// Something that happened. Each event tells of one thing, with everything a watcher needs to show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum Event {
     /// The engine host is up and takes commands. What is sent before this may be lost.
     HostReady,
-    /// A stage began or ended; `elapsed_ms` is its own duration, known when it ends.
+    /// A stage began or ended.
     Stage {
+        /// Step of loading or answering that it is about.
         stage: Stage,
+        /// Whether the stage began, or how it ended.
         status: StageStatus,
+        /// How long the stage took; `None` when it begins.
         elapsed_ms: Option<f64>,
     },
-    /// The GPU that was granted.
+    /// A GPU was granted; told again when a recovery opens another.
     Adapter(AdapterInfo),
-    /// What the header says the file is.
+    /// The header was read, and this is what it says the file is.
     Model(ModelInfo),
-    /// Something about the file that is worth knowing, in one line; it runs all the same.
+    /// Something about the file is worth knowing; it runs all the same.
     FileNote {
+        /// What is worth knowing, in one line for people.
         text: String,
     },
-    /// Where everything will go, worked out from the header and the granted limits alone.
+    /// It is known where everything will go, worked out from the header and the granted limits alone.
     Plan(MemoryPlan),
     /// Everything that can be known beforehand is: nothing big was allocated or fetched yet.
     Preflight {
-        /// Not all of what is wanted fits: the load waits for [`crate::Command::Approve`], or for STOP.
+        /// Whether the load waits for [`crate::Command::Approve`], or for STOP, since not all of what is wanted fits.
         waits: bool,
-        /// At which the header came over the network; `None` where that was too little to tell, or did not.
+        /// Rate at which the header came over the network; `None` where too little came that way to tell.
         bytes_per_second: Option<f64>,
     },
     /// Every kernel gave what it must, on this adapter.
     SelfCheck(SelfCheck),
-    /// Something held that need not be found out again: give this key back with the next [`crate::Command::Load`], whenever
-    /// that is.
+    /// The host found out something that need not be found out again: give this key back with the next
+    /// [`crate::Command::Load`], whenever that is.
     Remember {
+        /// Names what was found out, and of which adapter, driver and build; it means something to the host alone.
         key: String,
     },
     /// Progress of reading the header, which is as long as it turns out to be.
     Header {
         /// Bytes that are here, those included that had to be fetched along with them.
         fetched_bytes: u64,
-        /// So many will be here when the read that is under way is; more may follow. Equals `fetched_bytes` at the end.
+        /// Bytes that will be here once the read under way ends; more reads may follow. Equals `fetched_bytes` at the
+        /// end.
         asked_bytes: u64,
-        /// Since reading it began; `None` before there is anything to measure.
+        /// Average rate since reading the header began; `None` before there is anything to measure.
         bytes_per_second: Option<f64>,
     },
     /// The model that was loaded before is gone: another takes its place, or nothing does.
     Unloaded,
-    /// Progress of fetching weights.
+    /// Progress of fetching the weights for a load, or all of a model for a download.
     Fetch {
-        /// Bytes received so far.
+        /// Bytes of the model received so far.
         fetched_bytes: u64,
-        /// Bytes the load needs in all; equals `fetched_bytes` at the end.
+        /// Bytes that the load or download needs in all; equals `fetched_bytes` once nothing is left to fetch.
         needed_bytes: u64,
         /// Requests made so far, repeated ones included, for the header too.
         requests: u32,
-        /// Bytes that came over the wire so far, for the header too, and those that had to be fetched again; `None` where there
-        /// is no wire.
+        /// Bytes that came over the wire so far, those of the header and those that had to be fetched again included;
+        /// `None` where there is no wire.
         #[serde(default)]
         wire_bytes: Option<u64>,
-        /// Since the first byte; `None` before there is anything to measure.
+        /// Average rate since fetching them began; `None` before there is anything to measure.
         bytes_per_second: Option<f64>,
     },
     /// A read met a fault that may pass, and goes on by itself.
     Trouble(Trouble),
     /// Bytes flow again.
     TroubleOver {
-        /// The read, as in [`Trouble`].
+        /// Name of the file whose read goes on, as in [`Trouble`].
         file: String,
+        /// First byte of that read, as in [`Trouble`].
         offset_bytes: u64,
         /// Attempts since the last byte, the successful one included.
         attempts: u32,
-        /// Since the last byte.
+        /// Time since the last byte before the trouble.
         elapsed_ms: f64,
     },
     /// A tensor is complete on the GPU (or in host memory, for the embedding).
     Tensor {
+        /// Name of the tensor in the file, such as `blk.0.attn_q.weight`.
         name: String,
+        /// Name of its format in the file, such as `MXFP4`.
         format: String,
+        /// Length of the tensor in the file.
         bytes: u64,
+        /// Tensors of this load that were complete before it.
         index: u32,
+        /// Tensors that the load brings in all.
         count: u32,
     },
-    /// Bytes of GPU buffers that this engine holds right now.
+    /// GPU memory was allocated for the model.
     GpuMemory {
+        /// Bytes of all GPU buffers that this engine holds right now.
         allocated_bytes: u64,
     },
-    /// The engine's own memory in a browser: its wasm heap, which only grows. Told when it has grown.
+    /// The engine's own memory in a browser has grown: its wasm heap, which never shrinks.
     WasmHeap {
+        /// Size of the whole heap, unused parts included.
         bytes: u64,
     },
-    /// The end of [`crate::Command::Download`]: all bytes were read, and so many of them are kept.
+    /// A [`crate::Command::Download`] ended: all of the model is cached, or it turned out that not all of it can be.
     Downloaded {
+        /// Bytes of the model that are cached now; fewer than `model_bytes` where not all of it could be.
         cached_bytes: u64,
+        /// Length of all files of the model together.
         model_bytes: u64,
+        /// How long the download took.
         elapsed_ms: f64,
     },
     /// The model is loaded and can answer.
     Ready {
+        /// Time since the load began, the user's approval included.
         load_ms: f64,
     },
     /// Experts that nothing has needed so far are being read while there is nothing else to do.
     Prefetch(Prefetch),
-    /// That ended for now: there is something else to do, or the user wants it to stop.
+    /// The prefetch ended for now: there is something else to do, or the user wants it to stop.
     PrefetchPaused,
-    /// That failed. They come when a token needs them.
+    /// The prefetch failed. The missing experts come when a token needs them.
     PrefetchFailed(Failure),
-    /// The GPU was lost. Another is opened, the model is loaded again, and the tokens so far are replayed; stages of loading
+    /// The GPU was lost. Recovery opens another, loads the model again and replays the tokens so far; stages of loading
     /// follow.
     Recovering {
-        /// What was going on.
+        /// Stage that was under way.
         stage: Stage,
-        /// From 1 on; after `most` of them the work fails.
+        /// Counts the recoveries of this load or answer, from 1 on.
         attempt: u32,
+        /// The work fails with the loss that comes after so many recoveries.
         most: u32,
-        /// Tokens that will be replayed.
+        /// Tokens of all sequences that will be replayed.
         tokens: u32,
-        /// What the GPU said.
+        /// What the GPU said, in words.
         reason: String,
     },
     /// The GPU was lost, and so far there is no other. Browsers refuse one for a while after crashes of their GPU process.
     AwaitingGpu {
-        /// Since the first attempt to open another.
+        /// Time since the first attempt to open another GPU.
         waited_ms: f64,
-        /// After so long the work fails.
+        /// The work fails once it has waited for so long.
         patience_ms: f64,
-        /// Why there is none.
+        /// Why there is no other GPU so far, in words.
         reason: String,
     },
-    /// It goes on where it was.
+    /// The recovery succeeded: the work goes on where it was.
     Recovered {
         /// Tokens that were replayed.
         tokens: u32,
-        /// Since the loss was noticed.
+        /// Time since the loss was noticed.
         elapsed_ms: f64,
     },
+    /// The prompt became tokens.
     PromptEncoded {
+        /// Tokens of the whole prompt, history and format tokens included.
         tokens: u32,
+        /// Tokens that a sequence has room for, prompt and answer together.
         context_tokens: u32,
     },
+    /// A part of the prompt was run through the model.
     Prefill {
+        /// Tokens of the prompt that the KV cache holds, reused ones included.
         done_tokens: u32,
+        /// Tokens of the whole prompt.
         total_tokens: u32,
+        /// Time since the answer began.
         elapsed_ms: f64,
     },
+    /// The model produced a token.
     Token(TokenInfo),
-    /// KV cache fill.
+    /// Fill of the KV cache, told before each token.
     Kv {
+        /// Tokens that the answer's sequence holds.
         used_tokens: u32,
+        /// Tokens that a sequence has room for.
         capacity_tokens: u32,
+        /// Size of the whole KV cache, of all sequences together, filled or not.
         bytes: u64,
     },
-    /// A batch of the prompt waits for experts: they are being read.
+    /// A batch of the prompt waits for experts that are being read.
     Missing(Missing),
+    /// How experts were found so far; told with each token and when experts were read.
     Experts(CacheCounters),
+    /// What the engine did so far; told with each token and at the end of a load or a prefetch.
     Work(WorkCounters),
     /// The answer is complete.
     Finished {
+        /// Why nothing comes after the last token.
         reason: FinishReason,
+        /// Tokens of the answer, the one that ended it included.
         new_tokens: u32,
         /// Tokens of the prompt that the KV cache held already.
         #[serde(default)]
         reused_tokens: u32,
-        /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no answer,
-        /// whatever was made of them. Else 0.
+        /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no
+        /// answer, whatever was made of them. Else 0.
         #[serde(default)]
         junk_tokens: u32,
-        /// Text of the final channel.
+        /// Text of the final channel, up to a stop sequence; in other formats than Harmony, all text.
         final_text: String,
+        /// Text of the analysis channel: the reasoning. Empty where there was none.
         analysis_text: String,
+        /// Functions that the answer calls, in the order in which it does.
         tool_calls: Vec<ToolCall>,
         /// What the answer adds to the history of a conversation.
         #[serde(default)]
         messages: Vec<ChatMessage>,
+        /// Rate at which the tokens of the prompt that were not reused were run; `None` before the prompt was read.
         prefill_tokens_per_second: Option<f64>,
+        /// Rate of the tokens after the first; `None` where there is no second one.
         decode_tokens_per_second: Option<f64>,
-        /// `None` when no token was produced.
+        /// Time from the beginning of the prefill to the first token; `None` when no token was produced.
         time_to_first_token_ms: Option<f64>,
     },
     /// The request waits for its turn.
@@ -194,29 +233,35 @@ pub enum Event {
         /// Requests that come before it, those under way included.
         before: u32,
     },
-    /// STOP took effect; the model stays loaded if it was.
+    /// STOP took effect.
     Stopped {
+        /// Whether a model can answer: one that was loaded before stays loaded.
         model_loaded: bool,
     },
-    /// The run stopped with an error. Nothing after this belongs to the failed work.
+    /// The request ended with an error. Nothing after this belongs to the failed work.
     Failed {
+        /// Stage that was under way.
         stage: Stage,
+        /// What went wrong, for programs and for the user.
         failure: Failure,
     },
-    /// How much is cached of a file that is being loaded. Of a model in several files, one of them.
+    /// How much is cached of a file that is being loaded; a model in several files has one such event for each.
     Cached(CacheState),
-    /// Something about keeping that is worth knowing. The load goes on.
+    /// Something about the download cache is worth knowing. The load goes on.
     CacheNotice(CacheNotice),
-    /// Everything that is cached.
+    /// Everything that is cached; the end of each [`crate::CacheAction`].
     Cache(CacheReport),
     /// Progress of [`crate::CacheAction::Verify`].
     CacheVerify {
+        /// Id of the cached file, as in [`crate::CachedModel`].
         id: String,
+        /// Chunks that were read again so far.
         done_chunks: u32,
+        /// Chunks of the file that are cached, all of which are read.
         chunks: u32,
-        /// Those that were not what they had been; they are kept no more.
+        /// Chunks that were not what they had been; they are deleted from the cache.
         damaged_chunks: u32,
-        /// Those whose SHA-256 is the one that the host published.
+        /// Chunks whose SHA-256 is the one that the host published.
         verified_chunks: u32,
     },
     /// The user asked for something: the envelope's request is the one that this begins. Told by whoever sends the command.
@@ -234,6 +279,7 @@ pub enum Event {
     HostDied(Failure),
     /// The user's choices cannot be used: nothing was asked for.
     InputsRefused {
+        /// Each choice that cannot be used.
         errors: Vec<InputError>,
     },
     /// Something failed at the watcher's end.
@@ -273,8 +319,9 @@ pub struct InputError {
 /// A read that waits for better times.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trouble {
+    /// What is the matter.
     pub what: TroubleKind,
-    /// Name of the file.
+    /// Name of the file that is read.
     pub file: String,
     /// First byte of the read; with the file's name it tells one read under way from another.
     pub offset_bytes: u64,
@@ -284,29 +331,32 @@ pub struct Trouble {
     pub next: Option<NextAttempt>,
 }
 
+/// Another attempt at a read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NextAttempt {
-    /// Counted from the last byte that arrived: 2 for the first repetition.
+    /// Number of the attempt, counted from the last byte that arrived: 2 for the first repetition.
     pub attempt: u32,
-    /// The read gives up after this many.
+    /// The read gives up after so many attempts.
     pub attempts: u32,
+    /// Time to wait before it is made.
     pub wait_ms: f64,
 }
 
+/// What keeps a read from going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TroubleKind {
-    /// No response at all.
+    /// The host gave no response at all.
     NoAnswer,
     /// The connection broke in the middle of a body.
     BrokenOff,
     /// The body ended before its last byte.
     ShortBody,
-    /// No byte for too long.
+    /// No byte came for too long.
     Stalled,
-    /// HTTP 5xx.
+    /// The host answered with HTTP 5xx.
     HostFailed,
-    /// HTTP 408 or 429.
+    /// The host answered with HTTP 408 or 429.
     HostBusy,
     /// A file that could be read before is refused or gone.
     Refused,
@@ -317,121 +367,158 @@ pub enum TroubleKind {
 /// Experts of one layer that the tokens of a batch need, and that are not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Missing {
-    /// From 0 on.
+    /// Layer that waits for them, from 0 on.
     pub layer: u32,
+    /// Layers that run, of which each may have to wait.
     pub layers: u32,
+    /// Experts that are being read for this layer.
     pub experts: u32,
-    /// Of the file.
+    /// Bytes of these experts in the file.
     pub bytes: u64,
 }
 
-/// Experts that are read when there is nothing else to do.
+/// How far the prefetch is.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prefetch {
-    /// In slots, of all layers together.
+    /// Experts in slots, of all layers together.
     pub resident: u32,
+    /// Slots of all layers together; the prefetch ends when no more can be filled.
     pub slots: u32,
-    /// Of their bytes in the file, how many are still missing.
+    /// Bytes in the file of the experts that the prefetch still has to read.
     pub missing_bytes: u64,
-    /// Since reading them began or went on; `None` before anything came.
+    /// Average rate since the prefetch began or went on; `None` before anything came.
     pub bytes_per_second: Option<f64>,
 }
 
+/// A GPU, and what its device grants to this engine.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AdapterInfo {
+    /// Name of the GPU, as far as the platform tells it; may be empty.
     pub name: String,
+    /// API that is used: `Vulkan`, `Metal`, `BrowserWebGpu` and the like.
     pub backend: String,
-    /// True for a software adapter: it works, slowly.
+    /// Whether it is a software adapter, which works, slowly.
     pub software: bool,
+    /// Size of the largest buffer that the device grants.
     pub max_buffer_bytes: u64,
+    /// Size of the largest part of a buffer that a kernel can have bound.
     pub max_binding_bytes: u64,
+    /// Most memory that a workgroup can share.
     pub max_workgroup_storage_bytes: u32,
+    /// WebGPU names of the features that faster kernels could use, such as `shader-f16`.
     pub features: Vec<String>,
-    /// Which kernels run.
+    /// Level of these features that the kernels use.
     pub tier: Tier,
 }
 
+/// What the header of a GGUF file says about its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelInfo {
+    /// Name for people, as the file has it.
     pub name: String,
+    /// GGUF name of the architecture, such as `gpt-oss`.
     pub architecture: String,
+    /// Length of the file.
     pub file_bytes: u64,
+    /// Tensors in the file.
     pub tensors: u32,
+    /// Layers that the model has.
     pub layers: u32,
+    /// Width of the residual stream.
     pub hidden: u32,
+    /// Attention heads of each layer.
     pub query_heads: u32,
+    /// Heads that keys and values have; groups of query heads share one.
     pub kv_heads: u32,
+    /// Experts of each layer.
     pub experts: u32,
+    /// Experts that the router of each layer chooses for a token.
     pub experts_per_token: u32,
+    /// Number of token ids.
     pub vocabulary: u32,
+    /// Longest context that the model was made for.
     pub context_tokens: u32,
+    /// Tokens that the layers with sliding attention see at most, the current one included.
     pub window_tokens: u32,
-    /// How many layers will run: less than `layers` only when the user asked for it.
+    /// Layers that will run: fewer than `layers` only when the user asked for it.
     pub layers_run: u32,
-    /// `(format name, tensors, bytes)`, as found in the file.
+    /// One entry for each format in the file: its name, the number of its tensors, and their bytes.
     pub formats: Vec<(String, u32, u64)>,
 }
 
-/// GPU and host memory by purpose, and how much of the file is fetched when; all in bytes.
+/// Memory of GPU and host by purpose, and how much of the file is fetched when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MemoryPlan {
     /// GPU memory that the plan was fitted to: what the user said there is, or what was left when an allocation failed.
     /// `None`: nobody knows, allocation will show.
     #[serde(default)]
     pub budget_bytes: Option<u64>,
+    /// GPU memory for all weights but those of experts.
     pub dense_bytes: u64,
+    /// GPU memory that one expert takes, in the layer where it takes most.
     pub expert_slot_bytes: u64,
+    /// Experts of each layer that have a place on the GPU.
     pub expert_slots_per_layer: u32,
+    /// Experts that each layer of the model has.
     pub experts_per_layer: u32,
+    /// GPU memory for the slots of all layers together.
     pub expert_bytes: u64,
+    /// GPU memory for the KV cache.
     pub kv_bytes: u64,
+    /// Tokens that a sequence has room for.
     pub kv_capacity_tokens: u32,
-    /// The default context, where memory made the one above shorter.
+    /// Default context, where memory made `kv_capacity_tokens` less; else `None`.
     #[serde(default)]
     pub shortened_from_tokens: Option<u32>,
+    /// GPU memory for what is computed in between: activations, indices and what is read back.
     pub scratch_bytes: u64,
-    /// All of the above on the GPU.
+    /// GPU memory for everything.
     pub gpu_total_bytes: u64,
-    /// Embedding table kept in host (JS) memory; only rows of it are ever needed.
+    /// Host memory (of JavaScript, in a browser) for the embedding table, of which only rows are ever needed.
     pub host_bytes: u64,
-    /// Fetched before the model is ready.
+    /// Bytes of the file that are fetched before the model is ready.
     pub load_bytes: u64,
-    /// Fetched before the first token, at least: with paged experts, those that a token of the prompt uses come on top.
+    /// Bytes that are fetched before the first token, at least: with paged experts, those that a token of the prompt
+    /// uses come on top of `load_bytes`.
     #[serde(default)]
     pub first_token_bytes: u64,
-    /// Fetched once every expert was used.
+    /// Bytes that are fetched once every expert was used.
     #[serde(default)]
     pub all_bytes: u64,
-    /// Experts that have no place on the GPU and stay where the file is.
+    /// Bytes of experts that have no place on the GPU and stay where the file is.
     #[serde(default)]
     pub on_disk_bytes: u64,
-    /// True when not all experts fit and they are paged.
+    /// Whether not all experts fit, so that they take turns on the GPU.
     pub paged: bool,
 }
 
-/// Known vectors through the kernels of the model that is loaded.
+/// Result of running known vectors through the kernels of the model that is loaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SelfCheck {
     /// Kernels that were run; 0 when the host remembered that this build passed on this adapter.
     pub kernels: u32,
+    /// Whether nothing was run, since these kernels passed on this adapter before.
     pub remembered: bool,
+    /// How long the check took.
     pub elapsed_ms: f64,
     /// Largest difference from the reference, relative to the root mean square of its result; `None` when nothing was run.
     pub worst_error: Option<f64>,
-    /// Where that was.
+    /// Kernel with that difference; `None` when nothing was run.
     pub worst_kernel: Option<String>,
 }
 
+/// A generated token, and how it was chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TokenInfo {
     /// Position among the generated tokens, from 0.
     pub index: u32,
+    /// The token's number in the vocabulary.
     pub id: u32,
     /// Visible text that this token completed; empty for format tokens and in the middle of a UTF-8 sequence.
     pub text: String,
-    /// Where `text` belongs; `None` while a message header is being written.
+    /// Channel that `text` belongs to; `None` while a message header is being written.
     pub channel: Option<Channel>,
-    /// Function a commentary message calls, when it is a tool call.
+    /// Function that the message calls, as its header names it; `None` where it calls none.
     pub recipient: Option<String>,
     /// Probability of the chosen token under the model's own distribution (temperature 1); `None` when it was drawn from
     /// beyond the candidates that were read back.
@@ -440,60 +527,79 @@ pub struct TokenInfo {
     pub entropy_nats: f32,
     /// The most likely tokens, best first.
     pub top: Vec<TopToken>,
-    /// Milliseconds since the previous token (for the first: since prefill ended).
+    /// Time since the previous token; for the first one, since the prefill ended.
     pub elapsed_ms: f64,
-    /// Tokens per second over this answer's decode so far; `None` for the first.
+    /// Rate of the tokens after the first so far; `None` for the first.
     pub decode_tokens_per_second: Option<f64>,
 }
 
+/// A token that could have come next.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TopToken {
+    /// The token's number in the vocabulary.
     pub id: u32,
     /// The token's text with specials shown by name; bytes that are not UTF-8 are replaced.
     pub text: String,
+    /// Probability under the model's own distribution (temperature 1), from 0 to 1.
     pub probability: f32,
 }
 
+/// What a text of the model is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Channel {
+    /// Reasoning, which is not meant for the user.
     Analysis,
+    /// What the model says to the user on the way, such as before a tool call.
     Commentary,
+    /// The answer itself; text of other formats than Harmony counts as this.
     Final,
     /// Arguments of a tool call, whatever channel they came on.
     ToolCall,
 }
 
+/// A function that the model wants to be called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
+    /// The function's name, without `functions.`.
     pub name: String,
-    /// As the model wrote them; JSON if the model did its job.
+    /// Arguments as the model wrote them; JSON if the model did its job.
     pub arguments: String,
 }
 
+/// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
-    /// `<|return|>` or `<|endoftext|>`.
+    /// The model ended it, with `<|return|>` or `<|endoftext|>`.
     Return,
-    /// `<|call|>`: the model wants a tool.
+    /// The model wants a tool, and said `<|call|>`.
     Call,
+    /// It has as many tokens as the prompt allows ([`crate::Prompt::max_new_tokens`]).
     MaxTokens,
+    /// The sequence has no room for another token.
     ContextFull,
-    /// A stop sequence that the user gave.
+    /// A stop sequence that the user gave appeared.
     StopSequence,
+    /// The user stopped it.
     Stopped,
 }
 
-/// Expert cache, counted in experts that a batch chose, each once a layer: as often as one has to be read if it is not there.
+/// Counters of the expert cache since the load. Uses are counted in experts that a batch chose, each once a layer: as
+/// often as one has to be read if it is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheCounters {
+    /// Uses of experts that were on the GPU already.
     pub hits: u64,
-    /// Experts that were read because a token needed them.
+    /// Uses of experts that had to be read because a token needed them.
     pub misses: u64,
+    /// Experts that gave up their slot for another.
     pub evictions: u64,
+    /// Experts that are on the GPU now, of all layers together.
     pub resident: u32,
+    /// Experts that the GPU has room for, of all layers together.
     pub slots: u32,
+    /// Bytes in the file of the experts that were read one by one, needed or prefetched.
     pub loaded_bytes: u64,
 }
 
@@ -512,21 +618,28 @@ impl Add for CacheCounters {
     }
 }
 
-/// What the engine did, counted at the calls themselves.
+/// What the engine did since the load, counted at the calls themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkCounters {
+    /// Submissions to the queue of the GPU.
     pub submits: u64,
+    /// Dispatches of a kernel.
     pub dispatches: u64,
+    /// GPU buffers that were created, those included that are gone again.
     pub buffers_created: u64,
+    /// Bind groups that were created.
     pub bind_groups_created: u64,
+    /// Pipelines that were compiled.
     pub pipelines_created: u64,
-    /// Status read back per token (64 bytes each).
+    /// Bytes of status that were read back: a few for each batch and, with paged experts, when each expert was used
+    /// last.
     pub status_readback_bytes: u64,
-    /// Candidates or logits read back because someone wants to see or sample from them.
+    /// Bytes of candidates or logits that were read back because someone wants to see or sample from them.
     pub sampling_readback_bytes: u64,
     /// Weight bytes received from the source.
     pub weights_fetched_bytes: u64,
-    /// Weight bytes that were put to use; equal to the above when nothing was fetched twice or thrown away.
+    /// Weight bytes that were put to use; equal to `weights_fetched_bytes` when nothing was fetched twice or thrown
+    /// away.
     pub weights_used_bytes: u64,
 }
 
@@ -551,7 +664,7 @@ impl Add for WorkCounters {
 /// An option that cannot be used as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedOption {
-    /// The option.
+    /// Option that the refused value was given for.
     pub option: OptionId,
     /// What was given, where that is all that is wrong.
     #[serde(default)]
@@ -564,6 +677,7 @@ pub struct RefusedOption {
 /// An error in plain words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
+    /// What sort of failure it is, for programs.
     pub kind: FailureKind,
     /// What happened, naming the thing, what was expected and what was got.
     pub message: String,
@@ -574,26 +688,27 @@ pub struct Failure {
     pub parameter: Option<RefusedOption>,
 }
 
+/// What sort of failure it is: each needs other advice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureKind {
-    /// No WebGPU, or no adapter.
+    /// There is no WebGPU, or no adapter.
     NoGpu,
     /// The source cannot be read: it does not exist, does not do byte ranges, or failed.
     Source,
     /// Nothing came back from the source that could be read: no network, no host, no CORS, or no permission.
     Unreachable,
-    /// Not a GGUF file, or a truncated one.
+    /// The file is not GGUF, or it is truncated.
     File,
     /// Bytes of the file cannot be what they are said to be: it was damaged on its way, or where it is stored.
     Damaged,
     /// Numbers came out that are none: a damaged file, or a driver that computes wrongly now and then.
     NotFinite,
-    /// A GGUF file, but not one this engine runs.
+    /// The file is GGUF, but not a model that this engine runs.
     Model,
-    /// Not enough GPU memory.
+    /// There is not enough GPU memory.
     Memory,
-    /// The browser could not keep what it was to keep.
+    /// The browser could not cache what it was to cache.
     Storage,
     /// The GPU or its driver computes wrongly: nothing was run.
     WrongResults,

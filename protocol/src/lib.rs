@@ -45,6 +45,7 @@ pub struct Request {
     pub version: u32,
     /// Goes with every event of this request.
     pub id: RequestId,
+    /// What is asked.
     pub command: Command,
 }
 
@@ -82,6 +83,7 @@ pub struct Envelope {
     /// The request that the event belongs to; `None` where it belongs to no single one.
     #[serde(default)]
     pub request: Option<RequestId>,
+    /// What happened.
     pub event: Event,
 }
 
@@ -117,7 +119,14 @@ fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ProtocolEr
 /// Why an envelope or command could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProtocolError {
-    Version { expected: u32, got: u32 },
+    /// The message is of another [`PROTOCOL_VERSION`].
+    Version {
+        /// Version that this build reads and writes.
+        expected: u32,
+        /// Version that the message says it has.
+        got: u32,
+    },
+    /// The message is no JSON, or not of the expected shape; what was wrong, in the words of the parser.
     Malformed(String),
 }
 
@@ -143,6 +152,7 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
+    /// Numbers events from 0 on. `run_id` tells this run from others, and goes with every envelope.
     pub fn new(run_id: u64) -> Self {
         Self { run_id, next: 0 }
     }

@@ -26,13 +26,13 @@ pub struct Recording<S> {
     dropped: u64,
 }
 
-/// The first line.
+/// First line of a recording as text.
 #[derive(Serialize, Deserialize)]
 struct Header<S> {
     version: u32,
     /// Events that came before the first one, and are part of `state`.
     dropped: u64,
-    /// `None` where nothing came before.
+    /// State in which the first event is applied; `None` where nothing came before.
     #[serde(default = "none")]
     state: Option<S>,
 }
@@ -48,8 +48,9 @@ pub enum RecordingError {
     Empty,
     /// A line cannot be read.
     Line {
-        /// Counted from 1.
+        /// Number of the line in the text, counted from 1.
         number: usize,
+        /// Why it is no header, or no envelope.
         error: ProtocolError,
     },
 }
@@ -121,7 +122,7 @@ impl<S: Replay + DeserializeOwned> Recording<S> {
     /// Reads a recording back.
     ///
     /// # Errors
-    /// The line that cannot be read.
+    /// There is no header, or a line cannot be read; the error says which.
     pub fn from_json_lines(text: &str) -> Result<Self, RecordingError> {
         let mut lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
         let (first, number) = lines.next().ok_or(RecordingError::Empty)?;

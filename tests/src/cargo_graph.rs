@@ -38,8 +38,9 @@ pub struct Package {
 /// A library, a program, a test.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Target {
+    /// Name of the file or crate that it builds.
     pub name: String,
-    /// Such as `bin` or `test`.
+    /// What sort of target it is, such as `bin` or `test`; a library can be of several.
     pub kind: Vec<String>,
 }
 

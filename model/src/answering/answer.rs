@@ -17,7 +17,9 @@ use crate::sequences::SequenceId;
 
 /// A loaded model and its tokenizer: ready to answer.
 pub struct Engine<B> {
+    /// What computes: it holds the weights and all sequences.
     pub model: B,
+    /// Tokenizer of the model's own file.
     pub tokenizer: Tokenizer,
     /// Sequences that answers were given in, the most recently used last: what they hold need not be read again.
     conversations: Vec<SequenceId>,
@@ -26,11 +28,13 @@ pub struct Engine<B> {
 /// When an answer ends, besides by the model's own word.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerLimits {
+    /// The answer ends once it has so many tokens, those of reasoning included.
     pub max_new_tokens: u32,
-    /// Text that ends the answer when it appears on the final channel; it is not part of the answer.
+    /// Texts that end the answer when they appear on the final channel; they are not part of it.
     pub stop: Vec<String>,
+    /// How the tokens are read: only as Harmony do they have channels.
     pub reading: Reading,
-    /// Go on in a sequence that holds the beginning of the prompt, instead of reading all of it.
+    /// Whether the answer goes on in a sequence that holds the beginning of the prompt, instead of reading all of it.
     pub reuse_prefix: bool,
 }
 
@@ -54,6 +58,7 @@ impl AnswerLimits {
 /// A finished answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// Why nothing comes after the last token.
     pub reason: FinishReason,
     /// The generated tokens, the one that ended the answer included.
     pub tokens: Vec<u32>,
@@ -79,7 +84,8 @@ impl Answer {
         calls.map(|call| protocol::ToolCall { name: call.name, arguments: call.arguments }).collect()
     }
 
-    /// What it adds to the history of a conversation. Of an answer that a stop sequence ended, only what came before it was said.
+    /// What it adds to the history of a conversation. If a stop sequence ended the answer, only what came before it was
+    /// said.
     pub fn messages(&self) -> Vec<ChatMessage> {
         match self.reason {
             FinishReason::StopSequence if self.final_text.is_empty() => Vec::new(),
@@ -95,7 +101,7 @@ impl<B: Backend> Engine<B> {
         Self { model, tokenizer, conversations: Vec::new() }
     }
 
-    /// Tokens that the most recently used sequence holds.
+    /// Number of tokens that the most recently used sequence holds; 0 before the first answer.
     pub fn position(&self) -> u32 {
         self.conversations.last().map_or(0, |sequence| self.model.position(*sequence))
     }
@@ -135,7 +141,7 @@ impl<B: Backend> Engine<B> {
     /// Continues token ids that end where the assistant begins.
     ///
     /// # Errors
-    /// As [`Engine::answer`].
+    /// The errors are those of [`Engine::answer`].
     pub async fn answer_tokens(
         &mut self,
         prompt: &[u32],

@@ -27,7 +27,7 @@ const BATCHES_UNDER_WAY: usize = 2;
 /// sequence holds and catches up when another one has ended.
 #[derive(Default)]
 pub struct Answers<'h> {
-    /// In the order in which they began.
+    /// Answers in the order in which they began.
     running: Vec<Running<'h>>,
     batches: VecDeque<Batch>,
     /// Answers of a batch with a value that is not finite: each is computed alone until it is known whose that was.
@@ -37,10 +37,10 @@ pub struct Answers<'h> {
 }
 
 struct Running<'h> {
-    /// What the caller knows it by.
+    /// What the caller knows the answer by.
     tag: u64,
     answer: UnderWay<'h>,
-    /// It waits until another one has ended and there is room.
+    /// Whether the answer waits until another one has ended and there is room.
     paused: bool,
 }
 
@@ -64,7 +64,7 @@ impl Part {
 
 /// An answer that is over.
 pub struct Ended {
-    /// What it was begun with.
+    /// What the caller knows the answer by, as given when it began.
     pub tag: u64,
     /// The answer, or why there is none.
     pub result: Result<Answer, StageError>,
@@ -99,7 +99,7 @@ impl<'h> Answers<'h> {
     /// Begins to continue token ids that end where the assistant begins.
     ///
     /// # Errors
-    /// As [`Answers::begin_prompt`].
+    /// The errors are those of [`Answers::begin_prompt`].
     pub fn begin<B: Backend>(
         &mut self,
         engine: &mut Engine<B>,
@@ -275,7 +275,8 @@ impl<'h> Answers<'h> {
         }
     }
 
-    /// A batch failed. Of several answers with a value that is not finite only one is to blame; anything else ends them all.
+    /// A batch failed. If several answers have a value that is not finite, only one is to blame; anything else ends
+    /// them all.
     fn failed<B: Backend>(
         &mut self,
         engine: &mut Engine<B>,

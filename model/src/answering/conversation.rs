@@ -67,7 +67,7 @@ fn harmony_message(message: &ChatMessage) -> Message {
     }
 }
 
-/// A message of the model's for the wire.
+/// Puts a message of the model into the form that travels on the wire.
 pub(super) fn chat_message(message: AssistantMessage) -> ChatMessage {
     let AssistantMessage { channel, recipient, content_type, text, exact_tokens } = message;
     ChatMessage::Assistant {
@@ -94,7 +94,7 @@ pub fn check_prompt_fits(
     require_room_for_answer(encode(tokenizer, prompt).len() as u32, kv_capacity, longest)
 }
 
-/// As [`check_prompt_fits`], of a prompt of so many tokens.
+/// Does what [`check_prompt_fits`] does for a prompt of so many tokens.
 pub(super) fn require_room_for_answer(tokens: u32, capacity: u32, longest: u32) -> Result<(), EngineError> {
     if tokens < capacity { Ok(()) } else { Err(EngineError::PromptTooLong { tokens, capacity, longest }) }
 }

@@ -1,5 +1,5 @@
-//! Choosing the next token. Exact: when the 64 candidates that the GPU hands out do not settle the choice, the whole row
-//! of logits is read.
+//! Choosing the next token. The choice is exact: when the 64 candidates that the GPU hands out do not settle it, the
+//! whole row of logits is read.
 
 use crate::ops::sample::Candidate;
 use gptoss_protocol::{OptionId, Sampling};
@@ -9,7 +9,8 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use crate::backend::Prediction;
 use crate::error::EngineError;
 
-/// Below it the most likely token is certain to F64, and logits over it would be infinite: nothing is drawn.
+/// At lower temperatures the most likely token is certain to F64, and logits over the temperature would be infinite:
+/// nothing is drawn.
 const LEAST_TEMPERATURE: f32 = 1e-20;
 
 /// Draws tokens as [`Sampling`] says; the same seed gives the same draws.
@@ -21,9 +22,11 @@ pub struct Sampler {
 /// What a draw came to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Draw {
+    /// The candidates settle it: this token comes next.
     Token(u32),
     /// The candidates do not settle it: call [`Sampler::draw_from_all`] with all logits and this same number.
     NeedsAll {
+        /// The random number of this draw, in [0, 1).
         uniform: f64,
     },
 }
@@ -43,11 +46,12 @@ impl Sampler {
         Ok(Self { sampling, random: SplitMix64::seed_from_u64(sampling.seed) })
     }
 
+    /// Whether the most likely token is always chosen, and no random number is used.
     pub fn is_greedy(&self) -> bool {
         self.sampling.temperature < LEAST_TEMPERATURE || self.sampling.top_k == 1
     }
 
-    /// 1 / temperature for the GPU; 1 when greedy.
+    /// 1 / temperature, by which the GPU scales logits; 1 when greedy.
     pub fn inverse_temperature(&self) -> f32 {
         if self.is_greedy() { 1.0 } else { self.sampling.temperature.recip() }
     }
@@ -139,7 +143,7 @@ fn pick(weights: &[f64], total: f64, top_p: f64, uniform: f64) -> Option<usize> 
     })
 }
 
-/// Uniform in [0, 1), 53 bits.
+/// A random number in [0, 1), with 53 bits.
 fn unit(random: &mut SplitMix64) -> f64 {
     (random.next_u64() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }

@@ -13,12 +13,12 @@ const JUNK_TOKENS: u32 = 64;
 /// How generated tokens are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reading {
-    /// As the messages of an assistant's turn.
+    /// The tokens are the messages of an assistant's turn.
     #[default]
     Harmony,
-    /// As text, without the special token that ends it. Other special tokens appear by name.
+    /// The tokens are text, without the special token that ends it. Other special tokens appear by name.
     Text,
-    /// As text with everything in it: the token that ends it and a stop sequence included.
+    /// The tokens are text with everything in it: the token that ends it and a stop sequence included.
     Raw,
 }
 
@@ -30,10 +30,11 @@ pub(crate) struct Speech {
     /// The channel of the message that is being read.
     open: Option<Channel>,
     open_recipient: Option<String>,
-    /// Where the text of the last token belongs; while it has none, the channel of the message that is being read.
+    /// Channel that the text of the last token belongs to; while it has none, the channel of the message that is being
+    /// read.
     pub channel: Option<Channel>,
     pub recipient: Option<String>,
-    /// A stop sequence was completed.
+    /// Whether a stop sequence was completed.
     pub stopped: bool,
     /// Tokens since the last text of a message, and the most there ever were.
     silent_tokens: u32,
@@ -42,7 +43,7 @@ pub(crate) struct Speech {
 
 /// What an answer came to.
 pub(crate) struct Said {
-    /// Empty unless it was read as Harmony.
+    /// Messages of the turn; empty unless the tokens were read as Harmony.
     pub turn: Turn,
     pub final_text: String,
     /// Tokens in a row that said nothing on any channel, where they are too many for a header; else 0.

@@ -16,7 +16,7 @@ impl StopFilter {
     }
 
     /// Takes the next piece of text. Returns what can be shown now, and whether a sequence was completed; the sequence
-    /// itself and what follows it are never shown. Of several the one that begins first counts.
+    /// itself and what follows it are never shown. If several are there, the one that begins first counts.
     pub fn push(&mut self, text: &str) -> (String, bool) {
         self.held.push_str(text);
         if let Some(at) = self.sequences.iter().filter_map(|sequence| self.held.find(sequence.as_str())).min() {

@@ -15,7 +15,7 @@ use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, milliseconds_since};
 use crate::sequences::{Row, SequenceId, Wanted};
 
-/// Most likely tokens that go with each token of the stream.
+/// Number of the most likely tokens that go with each token of the stream.
 const TOP_TOKENS: usize = 5;
 
 /// An answer from its prompt to its last token, one batch at a time.
@@ -123,7 +123,7 @@ impl<'h> UnderWay<'h> {
         Asked { inverse_temperature: self.sampler.inverse_temperature(), candidates: true }
     }
 
-    /// So many more of its tokens were computed.
+    /// Takes note that so many more of its tokens were computed.
     pub fn progressed(&mut self, more_tokens: usize) {
         self.done_tokens += more_tokens as u32;
         if self.stage == Stage::Prefill {
@@ -265,7 +265,7 @@ impl<'h> UnderWay<'h> {
     }
 }
 
-/// `None` when the token was drawn from beyond the candidates.
+/// Probability of a token at temperature 1; `None` when it was drawn from beyond the candidates.
 fn probability(prediction: &Prediction, token: u32) -> Option<f32> {
     let candidate = prediction.candidates.iter().find(|candidate| candidate.token == token)?;
     Some((candidate.logit - prediction.log_sum_exp).exp())

@@ -10,9 +10,9 @@ use super::format::{bytes, count, fraction, percent, plural};
 const MOST_NOTICES: usize = 5;
 
 /// What the page knows about the download cache.
-/// State of each file of this load, in the order in which they were opened.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DownloadCache {
+    /// State of each file of this load, in the order in which they were opened.
     pub files: Vec<CacheState>,
     /// Notices of this load, oldest first.
     pub notices: Vec<CacheNotice>,
@@ -39,8 +39,8 @@ pub struct Verification {
     pub finished: bool,
 }
 
-/// Begins a new load: forgets files and notices of the one before.
 impl DownloadCache {
+    /// Begins a new load: forgets files and notices of the one before.
     pub fn load_requested(&mut self) {
         self.files.clear();
         self.notices.clear();

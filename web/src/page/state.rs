@@ -1,5 +1,5 @@
-//! Everything the page knows: a fold over events, those of the worker and those of the page, what the user does among them. Pure: no
-//! browser in here. A [`gptoss_protocol::Recording`] of the events replays to the same state.
+//! Everything the page knows: a fold over events, those of the worker and those of the page, what the user does among
+//! them. It is pure: it knows no browser. A [`gptoss_protocol::Recording`] of the events replays to the same state.
 
 use gptoss_protocol::{
     AdapterInfo, CacheCounters, Channel, Command, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan,
@@ -16,20 +16,28 @@ mod replacing;
 
 pub use self::refusing::Refusal;
 
-/// What the page as a whole is doing; `data-state` on the body.
+/// What the page as a whole is doing; the `data-state` attribute of the body has its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
+    /// Nothing was asked for so far, or a download is over and no model is loaded.
     #[default]
     Idle,
+    /// A model is being loaded, or downloaded for later.
     Loading,
+    /// A model is loaded, and nothing was asked for since; a download may have ended.
     Ready,
+    /// An answer is being given, its prompt included.
     Generating,
+    /// The answer is complete.
     Done,
+    /// The last thing that was asked for failed; [`State::failure`] says why.
     Error,
+    /// The user stopped what was going on.
     Stopped,
 }
 
 impl Phase {
+    /// The phase as `data-state` has it: one word in small letters.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Idle => "idle",
@@ -42,91 +50,123 @@ impl Phase {
         }
     }
 
-    /// Something is going on that STOP can end.
+    /// Whether something is going on that STOP can end.
     pub fn busy(self) -> bool {
         matches!(self, Phase::Loading | Phase::Generating)
     }
 }
 
-/// Fetching, as last reported.
+/// Progress of a load or download, as [`Event::Fetch`] last reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchProgress {
+    /// Bytes of the model received so far.
     pub fetched_bytes: u64,
+    /// Bytes that the load or download needs in all.
     pub needed_bytes: u64,
+    /// Requests made so far, repeated ones included, for the header too.
     pub requests: u32,
+    /// Bytes that came over the wire, those of the header included; `None` where there is no wire.
     pub wire_bytes: Option<u64>,
+    /// Average rate since fetching them began; `None` before there is anything to measure.
     pub bytes_per_second: Option<f64>,
 }
 
-/// How much of a header is here; how long it is shows when it is read.
+/// How much of a header is here, as [`Event::Header`] last reported it. How long it is shows when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeaderProgress {
+    /// Bytes that are here.
     pub fetched_bytes: u64,
+    /// Bytes that will be here once the read under way ends; more reads may follow.
     pub asked_bytes: u64,
+    /// Average rate since reading the header began; `None` before there is anything to measure.
     pub bytes_per_second: Option<f64>,
 }
 
 /// A lost GPU that is being replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// From 1 to `most`.
+    /// Counts the recoveries of this load or answer, from 1 to `most`.
     pub attempt: u32,
+    /// The work fails with the loss that comes after so many recoveries.
     pub most: u32,
-    /// There is no other so far.
+    /// How long there has been no other GPU; `None` before an attempt to open one failed, and once one is open.
     pub waiting: Option<Waiting>,
 }
 
-/// For how long something is waited for, and has been.
+/// How long something has been waited for, and how long it will be.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Waiting {
+    /// Time since the wait began.
     pub waited_ms: f64,
+    /// The work fails once it has waited for so long.
     pub patience_ms: f64,
 }
 
-/// A tensor that is where it belongs.
+/// A tensor that is where it belongs: on the GPU, or in host memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArrivedTensor {
+    /// Name of the tensor in the file, such as `blk.0.attn_q.weight`.
     pub name: String,
+    /// Name of its format in the file, such as `MXFP4`.
     pub format: String,
+    /// Length of the tensor in the file.
     pub bytes: u64,
+    /// Tensors of this load that arrived before it.
     pub index: u32,
 }
 
+/// What became of one stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StageState {
+    /// Whether it runs, or how it ended; `None` before it begins.
     pub status: Option<StageStatus>,
+    /// How long it took; `None` until it ends.
     pub elapsed_ms: Option<f64>,
 }
 
 /// One token of the answer, as the stream shows it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamToken {
+    /// Visible text that the token completed; never empty.
     pub text: String,
+    /// What the text is for.
     pub channel: Channel,
+    /// Function that the message calls, as its header names it; `None` where it calls none.
     pub recipient: Option<String>,
-    /// A new message begins with this token, though the one before was on the same channel.
+    /// Whether a new message begins with this token, though the one before may have been on the same channel.
     pub starts_message: bool,
-    /// `None` when it was drawn from beyond the candidates that were read back.
+    /// Probability under the model's own distribution (temperature 1); `None` when it was drawn from beyond the
+    /// candidates that were read back.
     pub probability: Option<f32>,
+    /// Entropy of that distribution.
     pub entropy_nats: f32,
+    /// Time since the previous token; for the first one, since the prefill ended.
     pub elapsed_ms: f64,
 }
 
+/// How much of the prompt was run through the model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Prefill {
+    /// Tokens of the prompt that the KV cache holds, reused ones included.
     pub done_tokens: u32,
+    /// Tokens of the whole prompt.
     pub total_tokens: u32,
+    /// Time since the answer began.
     pub elapsed_ms: f64,
 }
 
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finished {
+    /// Why nothing came after the last token.
     pub reason: FinishReason,
+    /// Tokens of the answer, the one that ended it included.
     pub new_tokens: u32,
     /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
     pub junk_tokens: u32,
+    /// Rate at which the tokens of the prompt that were not reused were run; `None` if it was not measured.
     pub prefill_tokens_per_second: Option<f64>,
+    /// Rate of the tokens after the first; `None` where there is no second one.
     pub decode_tokens_per_second: Option<f64>,
 }
 
@@ -135,24 +175,33 @@ pub struct Finished {
 pub struct Answer {
     /// Counts answers, so that whoever draws them sees that a new one began.
     pub number: u32,
+    /// Tokens of the whole prompt; `None` until it is encoded.
     pub prompt_tokens: Option<u32>,
+    /// How far the prompt was run; `None` before its first batch.
     pub prefill: Option<Prefill>,
+    /// Tokens with visible text, in order; those of format and of unfinished characters are left out.
     pub tokens: Vec<StreamToken>,
-    /// Tokens of any kind, format tokens included.
+    /// Tokens of any kind so far, format tokens included.
     pub generated: u32,
+    /// Text of the final channel so far; replaced by the engine's own text at the end.
     pub final_text: String,
+    /// Text of the analysis channel so far; replaced by the engine's own text at the end.
     pub analysis_text: String,
+    /// The most likely tokens at the last step, best first.
     pub top: Vec<TopToken>,
-    /// The token that was chosen from `top`.
+    /// Id of the token that was chosen at the last step; `None` before the first.
     pub chosen_id: Option<u32>,
-    /// Entropy of every token, in nats.
+    /// Entropy of the distribution of each token, in nats, in order.
     pub entropies: Vec<f32>,
-    /// What the prompt waits for.
+    /// Experts that the prompt waits for; `None` while it does not wait.
     pub missing: Option<Missing>,
+    /// Rate of the tokens after the first so far; `None` before there is a second one.
     pub decode_tokens_per_second: Option<f64>,
-    /// On the worker's clock, from the question to the first token; replaced by the engine's own number at the end.
+    /// Time from the question to the first token by the worker's clock; replaced by the engine's own number at the end.
     pub time_to_first_token_ms: Option<f64>,
+    /// Time that the last token took; `None` before the first.
     pub last_token_ms: Option<f64>,
+    /// How it ended; `None` while it goes on.
     pub finished: Option<Finished>,
     begun_at_ms: Option<f64>,
     in_message: bool,
@@ -178,11 +227,14 @@ impl Answer {
     }
 }
 
-/// KV cache fill.
+/// Fill of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvUse {
+    /// Tokens that the answer's sequence holds.
     pub used_tokens: u32,
+    /// Tokens that a sequence has room for.
     pub capacity_tokens: u32,
+    /// Size of the whole KV cache, of all sequences together, filled or not.
     pub bytes: u64,
 }
 
@@ -193,63 +245,85 @@ pub const STOP_PATIENCE_MS: f64 = 5000.0;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct StopWish {
     since_ms: f64,
-    /// For longer than [`STOP_PATIENCE_MS`].
+    /// Whether it has not taken effect for longer than [`STOP_PATIENCE_MS`].
     in_vain: bool,
 }
 
 /// How many events the recording of a page holds.
 pub const RECORDED_EVENTS: usize = 4096;
 
+/// Everything the page knows. What was not told so far is `None`, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
+    /// What the page as a whole is doing.
     pub phase: Phase,
+    /// Whether the worker is up and takes commands.
     pub host_ready: bool,
+    /// Whether a model is loaded, and questions can be asked of it.
     pub model_loaded: bool,
+    /// GPU that was granted last.
     pub adapter: Option<AdapterInfo>,
+    /// What the header of the model says.
     pub model: Option<ModelInfo>,
+    /// Where the model's bytes go in memory.
     pub plan: Option<MemoryPlan>,
-    /// The model comes from a host, which can be asked for it again.
+    /// Whether the model comes from a host, which can be asked for it again.
     pub from_host: bool,
-    /// The load waits for the user, since not all of the model fits.
+    /// Whether the load waits for the user to approve it, since not all of the model fits.
     asking: bool,
-    /// At which the header came.
+    /// Rate at which the header came over the network; `None` where too little came that way to tell.
     header_bytes_per_second: Option<f64>,
-    /// While a lost GPU is replaced.
+    /// How far the recovery of a lost GPU is; `None` unless one is under way.
     pub recovery: Option<Recovery>,
+    /// Result of the self-check of the kernels; `None` until it passed.
     pub self_check: Option<SelfCheck>,
-    /// Experts that are read while there is nothing else to do, as last reported.
+    /// How far the prefetch is, as last reported; `None` while there is none, since it was paused or failed or never
+    /// began.
     pub prefetch: Option<Prefetch>,
-    /// What ended that early, in words.
+    /// Why the last prefetch failed; `None` where it did not.
     pub prefetch_problem: Option<Failure>,
+    /// How much of the model was fetched; `None` before the first bytes, and again when a recovery begins.
     pub fetch: Option<FetchProgress>,
+    /// Tensors that have arrived, in the order in which they did.
     pub tensors: Vec<ArrivedTensor>,
+    /// Tensors that the load brings in all; `None` before the first arrived.
     pub tensor_count: Option<u32>,
+    /// Bytes of GPU buffers that the engine holds; `None` before it allocates any.
     pub gpu_allocated_bytes: Option<u64>,
+    /// Size of the worker's wasm heap; `None` until it is told, and for a new worker.
     pub wasm_heap_bytes: Option<u64>,
-    /// What is fetched is only cached.
+    /// Whether the model is only cached, not loaded.
     pub downloading: bool,
-    /// Bytes of the model that was cached for later.
+    /// Length of the model that the last download cached; `None` where there was none, or something was asked for
+    /// since.
     pub downloaded: Option<u64>,
+    /// How long the load took, the user's approval included.
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
+    /// The answer in progress or just given.
     pub answer: Answer,
+    /// Fill of the KV cache at the last token.
     pub kv: Option<KvUse>,
+    /// Counters of the expert cache, as last reported.
     pub experts: Option<CacheCounters>,
+    /// Counters of the work of the engine, as last reported.
     pub work: Option<WorkCounters>,
+    /// What is known about the download cache.
     pub cache: DownloadCache,
+    /// What went wrong last, for the user; `None` where nothing did since something was asked for.
     pub failure: Option<Failure>,
-    /// The header, while it is read.
+    /// How much of the header is here; `None` before it is read.
     pub header: Option<HeaderProgress>,
-    /// The inputs that cannot be used, since they were last refused.
+    /// Inputs that cannot be used, as last refused.
     pub refused: Refusal,
-    /// What was loaded before, while another model is looked at that may take its place.
+    /// Everything known about the model that was loaded before, while another is looked at that may take its place.
     before: Option<Box<State>>,
     /// The answer before the one that is asked for, until that begins.
     earlier_answer: Option<Answer>,
-    /// Events that were sent but never arrived, by the gaps in their numbers.
+    /// Events of the worker that were sent but never arrived, by the gaps in their numbers.
     pub missing_events: u64,
-    /// The load that was asked for last.
+    /// Request of the most recent load or download; `None` before the first.
     pub load_request: Option<RequestId>,
     stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
     next_sequence: u64,
@@ -257,6 +331,7 @@ pub struct State {
 }
 
 impl State {
+    /// What became of a stage in the current load or answer.
     pub fn stage(&self, stage: Stage) -> StageState {
         self.stages[stage_index(stage)]
     }
@@ -266,12 +341,13 @@ impl State {
         all_stages().find(|stage| self.stage(*stage).status == Some(StageStatus::Started))
     }
 
-    /// The header, while it is what is read.
+    /// How much of the header is here, while it is what is read.
     pub fn header_under_way(&self) -> Option<HeaderProgress> {
         self.header.filter(|_| self.running_stage() == Some(Stage::GgufHeader))
     }
 
-    /// How far the reading is that is under way, of the weights or, before them, of the header.
+    /// How far the reading is that is under way, of the weights or, before them, of the header: from 0 to 1. `None`
+    /// while nothing is read.
     pub fn read_share(&self) -> Option<f64> {
         match (self.fetch, self.header_under_way()) {
             (Some(fetch), _) => fraction(fetch.fetched_bytes, fetch.needed_bytes),
@@ -286,17 +362,17 @@ impl State {
         self.troubles.iter().max_by_key(|trouble| trouble.next.map_or(u32::MAX, |next| next.attempt))
     }
 
-    /// Experts are being read that nobody waits for.
+    /// Whether experts are being prefetched: read although nobody waits for them.
     pub fn is_prefetching(&self) -> bool {
         !self.phase.busy() && self.prefetch.is_some_and(|rest| rest.missing_bytes > 0)
     }
 
-    /// There is something that STOP would end.
+    /// Whether there is something that STOP would end.
     pub fn can_stop(&self) -> bool {
         (self.phase.busy() && !self.stopping()) || self.is_prefetching()
     }
 
-    /// STOP was pressed and has not taken effect yet.
+    /// Whether STOP was pressed and has not taken effect yet.
     pub fn stopping(&self) -> bool {
         // A wish that came too late is over with what it was about.
         self.stopping.is_some() && self.phase.busy()
@@ -311,7 +387,7 @@ impl State {
         self.begin_answer();
     }
 
-    /// `now_ms` is the page's clock, as for `time_passed`.
+    /// The user pressed STOP. `now_ms` is the page's clock, as for `time_passed`.
     pub(super) fn stop_requested(&mut self, now_ms: f64) {
         self.stopping = self.phase.busy().then_some(StopWish { since_ms: now_ms, in_vain: false });
         self.asking = false;
@@ -324,7 +400,7 @@ impl State {
         }
     }
 
-    /// STOP did not help: all that is left is to end the engine.
+    /// Whether STOP did not help, so that all that is left is to end the engine.
     pub fn offers_end(&self) -> bool {
         self.stopping() && self.stopping.is_some_and(|wish| wish.in_vain)
     }
@@ -342,8 +418,8 @@ impl State {
         self.phase = Phase::Stopped;
     }
 
-    /// A failure that bytes may be to blame for which no published hash vouches for, of a model that its host can be asked for
-    /// again.
+    /// Whether a failure may be the fault of cached bytes that no published hash vouches for, of a model that its host
+    /// can be asked for again.
     pub fn offers_refetch(&self) -> bool {
         let blames_bytes = |failure: &Failure| {
             matches!(failure.kind, FailureKind::File | FailureKind::Damaged | FailureKind::NotFinite)
@@ -351,12 +427,12 @@ impl State {
         self.from_host && self.failure.as_ref().is_some_and(blames_bytes) && self.cache.is_unvouched()
     }
 
-    /// The load that waits for the user, if one does.
+    /// The load that waits for the user to approve it; `None` if none does.
     pub fn load_that_asks(&self) -> Option<RequestId> {
         self.load_request.filter(|_| self.asking)
     }
 
-    /// The load waits for an answer: APPROVE or STOP.
+    /// Whether the load waits for the user: APPROVE or STOP.
     pub fn asks(&self) -> bool {
         self.asking
     }

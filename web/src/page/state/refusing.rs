@@ -10,6 +10,7 @@ use super::State;
 pub struct Refusal {
     /// Counts changes of `errors`, so that whoever marks inputs sees that there was another one, be it with the same words.
     pub number: u32,
+    /// What is wrong with each of them; empty once inputs were accepted.
     pub errors: Vec<InputError>,
 }
 
