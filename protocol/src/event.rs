@@ -179,6 +179,9 @@ pub enum Event {
         done_tokens: u32,
         /// Tokens of the whole prompt.
         total_tokens: u32,
+        /// Tokens of the prompt that the KV cache held already; they are among `done_tokens`.
+        #[serde(default)]
+        reused_tokens: u32,
         /// Time since the answer began.
         elapsed_ms: f64,
     },

@@ -176,7 +176,7 @@ mod tests {
             let sent = sequencer.wrap(
                 1.5,
                 Some(RequestId(3)),
-                Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, elapsed_ms: 2.25 },
+                Event::Prefill { done_tokens: sequence as u32, total_tokens: 9, reused_tokens: 0, elapsed_ms: 2.25 },
             );
             let got = Envelope::from_json(&sent.to_json()).expect("round trip");
             assert_eq!(got, sent);

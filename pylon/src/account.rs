@@ -27,9 +27,10 @@ impl Account {
     pub fn follow(&mut self, event: &Event) {
         match event {
             Event::Ready { load_ms } => self.load_ms = Some(*load_ms),
-            Event::Prefill { done_tokens, total_tokens, elapsed_ms } => {
+            Event::Prefill { done_tokens, total_tokens, reused_tokens, elapsed_ms } => {
                 self.prompt_tokens = *total_tokens;
-                let new_tokens = done_tokens.saturating_sub(self.reused_tokens);
+                self.reused_tokens = *reused_tokens;
+                let new_tokens = done_tokens.saturating_sub(*reused_tokens);
                 self.prefill = Some((new_tokens, *elapsed_ms));
             }
             Event::Token(token) => self.between_ms.push(token.elapsed_ms),
@@ -37,20 +38,11 @@ impl Account {
                 self.kv = Some((*used_tokens, *capacity_tokens, *bytes));
             }
             Event::Experts(counters) => self.experts = *counters,
-            Event::Finished { reason, junk_tokens, reused_tokens, .. } => {
+            Event::Finished { reason, junk_tokens, .. } => {
                 (self.finished, self.junk_tokens) = (Some(*reason), *junk_tokens);
-                self.set_reused(*reused_tokens);
             }
             _ => {}
         }
-    }
-
-    /// Tokens of the prompt that were in the KV cache already.
-    fn set_reused(&mut self, tokens: u32) {
-        if let Some((new_tokens, _)) = &mut self.prefill {
-            *new_tokens = new_tokens.saturating_sub(tokens - self.reused_tokens);
-        }
-        self.reused_tokens = tokens;
     }
 
     pub fn load_ms(&self) -> Option<f64> {
@@ -145,14 +137,16 @@ mod tests {
     fn rates_come_from_what_was_run_and_not_from_the_cache() {
         let mut account = Account::default();
         assert_eq!((account.prefill_tokens_per_second(), account.decode_tokens_per_second()), (None, None));
-        account.follow(&Event::Prefill { done_tokens: 100, total_tokens: 100, elapsed_ms: 500.0 });
+        let prefill =
+            |reused_tokens| Event::Prefill { done_tokens: 100, total_tokens: 100, reused_tokens, elapsed_ms: 500.0 };
+        account.follow(&prefill(0));
         for elapsed_ms in [1.0, 10.0, 30.0] {
             account.follow(&token(elapsed_ms));
         }
         assert_eq!(account.prefill_tokens_per_second(), Some(200.0));
         assert_eq!(account.decode_tokens_per_second(), Some(50.0), "two steps in 40 ms; the first token is prefill's");
         assert_eq!(account.time_to_first_token_ms(), Some(501.0));
-        account.set_reused(90);
+        account.follow(&prefill(90));
         assert_eq!(account.prefill_tokens_per_second(), Some(20.0));
         assert!(account.to_string().contains("90 of them from the KV cache"), "{account}");
     }

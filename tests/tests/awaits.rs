@@ -33,7 +33,6 @@ const ENDS_BY_ITSELF: &[(&str, &str, &str)] = &[
 /// Where promises of the browser become futures, and why these end.
 const PROMISES: &[(&str, &str)] = &[
     ("source/src/platform/web/promise.rs", "the place itself: none is waited for longer than it makes sense"),
-    ("source/src/platform/web/surroundings.rs", "a timer, and the network's coming back beside one"),
     ("kernels/src/platform/web.rs", "an adapter, for as long as wgpu's own is waited for"),
     ("source/src/platform/web/transfer.rs", "beside the alarm for a host that is silent"),
 ];

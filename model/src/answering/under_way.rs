@@ -130,6 +130,7 @@ impl<'h> UnderWay<'h> {
             self.host.emit(Event::Prefill {
                 done_tokens: self.done_tokens,
                 total_tokens: self.prompt_tokens as u32,
+                reused_tokens: self.reused_tokens,
                 elapsed_ms: milliseconds_since(self.begun),
             });
         }

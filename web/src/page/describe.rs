@@ -377,7 +377,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("recovered", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
         }
         Event::PromptEncoded { tokens, context_tokens } => ("prompt", format!("{tokens} tokens of {context_tokens}")),
-        Event::Prefill { done_tokens, total_tokens, elapsed_ms } => (
+        Event::Prefill { done_tokens, total_tokens, elapsed_ms, .. } => (
             "prefill",
             format!("{done_tokens} of {total_tokens} tokens after {}", format::milliseconds(Some(*elapsed_ms))),
         ),

@@ -151,6 +151,8 @@ pub struct Prefill {
     pub done_tokens: u32,
     /// Tokens of the whole prompt.
     pub total_tokens: u32,
+    /// Tokens that the KV cache held already: nothing was computed for them.
+    pub reused_tokens: u32,
     /// Time since the answer began.
     pub elapsed_ms: f64,
 }
@@ -214,8 +216,8 @@ impl Answer {
             return finished.prefill_tokens_per_second;
         }
         let prefill = self.prefill.as_ref()?;
-        (prefill.done_tokens > 0 && prefill.elapsed_ms > 0.0)
-            .then(|| f64::from(prefill.done_tokens) / prefill.elapsed_ms * 1000.0)
+        let computed = prefill.done_tokens.saturating_sub(prefill.reused_tokens);
+        (computed > 0 && prefill.elapsed_ms > 0.0).then(|| f64::from(computed) / prefill.elapsed_ms * 1000.0)
     }
 
     /// New tokens per second: the engine's own number, or its latest while tokens still come.
@@ -590,10 +592,11 @@ impl State {
                 self.phase = Phase::Ready;
             }
             Event::PromptEncoded { tokens, .. } => self.answer.prompt_tokens = Some(*tokens),
-            Event::Prefill { done_tokens, total_tokens, elapsed_ms } => {
+            Event::Prefill { done_tokens, total_tokens, reused_tokens, elapsed_ms } => {
                 let (done_tokens, total_tokens, elapsed_ms) = (*done_tokens, *total_tokens, *elapsed_ms);
+                let reused_tokens = *reused_tokens;
                 self.answer.missing = None;
-                self.answer.prefill = Some(Prefill { done_tokens, total_tokens, elapsed_ms });
+                self.answer.prefill = Some(Prefill { done_tokens, total_tokens, reused_tokens, elapsed_ms });
             }
             Event::Missing(missing) => self.answer.missing = Some(*missing),
             Event::Token(token) => self.apply_token(token, at_ms),

@@ -36,12 +36,13 @@ pub async fn download(
             && let Some(bytes) = reads.try_next().await?
         {
             fetched_bytes += bytes.len() as u64;
+            let seconds = begin.elapsed().as_secs_f64();
             host.emit(Event::Fetch {
                 fetched_bytes,
                 needed_bytes,
                 requests: source.requests(),
                 wire_bytes: source.wire_bytes(),
-                bytes_per_second: Some(fetched_bytes as f64 / begin.elapsed().as_secs_f64()),
+                bytes_per_second: (seconds > 0.0).then(|| fetched_bytes as f64 / seconds),
             });
         }
         // The numbers go with the source.

@@ -102,7 +102,7 @@ fn the_sentence_follows_the_run() {
     let missing = Event::Missing(Missing { layer: 4, layers: 24, experts: 26, bytes: 343_000_000 });
     let waits = "Reading the prompt. Layer 5 of 24 waits for 26 experts, 343 MB.";
     assert_eq!(event(&mut state, missing.clone()), waits);
-    let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, elapsed_ms: 3.0 };
+    let prefill = Event::Prefill { done_tokens: 64, total_tokens: 80, reused_tokens: 0, elapsed_ms: 3.0 };
     assert_eq!(event(&mut state, prefill), "Reading the prompt: 64 of 80 tokens.");
     let waits = "Reading the prompt: 64 of 80 tokens. Layer 5 of 24 waits for 26 experts, 343 MB.";
     assert_eq!(event(&mut state, missing), waits);
