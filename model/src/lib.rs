@@ -1,5 +1,6 @@
 // Its example is native, and would be tested in the browser, too.
 #![cfg_attr(not(target_arch = "wasm32"), doc = include_str!("../README.md"))]
+#![cfg_attr(target_arch = "wasm32", doc = "What gpt-oss is, without a GPU and without a browser.")]
 
 mod answering;
 mod backend;

@@ -94,7 +94,7 @@ pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     let native = ["--all-targets", "--features", "gptoss-tests/e2e,page-builder/tools"];
     clippy(toolbox, &[NATIVE, &native, &deny].concat())?;
-    let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web"]].concat();
+    let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web", "--package", "gptoss-node"]].concat();
     wasm.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
     clippy(toolbox, &[wasm.as_slice(), &deny].concat())?;
     fuzz::lint(workspace, toolbox)?;
