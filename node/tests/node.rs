@@ -4,7 +4,7 @@
 mod support;
 
 use gptoss_protocol::{
-    ChatMessage, Command, Event, FailureKind, FinishReason, Prompt, PromptFormat, RequestId, Sampling, Stage,
+    Chat, ChatMessage, Command, Event, FailureKind, FinishReason, Prompt, PromptFormat, RequestId, Sampling, Stage,
     StageStatus,
 };
 use support::{Desk, LoadAs, MODEL, Scripted, answered, broken_model, ended, generate, load, prompt, stop, text};
@@ -123,6 +123,72 @@ fn stop_ends_the_request_that_it_names_and_leaves_the_others() {
     }
 }
 
+/// Drawn so flatly that all logits are read at every other token, among those of other answers.
+#[test]
+fn answers_that_read_all_logits_are_what_they_are_alone_whoever_is_stopped() {
+    let flat = |seed| Sampling { temperature: 2.0, seed, ..Sampling::default() };
+    let prompts: Vec<Prompt> = (1..)
+        .zip(questions())
+        .map(|(seed, question)| Prompt {
+            sampling: flat(seed),
+            max_new_tokens: 30,
+            format: PromptFormat::Raw,
+            ..question
+        })
+        .collect();
+    let right = alone(&prompts);
+    for (named, at) in [(9, 0), (1, 1), (1, 7), (2, 3), (2, 12), (3, 5), (3, 20)] {
+        let desk = Desk::new(Scripted { sequences: 3, ..Scripted::default() });
+        desk.submit(0, load());
+        for (id, prompt) in (1..).zip(prompts.clone()) {
+            desk.submit(id, generate(prompt));
+        }
+        let mut seen = 0;
+        desk.react(move |envelope| match &envelope.event {
+            Event::Token(_) | Event::Prefill { .. } => {
+                seen += 1;
+                if seen == at + 1 { vec![(99, stop(Some(named)))] } else { Vec::new() }
+            }
+            _ => Vec::new(),
+        });
+        desk.run();
+        for (id, right) in (1..).zip(&right) {
+            if id != named {
+                assert_eq!(text(&desk.events(), id).as_ref(), Some(right), "request {id}, {named} stopped at {at}");
+            }
+        }
+    }
+}
+
+/// Conversations in turn: each goes on in its own sequence, and one from elsewhere that begins alike takes nothing from them.
+#[test]
+fn conversations_do_not_take_each_others_place() {
+    let desk = Desk::new(Scripted { sequences: 4, ..Scripted::default() });
+    desk.submit(0, load());
+    let mut chats: Vec<_> = (0..3).map(|_| Chat::new(&prompt(""))).collect();
+    let mut id = 0;
+    for round in 0..3 {
+        if round == 1 {
+            let history =
+                vec![ChatMessage::User { text: "Hello.".into() }, ChatMessage::said("Hello. How can I help?")];
+            id += 1;
+            desk.submit(id, generate(Prompt { history, max_new_tokens: 4, ..prompt("What is 17 + 25?") }));
+            desk.run();
+        }
+        for (chat, question) in chats.iter_mut().zip(questions()) {
+            id += 1;
+            desk.submit(id, generate(chat.ask(question.user)));
+            desk.run();
+            let Some(Event::Finished { reused_tokens, messages, .. }) = ended(&desk.events(), id) else {
+                panic!("{id}")
+            };
+            // All that was said before, but for the reasoning of the last answer.
+            assert!(reused_tokens >= [0, 80, 105][round], "round {round}, request {id}: {reused_tokens}");
+            chat.answered(messages);
+        }
+    }
+}
+
 #[test]
 fn stop_without_a_name_ends_everything_that_was_asked_for() {
     let desk = Desk::new(Scripted { sequences: 2, ..Scripted::default() });
@@ -219,7 +285,7 @@ fn a_question_without_a_model_is_refused() {
 fn what_was_said_before_is_not_read_again() {
     let desk = Desk::new(Scripted::default());
     desk.submit(0, load());
-    let mut chat = gptoss_protocol::Chat::new(&Prompt { user: String::new(), ..prompt("") });
+    let mut chat = Chat::new(&Prompt { user: String::new(), ..prompt("") });
     for (id, question) in [(1, "What is 17 + 25?"), (2, "What is 3 + 4?"), (3, "Spell the word river.")] {
         desk.submit(id, generate(chat.ask(question)));
         desk.run();
@@ -270,6 +336,36 @@ fn a_value_that_is_not_finite_ends_the_answer_that_it_is_in() {
         other => panic!("{other:?}"),
     }
     assert_eq!((text(&events, 1).as_ref(), text(&events, 3).as_ref()), (Some(&right[0]), Some(&right[1])));
+}
+
+/// Both at once: the culprit is looked for while there is no room for all.
+#[test]
+fn a_value_that_is_not_finite_is_found_in_a_cache_that_is_too_small() {
+    let right = alone(&questions());
+    let path = broken_model("z");
+    for max_kv_tokens in [192, 256, 320] {
+        let desk = Desk::new(Scripted { path: Some(path.clone()), sequences: 4, max_kv_tokens, ..Scripted::default() });
+        desk.submit(0, load());
+        for (id, question) in (1..).zip(questions()) {
+            desk.submit(id, generate(question));
+        }
+        // It comes into batches in which others decode.
+        desk.react(|envelope| match &envelope.event {
+            Event::Token(token) if token.index == 3 && envelope.request == Some(RequestId(1)) => {
+                vec![(4, generate(prompt("z z z")))]
+            }
+            _ => Vec::new(),
+        });
+        desk.run();
+        let events = desk.events();
+        match ended(&events, 4) {
+            Some(Event::Failed { failure, .. }) => assert_eq!(failure.kind, FailureKind::NotFinite),
+            other => panic!("{other:?}"),
+        }
+        for (id, right) in (1..).zip(&right) {
+            assert_eq!(text(&events, id).as_ref(), Some(right), "request {id} of {max_kv_tokens} tokens");
+        }
+    }
 }
 
 #[test]

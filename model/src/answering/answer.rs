@@ -174,11 +174,15 @@ impl<B: Backend> Engine<B> {
             held.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count()
         };
         let idle = || self.conversations.iter().copied().filter(|id| !busy.contains(id));
-        let similar = idle().map(|id| (common(&id), id)).filter(|(common, _)| *common > 0);
-        let similar = similar.max_by_key(|(common, _)| *common).filter(|_| reuse_prefix).map(|(_, id)| id);
+        let similar = idle().map(|id| (common(&id), id)).filter(|(common, _)| reuse_prefix && *common > 0);
+        let similar = similar.max_by_key(|(common, _)| *common);
         let oldest = idle().next();
         let sequence = match similar {
-            Some(similar) => similar,
+            // What it holds beyond the prompt stays for whoever goes on there, as long as there is another sequence.
+            Some((common, similar)) if common < self.model.position(similar) as usize => {
+                self.model.fork(similar).unwrap_or(similar)
+            }
+            Some((_, similar)) => similar,
             None => match self.model.open() {
                 Ok(opened) => opened,
                 Err(error) => oldest.ok_or(error)?,

@@ -185,6 +185,11 @@ impl<'h> Answers<'h> {
     fn drop_batches<B: Backend>(&mut self, engine: &mut Engine<B>) {
         for batch in self.batches.drain(..) {
             engine.model.sequences_mut().drop_batch(batch.ticket);
+            // One that was computed on the way to another has its outcome there, and nobody who takes it.
+            engine.model.sequences_mut().take(batch.ticket);
+        }
+        for running in &self.running {
+            running.answer.run_last_again(&mut engine.model);
         }
     }
 
@@ -215,10 +220,9 @@ impl<'h> Answers<'h> {
         let (mut rows_left, mut wanted_left) = (rows as usize, wanted as usize);
         let count = self.running.len();
         let in_turn = (0..count).map(|at| &self.running[(self.turn + at) % count]);
-        let may_run = |running: &&Running| {
-            let alone = self.suspects.first();
-            !running.paused && alone.is_none_or(|suspect| *suspect == running.tag)
-        };
+        let is_able = |tag: &u64| self.running.iter().any(|running| running.tag == *tag && !running.paused);
+        let alone = self.suspects.iter().find(|tag| is_able(tag));
+        let may_run = |running: &&Running| !running.paused && alone.is_none_or(|suspect| *suspect == running.tag);
         let able: Vec<_> = in_turn.filter(may_run).collect();
         let (decoding, reading): (Vec<_>, Vec<_>) = able.into_iter().partition(|running| running.answer.decodes());
         let mut parts = Vec::new();
@@ -261,7 +265,7 @@ impl<'h> Answers<'h> {
             let Some(at) = self.running.iter().position(|running| running.tag == part.tag) else { continue };
             self.suspects.retain(|tag| *tag != part.tag);
             let Running { tag, answer, .. } = &mut self.running[at];
-            answer.progressed(part.rows.len());
+            answer.progressed(&engine.model);
             let Some(outcome) = outcome else { continue };
             let (model, tokenizer) = (&mut engine.model, &engine.tokenizer);
             let result = match answer.predicted(model, tokenizer, &outcome.prediction(), host).await {

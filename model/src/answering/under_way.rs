@@ -36,8 +36,6 @@ pub(super) struct UnderWay<'h> {
     begun: Instant,
     /// Tokens of the prompt that were in the KV cache already.
     reused_tokens: u32,
-    /// Tokens of the sequence that were computed, those that were in the KV cache included.
-    done_tokens: u32,
     prefill_seconds: f64,
     last_token: Instant,
     first_token_ms: Option<f64>,
@@ -70,7 +68,6 @@ impl<'h> UnderWay<'h> {
             stage_begun: now,
             begun: now,
             reused_tokens: 0,
-            done_tokens: 0,
             prefill_seconds: 0.0,
             last_token: now,
             first_token_ms: None,
@@ -90,7 +87,6 @@ impl<'h> UnderWay<'h> {
         // The last token is always run: its logits are wanted.
         let keep = if self.limits.reuse_prefix { common.min(self.tokens.len().saturating_sub(1)) } else { 0 };
         self.reused_tokens = model.rewind(self.sequence, keep as u32);
-        self.done_tokens = self.reused_tokens;
         model.require_room(self.sequence, self.tokens.len() - self.reused_tokens as usize)
     }
 
@@ -111,7 +107,6 @@ impl<'h> UnderWay<'h> {
     /// Gives up what its sequence holds: all its tokens are to be computed again.
     pub fn give_up_sequence(&mut self, model: &mut impl Backend) {
         model.rewind(self.sequence, 0);
-        self.done_tokens = 0;
     }
 
     /// Whether it is past its prompt.
@@ -123,16 +118,22 @@ impl<'h> UnderWay<'h> {
         Asked { inverse_temperature: self.sampler.inverse_temperature(), candidates: true }
     }
 
-    /// Takes note that so many more of its tokens were computed.
-    pub fn progressed(&mut self, more_tokens: usize) {
-        self.done_tokens += more_tokens as u32;
+    /// Takes note that a batch with tokens of its own was computed.
+    pub fn progressed(&self, model: &impl Backend) {
         if self.stage == Stage::Prefill {
             self.host.emit(Event::Prefill {
-                done_tokens: self.done_tokens,
+                done_tokens: model.position(self.sequence),
                 total_tokens: self.prompt_tokens as u32,
                 reused_tokens: self.reused_tokens,
                 elapsed_ms: milliseconds_since(self.begun),
             });
+        }
+    }
+
+    /// What came of its last token is lost: the token is computed again.
+    pub fn run_last_again(&self, model: &mut impl Backend) {
+        if model.position(self.sequence) as usize == self.tokens.len() {
+            model.rewind(self.sequence, self.tokens.len() as u32 - 1);
         }
     }
 
