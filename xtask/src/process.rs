@@ -15,6 +15,9 @@ use crate::workspace::{Workspace, cargo};
 pub struct Toolbox {
     root: PathBuf,
     path: OsString,
+    /// Where xtask itself lies. Found at the start: another cargo may compile it anew meanwhile, and then this process's own
+    /// file is gone, but the path is good.
+    this: PathBuf,
 }
 
 impl Toolbox {
@@ -23,7 +26,13 @@ impl Toolbox {
         let folders = std::iter::once(workspace.tools_root().join("bin")).chain(std::env::split_paths(&inherited));
         // Only a folder with the separator in its name cannot be joined; then the tools must be in PATH already.
         let path = std::env::join_paths(folders).unwrap_or(inherited);
-        Self { root: workspace.root.clone(), path }
+        let this = std::env::current_exe().unwrap_or_default();
+        Self { root: workspace.root.clone(), path, this }
+    }
+
+    /// The program that this is.
+    pub fn this(&self) -> &Path {
+        &self.this
     }
 
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {

@@ -33,8 +33,7 @@ pub struct Arguments {
 
 /// cargo's arguments that make it run test programs with this.
 pub fn runner(toolbox: &Toolbox) -> Result<Vec<String>> {
-    let this = std::env::current_exe().context("cannot tell where xtask is")?;
-    let this = this.to_str().context("xtask lies in a folder whose name is not UTF-8")?;
+    let this = toolbox.this().to_str().context("xtask lies in a folder whose name is not UTF-8")?;
     let words = [this, "run-test-program", "--limit", LIMIT_SECONDS];
     // JSON writes a list of strings as TOML does.
     let words = serde_json::to_string(&words).context("cannot write the runner's words")?;
