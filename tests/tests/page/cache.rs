@@ -320,7 +320,7 @@ async fn a_picked_file_can_be_cached_and_is_not_picked_again() {
     setup.damage_what_is_cached().await;
     fails("picked.gguf", "damaged").await;
     let notices = browser.text("#cache-notices").await.expect("notices");
-    assert!(notices.contains("let go of") && notices.contains("keep it again"), "{notices:?}");
+    assert!(notices.contains("it was deleted") && notices.contains("cache it again"), "{notices:?}");
     setup.session.screenshot("error-cached-damaged").await;
 }
 
@@ -463,7 +463,7 @@ async fn the_storage_panel_tells_verifies_and_deletes() {
     setup.damage_what_is_cached().await;
     setup.panel_says("1 of 1 chunk verified").await;
     browser.click("#cache-models [data-action=verify]").await.expect("verify can be pressed");
-    setup.panel_says("1 chunk damaged and let go of").await;
+    setup.panel_says("1 chunk damaged and deleted").await;
     setup.session.screenshot("storage-damaged").await;
     for _ in 0..2 {
         browser.click("#cache-models [data-action=delete]").await.expect("delete can be pressed");
