@@ -8,10 +8,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use crate::support::{FaultySource, Reads, engine_of, memory};
-use gptoss_engine::GpuEngine;
+use gptoss_engine::{GpuEngine, Loader, open_engine};
 use gptoss_kernels::GpuOptions;
 use gptoss_kernels::testbed::Testbed;
-use gptoss_model::{AwaitPoint, Host, LoadProposal, Quiet, StageError};
+use gptoss_model::{Answers, AwaitPoint, Host, LoadProposal, Quiet, StageError};
 use gptoss_protocol::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, Sampling};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
@@ -195,7 +195,50 @@ async fn every_wait_can_be_stopped(began: impl Fn(AwaitPoint)) {
     }
 }
 
+/// Somebody who presses STOP when the token of this number comes.
+struct StopAtToken(u32, Cell<bool>);
+
+impl Host for StopAtToken {
+    fn emit(&self, event: Event) {
+        if matches!(event, Event::Token(token) if token.index == self.0) {
+            self.1.set(true);
+        }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.1.get()
+    }
+}
+
+/// Answers at once, whose draws read all logits: STOP of one in the middle of a batch's draws takes nothing from the other.
+async fn one_of_several_answers_can_be_stopped() {
+    let prompt = |seed| {
+        let sampling = Sampling { seed, ..long_prompt().sampling };
+        Prompt { user: "What is 12 + 30?".into(), max_new_tokens: 5, sampling, ..long_prompt() }
+    };
+    let (source, gpu) = (memory("nano", MODEL), GpuOptions::default());
+    let loader = Loader { source, gpu, options: options(), all_logits: false, sequences: 2 };
+    let mut engine = open_engine(loader, None, &Quiet).await.expect("nano loads");
+    let right = engine.answer(&prompt(1), &Quiet).await.expect("an answer").tokens;
+    for (at, order) in (0..4).flat_map(|at| [(at, [1, 2]), (at, [2, 1])]) {
+        let mut answers = Answers::default();
+        for tag in order {
+            let host: Rc<dyn Host> = if tag == 1 { Rc::new(Quiet) } else { Rc::new(StopAtToken(at, Cell::new(false))) };
+            answers.begin_prompt(&mut engine, tag, &prompt(tag), host).expect("it begins");
+        }
+        while !answers.is_empty() {
+            for ended in answers.step(&mut engine, &Quiet).await {
+                match ended.result {
+                    Ok(answer) => assert_eq!((ended.tag, &answer.tokens), (1, &right), "{order:?} at {at}"),
+                    Err(error) => assert!(ended.tag == 2 && error.is_cancelled(), "{order:?} at {at}: {error}"),
+                }
+            }
+        }
+    }
+}
+
 everywhere!(loading, loading_can_be_stopped_at_every_point());
+everywhere!(several, one_of_several_answers_can_be_stopped());
 
 #[cfg(target_arch = "wasm32")]
 everywhere!(waits, every_wait_can_be_stopped(|_| {}));

@@ -54,7 +54,8 @@ impl<P: Platform> Node<P> {
         }
     }
 
-    /// Takes a request in, and what came beside it. STOP and approval act at once, everything else when its turn comes.
+    /// Takes a request in, and what came beside it. Its id is another than those of requests that wait or are under way: the
+    /// transport sees to that. STOP and approval act at once, everything else when its turn comes.
     pub fn submit(&self, request: Request, attachment: P::Attachment) {
         let Request { id, command, .. } = request;
         let work = match command {
@@ -181,7 +182,8 @@ impl<P: Platform> Node<P> {
         if done.as_ref().is_err_and(is_loss) {
             self.engine.take();
         }
-        self.tell_end(host, done, self.engine.borrow().is_some())
+        let model_loaded = self.engine.borrow().is_some();
+        self.tell_end(host, done, model_loaded)
     }
 
     fn tell_end(&self, host: &RequestHost<P>, done: Result<(), StageError>, model_loaded: bool) -> bool {

@@ -324,7 +324,8 @@ fn a_value_that_is_not_finite_ends_the_answer_that_it_is_in() {
     let token = |text: &str| Prompt { format: PromptFormat::Text, ..prompt(text) };
     let right = alone(&[token("one two three four"), token("five six seven")]);
     // Whoever says "z" meets a number that is none.
-    let desk = Desk::new(Scripted { path: Some(broken_model("z")), sequences: 3, ..Scripted::default() });
+    let path = broken_model("z");
+    let desk = Desk::new(Scripted { path: Some(path.to_path_buf()), sequences: 3, ..Scripted::default() });
     desk.submit(0, load());
     for (id, text) in [(1, "one two three four"), (2, "z"), (3, "five six seven")] {
         desk.submit(id, generate(token(text)));
@@ -344,7 +345,8 @@ fn a_value_that_is_not_finite_is_found_in_a_cache_that_is_too_small() {
     let right = alone(&questions());
     let path = broken_model("z");
     for max_kv_tokens in [192, 256, 320] {
-        let desk = Desk::new(Scripted { path: Some(path.clone()), sequences: 4, max_kv_tokens, ..Scripted::default() });
+        let desk =
+            Desk::new(Scripted { path: Some(path.to_path_buf()), sequences: 4, max_kv_tokens, ..Scripted::default() });
         desk.submit(0, load());
         for (id, question) in (1..).zip(questions()) {
             desk.submit(id, generate(question));

@@ -26,6 +26,7 @@ const ENDS_BY_ITSELF: &[(&str, &str, &str)] = &[
     ("host.rs", "work", "the future that a stage is given"),
     ("waiting.rs", "select", "the place itself"),
     ("upload.rs", "read", "one of the reads under way, which are awaited together, as weights"),
+    ("answering/answers.rs", "distribute", "draws of answers, each of which ends with the host of its own answer"),
     ("session.rs", "explained", "the news of a loss are waited for a tenth of a second"),
     ("session.rs", "read", "takes what is wanted from a header that is there"),
 ];

@@ -127,11 +127,11 @@ impl<'h> Answers<'h> {
         let members = self.members(&parts);
         let together = Together { common: host, members };
         match engine.model.collect(ticket, &together).await {
-            Ok(outcomes) => self.distribute(engine, parts, outcomes, &together, &mut ended).await,
+            Ok(outcomes) => self.distribute(engine, parts, outcomes, &mut ended).await,
             Err(EngineError::Cancelled) => {
                 self.drop_batches(engine);
                 if host.cancelled() {
-                    self.end_where(engine, &mut ended, |_| Some(EngineError::Cancelled));
+                    self.end_where(&mut ended, |_| Some(EngineError::Cancelled));
                 }
                 ended.extend(self.end_stopped(engine));
             }
@@ -150,20 +150,13 @@ impl<'h> Answers<'h> {
         let mut ended = Vec::new();
         if self.running.iter().any(|running| running.answer.host.cancelled()) {
             self.drop_batches(engine);
-            self.end_where(engine, &mut ended, |running| {
-                running.answer.host.cancelled().then_some(EngineError::Cancelled)
-            });
+            self.end_where(&mut ended, |running| running.answer.host.cancelled().then_some(EngineError::Cancelled));
         }
         ended
     }
 
     /// Ends those that `why` has an error for.
-    fn end_where<B: Backend>(
-        &mut self,
-        _engine: &mut Engine<B>,
-        ended: &mut Vec<Ended>,
-        mut why: impl FnMut(&Running<'h>) -> Option<EngineError>,
-    ) {
+    fn end_where(&mut self, ended: &mut Vec<Ended>, mut why: impl FnMut(&Running<'h>) -> Option<EngineError>) {
         self.running.retain(|running| match why(running) {
             None => true,
             Some(error) => {
@@ -256,7 +249,6 @@ impl<'h> Answers<'h> {
         engine: &mut Engine<B>,
         parts: Vec<Part>,
         outcomes: Vec<Outcome>,
-        host: &dyn Host,
         ended: &mut Vec<Ended>,
     ) {
         let mut outcomes = outcomes.into_iter();
@@ -268,7 +260,7 @@ impl<'h> Answers<'h> {
             answer.progressed(&engine.model);
             let Some(outcome) = outcome else { continue };
             let (model, tokenizer) = (&mut engine.model, &engine.tokenizer);
-            let result = match answer.predicted(model, tokenizer, &outcome.prediction(), host).await {
+            let result = match answer.predicted(model, tokenizer, &outcome.prediction()).await {
                 Ok(None) => continue,
                 Ok(Some(answer)) => Ok(answer),
                 Err(error) => Err(answer.failed(error)),
@@ -296,7 +288,7 @@ impl<'h> Answers<'h> {
         }
         let mut whole = Some(error);
         let shared = if is_one { None } else { whole.take().map(Arc::new) };
-        self.end_where(engine, ended, |running| {
+        self.end_where(ended, |running| {
             let is_part = parts.iter().any(|part| part.tag == running.tag);
             let error = || shared.clone().map(EngineError::Together).or_else(|| whole.take());
             is_part.then(error).flatten()

@@ -146,7 +146,6 @@ impl<'h> UnderWay<'h> {
         model: &mut B,
         tokenizer: &Tokenizer,
         prediction: &Prediction,
-        host: &dyn Host,
     ) -> Result<Option<Answer>, EngineError> {
         if self.stage == Stage::Prefill {
             self.prefilled(model);
@@ -160,7 +159,9 @@ impl<'h> UnderWay<'h> {
         let token = match self.sampler.draw(prediction) {
             Draw::Token(token) => token,
             Draw::NeedsAll { uniform } => {
-                let logits = model.last_logits(self.sequence, host).await?;
+                // Its own host: STOP of another answer of the batch is no reason to end this one.
+                let host = Rc::clone(&self.host);
+                let logits = model.last_logits(self.sequence, host.as_ref()).await?;
                 self.sampler.draw_from_all(&logits, uniform)
             }
         };

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::pending;
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
@@ -15,6 +16,7 @@ use gptoss_protocol::{
     NetworkOptions, Prompt, Request, RequestId, Stage,
 };
 use gptoss_source::MemorySource;
+use tempfile::TempPath;
 
 pub const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../models/nano/gpt-oss-nano.gguf");
 
@@ -238,8 +240,8 @@ pub fn text(events: &[Envelope], id: u64) -> Option<String> {
     Some(answered(events, id)?.1)
 }
 
-/// The model with an embedding of `text`, which is one token, that is no number.
-pub fn broken_model(text: &str) -> PathBuf {
+/// A file, there as long as what is returned, of the model with an embedding of `text`, which is one token, that is no number.
+pub fn broken_model(text: &str) -> TempPath {
     let mut file = std::fs::read(MODEL).expect("the demo model");
     let source = MemorySource::new("nano", file.clone());
     let gguf = pollster::block_on(read_gguf(&source, &Quiet)).expect("a header");
@@ -250,7 +252,7 @@ pub fn broken_model(text: &str) -> PathBuf {
     let row = (embeddings.offset + row_bytes * u64::from(token)) as usize;
     // The scale of the row's first block of Q8_0.
     file[row..row + 2].copy_from_slice(&0x7e00u16.to_le_bytes());
-    let path = std::env::temp_dir().join(format!("gptoss-node-broken-{}.gguf", std::process::id()));
-    std::fs::write(&path, file).expect("room for the model");
-    path
+    let mut written = tempfile::Builder::new().suffix(".gguf").tempfile().expect("a temporary file");
+    written.write_all(&file).expect("room for the model");
+    written.into_temp_path()
 }
