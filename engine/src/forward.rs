@@ -313,7 +313,7 @@ fn sampled_rows(bytes: &[u8], row_bytes: usize) -> Vec<Sampled> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resume {
     FromStart,
-    /// At the experts of this layer, whose attention and routing are done.
+    /// The pass stopped at the experts of this layer, whose attention and routing are done.
     Experts(usize),
 }
 

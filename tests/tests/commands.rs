@@ -185,7 +185,7 @@ fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// As a shell splits them; double quotes hold words together.
+/// The words of a command, split as a shell splits them; double quotes hold words together.
 fn words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (index, part) in command.split('"').enumerate() {

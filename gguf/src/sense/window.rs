@@ -3,7 +3,7 @@
 //! Nothing here asks what weights are usual: limits are those that no weight of any model comes near (a trained one has
 //! weights of about 0.01 to 1). They suffice, since a scale at a wrong place has random bits: a half is negative every
 //! second time, and beyond the limit two times of five; a code byte of MXFP4 is a possible exponent one time of three.
-//! Of a sound file no block is odd; some may be, for whatever reason, before a window is.
+//! No block of a sound file is odd; some may be, for whatever reason, before a window is.
 
 use std::collections::BTreeSet;
 

@@ -231,7 +231,7 @@ async fn open_files(cache: Option<&DownloadCache>, files: &[File]) -> Result<Rc<
     Ok(JoinedSource::of_opened(ordered)?)
 }
 
-/// Of a split model the name of any part names them all.
+/// The name of any part of a split model names all of them.
 async fn open_cached(cache: &DownloadCache, name: &str) -> Result<Rc<dyn Source>, EngineError> {
     let mut parts = Vec::new();
     for name in part_names(name) {
