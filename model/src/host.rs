@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use futures_util::FutureExt;
-use gptoss_protocol::{Event, MemoryPlan, Stage, StageStatus};
+use gptoss_protocol::{Event, MemoryPlan, Stage, StageStatus, Watch};
 use web_time::Instant;
 
 use crate::error::{EngineError, StageError};
@@ -27,6 +27,12 @@ pub trait Host {
 
     /// Something is about to be waited for. The default does nothing.
     fn awaiting(&self, _at: AwaitPoint) {}
+
+    /// What somebody looks at of that which costs a read-back. Asked for each batch when it is given to the device. The default
+    /// is nothing.
+    fn watch(&self) -> Watch {
+        Watch::default()
+    }
 
     /// Ends when a load may go on as planned; nothing big was allocated or fetched for it yet. Asked again when less memory
     /// turns out to be there. Somebody who can be asked may want to know before experts are paged. The default does not ask.
@@ -86,6 +92,10 @@ impl<H: Host + ?Sized> Host for &H {
 
     fn awaiting(&self, at: AwaitPoint) {
         (**self).awaiting(at);
+    }
+
+    fn watch(&self) -> Watch {
+        (**self).watch()
     }
 
     fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use futures_util::future::select;
 use gptoss_model::{Engine, Host, LoadProposal};
-use gptoss_protocol::{Event, RequestId, Stage, StageStatus};
+use gptoss_protocol::{Event, RequestId, Stage, StageStatus, Watch};
 use web_time::Instant;
 
 use crate::platform::Platform;
@@ -103,6 +103,10 @@ impl<P: Platform> Host for RequestHost<P> {
         Box::pin(self.stop.requested())
     }
 
+    fn watch(&self) -> Watch {
+        self.teller.watch()
+    }
+
     fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
         Box::pin(self.ask_for_approval(proposal))
     }
@@ -143,6 +147,10 @@ impl<P: Platform> Host for CommonHost<'_, P> {
 
     fn until_cancelled(&self) -> Pin<Box<dyn Future<Output = ()> + '_>> {
         Box::pin(self.end.requested())
+    }
+
+    fn watch(&self) -> Watch {
+        self.teller.watch()
     }
 
     fn remembered(&self, key: &str) -> bool {

@@ -63,6 +63,7 @@ impl<P: Platform> Node<P> {
             Command::Approve { load } => {
                 return self.queue.running(Some(load)).iter().for_each(|host| host.approve());
             }
+            Command::Watch { watch } => return self.teller.set_watch(watch),
             Command::Cache { action } => {
                 self.cache_actions.borrow_mut().push_back((id, action));
                 return self.cache_action_arrived.request();

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use gptoss_model::Host;
-use gptoss_protocol::{Envelope, Event, NextAttempt, RequestId, Sequencer, Trouble, TroubleKind};
+use gptoss_protocol::{Envelope, Event, NextAttempt, RequestId, Sequencer, Trouble, TroubleKind, Watch};
 use gptoss_source::retry::FaultKind;
 use gptoss_source::{FetchNews, FetchObserver, FetchReport};
 use web_time::Instant;
@@ -14,6 +14,8 @@ pub struct Teller {
     sequencer: RefCell<Sequencer>,
     /// What is being done, for events of which nobody knows what they are about: a source outlives the load that opened it.
     current: Cell<Option<RequestId>>,
+    /// What somebody looks at of that which is not told unasked.
+    watch: Cell<Watch>,
     send: Box<dyn Fn(Envelope)>,
     /// Asked after every event whether there is something else to tell.
     notice: Box<dyn Fn() -> Option<Event>>,
@@ -26,6 +28,7 @@ impl Teller {
             begun: Instant::now(),
             sequencer: RefCell::new(Sequencer::new(run_id)),
             current: Cell::new(None),
+            watch: Cell::default(),
             send: Box::new(send),
             notice: Box::new(|| None),
         }
@@ -54,6 +57,14 @@ impl Teller {
         let at_ms = self.begun.elapsed().as_secs_f64() * 1e3;
         let envelope = self.sequencer.borrow_mut().wrap(at_ms, request, event);
         (self.send)(envelope);
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch.get()
+    }
+
+    pub(crate) fn set_watch(&self, watch: Watch) {
+        self.watch.set(watch);
     }
 
     pub(crate) fn set_current(&self, request: Option<RequestId>) {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RequestId;
 use crate::conversation::{ChatMessage, Function};
+use crate::inside::Watch;
 use crate::tier::Tier;
 
 /// What a page or a terminal asks of an engine host.
@@ -46,6 +47,12 @@ pub enum Command {
     Stop {
         /// The request to stop; `None` stops all of them, and the prefetch.
         request: Option<RequestId>,
+    },
+    /// Tell what is asked for here from the next batch on, in place of what was asked for before. Takes effect at once and has
+    /// no end of its own.
+    Watch {
+        /// What somebody looks at.
+        watch: Watch,
     },
     /// Look after what is cached of earlier loads. Does not wait for a load or an answer to end.
     Cache {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{CacheNotice, CacheReport, CacheState};
 use crate::command::Command;
 use crate::conversation::ChatMessage;
+use crate::inside::{AttentionRow, ExpertMoves, FileMap, OperationTime, Reads, Residual, Routes};
 use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
 use crate::tier::Tier;
@@ -31,6 +32,8 @@ pub enum Event {
     Adapter(AdapterInfo),
     /// The header was read, and this is what it says the file is.
     Model(ModelInfo),
+    /// Where the model's tensors are in the file; follows [`Event::Model`].
+    FileMap(FileMap),
     /// Something about the file is worth knowing; it runs all the same.
     FileNote {
         /// What is worth knowing, in one line for people.
@@ -93,6 +96,8 @@ pub enum Event {
         /// Time since the last byte before the trouble.
         elapsed_ms: f64,
     },
+    /// Reads of weights began or ended; told a few times a second at most, and when the last of them ended.
+    Reads(Reads),
     /// A tensor is complete on the GPU (or in host memory, for the embedding).
     Tensor {
         /// Name of the tensor in the file, such as `blk.0.attn_q.weight`.
@@ -198,6 +203,19 @@ pub enum Event {
     },
     /// A batch of the prompt waits for experts that are being read.
     Missing(Missing),
+    /// Experts came to the GPU, or left it.
+    ExpertMoves(ExpertMoves),
+    /// The experts that the last batch was routed to, if somebody watches them.
+    Routes(Routes),
+    /// How large the residual stream was, if somebody watches it.
+    Residual(Residual),
+    /// What one head looked at, if somebody watches it.
+    Attention(AttentionRow),
+    /// How long each operation of the last batch took, if somebody watches that and the GPU can tell: one entry for each kernel.
+    OperationTimes {
+        /// The kernels that ran, in the order in which they first did.
+        times: Vec<OperationTime>,
+    },
     /// How experts were found so far; told with each token and when experts were read.
     Experts(CacheCounters),
     /// What the engine did so far; told with each token and at the end of a load or a prefetch.

@@ -5,6 +5,7 @@ mod command;
 mod conversation;
 mod date;
 mod event;
+mod inside;
 pub mod options;
 mod recording;
 mod stage;
@@ -23,6 +24,10 @@ pub use event::{
     ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind,
     WorkCounters,
 };
+pub use inside::{
+    AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, OperationTime, Reads, Residual, Route, Routes,
+    TensorPlace, Watch,
+};
 pub use options::OptionId;
 pub use recording::{Recording, RecordingError, Replay};
 pub use stage::{Stage, StageStatus};
@@ -31,7 +36,7 @@ pub use tier::Tier;
 use serde::{Deserialize, Serialize};
 
 /// Raised whenever a field changes its meaning or is removed. A reader that meets another version says so and stops.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Tells a request from others of the same sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

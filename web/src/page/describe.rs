@@ -1,8 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_protocol::{
-    CacheReport, CacheState, Channel, Command, Event, FinishReason, Missing, ModelLocation, NextAttempt, Prefetch,
-    Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
+    CacheReport, CacheState, Channel, Command, Event, ExpertMoves, FileRange, FinishReason, Missing, ModelLocation,
+    NextAttempt, Prefetch, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
 };
 
 use super::format;
@@ -264,6 +264,18 @@ fn generating_sentence(state: &State) -> String {
     }
 }
 
+/// How many experts moved, by what became of them.
+fn moves_line(moves: &ExpertMoves) -> String {
+    let parts = [
+        ("evicted", &moves.evicted),
+        ("missed", &moves.missed),
+        ("on their way", &moves.awaited),
+        ("arrived", &moves.arrived),
+    ];
+    let said = parts.iter().filter(|(_, places)| !places.is_empty());
+    said.map(|(what, places)| format!("{} {what}", places.len())).collect::<Vec<_>>().join(" · ")
+}
+
 fn missing_words(missing: &Missing) -> String {
     let Missing { layer, layers, experts, bytes } = missing;
     let experts = format::plural(u64::from(*experts), "expert");
@@ -386,6 +398,33 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             ("kv", format!("{used_tokens} of {capacity_tokens} tokens · {}", bytes(*size)))
         }
         Event::Missing(missing) => ("experts", missing_words(missing)),
+        Event::FileMap(map) => {
+            let tensors = format::plural(map.tensors.len() as u64, "tensor");
+            ("file", format!("{} of header, {tensors} in {}", bytes(map.header_bytes), bytes(map.file_bytes)))
+        }
+        Event::Reads(reads) => {
+            let sum = |ranges: &[FileRange]| bytes(ranges.iter().map(|range| range.bytes).sum());
+            let (arrived, under_way) = (sum(&reads.arrived), reads.under_way.len() as u64);
+            ("reads", format!("{arrived} arrived · {} under way", format::plural(under_way, "read")))
+        }
+        Event::ExpertMoves(moves) => ("experts", moves_line(moves)),
+        Event::Routes(routes) => {
+            let chosen: usize = routes.layers.iter().map(Vec::len).sum();
+            ("routes", format!("{} at position {}", format::plural(chosen as u64, "expert"), routes.position))
+        }
+        Event::Residual(residual) => {
+            let last = residual.norms.last().copied().unwrap_or_default();
+            ("residual", format!("norm {last:.1} after the last layer, position {}", residual.position))
+        }
+        Event::Attention(row) => {
+            let keys = format::plural(row.weights.len() as u64, "key");
+            ("attention", format!("layer {} head {}: {keys}, sink {:.3}", row.head.layer, row.head.head, row.sink))
+        }
+        Event::OperationTimes { times } => {
+            let sum: f64 = times.iter().map(|time| time.elapsed_ms).sum();
+            let kernels = format::plural(times.len() as u64, "kernel");
+            ("times", format!("{kernels}, {} on the GPU", format::milliseconds(Some(sum))))
+        }
         Event::Experts(counters) => (
             "experts",
             format!("{} hits · {} misses · {} evictions", counters.hits, counters.misses, counters.evictions),
@@ -468,6 +507,7 @@ fn asked_line(command: &Command) -> String {
         Command::Approve { .. } => "to go on as planned".to_owned(),
         Command::Stop { .. } => "to stop".to_owned(),
         Command::Cache { .. } => "about the download cache".to_owned(),
+        Command::Watch { .. } => "to see what goes on inside the model".to_owned(),
     }
 }
 

@@ -514,7 +514,7 @@ impl State {
             Command::Generate { .. } => self.answer_requested(),
             Command::Approve { .. } => self.approved(),
             Command::Stop { .. } => self.stop_requested(at_ms),
-            Command::Cache { .. } => {}
+            Command::Cache { .. } | Command::Watch { .. } => {}
         }
     }
 
@@ -627,6 +627,13 @@ impl State {
             Event::Remember { .. } => {}
             // The log has them.
             Event::FileNote { .. } | Event::Queued { .. } => {}
+            Event::FileMap(_)
+            | Event::Reads(_)
+            | Event::ExpertMoves(_)
+            | Event::Routes(_)
+            | Event::Residual(_)
+            | Event::Attention(_)
+            | Event::OperationTimes { .. } => {}
             // They are the page's own: see `apply_own`.
             Event::Asked { .. }
             | Event::HostStarted
