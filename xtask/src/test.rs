@@ -24,7 +24,7 @@ pub enum Step {
     Page,
     /// Unit and integration tests on this machine, its GPU or a software one included.
     Native,
-    /// A minute of looking for requests that gguf-serve decides wrongly.
+    /// A moment of looking for requests that gguf-serve decides wrongly.
     Fuzz,
     /// The crates that run in the browser, tested in headless Chromium.
     Wasm,
