@@ -9,6 +9,7 @@ use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{Gpu, GpuOptions, Kernels, Operation, Step, matmul_residual};
 use gptoss_model::ops;
 
+use crate::not_finite;
 use crate::support::bench::{Bench, SENTINEL, batch};
 use crate::support::compare::{Difference, Tolerance, bits, compare, equal};
 use crate::support::normed::{EPSILON, normed, squares, weighted, with_squares};
@@ -266,13 +267,20 @@ async fn every_format(gpu: &Gpu, lanes: u32, report: &mut Report) {
 }
 
 gpu_test! {
-    /// Bindings of 4 KiB: every matrix comes in several shards, the last of them shorter.
-    async fn matmul_over_shards_is_the_reference() {
+    /// Every weight on its own, where a product with many would round it away; scales that are not finite; and, bindings
+    /// being 4 KiB, matrices in several shards, the last of them shorter. One test, since the browser's software adapter
+    /// takes seconds to compile the kernels of a format.
+    async fn every_format_is_decoded_exactly_and_in_shards_the_reference() {
         let options = GpuOptions { max_binding_bytes: Some(4096), ..GpuOptions::default() };
         let gpu = seam::open(&options).await;
-        let mut report = Report::new("sharded matmul");
+        let mut report = Report::new("decoding and sharded matmul");
         for format in WeightType::ALL {
             let device = Device::new(&gpu, format);
+            let bytes = file_bytes(&mut Random::new(400), format, 8, format.block_weights() as usize);
+            report.row(&format!("{format:?}, one-hot vectors"), identity(&device, &bytes).await);
+            if format.is_quantised() {
+                not_finite::scales_are_passed_on(&device.uploader, &device.kernels, format).await;
+            }
             let columns = |columns: u64| columns.next_multiple_of(format.block_weights()) as usize;
             let rows = [row(171, columns(96), 1, Into::Residual), row(97, columns(192), 9, Into::Part)];
             for (seed, row) in (200..).zip(&rows) {
@@ -308,20 +316,6 @@ gpu_test! {
     }
 }
 
-gpu_test! {
-    /// Every weight on its own, where a product with many would round it away.
-    async fn blocks_of_every_format_are_decoded_exactly() {
-        let gpu = seam::open(&GpuOptions::default()).await;
-        let mut report = Report::new("decoding");
-        for format in WeightType::ALL {
-            let device = Device::new(&gpu, format);
-            let bytes = file_bytes(&mut Random::new(400), format, 8, format.block_weights() as usize);
-            report.row(&format!("{format:?}"), identity(&device, &bytes).await);
-        }
-        report.finish();
-    }
-}
-
 /// Multiplies one-hot vectors with these blocks, each a row: every result is one weight, to the bit.
 async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, String> {
     let &Device { gpu, format, ref kernels, ref uploader } = device;
@@ -332,11 +326,12 @@ async fn identity(device: &Device<'_>, bytes: &[u8]) -> Result<Difference, Strin
     for column in 0..columns {
         x[column * columns + column] = 1.0;
     }
+    let [shard] = &matrix.shards[..] else { return Err(format!("{} shards, expected one", matrix.shards.len())) };
     let bench = Bench::new(gpu, batch(columns));
     let (x, y) = (gpu.storage_from("x", &x), bench.output(columns * rows));
     let buffers = Buffers { step: &bench.step_buffer, x: &x, bias: None, y: &y, status: &bench.status_buffer };
     let target = Target { y_first: 0, y_stride: rows as u32, layer: 0, head: false, normed: Normed::default() };
-    bench.run_with(kernels, &[matmul::call(&matrix.shards[0].by_ref(), &buffers, target)]);
+    bench.run_with(kernels, &[matmul::call(&shard.by_ref(), &buffers, target)]);
     let y: Vec<f32> = bench.read(&y).await?;
     let weights = format.decode(bytes);
     // y is [column, row]. A sum of products with 0 turns −0 into +0.
