@@ -13,7 +13,10 @@ use gptoss_model::{Host, StageError};
 use gptoss_protocol::{Event, LoadOptions, Prompt, PromptFormat, Sampling, Stage, StageStatus};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
-const ROUNDS: usize = 10;
+/// Fewer in Chromium, whose software adapter compiles the kernels of each for seconds.
+const ROUNDS: usize = if cfg!(target_arch = "wasm32") { 6 } else { 10 };
+/// What the heap may grow by in a round, on average: a small part of a model of 3 MB.
+const MOST_HEAP_GROWTH: usize = 128 << 10;
 
 fn prompt() -> Prompt {
     Prompt {
@@ -148,7 +151,7 @@ async fn rounds_leave_nothing_behind() {
     assert_eq!(testbed.devices_opened(), ROUNDS);
     // The first rounds make room for what every round needs.
     let growth = heap[ROUNDS - 1] - heap[1];
-    assert!(growth <= 1 << 20, "the heap grew by {growth} bytes: {heap:?}");
+    assert!(growth <= (ROUNDS - 2) * MOST_HEAP_GROWTH, "the heap grew by {growth} bytes: {heap:?}");
 }
 
 /// Bytes of the wasm heap, which never shrinks; natively nothing is measured.

@@ -46,15 +46,20 @@ async fn engine(options: LoadOptions) -> GpuEngine {
     engine_of(source, &GpuOptions::default(), &options, &Recorder::default()).await.expect("nano loads")
 }
 
-/// The chosen cases: prompt tokens, generated tokens, final text or call. All wrong ones are listed.
+/// The tokens of every prompt; of the chosen cases also generated tokens, final text or call. All wrong ones are listed.
 async fn cases_are_answered(options: LoadOptions, chosen: impl Fn(usize) -> bool) {
     let mut engine = engine(options).await;
     let mut wrong = Vec::new();
-    for (number, case) in cases().iter().enumerate().filter(|(number, _)| chosen(*number)) {
+    let mut answered = 0;
+    for (number, case) in cases().iter().enumerate() {
         let prompt = engine.tokenizer.encode_with_specials(&case.prompt);
         if prompt != case.prompt_ids {
             wrong.push(format!("case {number}: prompt tokens {prompt:?}, expected {:?}", case.prompt_ids));
         }
+        if !chosen(number) {
+            continue;
+        }
+        answered += 1;
         let sampler = Sampler::new(Sampling::default()).expect("greedy");
         let limits = AnswerLimits { max_new_tokens: 200, ..AnswerLimits::default() };
         let answer = engine.answer_tokens(&prompt, sampler, &limits, &Recorder::default()).await.expect("an answer");
@@ -69,7 +74,14 @@ async fn cases_are_answered(options: LoadOptions, chosen: impl Fn(usize) -> bool
             wrong.push(format!("case {number}: final {:?}, expected {expected:?}", answer.final_text()));
         }
     }
+    assert!(answered > 1, "{answered} cases were answered");
     assert!(wrong.is_empty(), "{} faults:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Natively all. In Chromium the page's tests ask what a page can ask; here it answers what a page cannot: a call of a
+/// tool, and the longest prompt, of most turns. The kernels are those of every other case.
+fn is_answered_here(number: usize) -> bool {
+    !cfg!(target_arch = "wasm32") || [21, 24].contains(&number)
 }
 
 /// Teacher-forced logits of the generated positions: texts forgive what these do not.
@@ -95,7 +107,7 @@ async fn logits_match_transformers(kv_f32: bool, allowed_nmse: f64, goldens: usi
     }
 }
 
-everywhere!(every_case_with_all_experts, cases_are_answered(LoadOptions::default(), |_| true));
+everywhere!(every_case_with_all_experts, cases_are_answered(LoadOptions::default(), is_answered_here));
 everywhere!(logits_f32, logits_match_transformers(true, 1e-8, GOLDENS));
 everywhere!(logits_f16_cache, logits_match_transformers(false, 3e-6, GOLDENS));
 

@@ -246,7 +246,7 @@ async fn a_load_that_always_loses_its_gpu_is_an_error() {
 }
 
 /// Longer than any batch or compilation of these tests takes here.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "wasm32") { 15 } else { 5 });
+const PATIENCE: Duration = Duration::from_secs(if cfg!(target_arch = "wasm32") { 8 } else { 5 });
 
 /// Not every browser says that a GPU is gone: it may refuse reads without a reason, or never complete what was asked
 /// for.

@@ -16,10 +16,10 @@ use gptoss_protocol::{Event, ExpertLoading, LoadOptions, Prompt, PromptFormat, S
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 
-/// Three batches to read. From more tokens than there are candidates: all logits are read for every draw.
+/// Three batches to read, or two in Chromium, whose software adapter is slow. From more tokens than there are candidates: all logits are read for every draw.
 fn long_prompt() -> Prompt {
     Prompt {
-        user: "What is 12 + 30? ".repeat(24),
+        user: "What is 12 + 30? ".repeat(if cfg!(target_arch = "wasm32") { 14 } else { 24 }),
         format: PromptFormat::Text,
         instructions: String::new(),
         effort: Default::default(),
