@@ -12,7 +12,7 @@ use crate::session::{self, Session, assert_answer, case, first_words, follow, lo
 use crate::tiny_host::{Behaviour, TinyHost};
 
 /// Longer than the silence that these pages allow a host.
-const AWAY: Duration = Duration::from_secs(3);
+const AWAY: Duration = Duration::from_secs(2);
 const PATIENCE: &str = "attempts=4&stall=1";
 
 /// So slow that a load takes longer than it takes to go away.

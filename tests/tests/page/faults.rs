@@ -83,6 +83,21 @@ impl<'a> Faulty<'a> {
         bytes
     }
 
+    /// All of `faults` strike, one after the other, and the answer is right all the same. Gives their names and the body
+    /// bytes that it took. Several at once, since a load or an answer takes a software adapter seconds.
+    async fn survives_all(
+        &self,
+        button: Button,
+        faults: &[(&str, Fault)],
+        when: impl Fn(usize) -> When,
+    ) -> (String, u64) {
+        let name = faults.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", then ");
+        let ((_, last), earlier) = faults.split_last().expect("a fault");
+        earlier.iter().enumerate().for_each(|(index, (_, fault))| self.host.fail(when(index), *fault));
+        let bytes = self.survives(button, &name, when(earlier.len()), *last).await;
+        (name, bytes)
+    }
+
     /// The error is this one, with advice.
     async fn fails(&self, button: Button, name: &str, words: &str, when: When, fault: Fault, times: usize) -> Snapshot {
         let begin = Instant::now();
@@ -119,8 +134,12 @@ fn assert_cheap(name: &str, sent_bytes: u64, needed_bytes: u64) {
 const IN_FIRST_BYTES: When = When::Request { skip: 0, after_bytes: 40_000 };
 /// Any that is not among the first is for weights: more than 150,000 bytes.
 const IN_WEIGHTS: When = When::Request { skip: 3, after_bytes: 100_000 };
+/// After one there: another request for weights, or for what the one before it left over.
+const LATER_IN_WEIGHTS: When = When::Request { skip: 1, after_bytes: 20_000 };
 /// Beyond the first bytes, which the range check brings.
-const IN_CHUNK: When = When::Byte(1_000_000);
+const fn in_chunk(fault: usize) -> When {
+    When::Byte(1_000_000 + 250_000 * fault as u64)
+}
 /// A fault in the middle of one of the three matrices of an expert; nano has 9792 bytes in each.
 const IN_EXPERTS: When = When::Request { skip: 4, after_bytes: 5_000 };
 const LATER_IN_EXPERTS: When = When::Request { skip: 20, after_bytes: 5_000 };
@@ -169,15 +188,21 @@ async fn faults_while_loading_are_survived_or_named() {
     host.bring_up();
 
     let needed_bytes = faulty.run_well(Button::Load).await;
-    for (name, fault) in passing() {
-        // Twice in one load: at the first contact, and while weights come.
-        host.fail(IN_FIRST_BYTES, fault);
-        assert_cheap(name, faulty.survives(Button::Load, name, IN_WEIGHTS, fault).await, needed_bytes);
+    // While weights come, and each of them in some load at the first contact, too: here, or before a fault that is final.
+    let passing = passing();
+    let (at_first, with_final) = passing.split_at(passing.len() - FINAL.len());
+    assert_eq!(at_first.len(), passing.chunks(4).count());
+    for (faults, (_, first)) in passing.chunks(4).zip(at_first) {
+        host.fail(IN_FIRST_BYTES, *first);
+        let when = |index| if index == 0 { IN_WEIGHTS } else { LATER_IN_WEIGHTS };
+        let (name, bytes) = faulty.survives_all(Button::Load, faults, when).await;
+        assert_cheap(&name, bytes, needed_bytes);
     }
     let before = (host.sent_bytes(), host.requests().len());
     faulty.survives(Button::Load, "HTTP 403 once", IN_WEIGHTS, Fault::Status(403, None)).await;
     assert_counted_truly(&session, host.sent_bytes() - before.0, host.requests().len() - before.1).await;
-    for (name, fault, words) in FINAL {
+    for ((name, fault, words), (_, first)) in FINAL.into_iter().zip(with_final) {
+        host.fail(IN_FIRST_BYTES, *first);
         faulty.fails(Button::Load, name, words, IN_WEIGHTS, fault, 1).await;
     }
     faulty.fails(Button::Load, "gone while loading", "tried 4 times", IN_WEIGHTS, Fault::Down(None), 1).await;
@@ -192,21 +217,17 @@ async fn faults_while_keeping_are_survived_or_named() {
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     // Every load has an address of its own, or all but the first would find everything cached.
     let open = async |number: usize| Faulty::open_url(&session, &host, &format!("{}%3F{number}", host.url()), "").await;
-    let needed_bytes = open(0).await.run_well(Button::Load).await;
-    assert_eq!(needed_bytes, nano_bytes().len() as u64, "nothing is fetched twice");
-    let mut number = 0;
-    for (name, fault) in passing() {
-        number += 1;
-        let faulty = open(number).await;
-        host.fail(IN_FIRST_BYTES, fault);
-        assert_cheap(name, faulty.survives(Button::Load, name, IN_CHUNK, fault).await, needed_bytes);
-    }
+    let file_bytes = nano_bytes().len() as u64;
+    let faulty = open(0).await;
+    host.fail(IN_FIRST_BYTES, Fault::Reset);
+    let (name, bytes) = faulty.survives_all(Button::Load, &passing(), in_chunk).await;
+    assert_cheap(&name, bytes, file_bytes);
+    let faulty = open(1).await;
     for (name, fault, words) in FINAL {
-        number += 1;
-        let faulty = open(number).await;
-        faulty.fails(Button::Load, name, words, IN_CHUNK, fault, 1).await;
-        faulty.run_well(Button::Load).await;
+        // If anything of the load before were cached, this one would not meet its fault.
+        faulty.fails(Button::Load, name, words, in_chunk(0), fault, 1).await;
     }
+    assert_eq!(faulty.run_well(Button::Load).await, file_bytes, "nothing is fetched twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -217,13 +238,9 @@ async fn faults_in_the_middle_of_an_answer_are_survived_or_named() {
     faulty.run_well(Button::Load).await;
     let mut sent_bytes = Vec::new();
     let faults: Vec<_> = passing().into_iter().chain([("HTTP 403 once", Fault::Status(403, None))]).collect();
-    // Two to an answer, in different reads: an answer with paged experts takes a software adapter seconds.
-    for pair in faults.chunks(2) {
-        let ((first, first_fault), (second, second_fault)) = (pair[0], pair[1]);
-        host.fail(IN_EXPERTS, first_fault);
-        let name = format!("{first}, then {second}");
-        let bytes = faulty.survives(Button::Ask, &name, LATER_IN_EXPERTS, second_fault).await;
-        sent_bytes.push((name, bytes));
+    for faults in faults.chunks(4) {
+        let when = |index| if index == 0 { IN_EXPERTS } else { LATER_IN_EXPERTS };
+        sent_bytes.push(faulty.survives_all(Button::Ask, faults, when).await);
     }
     let events = event_log::export(&session.browser).await;
     let needed_bytes = fetched_by_each_answer(&events);
