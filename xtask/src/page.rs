@@ -33,14 +33,16 @@ pub fn build(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
 /// Compiles the page's programs to wasm and, at the same time, the builder and other programs of this machine's, each of
 /// the package of its name. Gives back the latter.
 ///
+/// With `--workspace` dependencies have the features that they have in tests, and are compiled once for both.
+///
 /// Two cargos share one target folder here: they write into different parts of it, because the profiles differ. What each
 /// of them does alone at its end (linking, the optimiser on one large crate) takes one core of several.
 pub fn compile(toolbox: &Toolbox, programs: &[&str]) -> Result<Vec<Executable>> {
     let wasm =
         toolbox.cargo(&["build", "--package", "gptoss-web", "--bins", "--target", WASM_TARGET, "--profile", PROFILE]);
-    let mut native = toolbox.cargo(&["build", cargo_tests::MESSAGES]);
+    let mut native = toolbox.cargo(&["build", cargo_tests::MESSAGES, "--workspace"]);
     for program in programs.iter().chain([&BUILDER]) {
-        native.args(["--package", program, "--bin", program]);
+        native.args(["--bin", program]);
     }
     let [_, messages] = run_together([wasm, native])?;
     Ok(cargo_tests::executables(&messages))
