@@ -1,7 +1,9 @@
 //! The header of a model: read, understood, and told to the host.
 
-use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, parse};
-use gptoss_protocol::{Event, ModelInfo};
+use std::collections::BTreeMap;
+
+use gptoss_gguf::{Gguf, GgufError, Progress as HeaderProgress, TensorInfo, parse};
+use gptoss_protocol::{Event, FileMap, ModelInfo, TensorPlace};
 use gptoss_source::Source;
 
 use super::notes::file_notes;
@@ -79,13 +81,35 @@ async fn read_file_header(
     }
 }
 
-/// Reports to the host what the header says about the model, of which `layers_run` layers are run, and notes about the
-/// file.
+/// Reports to the host what the header says about the model, of which `layers_run` layers are run, where its tensors are,
+/// and notes about the file.
 pub fn announce(header: &Header, layers_run: u32, host: &dyn Host) {
     host.emit(Event::Model(model_info(header, layers_run)));
+    host.emit(Event::FileMap(file_map(header)));
     for text in file_notes(&header.gguf) {
         host.emit(Event::FileNote { text });
     }
+}
+
+/// Where the tensors are. Those without weights have no place.
+fn file_map(Header { inventory, gguf, .. }: &Header) -> FileMap {
+    let of_experts: BTreeMap<&str, u32> = (0..)
+        .zip(&inventory.layers)
+        .flat_map(|(layer, tensors)| {
+            tensors.expert_tensors().into_iter().map(move |experts| (experts.tensor.name.as_str(), layer))
+        })
+        .collect();
+    let place = |tensor: &TensorInfo| TensorPlace {
+        name: tensor.name.clone(),
+        format: tensor.kind.name().to_owned(),
+        offset_bytes: tensor.offset,
+        bytes: tensor.size_bytes,
+        experts_of_layer: of_experts.get(tensor.name.as_str()).copied(),
+    };
+    let mut tensors: Vec<_> = gguf.tensors.iter().filter(|tensor| tensor.size_bytes > 0).map(place).collect();
+    tensors.sort_by_key(|tensor| tensor.offset_bytes);
+    let header_bytes = tensors.first().map_or(gguf.file_len, |tensor| tensor.offset_bytes);
+    FileMap { file_bytes: gguf.file_len, header_bytes, tensors }
 }
 
 fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
