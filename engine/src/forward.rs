@@ -148,6 +148,7 @@ impl Model {
             check_cancelled(host)?;
             let returns = started.returns;
             let layer = report.status.halt_layer as usize;
+            report.status.missed_experts().for_each(|expert| self.pager.journal().missed(layer, expert));
             debug_assert!(
                 report
                     .status
@@ -189,6 +190,7 @@ impl Model {
             });
         }
         self.state.started.remove(0);
+        self.pager.journal().tell_all(host);
         Ok(outcomes)
     }
 
@@ -267,7 +269,8 @@ impl Model {
         let bytes = Status::SIZE_BYTES + all_sampled_bytes + stamps_bytes;
         let units = u64::from(step.tokens) * u64::from(layers + 1);
         let read = self.gpu.read_work(&self.readbacks[readback], bytes, submission, units);
-        let raw = until_stopped(host, AwaitPoint::Batch, self.pager.beside(read)).await???;
+        let beside = self.pager.beside(read, |journal| journal.tell(host));
+        let raw = until_stopped(host, AwaitPoint::Batch, beside).await???;
         self.state.readbacks.status_bytes += Status::SIZE_BYTES + stamps_bytes;
         self.state.readbacks.sampling_bytes += all_sampled_bytes;
 

@@ -6,6 +6,7 @@ mod allocation;
 mod device;
 mod embedding;
 mod forward;
+mod journal;
 mod load;
 mod misses;
 mod model;

@@ -145,7 +145,7 @@ pub async fn load(
     let streamed = in_stage(host, Stage::WeightsFetch, async {
         let all = weights.pieces(&inventory, plan.experts_ahead);
         let tensor_count = all.iter().filter(|piece| piece.completes.is_some()).count() as u32;
-        let progress = Progress { host, needed_bytes: plan.totals.load_bytes, tensor_count };
+        let progress = Progress { needed_bytes: plan.totals.load_bytes, tensor_count };
         let spans = pieces::spans(all, plan.piece_bytes);
         let keep = |offset_bytes, bytes| rows.push((offset_bytes, bytes));
         let streamed = upload::stream(&mut uploads, source.as_ref(), spans, progress, host, keep).await?;

@@ -32,6 +32,7 @@ impl Model {
         self.expect_experts(layer + 1, step.tokens);
         self.read_missing(step, layer, &missing, &resident, host).await?;
         if tells {
+            self.pager.journal().tell_all(host);
             host.emit(Event::Experts(self.pager.residency().counters()));
         }
         Ok(())

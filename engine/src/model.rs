@@ -126,6 +126,7 @@ impl Backend for Model {
         if computed.is_err() {
             // Nobody waits for experts any more, and after STOP the network should be quiet.
             self.pager.give_up();
+            self.pager.journal().tell_all(host);
         }
         computed
     }

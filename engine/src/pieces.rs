@@ -7,6 +7,7 @@ use gptoss_gguf::CodeOrder;
 use gptoss_kernels::GpuBuffer;
 use gptoss_kernels::weights::{Matrix, PlaneLayout};
 use gptoss_model::{MatrixTensor, PlainTensor};
+use gptoss_protocol::{ExpertPlace, FileRange};
 
 /// A run of bytes of the file with one destination.
 #[derive(Clone)]
@@ -16,6 +17,8 @@ pub struct Piece {
     pub sink: Sink,
     /// The tensor to report when this piece has arrived; only the last piece of a tensor has it.
     pub completes: Option<Completed>,
+    /// The expert that it is a part of.
+    pub expert: Option<ExpertPlace>,
 }
 
 /// A tensor that has arrived.
@@ -76,6 +79,7 @@ pub fn plain(tensor: &PlainTensor, buffer: &Rc<GpuBuffer>, offset_bytes: u64) ->
             format: tensor.format.name(),
             size_bytes: tensor.size_bytes,
         }),
+        expert: None,
     }
 }
 
@@ -104,9 +108,17 @@ pub fn dense(tensor: &MatrixTensor, matrix: &Matrix, first_row: u64, piece_bytes
 }
 
 /// The pieces that put some rows of one expert into its slot.
-pub fn expert(tensor: &MatrixTensor, expert: u32, rows: &Range<u64>, target: &Target, piece_bytes: u64) -> Vec<Piece> {
-    let offset_bytes = tensor.expert_offset_bytes(expert) + rows.start * tensor.row_bytes();
-    rows_to(target, offset_bytes, rows.end - rows.start, piece_bytes)
+pub fn expert(
+    tensor: &MatrixTensor,
+    expert: ExpertPlace,
+    rows: &Range<u64>,
+    target: &Target,
+    piece_bytes: u64,
+) -> Vec<Piece> {
+    let offset_bytes = tensor.expert_offset_bytes(expert.expert) + rows.start * tensor.row_bytes();
+    let mut pieces = rows_to(target, offset_bytes, rows.end - rows.start, piece_bytes);
+    pieces.iter_mut().for_each(|piece| piece.expert = Some(expert));
+    pieces
 }
 
 /// The pieces of the embedding, of whole rows, which stay in host memory.
@@ -119,6 +131,7 @@ pub fn host(tensor: &MatrixTensor, piece_bytes: u64) -> Vec<Piece> {
             len_bytes: rows_per_piece.min(tensor.rows - row) * tensor.row_bytes(),
             sink: Sink::Host,
             completes: None,
+            expert: None,
         })
         .collect();
     complete(&mut pieces, tensor);
@@ -141,6 +154,7 @@ fn rows_to(target: &Target, offset_bytes: u64, rows: u64, piece_bytes: u64) -> V
         len_bytes: rows * row_bytes,
         sink,
         completes: None,
+        expert: None,
     };
     if target.planes.format.is_quantised() {
         let chunks = (0..rows).step_by(rows_per_piece as usize);
@@ -184,6 +198,13 @@ pub struct Span {
     pub offset_bytes: u64,
     pub len_bytes: u64,
     pub pieces: Vec<Piece>,
+}
+
+impl Span {
+    /// The part of the file that is read.
+    pub fn range(&self) -> FileRange {
+        FileRange { offset_bytes: self.offset_bytes, bytes: self.len_bytes }
+    }
 }
 
 /// Groups pieces into reads of at most `span_bytes` (or one piece), in file order, without gaps, so that every fetched

@@ -23,6 +23,7 @@ impl Model {
         if done.is_err() {
             self.pager.give_up();
         }
+        self.pager.journal().tell_all(host);
         done
     }
 
@@ -30,6 +31,7 @@ impl Model {
         let begin = Instant::now();
         let missing_at_first = self.pager.missing_bytes();
         while self.pager.idle() {
+            self.pager.journal().tell(host);
             match until_stopped(host, AwaitPoint::Weights, self.pager.turn()).await?? {
                 Turned::Came => {}
                 Turned::Loaded => {
@@ -38,6 +40,8 @@ impl Model {
                     let (read, seconds) = (missing_at_first - missing_bytes, begin.elapsed().as_secs_f64());
                     let bytes_per_second = (seconds > 0.0).then(|| read as f64 / seconds);
                     let (resident, slots) = (counters.resident, counters.slots);
+                    // Whoever follows the experts has as many as are counted.
+                    self.pager.journal().tell_all(host);
                     host.emit(Event::Experts(counters));
                     host.emit(Event::Prefetch(Prefetch { resident, slots, missing_bytes, bytes_per_second }));
                 }

@@ -1,15 +1,18 @@
 //! Streaming: source → host buffer → GPU, a few reads ahead, no weight through the wasm heap.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use futures_util::StreamExt;
 use gptoss_kernels::repack::{Destination, Repack};
 use gptoss_kernels::{Gpu, Mark};
 use gptoss_model::{AwaitPoint, EngineError, GpuError, Host, check_cancelled, until_stopped};
-use gptoss_protocol::Event;
+use gptoss_protocol::{Event, ExpertPlace};
 use gptoss_source::{Bytes, Source};
 use web_time::Instant;
 
+use crate::journal::Journal;
 use crate::pieces::{Sink, Span};
 use crate::platform;
 
@@ -30,9 +33,9 @@ pub struct Uploads {
     behind: Option<Mark>,
 }
 
-/// Counters of one load, and the host that they are reported to.
-pub struct Progress<'a> {
-    pub host: &'a dyn Host,
+/// What a load comes to, for reports of how far it is.
+#[derive(Clone, Copy)]
+pub struct Progress {
     pub needed_bytes: u64,
     pub tensor_count: u32,
 }
@@ -111,12 +114,85 @@ impl Uploads {
     }
 }
 
+/// What is told of reads and experts while weights are streamed.
+struct Telling<'a> {
+    host: &'a dyn Host,
+    journal: RefCell<Journal>,
+    /// Experts that are not complete yet: bytes still to come, and whether some are on their way.
+    experts: RefCell<BTreeMap<ExpertPlace, (u64, bool)>>,
+    /// How many reads are under way at once.
+    at_once: usize,
+}
+
+impl<'a> Telling<'a> {
+    fn new(spans: &[Span], host: &'a dyn Host) -> Self {
+        let mut experts = BTreeMap::new();
+        for piece in spans.iter().flat_map(|span| &span.pieces) {
+            if let Some(expert) = piece.expert {
+                experts.entry(expert).or_insert((0, false)).0 += piece.len_bytes;
+            }
+        }
+        let at_once = spans.len().min(READS_IN_FLIGHT);
+        Self { host, journal: RefCell::default(), experts: RefCell::new(experts), at_once }
+    }
+
+    fn begins(&self, span: &Span) {
+        let (mut journal, mut experts) = (self.journal.borrow_mut(), self.experts.borrow_mut());
+        journal.begins(span.range());
+        for expert in span.pieces.iter().filter_map(|piece| piece.expert) {
+            let (_, is_coming) = experts.get_mut(&expert).expect("all are in it");
+            if !std::mem::replace(is_coming, true) {
+                journal.awaited(expert.layer as usize, expert.expert);
+            }
+        }
+        // The first ones begin together, and are told together.
+        if journal.under_way() == self.at_once {
+            journal.tell(self.host);
+        }
+    }
+
+    fn came(&self, span: &Span) {
+        let (mut journal, mut experts) = (self.journal.borrow_mut(), self.experts.borrow_mut());
+        journal.came(span.range());
+        for piece in &span.pieces {
+            let Some(expert) = piece.expert else { continue };
+            let (missing_bytes, _) = experts.get_mut(&expert).expect("all are in it");
+            *missing_bytes -= piece.len_bytes;
+            if *missing_bytes == 0 {
+                journal.arrived(expert.layer as usize, expert.expert);
+            }
+        }
+        journal.tell(self.host);
+    }
+
+    /// Nothing more comes, whatever the reason: reads that are under way are dropped.
+    fn end(self) {
+        let mut journal = self.journal.into_inner();
+        journal.none_is_read();
+        journal.tell_all(self.host);
+    }
+}
+
 /// Fetches the spans in order and puts each piece where it belongs. `keep` receives the bytes of [`Sink::Host`] pieces.
 pub async fn stream(
     uploads: &mut Uploads,
     source: &dyn Source,
     spans: Vec<Span>,
-    progress: Progress<'_>,
+    progress: Progress,
+    host: &dyn Host,
+    keep: impl FnMut(u64, Bytes),
+) -> Result<Streamed, EngineError> {
+    let telling = Telling::new(&spans, host);
+    let streamed = stream_spans(uploads, source, spans, (progress, &telling), host, keep).await;
+    telling.end();
+    streamed
+}
+
+async fn stream_spans(
+    uploads: &mut Uploads,
+    source: &dyn Source,
+    spans: Vec<Span>,
+    (Progress { needed_bytes, tensor_count }, telling): (Progress, &Telling<'_>),
     host: &dyn Host,
     mut keep: impl FnMut(u64, Bytes),
 ) -> Result<Streamed, EngineError> {
@@ -124,6 +200,7 @@ pub async fn stream(
     let mut done = Streamed::default();
     let mut tensors = 0;
     let reads = spans.into_iter().map(|span| async move {
+        telling.begins(&span);
         let bytes = source.read(span.offset_bytes, span.len_bytes).await?;
         Ok::<_, EngineError>((span, bytes))
     });
@@ -136,19 +213,20 @@ pub async fn stream(
         done.fetched_bytes += bytes.len() as u64;
         done.used_bytes += uploads.deliver(&span, &bytes, &mut keep)?;
         for completed in span.pieces.iter().filter_map(|piece| piece.completes.as_ref()) {
-            progress.host.emit(Event::Tensor {
+            host.emit(Event::Tensor {
                 name: completed.name.clone(),
                 format: completed.format.to_owned(),
                 bytes: completed.size_bytes,
                 index: tensors,
-                count: progress.tensor_count,
+                count: tensor_count,
             });
             tensors += 1;
         }
         let seconds = begin.elapsed().as_secs_f64();
-        progress.host.emit(Event::Fetch {
+        telling.came(&span);
+        host.emit(Event::Fetch {
             fetched_bytes: done.fetched_bytes,
-            needed_bytes: progress.needed_bytes,
+            needed_bytes,
             requests: source.requests(),
             wire_bytes: source.wire_bytes(),
             bytes_per_second: (seconds > 0.0).then(|| done.fetched_bytes as f64 / seconds),

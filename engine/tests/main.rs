@@ -14,6 +14,7 @@ mod files;
 mod first_question;
 mod formats;
 mod garbled;
+mod inside;
 mod leaks;
 mod memory;
 mod nano;

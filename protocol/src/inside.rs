@@ -95,13 +95,14 @@ impl From<ExpertPlace> for (u32, u32) {
     }
 }
 
-/// How experts moved since the last such event. An expert that is in several lists went through them in this order.
+/// How experts moved since the last such event. An expert that is in several lists went through them in this order. What was
+/// on the GPU is forgotten with [`crate::Event::Recovering`] and [`crate::Event::Unloaded`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ExpertMoves {
-    /// Experts that gave up their slot for another.
+    /// Experts that gave up their slot for another, or whose bytes will not come.
     pub evicted: Vec<ExpertPlace>,
-    /// Experts that a batch needed and that were not there.
+    /// Experts that a batch needed and that were not there; they may have been on their way, and may have come since.
     pub missed: Vec<ExpertPlace>,
     /// Experts that have a slot, and whose bytes are on their way.
     pub awaited: Vec<ExpertPlace>,

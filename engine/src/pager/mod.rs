@@ -27,10 +27,13 @@ use std::task::{Context, Poll};
 use futures_util::future::{Either, select};
 use gptoss_kernels::Gpu;
 use gptoss_model::{AwaitPoint, EngineError, Host, Inventory, until_stopped};
+use gptoss_protocol::FileRange;
 use gptoss_source::{Bytes, Source, SourceError};
 
 use self::queue::{Queue, Reason, Request};
 pub use self::residency::Residency;
+use self::slots::Claim;
+use crate::journal::Journal;
 use crate::pieces::{self, Span};
 use crate::upload::{READS_IN_FLIGHT, Streamed, Uploads};
 use crate::weights::Weights;
@@ -52,12 +55,19 @@ pub struct Pager {
     uploads: Uploads,
     residency: Residency,
     queue: Queue<Span>,
-    /// Reads under way, each with the id of its request.
-    reads: Vec<(u64, Read)>,
+    reads: Vec<Read>,
     streamed: Streamed,
+    journal: Journal,
 }
 
-type Read = Pin<Box<dyn Future<Output = Came>>>;
+/// A read under way.
+struct Read {
+    /// Id of its request.
+    request: u64,
+    range: FileRange,
+    coming: Pin<Box<dyn Future<Output = Came>>>,
+}
+
 type Came = (Span, Result<Bytes, SourceError>);
 
 /// What a turn brought.
@@ -80,8 +90,9 @@ impl Pager {
         loaded: Streamed,
     ) -> Self {
         let span_bytes = weights.piece_bytes();
-        let (queue, reads) = (Queue::default(), Vec::new());
-        Self { gpu, source, inventory, weights, span_bytes, uploads, residency, queue, reads, streamed: loaded }
+        let (queue, reads, journal) = (Queue::default(), Vec::new(), Journal::default());
+        let streamed = loaded;
+        Self { gpu, source, inventory, weights, span_bytes, uploads, residency, queue, reads, streamed, journal }
     }
 
     pub fn residency(&self) -> &Residency {
@@ -90,6 +101,11 @@ impl Pager {
 
     pub fn residency_mut(&mut self) -> &mut Residency {
         &mut self.residency
+    }
+
+    /// What happened to reads and experts, for whoever can tell it.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// What was read so far, including what was read before.
@@ -124,7 +140,9 @@ impl Pager {
         // Pins of an earlier batch that was stopped end here.
         self.residency.pin(layer, keep);
         self.ask_for_missed(layer, experts);
+        self.begin_reads();
         while !experts.iter().all(|&expert| self.residency.is_resident(layer, expert)) {
+            self.journal.tell(host);
             until_stopped(host, AwaitPoint::Weights, self.turn()).await??;
         }
         Ok(())
@@ -178,20 +196,28 @@ impl Pager {
         }
         let mut all = Vec::new();
         for &expert in &experts {
-            let slot =
-                self.residency.claim(&self.gpu, layer, expert).expect("no more are asked for than can be claimed");
+            let claim = self.residency.claim(&self.gpu, layer, expert);
+            let Claim { slot, evicted } = claim.expect("no more are asked for than can be claimed");
+            evicted.into_iter().for_each(|old| self.journal.evicted(layer, old));
+            self.journal.awaited(layer, expert);
             all.extend(self.weights.expert_pieces(layer, &self.inventory.layers[layer], expert, slot));
         }
         self.queue.add(layer, experts, reason, pieces::spans(all, self.span_bytes));
     }
 
-    /// Awaits `awaited` while reads go on.
+    /// Awaits `awaited` while reads go on. `tell` is called when one began or ended.
     ///
     /// # Errors
     /// As [`Self::turn`].
-    pub async fn beside<T>(&mut self, awaited: impl Future<Output = T>) -> Result<T, EngineError> {
+    pub async fn beside<T>(
+        &mut self,
+        awaited: impl Future<Output = T>,
+        tell: impl Fn(&mut Journal),
+    ) -> Result<T, EngineError> {
         let mut awaited = pin!(awaited);
+        self.begin_reads();
         loop {
+            tell(&mut self.journal);
             // Natively a wait for the GPU blocks, so it begins only when there is nothing to read.
             match select(pin!(self.turn()), awaited.as_mut()).await {
                 Either::Left((Ok(_), _)) => {}
@@ -214,17 +240,22 @@ impl Pager {
         let bytes = match bytes {
             Ok(bytes) => bytes,
             Err(error) => {
+                self.journal.ended(span.range());
                 self.give_up_those(|request| request.id == id);
                 return Err(error.into());
             }
         };
         self.streamed.fetched_bytes += bytes.len() as u64;
         self.uploads.deliver(&span, &bytes, |_, _| unreachable!("no expert stays on the host"))?;
-        let Some(Request { layer, experts, .. }) = self.queue.came(id) else { return Ok(Turned::Came) };
+        self.journal.came(span.range());
+        let done = self.queue.came(id);
+        self.begin_reads();
+        let Some(Request { layer, experts, .. }) = done else { return Ok(Turned::Came) };
         let expert_bytes = self.expert_file_bytes(layer);
         for expert in experts {
             self.streamed.used_bytes += expert_bytes;
             self.residency.publish(&self.gpu, layer, expert, expert_bytes);
+            self.journal.arrived(layer, expert);
         }
         self.gpu.check()?;
         Ok(Turned::Loaded)
@@ -237,20 +268,21 @@ impl Pager {
             if self.reads.len() >= most {
                 return;
             }
-            let (id, span) = self.queue.next().expect("there is a next one");
-            let source = Rc::clone(&self.source);
-            let read = async move {
+            let (request, span) = self.queue.next().expect("there is a next one");
+            let (source, range) = (Rc::clone(&self.source), span.range());
+            let coming = async move {
                 let bytes = source.read(span.offset_bytes, span.len_bytes).await;
                 (span, bytes)
             };
-            self.reads.push((id, Box::pin(read)));
+            self.reads.push(Read { request, range, coming: Box::pin(coming) });
+            self.journal.begins(range);
         }
     }
 
     fn poll_reads(&mut self, context: &mut Context<'_>) -> Poll<(u64, Came)> {
         for index in 0..self.reads.len() {
-            if let Poll::Ready(read) = self.reads[index].1.as_mut().poll(context) {
-                return Poll::Ready((self.reads.remove(index).0, read));
+            if let Poll::Ready(came) = self.reads[index].coming.as_mut().poll(context) {
+                return Poll::Ready((self.reads.remove(index).request, came));
             }
         }
         Poll::Pending
@@ -264,9 +296,12 @@ impl Pager {
     fn give_up_those(&mut self, which: impl Fn(&Request<Span>) -> bool) {
         for request in self.queue.take(which) {
             // Dropping a read aborts it.
-            self.reads.retain(|(id, _)| *id != request.id);
+            for dropped in self.reads.extract_if(.., |read| read.request == request.id) {
+                self.journal.ended(dropped.range);
+            }
             for expert in request.experts {
                 self.residency.give_back(request.layer, expert);
+                self.journal.evicted(request.layer, expert);
             }
         }
     }

@@ -7,7 +7,7 @@ use gptoss_kernels::router::MISS;
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_protocol::CacheCounters;
 
-use super::slots::LayerSlots;
+use super::slots::{Claim, LayerSlots};
 use crate::plan::MemoryPlan;
 
 /// The slots of all layers.
@@ -91,7 +91,7 @@ impl Residency {
     /// Gives `expert` a slot: a free one, or that of the least recently used expert. The page table stops showing the
     /// old expert immediately; it shows the new one after [`Residency::publish`], once its bytes are there. `None` if
     /// no expert can go.
-    pub fn claim(&mut self, gpu: &Gpu, layer: usize, expert: u32) -> Option<u32> {
+    pub fn claim(&mut self, gpu: &Gpu, layer: usize, expert: u32) -> Option<Claim> {
         let stamps = &self.stamps[layer * self.experts as usize..];
         let claim = self.layers[layer].claim(expert, |resident| u64::from(stamps[resident as usize]))?;
         if let Some(old) = claim.evicted {
@@ -99,7 +99,7 @@ impl Residency {
             self.counters.resident -= 1;
             self.write_entry(gpu, layer, old, MISS);
         }
-        Some(claim.slot)
+        Some(claim)
     }
 
     /// Frees a claimed slot whose bytes will not come.

@@ -11,6 +11,7 @@ use gptoss_kernels::experts::{Arena, SlotLayout, SlotRows};
 use gptoss_kernels::weights::Matrix;
 use gptoss_model::ops::experts::ExpertRows;
 use gptoss_model::{ExpertTensor, Inventory, LayerTensors};
+use gptoss_protocol::ExpertPlace;
 
 pub use self::dense::{DenseLayer, MatrixParts, Weight};
 use crate::pieces::{self, Piece, Target};
@@ -68,13 +69,19 @@ impl Weights {
         let mut all = pieces::host(&inventory.token_embd, self.piece_bytes);
         all.push(pieces::plain(&inventory.output_norm, &self.output_norm, 0));
         all.extend(pieces::dense(&inventory.output, &self.output, 0, self.piece_bytes));
-        for (weights, tensors) in self.layers.iter().zip(&inventory.layers) {
-            self.layer_pieces(weights, tensors, all_experts, &mut all);
+        for (layer, (weights, tensors)) in self.layers.iter().zip(&inventory.layers).enumerate() {
+            self.layer_pieces((layer, weights), tensors, all_experts, &mut all);
         }
         all
     }
 
-    fn layer_pieces(&self, weights: &LayerWeights, tensors: &LayerTensors, all_experts: bool, all: &mut Vec<Piece>) {
+    fn layer_pieces(
+        &self,
+        (layer, weights): (usize, &LayerWeights),
+        tensors: &LayerTensors,
+        all_experts: bool,
+        all: &mut Vec<Piece>,
+    ) {
         let file = DenseLayer::of(tensors);
         for pair in file.weights().zip(weights.dense.weights()) {
             match pair {
@@ -99,7 +106,7 @@ impl Weights {
             for expert_tensor in tensors.expert_tensors() {
                 let tensor = expert_tensor.tensor;
                 let mut tensor_pieces: Vec<Piece> = (0..tensor.experts as u32)
-                    .flat_map(|expert| self.pieces_of(weights, &expert_tensor, expert, expert))
+                    .flat_map(|expert| self.pieces_of((layer, weights), &expert_tensor, expert, expert))
                     .collect();
                 pieces::complete(&mut tensor_pieces, tensor);
                 all.extend(tensor_pieces);
@@ -109,16 +116,23 @@ impl Weights {
 
     /// The pieces that bring one expert into a slot.
     pub fn expert_pieces(&self, layer: usize, tensors: &LayerTensors, expert: u32, slot: u32) -> Vec<Piece> {
-        let weights = &self.layers[layer];
+        let weights = (layer, &self.layers[layer]);
         tensors.expert_tensors().iter().flat_map(|tensor| self.pieces_of(weights, tensor, expert, slot)).collect()
     }
 
     /// The pieces of one tensor for an expert.
-    fn pieces_of(&self, weights: &LayerWeights, experts: &ExpertTensor<'_>, expert: u32, slot: u32) -> Vec<Piece> {
+    fn pieces_of(
+        &self,
+        (layer, weights): (usize, &LayerWeights),
+        experts: &ExpertTensor<'_>,
+        expert: u32,
+        slot: u32,
+    ) -> Vec<Piece> {
         let tensor = experts.tensor;
+        let place = ExpertPlace { layer: layer as u32, expert };
         let of_part = |(part, rows): &(ExpertRows, Range<u64>)| {
             let target = Self::target(weights, *part, tensor.codes, slot);
-            pieces::expert(tensor, expert, rows, &target, self.piece_bytes)
+            pieces::expert(tensor, place, rows, &target, self.piece_bytes)
         };
         experts.parts.iter().flat_map(of_part).collect()
     }

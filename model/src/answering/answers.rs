@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::{FutureExt, select_all};
-use gptoss_protocol::{Event, Prompt, Stage};
+use gptoss_protocol::{Event, Prompt, Stage, Watch};
 
 use super::answer::{Answer, AnswerLimits, Engine};
 use super::sampling::Sampler;
@@ -318,6 +318,10 @@ impl Host for Together<'_, '_> {
 
     fn awaiting(&self, at: AwaitPoint) {
         self.common.awaiting(at);
+    }
+
+    fn watch(&self) -> Watch {
+        self.common.watch()
     }
 
     fn approve<'a>(&'a self, proposal: LoadProposal<'a>) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
