@@ -57,6 +57,13 @@ pub(crate) struct Scratch {
     pub recorder: Option<Recorder>,
 }
 
+impl Scratch {
+    /// What the latest layer's router chose, [tokens, experts per token].
+    pub fn routes(&self) -> &[Route] {
+        &self.mixture.routes
+    }
+}
+
 /// The place of a batch's row.
 #[derive(Clone, Copy)]
 pub(crate) struct RowAt<'a> {

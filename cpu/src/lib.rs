@@ -16,6 +16,7 @@ mod pool;
 mod recorder;
 mod shared;
 mod vector;
+mod watching;
 
 pub use activations::Activations;
 pub use isa::Isa;

@@ -21,6 +21,7 @@ use crate::mapped::Mapped;
 use crate::matmul::Compute;
 use crate::pool::Pool;
 use crate::recorder::{BatchRoutes, Recorder};
+use crate::watching::Watching;
 
 /// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
 const BATCH_ROWS: u32 = 512;
@@ -172,7 +173,9 @@ impl CpuModel {
             dense_attention: self.dense_attention,
         };
         let tokens: Vec<u32> = batch.rows.iter().map(|row| row.token).collect();
+        let mut watching = Watching::new(host.watch(), self.config.hidden);
         weights.embed(&tokens, &mut self.scratch);
+        watching.embedded(&self.scratch);
         let rows_at = |reach| -> Vec<RowAt<'_>> {
             let places = batch.rows.iter().zip(&batch.positions);
             let table = |sequence| self.sequences.cache.tables(sequence).of(reach);
@@ -190,7 +193,10 @@ impl CpuModel {
                 let (first_position, tokens) = batch.span();
                 EngineError::NonFinite(NonFinite::Layer { found, first_position, tokens })
             })?;
+            watching.went_through(&self.scratch);
         }
+        let last = *batch.positions.last().expect("batches have rows");
+        watching.tell(last, tokens.len() as u32, host);
         let wanted = batch.wanted();
         if wanted > 0 {
             weights.head(&self.output_norm, wanted, &mut self.compute, &mut self.scratch, &mut self.logits);

@@ -4,6 +4,8 @@
 mod interleavings;
 #[path = "../../engine/tests/support/logits.rs"]
 mod logits;
+#[path = "../../engine/tests/support/watcher.rs"]
+mod watcher;
 
 mod files;
 mod mixes;
@@ -12,3 +14,4 @@ mod parity;
 mod sequences;
 mod split;
 mod stopping;
+mod watching;

@@ -8,8 +8,11 @@ use gptoss_model::{
     require_finite_rows, until_stopped,
 };
 
+use gptoss_protocol::Watch;
+
 use crate::model::Model;
-use crate::program::Program;
+use crate::program::{LayerProgram, Program};
+use crate::watching::{Places, Watched};
 
 /// A batch that was given to the GPU.
 pub(crate) struct Started {
@@ -32,6 +35,8 @@ struct Returns {
     sampled_bytes: u64,
     /// Bytes of the stamps of the experts' last uses; 0 if nothing could be missed when the batch began.
     stamps_bytes: u64,
+    /// What is returned behind these.
+    watched: Watched,
 }
 
 /// State that changes from batch to batch.
@@ -45,6 +50,8 @@ pub(crate) struct State {
     /// Sequences and positions of the rows in the buffer of logits, once everything that was started is done.
     pub logit_rows: Vec<(SequenceId, u32)>,
     pub readbacks: Readbacks,
+    /// What somebody looks at, for batches that begin from now on.
+    pub watch: Watch,
 }
 
 /// Numbers of bytes read back, by purpose.
@@ -52,6 +59,7 @@ pub(crate) struct State {
 pub(crate) struct Readbacks {
     pub status_bytes: u64,
     pub sampling_bytes: u64,
+    pub watched_bytes: u64,
 }
 
 impl Model {
@@ -98,7 +106,8 @@ impl Model {
         let may_miss = !self.pager.residency().is_complete();
         let stamps_bytes = if may_miss { self.buffer(self.shared.last_used).size_bytes() } else { 0 };
         self.expect_experts(0, tokens);
-        let returns = Returns { readback, sampled_bytes, stamps_bytes };
+        let watched = Watched::of(self.state.watch);
+        let returns = Returns { readback, sampled_bytes, stamps_bytes, watched };
         let submission = self.submit_from(&step, resume, returns);
         let keeps_logits = batch.rows.iter().any(|row| row.wanted == Wanted::Logits);
         Ok(Started { ticket: batch.ticket, step, resume, submission, returns, keeps_logits })
@@ -135,6 +144,7 @@ impl Model {
     /// depend on what was resident.
     pub(crate) async fn forward(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         check_cancelled(host)?;
+        self.state.watch = host.watch();
         self.start_pending()?;
         loop {
             let report = self.read_oldest(host).await?;
@@ -168,6 +178,9 @@ impl Model {
     /// The results of the batch that `report` is of, which is no longer started afterwards.
     async fn outcomes(&mut self, report: &Report, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         let batch = self.sequences.pending().front().expect("it was started");
+        let Started { step, returns, .. } = &self.state.started[0];
+        let position = *batch.positions.last().expect("batches have rows");
+        returns.watched.tell(&self.config, &self.plan, (step, position), &report.watched, host);
         let first = batch.rows.len() - batch.wanted();
         let wanted: Vec<(Wanted, u32)> =
             batch.rows.iter().map(|row| row.wanted).zip(batch.positions.iter().copied()).skip(first).collect();
@@ -238,11 +251,7 @@ impl Model {
     fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> Submission {
         self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
-        let launches = launches(&self.program, resume);
-        match &mut self.stopwatch {
-            Some(stopwatch) => stopwatch.record(&self.gpu, &mut encoder, step, launches),
-            None => record(&self.gpu, &mut encoder, step, launches),
-        }
+        self.record_from(&mut encoder, step, resume, returns);
         let staging = self.readbacks[returns.readback].raw();
         let mut at = 0;
         let mut copy = |buffer, from, bytes: u64| {
@@ -256,25 +265,62 @@ impl Model {
             copy(self.shared.sampled, row * Sampled::SIZE_BYTES, returns.sampled_bytes);
         }
         copy(self.shared.last_used, 0, returns.stamps_bytes);
+        copy(self.shared.routes, 0, self.places(step, returns).routes_bytes);
         self.gpu.submit(encoder)
+    }
+
+    /// Records the launches of a batch from `resume` on. What is overwritten on the way is copied in between, for those who
+    /// watch it.
+    fn record_from(&mut self, encoder: &mut wgpu::CommandEncoder, step: &Step, resume: Resume, returns: Returns) {
+        let mut stopwatch = self.stopwatch.take();
+        let mut run =
+            |encoder: &mut wgpu::CommandEncoder, launches: &mut dyn Iterator<Item = &Launch>| match &mut stopwatch {
+                Some(stopwatch) => stopwatch.record(&self.gpu, encoder, step, launches),
+                None => record(&self.gpu, encoder, step, launches),
+            };
+        if returns.watched.residual {
+            let target = (&self.readbacks[returns.readback], &self.places(step, returns));
+            if resume == Resume::FromStart {
+                run(encoder, &mut self.program.begin.iter());
+                self.copy_squares(encoder, step, 0, target);
+            }
+            for layer in resume.first_layer()..self.program.layers.len() {
+                run(encoder, &mut layer_launches(&self.program, resume, layer));
+                self.copy_squares(encoder, step, layer + 1, target);
+            }
+            run(encoder, &mut self.program.head.iter());
+        } else {
+            run(encoder, &mut launches(&self.program, resume));
+        }
+        self.stopwatch = stopwatch;
+    }
+
+    /// Where a batch returns what is watched.
+    fn places(&self, step: &Step, returns: Returns) -> Places {
+        let Returns { sampled_bytes, stamps_bytes, watched, .. } = returns;
+        let first = Status::SIZE_BYTES + u64::from(step.head_tokens) * sampled_bytes + stamps_bytes;
+        watched.places(&self.config, &self.plan, step.tokens, first)
     }
 
     /// Waits for the oldest submission, but not for later ones; experts under way arrive meanwhile. After STOP the GPU
     /// finishes what it was given, and nobody looks at it.
     async fn read_oldest(&mut self, host: &dyn Host) -> Result<Report, EngineError> {
         let Started { step, resume, ref submission, returns, .. } = self.state.started[0];
-        let Returns { readback, sampled_bytes, stamps_bytes } = returns;
+        let Returns { readback, sampled_bytes, stamps_bytes, .. } = returns;
         let all_sampled_bytes = u64::from(step.head_tokens) * sampled_bytes;
         let layers = self.plan.layers - resume.first_layer() as u32;
-        let bytes = Status::SIZE_BYTES + all_sampled_bytes + stamps_bytes;
+        let results_bytes = Status::SIZE_BYTES + all_sampled_bytes + stamps_bytes;
+        let bytes = self.places(&step, returns).end();
         let units = u64::from(step.tokens) * u64::from(layers + 1);
         let read = self.gpu.read_work(&self.readbacks[readback], bytes, submission, units);
         let beside = self.pager.beside(read, |journal| journal.tell(host));
         let raw = until_stopped(host, AwaitPoint::Batch, beside).await???;
         self.state.readbacks.status_bytes += Status::SIZE_BYTES + stamps_bytes;
         self.state.readbacks.sampling_bytes += all_sampled_bytes;
+        self.state.readbacks.watched_bytes += bytes - results_bytes;
 
-        let (status, rest) = raw.split_at(Status::SIZE_BYTES as usize);
+        let (results, watched) = raw.split_at(results_bytes as usize);
+        let (status, rest) = results.split_at(Status::SIZE_BYTES as usize);
         let (sampled, stamps) = rest.split_at(all_sampled_bytes as usize);
         let status: Status = bytemuck::pod_read_unaligned(status);
         let residency = self.pager.residency_mut();
@@ -282,7 +328,7 @@ impl Model {
         if stamps_bytes > 0 {
             residency.used(&bytemuck::pod_collect_to_vec(stamps));
         }
-        Ok(Report { status, sampled: sampled_rows(sampled, sampled_bytes as usize) })
+        Ok(Report { status, sampled: sampled_rows(sampled, sampled_bytes as usize), watched: watched.to_vec() })
     }
 }
 
@@ -333,16 +379,21 @@ struct Report {
     status: Status,
     /// Statistics of each row that wants something.
     sampled: Vec<Sampled>,
+    /// What is there for those who watch; of the whole batch once it did not halt.
+    watched: Vec<u8>,
 }
 
 fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {
-    let skip_attention = matches!(resume, Resume::Experts(_));
-    let begin = if skip_attention { &[][..] } else { &program.begin[..] };
-    let layers = program.layers[resume.first_layer()..].iter().enumerate().flat_map(move |(index, layer)| {
-        let attend = if skip_attention && index == 0 { &[][..] } else { &layer.attend[..] };
-        attend.iter().chain(&layer.experts).chain(&layer.combine)
-    });
+    let begin = if resume == Resume::FromStart { &program.begin[..] } else { &[] };
+    let layers = resume.first_layer()..program.layers.len();
+    let layers = layers.flat_map(move |layer| layer_launches(program, resume, layer));
     begin.iter().chain(layers).chain(&program.head)
+}
+
+fn layer_launches(program: &Program, resume: Resume, layer: usize) -> impl Iterator<Item = &Launch> {
+    let LayerProgram { attend, experts, combine } = &program.layers[layer];
+    let attend = if resume == Resume::Experts(layer) { &[] } else { &attend[..] };
+    attend.iter().chain(experts).chain(combine)
 }
 
 /// Refuses a batch in which an activation was not finite.

@@ -21,6 +21,7 @@ mod program;
 mod recipe;
 mod session;
 mod upload;
+mod watching;
 mod weights;
 
 pub use device::open_gpu;

@@ -6,7 +6,7 @@ use gptoss_kernels::stopwatch::{Stopwatch, Timing};
 use gptoss_kernels::{Gpu, GpuBuffer};
 use gptoss_model::sequences::{BlockCopy, Reach};
 use gptoss_model::{Backend, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences};
-use gptoss_protocol::{CacheCounters, WorkCounters};
+use gptoss_protocol::{CacheCounters, Watch, WorkCounters};
 
 use crate::embedding::Embedding;
 use crate::forward::State;
@@ -121,6 +121,10 @@ impl Backend for Model {
         let _told_later = self.start_pending();
     }
 
+    fn set_watch(&mut self, watch: Watch) {
+        self.state.watch = watch;
+    }
+
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         let computed = self.forward(host).await;
         if computed.is_err() {
@@ -153,6 +157,7 @@ impl Backend for Model {
             pipelines_created: gpu.pipelines_created,
             status_readback_bytes: self.state.readbacks.status_bytes,
             sampling_readback_bytes: self.state.readbacks.sampling_bytes,
+            watched_readback_bytes: self.state.readbacks.watched_bytes,
             weights_fetched_bytes: self.pager.streamed().fetched_bytes,
             weights_used_bytes: self.pager.streamed().used_bytes,
         }

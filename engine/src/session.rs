@@ -9,7 +9,7 @@ use gptoss_model::{
     Asked, Backend, EngineError, GpuError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError,
     check_cancelled, in_stage, milliseconds_since, tokenizer,
 };
-use gptoss_protocol::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, WorkCounters};
+use gptoss_protocol::{CacheCounters, Event, ExpertLoading, LoadOptions, Stage, Watch, WorkCounters};
 use gptoss_source::Source;
 use gptoss_text::Tokenizer;
 use web_time::Instant;
@@ -380,6 +380,12 @@ impl Backend for Session {
         let (reached, copies) = self.sequences_mut().rewind(sequence, position);
         self.copy_blocks(&copies);
         reached
+    }
+
+    fn set_watch(&mut self, watch: Watch) {
+        if let Held::Loaded(model) = &mut self.held {
+            model.set_watch(watch);
+        }
     }
 
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {

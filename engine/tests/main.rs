@@ -32,3 +32,4 @@ mod shapes;
 mod split;
 mod stopping;
 mod tiers;
+mod watching;

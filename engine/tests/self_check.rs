@@ -79,7 +79,7 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
 
 /// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in
 /// Chromium, too.
-const FAULTS: [(ShaderFault, &str); 38] = [
+const FAULTS: [(ShaderFault, &str); 42] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),
     (fault("attention", "var total = 1.0;", "var total = 0.0;"), "attention with a window"),
@@ -119,7 +119,11 @@ const FAULTS: [(ShaderFault, &str); 38] = [
     (fault("experts_gate_up", "const LIMIT = 7.0", "const LIMIT = 7.5"), "experts_gate_up MXFP4"),
     (fault("experts_gate_up", "if (slot >= params.slots)", "if (slot == 77u)"), "experts_gate_up MXFP4"),
     (fault("experts_down", "+ biases[params.bias_base", "+ biases[0u * params.bias_base"), "experts_down MXFP4"),
-    (fault("experts_combine", "routes[pair].weight *", "0.5 *"), "experts_combine"),
+    (fault("experts_combine", "routes[first_route + pair].weight *", "0.5 *"), "experts_combine"),
+    (fault("experts_combine", "params.layer * step.tokens *", "0u *"), "experts_combine"),
+    (fault("experts_gate_up", "params.layer * step.tokens *", "0u *"), "experts_gate_up MXFP4"),
+    (fault("experts_down", "params.layer * step.tokens *", "0u *"), "experts_down MXFP4"),
+    (fault("router", "params.layer * step.tokens +", "0u +"), "router"),
     (fault("sample", "other.token < mine.token", "other.token > mine.token"), "sample"),
     (fault("sample", "exp(distance * inverse_temperature)", "exp(distance)"), "sample"),
 ];

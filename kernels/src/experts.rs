@@ -273,7 +273,7 @@ pub struct Buffers<B> {
     pub residual: B,
     /// Weight of the norm after this layer, `[hidden]`.
     pub norm: B,
-    /// Chosen experts of each token, [tokens, k] of [`Route`](gptoss_model::ops::router::Route).
+    /// Chosen experts of each token, [layers, tokens, k] of [`Route`](gptoss_model::ops::router::Route).
     pub routes: B,
     /// Slot of each expert, [layers, experts] of u32; [`MISS`](crate::router::MISS) for an absent one.
     pub page_table: B,

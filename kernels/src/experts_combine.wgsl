@@ -3,7 +3,7 @@
 // residual stream is looked at for values that are not finite. Without choices, before the first layer, only the norm's half.
 //
 // Four products added in F32: tested to 3e-7 of the largest |x|, since a device may fuse multiplication and addition.
-// x [tokens, columns] F32, y [tokens · k_count, columns] F32, norm [columns] F32; one sum of squares for each workgroup, which
+// x [tokens, columns] F32, y [tokens · k_count, columns] F32, weight of [layers, tokens, k_count], norm [columns] F32; one sum of squares for each workgroup, which
 // has 64 columns of one token.
 
 struct Params {
@@ -43,10 +43,11 @@ fn main(
     squared[lane] = 0.0;
     if (!halted && column < params.columns) {
         let at = token * params.columns + column;
+        let first_route = params.layer * step.tokens * params.experts_per_token;
         var sum = x[at];
         for (var k = 0u; k < params.experts_per_token; k++) {
             let pair = token * params.experts_per_token + k;
-            sum += routes[pair].weight * y[pair * params.columns + column];
+            sum += routes[first_route + pair].weight * y[pair * params.columns + column];
         }
         x[at] = sum;
         normed[at] = sum * norm[column];

@@ -44,6 +44,7 @@ struct Route {
 // [experts, rows] of gate, then of up, then [experts, columns] of down.
 @group(0) @binding(5) var<storage, read> biases: array<f32>;
 @group(0) @binding(6) var<storage, read_write> h: array<f32>;
+// [layers, tokens, k].
 @group(0) @binding(7) var<storage, read> routes: array<Route>;
 @group(0) @binding(8) var<storage, read> page_table: array<u32>;
 @group(0) @binding(9) var<storage, read> status: array<u32>;
@@ -71,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         return;
     }
     let pair = group.y;
-    let expert = routes[pair].expert;
+    let expert = routes[params.layer * step.tokens * params.experts_per_token + pair].expert;
     // A miss wraps to a huge slot, which no arena holds.
     let slot = page_table[params.layer * params.experts + expert] - params.first_slot;
     if (slot >= params.slots) {

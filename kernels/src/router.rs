@@ -51,7 +51,8 @@ pub(crate) fn variants() -> Vec<Variant> {
 }
 
 /// Buffers of one call: `x` [tokens, columns], `weight` [experts, columns], `bias` `[experts]`, all F32; `routes`
-/// [tokens, k] of [`Route`](gptoss_model::ops::router::Route); `page_table` and `last_used` [layers, experts] of u32.
+/// [layers, tokens, k] of [`Route`](gptoss_model::ops::router::Route), of which this layer's are written; `page_table` and
+/// `last_used` [layers, experts] of u32.
 #[derive(Clone, Copy, Debug)]
 pub struct Buffers<B> {
     /// The batch, a [`crate::Step`].

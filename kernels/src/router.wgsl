@@ -1,7 +1,7 @@
 // logits[e] = s · weight[e] · x + bias[e];  the k largest (ties: lower index) and their softmax;  which of them are resident.
 //
-// x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [tokens, k]. s is 1, or what norm.wgsl
-// makes of x.
+// x [tokens, columns] F32, weight [experts, columns] F32, bias [experts] F32 → routes [layers, tokens, k], those of this layer.
+// s is 1, or what norm.wgsl makes of x.
 // One workgroup per token; logits in F32. A use of an expert that is not resident halts the layers after this one: the
 // first such layer and its missing experts go into the status.
 // Logits are looked at for values that are not finite. Only a bias of −∞ may make a logit −∞: that expert is never chosen.
@@ -103,7 +103,7 @@ fn is_minus_infinity(value: f32) -> bool {
 }
 
 fn choose(token: u32) {
-    let first = token * params.experts_per_token;
+    let first = (params.layer * step.tokens + token) * params.experts_per_token;
     var best = 0.0;
     var total = 0.0;
     for (var k = 0u; k < params.experts_per_token; k++) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gptoss_protocol::{CacheCounters, OptionId, WorkCounters};
+use gptoss_protocol::{CacheCounters, OptionId, Watch, WorkCounters};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
@@ -48,6 +48,10 @@ pub trait Backend {
 
     /// Called after a batch was submitted or is done: a backend that can begin the next batch does so.
     fn begin_pending(&mut self) {}
+
+    /// What somebody looks at, for batches that are begun from now on. [`Backend::collect`] says it of its host, and so does
+    /// whatever submits batches for one.
+    fn set_watch(&mut self, _watch: Watch) {}
 
     /// Computes the oldest pending batch: one outcome for each row that wants one. The batch stays pending.
     ///
@@ -148,6 +152,7 @@ pub trait Backend {
     /// it, and other batches of these are dropped. STOP drops this batch, not those before it.
     async fn collect(&mut self, ticket: Ticket, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         loop {
+            self.set_watch(host.watch());
             let sequences = self.sequences_mut();
             if let Some(outcome) = sequences.take(ticket) {
                 return outcome;
@@ -242,6 +247,7 @@ pub trait Backend {
         mut progress: impl FnMut(u32),
     ) -> Result<Prediction, EngineError> {
         self.require_room(sequence, tokens.len())?;
+        self.set_watch(host.watch());
         let batches = tokens.chunks(self.sequences().limits().rows as usize);
         let last = batches.len() - 1;
         let mut under_way = VecDeque::new();
@@ -295,6 +301,7 @@ pub trait Backend {
         host: &dyn Host,
     ) -> Result<Prediction, EngineError> {
         self.require_room(sequence, 1)?;
+        self.set_watch(host.watch());
         let ticket = self.submit(&[Row { sequence, token, wanted: asked.wanted() }])?;
         Ok(self.collect(ticket, host).await?.remove(0).prediction())
     }

@@ -16,6 +16,7 @@ pub mod ops;
 pub mod reference;
 pub mod sequences;
 mod waiting;
+mod watched;
 
 pub use answering::{Answer, AnswerLimits, Answers, Draw, Ended, Engine, Reading, Sampler, check_prompt_fits};
 pub use backend::{Asked, Backend, Prediction, rows_of};
@@ -29,3 +30,4 @@ pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor,
 pub use non_finite::{NonFinite, NotFinite, Place, require_finite_rows};
 pub use sequences::{BLOCK_TOKENS, BatchLimits, Outcome, Row, SequenceId, Sequences, Ticket, Wanted};
 pub use waiting::{AwaitPoint, until_stopped};
+pub use watched::routes_of_layer;

@@ -5,6 +5,7 @@
 use crate::ops::attention::{self, Shape};
 use crate::ops::experts::{self, ExpertWeights};
 use crate::ops::rope::HEAD_DIM;
+use crate::ops::router::Route;
 use crate::ops::{matmul, rms_norm, rope, router};
 use gptoss_gguf::Gguf;
 use gptoss_source::Source;
@@ -52,6 +53,17 @@ impl ReferenceSequence {
             values.truncate(position * self.kv_columns);
         }
     }
+}
+
+/// What went on inside the model for one token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Trace {
+    /// The residual stream, of the embedding and after each layer, [layers + 1, hidden].
+    pub residual: Vec<Vec<f32>>,
+    /// What each query head of each layer looked at, [layers, query heads].
+    pub attention: Vec<Vec<attention::Row>>,
+    /// The experts that each layer chose, best first, [layers, experts per token].
+    pub routes: Vec<Vec<Route>>,
 }
 
 /// A gpt-oss model in F32.
@@ -113,25 +125,48 @@ impl ReferenceModel {
 
     /// Appends a token and returns the logits after it, `[vocabulary]`.
     pub fn forward(&self, sequence: &mut ReferenceSequence, token: u32) -> Vec<f32> {
+        self.run(sequence, token, None)
+    }
+
+    /// Appends a token and returns what went on inside the model.
+    pub fn trace(&self, sequence: &mut ReferenceSequence, token: u32) -> Trace {
+        let mut trace = Trace::default();
+        self.run(sequence, token, Some(&mut trace));
+        trace
+    }
+
+    fn run(&self, sequence: &mut ReferenceSequence, token: u32, mut trace: Option<&mut Trace>) -> Vec<f32> {
         let config = &self.config;
         let hidden = config.hidden as usize;
         let epsilon = f64::from(config.epsilon);
         let mut x = self.token_embd[token as usize * hidden..][..hidden].to_vec();
+        if let Some(trace) = &mut trace {
+            trace.residual.push(x.clone());
+        }
         for (index, (layer, cache)) in self.layers.iter().zip(&mut sequence.caches).enumerate() {
             let normed = rms_norm::reference(&x, &layer.attn_norm, epsilon);
-            let attended = attend(config, index, layer, cache, &normed);
+            let attended = attend(config, index, layer, cache, (&normed, trace.as_deref_mut()));
             let columns = config.query_columns() as usize;
             add(&mut x, &matmul::reference(&layer.attn_output, &attended, &layer.attn_output_bias, columns));
 
             let normed = rms_norm::reference(&x, &layer.post_attention_norm, epsilon);
-            add(&mut x, &mixture(config, layer, &normed));
+            add(&mut x, &mixture(config, layer, (&normed, trace.as_deref_mut())));
+            if let Some(trace) = &mut trace {
+                trace.residual.push(x.clone());
+            }
         }
         let normed = rms_norm::reference(&x, &self.output_norm, epsilon);
         matmul::reference(&self.output, &normed, &[], hidden)
     }
 }
 
-fn attend(config: &ModelConfig, index: usize, layer: &Layer, cache: &mut Cache, normed: &[f32]) -> Vec<f32> {
+fn attend(
+    config: &ModelConfig,
+    index: usize,
+    layer: &Layer,
+    cache: &mut Cache,
+    (normed, trace): (&[f32], Option<&mut Trace>),
+) -> Vec<f32> {
     let position = cache.keys.len() / config.kv_columns() as usize;
     let [mut query, mut key, value] =
         [0, 1, 2].map(|i| matmul::reference(&layer.qkv[i], normed, &layer.qkv_bias[i], normed.len()));
@@ -145,13 +180,21 @@ fn attend(config: &ModelConfig, index: usize, layer: &Layer, cache: &mut Cache, 
         window: config.window_of(index as u32) as usize,
     };
     debug_assert_eq!(query.len(), shape.query_heads * HEAD_DIM);
+    if let Some(trace) = trace {
+        let row = |head| attention::row_reference(&query, &cache.keys, &layer.attn_sinks, position, (head, shape));
+        trace.attention.push((0..shape.query_heads).map(row).collect());
+    }
     attention::reference(&query, &cache.keys, &cache.values, &layer.attn_sinks, position, shape)
 }
 
-fn mixture(config: &ModelConfig, layer: &Layer, normed: &[f32]) -> Vec<f32> {
+fn mixture(config: &ModelConfig, layer: &Layer, (normed, trace): (&[f32], Option<&mut Trace>)) -> Vec<f32> {
     let (hidden, ff) = (config.hidden as usize, config.ff as usize);
     let mut sum = vec![0.0f64; hidden];
-    for route in router::reference(normed, &layer.router, &layer.router_bias, config.experts_per_token as usize) {
+    let routes = router::reference(normed, &layer.router, &layer.router_bias, config.experts_per_token as usize);
+    if let Some(trace) = trace {
+        trace.routes.push(routes.clone());
+    }
+    for route in routes {
         let expert = route.expert as usize;
         let weights = |matrix: usize| &layer.gate_up_down[matrix][expert * ff * hidden..][..ff * hidden];
         let bias = |matrix: usize, rows: usize| &layer.gate_up_down_bias[matrix][expert * rows..][..rows];

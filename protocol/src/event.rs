@@ -657,6 +657,9 @@ pub struct WorkCounters {
     pub status_readback_bytes: u64,
     /// Bytes of candidates or logits that were read back because someone wants to see or sample from them.
     pub sampling_readback_bytes: u64,
+    /// Bytes that were read back for those who [`crate::Watch`].
+    #[serde(default)]
+    pub watched_readback_bytes: u64,
     /// Weight bytes received from the source.
     pub weights_fetched_bytes: u64,
     /// Weight bytes that were put to use; equal to `weights_fetched_bytes` when nothing was fetched twice or thrown
@@ -676,6 +679,7 @@ impl Add for WorkCounters {
             pipelines_created: self.pipelines_created + other.pipelines_created,
             status_readback_bytes: self.status_readback_bytes + other.status_readback_bytes,
             sampling_readback_bytes: self.sampling_readback_bytes + other.sampling_readback_bytes,
+            watched_readback_bytes: self.watched_readback_bytes + other.watched_readback_bytes,
             weights_fetched_bytes: self.weights_fetched_bytes + other.weights_fetched_bytes,
             weights_used_bytes: self.weights_used_bytes + other.weights_used_bytes,
         }

@@ -14,7 +14,7 @@ use gptoss_model::{
     Backend, Engine, EngineError, Host, ModelConfig, Outcome, SequenceId, Sequences, StageError, in_stage, tokenizer,
 };
 use gptoss_protocol::{
-    Attention, CacheCounters, DeviceOptions, Event, ExpertLoading, FailureKind, LoadOptions, Stage, WorkCounters,
+    Attention, CacheCounters, DeviceOptions, Event, ExpertLoading, FailureKind, LoadOptions, Stage, Watch, WorkCounters,
 };
 use gptoss_source::{FileSource, Source, SourceError};
 use gptoss_text::Tokenizer;
@@ -300,6 +300,10 @@ impl Backend for AnyModel {
 
     fn rewind(&mut self, sequence: SequenceId, position: u32) -> u32 {
         either!(self, model => model.rewind(sequence, position))
+    }
+
+    fn set_watch(&mut self, watch: Watch) {
+        either!(self, model => model.set_watch(watch))
     }
 
     async fn compute_oldest(&mut self, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {

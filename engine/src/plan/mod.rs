@@ -12,6 +12,7 @@ use gptoss_model::{BLOCK_TOKENS, CacheFormat, EngineError, GpuError, Inventory, 
 use gptoss_protocol::{self as protocol, ExpertLoading};
 
 use crate::recipe::{Buffer, BufferPurpose, Recipe};
+use crate::watching::Watched;
 
 /// Largest number of tokens in a prefill batch.
 pub const DEFAULT_BATCH_TOKENS: u32 = 64;
@@ -154,10 +155,11 @@ impl MemoryPlan {
     }
 
     /// Most bytes that a submission returns: the status, then the sampling statistics, then the last-used stamps if
-    /// experts may be missed.
+    /// experts may be missed, then what may be watched.
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
         let stamps = if self.experts_ahead { 0 } else { self.page_table_bytes(config) };
-        Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps
+        let first = Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps;
+        Watched::ALL.places(config, self, self.batch_tokens, first).end()
     }
 
     /// All buffers of the plan: those of the recipe, the parameters of its calls, and staging to and from the GPU.

@@ -114,6 +114,8 @@ enum Rows {
     Tokens,
     /// One for each token of that batch and each expert that it chooses.
     Pairs,
+    /// As many for each layer.
+    LayerPairs,
     /// One for each token whose logits can be wanted at once.
     Head,
     /// One for each position of the context.
@@ -129,6 +131,7 @@ impl Rows {
             Self::Once => 1,
             Self::Tokens => plan.batch_tokens,
             Self::Pairs => plan.batch_tokens * config.experts_per_token,
+            Self::LayerPairs => plan.layers.max(1) * plan.batch_tokens * config.experts_per_token,
             Self::Head => plan.head_tokens,
             Self::Positions => plan.kv_capacity,
             Self::Layers => plan.layers.max(1),
@@ -156,7 +159,7 @@ pub struct Shared {
     pub expert_hidden: BufferId,
     /// [pairs, hidden].
     pub expert_out: BufferId,
-    /// [tokens, experts_per_token].
+    /// [layers, tokens, experts_per_token], where tokens are those of the batch: what all layers chose follows without gaps.
     pub routes: BufferId,
     /// [head tokens, vocabulary].
     pub logits: BufferId,
@@ -200,7 +203,7 @@ impl Shared {
             attended: add("attended", floats(config.query_columns()), Rows::Tokens)?,
             expert_hidden: add("expert hidden", floats(config.ff), Rows::Pairs)?,
             expert_out: add("expert out", floats(config.hidden), Rows::Pairs)?,
-            routes: add("routes", size_of::<Route>() as u64, Rows::Pairs)?,
+            routes: add("routes", size_of::<Route>() as u64, Rows::LayerPairs)?,
             logits: add("logits", floats(config.vocabulary), Rows::Head)?,
             sampled: add("sampled", Sampled::SIZE_BYTES, Rows::Head)?,
             rope_table: add("rope table", HALF_DIM as u64 * 8, Rows::Positions)?,

@@ -5,6 +5,7 @@ mod faulty_source;
 mod gated_source;
 pub mod interleavings;
 mod logits;
+pub mod watcher;
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -72,7 +72,9 @@ impl SelfCheck<'_> {
 
         let (x, weight, bias) = (self.storage(&normed), self.storage(&weight), self.storage(&bias));
         let (page_table, used) = (self.storage(&page_table), self.storage(&vec![0u32; last_used.len()]));
-        let chosen = self.output(2 * routes.len());
+        // Those of the layers before it, which are not touched, come first.
+        let first = LAYER as usize * routes.len();
+        let chosen = self.output(2 * (first + routes.len()));
         let status_buffer = self.keep(self.gpu.storage_from("status", &[Status::running()]));
         let buffers: router::Buffers<&GpuBuffer> = router::Buffers {
             step: &self.step_buffer,
@@ -91,7 +93,7 @@ impl SelfCheck<'_> {
             router::Params { columns, experts, experts_per_token, layer, squares_first, squares, epsilon, padding };
         let launch = self.bind(&router::call(&buffers, params));
         self.record(self.step, vec![launch]);
-        self.expect("router", "choices", &chosen, Want::Routes(routes));
+        self.expect_at("router", "choices", &chosen, (first * size_of::<Route>()) as u64, Want::Routes(routes));
         self.expect("router", "last uses", &used, Want::Exact(last_used));
         self.expect("router", "status", &status_buffer, Want::Exact(bytemuck::cast_slice(&[status]).to_vec()));
     }
@@ -145,7 +147,6 @@ impl SelfCheck<'_> {
         for (slot, expert) in RESIDENT.into_iter().enumerate() {
             page_table[LAYER as usize * EXPERTS + expert] = slot as u32;
         }
-        let routes = ROUTES.map(|(expert, weight)| Route { expert, weight });
         let step = Step { tokens: TOKENS as u32, ..self.step };
         // The token that misses an expert is not combined.
         let whole = Step { tokens: TOKENS as u32 - 1, ..self.step };
@@ -154,7 +155,8 @@ impl SelfCheck<'_> {
         let sums = self.storage(&residual);
         let before = with_squares(&residual, &norm);
         let [x, biases, next] = [&before, &biases, &next_norm].map(|values| self.storage(values));
-        let (routes, page_table) = (self.storage(&routes), self.storage(&page_table));
+        let [routes, whole_routes] = [step, whole].map(|step| self.storage(&routes_of_layers(step.tokens as usize)));
+        let page_table = self.storage(&page_table);
         let buffers: experts::Buffers<&GpuBuffer> = experts::Buffers {
             step: &step_buffer,
             x: &x,
@@ -179,7 +181,9 @@ impl SelfCheck<'_> {
         let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, &slot, &buffers, shape));
         let down = arenas.iter().map(|arena| experts::down(arena, &slot, &buffers, shape));
         let products = gate_up.chain(down).map(|call| self.bind(&call)).collect();
-        let combine = self.bind(&experts::combine(&experts::Buffers { step: &whole_buffer, ..buffers }, shape));
+        let of_whole: experts::Buffers<&GpuBuffer> =
+            experts::Buffers { step: &whole_buffer, routes: &whole_routes, ..buffers };
+        let combine = self.bind(&experts::combine(&of_whole, shape));
         self.record(step, products);
         self.record(whole, vec![combine]);
 
@@ -244,6 +248,13 @@ impl SelfCheck<'_> {
             })
             .collect()
     }
+}
+
+/// The routes of `tokens` tokens, behind others of the layers before theirs.
+fn routes_of_layers(tokens: usize) -> Vec<Route> {
+    let others = vec![Route { expert: 1, weight: 9.0 }; LAYER as usize * tokens * CHOICES];
+    let routes = ROUTES[..tokens * CHOICES].iter().map(|&(expert, weight)| Route { expert, weight });
+    others.into_iter().chain(routes).collect()
 }
 
 /// Right hidden state and result of every pair; those of a missing expert stay as they were.

@@ -126,6 +126,12 @@ impl Layer {
         Self { experts, resident, routes }
     }
 
+    /// Routes of the layers before it, which choose other experts.
+    fn routes_before(&self) -> Vec<Route> {
+        let other = |route: &Route| Route { expert: (route.expert + 1) % self.experts.len() as u32, weight: 3.0 };
+        self.routes.iter().map(other).collect::<Vec<_>>().repeat(LAYER)
+    }
+
     fn page_table(&self, row: &Row) -> Vec<u32> {
         let mut table = vec![MISS; LAYERS * row.experts];
         for (slot, &expert) in self.resident.iter().enumerate() {
@@ -234,7 +240,7 @@ async fn check(gpu: &Gpu, uploader: &Uploader<'_>, row: &Row, seed: u64) -> Resu
         y: &y,
         residual: &gpu.storage_from("residual", &before),
         norm: &gpu.storage_from("norm", &next_norm),
-        routes: &gpu.storage_from("routes", &layer.routes),
+        routes: &gpu.storage_from("routes", &[layer.routes_before(), layer.routes.clone()].concat()),
         page_table: &gpu.storage_from("page table", &layer.page_table(row)),
         status: &bench.status_buffer,
     };

@@ -64,7 +64,7 @@ impl<'a> Layer<'a> {
         let bench = Bench::halted_at(gpu, batch(TOKENS), halt_layer);
         let output = || bench.output(4096);
         let route = |expert| Route { expert, weight: 0.25 };
-        let routes: Vec<Route> = (0..TOKENS as u32 * 4).map(|pair| route(pair % 4)).collect();
+        let routes: Vec<Route> = (0..(LAYER + 1) * TOKENS as u32 * 4).map(|pair| route(pair % 4)).collect();
         // Expert 3 is missing at every layer.
         let table: Vec<u32> = [0, 1, 2, MISS].repeat(LAYER as usize + 1);
         let weights = Matrix::allocate(gpu, "weights", WeightType::F32, 9, COLUMNS as u64).expect("fits any device");

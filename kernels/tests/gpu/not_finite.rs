@@ -196,7 +196,8 @@ gpu_test! {
 /// Eight experts, four of which a token takes: where something was found, and the choices.
 async fn routes_of(gpu: &Gpu, kernels: &Kernels, [x, weight, bias]: [&[f32]; 3]) -> (Option<NotFinite>, Vec<Route>) {
     let bench = Bench::new(gpu, batch(1));
-    let routes = gpu.storage_from("routes", &[Route { expert: 0, weight: 0.0 }; 4]);
+    let first = 4 * LAYER as usize;
+    let routes = gpu.storage_from("routes", &vec![Route { expert: 0, weight: 0.0 }; first + 4]);
     let table: Vec<u32> = (0..8 * (LAYER + 1)).map(|at| at % 8).collect();
     let buffers = router::Buffers {
         step: &bench.step_buffer,
@@ -213,7 +214,7 @@ async fn routes_of(gpu: &Gpu, kernels: &Kernels, [x, weight, bias]: [&[f32]; 3])
     let params =
         router::Params { columns, experts: 8, experts_per_token, layer, squares_first, squares, epsilon, padding };
     bench.run_with(kernels, &[router::call(&buffers, params)]);
-    (found(&bench).await, bench.read(&routes).await.expect("the device works"))
+    (found(&bench).await, bench.read(&routes).await.expect("the device works").split_off(first))
 }
 
 gpu_test! {
@@ -302,7 +303,7 @@ async fn one_expert(gpu: &Gpu, formats: ExpertFormats, at: usize, value: f32) ->
         y: &y,
         residual: &gpu.storage_from("residual", &[1.0f32; HIDDEN]),
         norm: &gpu.storage_from("norm", &[1.0f32; HIDDEN]),
-        routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }]),
+        routes: &gpu.storage_from("routes", &[Route { expert: 0, weight: 1.0 }; LAYER as usize + 1]),
         page_table: &gpu.storage_from("page table", &[0u32; LAYER as usize + 1]),
         status: &bench.status_buffer,
     };

@@ -122,6 +122,7 @@ impl<'h> Answers<'h> {
     /// single answer (a lost GPU, experts that are read) goes to `host`; it, too, can stop everything.
     pub async fn step<B: Backend>(&mut self, engine: &mut Engine<B>, host: &dyn Host) -> Vec<Ended> {
         let mut ended = self.end_stopped(engine);
+        engine.model.set_watch(host.watch());
         self.submit(engine, &mut ended);
         let Some(Batch { ticket, parts }) = self.batches.pop_front() else { return ended };
         let members = self.members(&parts);

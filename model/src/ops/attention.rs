@@ -13,6 +13,43 @@ pub struct Shape {
     pub window: usize,
 }
 
+/// What one head looks at: softmax weights of the keys that it sees, from the first on, and that of its sink. They sum to 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Position of the first key.
+    pub first: usize,
+    /// Weight of each key.
+    pub weights: Vec<f32>,
+    /// Weight of the sink.
+    pub sink: f32,
+}
+
+/// The specification of the weights of query head `head` for one token at `position`; inputs as those of [`reference`].
+pub fn row_reference(
+    query: &[f32],
+    keys: &[f32],
+    sinks: &[f32],
+    position: usize,
+    (head, shape): (usize, Shape),
+) -> Row {
+    let kv_head = head * shape.kv_heads / shape.query_heads;
+    let query = &query[head * HEAD_DIM..][..HEAD_DIM];
+    let first = (position + 1).saturating_sub(if shape.window == 0 { position + 1 } else { shape.window });
+    let powers: Vec<f64> = (first..=position)
+        .map(|at| {
+            let key = &keys[(at * shape.kv_heads + kv_head) * HEAD_DIM..][..HEAD_DIM];
+            let product: f64 = query.iter().zip(key).map(|(&q, &k)| f64::from(q) * f64::from(k)).sum();
+            product / (HEAD_DIM as f64).sqrt()
+        })
+        .collect();
+    let sink = f64::from(sinks[head]);
+    let largest = powers.iter().copied().fold(sink, f64::max);
+    let share = |power: f64| (power - largest).exp();
+    let total = share(sink) + powers.iter().map(|&power| share(power)).sum::<f64>();
+    let weights = powers.iter().map(|&power| (share(power) / total) as f32).collect();
+    Row { first, weights, sink: (share(sink) / total) as f32 }
+}
+
 /// The specification: one token at `position`. `query` [query_heads, 64], `keys`, `values` [positions, kv_heads, 64],
 /// `sinks` `[query_heads]` → [query_heads, 64]; a head whose sink or one of whose scores is not finite gives NaN.
 pub fn reference(

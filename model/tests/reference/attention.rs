@@ -1,4 +1,4 @@
-use gptoss_model::ops::attention::{Shape, reference};
+use gptoss_model::ops::attention::{Shape, reference, row_reference};
 use gptoss_model::ops::rope::HEAD_DIM;
 
 use crate::goldens::{Case, cases};
@@ -122,5 +122,32 @@ fn window_hides_keys() {
     for case in windowed() {
         let mistaken = attend(&case, Shape { window: 0, ..shape(&case) });
         assert!(distance(&mistaken, &case.floats("out")) > 1e-3, "{}", case.name());
+    }
+}
+
+/// What a head looks at, times the values, is the golden; with the sink it sums to 1.
+#[test]
+fn the_weights_of_a_row_give_the_golden() {
+    for case in cases(FILE) {
+        let shape = shape(&case);
+        let (keys, sinks, values) = (case.floats("k"), case.floats("sinks"), case.floats("v"));
+        let queries = case.floats("q");
+        let mut out = Vec::new();
+        for (query, position) in queries.chunks_exact(shape.query_heads * HEAD_DIM).zip(case.size("query_offset")..) {
+            for head in 0..shape.query_heads {
+                let row = row_reference(query, &keys, &sinks, position, (head, shape));
+                let total: f64 = row.weights.iter().chain([&row.sink]).map(|&weight| f64::from(weight)).sum();
+                assert!((total - 1.0).abs() < 1e-6, "{}: {total}", case.name());
+                assert_eq!(row.first + row.weights.len(), position + 1);
+                out.extend((0..HEAD_DIM).map(|dimension| {
+                    let value = |at: usize| {
+                        let kv_head = head / (shape.query_heads / shape.kv_heads);
+                        f64::from(values[(at * shape.kv_heads + kv_head) * HEAD_DIM + dimension])
+                    };
+                    row.weights.iter().zip(row.first..).map(|(&w, at)| f64::from(w) * value(at)).sum::<f64>() as f32
+                }));
+            }
+        }
+        check(&case, "out", &out, &case.floats("out"), ROUNDED_ONCE);
     }
 }

@@ -1,0 +1,90 @@
+//! What is told to those who watch a batch: held against the scalar reference, for pools of all sizes, prompts of several
+//! batches and beyond the window. Watching changes no answer, and costs nothing while nobody does.
+
+use crate::support::watcher::{Script, Watcher};
+use crate::support::{Setup, load_model};
+use gptoss_model::{Asked, Backend};
+use gptoss_protocol::{LoadOptions, Watch, WorkCounters};
+
+const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+/// The prompt has more tokens than nano's window of 64, and more than two batches.
+const SCRIPT: Script = Script { prompt: if cfg!(target_arch = "wasm32") { 70 } else { 150 }, single: 4, batch: 64 };
+
+fn setup(slots: Option<u32>) -> Setup {
+    let options = LoadOptions { kv_f32: true, ..LoadOptions::default() };
+    Setup { options, slots, batch_tokens: Some(SCRIPT.batch), ..Setup::default() }
+}
+
+/// All that is told is what the specification computes, whatever is resident; each batch's at its end.
+async fn what_is_told_is_what_happens(slots: &[Option<u32>]) {
+    let traces = SCRIPT.traces(MODEL).await;
+    let mut predicted: Option<Vec<u32>> = None;
+    for &slots in slots {
+        let what = format!("{slots:?} slots");
+        let watched = Watcher::of(Watch { routes: true, residual: true, ..Watch::default() });
+        let mut model = load_model("nano", MODEL, &setup(slots)).await;
+        let said = SCRIPT.run(&mut model, &watched).await;
+        SCRIPT.routes_are_those_of(&traces, &watched.routes(), &what);
+        SCRIPT.norms_are_those_of(&traces, &watched.residuals(), &what);
+        assert_eq!(slots.is_some(), model.cache_counters().misses > 0);
+
+        let mut model = load_model("nano", MODEL, &setup(slots)).await;
+        let unwatched = Watcher::default();
+        assert_eq!(SCRIPT.run(&mut model, &unwatched).await, said, "{what}: other tokens than unwatched");
+        assert!(unwatched.routes().is_empty() && unwatched.residuals().is_empty());
+        assert_eq!(model.work_counters().watched_readback_bytes, 0);
+        assert_eq!(*predicted.get_or_insert_with(|| said.clone()), said);
+    }
+}
+
+/// Bytes and dispatches of one token.
+async fn what_watching_costs() {
+    let mut model = load_model("nano", MODEL, &setup(None)).await;
+    let sequence = model.open().expect("a sequence");
+    let host = Watcher::default();
+    model.prefill(sequence, &[1, 2, 3], Asked::TOP, &host, |_| {}).await.expect("a prediction");
+    let all = Watch { routes: true, residual: true, ..Watch::default() };
+    let watches = [Watch::default(), Watch { routes: true, ..Watch::default() }, all, Watch::default()];
+    let mut costs: Vec<WorkCounters> = Vec::new();
+    for (watch, token) in watches.into_iter().zip(20..) {
+        host.watch.set(watch);
+        let before = model.work_counters();
+        model.decode(sequence, token, Asked::TOP, &host).await.expect("a prediction");
+        let after = model.work_counters();
+        costs.push(WorkCounters {
+            submits: after.submits - before.submits,
+            dispatches: after.dispatches - before.dispatches,
+            buffers_created: after.buffers_created - before.buffers_created,
+            bind_groups_created: after.bind_groups_created - before.bind_groups_created,
+            pipelines_created: after.pipelines_created - before.pipelines_created,
+            status_readback_bytes: after.status_readback_bytes - before.status_readback_bytes,
+            sampling_readback_bytes: after.sampling_readback_bytes - before.sampling_readback_bytes,
+            watched_readback_bytes: after.watched_readback_bytes - before.watched_readback_bytes,
+            weights_fetched_bytes: after.weights_fetched_bytes - before.weights_fetched_bytes,
+            weights_used_bytes: after.weights_used_bytes - before.weights_used_bytes,
+        });
+    }
+    let unwatched = costs[0];
+    // The six layers of nano choose four experts each; eight bytes say which one, and its weight.
+    let routes_bytes = 6 * 4 * 8;
+    let squares_bytes = 7 * u64::from(model.config().hidden.div_ceil(64)) * 4;
+    let [routed, full] = [routes_bytes, routes_bytes + squares_bytes]
+        .map(|watched_readback_bytes| WorkCounters { watched_readback_bytes, ..unwatched });
+    assert_eq!(costs, [unwatched, routed, full, unwatched]);
+    assert_eq!((unwatched.submits, unwatched.buffers_created, unwatched.watched_readback_bytes), (1, 0, 0));
+    assert_eq!((host.routes().len(), host.residuals().len()), (2, 1));
+}
+
+everywhere!(told, what_is_told_is_what_happens(&[None, Some(4)]));
+everywhere!(costs, what_watching_costs());
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native {
+    use super::*;
+    use crate::support::run;
+
+    #[test]
+    fn other_pools() {
+        run(what_is_told_is_what_happens(&[Some(5), Some(7)]));
+    }
+}
