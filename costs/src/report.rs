@@ -59,6 +59,7 @@ fn is_shown(name: &str) -> bool {
         Operation::MatmulResidual(dense),
         Operation::Rope(cache),
         Operation::Attention(cache),
+        Operation::AttentionRow(cache),
         Operation::Router,
         Operation::ExpertsGateUp(experts),
         Operation::ExpertsDown(experts),

@@ -15,6 +15,8 @@ const ROUTER_LANES: u32 = 8;
 const ROUTER_EXPERTS: u32 = 64 / ROUTER_LANES;
 /// Lanes of sample.wgsl (`LANES`).
 const SAMPLE_LANES: u32 = 256;
+/// Lanes of attention_row.wgsl (`LANES`).
+const ROW_LANES: u32 = 256;
 /// Pairs of a key's 64 values.
 const KEY_PAIRS: u64 = 32;
 /// How often sample.wgsl reads the logits: the maximum, the sums, four bytes of the threshold, what is above it, and
@@ -40,6 +42,9 @@ fn loops(operation: Operation) -> &'static [(&'static str, usize)] {
         ],
         Operation::Attention(_) => {
             &[("tile <= position; tile += BLOCK_TOKENS)", 1), ("pair < 32u;", 1), ("i < keys_here;", 1)]
+        }
+        Operation::AttentionRow(_) => {
+            &[("i < keys_seen; i += LANES)", 3), ("pair < 32u;", 1), ("i < LANES; i++)", 2), ("const LANES = 256u;", 1)]
         }
         Operation::Sample => &[
             ("i < params.vocabulary; i += LANES)", 3),
@@ -83,10 +88,14 @@ pub fn of_call(operation: Operation, params: &[u8], last: u32) -> u64 {
             u64::from(experts.div_ceil(ROUTER_EXPERTS) * columns.div_ceil(ROUTER_LANES))
         }
         Operation::Attention(_) => {
-            let attention::Params { window, .. } = bytemuck::pod_read_unaligned(params);
-            let keys = if window == 0 { last + 1 } else { window.min(last + 1) };
+            let keys = keys_seen(params, last);
             // A lane scores one key of each tile, and adds up one value of all keys.
             u64::from(keys.div_ceil(BLOCK_TOKENS)) * KEY_PAIRS + u64::from(keys)
+        }
+        Operation::AttentionRow(_) => {
+            let keys = keys_seen(params, last).div_ceil(ROW_LANES);
+            // Each lane scores its keys, comes back to them twice, and looks at what all lanes have twice.
+            u64::from(keys) * (KEY_PAIRS + 2) + 2 * u64::from(ROW_LANES)
         }
         Operation::Sample => {
             let sample::Params { vocabulary, .. } = bytemuck::pod_read_unaligned(params);
@@ -95,6 +104,12 @@ pub fn of_call(operation: Operation, params: &[u8], last: u32) -> u64 {
         // These compute a few values per thread.
         Operation::Rope(_) | Operation::ExpertsCombine => 0,
     }
+}
+
+/// Keys that attention sees at position `last`.
+fn keys_seen(params: &[u8], last: u32) -> u32 {
+    let attention::Params { window, .. } = bytemuck::pod_read_unaligned(params);
+    if window == 0 { last + 1 } else { window.min(last + 1) }
 }
 
 #[cfg(test)]

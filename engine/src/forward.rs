@@ -12,7 +12,7 @@ use gptoss_protocol::Watch;
 
 use crate::model::Model;
 use crate::program::{LayerProgram, Program};
-use crate::watching::{Places, Watched};
+use crate::watching::{Places, Row as WatchedRow, Watched};
 
 /// A batch that was given to the GPU.
 pub(crate) struct Started {
@@ -106,7 +106,11 @@ impl Model {
         let may_miss = !self.pager.residency().is_complete();
         let stamps_bytes = if may_miss { self.buffer(self.shared.last_used).size_bytes() } else { 0 };
         self.expect_experts(0, tokens);
-        let watched = Watched::of(self.state.watch);
+        let position = *batch.positions.last().expect("batches have rows");
+        let watched = Watched::of(self.state.watch, position, &self.config, &self.plan);
+        if let Some(WatchedRow { head, .. }) = watched.attention {
+            self.gpu.write(self.buffer(self.shared.watched_head), 0, &head.head.to_le_bytes());
+        }
         let returns = Returns { readback, sampled_bytes, stamps_bytes, watched };
         let submission = self.submit_from(&step, resume, returns);
         let keeps_logits = batch.rows.iter().any(|row| row.wanted == Wanted::Logits);
@@ -265,7 +269,9 @@ impl Model {
             copy(self.shared.sampled, row * Sampled::SIZE_BYTES, returns.sampled_bytes);
         }
         copy(self.shared.last_used, 0, returns.stamps_bytes);
-        copy(self.shared.routes, 0, self.places(step, returns).routes_bytes);
+        let places = self.places(step, returns);
+        copy(self.shared.routes, 0, places.routes_bytes);
+        copy(self.shared.attention_row, 0, places.attention_bytes);
         self.gpu.submit(encoder)
     }
 
@@ -285,12 +291,12 @@ impl Model {
                 self.copy_squares(encoder, step, 0, target);
             }
             for layer in resume.first_layer()..self.program.layers.len() {
-                run(encoder, &mut layer_launches(&self.program, resume, layer));
+                run(encoder, &mut layer_launches(&self.program, resume, layer, returns.watched));
                 self.copy_squares(encoder, step, layer + 1, target);
             }
             run(encoder, &mut self.program.head.iter());
         } else {
-            run(encoder, &mut launches(&self.program, resume));
+            run(encoder, &mut launches(&self.program, resume, returns.watched));
         }
         self.stopwatch = stopwatch;
     }
@@ -383,17 +389,19 @@ struct Report {
     watched: Vec<u8>,
 }
 
-fn launches(program: &Program, resume: Resume) -> impl Iterator<Item = &Launch> {
+fn launches(program: &Program, resume: Resume, watched: Watched) -> impl Iterator<Item = &Launch> {
     let begin = if resume == Resume::FromStart { &program.begin[..] } else { &[] };
     let layers = resume.first_layer()..program.layers.len();
-    let layers = layers.flat_map(move |layer| layer_launches(program, resume, layer));
+    let layers = layers.flat_map(move |layer| layer_launches(program, resume, layer, watched));
     begin.iter().chain(layers).chain(&program.head)
 }
 
-fn layer_launches(program: &Program, resume: Resume, layer: usize) -> impl Iterator<Item = &Launch> {
-    let LayerProgram { attend, experts, combine } = &program.layers[layer];
-    let attend = if resume == Resume::Experts(layer) { &[] } else { &attend[..] };
-    attend.iter().chain(experts).chain(combine)
+fn layer_launches(program: &Program, resume: Resume, layer: usize, watched: Watched) -> impl Iterator<Item = &Launch> {
+    let LayerProgram { attend, experts, combine, attention_row } = &program.layers[layer];
+    let is_attended = resume == Resume::Experts(layer);
+    let attend = if is_attended { &[] } else { &attend[..] };
+    let row = watched.attention.filter(|row| row.head.layer as usize == layer && !is_attended);
+    attend.iter().chain(row.map(|_| attention_row)).chain(experts).chain(combine)
 }
 
 /// Refuses a batch in which an activation was not finite.

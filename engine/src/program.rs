@@ -45,8 +45,10 @@ impl ModelKernels {
                 Operation::Attention(cache) => check.attention(cache, config.query_heads / config.kv_heads),
                 Operation::Router => check.router(config.experts, config.experts_per_token),
                 Operation::Sample => check.sample(),
-                // These are checked below, because one works on the results of another.
-                Operation::ExpertsGateUp(_)
+                // The row is checked with attention, whose inputs it has. The others are checked below, because one works
+                // on the results of another.
+                Operation::AttentionRow(_)
+                | Operation::ExpertsGateUp(_)
                 | Operation::ExpertsGate(_)
                 | Operation::ExpertsUp(_)
                 | Operation::ExpertsDown(_)
@@ -65,6 +67,7 @@ pub struct LayerProgram {
     pub attend: Vec<Launch>,
     pub experts: Vec<Launch>,
     pub combine: Vec<Launch>,
+    pub attention_row: Launch,
 }
 
 /// The launches of a forward pass.
@@ -77,13 +80,13 @@ pub struct Program {
 impl Program {
     /// Binds every call of the recipe to its buffers.
     pub fn new(gpu: &Gpu, kernels: &Kernels, recipe: &Recipe, buffers: &Filled) -> Self {
-        let bind = |calls: &[Call<BufferId>]| -> Vec<Launch> {
-            calls.iter().map(|call| kernels.bind(gpu, &call.map(|id| -> &GpuBuffer { &buffers[*id] }))).collect()
-        };
+        let bind_one = |call: &Call<BufferId>| kernels.bind(gpu, &call.map(|id| -> &GpuBuffer { &buffers[*id] }));
+        let bind = |calls: &[Call<BufferId>]| -> Vec<Launch> { calls.iter().map(bind_one).collect() };
         let layer = |layer: &LayerRecipe| LayerProgram {
             attend: bind(&layer.attend),
             experts: bind(&layer.experts),
             combine: bind(&layer.combine),
+            attention_row: bind_one(&layer.attention_row),
         };
         let layers = recipe.layers.iter().map(layer).collect();
         Self { begin: bind(&recipe.begin), layers, head: bind(&recipe.head) }

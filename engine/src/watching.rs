@@ -5,7 +5,7 @@ use gptoss_kernels::norm::combined_squares;
 use gptoss_kernels::{GpuBuffer, Step};
 use gptoss_model::ops::router::Route;
 use gptoss_model::{Host, ModelConfig, routes_of_layer};
-use gptoss_protocol::{Event, Residual, Routes, Watch};
+use gptoss_protocol::{AttentionRow, Event, Head, Residual, Routes, Watch};
 
 use crate::model::Model;
 use crate::plan::MemoryPlan;
@@ -15,6 +15,17 @@ use crate::plan::MemoryPlan;
 pub struct Watched {
     pub routes: bool,
     pub residual: bool,
+    pub attention: Option<Row>,
+}
+
+/// What a head looks at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    pub head: Head,
+    /// Position of the first key that it sees.
+    pub first_position: u32,
+    /// How many it sees.
+    pub keys: u32,
 }
 
 /// Where in the readback buffer each of these is, in bytes.
@@ -22,6 +33,8 @@ pub struct Watched {
 pub struct Places {
     /// Length of the routes, which come first.
     pub routes_bytes: u64,
+    /// Length of what a head looks at, which follows.
+    pub attention_bytes: u64,
     pub residual_at: u64,
     pub residual_bytes: u64,
 }
@@ -34,13 +47,24 @@ impl Places {
 }
 
 impl Watched {
-    /// What can be told of what somebody looks at.
-    pub fn of(watch: Watch) -> Self {
-        Self { routes: watch.routes, residual: watch.residual }
+    /// What can be told of what somebody looks at, of a batch whose last token is at `position`. A head that the model does not
+    /// have says nothing.
+    pub fn of(watch: Watch, position: u32, config: &ModelConfig, plan: &MemoryPlan) -> Self {
+        let is_there = |head: &Head| head.layer < plan.layers && head.head < config.query_heads;
+        let row = |head: Head| {
+            let window = plan.window_of(config, head.layer);
+            let keys = if window == 0 { position + 1 } else { window.min(position + 1) };
+            Row { head, first_position: position + 1 - keys, keys }
+        };
+        let attention = watch.attention.filter(is_there).map(row);
+        Self { routes: watch.routes, residual: watch.residual, attention }
     }
 
-    /// All that can be watched at once.
-    pub const ALL: Self = Self { routes: true, residual: true };
+    /// All that can be watched at once, with a head that sees `keys` keys.
+    pub fn all(keys: u32) -> Self {
+        let attention = Some(Row { head: Head::default(), first_position: 0, keys });
+        Self { routes: true, residual: true, attention }
+    }
 
     /// Places for a batch of `tokens` tokens, from byte `first` on.
     pub fn places(self, config: &ModelConfig, plan: &MemoryPlan, tokens: u32, first: u64) -> Places {
@@ -48,20 +72,28 @@ impl Watched {
         let wanted = |is_wanted: bool, bytes: u64| if is_wanted { bytes } else { 0 };
         let routes_bytes = layers * u64::from(tokens) * u64::from(config.experts_per_token) * size_of::<Route>() as u64;
         let routes_bytes = wanted(self.routes, routes_bytes);
-        let residual_at = first + routes_bytes;
+        let attention_bytes = self.attention.map_or(0, |row| (1 + u64::from(row.keys)) * 4);
+        let residual_at = first + routes_bytes + attention_bytes;
         let residual_bytes = wanted(self.residual, (layers + 1) * squares_bytes(config));
-        Places { routes_bytes, residual_at, residual_bytes }
+        Places { routes_bytes, attention_bytes, residual_at, residual_bytes }
     }
 
     /// Tells what came of a batch whose last token is at `position`; `bytes` begin where its [`Places`] do.
     pub fn tell(self, config: &ModelConfig, plan: &MemoryPlan, told: (&Step, u32), bytes: &[u8], host: &dyn Host) {
         let (step, position) = told;
-        let Places { routes_bytes, residual_at, residual_bytes, .. } = self.places(config, plan, step.tokens, 0);
+        let Places { routes_bytes, attention_bytes, residual_at, residual_bytes } =
+            self.places(config, plan, step.tokens, 0);
         if self.routes {
             let routes: Vec<Route> = bytemuck::pod_collect_to_vec(&bytes[..routes_bytes as usize]);
             let of_layer = (step.tokens * config.experts_per_token) as usize;
             let layers = routes.chunks_exact(of_layer).map(routes_of_layer).collect();
             host.emit(Event::Routes(Routes { position, tokens: step.tokens, layers }));
+        }
+        if let Some(Row { head, first_position, .. }) = self.attention {
+            let row = &bytes[routes_bytes as usize..][..attention_bytes as usize];
+            let mut weights: Vec<f32> = bytemuck::pod_collect_to_vec(row);
+            let sink = weights.remove(0);
+            host.emit(Event::Attention(AttentionRow { head, position, first_position, weights, sink }));
         }
         if self.residual {
             let squares: Vec<f32> =

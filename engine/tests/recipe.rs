@@ -33,6 +33,7 @@ fn a_layer_is_eight_calls() {
         assert_eq!(names(&layer.attend), ["matmul", "rope", "attention", "matmul_residual", "router"]);
         assert_eq!(names(&layer.experts), ["experts_gate_up", "experts_down"]);
         assert_eq!(names(&layer.combine), ["experts_combine"]);
+        assert_eq!(layer.attention_row.operation.name(), "attention_row");
     }
     assert_eq!(names(&recipe.head), ["matmul", "sample"]);
     assert_eq!(recipe.calls().count(), 1 + 6 * 8 + 2);
@@ -57,7 +58,7 @@ fn shards_and_arenas_have_calls_of_their_own() {
 fn no_call_writes_what_it_binds_twice() {
     for rows_per_group in [8, 64] {
         let recipe = recipe(NANO, &Limits { rows_per_group, ..DEFAULT_LIMITS });
-        for call in recipe.calls() {
+        for call in recipe.calls().chain(recipe.watching_calls()) {
             // The second binding is the parameters'.
             let mut accesses = call.operation.accesses().to_vec();
             assert_eq!(accesses.remove(1), Access::Uniform, "{}", call.operation);
@@ -79,7 +80,7 @@ fn operations_are_those_that_the_formats_of_the_file_ask_for() {
         all.into_keys().collect::<Vec<_>>()
     };
     let nano = of(&recipe(NANO, &DEFAULT_LIMITS));
-    let common = ["attention F16", "experts_combine", "rope F16", "router", "sample"];
+    let common = ["attention F16", "attention_row F16", "experts_combine", "rope F16", "router", "sample"];
     let expected = |dense: &str, experts: &str| {
         let mut all: Vec<String> = common.map(str::to_owned).into();
         all.extend(["matmul", "matmul_residual"].map(|name| format!("{name} {dense}")));

@@ -64,8 +64,9 @@ async fn a_right_adapter_passes_and_says_how_well(lanes_per_row: u32) {
     let reports = host.reports.take();
     let [report] = &reports[..] else { panic!("one report, got {reports:?}") };
     // Repacking of Q8_0 and MXFP4; products of Q8_0, and those that are added to the residual stream, each for one and
-    // for many tokens; RoPE; attention with and without a window; router; gate and up, down, combine; sample.
-    assert_eq!((report.kernels, report.remembered), (14, false), "{report:?}");
+    // for many tokens; RoPE; attention, and what a head looks at, with and without a window; router; gate and up, down,
+    // combine; sample.
+    assert_eq!((report.kernels, report.remembered), (16, false), "{report:?}");
     let worst = report.worst_error.expect("measured");
     // A tenth of what is allowed.
     assert!(worst > 0.0 && worst < 1e-5, "{report:?}");
@@ -79,7 +80,7 @@ const fn fault(kernel: &'static str, from: &'static str, to: &'static str) -> Sh
 
 /// Faults that a compiler or driver might make, and the name that the error must have. The first ones are tried in
 /// Chromium, too.
-const FAULTS: [(ShaderFault, &str); 42] = [
+const FAULTS: [(ShaderFault, &str); 46] = [
     (fault("matmul", "sum += bias[params.bias_first + row]", "sum += 0.0"), "matmul Q8_0, many tokens"),
     (fault("experts_gate_up", "0xc8643210u", "0xc8643211u"), "experts_gate_up MXFP4"),
     (fault("attention", "var total = 1.0;", "var total = 0.0;"), "attention with a window"),
@@ -110,6 +111,13 @@ const FAULTS: [(ShaderFault, &str); 42] = [
         "attention with a window",
     ),
     (fault("sample", "step.head_first + group.x", "group.x"), "sample"),
+    (
+        fault("attention_row", "position + 1u - params.window", "position - params.window"),
+        "attention_row with a window",
+    ),
+    (fault("attention_row", "let head = watched[0]", "let head = 0u"), "attention_row with a window"),
+    (fault("attention_row", "var total = of_sink", "var total = 0.0"), "attention_row with a window"),
+    (fault("attention_row", "step.tokens - 1u", "0u"), "attention_row with a window"),
     (fault("attention", "var first = 0u", "var first = min(2u, position)"), "attention with a window"),
     (fault("router", "logits[expert] > logits[chosen]", "logits[expert] >= logits[chosen]"), "router"),
     (fault("router", ".weight /= total", ".weight *= 1.0"), "router"),

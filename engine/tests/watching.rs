@@ -4,7 +4,7 @@
 use crate::support::watcher::{Script, Watcher};
 use crate::support::{Setup, load_model};
 use gptoss_model::{Asked, Backend};
-use gptoss_protocol::{LoadOptions, Watch, WorkCounters};
+use gptoss_protocol::{Head, LoadOptions, Watch, WorkCounters};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 /// The prompt has more tokens than nano's window of 64, and more than two batches.
@@ -19,19 +19,25 @@ fn setup(slots: Option<u32>) -> Setup {
 async fn what_is_told_is_what_happens(slots: &[Option<u32>]) {
     let traces = SCRIPT.traces(MODEL).await;
     let mut predicted: Option<Vec<u32>> = None;
+    // Even layers see a window of 64, odd ones see everything.
+    let heads = [(0, 0), (1, 3), (4, 1), (5, 2)].map(|(layer, head)| Head { layer, head });
     for &slots in slots {
-        let what = format!("{slots:?} slots");
-        let watched = Watcher::of(Watch { routes: true, residual: true, ..Watch::default() });
+        // Another one for each pool: all experts, and 4, 5, 7 slots.
+        let head = heads[slots.map_or(0, |slots| (slots as usize - 3).min(3))];
+        let what = format!("{slots:?} slots, {head:?}");
+        let watched = Watcher::of(Watch { routes: true, residual: true, attention: Some(head), ..Watch::default() });
         let mut model = load_model("nano", MODEL, &setup(slots)).await;
         let said = SCRIPT.run(&mut model, &watched).await;
         SCRIPT.routes_are_those_of(&traces, &watched.routes(), &what);
         SCRIPT.norms_are_those_of(&traces, &watched.residuals(), &what);
+        SCRIPT.rows_are_those_of(&traces, &watched.attention(), &what);
+        assert!(watched.attention().iter().all(|row| row.head == head));
         assert_eq!(slots.is_some(), model.cache_counters().misses > 0);
 
         let mut model = load_model("nano", MODEL, &setup(slots)).await;
         let unwatched = Watcher::default();
         assert_eq!(SCRIPT.run(&mut model, &unwatched).await, said, "{what}: other tokens than unwatched");
-        assert!(unwatched.routes().is_empty() && unwatched.residuals().is_empty());
+        assert!(unwatched.routes().is_empty() && unwatched.residuals().is_empty() && unwatched.attention().is_empty());
         assert_eq!(model.work_counters().watched_readback_bytes, 0);
         assert_eq!(*predicted.get_or_insert_with(|| said.clone()), said);
     }
@@ -43,8 +49,19 @@ async fn what_watching_costs() {
     let sequence = model.open().expect("a sequence");
     let host = Watcher::default();
     model.prefill(sequence, &[1, 2, 3], Asked::TOP, &host, |_| {}).await.expect("a prediction");
-    let all = Watch { routes: true, residual: true, ..Watch::default() };
-    let watches = [Watch::default(), Watch { routes: true, ..Watch::default() }, all, Watch::default()];
+    let two = Watch { routes: true, residual: true, ..Watch::default() };
+    let of_head = |layer, head| Watch { attention: Some(Head { layer, head }), ..Watch::default() };
+    let watches = [
+        Watch::default(),
+        Watch { routes: true, ..Watch::default() },
+        two,
+        Watch::default(),
+        of_head(3, 1),
+        of_head(0, 2),
+        // There is no such head, no such layer.
+        of_head(3, 99),
+        of_head(6, 0),
+    ];
     let mut costs: Vec<WorkCounters> = Vec::new();
     for (watch, token) in watches.into_iter().zip(20..) {
         host.watch.set(watch);
@@ -68,9 +85,13 @@ async fn what_watching_costs() {
     // The six layers of nano choose four experts each; eight bytes say which one, and its weight.
     let routes_bytes = 6 * 4 * 8;
     let squares_bytes = 7 * u64::from(model.config().hidden.div_ceil(64)) * 4;
-    let [routed, full] = [routes_bytes, routes_bytes + squares_bytes]
-        .map(|watched_readback_bytes| WorkCounters { watched_readback_bytes, ..unwatched });
-    assert_eq!(costs, [unwatched, routed, full, unwatched]);
+    let returning = |watched_readback_bytes| WorkCounters { watched_readback_bytes, ..unwatched };
+    let (routed, both) = (returning(routes_bytes), returning(routes_bytes + squares_bytes));
+    // The sink, and the keys so far: three of the prompt and one for each token.
+    let seen = |keys: u64| WorkCounters { dispatches: unwatched.dispatches + 1, ..returning((1 + keys) * 4) };
+    assert_eq!(costs, [unwatched, routed, both, unwatched, seen(8), seen(9), unwatched, unwatched]);
+    let rows: Vec<_> = host.attention().iter().map(|row| (row.head.layer, row.head.head, row.weights.len())).collect();
+    assert_eq!(rows, [(3, 1, 8), (0, 2, 9)]);
     assert_eq!((unwatched.submits, unwatched.buffers_created, unwatched.watched_readback_bytes), (1, 0, 0));
     assert_eq!((host.routes().len(), host.residuals().len()), (2, 1));
 }

@@ -3,6 +3,7 @@
 #![cfg_attr(target_arch = "wasm32", doc = "The arithmetic of gpt-oss on a GPU.")]
 
 pub mod attention;
+pub mod attention_row;
 mod error;
 pub mod experts;
 pub mod gpu;

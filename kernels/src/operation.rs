@@ -8,7 +8,7 @@ use gptoss_model::CacheFormat;
 use gptoss_protocol::Tier;
 
 use crate::gpu::Access;
-use crate::{attention, experts, matmul, matmul_residual, rope, router, sample};
+use crate::{attention, attention_row, experts, matmul, matmul_residual, rope, router, sample};
 
 /// An operation, with the formats of its operands. All kernels that compute it have the same bindings and parameters;
 /// [`gptoss_model::ops`] specifies the result.
@@ -22,6 +22,8 @@ pub enum Operation {
     Rope(CacheFormat),
     /// Attention over a cache of this format.
     Attention(CacheFormat),
+    /// What one head looks at in a cache of this format, for whoever wants to see it.
+    AttentionRow(CacheFormat),
     /// Choice of each token's experts.
     Router,
     /// Gate and up of the chosen experts with their activation, if both have this format.
@@ -77,7 +79,7 @@ impl Operation {
     pub fn all() -> Vec<Self> {
         let mut all = vec![Self::Router, Self::ExpertsCombine, Self::Sample];
         for cache in [CacheFormat::F16, CacheFormat::F32] {
-            all.extend([Self::Rope(cache), Self::Attention(cache)]);
+            all.extend([Self::Rope(cache), Self::Attention(cache), Self::AttentionRow(cache)]);
         }
         for format in WeightType::ALL {
             all.extend([Self::Matmul(format), Self::MatmulResidual(format)]);
@@ -94,6 +96,7 @@ impl Operation {
             Self::MatmulResidual(_) => "matmul_residual",
             Self::Rope(_) => "rope",
             Self::Attention(_) => "attention",
+            Self::AttentionRow(_) => "attention_row",
             Self::Router => "router",
             Self::ExpertsGateUp(_) => "experts_gate_up",
             Self::ExpertsGate(_) => "experts_gate",
@@ -113,7 +116,7 @@ impl Operation {
             | Self::ExpertsGate(format)
             | Self::ExpertsUp(format)
             | Self::ExpertsDown(format) => Some(format.name()),
-            Self::Rope(cache) | Self::Attention(cache) => Some(cache.name()),
+            Self::Rope(cache) | Self::Attention(cache) | Self::AttentionRow(cache) => Some(cache.name()),
             Self::Router | Self::ExpertsCombine | Self::Sample => None,
         }
     }
@@ -125,6 +128,7 @@ impl Operation {
             Self::MatmulResidual(_) => &matmul_residual::ACCESSES,
             Self::Rope(_) => &rope::ACCESSES,
             Self::Attention(_) => &attention::ACCESSES,
+            Self::AttentionRow(_) => &attention_row::ACCESSES,
             Self::Router => &router::ACCESSES,
             Self::ExpertsGateUp(_) | Self::ExpertsGate(_) | Self::ExpertsUp(_) | Self::ExpertsDown(_) => {
                 &experts::ACCESSES
@@ -141,6 +145,7 @@ impl Operation {
             Self::MatmulResidual(format) => matmul_residual::variants(format, geometry),
             Self::Rope(cache) => rope::variants(cache),
             Self::Attention(cache) => attention::variants(cache),
+            Self::AttentionRow(cache) => attention_row::variants(cache),
             Self::Router => router::variants(),
             Self::ExpertsGateUp(format) => experts::gate_up_variants(format, geometry),
             Self::ExpertsDown(format) => experts::matrix_variants(format, experts::DOWN, geometry),

@@ -77,11 +77,19 @@ pub fn rope(cache: CacheFormat) -> String {
 
 /// `attention` for a cache of a format.
 pub fn attention(cache: CacheFormat) -> String {
-    let load = match cache {
+    [COMMON, ROWS, load(cache), include_str!("attention.wgsl")].concat()
+}
+
+/// `attention_row` for a cache of a format.
+pub fn attention_row(cache: CacheFormat) -> String {
+    [COMMON, ROWS, load(cache), include_str!("attention_row.wgsl")].concat()
+}
+
+fn load(cache: CacheFormat) -> &'static str {
+    match cache {
         CacheFormat::F16 => include_str!("cache/load_f16.wgsl"),
         CacheFormat::F32 => include_str!("cache/load_f32.wgsl"),
-    };
-    [COMMON, ROWS, load, include_str!("attention.wgsl")].concat()
+    }
 }
 
 /// `attention` over a cache in F16, with `shader-f16`.

@@ -61,7 +61,7 @@ fn modules() -> Vec<(String, naga::Module)> {
 #[test]
 fn every_kernel_validates_with_the_capabilities_of_core_webgpu() {
     let sources = sources(&[Tier::Baseline]);
-    assert_eq!(sources.len(), 4 + 2 * 2 + WeightType::ALL.len() * 4, "one kernel per operation and format");
+    assert_eq!(sources.len(), 4 + 3 * 2 + WeightType::ALL.len() * 4, "one kernel per operation and format");
     for (name, source) in sources {
         for directive in ["enable ", "requires "] {
             assert!(!source.contains(directive), "{name} contains `{directive}`: the baseline needs no extension");
@@ -268,7 +268,7 @@ fn params(operation: &str) -> (u32, Fields) {
             first_square: u32,
         }),
         "rope" => layout!(rope::Params { query_heads: u32, kv_heads: u32, table_first: u32, layer: u32 }),
-        "attention" => {
+        "attention" | "attention_row" => {
             layout!(attention::Params { query_heads: u32, kv_heads: u32, window: u32, table_first: u32, layer: u32 })
         }
         "router" => layout!(router::Params {
@@ -401,7 +401,7 @@ fn status_indices_are_the_offsets_of_the_rust_fields() {
 #[test]
 fn row_indices_are_the_offsets_of_the_rust_fields() {
     let index = |offset: usize| Some((offset / 4) as u32);
-    let reads_rows = |name: &str| ["rope", "attention", "sample"].contains(&operation(name));
+    let reads_rows = |name: &str| ["rope", "attention", "attention_row", "sample"].contains(&operation(name));
     for (name, module) in modules().into_iter().filter(|(name, _)| reads_rows(name)) {
         assert_eq!(constant(&module, "ROW_WORDS"), Some(ROW_WORDS), "{name}");
         assert_eq!(constant(&module, "ROW_POSITION"), index(std::mem::offset_of!(Row, position)), "{name}");

@@ -159,7 +159,7 @@ impl MemoryPlan {
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
         let stamps = if self.experts_ahead { 0 } else { self.page_table_bytes(config) };
         let first = Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps;
-        Watched::ALL.places(config, self, self.batch_tokens, first).end()
+        Watched::all(self.kv_capacity).places(config, self, self.batch_tokens, first).end()
     }
 
     /// All buffers of the plan: those of the recipe, the parameters of its calls, and staging to and from the GPU.
@@ -174,7 +174,8 @@ impl MemoryPlan {
     ) -> Result<Vec<Buffer>, GpuError> {
         let recipe = Recipe::new(config, inventory, self, limits)?;
         let scratch = |what, bytes| Buffer::new(BufferPurpose::Scratch, what, bytes);
-        let params = recipe.calls().map(|call| scratch("parameters", call.params.len() as u64));
+        let params =
+            recipe.calls().chain(recipe.watching_calls()).map(|call| scratch("parameters", call.params.len() as u64));
         let transfer = [
             scratch("staging", repack::staging_bytes(self.piece_bytes)),
             scratch("repack", size_of::<repack::Params>() as u64),

@@ -173,6 +173,10 @@ pub struct Shared {
     pub last_used: BufferId,
     /// Keys or values of one block, on their way to another.
     pub block_copy: BufferId,
+    /// What the watched head looks at, [1 + positions].
+    pub attention_row: BufferId,
+    /// The watched head.
+    pub watched_head: BufferId,
 }
 
 impl Shared {
@@ -210,6 +214,12 @@ impl Shared {
             page_table: add("page table", floats(config.experts), Rows::Layers)?,
             last_used: add("last used", floats(config.experts), Rows::Layers)?,
             block_copy: add("block copy", plan.block_bytes(config), Rows::Once)?,
+            attention_row: buffers.values(
+                BufferPurpose::Scratch,
+                "attention row",
+                floats(1) * (1 + Rows::Positions.count(config, plan)),
+            )?,
+            watched_head: add("watched head", floats(1), Rows::Once)?,
         })
     }
 }

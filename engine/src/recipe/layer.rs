@@ -4,7 +4,7 @@ use gptoss_kernels::experts::{self, Arena};
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::norm::{Normed, combined_squares};
 use gptoss_kernels::weights::Matrix;
-use gptoss_kernels::{Call, Status, attention, matmul, matmul_residual, rope, router, sample};
+use gptoss_kernels::{Call, Status, attention, attention_row, matmul, matmul_residual, rope, router, sample};
 use gptoss_model::sequences::Reach;
 use gptoss_model::{GpuError, LayerTensors, ModelConfig};
 
@@ -67,6 +67,7 @@ impl Pass<'_> {
             attend,
             experts: gate_up.chain(down).collect(),
             combine: vec![experts::combine(&of_experts, shape)],
+            attention_row: self.attention_row(layer, &buffers),
             buffers,
         }
     }
@@ -76,8 +77,7 @@ impl Pass<'_> {
         let &Shared { step, rows, status, x: residual, normed, qkv, attended, .. } = shared;
         let &LayerBuffers { ref dense, keys, values, .. } = buffers;
         let (query_heads, kv_heads) = (config.query_heads, config.kv_heads);
-        let window = plan.window_of(config, layer);
-        let table_first = plan.table_first(Reach::of_window(window));
+        let table_first = plan.table_first(Reach::of_window(plan.window_of(config, layer)));
         let y_stride = config.qkv_columns();
 
         let mut calls = Vec::new();
@@ -90,13 +90,32 @@ impl Pass<'_> {
         let buffers = rope::Buffers { step, qkv, table: shared.rope_table, keys, values, status, rows };
         calls.push(rope::call(plan.cache, &buffers, rope::Params { query_heads, kv_heads, table_first, layer }));
         let buffers = attention::Buffers { step, qkv, sinks: dense.sinks, out: attended, keys, values, status, rows };
-        let params = attention::Params { query_heads, kv_heads, window, table_first, layer, padding: [0; 3] };
-        calls.push(attention::call(plan.cache, &buffers, params));
+        calls.push(attention::call(plan.cache, &buffers, self.attention_params(layer)));
         let vectors = dense.attn_output_vectors;
         let buffers = matmul_residual::Buffers { step, x: attended, vectors, residual, normed, status };
         let (squares_first, rows_per_group) = (self.combined().squares_first, self.limits.rows_per_group);
         calls.extend(matmul_residual::calls(&dense.attn_output, &buffers, layer, squares_first, rows_per_group));
         calls
+    }
+
+    fn attention_params(&self, layer: u32) -> attention::Params {
+        let &Self { config, plan, .. } = self;
+        let window = plan.window_of(config, layer);
+        let table_first = plan.table_first(Reach::of_window(window));
+        let (query_heads, kv_heads) = (config.query_heads, config.kv_heads);
+        attention::Params { query_heads, kv_heads, window, table_first, layer, padding: [0; 3] }
+    }
+
+    /// What one of the layer's heads looks at; queries and keys are those that attention had.
+    fn attention_row(
+        &self,
+        layer: u32,
+        &LayerBuffers { ref dense, keys, values, .. }: &LayerBuffers,
+    ) -> Call<BufferId> {
+        let &Shared { step, rows, status, qkv, attention_row: row, watched_head: watched, .. } = self.shared;
+        let sinks = dense.sinks;
+        let buffers = attention_row::Buffers { step, qkv, sinks, row, keys, values, status, rows, watched };
+        attention_row::call(self.plan.cache, &buffers, self.attention_params(layer))
     }
 
     fn router(

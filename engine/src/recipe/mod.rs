@@ -69,6 +69,8 @@ pub struct LayerRecipe {
     pub experts: Vec<Call<BufferId>>,
     /// Weighted sum of the experts' results.
     pub combine: Vec<Call<BufferId>>,
+    /// What one head looks at, after `attend`; runs for those who watch it.
+    pub attention_row: Call<BufferId>,
 }
 
 impl Recipe {
@@ -98,16 +100,21 @@ impl Recipe {
         Ok(Self { buffers: buffers.into_list(), shared, layers, output_norm, output, begin, head })
     }
 
-    /// All calls, in their order.
+    /// All calls of a pass that nobody watches, in their order.
     pub fn calls(&self) -> impl Iterator<Item = &Call<BufferId>> {
         let layers =
             self.layers.iter().flat_map(|layer| layer.attend.iter().chain(&layer.experts).chain(&layer.combine));
         self.begin.iter().chain(layers).chain(&self.head)
     }
 
+    /// All calls that run for those who watch the layers they are in.
+    pub fn watching_calls(&self) -> impl Iterator<Item = &Call<BufferId>> {
+        self.layers.iter().map(|layer| &layer.attention_row)
+    }
+
     /// The operations of all calls, repeated as often as they are called.
     pub fn operations(&self) -> impl Iterator<Item = Operation> {
-        self.calls().map(|call| call.operation)
+        self.calls().chain(self.watching_calls()).map(|call| call.operation)
     }
 
     /// The combinations of formats that experts of the layers have, each once.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use gptoss_model::reference::{ReferenceModel, Trace};
 use gptoss_model::{Asked, Backend, Host};
-use gptoss_protocol::{Event, Residual, Routes, Watch};
+use gptoss_protocol::{AttentionRow, Event, Residual, Routes, Watch};
 use gptoss_source::MemorySource;
 
 /// A host that watches, and keeps what it hears.
@@ -27,6 +27,10 @@ impl Watcher {
 
     pub fn residuals(&self) -> Vec<Residual> {
         self.all(|event| if let Event::Residual(it) = event { Some(it.clone()) } else { None })
+    }
+
+    pub fn attention(&self) -> Vec<AttentionRow> {
+        self.all(|event| if let Event::Attention(it) = event { Some(it.clone()) } else { None })
     }
 
     pub fn all<T>(&self, which: impl Fn(&Event) -> Option<T>) -> Vec<T> {
@@ -116,6 +120,22 @@ impl Script {
                 let total: f64 = got.iter().map(|route| f64::from(route.weight)).sum();
                 close(total as f32, f64::from(*tokens), 1e-4, &what);
             }
+        }
+    }
+
+    /// Keys exactly, their weights within 1e-4; of one head at the end of each batch.
+    pub fn rows_are_those_of(&self, traces: &[Trace], told: &[AttentionRow], what: &str) {
+        let positions: Vec<_> = told.iter().map(|row| row.position).collect();
+        assert_eq!(positions, self.batches().iter().map(|batch| batch.0).collect::<Vec<_>>(), "{what}");
+        for AttentionRow { head, position, first_position, weights, sink } in told {
+            let want = &traces[*position as usize].attention[head.layer as usize][head.head as usize];
+            assert_eq!((*first_position as usize, weights.len()), (want.first, want.weights.len()), "{what}");
+            for (at, (&got, &want)) in weights.iter().zip(&want.weights).enumerate() {
+                close(got, f64::from(want), 1e-4, &format!("{what}: key {at} at {position}"));
+            }
+            close(*sink, f64::from(want.sink), 1e-4, &format!("{what}: the sink at {position}"));
+            let total: f64 = weights.iter().chain([sink]).map(|&weight| f64::from(weight)).sum();
+            close(total as f32, 1.0, 1e-5, &format!("{what}: the sum at {position}"));
         }
     }
 

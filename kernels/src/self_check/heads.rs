@@ -10,6 +10,7 @@ use half::f16;
 
 use super::{SelfCheck, UNTOUCHED, Want};
 use crate::attention;
+use crate::attention_row;
 use crate::gpu::GpuBuffer;
 use crate::rope;
 use crate::step::{ROW_WORDS, Row, Step};
@@ -19,6 +20,8 @@ const ROPE_HEADS: (usize, usize) = (4, 2);
 /// Blocks of its cache.
 const ROPE_BLOCKS: usize = 5;
 const KV_HEADS: usize = 2;
+/// Query head of which it is checked what it looks at.
+const ROW_HEAD: usize = 1;
 /// Blocks of the cache that attention reads.
 const ATTENTION_BLOCKS: usize = 5;
 /// Value in the cache where no key or value of a sequence is; using it would show in the result.
@@ -138,7 +141,8 @@ impl SelfCheck<'_> {
         self.expect("rope", "cached values", &values, cached(want_values));
     }
 
-    /// Checks attention with a window that begins inside a block, and without one, over more keys than a block has.
+    /// Checks attention with a window that begins inside a block, and without one, over more keys than a block has; and what
+    /// one of its heads looks at.
     /// `queries_per_kv`: query heads per KV head.
     pub fn attention(&mut self, cache: CacheFormat, queries_per_kv: u32) {
         let query_heads = queries_per_kv as usize * KV_HEADS;
@@ -171,7 +175,7 @@ impl SelfCheck<'_> {
         if cache == CacheFormat::F16 {
             caches.iter_mut().flatten().for_each(|value| *value = f16::from_f32(*value).to_f32());
         }
-        let mut want = Vec::new();
+        let (mut want, mut row) = (Vec::new(), Vec::new());
         let mut rest = qkv.chunks_exact(query + 2 * kv);
         for sequence in &sequences {
             let [keys, values] = caches.each_ref().map(|cache| -> Vec<f32> {
@@ -181,12 +185,22 @@ impl SelfCheck<'_> {
             for (position, qkv) in sequence.positions().zip(&mut rest) {
                 want.extend(ops::attention::reference(&qkv[..query], &keys, &values, &sinks, position, shape));
             }
+            if row.is_empty() {
+                let (query, last) = (&qkv[(sequence.tokens - 1) * (query + 2 * kv)..], sequence.positions().end - 1);
+                let of_head = ops::attention::row_reference(query, &keys, &sinks, last, (ROW_HEAD, shape));
+                row.push(of_head.sink);
+                row.extend(of_head.weights);
+            }
         }
         let [keys, values] = caches.map(|values| self.cache(cache, &values));
         let (rows, table_first) = rows_of(&sequences);
         let step = Step { tokens: tokens as u32, ..self.step };
+        // The row is that of the first sequence's last token.
+        let row_step = Step { tokens: sequences[0].tokens as u32, ..step };
         let (step_buffer, out) = (self.batch(step), self.output(want.len()));
+        let (row_step_buffer, row_out) = (self.batch(row_step), self.output(row.len()));
         let (qkv, sinks, rows) = (self.storage(&qkv), self.storage(&sinks), self.storage(&rows));
+        let (watched, running) = (self.storage(&[ROW_HEAD as u32]), Rc::clone(&self.running));
         let buffers: attention::Buffers<&GpuBuffer> = attention::Buffers {
             step: &step_buffer,
             qkv: &qkv,
@@ -194,8 +208,19 @@ impl SelfCheck<'_> {
             out: &out,
             keys: &keys,
             values: &values,
-            status: &self.running,
+            status: &running,
             rows: &rows,
+        };
+        let of_row: attention_row::Buffers<&GpuBuffer> = attention_row::Buffers {
+            step: &row_step_buffer,
+            qkv: &qkv,
+            sinks: &sinks,
+            row: &row_out,
+            keys: &keys,
+            values: &values,
+            status: &running,
+            rows: &rows,
+            watched: &watched,
         };
         let params = attention::Params {
             query_heads: query_heads as u32,
@@ -205,10 +230,13 @@ impl SelfCheck<'_> {
             layer: 0,
             padding: [0; 3],
         };
-        let launch = self.bind(&attention::call(cache, &buffers, params));
-        self.record(step, vec![launch]);
-        let name = if window == 0 { "attention" } else { "attention with a window" };
-        self.expect(name, "out", &out, Want::Close(want));
+        let attend = self.bind(&attention::call(cache, &buffers, params));
+        self.record(step, vec![attend]);
+        let look = self.bind(&attention_row::call(cache, &of_row, params));
+        self.record(row_step, vec![look]);
+        let windowed = if window == 0 { "" } else { " with a window" };
+        self.expect(&format!("attention{windowed}"), "out", &out, Want::Close(want));
+        self.expect(&format!("attention_row{windowed}"), "row", &row_out, Want::Close(row));
     }
 
     /// A cache that contains `values`.

@@ -22,19 +22,19 @@ const TOLERANCE: Tolerance = Tolerance::new(6e-6, 1e-5);
 const NEVER_SEEN: f32 = 1e4;
 
 #[derive(Debug)]
-struct Row {
-    heads: Shape,
+pub struct Row {
+    pub heads: Shape,
     /// First position and tokens of each sequence.
-    spans: &'static [(usize, usize)],
+    pub spans: &'static [(usize, usize)],
     /// Blocks that all of them begin with.
-    shared: usize,
+    pub shared: usize,
     /// Standard deviation of queries and keys; scores have its square.
-    spread: f64,
+    pub spread: f64,
     /// Added to the sinks.
-    sink: f64,
+    pub sink: f64,
 }
 
-const fn row((query_heads, kv_heads): (usize, usize), window: usize, spans: &'static [(usize, usize)]) -> Row {
+pub const fn row((query_heads, kv_heads): (usize, usize), window: usize, spans: &'static [(usize, usize)]) -> Row {
     Row { heads: Shape { query_heads, kv_heads, window }, spans, shared: 0, spread: 1.3, sink: 1.0 }
 }
 
@@ -67,7 +67,7 @@ const TABLE: [Row; 20] = [
 ];
 
 /// Rounded as the cache will.
-fn cached(random: &mut Random, count: usize, deviation: f64, format: CacheFormat) -> Vec<f32> {
+pub fn cached(random: &mut Random, count: usize, deviation: f64, format: CacheFormat) -> Vec<f32> {
     let mut values = random.normals(count, deviation);
     if format == CacheFormat::F16 {
         values.iter_mut().for_each(|v| *v = f16::from_f32(*v).to_f32());
@@ -76,7 +76,7 @@ fn cached(random: &mut Random, count: usize, deviation: f64, format: CacheFormat
 }
 
 /// A cache where all positions of the sequences are, each of `width` values.
-fn cache_of(sequences: &[Sequence], all: &[Vec<f32>], blocks: usize, width: usize) -> Vec<f32> {
+pub fn cache_of(sequences: &[Sequence], all: &[Vec<f32>], blocks: usize, width: usize) -> Vec<f32> {
     let mut cache = vec![NEVER_SEEN; blocks * BLOCK_TOKENS * width];
     for (sequence, all) in sequences.iter().zip(all) {
         for (position, values) in all.chunks_exact(width).enumerate() {
@@ -134,7 +134,7 @@ async fn check(gpu: &Gpu, format: CacheFormat, row: &Row, seed: u64) -> Result<D
     compare("out", &bench.read(&out).await?, &want, tolerance)
 }
 
-fn params(heads: Shape) -> Params {
+pub fn params(heads: Shape) -> Params {
     Params {
         query_heads: heads.query_heads as u32,
         kv_heads: heads.kv_heads as u32,

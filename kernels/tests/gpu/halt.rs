@@ -9,7 +9,8 @@ use gptoss_kernels::norm::Normed;
 use gptoss_kernels::router::{self, MISS};
 use gptoss_kernels::weights::Matrix;
 use gptoss_kernels::{
-    Call, Gpu, GpuBuffer, GpuOptions, Kernels, Launch, Operation, Status, attention, matmul, matmul_residual, rope,
+    Call, Gpu, GpuBuffer, GpuOptions, Kernels, Launch, Operation, Status, attention, attention_row, matmul,
+    matmul_residual, rope,
 };
 use gptoss_model::CacheFormat;
 use gptoss_model::ops::experts::ExpertFormats;
@@ -37,7 +38,8 @@ fn kernels(gpu: &Gpu) -> Kernels {
     let cache = CacheFormat::F32;
     let attention_half =
         [Operation::Matmul(F32), Operation::MatmulResidual(F32), Operation::Rope(cache), Operation::Attention(cache)];
-    let operations = attention_half.into_iter().chain([Operation::Router]).chain(experts::operations(FORMATS));
+    let attention_half = attention_half.into_iter().chain([Operation::AttentionRow(cache)]);
+    let operations = attention_half.chain([Operation::Router]).chain(experts::operations(FORMATS));
     Kernels::compile(gpu, operations)
 }
 
@@ -169,6 +171,23 @@ impl<'a> Layer<'a> {
         self.bind(&attention::call(CacheFormat::F32, &buffers, params))
     }
 
+    fn attention_row(&self) -> Launch {
+        let buffers = attention_row::Buffers {
+            step: &self.bench.step_buffer,
+            qkv: &self.input,
+            sinks: &self.input,
+            row: &self.output,
+            keys: &self.keys,
+            values: &self.values,
+            status: &self.bench.status_buffer,
+            rows: &self.rows,
+            watched: &self.page_table,
+        };
+        let (query_heads, kv_heads, table_first) = (2, 1, TABLE_FIRST);
+        let params = attention::Params { query_heads, kv_heads, window: 0, table_first, layer: LAYER, padding: [0; 3] };
+        self.bind(&attention_row::call(CacheFormat::F32, &buffers, params))
+    }
+
     fn router(&self) -> Launch {
         let buffers = router::Buffers {
             step: &self.bench.step_buffer,
@@ -230,9 +249,11 @@ impl<'a> Layer<'a> {
 
     /// Every kernel of the layer on its own: (launch, whether it is one of the experts').
     fn launches(&self) -> Vec<(Launch, bool)> {
-        let attention_half = [self.matmul(), self.rope(), self.attention(), self.matmul_residual(), self.router()];
+        let attention = [self.attention(), self.attention_row()];
+        let attention_half = [self.matmul(), self.rope(), self.matmul_residual(), self.router()];
         attention_half
             .into_iter()
+            .chain(attention)
             .map(|launch| (launch, false))
             .chain(self.experts().into_iter().map(|launch| (launch, true)))
             .collect()

@@ -11,6 +11,7 @@
 mod support;
 
 mod attention;
+mod attention_row;
 mod compile;
 mod device;
 mod experts;

@@ -15,7 +15,8 @@ gpu_test! {
     async fn checks_pass_at_any_last_position() {
         let gpu = seam::open(&GpuOptions::default()).await;
         for format in [CacheFormat::F32, CacheFormat::F16] {
-            let operations = [Operation::Rope(format), Operation::Attention(format), Operation::Sample];
+            let operations =
+                [Operation::Rope(format), Operation::Attention(format), Operation::AttentionRow(format), Operation::Sample];
             let kernels = Kernels::compile(&gpu, operations);
             for last_position in LAST_POSITIONS {
                 let mut check = SelfCheck::new(&gpu, &kernels, last_position);
@@ -24,7 +25,7 @@ gpu_test! {
                 check.sample();
                 let report = check.run().await.unwrap_or_else(|error| panic!("{last_position}: {error}"));
                 seam::print(&format!("{format:?}, last position {last_position}: {report:?}"));
-                assert_eq!(report.kernels, 4);
+                assert_eq!(report.kernels, 6);
             }
         }
     }
