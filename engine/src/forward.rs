@@ -1,6 +1,7 @@
 //! A batch on the GPU: started, read back, and resumed after missing experts were read.
 
 use gptoss_kernels::launch::record;
+use gptoss_kernels::stopwatch::{Stopwatch, Timing};
 use gptoss_kernels::{Launch, Row, Sampled, Status, Step, Submission};
 use gptoss_model::sequences::Pending;
 use gptoss_model::{
@@ -8,7 +9,7 @@ use gptoss_model::{
     require_finite_rows, until_stopped,
 };
 
-use gptoss_protocol::Watch;
+use gptoss_protocol::{Event, OperationTime, Watch};
 
 use crate::model::Model;
 use crate::program::{LayerProgram, Program};
@@ -21,6 +22,10 @@ pub(crate) struct Started {
     /// Where the submission that is read next began.
     resume: Resume,
     submission: Submission,
+    /// Launches of that submission whose times it returns.
+    timed: Vec<&'static str>,
+    /// Times of the submissions that were read.
+    timings: Vec<Timing>,
     returns: Returns,
     /// Whether its logits will be read: no batch may write others before that.
     keeps_logits: bool,
@@ -52,6 +57,8 @@ pub(crate) struct State {
     pub readbacks: Readbacks,
     /// What somebody looks at, for batches that begin from now on.
     pub watch: Watch,
+    /// Exists once somebody looked at times.
+    stopwatch: Option<Stopwatch>,
 }
 
 /// Numbers of bytes read back, by purpose.
@@ -107,14 +114,16 @@ impl Model {
         let stamps_bytes = if may_miss { self.buffer(self.shared.last_used).size_bytes() } else { 0 };
         self.expect_experts(0, tokens);
         let position = *batch.positions.last().expect("batches have rows");
-        let watched = Watched::of(self.state.watch, position, &self.config, &self.plan);
+        let times = self.can_time();
+        let watched = Watched { times, ..Watched::of(self.state.watch, position, &self.config, &self.plan) };
         if let Some(WatchedRow { head, .. }) = watched.attention {
             self.gpu.write(self.buffer(self.shared.watched_head), 0, &head.head.to_le_bytes());
         }
         let returns = Returns { readback, sampled_bytes, stamps_bytes, watched };
-        let submission = self.submit_from(&step, resume, returns);
+        let (submission, timed) = self.submit_from(&step, resume, returns);
         let keeps_logits = batch.rows.iter().any(|row| row.wanted == Wanted::Logits);
-        Ok(Started { ticket: batch.ticket, step, resume, submission, returns, keeps_logits })
+        let timings = Vec::new();
+        Ok(Started { ticket: batch.ticket, step, resume, submission, timed, timings, returns, keeps_logits })
     }
 
     /// Writes where each row is, and the tables of its sequences that have changed.
@@ -171,20 +180,23 @@ impl Model {
             );
             self.bring_in(&step, layer, host).await?;
             let resume = Resume::Experts(layer);
-            let submission = self.submit_from(&step, resume, returns);
+            let (submission, timed) = self.submit_from(&step, resume, returns);
             // Later work in the GPU's queue does not disturb it.
             self.pager.residency_mut().pin(layer, &[]);
             let started = &mut self.state.started[0];
-            (started.resume, started.submission) = (resume, submission);
+            (started.resume, started.submission, started.timed) = (resume, submission, timed);
         }
     }
 
     /// The results of the batch that `report` is of, which is no longer started afterwards.
     async fn outcomes(&mut self, report: &Report, host: &dyn Host) -> Result<Vec<Outcome>, EngineError> {
         let batch = self.sequences.pending().front().expect("it was started");
-        let Started { step, returns, .. } = &self.state.started[0];
+        let Started { step, returns, timings, .. } = &self.state.started[0];
         let position = *batch.positions.last().expect("batches have rows");
         returns.watched.tell(&self.config, &self.plan, (step, position), &report.watched, host);
+        if returns.watched.times {
+            host.emit(times(timings));
+        }
         let first = batch.rows.len() - batch.wanted();
         let wanted: Vec<(Wanted, u32)> =
             batch.rows.iter().map(|row| row.wanted).zip(batch.positions.iter().copied()).skip(first).collect();
@@ -252,10 +264,10 @@ impl Model {
     }
 
     /// Records and submits a batch from `resume` on, with copies of the status and of the other results.
-    fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> Submission {
+    fn submit_from(&mut self, step: &Step, resume: Resume, returns: Returns) -> (Submission, Vec<&'static str>) {
         self.reset_status(resume);
         let mut encoder = self.gpu.encoder("forward");
-        self.record_from(&mut encoder, step, resume, returns);
+        let timed = self.record_from(&mut encoder, step, resume, returns);
         let staging = self.readbacks[returns.readback].raw();
         let mut at = 0;
         let mut copy = |buffer, from, bytes: u64| {
@@ -272,18 +284,28 @@ impl Model {
         let places = self.places(step, returns);
         copy(self.shared.routes, 0, places.routes_bytes);
         copy(self.shared.attention_row, 0, places.attention_bytes);
-        self.gpu.submit(encoder)
+        (self.gpu.submit(encoder), timed)
     }
 
     /// Records the launches of a batch from `resume` on. What is overwritten on the way is copied in between, for those who
     /// watch it.
-    fn record_from(&mut self, encoder: &mut wgpu::CommandEncoder, step: &Step, resume: Resume, returns: Returns) {
+    fn record_from(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        step: &Step,
+        resume: Resume,
+        returns: Returns,
+    ) -> Vec<&'static str> {
         let mut stopwatch = self.stopwatch.take();
-        let mut run =
-            |encoder: &mut wgpu::CommandEncoder, launches: &mut dyn Iterator<Item = &Launch>| match &mut stopwatch {
-                Some(stopwatch) => stopwatch.record(&self.gpu, encoder, step, launches),
-                None => record(&self.gpu, encoder, step, launches),
-            };
+        let mut watched = self.state.stopwatch.take();
+        let mut run = |encoder: &mut wgpu::CommandEncoder, launches: &mut dyn Iterator<Item = &Launch>| match (
+            &mut stopwatch,
+            &mut watched,
+        ) {
+            (Some(stopwatch), _) => stopwatch.record(&self.gpu, encoder, step, launches),
+            (None, Some(watched)) if returns.watched.times => watched.time(&self.gpu, encoder, step, launches),
+            (None, _) => record(&self.gpu, encoder, step, launches),
+        };
         if returns.watched.residual {
             let target = (&self.readbacks[returns.readback], &self.places(step, returns));
             if resume == Resume::FromStart {
@@ -298,7 +320,20 @@ impl Model {
         } else {
             run(encoder, &mut launches(&self.program, resume, returns.watched));
         }
-        self.stopwatch = stopwatch;
+        let end = self.places(step, returns).end();
+        let resolve = |watched: &mut Stopwatch| watched.resolve(encoder, &self.readbacks[returns.readback], end);
+        let timed = watched.as_mut().map(resolve).unwrap_or_default();
+        (self.stopwatch, self.state.stopwatch) = (stopwatch, watched);
+        timed
+    }
+
+    /// Whether the next batch's launches are timed for those who watch. Where all are timed anyway, they are not.
+    fn can_time(&mut self) -> bool {
+        let is_wanted = self.state.watch.times && self.stopwatch.is_none();
+        if is_wanted && self.state.stopwatch.is_none() {
+            self.state.stopwatch = Stopwatch::new(&self.gpu);
+        }
+        is_wanted && self.state.stopwatch.is_some()
     }
 
     /// Where a batch returns what is watched.
@@ -311,12 +346,13 @@ impl Model {
     /// Waits for the oldest submission, but not for later ones; experts under way arrive meanwhile. After STOP the GPU
     /// finishes what it was given, and nobody looks at it.
     async fn read_oldest(&mut self, host: &dyn Host) -> Result<Report, EngineError> {
-        let Started { step, resume, ref submission, returns, .. } = self.state.started[0];
+        let Started { step, resume, ref submission, ref timed, returns, .. } = self.state.started[0];
         let Returns { readback, sampled_bytes, stamps_bytes, .. } = returns;
         let all_sampled_bytes = u64::from(step.head_tokens) * sampled_bytes;
         let layers = self.plan.layers - resume.first_layer() as u32;
         let results_bytes = Status::SIZE_BYTES + all_sampled_bytes + stamps_bytes;
-        let bytes = self.places(&step, returns).end();
+        let watched_end = self.places(&step, returns).end();
+        let bytes = watched_end + timed.len() as u64 * Stopwatch::LAUNCH_BYTES;
         let units = u64::from(step.tokens) * u64::from(layers + 1);
         let read = self.gpu.read_work(&self.readbacks[readback], bytes, submission, units);
         let beside = self.pager.beside(read, |journal| journal.tell(host));
@@ -325,7 +361,11 @@ impl Model {
         self.state.readbacks.sampling_bytes += all_sampled_bytes;
         self.state.readbacks.watched_bytes += bytes - results_bytes;
 
-        let (results, watched) = raw.split_at(results_bytes as usize);
+        if let Some(stopwatch) = &self.state.stopwatch {
+            let Started { timed, timings, .. } = &mut self.state.started[0];
+            stopwatch.add(timings, timed, &raw[watched_end as usize..]);
+        }
+        let (results, watched) = raw[..watched_end as usize].split_at(results_bytes as usize);
         let (status, rest) = results.split_at(Status::SIZE_BYTES as usize);
         let (sampled, stamps) = rest.split_at(all_sampled_bytes as usize);
         let status: Status = bytemuck::pod_read_unaligned(status);
@@ -343,6 +383,16 @@ impl Started {
     fn may_miss(&self) -> bool {
         self.returns.stamps_bytes > 0
     }
+}
+
+/// How long the operations of a batch took.
+fn times(timings: &[Timing]) -> Event {
+    let time = |timing: &Timing| OperationTime {
+        operation: timing.name.to_owned(),
+        dispatches: timing.launches,
+        elapsed_ms: timing.nanoseconds / 1e6,
+    };
+    Event::OperationTimes { times: timings.iter().map(time).collect() }
 }
 
 /// Bytes returned for a row.

@@ -16,6 +16,8 @@ pub struct Watched {
     pub routes: bool,
     pub residual: bool,
     pub attention: Option<Row>,
+    /// Whether the launches are timed; the times come last.
+    pub times: bool,
 }
 
 /// What a head looks at.
@@ -40,14 +42,14 @@ pub struct Places {
 }
 
 impl Places {
-    /// One past the last byte.
+    /// One past the last byte, where times begin.
     pub fn end(&self) -> u64 {
         self.residual_at + self.residual_bytes
     }
 }
 
 impl Watched {
-    /// What can be told of what somebody looks at, of a batch whose last token is at `position`. A head that the model does not
+    /// What can be told of what somebody looks at, but for times, of a batch whose last token is at `position`. A head that the model does not
     /// have says nothing.
     pub fn of(watch: Watch, position: u32, config: &ModelConfig, plan: &MemoryPlan) -> Self {
         let is_there = |head: &Head| head.layer < plan.layers && head.head < config.query_heads;
@@ -57,13 +59,13 @@ impl Watched {
             Row { head, first_position: position + 1 - keys, keys }
         };
         let attention = watch.attention.filter(is_there).map(row);
-        Self { routes: watch.routes, residual: watch.residual, attention }
+        Self { routes: watch.routes, residual: watch.residual, attention, times: false }
     }
 
     /// All that can be watched at once, with a head that sees `keys` keys.
     pub fn all(keys: u32) -> Self {
         let attention = Some(Row { head: Head::default(), first_position: 0, keys });
-        Self { routes: true, residual: true, attention }
+        Self { routes: true, residual: true, attention, times: true }
     }
 
     /// Places for a batch of `tokens` tokens, from byte `first` on.

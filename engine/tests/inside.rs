@@ -235,6 +235,7 @@ async fn stop_takes_back_what_was_awaited() {
 everywhere!(ahead, all_of_the_file_comes_once());
 everywhere!(as_needed, experts_come_once_when_they_are_needed());
 everywhere!(fewest_slots, moves_lead_to_what_is_counted(4));
+everywhere!(stop, stop_takes_back_what_was_awaited());
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
@@ -251,11 +252,6 @@ mod native {
             moves_lead_to_what_is_counted(5).await;
             moves_lead_to_what_is_counted(7).await;
         });
-    }
-
-    #[test]
-    fn stop() {
-        run(stop_takes_back_what_was_awaited());
     }
 
     /// Compared with files of another reader, also in parts, with gate and up in one tensor and with a tensor of nothing.
@@ -295,7 +291,7 @@ mod native {
                 model.split(3).expect("as many tensors at least").into_iter().enumerate().map(|(index, part)| {
                     let mut file = Vec::new();
                     part.write(&mut file).expect("memory can be written");
-                    Rc::new(MemorySource::new(&part_name("m", index, 3), file)) as Rc<dyn Source>
+                    Rc::new(MemorySource::new(part_name("m", index, 3), file)) as Rc<dyn Source>
                 });
             let joined = Rc::new(JoinedSource::new(parts.collect()));
             let (map, of_one) = (map_of(joined.clone()).await, map_of(memory("m", &whole)).await);

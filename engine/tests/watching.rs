@@ -2,9 +2,9 @@
 //! batches and beyond the window. Watching changes no answer, and costs nothing while nobody does.
 
 use crate::support::watcher::{Script, Watcher};
-use crate::support::{Setup, load_model};
+use crate::support::{Setup, load_model, print};
 use gptoss_model::{Asked, Backend};
-use gptoss_protocol::{Head, LoadOptions, Watch, WorkCounters};
+use gptoss_protocol::{Event, Head, LoadOptions, Watch, WorkCounters};
 
 const MODEL: &[u8] = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
 /// The prompt has more tokens than nano's window of 64, and more than two batches.
@@ -97,7 +97,37 @@ async fn what_watching_costs() {
 }
 
 everywhere!(told, what_is_told_is_what_happens(&[None, Some(4)]));
+/// Each dispatch of a batch is timed once, in halted batches too, beside everything else that is watched.
+async fn every_dispatch_is_timed(slots: Option<u32>) {
+    let mut model = load_model("nano", MODEL, &setup(slots)).await;
+    let can_time = model.gpu().device().features().contains(wgpu::Features::TIMESTAMP_QUERY);
+    let attention = Some(Head { layer: 1, head: 0 });
+    let host = Watcher::of(Watch { routes: true, residual: true, attention, times: true });
+    let before = model.work_counters().dispatches;
+    let said = SCRIPT.run(&mut model, &host).await;
+    let dispatches = model.work_counters().dispatches - before;
+    let times = host.all(|event| if let Event::OperationTimes { times } = event { Some(times.clone()) } else { None });
+    let mut unwatched = load_model("nano", MODEL, &setup(slots)).await;
+    assert_eq!(SCRIPT.run(&mut unwatched, &Watcher::default()).await, said);
+    if !can_time {
+        print("NOT TESTED HERE: this adapter has no timestamp-query");
+        return assert!(times.is_empty());
+    }
+    assert_eq!(times.len(), SCRIPT.batches().len());
+    let timed: u32 = times.iter().flatten().map(|time| time.dispatches).sum();
+    // Experts that take turns in a halted layer are computed by submissions of their own.
+    let some_take_turns = slots.is_some() && u64::from(timed) < dispatches;
+    assert!(u64::from(timed) == dispatches || some_take_turns, "{timed} of {dispatches}");
+    for times in &times {
+        let dispatches = |name: &str| times.iter().find(|time| time.operation == name).map_or(0, |it| it.dispatches);
+        assert!(dispatches("attention") >= 6 && dispatches("attention_row") >= 1, "{times:?}");
+        assert!(times.iter().all(|time| time.elapsed_ms >= 0.0) && times.iter().any(|time| time.elapsed_ms > 0.0));
+    }
+    assert_eq!(host.routes().len(), times.len());
+}
+
 everywhere!(costs, what_watching_costs());
+everywhere!(times, every_dispatch_is_timed(None));
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native {
@@ -107,5 +137,10 @@ mod native {
     #[test]
     fn other_pools() {
         run(what_is_told_is_what_happens(&[Some(5), Some(7)]));
+    }
+
+    #[test]
+    fn times_of_halted_batches() {
+        run(every_dispatch_is_timed(Some(4)));
     }
 }

@@ -30,8 +30,6 @@ pub struct GpuOptions {
     pub lanes_per_row: Option<u32>,
     /// Kernel tier; `None` takes the highest that the adapter supports.
     pub tier: Option<Tier>,
-    /// Whether the GPU should measure times, if it can: [`crate::stopwatch`].
-    pub timestamps: bool,
     /// Faults to inject, for tests that a bad device is survived.
     pub testbed: Option<Rc<Testbed>>,
 }
@@ -217,7 +215,8 @@ impl Gpu {
             wanted.max_buffer_size = offered.max_buffer_size;
             wanted.max_storage_buffer_binding_size = offered.max_storage_buffer_binding_size;
         }
-        let timestamps = if options.timestamps { wgpu::Features::TIMESTAMP_QUERY } else { wgpu::Features::empty() };
+        // Where times can be measured somebody may watch them: [`crate::stopwatch`].
+        let timestamps = wgpu::Features::TIMESTAMP_QUERY;
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("gpt-oss"),
             required_features: adapter.features() & (Granted::asked_for(options.tier) | timestamps),

@@ -59,8 +59,6 @@ pub struct LoadRequest {
     pub all_logits: bool,
     /// Text will go in or out.
     pub tokenizer: bool,
-    /// The GPU is to tell the time, where it can.
-    pub timestamps: bool,
 }
 
 /// A model that is ready to run.
@@ -170,7 +168,7 @@ fn is_about_the_gpu(error: &EngineError) -> bool {
 async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Result<Opened, StageError> {
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
     let DeviceOptions { default_limits, tier } = request.gpu;
-    let gpu = GpuOptions { default_limits, tier, timestamps: request.timestamps, ..GpuOptions::default() };
+    let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
     let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits, sequences: 1 };
     let (session, tokenizer) = match request.tokenizer {
         true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,

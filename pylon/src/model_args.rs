@@ -105,7 +105,6 @@ impl ModelArgs {
             activations: Activations::Int8,
             all_logits: false,
             tokenizer: false,
-            timestamps: false,
         })
     }
 }

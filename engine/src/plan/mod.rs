@@ -6,6 +6,7 @@ mod fit;
 use gptoss_kernels::experts::SlotLayout;
 use gptoss_kernels::gpu::Limits;
 use gptoss_kernels::repack;
+use gptoss_kernels::stopwatch::Stopwatch;
 use gptoss_kernels::{ROW_WORDS, Sampled, Status};
 use gptoss_model::sequences::{BATCHES_UNDER_WAY, KvShape, Reach};
 use gptoss_model::{BLOCK_TOKENS, CacheFormat, EngineError, GpuError, Inventory, LayerTensors, ModelConfig};
@@ -159,7 +160,7 @@ impl MemoryPlan {
     pub fn readback_bytes(&self, config: &ModelConfig) -> u64 {
         let stamps = if self.experts_ahead { 0 } else { self.page_table_bytes(config) };
         let first = Status::SIZE_BYTES + u64::from(self.head_tokens) * Sampled::SIZE_BYTES + stamps;
-        Watched::all(self.kv_capacity).places(config, self, self.batch_tokens, first).end()
+        Watched::all(self.kv_capacity).places(config, self, self.batch_tokens, first).end() + Stopwatch::MOST_BYTES
     }
 
     /// All buffers of the plan: those of the recipe, the parameters of its calls, and staging to and from the GPU.

@@ -105,8 +105,7 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
     args.options.apply(&mut settings)?;
     let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
-    let mut request =
-        LoadRequest { gpu: settings.load.gpu, timestamps: true, ..args.model.request_or_demo(environment, load)? };
+    let mut request = LoadRequest { gpu: settings.load.gpu, ..args.model.request_or_demo(environment, load)? };
     request.backend = match (request.backend, &args.compare) {
         (BackendChoice::Gpu, Some(_)) => {
             return Err(CliError::Argument {
