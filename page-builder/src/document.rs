@@ -207,9 +207,9 @@ mod tests {
     use super::*;
 
     const STYLE: &str = r#"<link data-trunk rel="css" href="web/style/a.css" />"#;
-    const MAIN: &str = r#"<link data-trunk rel="rust" href="web/Cargo.toml" data-bin="page" data-type="main"
+    const MAIN: &str = r#"<link data-trunk rel="rust" href="web/page/Cargo.toml" data-bin="page" data-type="main"
         data-cargo-profile-release="web" data-wasm-opt="0" data-wasm-no-import />"#;
-    const WORKER: &str = r#"<link data-trunk rel="rust" href="web/Cargo.toml" data-bin="worker" data-type="worker"
+    const WORKER: &str = r#"<link data-trunk rel="rust" href="web/worker/Cargo.toml" data-bin="worker" data-type="worker"
         data-bindgen-target="web" data-loader-shim data-cargo-profile-release="web" data-wasm-opt="0" />"#;
 
     fn page(links: &str) -> String {

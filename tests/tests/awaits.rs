@@ -311,7 +311,7 @@ fn what_cannot_be_stopped_is_found() {
 fn every_promise_of_the_browser_is_waited_for_within_limits() {
     let root = workspace_root();
     let mut users = BTreeSet::new();
-    for folder in ["source/src/platform/web", "kernels/src", "model/src", "engine/src", "web/src/worker"] {
+    for folder in ["source/src/platform/web", "kernels/src", "model/src", "engine/src", "web/worker/src"] {
         for (name, text) in sources(&root.join(folder)) {
             if text.contains("JsFuture::from(") && !name.contains("tests") {
                 users.insert(format!("{folder}/{name}"));

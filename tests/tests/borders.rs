@@ -36,8 +36,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-protocol"]),
     ("gptoss-costs", &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-synth"]),
+    ("gptoss-page", &["gptoss-protocol", "gptoss-source"]),
     (
-        "gptoss-web",
+        "gptoss-worker",
         &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-node", "gptoss-protocol", "gptoss-source"],
     ),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),

@@ -38,8 +38,8 @@ pub fn build(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
 /// Two cargos share one target folder here: they write into different parts of it, because the profiles differ. What each
 /// of them does alone at its end (linking, the optimiser on one large crate) takes one core of several.
 pub fn compile(toolbox: &Toolbox, programs: &[&str]) -> Result<Vec<Executable>> {
-    let wasm =
-        toolbox.cargo(&["build", "--package", "gptoss-web", "--bins", "--target", WASM_TARGET, "--profile", PROFILE]);
+    let mut wasm = toolbox.cargo(&["build", "--bins", "--target", WASM_TARGET, "--profile", PROFILE]);
+    wasm.args(["--package", "gptoss-page", "--package", "gptoss-worker"]);
     let mut native = toolbox.cargo(&["build", cargo_tests::MESSAGES, "--workspace"]);
     for program in programs.iter().chain([&BUILDER]) {
         native.args(["--bin", program]);

@@ -47,7 +47,8 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-cpu",
     "gptoss-node",
     "pylon",
-    "gptoss-web",
+    "gptoss-page",
+    "gptoss-worker",
     "gguf-serve",
     "gptoss-finder",
     "browser-driver",
@@ -96,7 +97,8 @@ pub fn run(workspace: &Workspace, toolbox: &Toolbox, only: &[Step]) -> Result<()
 pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     let deny = ["--", "-D", "warnings"];
     clippy(toolbox, &[NATIVE, &["--all-targets"], ALL_FEATURES, &deny].concat())?;
-    let mut wasm = [WASM_TARGET, &["--all-targets", "--package", "gptoss-web", "--package", "gptoss-node"]].concat();
+    let ours = ["--all-targets", "--package", "gptoss-page", "--package", "gptoss-worker", "--package", "gptoss-node"];
+    let mut wasm = [WASM_TARGET, &ours].concat();
     wasm.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
     clippy(toolbox, &[wasm.as_slice(), &deny].concat())?;
     fuzz::lint(workspace, toolbox)?;

@@ -1,8 +1,8 @@
 //! The page's recording, as its export button writes it.
 
 use browser_driver::Browser;
+use gptoss_page::state::State;
 use gptoss_protocol::{Envelope, Event, Recording, WorkCounters};
-use gptoss_web::page::state::State;
 
 /// Keeps every blob that the page makes a link of, so that a script can read what a user would download.
 const CATCH_DOWNLOADS: &str = "window.caughtBlobs ??= []; \

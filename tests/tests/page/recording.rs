@@ -1,7 +1,7 @@
 //! What the page records of itself replays to the picture that it shows.
 
 use browser_driver::{GptossPage, PageState};
-use gptoss_web::page::{describe, state};
+use gptoss_page::{describe, state};
 
 use crate::event_log;
 use crate::session::{Session, assert_answer, case, follow, load_and_answer};

@@ -2,7 +2,7 @@ use gptoss_protocol::Replay;
 use gptoss_protocol::{AdapterInfo, Failure, FailureKind, Sequencer};
 
 use super::*;
-use crate::page::state::STOP_PATIENCE_MS;
+use crate::state::STOP_PATIENCE_MS;
 
 #[test]
 fn the_title_says_what_goes_on() {

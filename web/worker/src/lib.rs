@@ -1,13 +1,11 @@
 #![doc = include_str!("../README.md")]
 
-pub mod page;
+#[cfg(target_arch = "wasm32")]
+mod browser;
 
 #[cfg(target_arch = "wasm32")]
-pub mod worker;
+pub use browser::run;
 
-#[cfg(target_arch = "wasm32")]
-mod panic;
-
-// These know no browser, so their tests run natively.
+// It knows no browser, so its tests run natively.
 #[cfg(any(target_arch = "wasm32", test))]
 mod published;

@@ -4,9 +4,9 @@ use gptoss_protocol::Channel;
 use web_sys::Element;
 
 use super::dom::{Texts, append, element, report, show};
-use crate::page::describe::stream_note;
-use crate::page::format;
-use crate::page::state::{Answer, StreamToken};
+use crate::describe::stream_note;
+use crate::format;
+use crate::state::{Answer, StreamToken};
 
 /// Below this probability a token is marked as unsure.
 const UNSURE_BELOW: f32 = 0.5;

@@ -10,8 +10,8 @@ use web_sys::{Element, Event, HtmlElement};
 use super::App;
 use super::dom::{Texts, append, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use crate::page::cache::{CacheLine, DownloadCache, cache_lines, persisted_words, shown_notices};
-use crate::page::format::{NOT_MEASURED, bytes};
+use crate::cache::{CacheLine, DownloadCache, cache_lines, persisted_words, shown_notices};
+use crate::format::{NOT_MEASURED, bytes};
 
 /// What was drawn last, so that buttons stay where they are while nothing changes.
 #[derive(Default)]

@@ -1,5 +1,4 @@
-//! The page: what is shown and what can be chosen.
-//!
+#![doc = include_str!("../README.md")]
 //! For programs that drive the page (tests, `cargo xtask demo`): `data-state` on the body is the phase
 //! ([`state::Phase::name`]); `#load`, `#ask` and `#stop` are the buttons (`#load` is disabled until the page's program
 //! is up); [`inputs::element_id`] names the inputs (what is wrong with one is said in `#…-error`), `#file` the file

@@ -1,8 +1,9 @@
-//! The worker: `postMessage` in front of a [`Node`], and the browser as its platform.
+//! The worker in the browser.
 
 mod cache;
 mod download;
 mod hashes;
+mod panic;
 mod platform;
 mod storage;
 mod timer;
@@ -20,7 +21,7 @@ use web_sys::{DedicatedWorkerGlobalScope, File, MessageEvent};
 
 use self::platform::BrowserPlatform;
 
-/// Starts the worker. Called once, by `bin/worker.rs`.
+/// Starts the worker. Called once, by `main.rs`.
 pub fn run() {
     let scope: DedicatedWorkerGlobalScope = js_sys::global().unchecked_into();
     let (sending, failing) = (scope.clone(), scope.clone());
@@ -28,7 +29,7 @@ pub fn run() {
     let run_id = js_sys::Date::now() as u64;
     let teller = Teller::new(run_id, move |envelope| post_text(&sending, &envelope.to_json()));
     let teller = Rc::new(teller.noticing(heap_growth()));
-    crate::panic::report(move |message| post_text(&failing, &failure_of_panic(message).to_json()));
+    panic::report(move |message| post_text(&failing, &failure_of_panic(message).to_json()));
     let platform = BrowserPlatform::new(scope.clone(), Rc::clone(&teller));
     let node = Rc::new(Node::new(platform, Rc::clone(&teller)));
     let (submitting, refusing) = (Rc::clone(&node), Rc::clone(&teller));

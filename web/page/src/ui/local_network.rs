@@ -13,7 +13,7 @@ use web_sys::{AbortController, File, Headers, PermissionState, PermissionStatus,
 use super::App;
 use super::dom::{report, window};
 use super::worker_link::WorkerLink;
-use crate::page::local_network::{LocalNetwork, Permission};
+use crate::local_network::{LocalNetwork, Permission};
 
 /// What was asked of the worker last and reads from a host, so that it can be asked again.
 #[derive(Default)]

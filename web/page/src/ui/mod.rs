@@ -54,7 +54,7 @@ const LEAST_MS_BETWEEN_DRAWINGS: f64 = 66.0;
 
 /// Starts the page. Called once, by `bin/page.rs`.
 pub fn run() {
-    crate::panic::report(|_| {});
+    console_error_panic_hook::set_once();
     let app = Rc::new(App {
         state: RefCell::new(State::default()),
         recording: RefCell::new(Recording::new(RECORDED_EVENTS)),

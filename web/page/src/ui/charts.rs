@@ -7,8 +7,8 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{CanvasRenderingContext2d, HtmlCanvasElement};
 
 use super::dom::{document, element, report, window};
-use crate::page::format;
-use crate::page::state::{Answer, State};
+use crate::format;
+use crate::state::{Answer, State};
 
 /// Cells of the weight stream, in CSS pixels.
 const CELL: f64 = 8.0;

@@ -1,8 +1,8 @@
-//! The page's program; `cargo xtask page` builds it, and index.html starts it.
+//! The worker's program; `cargo xtask page` builds it, and the page starts it.
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
-    gptoss_web::page::run();
+    gptoss_worker::run();
 }
 
 #[cfg(not(target_arch = "wasm32"))]

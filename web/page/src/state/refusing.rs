@@ -16,7 +16,7 @@ pub struct Refusal {
 
 impl State {
     /// Inputs cannot be used: nothing was begun.
-    pub(in crate::page) fn refuse(&mut self, errors: &[InputError]) {
+    pub(crate) fn refuse(&mut self, errors: &[InputError]) {
         self.fail(request_failure(errors));
         self.mark(errors.to_vec());
     }

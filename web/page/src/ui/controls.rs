@@ -7,9 +7,9 @@ use gptoss_protocol::{InputError, OptionId};
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
 use super::dom::{document, element, report, show};
-use crate::page::format;
-use crate::page::inputs::{Inputs, element_id};
-use crate::page::query::Query;
+use crate::format;
+use crate::inputs::{Inputs, element_id};
+use crate::query::Query;
 
 /// What the user picked besides the inputs themselves.
 #[derive(Default)]

@@ -271,7 +271,7 @@ async fn largest_other(file: &str) -> String {
     if gptoss_source::url_file_name(url) == file {
         return String::new();
     }
-    let size = crate::page::format::bytes(largest.disk_bytes);
+    let size = gptoss_protocol::units::bytes(largest.disk_bytes);
     format!(" Or delete a cached model under Download cache: the largest that is not in use is {url} ({size}).")
 }
 

@@ -10,10 +10,10 @@ use super::log::LogView;
 use super::long_tasks::LongTasks;
 use super::storage::CacheView;
 use super::stream::StreamView;
-use crate::page::cards::{device_facts, model_facts};
-use crate::page::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
-use crate::page::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
-use crate::page::state::{Phase, StageState, State, all_stages};
+use crate::cards::{device_facts, model_facts};
+use crate::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
+use crate::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
+use crate::state::{Phase, StageState, State, all_stages};
 
 const NOT_PLANNED: &str = "not planned";
 /// Names of the latest tensors on the page.

@@ -9,8 +9,8 @@ use web_sys::{HtmlElement, HtmlSelectElement};
 
 use super::App;
 use super::dom::{append, element, report, show};
-use crate::page::catalog::{CATALOG_PATH, HostedModel, first_supported, parse};
-use crate::page::format;
+use crate::catalog::{CATALOG_PATH, HostedModel, first_supported, parse};
+use crate::format;
 
 /// Fills the list, chooses the first model that runs here, and loads it when `autostart` says so.
 pub fn offer(app: &Rc<App>, autostart: bool) {

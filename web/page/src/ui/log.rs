@@ -7,8 +7,8 @@ use web_sys::{Blob, BlobPropertyBag, Element, HtmlAnchorElement, Url};
 
 use super::dom::{append, document, element, report};
 use super::now_ms;
-use crate::page::describe::event_line;
-use crate::page::state::State;
+use crate::describe::event_line;
+use crate::state::State;
 
 /// Lines on the page.
 const SHOWN: usize = 120;

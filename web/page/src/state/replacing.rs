@@ -5,11 +5,11 @@ use std::mem;
 use gptoss_protocol::{Failure, FailureKind};
 
 use super::{Answer, DownloadCache, Phase, State};
-use crate::page::format::bytes;
+use crate::format::bytes;
 
 impl State {
     /// The user asked for a model. What is known about the one that is loaded stays until the worker lets go of it.
-    pub(in crate::page) fn load_requested(&mut self) {
+    pub(crate) fn load_requested(&mut self) {
         self.accept_inputs();
         let mut earlier = mem::take(self);
         let files = earlier.cache.files.clone();
@@ -40,7 +40,7 @@ impl State {
     }
 
     /// The user asked for a model to be cached, not loaded.
-    pub(in crate::page) fn download_requested(&mut self) {
+    pub(crate) fn download_requested(&mut self) {
         self.load_requested();
         self.downloading = true;
     }

@@ -11,9 +11,9 @@ use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, H
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
 use super::{App, catalog, charts, clipboard, local_network, log, memory, storage};
-use crate::page::inputs::{Inputs, element_id};
-use crate::page::state::STOP_PATIENCE_MS;
-use crate::page::{inputs, query};
+use crate::inputs::{Inputs, element_id};
+use crate::state::STOP_PATIENCE_MS;
+use crate::{inputs, query};
 
 impl App {
     /// Wires everything up, takes the address in, and looks at what the host has to offer.

@@ -1,8 +1,8 @@
-//! The worker's program; `cargo xtask page` builds it, and the page starts it.
+//! The page's program; `cargo xtask page` builds it, and index.html starts it.
 
 #[cfg(target_arch = "wasm32")]
 fn main() {
-    gptoss_web::worker::run();
+    gptoss_page::run();
 }
 
 #[cfg(not(target_arch = "wasm32"))]
