@@ -7,12 +7,13 @@
 //! over 50 ms while the page was busy; `#cache-models li` are the cached models, by `data-id`, with buttons by
 //! `data-action`; `#cache-notices li` say what happened to them.
 //!
-//! `cards`, `format`, `inputs`, `query`, `catalog`, `state`, `cached`, `local_network` and `describe` are pure and
+//! `cards`, `format`, `inputs`, `query`, `catalog`, `state`, `core`, `cached`, `local_network` and `describe` are pure and
 //! tested natively; `ui` puts them into the document.
 
 pub mod cache;
 pub mod cards;
 pub mod catalog;
+pub mod core;
 pub mod describe;
 pub mod format;
 pub mod inputs;

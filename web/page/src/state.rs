@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use super::cache::DownloadCache;
 use super::format::fraction;
 
+pub mod inside;
 mod refusing;
 mod replacing;
 
+pub use self::inside::Inside;
 pub use self::refusing::Refusal;
 
 /// What the page as a whole is doing; the `data-state` attribute of the body has its name.
@@ -303,6 +305,9 @@ pub struct State {
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
+    /// What goes on inside the model: where its bytes are, and which experts the last tokens chose.
+    #[serde(default)]
+    pub inside: Inside,
     /// The answer in progress or just given.
     pub answer: Answer,
     /// Fill of the KV cache at the last token.
@@ -475,6 +480,7 @@ impl State {
     fn worker_gone(&mut self) {
         (self.model_loaded, self.host_ready) = (false, false);
         self.prefetch = None;
+        self.inside.engine_ended();
     }
 
     /// The worker ended by itself.
@@ -519,6 +525,7 @@ impl State {
     }
 
     fn apply_event(&mut self, event: &Event, at_ms: f64) {
+        self.inside.apply(event, at_ms);
         match event {
             Event::HostReady => self.host_ready = true,
             Event::Stage { stage, status, elapsed_ms } => self.apply_stage(*stage, *status, *elapsed_ms, at_ms),
@@ -627,6 +634,7 @@ impl State {
             Event::Remember { .. } => {}
             // The log has them.
             Event::FileNote { .. } | Event::Queued { .. } => {}
+            // `inside` has them.
             Event::FileMap(_)
             | Event::Reads(_)
             | Event::ExpertMoves(_)
