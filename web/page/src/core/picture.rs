@@ -12,7 +12,10 @@ use super::words;
 pub const GLOW_MS: f64 = 600.0;
 
 /// The most lines that a front of several tokens is drawn with.
-pub const MOST_STRANDS: u32 = 12;
+pub const MOST_STRANDS: u32 = 7;
+
+/// Steps of a norm that differ by less are the same: of the whole way from the smallest norm to the largest.
+const LEAST_BEND: f32 = 0.01;
 
 /// The most cells that a line leads to from one read.
 const MOST_CELLS_OF_READ: usize = 3;
@@ -125,7 +128,7 @@ pub struct Picture {
     /// Norm of the residual stream at the embedding and after each layer, from 0 for the smallest to 1 for the largest; equal
     /// steps stand for equal ratios. Empty if it was not told.
     pub norms: Vec<f32>,
-    /// How much each layer changed that norm, compared with the layer that changed it most: from -1 to 1.
+    /// By how much more than the mean layer each layer changed that norm, compared with the one that differs most: from -1 to 1.
     pub bends: Vec<f32>,
     /// The miss that is named, and what is said of it.
     pub miss: Option<(Cell, String)>,
@@ -240,8 +243,9 @@ impl Picture {
         let scale = (most - least).max(f32::EPSILON);
         self.norms.extend(logarithms().map(|x| (x - least) / scale));
         let steps = || self.norms.windows(2).map(|pair| pair[1] - pair[0]);
-        let largest = steps().fold(f32::EPSILON, |largest, step| largest.max(step.abs()));
-        self.bends.extend(steps().map(|step| step / largest));
+        let mean = steps().sum::<f32>() / steps().len().max(1) as f32;
+        let largest = steps().fold(LEAST_BEND, |largest, step| largest.max((step - mean).abs()));
+        self.bends.extend(steps().map(|step| (step - mean) / largest));
     }
 }
 

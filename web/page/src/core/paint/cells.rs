@@ -81,7 +81,7 @@ fn opacity(look: &CellLook, cumulative: bool) -> f64 {
         return 0.08 + 0.9 * heat * heat;
     }
     // What was used just now, or came just now, has not gone dark yet.
-    let after = (0.3 * f64::from(look.glow)).max(0.5 * f64::from(look.arrival));
+    let after = (0.2 * f64::from(look.glow)).max(0.5 * f64::from(look.arrival));
     (0.15 + 0.24 * heat * heat + after).min(1.0)
 }
 

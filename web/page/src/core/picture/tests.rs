@@ -1,4 +1,4 @@
-use gptoss_protocol::{ExpertPlace, FileRange, Reads, Replay, Sequencer};
+use gptoss_protocol::{Event, ExpertPlace, FileRange, Reads, Replay, Residual, Sequencer};
 
 use super::*;
 use crate::core::made_up::{self, PROMPT, Run, SLICE_BYTES};
@@ -205,7 +205,13 @@ fn norms_are_drawn_by_their_ratios() {
     for (norm, index) in picture.norms.iter().zip(0..) {
         assert!((norm - index as f32 / 6.0).abs() < 1e-5, "{:?}", picture.norms);
     }
-    assert!(picture.bends.iter().all(|bend| (bend - 1.0).abs() < 1e-4), "{:?}", picture.bends);
+    assert!(picture.bends.iter().all(|bend| bend.abs() < 1e-3), "all layers do the same: {:?}", picture.bends);
+    let mut state = state;
+    // The third layer makes it a hundred times as large, the others leave it as it is.
+    let norms = [1.0, 1.0, 1.0, 100.0, 100.0, 100.0, 100.0].to_vec();
+    state.inside.norms = Some(Residual { position: 1, norms });
+    let bends = self::picture(&state, 0.0).bends;
+    assert!(bends[2] == 1.0 && bends.iter().enumerate().all(|(layer, bend)| layer == 2 || *bend < 0.0), "{bends:?}");
 }
 
 /// Not a benchmark: it finds what is ten times too slow.
@@ -221,5 +227,3 @@ fn the_largest_model_is_worked_out_in_a_few_milliseconds() {
     println!("{each:?} for 36 x 128 cells, unoptimised");
     assert!(each.as_millis() < 40, "{each:?}");
 }
-
-use gptoss_protocol::Event;
