@@ -19,6 +19,9 @@ pub use self::ranges::Ranges;
 /// How many of the last tokens are held: their routes, their texts and their rows of attention.
 pub const RECENT_TOKENS: usize = 64;
 
+/// The most weights of attention that are held, of all rows together: a token of a long conversation looks at all of it.
+const MOST_WEIGHTS: usize = 1 << 16;
+
 /// A tensor that holds the experts of a layer, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExpertTensor {
@@ -159,8 +162,13 @@ impl Inside {
             Event::Kv { used_tokens, .. } => self.position = used_tokens.checked_sub(1).or(self.position),
             // The header of a model that takes the place of another is read before the other goes: the map is the new one's.
             Event::Recovering { .. } | Event::Unloaded => self.forget_places(),
-            Event::Failed { failure, .. } if failure.kind == FailureKind::DeviceLost => self.forget_places(),
-            Event::Finished { .. } | Event::Stopped { .. } | Event::Failed { .. } => {}
+            Event::Finished { .. } | Event::Stopped { .. } => self.work_ends(),
+            Event::Failed { failure, .. } => {
+                self.work_ends();
+                if failure.kind == FailureKind::DeviceLost {
+                    self.forget_places();
+                }
+            }
             _ => return,
         }
         self.at_ms = at_ms;
@@ -339,6 +347,10 @@ impl Inside {
         // Rows of another head, or of what was there before a sequence went back, are no part of the picture.
         self.attention.retain(|old| old.head == row.head && old.position < row.position);
         push_recent(&mut self.attention, row.clone());
+        let mut weights: usize = self.attention.iter().map(|row| row.weights.len()).sum();
+        while weights > MOST_WEIGHTS && self.attention.len() > 1 {
+            weights -= self.attention.pop_front().map_or(0, |row| row.weights.len());
+        }
         self.position = Some(row.position);
     }
 
@@ -359,6 +371,15 @@ impl Inside {
         self.said.clear();
         self.attention.clear();
         (self.head, self.batch_tokens, self.prefill_tokens, self.batches) = (Head::Start, 0, 0, 0);
+    }
+
+    /// No batch waits for anything any more, and what was read for one is told anew if it is still read.
+    fn work_ends(&mut self) {
+        self.cells.iter_mut().for_each(Expert::is_waited_for_no_more);
+        self.under_way.clear();
+        if matches!(self.head, Head::AtLayer(_)) {
+            self.head = Head::Start;
+        }
     }
 
     fn forget_places(&mut self) {

@@ -70,6 +70,10 @@ impl Expert {
         (self.is_waited_for, self.moved_at_ms) = (false, at_ms);
     }
 
+    pub(super) fn is_waited_for_no_more(&mut self) {
+        self.is_waited_for = false;
+    }
+
     pub(super) fn forget_uses(&mut self) {
         (self.uses, self.last_position, self.weight, self.last_batch, self.used_at_ms) = (0, None, 0.0, 0, 0.0);
     }

@@ -1,4 +1,7 @@
-use gptoss_protocol::{ExpertMoves, Failure, Head as AttentionHead, Missing, Reads, Recording, Sequencer, TopToken};
+use gptoss_protocol::{
+    Command, ExpertMoves, Failure, Head as AttentionHead, LoadSettings, Missing, ModelLocation, Reads, Recording,
+    Replay, RequestId, Sequencer, TopToken,
+};
 
 use super::*;
 use crate::core::made_up::{self, PROMPT, Run, SLICE_BYTES};
@@ -241,7 +244,7 @@ fn a_recording_of_it_replays_to_the_same() {
         let mut state = State::default();
         for (at_ms, event) in &run.events {
             let envelope = sequencer.wrap(*at_ms, None, event.clone());
-            gptoss_protocol::Replay::apply(&mut state, &envelope);
+            state.apply(&envelope);
             recording.push(envelope);
         }
         let text = recording.to_json_lines().expect("JSON");
@@ -251,4 +254,52 @@ fn a_recording_of_it_replays_to_the_same() {
         let cells = serde_json::to_string(&state.inside.cells).expect("JSON").len();
         assert!(cells < 60 * state.inside.cells.len(), "{cells} bytes of {} cells", state.inside.cells.len());
     }
+}
+
+#[test]
+fn nothing_is_waited_for_when_the_work_is_over() {
+    let mut run = made_up::whole(6, 8, 2);
+    let before = fold(&run);
+    assert_eq!((before.newest_open_miss(), before.head), (Some(place(3, 7)), Head::AtLayer(3)));
+    run.tell(Event::Stopped { model_loaded: true });
+    let inside = fold(&run);
+    assert_eq!((inside.newest_open_miss(), inside.head, inside.under_way.len()), (None, Head::Start, 0));
+    assert_eq!(inside.resident(), before.resident());
+    assert_eq!(at(&inside, 3, 7).place, Place::Awaited, "whether it comes is told");
+}
+
+#[test]
+fn rows_of_a_long_conversation_are_fewer() {
+    let mut inside = Inside::default();
+    for position in 40_000..40_004 {
+        let head = AttentionHead { layer: 1, head: 0 };
+        let weights = vec![0.0; position as usize + 1];
+        inside.apply(&Event::Attention(AttentionRow { head, position, first_position: 0, weights, sink: 1.0 }), 0.0);
+    }
+    assert_eq!(inside.attention.iter().map(|row| row.position).collect::<Vec<_>>(), [40_003], "two are too many");
+}
+
+/// A load that comes to nothing gives back what was known of the model before; a worker that dies takes it along.
+#[test]
+fn another_model_begins_from_nothing_and_may_come_to_nothing() {
+    let (mut state, mut host, mut page) = (State::default(), Sequencer::new(1), Sequencer::new(2));
+    let mut events = made_up::whole(6, 8, 2).events;
+    events.push((9.0, Event::Ready { load_ms: 9.0 }));
+    for (at_ms, event) in events {
+        state.apply(&host.wrap(at_ms, None, event));
+    }
+    let before = state.inside.clone();
+    assert!(before.resident() > 0);
+    state.apply(&page.wrap(10.0, Some(RequestId(1)), Event::Asked { command: load() }));
+    assert_eq!(state.inside, Inside::default());
+    let failure = Failure { kind: FailureKind::Source, message: String::new(), advice: String::new(), parameter: None };
+    state.apply(&host.wrap(11.0, None, Event::Failed { stage: Stage::GgufHeader, failure: failure.clone() }));
+    assert_eq!(state.inside, before);
+    state.apply(&page.wrap(12.0, None, Event::HostDied(failure)));
+    assert_eq!((state.inside.resident(), state.inside.arrived.bytes()), (0, 0));
+}
+
+fn load() -> Command {
+    let model = ModelLocation::Url { url: "https://host/model.gguf".into() };
+    Command::Load { model, options: LoadSettings::default(), prompt: None, remembered: Vec::new() }
 }
