@@ -225,12 +225,7 @@ impl Picture {
         };
         let glow = if is_known { glow } else { 0.0 };
         let strands = inside.batch_tokens.clamp(1, MOST_STRANDS);
-        let said = inside.position.and_then(|position| inside.text_at(position));
-        let text = match (said, &state.answer.prefill) {
-            (Some(text), _) => words::quoted(text),
-            (None, Some(prefill)) => words::prompt(prefill.done_tokens, prefill.total_tokens),
-            (None, None) => inside.prompt_tokens.map(|tokens| words::prompt(0, tokens)).unwrap_or_default(),
-        };
+        let text = words::newest_token(state);
         self.thread = Thread { layers_done, is_known, strands, text, glow };
     }
 

@@ -108,6 +108,19 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
+/// What went through the model last: the token's text, its position where the text is not known, or how much of the prompt.
+pub fn newest_token(state: &State) -> String {
+    let inside = &state.inside;
+    let Some(total) = inside.prompt_tokens else { return String::new() };
+    match inside.position.filter(|_| inside.head != Head::Start) {
+        Some(position) if position >= total => match inside.text_at(position) {
+            Some(text) => quoted(text),
+            None => format!("position {}", count(u64::from(position))),
+        },
+        _ => prompt(state.answer.prefill.as_ref().map_or(0, |prefill| prefill.done_tokens), total),
+    }
+}
+
 /// How much of a prompt was read: `prompt 512 of 1 204`.
 pub fn prompt(done_tokens: u32, total_tokens: u32) -> String {
     format!("prompt {} of {}", count(u64::from(done_tokens)), count(u64::from(total_tokens)))
@@ -337,6 +350,24 @@ mod tests {
         assert_eq!(table.rows[13][1..3], ["full".to_owned(), "45 of 8\u{202f}192 positions".to_owned()]);
         let untold = super::table(&fold(&Run::new(6, 8)));
         assert_eq!(untold.rows[0], ["0", "sliding", "not told yet", "0 of 8", "not told"].map(str::to_owned));
+    }
+
+    #[test]
+    fn the_newest_token_is_a_text_a_position_or_a_part_of_the_prompt() {
+        let mut run = Run::new(6, 8);
+        assert_eq!(newest_token(&fold(&run)), "");
+        run.answer_begins();
+        assert_eq!(newest_token(&fold(&run)), "prompt 0 of 40");
+        run.prompt_read();
+        assert_eq!(newest_token(&fold(&run)), "prompt 40 of 40");
+        (0..3).for_each(|index| run.token(index));
+        assert_eq!(newest_token(&fold(&run)), "“word2”");
+        let mut state = fold(&run);
+        state.inside.said.clear();
+        assert_eq!(newest_token(&state), "position 42", "and not the prompt, which is over");
+        run.answer_begins();
+        run.miss(Cell { layer: 3, expert: 1 });
+        assert_eq!(newest_token(&fold(&run)), "prompt 0 of 40", "the position of another answer says nothing");
     }
 
     #[test]

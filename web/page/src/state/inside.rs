@@ -366,7 +366,7 @@ impl Inside {
 
     fn answer_begins(&mut self) {
         self.cells.iter_mut().for_each(Expert::forget_uses);
-        (self.batch, self.norms, self.prompt_tokens) = (None, None, None);
+        (self.batch, self.norms, self.prompt_tokens, self.position) = (None, None, None, None);
         self.recent.clear();
         self.said.clear();
         self.attention.clear();
