@@ -1,5 +1,5 @@
-//! The core: one picture of the whole model, in which every cell and number is something that happened. What is drawn is
-//! worked out here and tested natively; `paint`, which is there only in wasm, puts it on a canvas.
+//! The core: one picture of the whole model, in which every cell and number is something that happened. What is drawn
+//! is worked out here and tested natively; `paint`, which is there only in wasm, puts it on a canvas.
 
 pub mod geometry;
 pub mod picture;

@@ -108,7 +108,8 @@ pub struct Geometry {
     pub strip: Rect,
     /// Names of the parts of the file, below it.
     pub strip_names: Rect,
-    /// The way of the residual stream, with the token's text above its beginning; the line itself is at [`Geometry::path_y`].
+    /// The way of the residual stream, with the token's text above its beginning; the line itself is at
+    /// [`Geometry::path_y`].
     pub path: Rect,
     /// KV cache of each layer: a square or bar above its column.
     pub kv: Rect,
@@ -198,6 +199,14 @@ impl Geometry {
             width: width - between_lanes,
             height: height - between_rows,
         }
+    }
+
+    /// Whether cells have room for numbers of their own.
+    pub fn has_room_in_cells(&self) -> bool {
+        let cell = self.cell(Cell::from((0, 0)));
+        self.shape.experts > 0
+            && cell.height >= 2.0 * (self.text_size + 3.0)
+            && cell.width >= 12.0 * self.text_size * CHARACTER
     }
 
     /// The KV cache of a layer: of a sliding one the square around its ring, of a full one its bar.
@@ -386,6 +395,8 @@ mod tests {
         assert!(rect.width >= 2.0 && rect.height >= 2.0, "{rect:?}");
         assert!(geometry.lanes > 1, "128 cells side by side are larger than one below the other");
         assert_eq!(Geometry::new(968.0, 540.0, SHAPES[1]).lanes, 1, "32 have room in a column");
+        let rooms = SHAPES.map(|shape| Geometry::new(968.0, 540.0, shape).has_room_in_cells());
+        assert_eq!(rooms, [true, false, false], "numbers are written in the cells of a small model only");
     }
 
     #[test]

@@ -138,8 +138,8 @@ impl Run {
     }
 }
 
-/// The experts that a token of the answer chooses: others for each token and layer, the same in every run. None of those that
-/// [`whole`] does not load is among them.
+/// The experts that a token of the answer chooses: others for each token and layer, the same in every run. None of
+/// those that [`whole`] does not load is among them.
 pub fn chosen(layer: u32, index: u32, experts: u32) -> Vec<u32> {
     let experts = experts - experts / 8;
     let mut chosen: Vec<u32> =
@@ -149,8 +149,8 @@ pub fn chosen(layer: u32, index: u32, experts: u32) -> Vec<u32> {
     chosen
 }
 
-/// A run with everything in it: loaded but for the last experts of each layer, asked, answering, with one expert evicted and
-/// one missed, in whose read the run stops.
+/// A run with everything in it: loaded but for the last experts of each layer, asked, answering, with one expert
+/// evicted and one missed, in whose read the run stops.
 pub fn whole(layers: u32, experts: u32, tokens: u32) -> Run {
     let mut run = Run::new(layers, experts);
     run.load_dense();

@@ -26,7 +26,8 @@ pub struct CorePainter {
     clock: EventClock,
     picture: Picture,
     geometry: Geometry,
-    /// Cells where they are drawn: on whole device pixels. Asking the geometry for thousands of them takes longer than drawing.
+    /// Cells where they are drawn: on whole device pixels. Asking the geometry for thousands of them takes longer than
+    /// drawing.
     rects: Vec<Rect>,
     buckets: cells::Buckets,
     look: Option<Look>,
@@ -66,14 +67,15 @@ impl CorePainter {
         }
     }
 
-    /// Colours, size and pixel ratio may be others now: they are asked for again before the next drawing. Asking for them makes
-    /// the browser lay out the page, so it is not done at each.
+    /// Colours, size and pixel ratio may be others now: they are asked for again before the next drawing. Asking for
+    /// them makes the browser lay out the page, so it is not done at each.
     pub fn restyle(&mut self) {
         (self.look, self.drawn) = (None, None);
     }
 
-    /// Draws the state as it is at `now_ms` by the page's clock, if the canvas shows something else. In the cumulative view
-    /// cells are as bright as this answer used them. Gives whether something still glows, so that it must be drawn again soon.
+    /// Draws the state as it is at `now_ms` by the page's clock, if the canvas shows something else. In the cumulative
+    /// view cells are as bright as this answer used them. Gives whether something still glows, so that it must be drawn
+    /// again soon.
     pub fn draw(&mut self, state: &State, selected: Option<Cell>, cumulative: bool, now_ms: f64) -> bool {
         let inside = &state.inside;
         let shape = Shape { layers: inside.layers, experts: inside.experts };
@@ -134,9 +136,13 @@ impl CorePainter {
         }
         around::names(&brush, geometry, picture);
         around::kv(&brush, geometry, picture);
-        cells::cells(&brush, picture, &self.rects, &mut self.buckets, cumulative);
+        let is_large = geometry.has_room_in_cells();
+        cells::cells(&brush, picture, &self.rects, &mut self.buckets, cells::Way { cumulative, is_large });
         if !cumulative {
             cells::links(&brush, geometry, picture, &self.rects, selected.map(|cell| cell.layer));
+        }
+        if is_large {
+            cells::numbers(&brush, geometry, &state.inside, &self.rects);
         }
         around::thread(&brush, geometry, picture);
         around::norms(&brush, geometry, picture, &state.inside);

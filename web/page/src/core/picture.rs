@@ -125,10 +125,11 @@ pub struct Picture {
     pub thread: Thread,
     /// KV cache of each layer.
     pub kv: Vec<KvLook>,
-    /// Norm of the residual stream at the embedding and after each layer, from 0 for the smallest to 1 for the largest; equal
-    /// steps stand for equal ratios. Empty if it was not told.
+    /// Norm of the residual stream at the embedding and after each layer, from 0 for the smallest to 1 for the largest;
+    /// equal steps stand for equal ratios. Empty if it was not told.
     pub norms: Vec<f32>,
-    /// By how much more than the mean layer each layer changed that norm, compared with the one that differs most: from -1 to 1.
+    /// By how much more than the mean layer each layer changed that norm, compared with the one that differs most: from
+    /// -1 to 1.
     pub bends: Vec<f32>,
     /// The miss that is named, and what is said of it.
     pub miss: Option<(Cell, String)>,
@@ -138,8 +139,8 @@ pub struct Picture {
 }
 
 impl Picture {
-    /// Works out the picture at a moment by the clock of the events, with the file in so many parts. With reduced motion
-    /// nothing glows.
+    /// Works out the picture at a moment by the clock of the events, with the file in so many parts. With reduced
+    /// motion nothing glows.
     pub fn update(&mut self, state: &State, event_ms: f64, reduced_motion: bool, bins: usize) {
         let inside = &state.inside;
         self.shape = Shape { layers: inside.layers, experts: inside.experts };

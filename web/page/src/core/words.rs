@@ -17,8 +17,8 @@ pub fn title(state: &State) -> String {
     }
 }
 
-/// What is being read, in one line: `9.66 GB of 12.1 GB · 214 MB/s · 4 ranges in flight · blk.17.ffn_down_exps.weight ▸ expert
-/// 9`. Empty while nothing is known of a file.
+/// What is being read, in one line: `9.66 GB of 12.1 GB · 214 MB/s · 4 ranges in flight · blk.17.ffn_down_exps.weight ▸
+/// expert 9`. Empty while nothing is known of a file.
 pub fn readout(state: &State) -> String {
     let inside = &state.inside;
     let mut parts = Vec::new();
@@ -108,7 +108,8 @@ pub fn quoted(text: &str) -> String {
     }
 }
 
-/// What went through the model last: the token's text, its position where the text is not known, or how much of the prompt.
+/// What went through the model last: the token's text, its position where the text is not known, or how much of the
+/// prompt.
 pub fn newest_token(state: &State) -> String {
     let inside = &state.inside;
     let Some(total) = inside.prompt_tokens else { return String::new() };
@@ -336,8 +337,8 @@ mod tests {
         let state = fold(&made_up::whole(24, 32, 5));
         assert_eq!(
             label(&state),
-            "Picture of the model: 24 layers of 32 experts; 671 of 768 experts are on the GPU, 1 gave up their place, 1 are \
-             missed; 1 range in flight. A batch waits for experts of layer 12."
+            "Picture of the model: 24 layers of 32 experts; 671 of 768 experts are on the GPU, 1 gave up their place, \
+             1 are missed; 1 range in flight. A batch waits for experts of layer 12."
         );
         assert!(label(&State::default()).contains("none is known"));
         let table = table(&state);

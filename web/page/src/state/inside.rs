@@ -1,5 +1,5 @@
-//! What goes on inside the model, as a fold over the events that tell of it: where its bytes are, which experts are on the
-//! GPU, and which of them the last tokens chose. What is never told (routes, norms, attention) stays empty.
+//! What goes on inside the model, as a fold over the events that tell of it: where its bytes are, which experts are on
+//! the GPU, and which of them the last tokens chose. What is never told (routes, norms, attention) stays empty.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,7 +19,8 @@ pub use self::ranges::Ranges;
 /// How many of the last tokens are held: their routes, their texts and their rows of attention.
 pub const RECENT_TOKENS: usize = 64;
 
-/// The most weights of attention that are held, of all rows together: a token of a long conversation looks at all of it.
+/// The most weights of attention that are held, of all rows together: a token of a long conversation looks at all of
+/// it.
 const MOST_WEIGHTS: usize = 1 << 16;
 
 /// A tensor that holds the experts of a layer, one after the other.
@@ -160,7 +161,8 @@ impl Inside {
             Event::Missing(missing) => (self.head, self.head_at_ms) = (Head::AtLayer(missing.layer), at_ms),
             Event::Token(token) => self.apply_token(token, at_ms),
             Event::Kv { used_tokens, .. } => self.position = used_tokens.checked_sub(1).or(self.position),
-            // The header of a model that takes the place of another is read before the other goes: the map is the new one's.
+            // The header of a model that takes the place of another is read before the other goes: the map is the new
+            // one's.
             Event::Recovering { .. } | Event::Unloaded => self.forget_places(),
             Event::Finished { .. } | Event::Stopped { .. } => self.work_ends(),
             Event::Failed { failure, .. } => {

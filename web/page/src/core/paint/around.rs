@@ -171,7 +171,8 @@ fn shadow(brush: &Brush<'_>, blur: f64) {
     brush.context.set_shadow_color(if blur > 0.0 { brush.colour(Colour::Accent) } else { "transparent" });
 }
 
-/// KV caches: a ring that fills to its window where attention slides, a bar that fills to all positions where it does not.
+/// KV caches: a ring that fills to its window where attention slides, a bar that fills to all positions where it does
+/// not.
 pub fn kv(brush: &Brush<'_>, geometry: &Geometry, picture: &Picture) {
     for (kv, layer) in picture.kv.iter().zip(0..) {
         let place = geometry.kv_of(layer, kv.is_sliding);

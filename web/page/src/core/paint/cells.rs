@@ -4,6 +4,7 @@ use crate::core::Cell;
 use crate::core::geometry::{CHARACTER, Geometry, Rect};
 use crate::core::picture::{CellLook, Level, Picture};
 use crate::core::strip::slices_of;
+use crate::format;
 use crate::state::inside::Inside;
 
 use super::brush::{Align, Brush, Colour};
@@ -18,19 +19,30 @@ const LEAST_FRAMED: f64 = 4.0;
 #[derive(Default)]
 pub struct Buckets([Vec<u32>; STEPS]);
 
-/// All cells. In the cumulative view, as bright as the answer used them.
-pub fn cells(brush: &Brush<'_>, picture: &Picture, rects: &[Rect], buckets: &mut Buckets, cumulative: bool) {
+/// How cells are drawn.
+#[derive(Clone, Copy)]
+pub struct Way {
+    /// As bright as the answer used them, whatever the last batch chose.
+    pub cumulative: bool,
+    /// They are so large that light has to be spared, and numbers can be read in them.
+    pub is_large: bool,
+}
+
+/// All cells.
+pub fn cells(brush: &Brush<'_>, picture: &Picture, rects: &[Rect], buckets: &mut Buckets, way: Way) {
     absent(brush, picture, rects);
-    on_gpu(brush, picture, rects, buckets, cumulative);
+    on_gpu(brush, picture, rects, buckets, way);
     let glows = chose_few(picture);
     for (look, rect) in picture.cells.iter().zip(rects) {
         match look.level {
-            Level::Chosen if !cumulative => chosen(brush, look, *rect, glows),
+            Level::Chosen if way.cumulative => {}
+            Level::Chosen if way.is_large => chosen_large(brush, look, *rect),
+            Level::Chosen => chosen(brush, look, *rect, glows),
             Level::Awaited => filling(brush, look, *rect, Colour::Accent),
             Level::Missed => filling(brush, look, *rect, Colour::Bad),
             Level::Evicted => evicted(brush, *rect),
             Level::Absent if look.fill > 0.0 => filled(brush, look.fill, *rect, Colour::AccentMid, 0.6),
-            Level::Absent | Level::Resident | Level::Chosen => {}
+            Level::Absent | Level::Resident => {}
         }
     }
 }
@@ -55,12 +67,13 @@ fn absent(brush: &Brush<'_>, picture: &Picture, rects: &[Rect]) {
     }
 }
 
-fn on_gpu(brush: &Brush<'_>, picture: &Picture, rects: &[Rect], buckets: &mut Buckets, cumulative: bool) {
+fn on_gpu(brush: &Brush<'_>, picture: &Picture, rects: &[Rect], buckets: &mut Buckets, way: Way) {
+    let Way { cumulative, is_large } = way;
     buckets.0.iter_mut().for_each(Vec::clear);
     for (look, index) in picture.cells.iter().zip(0..) {
         let is_shown = look.level == Level::Resident || look.level == Level::Chosen && (cumulative || look.fill == 1.0);
         if is_shown {
-            let alpha = opacity(look, cumulative);
+            let alpha = opacity(look, cumulative) * if is_large && !cumulative { 0.6 } else { 1.0 };
             buckets.0[((alpha * STEPS as f64) as usize).min(STEPS - 1)].push(index);
         }
     }
@@ -85,7 +98,8 @@ fn opacity(look: &CellLook, cumulative: bool) -> f64 {
     (0.15 + 0.24 * heat * heat + after).min(1.0)
 }
 
-/// Whether so few experts were chosen that each can have a light and a line of its own. A batch of a prompt chooses nearly all.
+/// Whether so few experts were chosen that each can have a light and a line of its own. A batch of a prompt chooses
+/// nearly all.
 fn chose_few(picture: &Picture) -> bool {
     const FEW_OF_LAYER: usize = 8;
     let chosen = picture.cells.iter().filter(|look| look.level == Level::Chosen).count();
@@ -100,9 +114,45 @@ fn chosen(brush: &Brush<'_>, look: &CellLook, rect: Rect, glows: bool) {
     }
     brush.fill(Colour::Accent, 0.4 + 0.35 * weight + 0.25 * glow);
     brush.rect(rect);
-    // As long as the expert's share compared with the heaviest one: white while it is new, and then still told by brightness.
+    // As long as the expert's share compared with the heaviest one: white while it is new, and then still told by
+    // brightness.
     brush.fill(Colour::Text, 0.12 + 0.6 * glow);
     brush.rect(Rect { width: rect.width * weight * 0.5, ..rect });
+}
+
+/// A frame and a bar as long as the weight compared with the heaviest one: filled, large cells would outshine all else.
+fn chosen_large(brush: &Brush<'_>, look: &CellLook, rect: Rect) {
+    const BAR: f64 = 4.0;
+    let (weight, glow) = (f64::from(look.weight), f64::from(look.glow));
+    brush.fill(Colour::Accent, 0.06 + 0.14 * weight + 0.3 * glow * weight);
+    brush.rect(rect);
+    brush.stroke(Colour::Accent, 0.4 + 0.3 * weight + 0.3 * glow, 1.0 + weight);
+    brush.frame(rect, 1.0 + weight);
+    let bar = Rect { y: rect.bottom() - BAR - 1.0, height: BAR, x: rect.x + 1.0, width: (rect.width - 2.0) * weight };
+    if glow > 0.0 {
+        brush.glow(bar, 9.0, Colour::Accent, 0.8 * glow);
+    }
+    brush.fill(Colour::Accent, 1.0);
+    brush.rect(bar);
+    brush.fill(Colour::Text, 0.9 * glow);
+    brush.rect(bar);
+}
+
+/// What large cells have room for: the expert, the weight that the last batch gave it, and its uses in this answer.
+pub fn numbers(brush: &Brush<'_>, geometry: &Geometry, inside: &Inside, rects: &[Rect]) {
+    let experts = geometry.shape.experts.max(1) as usize;
+    for ((expert, rect), index) in inside.cells.iter().zip(rects).zip(0..) {
+        let y = rect.y + geometry.text_size + 2.0;
+        // Dim text could not be read on a cell that fills.
+        brush.fill(Colour::Text, 0.65);
+        brush.text(&(index % experts).to_string(), rect.x + 5.0, y, Align::Left);
+        if inside.is_chosen(expert) {
+            brush.fill(Colour::Text, 1.0);
+            brush.text(&format!("{:.2}", expert.weight), rect.right() - 5.0, y, Align::Right);
+        } else if expert.uses > 0 {
+            brush.text(&format!("× {}", format::count(u64::from(expert.uses))), rect.right() - 5.0, y, Align::Right);
+        }
+    }
 }
 
 fn filling(brush: &Brush<'_>, look: &CellLook, rect: Rect, colour: Colour) {
@@ -141,8 +191,8 @@ fn evicted(brush: &Brush<'_>, rect: Rect) {
     context.stroke();
 }
 
-/// Lines from the thread to the experts that it took: bright for a moment, and to those of the selected layer for as long as
-/// it is selected.
+/// Lines from the thread to the experts that it took: bright for a moment, and to those of the selected layer for as
+/// long as it is selected.
 pub fn links(brush: &Brush<'_>, geometry: &Geometry, picture: &Picture, rects: &[Rect], selected_layer: Option<u32>) {
     let experts = picture.shape.experts.max(1);
     if !chose_few(picture) {
