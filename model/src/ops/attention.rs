@@ -24,7 +24,7 @@ pub struct Row {
     pub sink: f32,
 }
 
-/// The specification of the weights of query head `head` for one token at `position`; inputs as those of [`reference`].
+/// The specification of the weights of query head `head` for one token at `position`; inputs as those of [`reference()`].
 pub fn row_reference(
     query: &[f32],
     keys: &[f32],
