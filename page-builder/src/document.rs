@@ -53,6 +53,8 @@ impl Program {
 pub struct Document {
     /// Paths relative to index.html.
     pub styles: Vec<String>,
+    /// Files that lie beside the page as they are; paths relative to index.html.
+    pub copies: Vec<String>,
     pub programs: Vec<Program>,
     /// The finished page.
     pub html: String,
@@ -62,7 +64,7 @@ impl Document {
     /// Reads `html`; addresses in the finished page begin with `public_url`, which ends in a slash.
     pub fn read(html: &str, public_url: &str) -> Result<Self> {
         ensure!(public_url.ends_with('/'), "the public URL {public_url:?} does not end in a slash");
-        let mut document = Self { styles: Vec::new(), programs: Vec::new(), html: String::new() };
+        let mut document = Self { styles: Vec::new(), copies: Vec::new(), programs: Vec::new(), html: String::new() };
         let mut replacements = Vec::new();
         for tag in start_tags(html)? {
             let new = document.replacement(&tag, public_url).with_context(|| format!("line {}", tag.line(html)))?;
@@ -95,6 +97,11 @@ impl Document {
                 self.styles.push(path.to_owned());
                 Ok(Some(format!("<link rel=\"stylesheet\" href=\"{address}\"/>")))
             }
+            Some("copy-file") => {
+                ensure_known(tag, &["href"])?;
+                self.copies.push(required(tag, "href")?.to_owned());
+                Ok(Some(String::new()))
+            }
             Some("rust") => {
                 let program = read_program(tag)?;
                 let start = if program.role == Role::Main { starter(&program, public_url) } else { String::new() };
@@ -108,8 +115,8 @@ impl Document {
     /// Names of all files of the finished page.
     pub fn file_names(&self) -> Result<Vec<String>> {
         let mut names = vec!["index.html".to_owned()];
-        for style in &self.styles {
-            names.push(file_name(style)?.to_owned());
+        for file in self.styles.iter().chain(&self.copies) {
+            names.push(file_name(file)?.to_owned());
         }
         for program in &self.programs {
             names.extend([program.script(), program.wasm()]);
@@ -207,6 +214,7 @@ mod tests {
     use super::*;
 
     const STYLE: &str = r#"<link data-trunk rel="css" href="web/style/a.css" />"#;
+    const COPY: &str = r#"<link data-trunk rel="copy-file" href="web/recordings/a.jsonl" />"#;
     const MAIN: &str = r#"<link data-trunk rel="rust" href="web/page/Cargo.toml" data-bin="page" data-type="main"
         data-cargo-profile-release="web" data-wasm-opt="0" data-wasm-no-import />"#;
     const WORKER: &str = r#"<link data-trunk rel="rust" href="web/worker/Cargo.toml" data-bin="worker" data-type="worker"
@@ -237,6 +245,14 @@ dispatchEvent(new CustomEvent("TrunkApplicationStarted", {{detail: {{wasm}}}}));
         let programs: Vec<_> = document.programs.iter().map(|program| (program.bin.as_str(), program.role)).collect();
         assert_eq!(programs, [("page", Role::Main), ("worker", Role::Worker)]);
         assert!(document.programs.iter().all(|program| program.profile == "web"));
+    }
+
+    #[test]
+    fn files_lie_beside_the_page() {
+        let document = Document::read(&page(&[COPY, MAIN].concat()), "/").expect("a page");
+        assert_eq!(document.copies, ["web/recordings/a.jsonl"]);
+        assert!(document.file_names().expect("names").contains(&"a.jsonl".to_owned()));
+        assert!(!document.html.replace(STYLE, "").contains("jsonl"), "the browser is not to fetch it by itself");
     }
 
     #[test]

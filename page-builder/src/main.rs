@@ -59,7 +59,7 @@ fn make(config: &Config, wasm: &Path, profile: &str) -> Result<Output> {
     let document = Document::read(&html, &config.public_url).with_context(|| format!("{index} is not understood"))?;
     let folder = config.index.parent().unwrap_or(Path::new(""));
     let mut output = Output::default();
-    for style in &document.styles {
+    for style in document.styles.iter().chain(&document.copies) {
         let path = folder.join(style);
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         output.add(document::file_name(style)?, text)?;

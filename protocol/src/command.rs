@@ -9,7 +9,7 @@ use crate::tier::Tier;
 
 /// What a page or a terminal asks of an engine host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Command {
     /// Open a model and put it on the GPU in place of the one that is loaded, which is let go of once it is known that the new
     /// one can be loaded and `prompt` be asked; then answer `prompt` if there is one.
@@ -63,7 +63,7 @@ pub enum Command {
 
 /// What can be done about cached models. Each action ends with [`crate::Event::Cache`], which lists what is there then.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum CacheAction {
     /// Change nothing, only tell what is cached.
     List,
@@ -81,7 +81,7 @@ pub enum CacheAction {
 
 /// Where the bytes of a model are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ModelLocation {
     /// The model is on a host that honours byte ranges.
     Url {

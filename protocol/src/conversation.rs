@@ -7,7 +7,7 @@ use crate::command::{Prompt, Sampling};
 
 /// One message of a conversation's history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "role", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ChatMessage {
     /// The user said this.
     User {

@@ -15,7 +15,7 @@ use crate::tier::Tier;
 
 /// Something that happened. Each event tells of one thing, with everything a watcher needs to show it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// The engine host is up and takes commands. What is sent before this may be lost.
     HostReady,
@@ -286,8 +286,6 @@ pub enum Event {
         verified_chunks: u32,
     },
     /// The user asked for something: the envelope's request is the one that this begins. Told by whoever sends the command.
-    // In wasm nobody reads it: pages tell it themselves, and what reads commands is large there.
-    #[cfg_attr(target_arch = "wasm32", serde(skip_deserializing))]
     Asked {
         /// What the user asked for.
         command: Command,
@@ -298,6 +296,11 @@ pub enum Event {
     HostEnded,
     /// The host ended by itself, or cannot be understood any more.
     HostDied(Failure),
+    /// The user took up another conversation: an empty one, one from a file, or a part of what there was.
+    ConversationTaken {
+        /// What was said in it so far.
+        history: Vec<ChatMessage>,
+    },
     /// The user's choices cannot be used: nothing was asked for.
     InputsRefused {
         /// Each choice that cannot be used.
@@ -320,6 +323,7 @@ impl Event {
                 | Self::HostStarted
                 | Self::HostEnded
                 | Self::HostDied(_)
+                | Self::ConversationTaken { .. }
                 | Self::InputsRefused { .. }
                 | Self::WatcherFailed(_)
                 | Self::FailureExplained(_)
@@ -430,6 +434,13 @@ pub struct AdapterInfo {
     pub features: Vec<String>,
     /// Level of these features that the kernels use.
     pub tier: Tier,
+}
+
+impl AdapterInfo {
+    /// Name of the GPU, or of the API where the platform does not tell it.
+    pub fn name_or_backend(&self) -> String {
+        if self.name.is_empty() { self.backend.clone() } else { self.name.clone() }
+    }
 }
 
 /// What the header of a GGUF file says about its model.

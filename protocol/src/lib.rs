@@ -206,6 +206,6 @@ mod tests {
                 Event::Stage { stage: Stage::WeightsFetch, status: StageStatus::Started, elapsed_ms: None },
             )
             .to_json();
-        assert!(json.contains(r#""type":"stage","stage":"weights_fetch","status":"started""#), "{json}");
+        assert!(json.contains(r#""event":{"stage":{"stage":"weights_fetch","status":"started""#), "{json}");
     }
 }

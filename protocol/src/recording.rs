@@ -88,6 +88,11 @@ impl<S: Replay> Recording<S> {
         &self.events
     }
 
+    /// The state in which the first event that is held is applied.
+    pub fn before(&self) -> &S {
+        &self.before
+    }
+
     /// Events that are held no longer, since the recording is bounded.
     pub fn dropped(&self) -> u64 {
         self.dropped

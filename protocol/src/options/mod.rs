@@ -37,6 +37,10 @@ pub enum OptionId {
     Date,
     /// Limit for the tokens of an answer.
     MaxNewTokens,
+    /// Whether a question goes on from those before it.
+    History,
+    /// Functions that the model may call.
+    Functions,
     /// Text at which an answer ends.
     Stop,
     /// Temperature of sampling; 0 is greedy.
@@ -81,6 +85,8 @@ pub enum OptionId {
     Cache,
     /// Whether the page begins to load by itself.
     Autostart,
+    /// Recording that the page shows.
+    Recording,
     /// Whether an answer is sampled or greedy.
     Sample,
 }

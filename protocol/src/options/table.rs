@@ -42,7 +42,7 @@ const CPU_IGNORES: &str = "the CPU backend has no use for it";
 const STALLS: Allowed = Allowed { from: 0.1, is_from_included: true, to: 3600.0, words: "seconds from 0.1 to 3600" };
 
 /// Every option, by [`OptionId`].
-pub static OPTIONS: [OptionRow; 30] = [
+pub static OPTIONS: [OptionRow; 33] = [
     OptionRow {
         id: OptionId::Gguf,
         owner: Owner::Model,
@@ -155,9 +155,47 @@ pub static OPTIONS: [OptionRow; 30] = [
         examples: &["64"],
     },
     OptionRow {
+        id: OptionId::History,
+        owner: Owner::Prompt,
+        key: input("history"),
+        flag: None,
+        label: "What was said before",
+        kind: Kind::Words {
+            words: &[
+                Word {
+                    text: "yes",
+                    also: &[],
+                    meaning: "each question goes on from it",
+                    set: |settings| settings.alone = false,
+                },
+                Word {
+                    text: "no",
+                    also: &[],
+                    meaning: "each question stands alone",
+                    set: |settings| settings.alone = true,
+                },
+            ],
+            refused: &[],
+        },
+        default: always("yes"),
+        help: "Whether a question goes on from those before it, or stands alone",
+        examples: &[],
+    },
+    OptionRow {
+        id: OptionId::Functions,
+        owner: Owner::Prompt,
+        key: input("functions"),
+        flag: None,
+        label: "Functions to call, as JSON",
+        kind: Kind::Text { set: |settings, text| text.clone_into(&mut settings.functions) },
+        default: always("none"),
+        help: "Functions that the model may call, as a JSON list with name, description and parameters of each",
+        examples: &[r#"[{"name": "get_weather", "description": "Weather of a place."}]"#],
+    },
+    OptionRow {
         id: OptionId::Stop,
         owner: Owner::Prompt,
-        key: None,
+        key: input("stop_text"),
         flag: Some(Flag { name: "stop", means: None, repeats: true, note: "may be given more than once" }),
         label: "Stop text",
         kind: Kind::Text { set: |settings, text| settings.prompt.stop.push(text.to_owned()) },
@@ -210,7 +248,7 @@ pub static OPTIONS: [OptionRow; 30] = [
     OptionRow {
         id: OptionId::MinP,
         owner: Owner::Sampling,
-        key: None,
+        key: input("min_p"),
         flag: flag("min-p"),
         label: "Min-p",
         kind: Kind::Number { allowed: Sampling::MIN_PS, set: |settings, value| settings.prompt.sampling.min_p = value },
@@ -572,6 +610,17 @@ pub static OPTIONS: [OptionRow; 30] = [
         default: always("no"),
         help: "Whether the page loads the model without waiting for a click",
         examples: &[],
+    },
+    OptionRow {
+        id: OptionId::Recording,
+        owner: Owner::Page,
+        key: address_only("data"),
+        flag: None,
+        label: "data",
+        kind: Kind::Address { set: |settings, text| text.clone_into(&mut settings.recording) },
+        default: always("none"),
+        help: "Recording to show, as the page saved it; needs no GPU",
+        examples: &["/recordings/nano.jsonl"],
     },
     OptionRow {
         id: OptionId::Sample,

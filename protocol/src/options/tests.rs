@@ -137,7 +137,7 @@ fn texts_become_values() {
 #[test]
 fn an_option_is_named_by_what_it_is_known_as() {
     assert_eq!(OptionId::Temperature.name(), "Temperature (temp)");
-    assert_eq!(OptionId::MinP.name(), "Min-p (--min-p)");
+    assert_eq!(OptionId::Threads.name(), "Threads (--threads)");
     assert_eq!(OptionId::Autostart.name(), "autostart");
     assert_eq!(OptionId::MaxNewTokens.flag().as_deref(), Some("--max-tokens"));
 }

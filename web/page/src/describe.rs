@@ -184,8 +184,7 @@ fn recovering_sentence(recovery: &Recovery) -> String {
 
 /// Note in place of an answer's text while there is none.
 pub fn stream_note(answer: &Answer) -> Option<String> {
-    let text_came = !answer.tokens.is_empty() || !answer.final_text.is_empty() || !answer.analysis_text.is_empty();
-    match (text_came, answer.generated) {
+    match (!answer.is_silent(), answer.generated()) {
         (true, _) => None,
         (false, 0) => Some("Tokens appear here as the model produces them, each on the channel it wrote.".to_owned()),
         (false, generated) => {
@@ -246,7 +245,7 @@ pub fn header_words(header: &HeaderProgress) -> String {
 
 fn generating_sentence(state: &State) -> String {
     let answer = &state.answer;
-    let said = match (&answer.prefill, answer.missing, answer.generated) {
+    let said = match (&answer.prefill, answer.missing, answer.generated()) {
         (.., generated) if generated > 0 => {
             return format!("Answering: {}.", format::plural(u64::from(generated), "token"));
         }
@@ -308,7 +307,7 @@ fn done_sentence(state: &State) -> String {
     }
     match finished.reason {
         FinishReason::Return => format!("The answer is complete: {tokens}."),
-        FinishReason::Call => format!("The model calls a tool, which this page does not run: {tokens}."),
+        FinishReason::Call => format!("The model calls a function and waits for what it gives: {tokens}."),
         FinishReason::MaxTokens => format!("Cut off after {tokens}, the most that was allowed."),
         FinishReason::ContextFull => format!("Cut off after {tokens}: the KV cache is full."),
         FinishReason::StopSequence => format!("Ended by a stop sequence after {tokens}."),
@@ -434,6 +433,10 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Asked { command } => ("asked", asked_line(command)),
         Event::HostStarted => ("page", "started a worker".to_owned()),
         Event::HostEnded => ("page", "ended the worker".to_owned()),
+        Event::ConversationTaken { history } => match history.len() {
+            0 => ("page", "began a new conversation".to_owned()),
+            messages => ("page", format!("took up a conversation of {}", format::plural(messages as u64, "message"))),
+        },
         Event::InputsRefused { errors } => {
             let said: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
             ("refused", said.join(" "))

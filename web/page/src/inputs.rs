@@ -65,12 +65,28 @@ impl Inputs {
 
     /// What to ask the model, or all errors of the inputs.
     pub fn prompt(&self) -> Result<Prompt, Vec<InputError>> {
-        let (settings, mut errors) = self.settings(&[Owner::Prompt, Owner::Sampling]);
+        let (mut settings, mut errors) = self.settings(&[Owner::Prompt, Owner::Sampling]);
         if settings.prompt.user.is_empty() {
             let message = "The prompt is empty.".to_owned();
             errors.insert(0, InputError { field: Some(OptionId::Prompt), message });
         }
+        match settings.read_functions() {
+            Ok(functions) => settings.prompt.functions = functions,
+            Err(expected) => errors.push(input_error(OptionId::Functions, "what is given", &expected)),
+        }
         if errors.is_empty() { Ok(settings.prompt) } else { Err(errors) }
+    }
+
+    /// What to ask the model where the question comes from somewhere else; or all errors of the other inputs.
+    pub fn prompt_of(&self, user: &str) -> Result<Prompt, Vec<InputError>> {
+        let mut inputs = self.clone();
+        inputs.set(OptionId::Prompt, user);
+        inputs.prompt()
+    }
+
+    /// Whether every question stands alone.
+    pub fn alone(&self) -> bool {
+        self.settings(&[Owner::Prompt]).0.alone
     }
 
     /// The page's defaults with the inputs of `owners` applied, and every error, so that the user sees all of them at

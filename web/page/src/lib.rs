@@ -10,6 +10,7 @@
 //! `cards`, `format`, `inputs`, `query`, `catalog`, `state`, `core`, `cached`, `local_network` and `describe` are pure and
 //! tested natively; `ui` puts them into the document.
 
+pub mod action;
 pub mod cache;
 pub mod cards;
 pub mod catalog;
@@ -18,8 +19,10 @@ pub mod describe;
 pub mod format;
 pub mod inputs;
 pub mod local_network;
+pub mod panels;
 pub mod query;
 pub mod state;
+pub mod view;
 
 #[cfg(target_arch = "wasm32")]
 mod ui;

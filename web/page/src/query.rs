@@ -14,6 +14,8 @@ pub struct Query {
     pub named: Vec<OptionId>,
     /// Whether to start loading without waiting for a click.
     pub autostart: bool,
+    /// Address of a recording that is to be shown; empty for none.
+    pub recording: String,
     /// Everything that could not be used. With any error the page starts nothing by itself.
     pub errors: Vec<InputError>,
 }
@@ -112,7 +114,6 @@ impl QueryReader {
                 "model" => {
                     self.error(None, "model in the address is not supported: name the file with gguf.".to_owned())
                 }
-                "data" => self.error(None, "data in the address (replaying a recording) is not supported.".to_owned()),
                 _ => self.error(None, format!("The address has a parameter \"{key}\" that this page does not know.")),
             };
         };
@@ -130,6 +131,7 @@ impl QueryReader {
     fn finish(mut self) -> Query {
         let temperature = self.query.inputs.get(OptionId::Temperature).parse::<f32>().ok();
         self.query.autostart = self.settings.autostart;
+        self.query.recording.clone_from(&self.settings.recording);
         match (self.settings.sample, temperature) {
             (Some(false), Some(value)) if value > 0.0 => {
                 self.error(Some(OptionId::Temperature), format!("sample=no (greedy) contradicts temp={value}."));
@@ -216,7 +218,7 @@ mod tests {
             ("?attn=0", "without attention is not supported"),
             ("?autostart=perhaps", "autostart is \"perhaps\", expected yes or no"),
             ("?autostart", "autostart is \"\", expected yes or no"),
-            ("?data=x.json", "not supported"),
+            ("?data=x.json", "expected an http(s) address, or a path"),
             ("?model=x", "not supported"),
             ("?sample=no&temp=0.7", "sample=no (greedy) contradicts temp=0.7"),
             ("?temp=0&sample=yes", "sample=yes contradicts temp=0"),

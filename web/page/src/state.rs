@@ -2,21 +2,25 @@
 //! them. It is pure: it knows no browser. A [`gptoss_protocol::Recording`] of the events replays to the same state.
 
 use gptoss_protocol::{
-    AdapterInfo, CacheCounters, Channel, Command, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan,
-    Missing, ModelInfo, ModelLocation, Prefetch, Replay, RequestId, SelfCheck, Stage, StageStatus, TokenInfo, TopToken,
-    Trouble, WorkCounters,
+    AdapterInfo, CacheCounters, Command, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
+    ModelLocation, OperationTime, Prefetch, Prompt, Replay, RequestId, SelfCheck, Stage, StageStatus, Trouble,
+    WorkCounters,
 };
 use serde::{Deserialize, Serialize};
 
 use super::cache::DownloadCache;
 use super::format::fraction;
 
+mod answer;
 pub mod inside;
 mod refusing;
 mod replacing;
+mod talk;
 
+pub use self::answer::{Answer, Finished, Prefill, Said};
 pub use self::inside::Inside;
 pub use self::refusing::Refusal;
+pub use self::talk::{Question, Turn};
 
 /// What the page as a whole is doing; the `data-state` attribute of the body has its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -126,111 +130,6 @@ pub struct StageState {
     pub elapsed_ms: Option<f64>,
 }
 
-/// One token of the answer, as the stream shows it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StreamToken {
-    /// Visible text that the token completed; never empty.
-    pub text: String,
-    /// What the text is for.
-    pub channel: Channel,
-    /// Function that the message calls, as its header names it; `None` where it calls none.
-    pub recipient: Option<String>,
-    /// Whether a new message begins with this token, though the one before may have been on the same channel.
-    pub starts_message: bool,
-    /// Probability under the model's own distribution (temperature 1); `None` when it was drawn from beyond the
-    /// candidates that were read back.
-    pub probability: Option<f32>,
-    /// Entropy of that distribution.
-    pub entropy_nats: f32,
-    /// Time since the previous token; for the first one, since the prefill ended.
-    pub elapsed_ms: f64,
-}
-
-/// How much of the prompt was run through the model.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Prefill {
-    /// Tokens of the prompt that the KV cache holds, reused ones included.
-    pub done_tokens: u32,
-    /// Tokens of the whole prompt.
-    pub total_tokens: u32,
-    /// Tokens that the KV cache held already: nothing was computed for them.
-    pub reused_tokens: u32,
-    /// Time since the answer began.
-    pub elapsed_ms: f64,
-}
-
-/// How an answer ended.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Finished {
-    /// Why nothing came after the last token.
-    pub reason: FinishReason,
-    /// Tokens of the answer, the one that ended it included.
-    pub new_tokens: u32,
-    /// Tokens in a row that said nothing, where this is therefore no answer; else 0.
-    pub junk_tokens: u32,
-    /// Rate at which the tokens of the prompt that were not reused were run; `None` if it was not measured.
-    pub prefill_tokens_per_second: Option<f64>,
-    /// Rate of the tokens after the first; `None` where there is no second one.
-    pub decode_tokens_per_second: Option<f64>,
-}
-
-/// The answer in progress or just given.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
-    /// Counts answers, so that whoever draws them sees that a new one began.
-    pub number: u32,
-    /// Tokens of the whole prompt; `None` until it is encoded.
-    pub prompt_tokens: Option<u32>,
-    /// How far the prompt was run; `None` before its first batch.
-    pub prefill: Option<Prefill>,
-    /// Tokens with visible text, in order; those of format and of unfinished characters are left out.
-    pub tokens: Vec<StreamToken>,
-    /// Tokens of any kind so far, format tokens included.
-    pub generated: u32,
-    /// Text of the final channel so far; replaced by the engine's own text at the end.
-    pub final_text: String,
-    /// Text of the analysis channel so far; replaced by the engine's own text at the end.
-    pub analysis_text: String,
-    /// The most likely tokens at the last step, best first.
-    pub top: Vec<TopToken>,
-    /// Id of the token that was chosen at the last step; `None` before the first.
-    pub chosen_id: Option<u32>,
-    /// Entropy of the distribution of each token, in nats, in order.
-    pub entropies: Vec<f32>,
-    /// Experts that the prompt waits for; `None` while it does not wait.
-    pub missing: Option<Missing>,
-    /// Rate of the tokens after the first so far; `None` before there is a second one.
-    pub decode_tokens_per_second: Option<f64>,
-    /// Time from the question to the first token by the worker's clock; replaced by the engine's own number at the end.
-    pub time_to_first_token_ms: Option<f64>,
-    /// Time that the last token took; `None` before the first.
-    pub last_token_ms: Option<f64>,
-    /// How it ended; `None` while it goes on.
-    pub finished: Option<Finished>,
-    begun_at_ms: Option<f64>,
-    in_message: bool,
-}
-
-impl Answer {
-    /// Prompt tokens per second: the engine's own number, or what its progress so far amounts to.
-    pub fn prefill_tokens_per_second(&self) -> Option<f64> {
-        if let Some(finished) = &self.finished {
-            return finished.prefill_tokens_per_second;
-        }
-        let prefill = self.prefill.as_ref()?;
-        let computed = prefill.done_tokens.saturating_sub(prefill.reused_tokens);
-        (computed > 0 && prefill.elapsed_ms > 0.0).then(|| f64::from(computed) / prefill.elapsed_ms * 1000.0)
-    }
-
-    /// New tokens per second: the engine's own number, or its latest while tokens still come.
-    pub fn decode_rate(&self) -> Option<f64> {
-        match &self.finished {
-            Some(finished) => finished.decode_tokens_per_second,
-            None => self.decode_tokens_per_second,
-        }
-    }
-}
-
 /// Fill of the KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvUse {
@@ -253,8 +152,16 @@ struct StopWish {
     in_vain: bool,
 }
 
+/// A conversation before a question that may still be refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Earlier {
+    turns: Vec<Turn>,
+    question: Option<Question>,
+    answer: Answer,
+}
+
 /// How many events the recording of a page holds.
-pub const RECORDED_EVENTS: usize = 4096;
+pub const RECORDED_EVENTS: usize = 16384;
 
 /// Everything the page knows. What was not told so far is `None`, or empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -305,6 +212,10 @@ pub struct State {
     pub load_ms: Option<f64>,
     /// Reads that met a fault and wait for better times, in the order in which they did.
     pub troubles: Vec<Trouble>,
+    /// Turns of the conversation before the question that was asked last.
+    pub turns: Vec<Turn>,
+    /// What was asked last; `None` before the first question of a conversation.
+    pub question: Option<Question>,
     /// What goes on inside the model: where its bytes are, and which experts the last tokens chose.
     #[serde(default)]
     pub inside: Inside,
@@ -316,6 +227,8 @@ pub struct State {
     pub experts: Option<CacheCounters>,
     /// Counters of the work of the engine, as last reported.
     pub work: Option<WorkCounters>,
+    /// Time of each operation in the last batch, while somebody watches and the GPU can tell; else empty.
+    pub times: Vec<OperationTime>,
     /// What is known about the download cache.
     pub cache: DownloadCache,
     /// What went wrong last, for the user; `None` where nothing did since something was asked for.
@@ -326,12 +239,14 @@ pub struct State {
     pub refused: Refusal,
     /// Everything known about the model that was loaded before, while another is looked at that may take its place.
     before: Option<Box<State>>,
-    /// The answer before the one that is asked for, until that begins.
-    earlier_answer: Option<Answer>,
+    /// The conversation before the question that was asked last, until its answer begins.
+    earlier: Option<Box<Earlier>>,
     /// Events of the worker that were sent but never arrived, by the gaps in their numbers.
     pub missing_events: u64,
     /// Request of the most recent load or download; `None` before the first.
     pub load_request: Option<RequestId>,
+    /// Question that came with the load, until its answer begins.
+    first_prompt: Option<Prompt>,
     stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
     next_sequence: u64,
     stopping: Option<StopWish>,
@@ -363,6 +278,11 @@ impl State {
         }
     }
 
+    /// What was asked along with a load, while the load goes on.
+    pub fn question_to_come(&self) -> Option<&str> {
+        self.first_prompt.as_ref().filter(|_| self.phase == Phase::Loading).map(|prompt| prompt.user.as_str())
+    }
+
     /// The trouble that is nearest to ending the run.
     pub fn worst_trouble(&self) -> Option<&Trouble> {
         // Without a network no number of attempts helps.
@@ -386,12 +306,12 @@ impl State {
     }
 
     /// The user asked a question of the model that is loaded.
-    pub(super) fn answer_requested(&mut self) {
+    pub(super) fn answer_requested(&mut self, prompt: &Prompt) {
         self.accept_inputs();
         self.prefetch_problem = None;
         self.downloaded = None;
         self.phase = Phase::Generating;
-        self.begin_answer();
+        self.begin_answer(prompt);
     }
 
     /// The user pressed STOP. `now_ms` is the page's clock, as for `time_passed`.
@@ -499,6 +419,7 @@ impl State {
             Event::HostStarted => self.worker_started(),
             Event::HostEnded => self.engine_ended(),
             Event::HostDied(failure) => self.worker_died(failure.clone()),
+            Event::ConversationTaken { history } => self.take_up(history),
             Event::InputsRefused { errors } => self.refuse(errors),
             Event::WatcherFailed(failure) => self.fail(failure.clone()),
             Event::FailureExplained(failure) => self.failure = self.failure.as_ref().map(|_| failure.clone()),
@@ -509,15 +430,16 @@ impl State {
 
     fn apply_asked(&mut self, request: Option<RequestId>, command: &Command, at_ms: f64) {
         match command {
-            Command::Load { model, .. } => {
+            Command::Load { model, prompt, .. } => {
                 self.load_requested();
+                self.first_prompt = prompt.clone();
                 (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
             }
             Command::Download { model, .. } => {
                 self.download_requested();
                 (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
             }
-            Command::Generate { .. } => self.answer_requested(),
+            Command::Generate { prompt } => self.answer_requested(prompt),
             Command::Approve { .. } => self.approved(),
             Command::Stop { .. } => self.stop_requested(at_ms),
             Command::Cache { .. } | Command::Watch { .. } => {}
@@ -606,18 +528,27 @@ impl State {
                 self.answer.prefill = Some(Prefill { done_tokens, total_tokens, reused_tokens, elapsed_ms });
             }
             Event::Missing(missing) => self.answer.missing = Some(*missing),
-            Event::Token(token) => self.apply_token(token, at_ms),
+            Event::Token(token) => {
+                self.earlier = None;
+                self.answer.take_token(token, at_ms);
+            }
             Event::Kv { used_tokens, capacity_tokens, bytes } => {
                 self.kv = Some(KvUse { used_tokens: *used_tokens, capacity_tokens: *capacity_tokens, bytes: *bytes });
             }
             Event::Experts(counters) => self.experts = Some(*counters),
             Event::Work(counters) => self.work = Some(*counters),
-            Event::Finished { .. } => self.apply_finished(event),
+            Event::Finished { reason, .. } => {
+                self.earlier = None;
+                self.answer.take_finished(event);
+                self.stopping = None;
+                self.troubles.clear();
+                self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
+            }
             Event::Stopped { model_loaded } => {
                 self.restore();
                 (self.recovery, self.asking) = (None, false);
                 self.model_loaded = *model_loaded;
-                self.earlier_answer = None;
+                self.earlier = None;
                 self.stopping = None;
                 self.troubles.clear();
                 self.phase = Phase::Stopped;
@@ -627,7 +558,7 @@ impl State {
                 if failure.kind == FailureKind::DeviceLost {
                     self.model_loaded = false;
                 }
-                self.restore_earlier_answer();
+                self.restore_earlier_talk();
                 self.fail(failure.clone());
             }
             // Whoever reads the worker's messages sees to it.
@@ -640,13 +571,14 @@ impl State {
             | Event::ExpertMoves(_)
             | Event::Routes(_)
             | Event::Residual(_)
-            | Event::Attention(_)
-            | Event::OperationTimes { .. } => {}
+            | Event::Attention(_) => {}
+            Event::OperationTimes { times } => self.times.clone_from(times),
             // They are the page's own: see `apply_own`.
             Event::Asked { .. }
             | Event::HostStarted
             | Event::HostEnded
             | Event::HostDied(_)
+            | Event::ConversationTaken { .. }
             | Event::InputsRefused { .. }
             | Event::WatcherFailed(_)
             | Event::FailureExplained(_)
@@ -666,14 +598,19 @@ impl State {
         // The worker goes on to the answer by itself when the load command carried a prompt.
         if stage == Stage::PromptEncode && status == StageStatus::Started {
             self.phase = Phase::Generating;
+            if let Some(prompt) = self.first_prompt.take() {
+                self.talk_on(&prompt);
+            }
             self.answer.begun_at_ms = Some(at_ms);
             self.begin_answer_stages();
         }
     }
 
-    fn begin_answer(&mut self) {
-        let next = Answer { number: self.answer.number + 1, ..Answer::default() };
-        self.earlier_answer = Some(std::mem::replace(&mut self.answer, next));
+    fn begin_answer(&mut self, prompt: &Prompt) {
+        let (turns, question) = (self.turns.clone(), self.question.clone());
+        self.earlier = Some(Box::new(Earlier { turns, question, answer: self.answer.clone() }));
+        self.talk_on(prompt);
+        self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
         self.failure = None;
         self.stopping = None;
         self.troubles.clear();
@@ -686,73 +623,6 @@ impl State {
         for stage in [Stage::Prefill, Stage::Decode] {
             self.stages[stage_index(stage)] = StageState::default();
         }
-    }
-
-    fn apply_token(&mut self, token: &TokenInfo, at_ms: f64) {
-        self.earlier_answer = None;
-        let answer = &mut self.answer;
-        if answer.generated == 0 {
-            answer.time_to_first_token_ms = answer.begun_at_ms.map(|begun_at_ms| at_ms - begun_at_ms);
-        }
-        answer.last_token_ms = Some(token.elapsed_ms);
-        answer.generated = token.index + 1;
-        answer.top.clone_from(&token.top);
-        answer.chosen_id = Some(token.id);
-        answer.entropies.push(token.entropy_nats);
-        answer.decode_tokens_per_second = token.decode_tokens_per_second.or(answer.decode_tokens_per_second);
-        let Some(channel) = token.channel else {
-            answer.in_message = false;
-            return;
-        };
-        if token.text.is_empty() {
-            return;
-        }
-        match channel {
-            Channel::Final => answer.final_text.push_str(&token.text),
-            Channel::Analysis => answer.analysis_text.push_str(&token.text),
-            Channel::Commentary | Channel::ToolCall => {}
-        }
-        answer.tokens.push(StreamToken {
-            text: token.text.clone(),
-            channel,
-            recipient: token.recipient.clone(),
-            starts_message: !answer.in_message,
-            probability: token.probability,
-            entropy_nats: token.entropy_nats,
-            elapsed_ms: token.elapsed_ms,
-        });
-        answer.in_message = true;
-    }
-
-    fn apply_finished(&mut self, event: &Event) {
-        let Event::Finished {
-            reason,
-            new_tokens,
-            junk_tokens,
-            final_text,
-            analysis_text,
-            prefill_tokens_per_second,
-            decode_tokens_per_second,
-            time_to_first_token_ms,
-            ..
-        } = event
-        else {
-            return;
-        };
-        self.earlier_answer = None;
-        self.answer.final_text.clone_from(final_text);
-        self.answer.analysis_text.clone_from(analysis_text);
-        self.answer.finished = Some(Finished {
-            reason: *reason,
-            new_tokens: *new_tokens,
-            junk_tokens: *junk_tokens,
-            prefill_tokens_per_second: *prefill_tokens_per_second,
-            decode_tokens_per_second: *decode_tokens_per_second,
-        });
-        self.answer.time_to_first_token_ms = time_to_first_token_ms.or(self.answer.time_to_first_token_ms);
-        self.stopping = None;
-        self.troubles.clear();
-        self.phase = if *reason == FinishReason::Stopped { Phase::Stopped } else { Phase::Done };
     }
 }
 

@@ -32,13 +32,13 @@ pub fn of_lines(lines: &str) -> Result<Vec<u32>> {
 
 /// Ids of all tokens, in order.
 pub fn of_events(envelopes: &[Value]) -> Result<Vec<u32>> {
-    let tokens = envelopes.iter().map(|envelope| &envelope["event"]).filter(|event| event["type"] == "token");
+    let tokens = envelopes.iter().filter_map(|envelope| envelope["event"].get("token"));
     tokens.map(|event| Ok(event["id"].as_u64().context("a token without an id")? as u32)).collect()
 }
 
 /// The largest value that events of a type have in a field; `None` if there are none.
 pub fn largest(envelopes: &[Value], kind: &str, field: &str) -> Option<u64> {
-    let events = envelopes.iter().map(|envelope| &envelope["event"]).filter(|event| event["type"] == kind);
+    let events = envelopes.iter().filter_map(|envelope| envelope["event"].get(kind));
     events.filter_map(|event| event[field].as_u64()).max()
 }
 
@@ -48,9 +48,9 @@ mod tests {
 
     #[test]
     fn tokens_and_figures_are_read_from_envelopes() {
-        let lines = "{\"event\":{\"type\":\"gpu_memory\",\"allocated_bytes\":7}}\n\
-                     {\"event\":{\"type\":\"token\",\"id\":3}}\n\n{\"event\":{\"type\":\"token\",\"id\":200006}}\n\
-                     {\"event\":{\"type\":\"gpu_memory\",\"allocated_bytes\":5}}\n";
+        let lines = "{\"event\":{\"gpu_memory\":{\"allocated_bytes\":7}}}\n\
+                     {\"event\":{\"token\":{\"id\":3}}}\n\n{\"event\":{\"token\":{\"id\":200006}}}\n\
+                     {\"event\":{\"gpu_memory\":{\"allocated_bytes\":5}}}\n";
         assert_eq!(of_lines(lines).expect("well formed"), [3, 200_006]);
         let events: Vec<Value> = lines
             .lines()

@@ -1,5 +1,4 @@
-use gptoss_protocol::Replay;
-use gptoss_protocol::{AdapterInfo, Failure, FailureKind, Sequencer};
+use gptoss_protocol::{AdapterInfo, Failure, FailureKind, Prompt, Replay, Sequencer};
 
 use super::*;
 use crate::state::STOP_PATIENCE_MS;
@@ -97,7 +96,7 @@ fn the_sentence_follows_the_run() {
     state.time_passed(STOP_PATIENCE_MS);
     assert_eq!(sentence(&state), "Stopping, but the engine does not react.");
     assert_eq!(event(&mut state, Event::Stopped { model_loaded: false }), "Stopped. No model is loaded.");
-    state.answer_requested();
+    state.answer_requested(&Prompt::default());
     assert_eq!(sentence(&state), "Preparing the prompt.");
     let missing = Event::Missing(Missing { layer: 4, layers: 24, experts: 26, bytes: 343_000_000 });
     let waits = "Reading the prompt. Layer 5 of 24 waits for 26 experts, 343 MB.";
@@ -135,7 +134,7 @@ fn the_rest_is_told_beside_what_is_going_on() {
         Failure { kind: FailureKind::Source, message: "no host".into(), advice: "start it".into(), parameter: None };
     let failed = format!("{ready} The other experts come when a question needs them: no host.");
     assert_eq!(event(&mut state, Event::PrefetchFailed(failure)), failed);
-    state.answer_requested();
+    state.answer_requested(&Prompt::default());
     assert_eq!((state.prefetch, state.prefetch_problem), (None, None));
 }
 
@@ -143,7 +142,7 @@ fn the_rest_is_told_beside_what_is_going_on() {
 fn a_lost_gpu_is_told_from_one_that_is_awaited() {
     let mut sequencer = Sequencer::new(0);
     let mut state = State::default();
-    state.answer_requested();
+    state.answer_requested(&Prompt::default());
     let before = sentence(&state);
     let mut event = |event| {
         state.apply(&sequencer.wrap(0.0, None, event));
@@ -229,10 +228,23 @@ fn bytes_of_the_header_are_told_while_they_come() {
 
 #[test]
 fn an_answer_of_format_tokens_alone_says_so() {
-    let mut answer = Answer::default();
-    assert!(stream_note(&answer).expect("nothing came").starts_with("Tokens appear here"));
-    answer.generated = 3;
-    assert_eq!(stream_note(&answer).as_deref(), Some("No text so far: 3 tokens, all of the format."));
-    answer.final_text = "x".into();
-    assert_eq!(stream_note(&answer), None);
+    let mut state = State::default();
+    assert!(stream_note(&state.answer).expect("nothing came").starts_with("Tokens appear here"));
+    let token = |index| TokenInfo {
+        index,
+        id: 1,
+        text: String::new(),
+        channel: None,
+        recipient: None,
+        probability: None,
+        entropy_nats: 0.0,
+        top: Vec::new(),
+        elapsed_ms: 1.0,
+        decode_tokens_per_second: None,
+    };
+    let mut sequencer = Sequencer::new(0);
+    (0..3).for_each(|index| state.apply(&sequencer.wrap(0.0, None, Event::Token(token(index)))));
+    assert_eq!(stream_note(&state.answer).as_deref(), Some("No text so far: 3 tokens, all of the format."));
+    state.answer.final_text = "x".into();
+    assert_eq!(stream_note(&state.answer), None);
 }

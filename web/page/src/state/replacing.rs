@@ -4,7 +4,7 @@ use std::mem;
 
 use gptoss_protocol::{Failure, FailureKind};
 
-use super::{Answer, DownloadCache, Phase, State};
+use super::{Answer, DownloadCache, Earlier, Phase, State};
 use crate::format::bytes;
 
 impl State {
@@ -30,12 +30,15 @@ impl State {
             // It still takes its memory, and what it said can still be read.
             self.gpu_allocated_bytes = earlier.gpu_allocated_bytes;
             self.answer = mem::take(&mut earlier.answer);
+            (self.turns, self.question) = (mem::take(&mut earlier.turns), earlier.question.take());
             earlier.cache.files = files;
             // Reading what nobody asked for ends with this.
             (earlier.prefetch, earlier.prefetch_problem, earlier.downloaded) = (None, None, None);
             self.before = Some(Box::new(earlier));
         } else {
-            self.answer = Answer { number: earlier.answer.number + 1, ..Answer::default() };
+            self.answer = earlier.answer;
+            (self.turns, self.question) = (earlier.turns, earlier.question);
+            self.end_turn();
         }
     }
 
@@ -50,7 +53,7 @@ impl State {
         self.model_loaded = false;
         if self.before.take().is_some() {
             self.gpu_allocated_bytes = None;
-            self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
+            self.end_turn();
         }
     }
 
@@ -63,6 +66,7 @@ impl State {
         self.cache = DownloadCache { files: mem::take(&mut self.cache.files), ..now.cache };
         self.wasm_heap_bytes = now.wasm_heap_bytes;
         self.answer = now.answer;
+        (self.turns, self.question) = (now.turns, now.question);
         self.missing_events = now.missing_events;
         self.next_sequence = now.next_sequence;
         self.refused = now.refused;
@@ -70,10 +74,12 @@ impl State {
         self.stopping = now.stopping;
     }
 
-    /// A question was refused before anything came of it: the answer before it stays.
-    pub(super) fn restore_earlier_answer(&mut self) {
-        if let Some(earlier) = self.earlier_answer.take() {
-            self.answer = Answer { number: self.answer.number + 1, ..earlier };
+    /// A question was refused before anything came of it: the conversation is what it was.
+    pub(super) fn restore_earlier_talk(&mut self) {
+        if let Some(earlier) = self.earlier.take() {
+            let Earlier { turns, question, answer } = *earlier;
+            (self.turns, self.question) = (turns, question);
+            self.answer = Answer { number: self.answer.number + 1, ..answer };
         }
     }
 

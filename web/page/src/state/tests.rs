@@ -1,6 +1,6 @@
 use gptoss_protocol::{
-    CacheOptions, FailureKind, InputError, LoadSettings, NetworkOptions, NextAttempt, Prompt, Recording, Sequencer,
-    TroubleKind,
+    CacheOptions, Channel, FailureKind, InputError, LoadSettings, NetworkOptions, NextAttempt, Prompt, Recording,
+    Sequencer, TokenInfo, TopToken, TroubleKind,
 };
 
 use super::*;
@@ -162,10 +162,14 @@ fn a_load_with_a_prompt_goes_from_idle_to_done() {
     run.event(token(3, "", None));
     let state = run.event(token(4, "7", Some(Channel::Final)));
     assert_eq!((state.answer.analysis_text.as_str(), state.answer.final_text.as_str()), ("think", "7"));
-    assert_eq!(state.answer.generated, 5);
-    assert_eq!(state.answer.entropies.len(), 5, "format tokens count too");
-    let starts: Vec<bool> = state.answer.tokens.iter().map(|token| token.starts_message).collect();
-    assert_eq!(starts, [true, false, true]);
+    assert_eq!(state.answer.generated(), 5);
+    assert_eq!(state.answer.tokens.len(), 5, "format tokens count too");
+    let said: Vec<_> = state.answer.said.iter().map(|said| (said.text.as_str(), said.ends.as_slice())).collect();
+    assert_eq!(
+        said,
+        [("think", &[(1, 3), (2, 5)][..]), ("7", &[(4, 1)])],
+        "texts, and the tokens that they are made of"
+    );
     let state = run.event(finished(FinishReason::Return, "7"));
     assert_eq!(state.phase, Phase::Done);
     assert_eq!(state.answer.time_to_first_token_ms, Some(250.0), "the engine's own number");
@@ -411,7 +415,7 @@ fn a_question_that_is_refused_keeps_the_answer_before_it() {
     let number = run.state.answer.number;
     run.event(failed(FailureKind::Request, Some(gptoss_protocol::OptionId::Prompt)));
     let state = &run.state;
-    assert_eq!((state.answer.final_text.as_str(), state.answer.generated), ("42", 1));
+    assert_eq!((state.answer.final_text.as_str(), state.answer.generated()), ("42", 1));
     assert!(state.answer.number > number, "it has to be drawn again");
     assert!(state.model_loaded);
     let refused = &state.refused;

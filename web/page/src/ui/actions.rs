@@ -2,11 +2,16 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::{CacheMode, CacheOptions, Command, Failure, FailureKind, InputError, ModelLocation, OptionId};
+use gptoss_protocol::{
+    CacheMode, CacheOptions, Command, Failure, FailureKind, InputError, ModelLocation, OptionId, PromptFormat,
+};
 use gptoss_source::store::CACHED_SCHEME;
 use js_sys::Reflect;
-use wasm_bindgen::JsValue;
-use web_sys::{DragEvent, Event, File, FileList, HtmlElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
+use wasm_bindgen::{JsCast, JsValue};
+use web_sys::{
+    DragEvent, Event, File, FileList, HtmlDialogElement, HtmlElement, HtmlInputElement, HtmlSelectElement,
+    KeyboardEvent, MouseEvent,
+};
 
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
@@ -21,9 +26,16 @@ impl App {
         self.listen_to_buttons();
         self.listen_to_keys();
         self.listen_to_files();
+        self.listen_to_views();
+        self.listen_to_time();
+        self.listen_to_ribbon();
+        self.listen_to_core();
         let app = Rc::clone(self);
         // A frame that was asked for before the page was hidden does not come.
-        listen(&document(), "visibilitychange", move |_: Event| app.next_frame());
+        listen(&document(), "visibilitychange", move |_: Event| {
+            app.watch();
+            app.next_frame();
+        });
         let query = query::parse(&window().location().search().unwrap_or_default());
         self.controls.set(OptionId::Date, &today());
         self.controls.fill(&query);
@@ -33,6 +45,11 @@ impl App {
             self.refuse(&query.errors);
         } else if !has_webgpu() {
             self.tell(gptoss_protocol::Event::WatcherFailed(no_webgpu()));
+        }
+        if !query.recording.is_empty() {
+            self.open_recording_at(query.recording.clone());
+        } else if query.errors.is_empty() && !query.autostart {
+            self.play_idle_picture();
         }
         let autostart = query.autostart && query.errors.is_empty();
         if query.named.contains(&OptionId::Gguf) {
@@ -68,8 +85,12 @@ impl App {
         let model = self.model_location(&inputs, &files).map_err(|error| errors.push(error)).ok();
         let asked = inputs.load_and_ask().map_err(|wrong| errors.extend(wrong)).ok();
         match (model, asked) {
-            (Some(model), Some((mut options, prompt))) => {
+            (Some(model), Some((mut options, mut prompt))) => {
                 change(&mut options.cache);
+                if let Some(prompt) = &mut prompt {
+                    prompt.history = self.history(inputs.alone() || prompt.format != PromptFormat::Harmony);
+                }
+                self.looking.borrow_mut().go_live();
                 let remembered = memory::remembered();
                 let command = Command::Load { model, options, prompt, remembered };
                 local_network::ask_worker(self, command, files);
@@ -124,8 +145,11 @@ impl App {
                 return;
             }
         }
-        match self.controls.read(today()).prompt() {
-            Ok(prompt) => {
+        let inputs = self.controls.read(today());
+        match inputs.prompt() {
+            Ok(mut prompt) => {
+                prompt.history = self.history(inputs.alone() || prompt.format != PromptFormat::Harmony);
+                self.looking.borrow_mut().go_live();
                 WorkerLink::ask(self, Command::Generate { prompt }, &[]);
             }
             Err(errors) => self.refuse(&errors),
@@ -163,6 +187,13 @@ impl App {
         }
     }
 
+    /// Sizes or colours are others, or pictures were lost.
+    pub(super) fn redraw_pictures(self: &Rc<Self>) {
+        self.view.borrow_mut().redraw_pictures();
+        self.core.borrow_mut().restyle();
+        self.request_frame();
+    }
+
     fn on_click(self: &Rc<Self>, id: &str, action: fn(&Rc<Self>)) {
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>(id), "click", move |_: Event| action(&app));
@@ -182,16 +213,17 @@ impl App {
             app.controls.pick(Vec::new());
             report(element::<HtmlElement>(&element_id(OptionId::Gguf)).focus());
         });
-        self.on_click("copy-answer", |app| {
-            clipboard::copy("copy-answer", "copy final", app.state.borrow().answer.final_text.clone());
-        });
-        self.on_click("log-copy", |app| clipboard::copy("log-copy", "copy", log::as_text(&app.recording.borrow())));
+        self.on_click("log-copy", |app| clipboard::copy("log-copy", log::as_text(&app.recording.borrow())));
         self.on_click("log-export", |app| log::export(&app.recording.borrow()));
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {
-            app.view.borrow_mut().redraw_pictures();
-            app.request_frame();
+            app.redraw_pictures();
         });
+        // The theme is another.
+        if let Ok(Some(light)) = window().match_media("(prefers-color-scheme: light)") {
+            let app = Rc::clone(self);
+            listen(&light, "change", move |_: Event| app.redraw_pictures());
+        }
         for id in charts::CANVASES {
             // Pictures are on the GPU, and lost with it. Chrome draws a broken image in their place until it restores them.
             let set_visibility = move |value| {
@@ -201,8 +233,7 @@ impl App {
             let app = Rc::clone(self);
             listen(&element::<HtmlElement>(id), "contextrestored", move |_: Event| {
                 set_visibility("visible");
-                app.view.borrow_mut().redraw_pictures();
-                app.request_frame();
+                app.redraw_pictures();
             });
         }
         let app = Rc::clone(self);
@@ -215,11 +246,63 @@ impl App {
         });
     }
 
+    /// Pointing at the ribbon looks at a token, a press stays there, arrow keys go on from it.
+    fn listen_to_ribbon(self: &Rc<Self>) {
+        let ribbon: HtmlElement = element("ribbon");
+        let looked_at = |app: &Rc<Self>, event: &MouseEvent| {
+            let state = app.state.borrow();
+            let looking = app.looking.borrow();
+            let turns = looking.shown(&state);
+            let turn = looking.pinned.map_or(turns.all_turns().count().saturating_sub(1), |(turn, _)| turn);
+            let (_, answer) = turns.all_turns().nth(turn)?;
+            let (x, y) = (f64::from(event.offset_x()), f64::from(event.offset_y()));
+            let place = app.view.borrow_mut().ribbon_hit(&answer.tokens, x, y)?;
+            Some((turn, place))
+        };
+        for name in ["mousemove", "mouseleave", "click"] {
+            let app = Rc::clone(self);
+            listen(&ribbon, name, move |event: MouseEvent| {
+                let token = if name == "mouseleave" { None } else { looked_at(&app, &event) };
+                {
+                    let mut looking = app.looking.borrow_mut();
+                    looking.pointed = token;
+                    if name == "click" {
+                        looking.pinned = token.filter(|_| looking.pinned != token);
+                    }
+                }
+                app.request_frame();
+            });
+        }
+        let app = Rc::clone(self);
+        listen(&ribbon, "keydown", move |event: KeyboardEvent| {
+            let step: i64 = match event.key().as_str() {
+                "ArrowLeft" => -1,
+                "ArrowRight" => 1,
+                _ => return,
+            };
+            event.prevent_default();
+            {
+                let state = app.state.borrow();
+                let mut looking = app.looking.borrow_mut();
+                let counts: Vec<usize> =
+                    looking.shown(&state).all_turns().map(|(_, answer)| answer.tokens.len()).collect();
+                let Some(last) = counts.len().checked_sub(1) else { return };
+                let (turn, place) = looking.pinned.unwrap_or((last, counts[last] as u32));
+                let most = counts.get(turn).map_or(0, |count| count.saturating_sub(1)) as i64;
+                looking.pinned = Some((turn, (i64::from(place) + step).clamp(0, most) as u32));
+            }
+            app.request_frame();
+        });
+    }
+
     /// Escape stops, Ctrl+Enter asks (or loads, before there is a model), Enter in the address loads.
     fn listen_to_keys(self: &Rc<Self>) {
         let app = Rc::clone(self);
         listen(&document(), "keydown", move |event: KeyboardEvent| match event.key().as_str() {
             "Escape" => app.stop(),
+            "?" if !is_typing(&event) => {
+                report(element::<HtmlDialogElement>("keys").show_modal());
+            }
             "Enter" if event.ctrl_key() || event.meta_key() => {
                 event.prevent_default();
                 if app.state.borrow().model_loaded { app.ask() } else { app.load() }
@@ -265,6 +348,12 @@ impl App {
     }
 }
 
+/// Whether the key goes into a text.
+fn is_typing(event: &KeyboardEvent) -> bool {
+    let target = event.target().and_then(|target| target.dyn_into::<web_sys::Element>().ok());
+    target.is_some_and(|target| target.matches("input, textarea, select").unwrap_or(false))
+}
+
 /// The address as the worker takes it: absolute, a path being one on this page's host.
 fn location(text: &str) -> Result<ModelLocation, InputError> {
     let field = Some(OptionId::Gguf);
@@ -293,7 +382,7 @@ fn listed(files: Option<FileList>) -> Vec<File> {
 }
 
 /// Today where the user is, as the system message writes it.
-fn today() -> String {
+pub(super) fn today() -> String {
     let now = js_sys::Date::new_0();
     format!("{:04}-{:02}-{:02}", now.get_full_year(), now.get_month() + 1, now.get_date())
 }

@@ -1,17 +1,21 @@
 //! The page in the browser: state into the document once per frame, the user's actions into commands.
 
 mod actions;
+mod canvas;
 mod catalog;
 mod charts;
+mod chat;
 mod clipboard;
 mod controls;
-mod dom;
+pub(crate) mod dom;
+mod inside;
 mod local_network;
 mod log;
 mod long_tasks;
+mod looking;
 mod memory;
 mod storage;
-mod stream;
+mod time;
 mod view;
 mod worker_link;
 
@@ -22,8 +26,10 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 
 use self::controls::Controls;
+use self::inside::CoreView;
 use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
+use self::looking::Looking;
 use self::view::View;
 use self::worker_link::WorkerLink;
 use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
@@ -39,6 +45,10 @@ pub struct App {
     sequencer: RefCell<Sequencer>,
     requests: Cell<u64>,
     view: RefCell<View>,
+    looking: RefCell<Looking>,
+    core: RefCell<CoreView>,
+    /// The core is drawn with the next frame.
+    core_frame: Cell<bool>,
     controls: Controls,
     worker: RefCell<WorkerLink>,
     local_network: LocalNetworkLink,
@@ -61,6 +71,9 @@ pub fn run() {
         sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
         requests: Cell::new(0),
         view: RefCell::new(View::new()),
+        looking: RefCell::default(),
+        core: RefCell::new(CoreView::new()),
+        core_frame: Cell::new(false),
         controls: Controls::default(),
         worker: RefCell::new(WorkerLink::default()),
         local_network: LocalNetworkLink::default(),
@@ -93,6 +106,11 @@ impl App {
 
     /// The page takes note of a command; gives the request that it is sent as.
     fn note(self: &Rc<Self>, command: &Command) -> RequestId {
+        if self.looking.borrow().is_idle_picture
+            && matches!(command, Command::Load { .. } | Command::Download { .. } | Command::Generate { .. })
+        {
+            self.looking.borrow_mut().go_live();
+        }
         let id = RequestId(self.requests.get());
         self.requests.set(id.0 + 1);
         self.tell_of(Some(id), Event::Asked { command: command.clone() });
@@ -133,12 +151,19 @@ impl App {
 
     fn draw(self: &Rc<Self>) {
         self.frame_requested.set(false);
-        self.drawn_at_ms.set(now_ms());
+        let elapsed_ms = now_ms() - self.drawn_at_ms.replace(now_ms());
         let state = self.state.borrow();
         self.long_tasks.set_busy(state.phase.busy());
         let recording = self.recording.borrow();
-        let complete = self.view.borrow_mut().draw(&state, &recording, &self.controls, &self.long_tasks);
-        if !complete {
+        let mut looking = self.looking.borrow_mut();
+        let playing = time::go_on(&mut looking, &recording, elapsed_ms);
+        looking.find_moment(&recording);
+        let mut view = self.view.borrow_mut();
+        let mut core = self.core.borrow_mut();
+        let complete = view.draw(&state, &recording, &looking, &mut core, &self.controls, &self.long_tasks);
+        drop(core);
+        self.draw_core();
+        if !complete || playing {
             self.request_frame();
         }
     }

@@ -1,19 +1,23 @@
 //! One drawing: the state into the document. Everything is compared with what is there before it is written.
 
-use gptoss_protocol::{FailureKind, Recording, Stage, StageStatus};
-use web_sys::{Element, HtmlElement, HtmlProgressElement, HtmlTextAreaElement};
+use gptoss_protocol::{FailureKind, Head, Recording, Stage, StageStatus, TokenInfo};
+use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlProgressElement, HtmlTextAreaElement};
 
-use super::charts::{EntropyLine, WeightCells, set_share};
+use super::charts::{self, Picture, RibbonKey, set_share};
 use super::controls::Controls;
 use super::dom::{Texts, append, document, element, report, show};
+use super::inside::CoreView;
 use super::log::LogView;
 use super::long_tasks::LongTasks;
+use super::looking::Looking;
 use super::storage::CacheView;
-use super::stream::StreamView;
+use crate::action::{Action, Tab};
 use crate::cards::{device_facts, model_facts};
 use crate::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
 use crate::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
-use crate::state::{Phase, StageState, State, all_stages};
+use crate::panels::{attention, chat, probabilities, timeline, times};
+use crate::state::{Answer, Phase, StageState, State, all_stages};
+use crate::view::{Mounted, element as dom_element};
 
 const NOT_PLANNED: &str = "not planned";
 /// Names of the latest tensors on the page.
@@ -37,21 +41,34 @@ struct TopRow {
     probability: Element,
 }
 
+/// Answer, tokens so far, and the token that is looked at.
+type TopKey = (u32, u32, Option<(usize, u32)>);
+
 pub struct View {
     texts: Texts,
     stages: Vec<StageRow>,
     top: Vec<TopRow>,
-    cells: WeightCells,
-    entropy: EntropyLine,
-    stream: StreamView,
+    cells: Picture<(usize, u32)>,
+    entropy: Picture<(u32, usize)>,
+    rate: Picture<(u32, usize)>,
+    ribbon: Picture<RibbonKey>,
+    line: Picture<(u64, usize, Option<usize>)>,
+    attention: Picture<(u64, usize)>,
+    turns: Mounted,
+    controls: Mounted,
+    tabs: Mounted,
+    times: Mounted,
     storage: CacheView,
     log: LogView,
     facts: [Vec<(String, String)>; 2],
     phase: Option<Phase>,
     tensors: usize,
-    top_drawn: (u32, u32),
+    top_drawn: Option<TopKey>,
+    tab: Option<Tab>,
     memory_parts: [u64; 4],
     load_share: f64,
+    bars: [f64; 2],
+    model_loaded: bool,
     asked: bool,
     refusal: u32,
     announced_final_bytes: usize,
@@ -63,17 +80,27 @@ impl View {
             texts: Texts::default(),
             stages: stage_list(),
             top: Vec::new(),
-            cells: WeightCells::new(),
-            entropy: EntropyLine::new(),
-            stream: StreamView::default(),
+            cells: Picture::new("weights-cells"),
+            entropy: Picture::new("entropy-line"),
+            rate: Picture::new("rate-line"),
+            ribbon: Picture::new("ribbon"),
+            line: Picture::new("timeline-line"),
+            attention: Picture::new("attention-map"),
+            turns: Mounted::new(element("turns")),
+            controls: Mounted::new(element("timeline-controls")),
+            tabs: Mounted::new(element("tabs")),
+            times: Mounted::new(element("times")),
             storage: CacheView::default(),
             log: LogView::new(),
             facts: [Vec::new(), Vec::new()],
             phase: None,
             tensors: 0,
-            top_drawn: (0, 0),
+            top_drawn: None,
+            tab: None,
             memory_parts: [0; 4],
             load_share: 0.0,
+            bars: [0.0; 2],
+            model_loaded: false,
             asked: false,
             refusal: 0,
             announced_final_bytes: 0,
@@ -84,61 +111,128 @@ impl View {
     pub fn redraw_pictures(&mut self) {
         self.cells.redraw();
         self.entropy.redraw();
+        self.rate.redraw();
+        self.ribbon.redraw();
+        self.line.redraw();
+        self.attention.redraw();
     }
 
-    /// Draws the state; `false` when there is more to draw later though nothing changes any more.
+    /// Draws the state; `false` when there is more to draw later though nothing changes any more. What can be done follows from what
+    /// is going on now; what is seen, from the moment that is looked at.
     pub fn draw(
         &mut self,
-        state: &State,
+        live: &State,
         recording: &Recording<State>,
+        looking: &Looking,
+        core: &mut CoreView,
         controls: &Controls,
         long_tasks: &LongTasks,
     ) -> bool {
-        self.draw_status(state);
-        self.draw_buttons(state, controls);
-        self.draw_failure(state);
-        self.draw_refusal(state, controls);
-        self.draw_question(state);
+        let instruments = looking.shown(live);
+        // The picture of an idle page is one of the instruments; nothing was said on this page, and nothing loaded.
+        let state = if looking.is_idle_picture { live } else { instruments };
+        self.draw_status(live, instruments);
+        self.draw_buttons(live, controls);
+        self.draw_failure(live);
+        self.draw_refusal(live, controls);
+        self.draw_question(live);
         self.draw_stages(state);
         self.draw_weights(state);
         self.draw_memory(state);
         self.draw_cards(state);
-        self.draw_next_token(state);
+        self.draw_next_token(instruments, looking);
+        core.draw_words(instruments, &mut self.texts);
+        self.draw_attention(instruments, core.head);
         self.draw_caches(state);
         self.draw_work(state);
-        self.draw_page(state, recording, long_tasks);
-        self.storage.draw(&state.cache, &mut self.texts);
-        self.stream.draw(&state.answer, &mut self.texts);
-        self.announce(state);
+        self.draw_page(live, recording, long_tasks);
+        self.storage.draw(&live.cache, &mut self.texts);
+        let turns = chat::turns(state, looking.chat, &|key, version| self.turns.has(key, version));
+        self.turns.draw(turns);
+        self.draw_time(recording, looking, instruments);
+        self.draw_tabs(looking.tab);
+        self.announce(live);
         self.log.draw(recording)
+    }
+
+    /// The timeline, and what is done with it.
+    fn draw_time(&mut self, own: &Recording<State>, looking: &Looking, shown: &State) {
+        let recording = looking.recording(own);
+        let events = recording.events();
+        let opened = looking.opened.as_ref().map(|(name, _)| name.as_str());
+        self.controls.draw(timeline::controls(looking.playhead, events.len(), opened, shown));
+        let run = if opened.is_some() { u64::MAX } else { recording.dropped() };
+        charts::draw_timeline(&mut self.line, events, run, looking.playhead);
+        let slider: HtmlInputElement = element("moment");
+        let (most, at) = (events.len().to_string(), looking.playhead.at.unwrap_or(events.len()).to_string());
+        if slider.max() != most {
+            slider.set_max(&most);
+        }
+        if slider.value() != at {
+            slider.set_value(&at);
+            report(slider.set_attribute("aria-valuetext", &timeline::position(looking.playhead, events.len())));
+        }
+    }
+
+    fn draw_tabs(&mut self, tab: Option<Tab>) {
+        let button = |known: Tab| {
+            let expanded = if tab == Some(known) { "true" } else { "false" };
+            let button = dom_element("button").class("quiet").with("type", "button").with("aria-expanded", expanded);
+            let controls = format!("tab-{}", known.name());
+            button.with("aria-controls", controls).with("data-do", Action::Tab(known).to_string()).text(known.name())
+        };
+        self.tabs.draw(Tab::ALL.into_iter().map(|tab| button(tab).into()).collect());
+        if self.tab != tab {
+            self.tab = tab;
+            show("drawer", tab.is_some());
+            for known in Tab::ALL {
+                show(&format!("tab-{}", known.name()), tab == Some(known));
+            }
+            // Canvases have a place only where they are shown.
+            self.redraw_pictures();
+        }
     }
 
     fn measured(&mut self, id: &'static str, value: Option<String>) {
         self.texts.value(id, value, NOT_MEASURED);
     }
 
-    fn draw_status(&mut self, state: &State) {
-        if self.phase != Some(state.phase)
+    fn draw_status(&mut self, live: &State, state: &State) {
+        if self.phase != Some(live.phase)
             && let Some(body) = document().body()
         {
-            report(body.set_attribute("data-state", state.phase.name()));
+            report(body.set_attribute("data-state", live.phase.name()));
         }
-        self.texts.set("status", &sentence(state));
+        self.texts.set("status", &sentence(live));
         let answer = &state.answer;
         self.measured("prefill-rate", answer.prefill_tokens_per_second().map(|rate| format::rate(Some(rate))));
-        let title = page_title(state);
+        let title = page_title(live);
         if document().title() != title {
             document().set_title(&title);
         }
         self.measured("decode-rate", answer.decode_rate().map(|rate| format::rate(Some(rate))));
         self.measured("ttft", answer.time_to_first_token_ms.map(|ms| milliseconds(Some(ms))));
         self.measured("gpu-allocated", state.gpu_allocated_bytes.map(bytes));
+        let planned = state.plan.as_ref().map(|plan| plan.gpu_total_bytes);
+        let share = state.gpu_allocated_bytes.zip(planned).and_then(|(now, all)| fraction(now, all));
+        self.draw_bar(0, "gpu-bar", share.unwrap_or(0.0));
+        let context = state.kv.map(|kv| (u64::from(kv.used_tokens), u64::from(kv.capacity_tokens)));
+        self.measured("context-used", context.map(|(used, all)| format!("{} of {}", count(used), count(all))));
+        self.draw_bar(1, "context-bar", context.and_then(|(used, all)| fraction(used, all)).unwrap_or(0.0));
+        charts::draw_rate(&mut self.rate, answer);
         self.texts.set("chip-model", state.model.as_ref().map_or("no model", |model| &model.name));
         let device = match &state.adapter {
             Some(adapter) => format!("{} · {} tier", adapter.name, adapter.tier),
             None => "no GPU asked for yet".to_owned(),
         };
         self.texts.set("chip-device", &device);
+    }
+
+    fn draw_bar(&mut self, number: usize, id: &str, share: f64) {
+        if self.bars[number] != share {
+            self.bars[number] = share;
+            set_share(&element::<Element>(id), "--share", share);
+        }
     }
 
     fn draw_buttons(&mut self, state: &State, controls: &Controls) {
@@ -168,11 +262,18 @@ impl View {
         attribute("aria-disabled", busy);
         attribute("aria-busy", state.phase == Phase::Loading);
         attribute("data-loaded", state.model_loaded);
+        if self.model_loaded != state.model_loaded {
+            self.model_loaded = state.model_loaded;
+            // What it was chosen by makes room for the conversation.
+            if state.model_loaded {
+                report(element::<Element>("source-more").remove_attribute("open"));
+            }
+        }
         let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
         enable("ask", state.model_loaded && !busy && !prompt_is_empty);
         enable("stop", state.can_stop());
         show("stuck-panel", state.offers_end());
-        enable("copy-answer", !state.answer.final_text.is_empty());
+        enable("new-talk", !busy && state.all_turns().next().is_some());
         enable("pick", !busy);
         enable("download", !busy);
         enable("unpick", !busy && !controls.files().is_empty());
@@ -252,7 +353,7 @@ impl View {
         let tensors = state.tensor_count.map(|all| format!("{} of {}", state.tensors.len(), count(u64::from(all))));
         self.measured("weights-tensors", tensors);
         self.measured("load-time", state.load_ms.map(|ms| milliseconds(Some(ms))));
-        self.cells.draw(state);
+        charts::draw_tensors(&mut self.cells, state);
         if self.tensors != state.tensors.len() {
             self.tensors = state.tensors.len();
             let list: Element = element("weights-latest");
@@ -319,43 +420,62 @@ impl View {
         }
     }
 
-    fn draw_next_token(&mut self, state: &State) {
-        let answer = &state.answer;
-        self.draw_top(state);
-        let entropies = &answer.entropies;
-        let nats = |value: f32| format!("{value:.2} nats");
-        self.measured("entropy-last", entropies.last().map(|&value| nats(value)));
-        let mean = (!entropies.is_empty()).then(|| entropies.iter().sum::<f32>() / entropies.len() as f32);
-        self.measured("entropy-mean", mean.map(nats));
-        self.measured("token-time", answer.last_token_ms.map(|ms| milliseconds(Some(ms))));
-        self.entropy.draw(answer);
-        let summary = match (answer.prompt_tokens, answer.generated) {
-            (None, _) => String::new(),
-            (Some(prompt), 0) => format!("{} in the prompt", format::plural(u64::from(prompt), "token")),
-            (Some(prompt), new) => format!("{prompt} prompt + {}", format::plural(u64::from(new), "new token")),
+    /// The candidates of the token that is looked at, or of the last one; the ribbon of its answer.
+    fn draw_next_token(&mut self, state: &State, looking: &Looking) {
+        let (answer, place) = match looking.token() {
+            Some((turn, place)) => match state.all_turns().nth(turn) {
+                Some((_, answer)) => (answer, Some(place)),
+                None => (&state.answer, None),
+            },
+            None => (&state.answer, None),
         };
-        self.texts.set("answer-summary", &summary);
+        let token = match place {
+            Some(place) => answer.tokens.get(place as usize),
+            None => answer.tokens.last(),
+        };
+        self.draw_top(answer, token, looking.token());
+        let nats = |value: f32| format!("{value:.2} nats");
+        self.measured("entropy-last", token.map(|token| nats(token.entropy_nats)));
+        self.measured("entropy-mean", answer.mean_entropy_nats().map(nats));
+        self.measured("token-time", token.map(|token| milliseconds(Some(token.elapsed_ms))));
+        charts::draw_entropy(&mut self.entropy, answer);
+        charts::draw_ribbon(&mut self.ribbon, answer, place);
+        self.texts.set("probabilities-line", &probabilities::line(&answer.tokens, place));
+        fold("panel-next-token", answer.tokens.is_empty());
+        fold("panel-probabilities", answer.tokens.is_empty());
+    }
+
+    fn draw_attention(&mut self, state: &State, head: Option<Head>) {
+        let rows = &state.inside.attention;
+        charts::draw_attention(&mut self.attention, rows, state.inside.revision);
+        self.texts.set("attention-line", &attention::line(rows, head));
+    }
+
+    /// The token of the ribbon at a point of its canvas.
+    pub fn ribbon_hit(&mut self, tokens: &[TokenInfo], x: f64, y: f64) -> Option<u32> {
+        charts::ribbon_hit(&mut self.ribbon, tokens, x, y)
     }
 
     /// Drawn once per token: the number of tokens tells whether there is a new one.
-    fn draw_top(&mut self, state: &State) {
-        let answer = &state.answer;
-        let drawn = (answer.number, answer.generated);
-        if self.top_drawn == drawn {
+    fn draw_top(&mut self, answer: &Answer, token: Option<&TokenInfo>, looked_at: Option<(usize, u32)>) {
+        let drawn = (answer.number, answer.generated(), looked_at);
+        if self.top_drawn == Some(drawn) {
             return;
         }
-        self.top_drawn = drawn;
-        show("top-empty", answer.top.is_empty());
+        self.top_drawn = Some(drawn);
+        let top = token.map_or(&[][..], |token| &token.top);
+        show("top-empty", top.is_empty());
         let list: Element = element("top-tokens");
-        while self.top.len() < answer.top.len() {
+        while self.top.len() < top.len() {
             let Some(row) = top_row(&list) else { return };
             self.top.push(row);
         }
-        for row in self.top.drain(answer.top.len()..) {
+        for row in self.top.drain(top.len()..) {
             row.item.remove();
         }
-        for (row, token) in self.top.iter().zip(&answer.top) {
-            let chosen = answer.chosen_id == Some(token.id);
+        let chosen_id = token.map(|token| token.id);
+        for (row, token) in self.top.iter().zip(top) {
+            let chosen = chosen_id == Some(token.id);
             row.item.set_class_name(if chosen { "chosen" } else { "" });
             row.mark.set_text_content(Some(if chosen { "▸" } else { "" }));
             row.token.set_text_content(Some(&format::visible_token(&token.text)));
@@ -386,6 +506,8 @@ impl View {
 
     fn draw_work(&mut self, state: &State) {
         let work = state.work;
+        self.times.draw(times::lines(&state.times));
+        self.texts.set("times-line", &times::line(&state.times));
         self.measured("work-submits", work.map(|work| count(work.submits)));
         self.measured("work-dispatches", work.map(|work| count(work.dispatches)));
         self.measured("work-buffers", work.map(|work| count(work.buffers_created)));
@@ -439,6 +561,14 @@ impl View {
             self.texts.set("announce", &rest[..complete]);
             self.announced_final_bytes += complete;
         }
+    }
+}
+
+/// A panel with nothing to say yet is one line.
+fn fold(id: &str, is_empty: bool) {
+    let panel: Element = element(id);
+    if panel.has_attribute("data-empty") != is_empty {
+        report(panel.toggle_attribute_with_force("data-empty", is_empty));
     }
 }
 

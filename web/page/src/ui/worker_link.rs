@@ -126,6 +126,7 @@ fn receive(app: &Rc<App>, message: &MessageEvent) {
             local_network::look_at(app, &event);
             if app.state.borrow().host_ready && !app.worker.borrow().ready {
                 WorkerLink::set_ready(&app.worker);
+                app.watch_anew();
             }
         }
         Err(message) => end(app, message),

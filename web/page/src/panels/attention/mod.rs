@@ -1,0 +1,106 @@
+//! Attention: what one head looked at, token by token.
+
+use std::collections::VecDeque;
+
+use gptoss_protocol::{AttentionRow, Head, ModelInfo};
+
+/// Rows that are shown, the newest last.
+pub const ROWS: usize = 34;
+
+/// The head that the user wants to watch; what it must be in words, if the model has no such head.
+///
+/// # Errors
+/// What was expected, for the user.
+pub fn head(layer: &str, head: &str, model: Option<&ModelInfo>) -> Result<Head, String> {
+    let number = |text: &str, most: Option<u32>, what: &str| {
+        let number = text.trim().parse::<u32>().ok().filter(|number| most.is_none_or(|most| *number < most));
+        let range = most.map_or_else(|| "a whole number".to_owned(), |most| format!("0 to {}", most.saturating_sub(1)));
+        number.ok_or_else(|| format!("{what} is \"{text}\", expected {range}"))
+    };
+    let layer = number(layer, model.map(|model| model.layers_run), "The layer")?;
+    let head = number(head, model.map(|model| model.query_heads), "The head")?;
+    Ok(Head { layer, head })
+}
+
+/// What the panel says beside its name.
+pub fn line(rows: &VecDeque<AttentionRow>, watched: Option<Head>) -> String {
+    match (rows.back(), watched) {
+        (Some(row), _) => format!("layer {} head {} · sink {:.2}", row.head.layer, row.head.head, row.sink),
+        (None, Some(head)) => format!("layer {} head {}: from the next token on", head.layer, head.head),
+        (None, None) => "not watched".to_owned(),
+    }
+}
+
+/// Part of the map: where a weight is drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Weight {
+    /// Row, the newest token's last.
+    pub row: usize,
+    /// Positions before the newest token: 0 is its own.
+    pub back: u32,
+    /// The weight.
+    pub weight: f32,
+}
+
+/// The weights of the last rows on the positions that fit, `columns` of them.
+pub fn weights(rows: &VecDeque<AttentionRow>, columns: u32) -> Vec<Weight> {
+    let Some(newest) = rows.back() else { return Vec::new() };
+    let first_row = rows.len().saturating_sub(ROWS);
+    let mut all = Vec::new();
+    for (row, of) in rows.iter().skip(first_row).enumerate() {
+        for (key, &weight) in (of.first_position..).zip(&of.weights) {
+            let back = newest.position.wrapping_sub(key);
+            if back < columns && weight > 0.0 {
+                all.push(Weight { row, back, weight });
+            }
+        }
+    }
+    all
+}
+
+/// The key that got most, with its weight: for those who do not see the map.
+pub fn label(rows: &VecDeque<AttentionRow>) -> String {
+    let Some(row) = rows.back() else { return "Attention is not watched".to_owned() };
+    let most = (row.first_position..).zip(&row.weights).max_by(|a, b| a.1.total_cmp(b.1));
+    let key = most.map_or_else(String::new, |(key, weight)| format!("most to position {key}, {weight:.2}; "));
+    format!(
+        "Position {} of layer {} head {}: {key}{:.2} to the sink",
+        row.position, row.head.layer, row.head.head, row.sink
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(position: u32, first_position: u32, weights: &[f32]) -> AttentionRow {
+        AttentionRow {
+            head: Head { layer: 1, head: 2 },
+            position,
+            first_position,
+            weights: weights.to_vec(),
+            sink: 0.25,
+        }
+    }
+
+    #[test]
+    fn weights_are_where_their_keys_are() {
+        let rows = VecDeque::from([row(4, 2, &[0.1, 0.2, 0.45]), row(5, 3, &[0.0, 0.25, 0.5])]);
+        let all = weights(&rows, 3);
+        let expected = [
+            Weight { row: 0, back: 2, weight: 0.2 },
+            Weight { row: 0, back: 1, weight: 0.45 },
+            Weight { row: 1, back: 1, weight: 0.25 },
+            Weight { row: 1, back: 0, weight: 0.5 },
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(label(&rows), "Position 5 of layer 1 head 2: most to position 5, 0.50; 0.25 to the sink");
+        assert!(line(&rows, None).starts_with("layer 1 head 2"));
+    }
+
+    #[test]
+    fn a_head_that_there_is_not_is_refused_in_words() {
+        assert_eq!(head("3", " 7 ", None), Ok(Head { layer: 3, head: 7 }));
+        assert_eq!(head("x", "0", None), Err("The layer is \"x\", expected a whole number".to_owned()));
+    }
+}
