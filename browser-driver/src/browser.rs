@@ -155,6 +155,9 @@ impl Browser {
     /// Clicks the first element that matches `css`, as a user would: it must be visible and not covered.
     pub async fn click(&self, css: &str) -> Result<(), Error> {
         let doing = || Error::command(format!("click {css}"));
+        // chromedriver takes what a scrolled part of the page has scrolled away for visible, where it would be in the window.
+        let show = "document.querySelector(arguments[0])?.scrollIntoView({ block: 'nearest', inline: 'nearest' });";
+        self.eval(show, vec![json!(css)]).await?;
         let element = self.client.find(Locator::Css(css)).await.map_err(doing())?;
         element.click().await.map_err(doing())
     }

@@ -178,7 +178,7 @@ impl<'a> GptossPage<'a> {
 
     /// Types a model address, replacing what was there.
     pub async fn set_gguf_url(&self, url: &str) -> Result<(), Error> {
-        self.browser.fill("#gguf", url).await
+        self.browser.set_value("#gguf", url).await
     }
 
     /// Follows the page until it is in one of `states`; `on_change` sees every snapshot that differs from the one

@@ -19,7 +19,8 @@ const READ_LAST_BLOB: &str = "const done = arguments[arguments.length - 1]; \
 /// Presses the log's export button and reads the recording.
 pub async fn recording(browser: &Browser) -> Recording<State> {
     browser.eval(CATCH_DOWNLOADS, vec![]).await.expect("script");
-    browser.click("#log-export").await.expect("the export button can be pressed");
+    // The log may be in a drawer that is closed.
+    browser.eval("document.getElementById('log-export').click();", vec![]).await.expect("the export button");
     let text = browser.eval_async(READ_LAST_BLOB, vec![]).await.expect("script");
     let text = text.as_str().expect("the export button makes a file");
     Recording::from_json_lines(text).expect("a recording of this protocol version")

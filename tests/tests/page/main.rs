@@ -7,6 +7,7 @@ mod cache;
 mod event_log;
 mod faults;
 mod garbled;
+mod inside;
 mod large;
 mod lost_gpu;
 mod parts;
@@ -16,6 +17,8 @@ mod refused;
 mod relay;
 mod session;
 mod stopping;
+mod talk;
+mod time;
 mod tiny_host;
 
 use std::sync::{Arc, Mutex};

@@ -62,8 +62,14 @@ impl Session {
         self.browser = Browser::open(options).await.expect("headless Chromium");
     }
 
-    /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed.
+    /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed. Recorded
+    /// answers are those of questions that stand alone.
     pub async fn open(&self, query: &str) -> GptossPage<'_> {
+        self.open_talking(&format!("history=no&{query}")).await
+    }
+
+    /// As [`Self::open`], for a conversation.
+    pub async fn open_talking(&self, query: &str) -> GptossPage<'_> {
         let page = self.open_as_it_is(query).await;
         page.wait_until_enabled("#load").await.expect("LOAD MODEL can be pressed");
         page
