@@ -3,6 +3,8 @@
 pub mod file;
 pub mod markdown;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use gptoss_protocol::{Channel, ChatMessage, FinishReason, TokenInfo};
 
 use self::markdown::{Tokens, blocks};
@@ -63,11 +65,12 @@ impl Turn<'_> {
         let Self { at, answer, choices, is_last, under_way, busy, .. } = self;
         let editing = choices.editing == Some(*at);
         let version = format!(
-            "{} {} {:?} {} {is_last} {under_way} {busy} {editing}",
+            "{} {} {:?} {} {is_last} {under_way} {busy} {editing} {}",
             answer.number,
             answer.tokens.len(),
             answer.finished.is_some(),
             choices.tinted,
+            self.imported(),
         );
         let key = format!("turn {at}");
         let mut turn = element("article").class("turn").key(&*key);
@@ -77,6 +80,20 @@ impl Turn<'_> {
             return turn;
         }
         turn.flag("data-last", *is_last).child(self.question(editing)).child(self.answer())
+    }
+
+    /// Tells turns from files apart, whose answers have neither tokens nor numbers; 0 for all others.
+    fn imported(&self) -> u64 {
+        if !self.answer.tokens.is_empty() {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        match self.question {
+            Question::User(text) => text.hash(&mut hasher),
+            Question::Results(results) => results.len().hash(&mut hasher),
+        }
+        self.answer.said.iter().for_each(|said| said.text.hash(&mut hasher));
+        hasher.finish()
     }
 
     fn question(&self, editing: bool) -> Element {

@@ -97,3 +97,20 @@ fn what_was_streamed_gives_way_to_the_engines_own_text() {
     let done = html(&state, Choices::default());
     assert!(done.contains("<p>No.</p>") && !done.contains("Yes"), "{done}");
 }
+
+#[test]
+fn conversations_from_files_are_told_apart() {
+    let version_of = |said: &str| {
+        let mut state = State::default();
+        let history = vec![ChatMessage::User { text: "Q".into() }, ChatMessage::said(said)];
+        apply(&mut state, Event::ConversationTaken { history });
+        let versions = std::cell::RefCell::new(Vec::new());
+        turns(&state, Choices::default(), &|key, version| {
+            versions.borrow_mut().push(format!("{key} {version}"));
+            false
+        });
+        versions.into_inner()
+    };
+    assert_eq!(version_of("one"), version_of("one"));
+    assert_ne!(version_of("one"), version_of("two"), "the second would not be drawn");
+}
