@@ -10,13 +10,13 @@ use browser_driver::{
 const PAGE: &str = r#"<!doctype html>
 <body data-state="idle">
 <button id="load" onclick="document.body.dataset.state = 'loading'; setTimeout(() => {
-    document.querySelector('#final-text').textContent = document.querySelector('#prompt').value.toUpperCase();
+    document.querySelector('[data-channel=final] .said').textContent = document.querySelector('#prompt').value.toUpperCase();
     document.body.dataset.state = 'done';
 }, 300);">LOAD MODEL</button>
 <input id="prompt" value="something else">
 <input id="file" type="file">
 <ol id="stages"><li data-status="done"><i>x</i><b class="name">GPU</b><b class="time">12 ms</b></li></ol>
-<p id="final-text"></p>
+<article class="turn" data-last><section data-channel="final"><div class="said"></div></section></article>
 <script>
     console.warn("page warning");
     const code = new Blob(['console.error("worker error")'], { type: "text/javascript" });

@@ -2,8 +2,8 @@
 //! For programs that drive the page (tests, `cargo xtask demo`): `data-state` on the body is the phase
 //! ([`state::Phase::name`]); `#load`, `#ask` and `#stop` are the buttons (`#load` is disabled until the page's program
 //! is up); [`inputs::element_id`] names the inputs (what is wrong with one is said in `#…-error`), `#file` the file
-//! input; `#status` is the sentence, `#error` and `#error-advice` the failure, empty when there is none; `#final-text`
-//! and `#analysis-text` hold the answer; `#stages li` carry `data-status`; `#long-tasks-busy` counts main-thread tasks
+//! input; `#status` is the sentence, `#error` and `#error-advice` the failure, empty when there is none; turns are
+//! `.turn`, the last with `data-last`, their messages `[data-channel]` with the text in `.said`; `#stages li` carry `data-status`; `#long-tasks-busy` counts main-thread tasks
 //! over 50 ms while the page was busy; `#cache-models li` are the cached models, by `data-id`, with buttons by
 //! `data-action`; `#cache-notices li` say what happened to them.
 //!
