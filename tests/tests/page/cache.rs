@@ -293,7 +293,7 @@ async fn a_picked_file_can_be_cached_and_is_not_picked_again() {
     browser.wait_for("the model to be cached", Duration::from_secs(60), cached).await.expect("it is cached");
     std::fs::remove_file(&picked).expect("it was there");
     setup.panel_says("from a file that was picked").await;
-    browser.click("[data-do='tab network']").await.expect("the drawer can be opened");
+    setup.session.open_tab("network").await;
     browser.click("#cache-models [data-action=use]").await.expect("it can be pressed");
     let address = browser.eval("return document.querySelector('#gguf').value;", vec![]).await.expect("script");
     assert_eq!(address, "cached:picked.gguf");
@@ -460,13 +460,13 @@ async fn the_storage_panel_tells_verifies_and_deletes() {
     let panel = setup.panel().await;
     assert_eq!(panel[0]["name"], "m.gguf");
     assert!(panel[0]["amount"].as_str().is_some_and(|amount| amount.starts_with("3.05 MB, complete")), "{panel}");
-    browser.click("[data-do='tab network']").await.expect("the drawer can be opened");
+    setup.session.open_tab("network").await;
     browser.click("#cache-models [data-action=verify]").await.expect("verify can be pressed");
     setup.panel_says("sound").await;
 
     setup.damage_what_is_cached().await;
     setup.panel_says("1 of 1 chunk verified").await;
-    browser.click("[data-do='tab network']").await.expect("the drawer can be opened");
+    setup.session.open_tab("network").await;
     browser.click("#cache-models [data-action=verify]").await.expect("verify can be pressed");
     setup.panel_says("1 chunk damaged and deleted").await;
     setup.session.screenshot("storage-damaged").await;

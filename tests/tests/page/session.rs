@@ -82,6 +82,17 @@ impl Session {
         GptossPage::open(&self.browser, &url).await.expect("the page opens")
     }
 
+    /// Opens a tab of the drawer, and waits until it is drawn.
+    pub async fn open_tab(&self, name: &str) {
+        self.browser.click(&format!("[data-do='tab {name}']")).await.expect("the drawer can be opened");
+        let script = format!("return document.getElementById('tab-{name}').hidden;");
+        let look = async |browser: &Browser| {
+            let hidden = browser.eval(&script, vec![]).await?;
+            Ok(if hidden == false { Ok(()) } else { Err(format!("hidden: {hidden}")) })
+        };
+        self.browser.wait_for(name, Duration::from_secs(30), look).await.expect("the tab");
+    }
+
     /// Address of the served model with this file name.
     pub async fn model_url(&self, file_name: &str) -> String {
         let models = self.server.models().await.expect("models");
