@@ -21,6 +21,15 @@ async fn a_model_that_waits_for_a_question_becomes_whole() {
     let page = session.open(&without_prompt(&host, &case)).await;
     page.load().await.expect("LOAD MODEL can be pressed");
     follow(&page, &[PageState::Ready]).await;
+    // Between the load and the prefetch nothing is said of either.
+    let is_whole = async |browser: &Browser| {
+        let rests = event_log::all(&event_log::export(browser).await, |event| match event {
+            Event::Prefetch(rest) => Some(rest.missing_bytes),
+            _ => None,
+        });
+        Ok(if rests.last() == Some(&0) { Ok(()) } else { Err(format!("{rests:?}")) })
+    };
+    session.browser.wait_for("all experts", Duration::from_secs(60), is_whole).await.expect("the prefetch ends");
     status(&session, |status| !status.contains(MEANWHILE)).await;
 
     let events = event_log::export(&session.browser).await;
