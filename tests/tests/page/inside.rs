@@ -21,7 +21,7 @@ const READ_PIXELS: &str = "const canvas = document.getElementById('core-canvas')
      const scale = canvas.width / canvas.clientWidth; \
      const context = canvas.getContext('2d'); \
      return arguments[0].map(([x, y]) => { \
-         const { data } = context.getImageData(Math.round(x * scale) - 1, Math.round(y * scale) - 1, 3, 3); \
+         const { data } = context.getImageData(Math.round(x * scale) - 1, Math.round(y * scale) - 2, 3, 5); \
          let most = 0; \
          for (let at = 3; at < data.length; at += 4) { most = Math.max(most, data[at]); } \
          return most; \
@@ -77,9 +77,9 @@ async fn every_number_and_cell_of_the_core_is_of_the_run() {
     let points: Vec<_> = cells
         .iter()
         .map(|cell| {
-            // Its upper edge: what was chosen has a frame. Not in the middle, where the token's way goes through all cells.
+            // Its upper edge, which is drawn on whole pixels: what was chosen has a frame. Not in the middle, where the token's way goes through all cells.
             let rect = geometry.cell(*cell);
-            json!([rect.x + rect.width * 0.35, rect.y + 1.0])
+            json!([rect.x + rect.width * 0.35, rect.y])
         })
         .collect();
     let opacity = browser.eval(READ_PIXELS, vec![json!(points)]).await.expect("script");

@@ -188,7 +188,7 @@ impl App {
     }
 
     /// Sizes or colours are others, or pictures were lost.
-    pub(super) fn redraw_pictures(self: &Rc<Self>) {
+    fn redraw_pictures(self: &Rc<Self>) {
         self.view.borrow_mut().redraw_pictures();
         self.core.borrow_mut().restyle();
         self.request_frame();

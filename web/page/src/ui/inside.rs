@@ -5,7 +5,7 @@ use std::rc::Rc;
 use gptoss_protocol::{Command, Head, Watch};
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
-use web_sys::{Element, Event, HtmlElement, HtmlInputElement, KeyboardEvent, MouseEvent};
+use web_sys::{Element, Event, HtmlElement, HtmlInputElement, KeyboardEvent, MouseEvent, ResizeObserver};
 
 use super::dom::{document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
@@ -129,6 +129,16 @@ impl App {
 
     pub(super) fn listen_to_core(self: &Rc<Self>) {
         let canvas: HtmlElement = element("core-canvas");
+        // Not only the window takes room from it: the table below does, rows and all.
+        let app = Rc::clone(self);
+        let resized = Closure::<dyn FnMut()>::new(move || {
+            app.core.borrow_mut().restyle();
+            app.draw_core();
+        });
+        if let Some(observer) = report(ResizeObserver::new(resized.as_ref().unchecked_ref())) {
+            observer.observe(&canvas);
+        }
+        resized.forget();
         for name in ["mousemove", "mouseleave", "click"] {
             let app = Rc::clone(self);
             listen(&canvas, name, move |event: MouseEvent| {
@@ -170,8 +180,7 @@ impl App {
             app.core.borrow_mut().has_twin = on;
             press("core-twin-button", "aria-expanded", on);
             show("core-twin", on);
-            // It takes room from the canvas.
-            app.redraw_pictures();
+            app.request_frame();
         });
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("attention-on"), "click", move |_: Event| app.press_attention());
