@@ -19,7 +19,9 @@ const READ_TWIN: &str = "return [...document.querySelectorAll('#core-twin tbody 
 /// differ in what is bright, not in what is opaque.
 const READ_PIXELS: &str = "const canvas = document.getElementById('core-canvas'); \
      const scale = canvas.width / canvas.clientWidth; \
-     const context = canvas.getContext('2d'); \
+     const copy = new OffscreenCanvas(canvas.width, canvas.height); \
+     const context = copy.getContext('2d', { willReadFrequently: true }); \
+     context.drawImage(canvas, 0, 0); \
      return arguments[0].map(([x, y]) => { \
          const { data } = context.getImageData(Math.round(x * scale) - 1, Math.round(y * scale) - 2, 3, 5); \
          let most = 0; \
