@@ -21,7 +21,7 @@ const CRATE: &str = "range-server/fuzz";
 const TARGET: &str = "plan";
 
 const DEFAULT_SECONDS: u64 = 60;
-/// As a part of all tests, on every change; `--seconds` is for those who look for more.
+/// How long it runs as a part of all tests, on every change; `--seconds` is for those who look for more.
 const TEST_SECONDS: u64 = 20;
 
 /// If there were fewer, something else took the time, and nothing was fuzzed.

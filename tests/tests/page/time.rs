@@ -55,7 +55,7 @@ async fn a_recording_shows_the_picture_of_its_run_panel_by_panel() {
     press(browser, "live").await;
     assert_eq!(instruments(browser).await, live);
 
-    // As a file, on a page that has loaded nothing.
+    // The same recording is opened as a file, on a page that has loaded nothing.
     let folder = tempfile::tempdir().expect("temp folder");
     let file = folder.path().join("run.jsonl");
     std::fs::write(&file, recording.to_json_lines().expect("JSON")).expect("write");

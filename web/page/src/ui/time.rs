@@ -9,6 +9,7 @@ use super::dom::{element, listen, window};
 use super::looking::Looking;
 use super::{App, log};
 use crate::action::Moment;
+use crate::panels::timeline::first_load;
 use crate::state::{Phase, State};
 
 /// Lies beside the page; `index.html` names it.
@@ -106,8 +107,10 @@ impl App {
             }
             {
                 let mut looking = app.looking.borrow_mut();
+                let begin = first_load(recording.events());
                 looking.open("the nano model, recorded on 2026-11-30".to_owned(), recording);
                 looking.is_idle_picture = true;
+                looking.playhead.at = Some(begin);
                 let calm = window().match_media("(prefers-reduced-motion: reduce)").ok().flatten();
                 if calm.is_some_and(|calm| calm.matches()) {
                     let end = looking.opened.as_ref().map(|(_, recording)| recording.events().len());

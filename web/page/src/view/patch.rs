@@ -39,7 +39,7 @@ impl Mounted {
                 Node::Element(old) => old.key.as_ref() == Some(wanted) && old.version.as_ref() == Some(version),
                 Node::Text(_) => false,
             };
-            // Of the two the one that stands there knows what is inside.
+            // The old one knows what is inside; the new one may only name it.
             if let Some(old) = self.nodes.iter_mut().find(is_same) {
                 std::mem::swap(node, old);
             }

@@ -12,7 +12,7 @@ use crate::action::Action;
 use crate::describe::{channel_name, stream_note};
 use crate::format;
 use crate::state::{Answer, Phase, Question, Said, State};
-use crate::view::{Element, Node, element, text};
+use crate::view::{Element, Node, element};
 
 /// What the user has chosen to see of the chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -252,11 +252,6 @@ pub fn token_words(token: &TokenInfo) -> String {
     let probability = token.probability.map_or(format::NOT_MEASURED.to_owned(), |p| format::percent(f64::from(p)));
     let elapsed = format::milliseconds(Some(token.elapsed_ms));
     format!("probability {probability}, entropy {:.2} nats, {elapsed}", token.entropy_nats)
-}
-
-/// A line in place of turns, before there are any.
-pub fn empty_note() -> Node {
-    text("Nothing was asked yet.")
 }
 
 #[cfg(test)]

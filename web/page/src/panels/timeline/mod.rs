@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gptoss_protocol::{AdapterInfo, Envelope, Event, Recording, Replay};
+use gptoss_protocol::{AdapterInfo, Command, Envelope, Event, Recording, Replay};
 
 use crate::action::{Action, Moment};
 use crate::format;
@@ -98,6 +98,12 @@ pub fn moments(events: &VecDeque<Envelope>) -> Vec<usize> {
 /// Events after which whatever is told belongs to something else.
 fn ends_step(event: &Event) -> bool {
     matches!(event, Event::Kv { .. } | Event::Asked { .. } | Event::Finished { .. } | Event::Stage { .. })
+}
+
+/// Where there begins to be something to see: the first load.
+pub fn first_load(events: &VecDeque<Envelope>) -> usize {
+    let is_load = |event: &Event| matches!(event, Event::Asked { command: Command::Load { .. } });
+    events.iter().position(|envelope| is_load(&envelope.event)).unwrap_or(0)
 }
 
 /// What is marked on the line, by what it was.
@@ -273,7 +279,9 @@ mod tests {
     fn the_recording_that_comes_with_the_page_can_be_played() {
         let text = include_str!("../../../../recordings/nano.jsonl");
         let recording = Recording::<State>::from_json_lines(text).expect("a recording of this protocol");
-        let mut head = Playhead { at: Some(0), playing: true, speed: 1 };
+        let begin = first_load(recording.events());
+        assert!(begin > 0, "a page waits for its user before it loads");
+        let mut head = Playhead { at: Some(begin), playing: true, speed: 1 };
         let (mut left_ms, mut frames) = (0.0, 0);
         while head.playing {
             left_ms = head.advance(recording.events(), left_ms + 66.0);
