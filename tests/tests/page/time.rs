@@ -92,7 +92,7 @@ async fn an_idle_page_plays_a_recording_and_says_so_until_something_happens() {
     let page = session.open(&case.query()).await;
     let look = async |browser: &Browser| {
         let shown = label(browser).await;
-        Ok(if shown.starts_with("RECORDING · the nano model, recorded on ") { Ok(()) } else { Err(shown) })
+        Ok(if shown.starts_with("RECORDING · 2026-11-30") { Ok(()) } else { Err(shown) })
     };
     browser.wait_for("the idle picture", Duration::from_secs(30), look).await.expect("a recording plays");
     let title = async |browser: &Browser| {
@@ -103,6 +103,9 @@ async fn an_idle_page_plays_a_recording_and_says_so_until_something_happens() {
     session.screenshot("idle-recording").await;
     let status = browser.text("#status").await.expect("the status");
     assert_eq!(status, "No model is loaded.");
+    assert_eq!(browser.text("#chip-model").await.expect("the model"), "recording of Gpt Oss Nano");
+    let shown = label(browser).await;
+    assert!(shown.contains(" · Gpt Oss Nano · "), "the model and its adapter: {shown}");
     let own: State = event_log::recording(browser).await.replay();
     assert!(own.model.is_none() && own.answer.tokens.is_empty(), "the page itself knows of no model");
     assert_answer(&load_and_answer(&page).await, &case);

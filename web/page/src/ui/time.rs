@@ -108,7 +108,7 @@ impl App {
             {
                 let mut looking = app.looking.borrow_mut();
                 let begin = first_load(recording.events());
-                looking.open("the nano model, recorded on 2026-11-30".to_owned(), recording);
+                looking.open("2026-11-30".to_owned(), recording);
                 looking.is_idle_picture = true;
                 looking.playhead.at = Some(begin);
                 let calm = window().match_media("(prefers-reduced-motion: reduce)").ok().flatten();

@@ -220,7 +220,10 @@ impl View {
         self.measured("context-used", context.map(|(used, all)| format!("{} of {}", count(used), count(all))));
         self.draw_bar(1, "context-bar", context.and_then(|(used, all)| fraction(used, all)).unwrap_or(0.0));
         charts::draw_rate(&mut self.rate, answer);
-        self.texts.set("chip-model", state.model.as_ref().map_or("no model", |model| &model.name));
+        let model = state.model.as_ref().map_or("no model", |model| &model.name);
+        let recorded = live.model.is_none() && state.model.is_some();
+        let of_recording = recorded.then(|| format!("recording of {model}"));
+        self.texts.set("chip-model", of_recording.as_deref().unwrap_or(model));
         let device = match &state.adapter {
             Some(adapter) => format!("{} · {} tier", adapter.name, adapter.tier),
             None => "no GPU asked for yet".to_owned(),
