@@ -41,7 +41,7 @@ pub fn report(sizes: &BTreeMap<String, Size>, limits: &Limits) -> String {
         let limit = |bytes: fn(&Size) -> u64| limits.get(name).map_or("none".to_owned(), |l| units::bytes(bytes(l)));
         let [raw, gzip] = [size.raw, size.gzip].map(units::bytes);
         format!(
-            "{name:<16} {raw} (limit {}), gzip {gzip} (limit {})\n",
+            "{name:<18} {raw} (limit {}), gzip {gzip} (limit {})\n",
             limit(|limit| limit.raw),
             limit(|limit| limit.gzip)
         )

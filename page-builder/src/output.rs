@@ -38,9 +38,22 @@ impl Output {
         self.files.contains_key(name)
     }
 
-    pub fn wasm_sizes(&self) -> Result<BTreeMap<String, Size>> {
-        let wasm = self.files.iter().filter(|(name, _)| has_extension(name, "wasm"));
-        wasm.map(|(name, bytes)| Ok((name.clone(), Size::of(bytes)?))).collect()
+    /// Sizes of each wasm file, and of all files together that are there before anything is loaded: those of `worker` are
+    /// fetched beside them, and a page that shows a recording needs none of them.
+    pub fn sizes(&self, worker: &str) -> Result<BTreeMap<String, Size>> {
+        let mut sizes = BTreeMap::new();
+        let mut all = Size { raw: 0, gzip: 0 };
+        for (name, bytes) in &self.files {
+            let size = Size::of(bytes)?;
+            if !name.starts_with(worker) {
+                all = Size { raw: all.raw + size.raw, gzip: all.gzip + size.gzip };
+            }
+            if has_extension(name, "wasm") {
+                sizes.insert(name.clone(), size);
+            }
+        }
+        sizes.insert(format!("all but the {worker}"), all);
+        Ok(sizes)
     }
 
     /// Makes `folder` hold these files and no others, and gives back their names. What is the same already is left as it
@@ -105,6 +118,19 @@ fn has_extension(name: &str, extension: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_worker_needs_is_not_part_of_what_the_page_needs() {
+        let mut output = Output::default();
+        for (name, bytes) in [("index.html", 100), ("page_bg.wasm", 2000), ("worker_bg.wasm", 30_000), ("worker.js", 7)]
+        {
+            output.add(name, vec![0; bytes]).expect("another name");
+        }
+        let sizes = output.sizes("worker").expect("sizes");
+        let raw: Vec<(&str, u64)> = sizes.iter().map(|(name, size)| (name.as_str(), size.raw)).collect();
+        assert_eq!(raw, [("all but the worker", 2100), ("page_bg.wasm", 2000), ("worker_bg.wasm", 30_000)]);
+        assert_eq!(sizes["all but the worker"].gzip, Size::of(&[0; 100]).unwrap().gzip + sizes["page_bg.wasm"].gzip);
+    }
 
     fn output(files: &[(&str, &str)]) -> Output {
         let mut output = Output::default();
