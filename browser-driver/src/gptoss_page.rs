@@ -122,14 +122,28 @@ impl<'a> GptossPage<'a> {
             .map_err(|error| Error::Answer { doing: "read the page".to_owned(), got: format!("{value} ({error})") })
     }
 
-    /// Presses LOAD MODEL, and returns once the page has reacted.
+    /// Presses LOAD MODEL, and returns once the page has reacted. Where nothing stands in the prompt, the last question is asked
+    /// again.
     pub async fn load(&self) -> Result<(), Error> {
+        self.bring_back_question().await?;
         self.press("#load").await
     }
 
-    /// Presses ASK (another prompt to the loaded model), and returns once the page has reacted.
+    /// Presses ASK (another prompt to the loaded model), and returns once the page has reacted. Where nothing stands in the prompt,
+    /// the last question is asked again.
     pub async fn ask(&self) -> Result<(), Error> {
+        self.bring_back_question().await?;
         self.press("#ask").await
+    }
+
+    /// Writes the last question into the prompt if it is empty: the page empties it once its question is being answered.
+    async fn bring_back_question(&self) -> Result<(), Error> {
+        let script = "const prompt = document.querySelector('#prompt'); \
+             const asked = [...document.querySelectorAll('.turn .asked')].at(-1)?.textContent; \
+             if (prompt.value !== '' || asked === undefined) { return; } \
+             prompt.value = asked; \
+             prompt.dispatchEvent(new Event('input', { bubbles: true }));";
+        self.browser.eval(script, vec![]).await.map(|_| ())
     }
 
     /// Clicks once the button is enabled, and waits until the page's state changes, so that what was shown before is

@@ -72,6 +72,8 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
     let words = words_at(browser, "temp").await;
     assert!(words.contains("\"4\", expected a number from 0 (greedy) to 2"), "{words}");
+    let look = "return [document.querySelector('#sheet').matches(':popover-open'), document.activeElement.id];";
+    assert_eq!(browser.eval(look, vec![]).await.expect("script"), serde_json::json!([true, "temp"]), "it can be seen");
     session.screenshot("refused-temperature").await;
     browser.set_value("#temp", "").await.expect("type");
     page.ask().await.expect("ASK can be pressed");

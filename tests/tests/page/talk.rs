@@ -51,6 +51,10 @@ async fn a_conversation_goes_on_is_edited_and_answered_again() {
     let first = case("capitals");
     let page = session.open_talking(&first.query()).await;
     load_and_answer(&page).await;
+    // What is being answered is no longer in the prompt, and an arrow brings it back.
+    let key = "const prompt = document.querySelector('#prompt'); const before = prompt.value; \
+         prompt.dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowUp', bubbles: true })); return [before, prompt.value];";
+    assert_eq!(browser.eval(key, vec![]).await.expect("script"), serde_json::json!(["", first.user]));
     for question in ["Add 17 and 25.", "Reverse the word stone.", "Name the capital of Spain."] {
         ask(&page, question).await;
     }
@@ -90,6 +94,15 @@ async fn a_conversation_goes_on_is_edited_and_answered_again() {
     assert_eq!(wait_for_turns(browser, 0).await, []);
     ask(&page, &first.user).await;
     assert_eq!(turns(browser).await, four[..1], "as if nothing had been said");
+
+    // Kept in the browser if the user wants it, and forgotten likewise.
+    for (kept, after) in [(true, &four[..1]), (false, &[])] {
+        press(browser, "keep").await;
+        let pressed = browser.eval("return document.querySelector('#keep-talk').ariaPressed;", vec![]).await;
+        assert_eq!(pressed.expect("script"), kept.to_string());
+        session.open_talking(&first.query()).await;
+        assert_eq!(wait_for_turns(browser, after.len()).await, after);
+    }
     session.assert_quiet_console().await;
 }
 

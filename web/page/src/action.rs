@@ -27,6 +27,10 @@ pub enum Action {
     Token(usize, u32),
     /// Colour tokens by how unexpected they were, or not.
     Tint,
+    /// Keep the conversation in this browser, or no longer.
+    Keep,
+    /// Take the pressed example for the prompt.
+    Example,
     /// Save the conversation as a file.
     SaveTalk,
     /// Open a conversation from a file.
@@ -108,6 +112,8 @@ impl Action {
             "copy-code" => Self::CopyCode,
             "token" => Self::Token(number()? as usize, number()?),
             "tint" => Self::Tint,
+            "keep" => Self::Keep,
+            "example" => Self::Example,
             "save-talk" => Self::SaveTalk,
             "open-talk" => Self::OpenTalk,
             "tab" => {
@@ -140,6 +146,8 @@ impl fmt::Display for Action {
             Self::CopyCode => f.write_str("copy-code"),
             Self::Token(turn, place) => write!(f, "token {turn} {place}"),
             Self::Tint => f.write_str("tint"),
+            Self::Keep => f.write_str("keep"),
+            Self::Example => f.write_str("example"),
             Self::SaveTalk => f.write_str("save-talk"),
             Self::OpenTalk => f.write_str("open-talk"),
             Self::Tab(tab) => write!(f, "tab {}", tab.name()),
@@ -172,6 +180,8 @@ mod tests {
             Action::CopyCode,
             Action::Token(7, 311),
             Action::Tint,
+            Action::Keep,
+            Action::Example,
             Action::SaveTalk,
             Action::OpenTalk,
             Action::SaveRecording,

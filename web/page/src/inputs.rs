@@ -84,6 +84,33 @@ impl Inputs {
         inputs.prompt()
     }
 
+    /// What was chosen of the options of `owners` that is not the default, in words; nothing of what stands beside the prompt
+    /// itself, where it can be seen.
+    pub fn chosen(&self, owners: &[Owner]) -> Vec<String> {
+        let hidden = |option: &OptionId| !matches!(option, OptionId::Prompt | OptionId::Effort);
+        let options = OptionId::in_form().filter(hidden).filter(|option| owners.contains(&option.row().owner));
+        let words = options.filter_map(|option| {
+            let (text, row) = (self.get(option), option.row());
+            let is_default = match row.kind {
+                Kind::Words { .. } => row.canonical(text) == row.default.page,
+                Kind::Date { .. } => text == self.today,
+                _ => text == row.default.page,
+            };
+            if text.is_empty() || is_default {
+                return None;
+            }
+            Some(match row.kind {
+                Kind::Text { .. } => row.label.to_lowercase(),
+                Kind::Words { words, .. } => match words.iter().find(|word| word.text == row.canonical(text)) {
+                    Some(word) if !word.meaning.is_empty() => word.meaning.to_owned(),
+                    _ => format!("{} {text}", row.label.to_lowercase()),
+                },
+                _ => format!("{} {text}", row.label.to_lowercase()),
+            })
+        });
+        words.collect()
+    }
+
     /// Whether every question stands alone.
     pub fn alone(&self) -> bool {
         self.settings(&[Owner::Prompt]).0.alone

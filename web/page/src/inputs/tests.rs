@@ -30,6 +30,37 @@ fn blank_inputs_are_the_defaults() {
 }
 
 #[test]
+fn what_was_chosen_is_said_and_defaults_are_not() {
+    let asking = [Owner::Prompt, Owner::Sampling];
+    let mut chosen = Inputs::on("2026-11-30".to_owned());
+    for (option, text) in [
+        (OptionId::Prompt, "Hi"),
+        (OptionId::Effort, "high"),
+        (OptionId::Date, "2026-11-30"),
+        (OptionId::History, "yes"),
+        (OptionId::MaxNewTokens, "512"),
+        (OptionId::MaxKvTokens, "4096"),
+    ] {
+        chosen.set(option, text);
+    }
+    assert_eq!(chosen.chosen(&asking), [""; 0], "defaults, and what can be seen");
+    for (option, text) in [
+        (OptionId::Date, "none"),
+        (OptionId::History, "no"),
+        (OptionId::Temperature, "0.7"),
+        (OptionId::Instructions, "Be brief\nand kind"),
+    ] {
+        chosen.set(option, text);
+    }
+    let mut said = chosen.chosen(&asking);
+    said.sort();
+    let each =
+        ["date in the system message none", "developer instructions", "each question stands alone", "temperature 0.7"];
+    assert_eq!(said, each);
+    assert_eq!(chosen.chosen(&[Owner::Engine]), ["kv capacity 4096"]);
+}
+
+#[test]
 fn every_choice_arrives() {
     let inputs = inputs(&[
         (OptionId::Prompt, "Hi"),

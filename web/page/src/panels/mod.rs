@@ -3,5 +3,6 @@
 pub mod attention;
 pub mod chat;
 pub mod probabilities;
+pub mod source;
 pub mod timeline;
 pub mod times;

@@ -39,6 +39,8 @@ impl App {
         let query = query::parse(&window().location().search().unwrap_or_default());
         self.controls.set(OptionId::Date, &today());
         self.controls.fill(&query);
+        self.start_composer(&query);
+        self.take_up_kept();
         WorkerLink::start(self);
         storage::listen_to_cache(self);
         if !query.errors.is_empty() {
@@ -219,6 +221,9 @@ impl App {
         listen(&window(), "resize", move |_: Event| {
             app.redraw_pictures();
         });
+        // Canvases do not draw themselves anew when the page's faces have come.
+        let app = Rc::clone(self);
+        listen(&document().fonts(), "loadingdone", move |_: Event| app.redraw_pictures());
         // The theme is another.
         if let Ok(Some(light)) = window().match_media("(prefers-color-scheme: light)") {
             let app = Rc::clone(self);
@@ -236,9 +241,6 @@ impl App {
                 app.redraw_pictures();
             });
         }
-        let app = Rc::clone(self);
-        // ASK can be pressed only while there is a prompt.
-        listen(&element::<HtmlElement>("prompt"), "input", move |_: Event| app.request_frame());
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
             app.controls.pick(Vec::new());

@@ -89,6 +89,8 @@ impl App {
                 self.looking.borrow_mut().chat.tinted = tinted;
                 report(element::<Element>("tint").set_attribute("aria-pressed", if tinted { "true" } else { "false" }));
             }
+            Action::Keep => self.keep_or_forget(),
+            Action::Example => self.composer.write(&target.text_content().unwrap_or_default()),
             Action::SaveTalk => {
                 let history = self.state.borrow().history_of(usize::MAX);
                 log::save("gpt-oss-conversation.json", "application/json", file::write(&history));
@@ -164,6 +166,15 @@ impl App {
             Ok(history) => app.take_up(history),
             Err(error) => app.cannot_open(&name, &error),
         });
+    }
+
+    /// The browser does not take what was to be kept.
+    pub(super) fn cannot_keep(self: &Rc<Self>) {
+        let message =
+            "This browser does not keep the conversation: it allows this page no storage, or has no more room.";
+        let advice = "Save the conversation as a file, with \u{201c}save\u{201d} above it.".to_owned();
+        let message = message.to_owned();
+        self.tell(Event::WatcherFailed(Failure { kind: FailureKind::Request, message, advice, parameter: None }));
     }
 
     /// A file that the user picked is not what it was to be.

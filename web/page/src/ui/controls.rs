@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use gptoss_protocol::options::Kind;
 use gptoss_protocol::{InputError, OptionId};
+use wasm_bindgen::JsCast;
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
 use super::dom::{document, element, report, show};
@@ -27,14 +28,10 @@ impl Controls {
         inputs
     }
 
-    /// Puts the address's values into the inputs, and opens the folded groups that hold one of them.
+    /// Puts the address's values into the inputs.
     pub fn fill(&self, query: &Query) {
         for &field in &query.named {
             set_value(field, query.inputs.get(field));
-            let input: HtmlElement = element(&element_id(field));
-            if let Ok(Some(group)) = input.closest("details") {
-                report(group.set_attribute("open", ""));
-            }
         }
     }
 
@@ -46,8 +43,8 @@ impl Controls {
         value(field).trim().is_empty()
     }
 
-    /// Marks the inputs that `errors` name and no others, with the words beside them; opens the group of each and puts the cursor
-    /// into the first.
+    /// Marks the inputs that `errors` name and no others, with the words beside them; opens what hides the first, and puts the
+    /// cursor into it.
     pub fn mark_invalid(&self, errors: &[InputError]) {
         for field in OptionId::in_form() {
             let input: HtmlElement = element(&element_id(field));
@@ -59,12 +56,16 @@ impl Controls {
                 continue;
             }
             report(input.set_attribute("aria-invalid", "true"));
+        }
+        if let Some(field) = errors.iter().find_map(|error| error.field) {
+            let input: HtmlElement = element(&element_id(field));
             if let Ok(Some(group)) = input.closest("details") {
                 report(group.set_attribute("open", ""));
             }
-        }
-        if let Some(field) = errors.iter().find_map(|error| error.field) {
-            report(element::<HtmlElement>(&element_id(field)).focus());
+            if let Ok(Some(sheet)) = input.closest("[popover]:not(:popover-open)") {
+                report(sheet.unchecked_into::<HtmlElement>().show_popover());
+            }
+            report(input.focus());
         }
     }
 

@@ -6,6 +6,7 @@ mod catalog;
 mod charts;
 mod chat;
 mod clipboard;
+mod composer;
 mod controls;
 pub(crate) mod dom;
 mod inside;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 
+use self::composer::Composer;
 use self::controls::Controls;
 use self::inside::CoreView;
 use self::local_network::LocalNetworkLink;
@@ -50,6 +52,9 @@ pub struct App {
     /// The core is drawn with the next frame.
     core_frame: Cell<bool>,
     controls: Controls,
+    composer: Composer,
+    /// The conversation is kept in this browser.
+    keeping: Cell<bool>,
     worker: RefCell<WorkerLink>,
     local_network: LocalNetworkLink,
     long_tasks: Rc<LongTasks>,
@@ -75,6 +80,8 @@ pub fn run() {
         core: RefCell::new(CoreView::new()),
         core_frame: Cell::new(false),
         controls: Controls::default(),
+        composer: Composer::new(),
+        keeping: Cell::new(false),
         worker: RefCell::new(WorkerLink::default()),
         local_network: LocalNetworkLink::default(),
         long_tasks: LongTasks::observe(),
@@ -90,7 +97,11 @@ impl App {
     /// Takes an event into the state and has it drawn soon: in an animation frame, once for however many events came until then.
     fn apply(self: &Rc<Self>, envelope: Envelope) {
         self.state.borrow_mut().apply(&envelope);
+        let changes_talk = matches!(envelope.event, Event::Finished { .. } | Event::ConversationTaken { .. });
         self.recording.borrow_mut().push(envelope);
+        if changes_talk {
+            self.keep();
+        }
         self.request_frame();
     }
 
@@ -158,12 +169,14 @@ impl App {
         let mut looking = self.looking.borrow_mut();
         let playing = time::go_on(&mut looking, &recording, elapsed_ms);
         looking.find_moment(&recording);
+        self.composer.draw(&state);
         let mut view = self.view.borrow_mut();
         let mut core = self.core.borrow_mut();
         let complete = view.draw(&state, &recording, &looking, &mut core, &self.controls, &self.long_tasks);
         drop(core);
         self.draw_core();
-        if !complete || playing {
+        // Nobody sees what plays on a hidden page; it goes on when the page is seen again.
+        if !complete || playing && !dom::document().hidden() {
             self.request_frame();
         }
     }

@@ -9,11 +9,14 @@ use super::dom::{element, listen, window};
 use super::looking::Looking;
 use super::{App, log};
 use crate::action::Moment;
-use crate::panels::timeline::first_load;
+use crate::panels::timeline::{first_load, first_token};
 use crate::state::{Phase, State};
 
 /// Lies beside the page; `index.html` names it.
 const IDLE_PICTURE: &str = "nano.jsonl";
+
+/// The idle picture stays at its end for so long before it begins again.
+const REST_MS: f64 = 4000.0;
 
 /// Lets a playing recording go on; whether it plays.
 pub fn go_on(looking: &mut Looking, own: &Recording<State>, elapsed_ms: f64) -> bool {
@@ -21,7 +24,16 @@ pub fn go_on(looking: &mut Looking, own: &Recording<State>, elapsed_ms: f64) -> 
         let events = looking.opened.as_ref().map_or(own, |(_, recording)| recording).events();
         // The first frame after a pause has waited for nothing that was to be played.
         let elapsed_ms = elapsed_ms.min(250.0);
+        let at_end = |looking: &Looking| looking.playhead.at.is_some_and(|at| at >= events.len());
+        if looking.is_idle_picture && at_end(looking) {
+            looking.left_ms += elapsed_ms;
+            if looking.left_ms >= REST_MS {
+                (looking.playhead.at, looking.left_ms) = (Some(first_load(events)), 0.0);
+            }
+            return true;
+        }
         looking.left_ms = looking.playhead.advance(events, looking.left_ms + elapsed_ms);
+        looking.playhead.playing |= looking.is_idle_picture;
     }
     looking.playhead.playing
 }
@@ -107,7 +119,8 @@ impl App {
             }
             {
                 let mut looking = app.looking.borrow_mut();
-                let begin = first_load(recording.events());
+                // All of it is to be seen at once; how it was loaded comes when it begins again.
+                let begin = first_token(recording.events());
                 looking.open("2026-11-30".to_owned(), recording);
                 looking.is_idle_picture = true;
                 looking.playhead.at = Some(begin);

@@ -131,7 +131,7 @@ impl View {
         let instruments = looking.shown(live);
         // The picture of an idle page is one of the instruments; nothing was said on this page, and nothing loaded.
         let state = if looking.is_idle_picture { live } else { instruments };
-        self.draw_status(live, instruments);
+        self.draw_status(live, instruments, looking);
         self.draw_buttons(live, controls);
         self.draw_failure(live);
         self.draw_refusal(live, controls);
@@ -197,13 +197,15 @@ impl View {
         self.texts.value(id, value, NOT_MEASURED);
     }
 
-    fn draw_status(&mut self, live: &State, state: &State) {
+    fn draw_status(&mut self, live: &State, state: &State, looking: &Looking) {
         if self.phase != Some(live.phase)
             && let Some(body) = document().body()
         {
             report(body.set_attribute("data-state", live.phase.name()));
         }
-        self.texts.set("status", &sentence(live));
+        let what_is_seen =
+            if live.phase == Phase::Idle && looking.is_idle_picture { " What you see is a recording." } else { "" };
+        self.texts.set("status", &format!("{}{what_is_seen}", sentence(live)));
         let answer = &state.answer;
         self.measured("prefill-rate", answer.prefill_tokens_per_second().map(|rate| format::rate(Some(rate))));
         let title = page_title(live);

@@ -106,6 +106,11 @@ pub fn first_load(events: &VecDeque<Envelope>) -> usize {
     events.iter().position(|envelope| is_load(&envelope.event)).unwrap_or(0)
 }
 
+/// The moment of the first token; the end where there is none.
+pub fn first_token(events: &VecDeque<Envelope>) -> usize {
+    events.iter().position(|envelope| matches!(envelope.event, Event::Token(_))).map_or(events.len(), |at| at + 1)
+}
+
 /// What is marked on the line, by what it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
