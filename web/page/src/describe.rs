@@ -1,8 +1,8 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_protocol::{
-    CacheReport, CacheState, Channel, Command, Event, ExpertMoves, FileRange, FinishReason, Missing, ModelLocation,
-    NextAttempt, Prefetch, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
+    Attention, CacheReport, CacheState, Channel, Command, Event, ExpertMoves, FileRange, FinishReason, LoadOptions,
+    Missing, ModelLocation, NextAttempt, Prefetch, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
 };
 
 use super::format;
@@ -191,6 +191,19 @@ pub fn stream_note(answer: &Answer) -> Option<String> {
             Some(format!("No text so far: {}, all of the format.", format::plural(u64::from(generated), "token")))
         }
     }
+}
+
+/// In what ways these options make another model of the one that was loaded.
+pub fn experiment(options: &LoadOptions) -> String {
+    let layers = options.layers.map(|layers| match layers {
+        0 => "none of its layers was run".to_owned(),
+        1 => "only its first layer was run".to_owned(),
+        layers => format!("only its first {layers} layers were run"),
+    });
+    let window = (options.attention == Attention::Dense).then(|| "no layer has its sliding window".to_owned());
+    let yarn = options.yarn_truncate.then(|| "YaRN's range is rounded".to_owned());
+    let all: Vec<String> = layers.into_iter().chain(window).chain(yarn).collect();
+    format!("Not the model\u{2019}s own answer: {}.", all.join(", "))
 }
 
 /// Title of the tab, for users who look at another one.

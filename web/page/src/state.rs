@@ -2,9 +2,9 @@
 //! them. It is pure: it knows no browser. A [`gptoss_protocol::Recording`] of the events replays to the same state.
 
 use gptoss_protocol::{
-    AdapterInfo, CacheCounters, Command, Envelope, Event, Failure, FailureKind, FinishReason, MemoryPlan, ModelInfo,
-    ModelLocation, OperationTime, Prefetch, Prompt, Replay, RequestId, SelfCheck, Stage, StageStatus, Trouble,
-    WorkCounters,
+    AdapterInfo, Attention, CacheCounters, Command, Envelope, Event, Failure, FailureKind, FinishReason, LoadOptions,
+    MemoryPlan, ModelInfo, ModelLocation, OperationTime, Prefetch, Prompt, Replay, RequestId, SelfCheck, Stage,
+    StageStatus, Trouble, WorkCounters,
 };
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +180,8 @@ pub struct State {
     pub plan: Option<MemoryPlan>,
     /// Whether the model comes from a host, which can be asked for it again.
     pub from_host: bool,
+    /// How the model was loaded, where that makes another model of it, for an experiment.
+    pub experiment: Option<LoadOptions>,
     /// Whether the load waits for the user to approve it, since not all of the model fits.
     asking: bool,
     /// Rate at which the header came over the network; `None` where too little came that way to tell.
@@ -430,8 +432,11 @@ impl State {
 
     fn apply_asked(&mut self, request: Option<RequestId>, command: &Command, at_ms: f64) {
         match command {
-            Command::Load { model, prompt, .. } => {
+            Command::Load { model, options, prompt, .. } => {
                 self.load_requested();
+                let LoadOptions { layers, attention, yarn_truncate, .. } = options.engine;
+                let is_other = layers.is_some() || attention != Attention::Model || yarn_truncate;
+                self.experiment = is_other.then(|| options.engine.clone());
                 self.first_prompt = prompt.clone();
                 (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
             }
@@ -610,7 +615,8 @@ impl State {
         let (turns, question) = (self.turns.clone(), self.question.clone());
         self.earlier = Some(Box::new(Earlier { turns, question, answer: self.answer.clone() }));
         self.talk_on(prompt);
-        self.answer = Answer { number: self.answer.number + 1, ..Answer::default() };
+        let (number, experiment) = (self.answer.number + 1, self.experiment.clone());
+        self.answer = Answer { number, experiment, ..Answer::default() };
         self.failure = None;
         self.stopping = None;
         self.troubles.clear();

@@ -1,6 +1,6 @@
 //! One answer: its tokens as they come, what they say on which channel, and how it ended.
 
-use gptoss_protocol::{Channel, ChatMessage, Event, FinishReason, Missing, TokenInfo, TopToken};
+use gptoss_protocol::{Channel, ChatMessage, Event, FinishReason, LoadOptions, Missing, TokenInfo, TopToken};
 use serde::{Deserialize, Serialize};
 
 /// A message of an answer: tokens on one channel, between two headers.
@@ -73,6 +73,8 @@ pub struct Answer {
     pub time_to_first_token_ms: Option<f64>,
     /// How it ended; `None` while it goes on.
     pub finished: Option<Finished>,
+    /// How the model that answers was loaded, where that makes another model of it, for an experiment.
+    pub experiment: Option<LoadOptions>,
     pub(super) begun_at_ms: Option<f64>,
     pub(super) in_message: bool,
 }

@@ -55,6 +55,7 @@ impl App {
         }
         let autostart = query.autostart && query.errors.is_empty();
         if query.named.contains(&OptionId::Gguf) {
+            catalog::want_address();
             if autostart {
                 self.load();
             }

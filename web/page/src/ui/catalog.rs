@@ -18,7 +18,10 @@ pub fn offer(app: &Rc<App>, autostart: bool) {
     spawn_local(async move {
         match ask().await {
             Ok(models) => offer_models(&app, &models),
-            Err(note) => element::<HtmlElement>("host-note").set_text_content(Some(&note)),
+            Err(note) => {
+                element::<HtmlElement>("host-note").set_text_content(Some(&note));
+                want_address();
+            }
         }
         if autostart {
             app.load();
@@ -35,8 +38,15 @@ async fn ask() -> Result<Vec<HostedModel>, String> {
     parse(&response.text().await.map_err(|_| unreachable())?)
 }
 
+/// Shows where an address is given or a file picked, in place of what the host has.
+pub fn want_address() {
+    show("host-models", false);
+    report(element::<HtmlElement>("source-more").set_attribute("open", ""));
+}
+
 fn offer_models(app: &Rc<App>, models: &[HostedModel]) {
     let select: HtmlSelectElement = element("model-select");
+    select.set_text_content(None);
     let chosen = first_supported(models);
     for (index, model) in models.iter().enumerate() {
         let text = match &model.reason {
@@ -52,6 +62,9 @@ fn offer_models(app: &Rc<App>, models: &[HostedModel]) {
         if chosen == Some(index) {
             report(option.set_attribute("selected", ""));
         }
+    }
+    if chosen.is_none() {
+        want_address();
     }
     show("host-models", !models.is_empty());
     let note = match chosen {

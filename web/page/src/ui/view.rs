@@ -243,11 +243,13 @@ impl View {
     fn draw_buttons(&mut self, state: &State, controls: &Controls) {
         let busy = state.phase.busy();
         let share = state.read_share();
+        let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
         let (label, note) = match state.phase {
-            Phase::Loading if state.downloading => ("KEEPING", loading_note(state, share)),
+            Phase::Loading if state.downloading => ("DOWNLOADING", loading_note(state, share)),
             Phase::Loading => ("LOADING", loading_note(state, share)),
             _ if state.model_loaded => ("MODEL LOADED", if busy { "answering" } else { "load again" }.to_owned()),
             Phase::Error => ("LOAD MODEL", "try again".to_owned()),
+            _ if prompt_is_empty => ("LOAD MODEL", String::new()),
             _ => ("LOAD MODEL", "then answer the prompt".to_owned()),
         };
         self.texts.set("load-label", label);
@@ -274,9 +276,21 @@ impl View {
                 report(element::<Element>("source-more").remove_attribute("open"));
             }
         }
-        let prompt_is_empty = element::<HtmlTextAreaElement>("prompt").value().trim().is_empty();
-        enable("ask", state.model_loaded && !busy && !prompt_is_empty);
+        // A button that goes takes the focus with it: it goes on to what can be done next.
+        let focused = document().active_element().map(|element| element.id()).unwrap_or_default();
+        let can_ask = state.model_loaded && !busy && !prompt_is_empty;
+        enable("ask", can_ask);
         enable("stop", state.can_stop());
+        let next = match focused.as_str() {
+            "ask" if !can_ask && state.can_stop() => Some("stop"),
+            "stop" if !state.can_stop() && can_ask => Some("ask"),
+            // Not the prompt: that would bring up the keyboard of a phone over the answer.
+            "ask" | "stop" if !can_ask && !state.can_stop() => Some("talk"),
+            _ => None,
+        };
+        if let Some(next) = next {
+            report(element::<HtmlElement>(next).focus());
+        }
         show("stuck-panel", state.offers_end());
         enable("new-talk", !busy && state.all_turns().next().is_some());
         enable("pick", !busy);

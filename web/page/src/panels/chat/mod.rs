@@ -9,7 +9,7 @@ use gptoss_protocol::{Channel, ChatMessage, FinishReason, TokenInfo};
 
 use self::markdown::{Tokens, blocks};
 use crate::action::Action;
-use crate::describe::{channel_name, stream_note};
+use crate::describe::{channel_name, experiment, stream_note};
 use crate::format;
 use crate::state::{Answer, Phase, Question, Said, State};
 use crate::view::{Element, Node, element};
@@ -123,6 +123,9 @@ impl Turn<'_> {
     fn answer(&self) -> Element {
         let Self { at, answer, is_last, under_way, busy, .. } = self;
         let mut all = element("div").class("answer");
+        if let Some(options) = &answer.experiment {
+            all = all.child(element("p").class("experiment").key("experiment").text(experiment(options)));
+        }
         if *under_way && let Some(note) = stream_note(answer) {
             all = all.child(element("p").class("empty").key("note").text(note));
         }

@@ -1,4 +1,4 @@
-use gptoss_protocol::{Command, Event, Prompt, Replay, Sequencer, TopToken};
+use gptoss_protocol::{Command, Event, LoadOptions, LoadSettings, ModelLocation, Prompt, Replay, Sequencer, TopToken};
 
 use super::*;
 
@@ -88,6 +88,24 @@ fn a_call_asks_for_what_the_function_gives() {
     let asks = html(&state, Choices::default());
     assert!(asks.contains("data-function=\"get_weather\"") && asks.contains("send-results 0"), "{asks}");
     assert!(asks.contains("tool call · get_weather"), "{asks}");
+}
+
+#[test]
+fn an_answer_of_another_model_says_so() {
+    let shown = |engine: LoadOptions| {
+        let mut state = State::default();
+        let model = ModelLocation::Url { url: "https://h/m.gguf".into() };
+        let options = LoadSettings { engine, ..LoadSettings::default() };
+        let command = Command::Load { model, options, prompt: None, remembered: Vec::new() };
+        apply(&mut state, Event::Asked { command });
+        apply(&mut state, Event::Asked { command: Command::Generate { prompt: Prompt::default() } });
+        apply(&mut state, token(0, "Yes", Some(Channel::Final), 0.9));
+        html(&state, Choices::default())
+    };
+    let own = shown(LoadOptions { max_kv_tokens: Some(4096), kv_f32: true, ..LoadOptions::default() });
+    assert!(own.contains("Yes") && !own.contains("experiment"), "{own}");
+    let other = shown(LoadOptions { layers: Some(0), yarn_truncate: true, ..LoadOptions::default() });
+    assert!(other.contains("own answer: none of its layers was run, YaRN's range is rounded."), "{other}");
 }
 
 #[test]
