@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use browser_driver::Browser;
 use gptoss_page::core::geometry::{Geometry, Shape};
 use gptoss_page::core::{Cell, words};
+use gptoss_page::panels::timeline::{moment_of, state_at};
 use gptoss_page::state::State;
 use gptoss_protocol::Event;
 use serde_json::json;
@@ -97,6 +99,21 @@ async fn every_number_and_cell_of_the_core_is_of_the_run() {
         let most = others.iter().copied().fold(0.0, f64::max);
         assert!(least > most, "layer {layer}: chosen {chosen:?} are more opaque than {others:?}");
     }
+
+    // A token that is pressed takes the core back to when it came.
+    let recording = event_log::recording(browser).await;
+    let (place, _) = state.answer.said.last().expect("it answered").ends[1];
+    let pressed = format!("document.querySelector('[data-do=\"token 0 {place}\"]').click();");
+    browser.eval(&pressed, vec![]).await.expect("script");
+    let at = moment_of(recording.events(), &state.answer.tokens[place as usize]).expect("it is in the recording");
+    let then = words::table(&state_at(&recording, at));
+    assert_ne!(then.rows, table.rows);
+    let then = serde_json::to_value(&then.rows).expect("text");
+    let look = async |browser: &Browser| {
+        let rows = browser.eval(READ_TWIN, vec![]).await?;
+        Ok(if rows == then { Ok(()) } else { Err(rows.to_string()) })
+    };
+    browser.wait_for("the pressed token's experts", Duration::from_secs(30), look).await.expect("they are shown");
     session.assert_quiet_console().await;
 }
 

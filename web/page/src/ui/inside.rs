@@ -97,7 +97,7 @@ impl App {
             let glows = {
                 let state = app.state.borrow();
                 let looking = app.looking.borrow();
-                app.core.borrow_mut().draw(looking.shown(&state))
+                app.core.borrow_mut().draw(looking.inside(&state))
             };
             if glows {
                 app.draw_core();

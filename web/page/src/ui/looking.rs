@@ -4,7 +4,7 @@ use gptoss_protocol::{Recording, Replay};
 
 use crate::action::Tab;
 use crate::panels::chat::Choices;
-use crate::panels::timeline::{Playhead, state_at};
+use crate::panels::timeline::{Playhead, moment_of, state_at};
 use crate::state::State;
 
 /// Everything that is chosen for looking at.
@@ -25,6 +25,8 @@ pub struct Looking {
     pub is_idle_picture: bool,
     /// The state at the moment that is shown, and the number of events before it.
     moment: Option<(usize, State)>,
+    /// The state when the pressed token had come, if the recording still has that moment.
+    pinned_moment: Option<((usize, u32), Option<State>)>,
 }
 
 impl Looking {
@@ -37,7 +39,7 @@ impl Looking {
     pub fn go_live(&mut self) {
         self.opened = None;
         self.is_idle_picture = false;
-        self.moment = None;
+        (self.moment, self.pinned_moment) = (None, None);
         self.playhead = Playhead { speed: self.playhead.speed, ..Playhead::default() };
         (self.pointed, self.pinned) = (None, None);
     }
@@ -54,8 +56,21 @@ impl Looking {
         self.opened.as_ref().map_or(own, |(_, recording)| recording)
     }
 
-    /// Works out the state at the moment that is shown, if it is not what is going on now.
-    pub fn find_moment(&mut self, own: &Recording<State>) {
+    /// Works out the states at the moments that are shown, as far as they are not what is going on now.
+    pub fn find_moments(&mut self, own: &Recording<State>, live: &State) {
+        self.find_moment(own);
+        let Some((turn, place)) = self.pinned else { return self.pinned_moment = None };
+        if self.pinned_moment.as_ref().is_some_and(|(known, _)| *known == (turn, place)) {
+            return;
+        }
+        let answer = self.shown(live).all_turns().nth(turn).map(|(_, answer)| answer);
+        let token = answer.and_then(|answer| answer.tokens.get(place as usize));
+        let recording = self.recording(own);
+        let at = token.and_then(|token| moment_of(recording.events(), token));
+        self.pinned_moment = Some(((turn, place), at.map(|at| state_at(recording, at))));
+    }
+
+    fn find_moment(&mut self, own: &Recording<State>) {
         let Some(at) = self.playhead.at else { return self.moment = None };
         if self.moment.as_ref().is_some_and(|(known, _)| *known == at) {
             return;
@@ -68,6 +83,12 @@ impl Looking {
             return;
         }
         self.moment = Some((at, state_at(recording, at)));
+    }
+
+    /// The state that the inside of the model is shown in: that of the pressed token, if there is one.
+    pub fn inside<'a>(&'a self, live: &'a State) -> &'a State {
+        let pinned = self.pinned_moment.as_ref().and_then(|(_, state)| state.as_ref());
+        pinned.unwrap_or_else(|| self.shown(live))
     }
 
     /// The state that is shown in place of `live`.

@@ -168,7 +168,7 @@ impl App {
         let recording = self.recording.borrow();
         let mut looking = self.looking.borrow_mut();
         let playing = time::go_on(&mut looking, &recording, elapsed_ms);
-        looking.find_moment(&recording);
+        looking.find_moments(&recording, &state);
         self.composer.draw(&state);
         let mut view = self.view.borrow_mut();
         let mut core = self.core.borrow_mut();

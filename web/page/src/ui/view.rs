@@ -141,8 +141,9 @@ impl View {
         self.draw_memory(state);
         self.draw_cards(state);
         self.draw_next_token(instruments, looking);
-        core.draw_words(instruments, &mut self.texts);
-        self.draw_attention(instruments, core.head);
+        let inside = looking.inside(live);
+        core.draw_words(inside, &mut self.texts);
+        self.draw_attention(inside, core.head);
         self.draw_caches(state);
         self.draw_work(state);
         self.draw_page(live, recording, long_tasks);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use gptoss_protocol::{AdapterInfo, Command, Envelope, Event, Recording, Replay};
+use gptoss_protocol::{AdapterInfo, Command, Envelope, Event, Recording, Replay, TokenInfo};
 
 use crate::action::{Action, Moment};
 use crate::format;
@@ -135,6 +135,13 @@ pub fn mark(event: &Event) -> Option<Mark> {
     })
 }
 
+/// The moment in which everything has happened that came with this token; `None` where the recording does not have it any more.
+pub fn moment_of(events: &VecDeque<Envelope>, token: &TokenInfo) -> Option<usize> {
+    let is_it = |envelope: &Envelope| matches!(&envelope.event, Event::Token(known) if known == token);
+    let at = events.iter().rposition(is_it)?;
+    moments(events).into_iter().find(|moment| *moment > at)
+}
+
 /// The state in which the first `count` events of a recording have happened.
 pub fn state_at(recording: &Recording<State>, count: usize) -> State {
     let mut state = recording.before().clone();
@@ -194,7 +201,7 @@ pub fn position(playhead: Playhead, events: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_protocol::{Channel, Sequencer, TokenInfo};
+    use gptoss_protocol::{Channel, Sequencer};
 
     use super::*;
 
@@ -232,6 +239,21 @@ mod tests {
             recording.push(sequencer.wrap(at_ms, None, event));
         }
         recording
+    }
+
+    #[test]
+    fn a_token_has_its_moment_as_long_as_the_recording_has_it() {
+        let recording = recorded();
+        let infos: Vec<TokenInfo> = recording
+            .events()
+            .iter()
+            .filter_map(|envelope| if let Event::Token(info) = &envelope.event { Some(info.clone()) } else { None })
+            .collect();
+        assert_eq!(
+            infos.iter().map(|info| moment_of(recording.events(), info)).collect::<Vec<_>>(),
+            [Some(5), Some(8)]
+        );
+        assert_eq!(moment_of(recording.events(), &TokenInfo { index: 9, ..infos[0].clone() }), None);
     }
 
     #[test]
