@@ -472,6 +472,9 @@ pub struct ModelInfo {
     pub context_tokens: u32,
     /// Tokens that the layers with sliding attention see at most, the current one included.
     pub window_tokens: u32,
+    /// Whether each layer's attention slides over that window, as the file says; empty in recordings of an earlier version.
+    #[serde(default)]
+    pub sliding: Vec<bool>,
     /// Layers that will run: fewer than `layers` only when the user asked for it.
     pub layers_run: u32,
     /// One entry for each format in the file: its name, the number of its tensors, and their bytes.

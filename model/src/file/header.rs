@@ -139,6 +139,7 @@ fn model_info(header: &Header, layers_run: u32) -> ModelInfo {
         vocabulary: config.vocabulary,
         context_tokens: config.context_tokens,
         window_tokens: config.window_tokens,
+        sliding: config.sliding.clone(),
         layers_run,
         formats,
     }

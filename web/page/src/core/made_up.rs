@@ -198,6 +198,7 @@ fn model(layers: u32, experts: u32, file_bytes: u64) -> ModelInfo {
         vocabulary: 201_088,
         context_tokens: 131_072,
         window_tokens: 128,
+        sliding: (0..layers).map(|layer| layer % 2 == 0).collect(),
         layers_run: layers,
         formats: Vec::new(),
     }

@@ -1,5 +1,7 @@
 //! What is drawn at a moment: shares, levels and glows, without colours and places. It has nothing that was not told.
 
+use gptoss_protocol::Attention;
+
 use crate::state::State;
 use crate::state::inside::{Expert, Head, Inside, Place};
 
@@ -245,16 +247,21 @@ impl Picture {
     }
 }
 
-/// Whether a layer's attention slides over a window: in gpt-oss, every other one does, from the first on.
-pub fn slides(layer: u32) -> bool {
-    layer.is_multiple_of(2)
+/// Whether a layer's attention slides over a window. Recordings that do not say are of gpt-oss, where every other one does, from
+/// the first on.
+pub fn slides(state: &State, layer: u32) -> bool {
+    if state.experiment.as_ref().is_some_and(|options| options.attention == Attention::Dense) {
+        return false;
+    }
+    let told = state.model.as_ref().and_then(|model| model.sliding.get(layer as usize).copied());
+    told.unwrap_or(layer.is_multiple_of(2))
 }
 
 /// Positions that the KV cache of a layer holds, and how many it has room for; `None` before that was told.
 pub fn kv_positions(state: &State, layer: u32) -> Option<(u32, u32)> {
     let kv = state.kv?;
     let window = state.model.as_ref()?.window_tokens;
-    if slides(layer) && window > 0 {
+    if slides(state, layer) && window > 0 {
         return Some((kv.used_tokens.min(window), window.min(kv.capacity_tokens.max(1))));
     }
     Some((kv.used_tokens, kv.capacity_tokens))
@@ -262,7 +269,7 @@ pub fn kv_positions(state: &State, layer: u32) -> Option<(u32, u32)> {
 
 fn kv_of(state: &State, layer: u32) -> KvLook {
     let fill = kv_positions(state, layer).map_or(0.0, |(used, room)| used as f32 / room.max(1) as f32);
-    KvLook { is_sliding: slides(layer), fill: fill.min(1.0) }
+    KvLook { is_sliding: slides(state, layer), fill: fill.min(1.0) }
 }
 
 fn level(expert: &Expert, is_chosen: bool) -> Level {

@@ -180,7 +180,7 @@ pub fn table(state: &State) -> Table {
         };
         [
             layer.to_string(),
-            if slides(layer) { "sliding" } else { "full" }.to_owned(),
+            if slides(state, layer) { "sliding" } else { "full" }.to_owned(),
             kv,
             format!("{} of {}", inside.resident_in(layer), inside.experts),
             chosen(inside, layer),

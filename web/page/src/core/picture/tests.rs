@@ -20,6 +20,21 @@ fn place(layer: u32, expert: u32) -> ExpertPlace {
     ExpertPlace { layer, expert }
 }
 
+#[test]
+fn layers_slide_where_the_file_says_so() {
+    let mut state = fold(&made_up::whole(6, 8, 5));
+    let all = |state: &State| (0..6).map(|layer| slides(state, layer)).collect::<Vec<_>>();
+    let other = [false, false, true, true, false, true];
+    state.model.as_mut().expect("a model").sliding = other.to_vec();
+    assert_eq!(all(&state), other);
+    state.experiment = Some(gptoss_protocol::LoadOptions { attention: Attention::Dense, ..Default::default() });
+    assert_eq!(all(&state), [false; 6], "the user chose that none does");
+    // Recordings that do not say.
+    state.experiment = None;
+    state.model.as_mut().expect("a model").sliding.clear();
+    assert_eq!(all(&state), [true, false, true, false, true, false]);
+}
+
 const SHAPES: [(u32, u32); 3] = [(6, 8), (24, 32), (36, 128)];
 
 #[test]
