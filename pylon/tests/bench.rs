@@ -53,8 +53,12 @@ fn the_cpu_is_measured_beside_its_memory() {
 
 #[test]
 fn the_gpu_is_measured_by_its_own_clock_and_copies() {
-    let report = report("gpu", &[]);
+    let report = report("gpu", &["--watch"]);
     adds_up(&report);
+    let watched = &report["watched"];
+    let rates = ["unwatched", "watched"].map(|name| number(&watched[name]));
+    assert!(rates.iter().all(|rate| *rate > 0.0) && watched["rounds"] == 2, "{watched}");
+    assert!((number(&watched["share"]) - rates[1] / rates[0]).abs() < 1e-9, "{watched}");
     assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("GPU: ")), "{report}");
     assert_eq!(report["threads"], Value::Null);
     let memory = number(&report["memory_bytes_per_second"]);

@@ -6,6 +6,7 @@ mod llama_bench;
 mod measure;
 mod report;
 mod routes;
+mod watched;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -52,9 +53,12 @@ pub struct Args {
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
+    /// Take turns with the same work while somebody looks inside, as the page does: how much slower that is
+    #[arg(long)]
+    watch: bool,
     /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would
     /// read, and how often it would wait, by slots of each layer and by who goes where none is free
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "gguf", "model"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "watch", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -145,6 +149,10 @@ async fn measure_all(
     let experts = gpu::experts(&mut opened.model, before);
     let prefix_hit = bench.prefix_hit(&mut opened.model, host).await?;
     let operations = gpu::operations(&bench, &mut opened.model, host).await?;
+    let watched = match args.watch {
+        true => Some(watched::measure(&bench, args.repeat, &mut opened.model, host).await?),
+        false => None,
+    };
     let compare = match rival {
         Some(rival) => Some(compare(args, request, rival, threads, &bench, &mut opened.model, host).await?),
         None => None,
@@ -181,6 +189,7 @@ async fn measure_all(
         memory_share: memory.map(|memory| weight_bytes_per_second / memory),
         experts,
         operations,
+        watched,
         compare,
     })
 }

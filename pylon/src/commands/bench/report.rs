@@ -39,6 +39,8 @@ pub struct Report {
     pub experts: Option<Experts>,
     /// Times of the operations on a GPU that can measure them.
     pub operations: Option<Operations>,
+    /// Decoding while somebody looks inside, and while nobody does.
+    pub watched: Option<Watched>,
     pub compare: Option<Comparison>,
 }
 
@@ -73,6 +75,17 @@ pub struct Operation {
     pub name: &'static str,
     pub launches: u32,
     pub microseconds: f64,
+}
+
+/// Decoding in turn while nobody looks inside, and while routes, norms and one head's attention are read back. Medians of the
+/// rounds, in tokens per second.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Watched {
+    pub rounds: u32,
+    pub unwatched: f64,
+    pub watched: f64,
+    /// The watched rate divided by the other.
+    pub share: f64,
 }
 
 /// Prefill and decode of one run, or of several.
@@ -188,6 +201,13 @@ impl fmt::Display for Report {
                     writeln!(f, "{name:>18} {launches:>6} launches {microseconds:>12.1} µs {share:>5.1} %")?;
                 }
             }
+        }
+        if let Some(Watched { rounds, unwatched, watched, share }) = self.watched {
+            writeln!(
+                f,
+                "\nin turn, {rounds} rounds: decode {watched:.2} tokens/s while routes, norms and a head are watched, {unwatched:.2} while \
+                 nothing is: {share:.3}×"
+            )?;
         }
         if let Some(compare) = &self.compare {
             let Comparison { program, build, rounds, threads, prefill, decode } = compare;
