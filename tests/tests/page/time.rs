@@ -102,7 +102,7 @@ async fn an_idle_page_plays_a_recording_and_says_so_until_something_happens() {
     browser.wait_for("the recorded model", Duration::from_secs(30), title).await.expect("it plays");
     session.screenshot("idle-recording").await;
     let status = browser.text("#status").await.expect("the status");
-    assert_eq!(status, "No model is loaded.");
+    assert_eq!(status, "No model is loaded. What you see is a recording.");
     assert_eq!(browser.text("#chip-model").await.expect("the model"), "recording of Gpt Oss Nano");
     let shown = label(browser).await;
     assert!(shown.contains(" · Gpt Oss Nano · "), "the model and its adapter: {shown}");
