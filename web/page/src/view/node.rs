@@ -11,9 +11,13 @@ pub enum Node {
     Element(Element),
 }
 
-/// An element: a tag, attributes, children.
+/// An element: a tag, attributes, children. In a box, since views hand elements on with every word they say of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Element {
+pub struct Element(pub(super) Box<Parts>);
+
+/// What an element consists of.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Parts {
     pub(super) tag: &'static str,
     /// Tells the element from others in the same list, so that it stays itself when the list changes.
     pub(super) key: Option<String>,
@@ -25,7 +29,7 @@ pub struct Element {
 
 /// An element without attributes and children.
 pub fn element(tag: &'static str) -> Element {
-    Element { tag, key: None, attributes: Vec::new(), children: Vec::new(), version: None }
+    Element(Box::new(Parts { tag, key: None, attributes: Vec::new(), children: Vec::new(), version: None }))
 }
 
 /// A text.
@@ -34,12 +38,31 @@ pub fn text(text: impl Into<String>) -> Node {
 }
 
 impl Element {
-    /// With an attribute. Event handlers are no attributes: `data-do` says what a press does, see [`crate::action::Action`].
+    /// With an attribute. Event handlers are no attributes: `data-do` says what a press does, see [`crate::action::Action`]. A name
+    /// that begins with `--` is a custom property, which the element's style is worked out from.
     #[must_use]
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
-        debug_assert!(!name.starts_with("on"), "{name} would be a program in the document");
-        self.attributes.push((name, value.into()));
+        self.add(name, value.into());
         self
+    }
+
+    /// Not generic and not inlined: a view is hardly anything but calls of this.
+    #[inline(never)]
+    fn add(&mut self, name: &'static str, value: String) {
+        debug_assert!(!name.starts_with("on"), "{name} would be a program in the document");
+        self.0.attributes.push((name, value));
+    }
+
+    #[inline(never)]
+    fn push(&mut self, child: Node) {
+        self.0.children.push(child);
+    }
+
+    /// With a custom property that a style sheet draws from, as a share of one: `--share: 12.50%`.
+    #[must_use]
+    pub fn share(self, name: &'static str, share: f64) -> Self {
+        debug_assert!(is_property(name), "{name} is no custom property");
+        self.with(name, format!("{:.2}%", share.clamp(0.0, 1.0) * 100.0))
     }
 
     /// With an attribute that is there without a value, if `there`.
@@ -63,28 +86,28 @@ impl Element {
     /// With a key, which tells it from its siblings.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
-        self.key = Some(key.into());
+        self.0.key = Some(key.into());
         self
     }
 
     /// With a version: whoever gives the same one twice says that nothing below has changed.
     #[must_use]
     pub fn version(mut self, version: impl AsRef<str>) -> Self {
-        self.version = Some(version.as_ref().into());
+        self.0.version = Some(version.as_ref().into());
         self
     }
 
     /// With one more child.
     #[must_use]
     pub fn child(mut self, child: impl Into<Node>) -> Self {
-        self.children.push(child.into());
+        self.push(child.into());
         self
     }
 
     /// With more children.
     #[must_use]
     pub fn children<N: Into<Node>>(mut self, children: impl IntoIterator<Item = N>) -> Self {
-        self.children.extend(children.into_iter().map(Into::into));
+        self.0.children.extend(children.into_iter().map(Into::into));
         self
     }
 
@@ -96,12 +119,12 @@ impl Element {
 
     /// What is inside.
     pub fn into_children(self) -> Vec<Node> {
-        self.children
+        self.0.children
     }
 
     /// Value of an attribute.
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.0.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
     }
 }
 
@@ -116,7 +139,7 @@ impl Node {
     pub fn all_text(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
-            Self::Element(element) => element.children.iter().map(Self::all_text).collect(),
+            Self::Element(element) => element.0.children.iter().map(Self::all_text).collect(),
         }
     }
 
@@ -124,9 +147,17 @@ impl Node {
     pub fn to_html(&self) -> String {
         match self {
             Self::Text(text) => escaped(text),
-            Self::Element(Element { tag, attributes, children, .. }) => {
-                let attributes: String =
+            Self::Element(element) => {
+                let Parts { tag, attributes, children, .. } = &*element.0;
+                let (properties, attributes): (Vec<_>, Vec<_>) =
+                    attributes.iter().partition(|(name, _)| is_property(name));
+                let mut attributes: String =
                     attributes.iter().map(|(name, value)| format!(" {name}=\"{}\"", escaped(value))).collect();
+                if !properties.is_empty() {
+                    let style: Vec<String> =
+                        properties.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+                    attributes += &format!(" style=\"{}\"", escaped(&style.join("; ")));
+                }
                 let inside: String = children.iter().map(Self::to_html).collect();
                 if ["br", "hr", "input"].contains(tag) {
                     return format!("<{tag}{attributes}>");
@@ -142,8 +173,13 @@ impl Node {
         if is_wanted(element) {
             return Some(element);
         }
-        element.children.iter().find_map(|child| child.find(is_wanted))
+        element.0.children.iter().find_map(|child| child.find(is_wanted))
     }
+}
+
+/// Whether what is called an attribute is a custom property of the element's style.
+pub(super) fn is_property(name: &str) -> bool {
+    name.starts_with("--")
 }
 
 fn escaped(text: &str) -> String {
@@ -159,7 +195,9 @@ mod tests {
         let node: Node = element("p").class("a\"b").flag("hidden", true).text("1 < 2 & ").child(element("br")).into();
         assert_eq!(node.to_html(), "<p class=\"a&quot;b\" hidden=\"\">1 &lt; 2 &amp; <br></p>");
         assert_eq!(node.all_text(), "1 < 2 & ");
-        assert!(node.find(&|element| element.tag == "br").is_some());
-        assert!(node.find(&|element| element.tag == "b").is_none());
+        assert!(node.find(&|element| element.0.tag == "br").is_some());
+        assert!(node.find(&|element| element.0.tag == "b").is_none());
+        let bar: Node = element("i").share("--share", 0.125).class("bar").into();
+        assert_eq!(bar.to_html(), "<i class=\"bar\" style=\"--share: 12.50%\"></i>");
     }
 }

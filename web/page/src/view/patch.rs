@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use wasm_bindgen::JsCast;
-use web_sys::{Document, Element as DomElement, Node as DomNode};
+use web_sys::{Document, Element as DomElement, HtmlElement, Node as DomNode};
 
-use super::node::{Element, Node};
+use super::node::{Node, Parts, is_property};
 use crate::ui::dom::{document, report};
 
 /// The children of one element of the document, which nobody else changes.
@@ -23,8 +23,8 @@ impl Mounted {
 
     /// Whether an element with this key stands there in this version: then nothing has to be said of what is inside.
     pub fn has(&self, wanted: &str, version: &str) -> bool {
-        let there = self.nodes.iter().find(|node| key(node) == Some(wanted));
-        matches!(there, Some(Node::Element(element)) if element.version.as_deref() == Some(version))
+        let there = self.nodes.iter().find(|node| key(node) == Some(wanted)).and_then(parts);
+        there.is_some_and(|there| there.version.as_deref() == Some(version))
     }
 
     /// Brings the document to `nodes`.
@@ -34,10 +34,9 @@ impl Mounted {
         }
         patch_children(&document(), &self.parent, &self.nodes, &nodes);
         for node in &mut nodes {
-            let Node::Element(Element { key: Some(wanted), version: Some(version), .. }) = node else { continue };
-            let is_same = |old: &&mut Node| match old {
-                Node::Element(old) => old.key.as_ref() == Some(wanted) && old.version.as_ref() == Some(version),
-                Node::Text(_) => false,
+            let Some(Parts { key: Some(wanted), version: Some(version), .. }) = parts(node) else { continue };
+            let is_same = |old: &&mut Node| {
+                parts(old).is_some_and(|old| old.key.as_ref() == Some(wanted) && old.version.as_ref() == Some(version))
             };
             // The old one knows what is inside; the new one may only name it.
             if let Some(old) = self.nodes.iter_mut().find(is_same) {
@@ -50,7 +49,7 @@ impl Mounted {
 
 /// Makes the children of `parent` `new`; they are `old` now.
 fn patch_children(document: &Document, parent: &DomNode, old: &[Node], new: &[Node]) {
-    let is_keyed = |nodes: &[Node]| matches!(nodes.first(), Some(Node::Element(Element { key: Some(_), .. })));
+    let is_keyed = |nodes: &[Node]| nodes.first().and_then(key).is_some();
     if is_keyed(old) || is_keyed(new) {
         return patch_keyed(document, parent, old, new);
     }
@@ -75,11 +74,15 @@ fn patch_children(document: &Document, parent: &DomNode, old: &[Node], new: &[No
     }
 }
 
-fn key(node: &Node) -> Option<&str> {
+fn parts(node: &Node) -> Option<&Parts> {
     match node {
-        Node::Element(element) => element.key.as_deref(),
+        Node::Element(element) => Some(&element.0),
         Node::Text(_) => None,
     }
+}
+
+fn key(node: &Node) -> Option<&str> {
+    parts(node)?.key.as_deref()
 }
 
 /// Lists whose elements have keys: they are moved, not made anew.
@@ -134,20 +137,22 @@ fn patch(document: &Document, parent: &DomNode, there: &DomNode, old: &Node, new
                 there.set_text_content(Some(now));
             }
         }
-        (Node::Element(before), Node::Element(now)) if before.tag == now.tag && before.key == now.key => {
+        (Node::Element(before), Node::Element(now)) if before.0.tag == now.0.tag && before.0.key == now.0.key => {
+            let (before, now) = (&before.0, &now.0);
+            let attribute = |of: &Parts, wanted: &str| of.attributes.iter().any(|(name, _)| *name == wanted);
             let same = before.version.is_some() && before.version == now.version;
             if same {
                 return;
             }
             let dom: &DomElement = there.unchecked_ref();
             for (name, _) in &before.attributes {
-                if now.attribute(name).is_none() {
-                    report(dom.remove_attribute(name));
+                if !attribute(now, name) {
+                    remove_attribute(dom, name);
                 }
             }
             for (name, value) in &now.attributes {
-                if before.attribute(name) != Some(value) {
-                    report(dom.set_attribute(name, value));
+                if !before.attributes.iter().any(|known| (known.0, &known.1) == (*name, value)) {
+                    set_attribute(dom, name, value);
                 }
             }
             patch_children(document, dom, &before.children, &now.children);
@@ -163,15 +168,37 @@ fn patch(document: &Document, parent: &DomNode, there: &DomNode, old: &Node, new
 fn make(document: &Document, node: &Node) -> Option<DomNode> {
     match node {
         Node::Text(text) => Some(document.create_text_node(text).into()),
-        Node::Element(Element { tag, attributes, children, .. }) => {
-            let made = report(document.create_element(tag))?;
+        Node::Element(element) => {
+            let Parts { tag, attributes, children, .. } = &*element.0;
+            let made = report(match PICTURE_TAGS.contains(tag) {
+                true => document.create_element_ns(Some("http://www.w3.org/2000/svg"), tag),
+                false => document.create_element(tag),
+            })?;
             for (name, value) in attributes {
-                report(made.set_attribute(name, value));
+                set_attribute(&made, name, value);
             }
             for child in children.iter().filter_map(|child| make(document, child)) {
                 report(made.append_child(&child));
             }
             Some(made.into())
         }
+    }
+}
+
+/// Tags of SVG.
+const PICTURE_TAGS: [&str; 2] = ["svg", "path"];
+
+fn set_attribute(element: &DomElement, name: &str, value: &str) {
+    report(match is_property(name) {
+        // Not as a `style` attribute, which a content security policy may forbid.
+        true => element.unchecked_ref::<HtmlElement>().style().set_property(name, value),
+        false => element.set_attribute(name, value),
+    });
+}
+
+fn remove_attribute(element: &DomElement, name: &str) {
+    match is_property(name) {
+        true => drop(report(element.unchecked_ref::<HtmlElement>().style().remove_property(name))),
+        false => drop(report(element.remove_attribute(name))),
     }
 }
