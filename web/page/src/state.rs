@@ -13,13 +13,19 @@ use super::format::fraction;
 
 mod answer;
 pub mod inside;
+mod per_token;
+mod progress;
 mod refusing;
 mod replacing;
+mod stream;
 mod talk;
 
 pub use self::answer::{Answer, Finished, Prefill, Said};
 pub use self::inside::Inside;
+pub use self::per_token::PerToken;
+pub use self::progress::{ArrivedTensor, FetchProgress, HeaderProgress, KvUse, Recovery, StageState, Waiting};
 pub use self::refusing::Refusal;
+pub use self::stream::Stream;
 pub use self::talk::{Question, Turn};
 
 /// What the page as a whole is doing; the `data-state` attribute of the body has its name.
@@ -60,85 +66,6 @@ impl Phase {
     pub fn busy(self) -> bool {
         matches!(self, Phase::Loading | Phase::Generating)
     }
-}
-
-/// Progress of a load or download, as [`Event::Fetch`] last reported it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct FetchProgress {
-    /// Bytes of the model received so far.
-    pub fetched_bytes: u64,
-    /// Bytes that the load or download needs in all.
-    pub needed_bytes: u64,
-    /// Requests made so far, repeated ones included, for the header too.
-    pub requests: u32,
-    /// Bytes that came over the wire, those of the header included; `None` where there is no wire.
-    pub wire_bytes: Option<u64>,
-    /// Average rate since fetching them began; `None` before there is anything to measure.
-    pub bytes_per_second: Option<f64>,
-}
-
-/// How much of a header is here, as [`Event::Header`] last reported it. How long it is shows when it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct HeaderProgress {
-    /// Bytes that are here.
-    pub fetched_bytes: u64,
-    /// Bytes that will be here once the read under way ends; more reads may follow.
-    pub asked_bytes: u64,
-    /// Average rate since reading the header began; `None` before there is anything to measure.
-    pub bytes_per_second: Option<f64>,
-}
-
-/// A lost GPU that is being replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Recovery {
-    /// Counts the recoveries of this load or answer, from 1 to `most`.
-    pub attempt: u32,
-    /// The work fails with the loss that comes after so many recoveries.
-    pub most: u32,
-    /// How long there has been no other GPU; `None` before an attempt to open one failed, and once one is open.
-    pub waiting: Option<Waiting>,
-}
-
-/// How long something has been waited for, and how long it will be.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Waiting {
-    /// Time since the wait began.
-    pub waited_ms: f64,
-    /// The work fails once it has waited for so long.
-    pub patience_ms: f64,
-}
-
-/// A tensor that is where it belongs: on the GPU, or in host memory.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ArrivedTensor {
-    /// Name of the tensor in the file, such as `blk.0.attn_q.weight`.
-    pub name: String,
-    /// Name of its format in the file, such as `MXFP4`.
-    pub format: String,
-    /// Length of the tensor in the file.
-    pub bytes: u64,
-    /// Tensors of this load that arrived before it.
-    pub index: u32,
-}
-
-/// What became of one stage.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StageState {
-    /// Whether it runs, or how it ended; `None` before it begins.
-    pub status: Option<StageStatus>,
-    /// How long it took; `None` until it ends.
-    pub elapsed_ms: Option<f64>,
-}
-
-/// Fill of the KV cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KvUse {
-    /// Tokens that the answer's sequence holds.
-    pub used_tokens: u32,
-    /// Tokens that a sequence has room for.
-    pub capacity_tokens: u32,
-    /// Size of the whole KV cache, of all sequences together, filled or not.
-    pub bytes: u64,
 }
 
 /// STOP takes effect in a moment, unless something in the engine hangs: after this long the page offers to end the engine.
@@ -197,6 +124,9 @@ pub struct State {
     pub prefetch_problem: Option<Failure>,
     /// How much of the model was fetched; `None` before the first bytes, and again when a recovery begins.
     pub fetch: Option<FetchProgress>,
+    /// How the bytes came, and how reads fared.
+    #[serde(default)]
+    pub stream: Stream,
     /// Tensors that have arrived, in the order in which they did.
     pub tensors: Vec<ArrivedTensor>,
     /// Tensors that the load brings in all; `None` before the first arrived.
@@ -229,6 +159,9 @@ pub struct State {
     pub experts: Option<CacheCounters>,
     /// Counters of the work of the engine, as last reported.
     pub work: Option<WorkCounters>,
+    /// What the last tokens cost.
+    #[serde(default)]
+    pub per_token: PerToken,
     /// Time of each operation in the last batch, while somebody watches and the GPU can tell; else empty.
     pub times: Vec<OperationTime>,
     /// What is known about the download cache.
@@ -453,6 +386,7 @@ impl State {
 
     fn apply_event(&mut self, event: &Event, at_ms: f64) {
         self.inside.apply(event, at_ms);
+        self.stream.apply(event, at_ms);
         match event {
             Event::HostReady => self.host_ready = true,
             Event::Stage { stage, status, elapsed_ms } => self.apply_stage(*stage, *status, *elapsed_ms, at_ms),
@@ -535,6 +469,7 @@ impl State {
             Event::Missing(missing) => self.answer.missing = Some(*missing),
             Event::Token(token) => {
                 self.earlier = None;
+                self.per_token.take(token.index, self.experts, self.work);
                 self.answer.take_token(token, at_ms);
             }
             Event::Kv { used_tokens, capacity_tokens, bytes } => {
@@ -599,7 +534,9 @@ impl State {
     }
 
     fn apply_stage(&mut self, stage: Stage, status: StageStatus, elapsed_ms: Option<f64>, at_ms: f64) {
-        self.stages[stage_index(stage)] = StageState { status: Some(status), elapsed_ms };
+        let known = &mut self.stages[stage_index(stage)];
+        let begun_at_ms = if status == StageStatus::Started { Some(at_ms) } else { known.begun_at_ms };
+        *known = StageState { status: Some(status), elapsed_ms, begun_at_ms };
         // The worker goes on to the answer by itself when the load command carried a prompt.
         if stage == Stage::PromptEncode && status == StageStatus::Started {
             self.phase = Phase::Generating;
