@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::panels::events::Group;
+
 /// Something that the user does in a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -43,6 +45,12 @@ pub enum Action {
     SaveRecording,
     /// Open a recording from a file.
     OpenRecording,
+    /// Copy the lines of the event log that match.
+    CopyLog,
+    /// Save the page's own recording, whatever is looked at.
+    ExportLog,
+    /// Show the events of one group only, or of all again.
+    LogGroup(Group),
 }
 
 /// A way through time.
@@ -127,6 +135,12 @@ impl Action {
             "faster" => Self::Moment(Moment::Faster),
             "save-recording" => Self::SaveRecording,
             "open-recording" => Self::OpenRecording,
+            "copy-log" => Self::CopyLog,
+            "export-log" => Self::ExportLog,
+            "log-group" => {
+                let wanted = text.split_once(' ')?.1;
+                Self::LogGroup(Group::ALL.into_iter().find(|group| group.name() == wanted)?)
+            }
             _ => return None,
         })
     }
@@ -158,6 +172,9 @@ impl fmt::Display for Action {
             Self::Moment(Moment::Faster) => f.write_str("faster"),
             Self::SaveRecording => f.write_str("save-recording"),
             Self::OpenRecording => f.write_str("open-recording"),
+            Self::CopyLog => f.write_str("copy-log"),
+            Self::ExportLog => f.write_str("export-log"),
+            Self::LogGroup(group) => write!(f, "log-group {}", group.name()),
         }
     }
 }
@@ -186,7 +203,10 @@ mod tests {
             Action::OpenTalk,
             Action::SaveRecording,
             Action::OpenRecording,
+            Action::CopyLog,
+            Action::ExportLog,
         ];
+        all.extend(Group::ALL.map(Action::LogGroup));
         all.extend(Tab::ALL.map(Action::Tab));
         all.extend([Moment::Live, Moment::Back, Moment::On, Moment::Play, Moment::Faster].map(Action::Moment));
         for action in all {

@@ -108,6 +108,8 @@ pub struct CacheLine {
     pub url: String,
     /// Cached share of the file, from 0 to 1.
     pub share: f64,
+    /// Bytes that are cached.
+    pub stored_bytes: u64,
     /// How much is cached, in words.
     pub amount: String,
     /// How much of it was verified, in words.
@@ -130,7 +132,18 @@ fn cache_line(model: &CachedModel, verify: Option<&Verification>) -> CacheLine {
     let Some(contents) = &model.contents else {
         let amount = format!("{} that this version cannot read", bytes(model.disk_bytes));
         let name = "unknown".to_owned();
-        return CacheLine { id, name, url: String::new(), share: 0.0, amount, check: String::new(), written_ms, busy };
+        let (url, check) = (String::new(), String::new());
+        return CacheLine {
+            id,
+            name,
+            url,
+            share: 0.0,
+            stored_bytes: model.disk_bytes,
+            amount,
+            check,
+            written_ms,
+            busy,
+        };
     };
     let share = fraction(contents.stored_bytes, contents.file_bytes).unwrap_or(0.0);
     let amount = match contents.stored_bytes == contents.file_bytes {
@@ -159,8 +172,8 @@ fn cache_line(model: &CachedModel, verify: Option<&Verification>) -> CacheLine {
         }
         None => verified,
     };
-    let name = file_name(&contents.url).to_owned();
-    CacheLine { id, name, url: contents.url.clone(), share, amount, check, written_ms, busy }
+    let (name, url) = (file_name(&contents.url).to_owned(), contents.url.clone());
+    CacheLine { id, name, url, share, stored_bytes: contents.stored_bytes, amount, check, written_ms, busy }
 }
 
 /// The last name in an address.

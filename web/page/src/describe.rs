@@ -139,16 +139,14 @@ pub fn question(state: &State) -> Option<String> {
     Some(experts.into_iter().chain(context).collect::<Vec<_>>().join(" "))
 }
 
-/// How much of the model is still to be cached, if it is cached at all, and how much room the browser has; `None` until
-/// it is known.
-pub fn disk_sentence(state: &State) -> Option<String> {
+/// How much room the browser has for its cache, and how much of this load is still to be cached, if it is cached at all, in bytes;
+/// `None` until it is known.
+pub fn disk(state: &State) -> Option<(u64, Option<u64>)> {
     let report = state.cache.report.as_ref()?;
-    let free = format!("{} free", format::bytes(report.quota_bytes?.saturating_sub(report.usage_bytes?)));
+    let free = report.quota_bytes?.saturating_sub(report.usage_bytes?);
     let missing = |file: &CacheState| file.file_bytes.saturating_sub(file.stored_bytes);
-    match &state.cache.files[..] {
-        [] => Some(free),
-        files => Some(format!("{} to be cached · {free}", format::bytes(files.iter().map(missing).sum()))),
-    }
+    let files = &state.cache.files;
+    Some((free, (!files.is_empty()).then(|| files.iter().map(missing).sum())))
 }
 
 /// How long the load will still take, or how much is prefetched after it and how long that will take; `None` while

@@ -72,6 +72,11 @@ pub fn fraction(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
+/// `part` of `whole` as a fraction of one; `None` if `whole` is none.
+pub fn fraction_of(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
+}
+
 /// A token's text on one line, with spaces and control characters made visible.
 pub fn visible_token(text: &str) -> String {
     text.chars()

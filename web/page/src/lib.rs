@@ -5,14 +5,13 @@
 //! input; `#status` is the sentence, `#error` and `#error-advice` the failure, empty when there is none; turns are
 //! `.turn`, the last with `data-last`, their messages `[data-channel]` with the text in `.said`; `#stages li` carry `data-status`; `#long-tasks-busy` counts main-thread tasks
 //! over 50 ms while the page was busy; `#cache-models li` are the cached models, by `data-id`, with buttons by
-//! `data-action`; `#cache-notices li` say what happened to them.
+//! `data-action`; `#cache-notices li` say what happened to them. They are there in closed tabs, too.
 //!
-//! `cards`, `format`, `inputs`, `query`, `catalog`, `state`, `core`, `cached`, `local_network` and `describe` are pure and
+//! `format`, `inputs`, `query`, `catalog`, `state`, `core`, `cached`, `local_network` and `describe` are pure and
 //! tested natively; `ui` puts them into the document.
 
 pub mod action;
 pub mod cache;
-pub mod cards;
 pub mod catalog;
 pub mod core;
 pub mod describe;

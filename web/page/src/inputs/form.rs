@@ -98,10 +98,7 @@ fn the_form_says_what_the_table_says() {
 fn every_label_of_the_form_is_one_of_an_option() {
     let ids: Vec<String> = OptionId::in_form().map(element_id).collect();
     for label in INDEX.split(" for=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(id, _)| id) {
-        // The host's list of models only fills in the address; which head is watched is no option of a question.
-        assert!(
-            ["model-select", "attention-layer", "attention-head"].contains(&label) || ids.iter().any(|id| id == label),
-            "{label} is no option"
-        );
+        // The host's list of models only fills in the address.
+        assert!(label == "model-select" || ids.iter().any(|id| id == label), "{label} is no option");
     }
 }

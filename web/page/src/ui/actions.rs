@@ -15,7 +15,7 @@ use web_sys::{
 
 use super::dom::{after, document, element, listen, report, show, window};
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, clipboard, local_network, log, memory, storage};
+use super::{App, catalog, charts, local_network, memory, storage};
 use crate::inputs::{Inputs, element_id};
 use crate::state::STOP_PATIENCE_MS;
 use crate::{inputs, query};
@@ -216,8 +216,6 @@ impl App {
             app.controls.pick(Vec::new());
             report(element::<HtmlElement>(&element_id(OptionId::Gguf)).focus());
         });
-        self.on_click("log-copy", |app| clipboard::copy("log-copy", log::as_text(&app.recording.borrow())));
-        self.on_click("log-export", |app| log::export(&app.recording.borrow()));
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {
             app.redraw_pictures();

@@ -10,21 +10,20 @@ use super::canvas::{Canvas, Place};
 use super::dom::report;
 use crate::format;
 use crate::panels::attention;
+use crate::panels::network::cells::TensorCell;
 use crate::panels::probabilities::{CELL_HEIGHT, Ribbon, shown};
 use crate::panels::timeline::{Mark, Playhead, mark};
-use crate::state::{Answer, State};
+use crate::state::Answer;
 
 /// Cells of the weight stream, in CSS pixels.
 const CELL: f64 = 8.0;
 const CELL_GAP: f64 = 2.0;
 /// One token of a line, in CSS pixels.
 const STEP: f64 = 3.0;
-/// The entropy line's scale reaches at least this far, so that a sure model draws a flat line and not noise.
-const LEAST_SCALE_NATS: f32 = 1.0;
 
 /// Ids of the canvases.
-pub const CANVASES: [&str; 7] =
-    ["core-canvas", "weights-cells", "entropy-line", "rate-line", "ribbon", "timeline-line", "attention-map"];
+pub const CANVASES: [&str; 6] =
+    ["core-canvas", "weights-cells", "rate-line", "ribbon", "timeline-line", "attention-map"];
 
 /// A picture that is drawn again only when `key` changes, or its place.
 pub struct Picture<K> {
@@ -55,54 +54,52 @@ impl<K: PartialEq> Picture<K> {
     }
 }
 
-/// How wide a stored weight is, for the colour of its cell.
-fn format_colour(format: &str) -> &'static str {
-    match format {
-        "MXFP4" => "--accent",
-        "Q8_0" => "--accent-mid",
-        _ => "--text-dim",
-    }
-}
-
-/// One cell per tensor: outlined before it arrives, filled when it is complete.
-pub fn draw_tensors(picture: &mut Picture<(usize, u32)>, state: &State) {
-    let count = state.tensor_count.unwrap_or(0);
-    let key = (state.tensors.len(), count);
-    if picture.drawn == Some(key) {
+/// One cell per tensor: it fills with its bytes, and its frame is bright while some are on their way.
+pub fn draw_tensors(picture: &mut Picture<Vec<TensorCell>>, cells: Vec<TensorCell>) {
+    if picture.drawn.as_ref() == Some(&cells) {
         return;
     }
     let pitch = CELL + CELL_GAP;
     let Some(page) = picture.canvas.place() else { return };
-    let columns = ((page.width + CELL_GAP) / pitch).floor().max(1.0) as u32;
-    picture.canvas.set_height(f64::from(count.div_ceil(columns).max(1)) * pitch - CELL_GAP);
-    picture.draw(key, |canvas, page| {
-        let place = |index: u32| (f64::from(index % columns) * pitch, f64::from(index / columns) * pitch);
+    let columns = ((page.width + CELL_GAP) / pitch).floor().max(1.0) as usize;
+    picture.canvas.set_height(cells.len().div_ceil(columns).max(1) as f64 * pitch - CELL_GAP);
+    let all = cells.clone();
+    picture.draw(cells, |canvas, page| {
         let context = &canvas.context;
-        context.set_stroke_style_str(page.colour("--line-strong"));
-        for index in 0..count {
-            let (x, y) = place(index);
+        for (index, cell) in all.iter().enumerate() {
+            let (x, y) = ((index % columns) as f64 * pitch, (index / columns) as f64 * pitch);
+            context.set_stroke_style_str(page.colour(if cell.is_under_way { "--text" } else { "--line-strong" }));
             context.stroke_rect(x + 0.5, y + 0.5, CELL - 1.0, CELL - 1.0);
-        }
-        for name in ["--accent", "--accent-mid", "--text-dim"] {
-            context.set_fill_style_str(page.colour(name));
-            for tensor in state.tensors.iter().filter(|tensor| format_colour(&tensor.format) == name) {
-                let (x, y) = place(tensor.index);
-                context.fill_rect(x, y, CELL, CELL);
+            if cell.fill > 0 {
+                let height = CELL * f64::from(cell.fill) / f64::from(u8::MAX);
+                context.set_fill_style_str(page.colour(cell.colour));
+                context.fill_rect(x, y + CELL - height, CELL, height);
             }
         }
-        canvas.label(&match count {
-            0 => "No tensor has arrived yet".to_owned(),
-            count => format!("{} of {count} tensors are in place", state.tensors.len()),
+        let full = all.iter().filter(|cell| cell.fill == u8::MAX).count();
+        canvas.label(&match all.len() {
+            0 => "No tensor is known yet".to_owned(),
+            count => format!("{full} of {count} tensors are in place"),
         });
     });
 }
 
-/// The last values as a line, the newest at the right, from 0 to `highest`.
-fn draw_line(canvas: &Canvas, page: &Place, values: &[f32], least_scale: f32) -> f32 {
+/// Tokens per second of each of the latest tokens.
+pub fn draw_rate(picture: &mut Picture<(u32, usize)>, answer: &Answer) {
+    picture.draw((answer.number, answer.tokens.len()), |canvas, page| {
+        // The first token's time is that of the prompt's last batch.
+        let after_first = answer.tokens.iter().skip(1).filter(|token| token.elapsed_ms > 0.0);
+        let values: Vec<f32> = after_first.map(|token| (1000.0 / token.elapsed_ms) as f32).collect();
+        draw_line(canvas, page, &values);
+    });
+}
+
+/// The last values as a line, the newest at the right, from 0 to the highest.
+fn draw_line(canvas: &Canvas, page: &Place, values: &[f32]) {
     let count = ((page.width - 8.0) / STEP).max(2.0) as usize;
     let values = &values[values.len().saturating_sub(count)..];
-    let Some(&last) = values.last() else { return least_scale };
-    let highest = values.iter().copied().fold(least_scale, f32::max);
+    let Some(&last) = values.last() else { return };
+    let highest = values.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
     let y = |value: f32| page.height - 4.0 - f64::from(value / highest) * (page.height - 8.0);
     let context = &canvas.context;
     context.set_stroke_style_str(page.colour("--accent"));
@@ -115,28 +112,6 @@ fn draw_line(canvas: &Canvas, page: &Place, values: &[f32], least_scale: f32) ->
     context.set_fill_style_str(page.colour("--text"));
     let end = 2.0 + (values.len() - 1) as f64 * STEP;
     context.fill_rect(end - 1.5, y(last) - 1.5, 3.0, 3.0);
-    highest
-}
-
-/// Entropy of the latest tokens.
-pub fn draw_entropy(picture: &mut Picture<(u32, usize)>, answer: &Answer) {
-    picture.draw((answer.number, answer.tokens.len()), |canvas, page| {
-        let values: Vec<f32> = answer.tokens.iter().map(|token| token.entropy_nats).collect();
-        let Some(last) = values.last() else { return canvas.label("Entropy was not measured yet") };
-        let highest = draw_line(canvas, page, &values, LEAST_SCALE_NATS);
-        let tokens = format::plural(values.len() as u64, "token");
-        canvas.label(&format!("Entropy of {tokens}: now {last:.2} nats, at most {highest:.2}"));
-    });
-}
-
-/// Tokens per second of each of the latest tokens.
-pub fn draw_rate(picture: &mut Picture<(u32, usize)>, answer: &Answer) {
-    picture.draw((answer.number, answer.tokens.len()), |canvas, page| {
-        // The first token's time is that of the prompt's last batch.
-        let after_first = answer.tokens.iter().skip(1).filter(|token| token.elapsed_ms > 0.0);
-        let values: Vec<f32> = after_first.map(|token| (1000.0 / token.elapsed_ms) as f32).collect();
-        draw_line(canvas, page, &values, f32::MIN_POSITIVE);
-    });
 }
 
 /// What the ribbon depends on.
@@ -237,7 +212,7 @@ pub fn draw_timeline(
 /// Rows for the last tokens, columns for the positions they looked at, the newest at the right.
 pub fn draw_attention(picture: &mut Picture<(u64, usize)>, rows: &VecDeque<AttentionRow>, revision: u64) {
     picture.draw((revision, rows.len()), |canvas, page| {
-        canvas.label(&attention::label(rows));
+        canvas.label(&attention::label_of(rows));
         const CELL: f64 = 6.0;
         let columns = (page.width / CELL).max(1.0) as u32;
         let row_height = page.height / attention::ROWS as f64;

@@ -8,7 +8,7 @@ use web_sys::{Element, File, HtmlElement, HtmlInputElement, HtmlTextAreaElement,
 
 use super::dom::{document, element, listen, report};
 use super::worker_link::WorkerLink;
-use super::{App, clipboard, log};
+use super::{App, clipboard, files};
 use crate::action::Action;
 use crate::panels::chat::file;
 use crate::state::Question;
@@ -31,6 +31,12 @@ impl App {
                 }
             });
         }
+        let app = Rc::clone(self);
+        listen(&element::<HtmlElement>("log-filter"), "input", move |_: web_sys::Event| {
+            let text = element::<HtmlInputElement>("log-filter").value();
+            app.view.borrow_mut().log.change_filter(|filter| filter.type_text(&text));
+            app.request_frame();
+        });
         let app = Rc::clone(self);
         listen(&element::<HtmlElement>("talk-file"), "change", move |_: web_sys::Event| {
             let input: HtmlInputElement = element("talk-file");
@@ -93,7 +99,7 @@ impl App {
             Action::Example => self.composer.write(&target.text_content().unwrap_or_default()),
             Action::SaveTalk => {
                 let history = self.state.borrow().history_of(usize::MAX);
-                log::save("gpt-oss-conversation.json", "application/json", file::write(&history));
+                files::save("gpt-oss-conversation.json", "application/json", file::write(&history));
             }
             Action::OpenTalk => element::<HtmlElement>("talk-file").click(),
             Action::Tab(tab) => {
@@ -106,9 +112,17 @@ impl App {
             Action::Moment(moment) => self.go_to(moment),
             Action::SaveRecording => {
                 let own = self.recording.borrow();
-                log::export(self.looking.borrow().recording(&own));
+                files::export(self.looking.borrow().recording(&own));
             }
             Action::OpenRecording => element::<HtmlElement>("recording-file").click(),
+            Action::CopyLog => {
+                let text = self.view.borrow().log.log().as_text(&self.recording.borrow());
+                clipboard::copy_from(target, text);
+            }
+            Action::ExportLog => files::export(&self.recording.borrow()),
+            Action::LogGroup(group) => self.view.borrow_mut().log.change_filter(|filter| {
+                filter.group = (filter.group != Some(group)).then_some(group);
+            }),
         }
         self.request_frame();
     }
@@ -162,7 +176,7 @@ impl App {
 
     fn open_talk(self: &Rc<Self>, picked: File) {
         let app = Rc::clone(self);
-        log::read_text(picked, move |name, text| match file::read(&text) {
+        files::read_text(picked, move |name, text| match file::read(&text) {
             Ok(history) => app.take_up(history),
             Err(error) => app.cannot_open(&name, &error),
         });

@@ -31,6 +31,8 @@ pub struct CoreView {
     has_twin: bool,
     watched: Watch,
     pub head: Option<Head>,
+    /// Why the head that was asked for cannot be watched; empty where it can.
+    pub head_problem: String,
 }
 
 impl CoreView {
@@ -45,6 +47,7 @@ impl CoreView {
             has_twin: false,
             watched: Watch::default(),
             head: None,
+            head_problem: String::new(),
         }
     }
 
@@ -200,13 +203,12 @@ impl App {
             Ok(_) => (None, String::new()),
             Err(expected) => (now, expected),
         };
-        self.core.borrow_mut().head = head;
-        press("attention-on", "aria-pressed", head.is_some());
-        element::<Element>("attention-line").set_text_content(Some(&said));
-        self.watch();
-        if said.is_empty() {
-            self.request_frame();
+        {
+            let mut core = self.core.borrow_mut();
+            (core.head, core.head_problem) = (head, said);
         }
+        self.watch();
+        self.request_frame();
     }
 }
 

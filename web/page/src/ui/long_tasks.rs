@@ -10,21 +10,13 @@ use web_sys::{PerformanceEntry, PerformanceObserver, PerformanceObserverEntryLis
 
 use super::dom::{report, window};
 use super::now_ms;
+use crate::panels::page::LongTaskCounts;
 
 const ENTRY_TYPE: &str = "longtask";
 
-/// What was counted since the page was opened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Counts {
-    pub all: u32,
-    /// Those that fell into loading or answering.
-    pub busy: u32,
-    pub longest_ms: f64,
-}
-
 pub struct LongTasks {
     /// `None` where the browser has no such API: then nothing was measured.
-    counts: Cell<Option<Counts>>,
+    counts: Cell<Option<LongTaskCounts>>,
     /// When loading or answering began and, if it is over, ended, in page time.
     busy_from_ms: Cell<f64>,
     busy_to_ms: Cell<f64>,
@@ -33,7 +25,7 @@ pub struct LongTasks {
 impl LongTasks {
     pub fn observe() -> Rc<Self> {
         let tasks = Rc::new(Self {
-            counts: Cell::new(is_supported().then(Counts::default)),
+            counts: Cell::new(is_supported().then(LongTaskCounts::default)),
             busy_from_ms: Cell::new(f64::INFINITY),
             busy_to_ms: Cell::new(f64::INFINITY),
         });
@@ -48,7 +40,7 @@ impl LongTasks {
         tasks
     }
 
-    pub fn counts(&self) -> Option<Counts> {
+    pub fn counts(&self) -> Option<LongTaskCounts> {
         self.counts.get()
     }
 

@@ -16,6 +16,8 @@ pub struct Looking {
     /// Token of a turn that was pressed; stays.
     pub pinned: Option<(usize, u32)>,
     pub tab: Option<Tab>,
+    /// Cached model that the next press on its button deletes, by its id.
+    pub doomed: Option<String>,
     pub playhead: Playhead,
     /// Time of a playing recording that is left until its next event, in milliseconds.
     pub left_ms: f64,

@@ -9,12 +9,13 @@ mod clipboard;
 mod composer;
 mod controls;
 pub(crate) mod dom;
+mod files;
 mod inside;
 mod local_network;
-mod log;
 mod long_tasks;
 mod looking;
 mod memory;
+mod panels;
 mod storage;
 mod time;
 mod view;
@@ -32,10 +33,11 @@ use self::inside::CoreView;
 use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
 use self::looking::Looking;
-use self::view::View;
+use self::view::{Scene, View};
 use self::worker_link::WorkerLink;
 use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
 
+use super::panels::page::{Counted, Drawings};
 use super::state::{RECORDED_EVENTS, State};
 
 /// Everything that lives as long as the page.
@@ -58,6 +60,7 @@ pub struct App {
     worker: RefCell<WorkerLink>,
     local_network: LocalNetworkLink,
     long_tasks: Rc<LongTasks>,
+    drawings: Cell<Drawings>,
     frame_requested: Cell<bool>,
     drawn_at_ms: Cell<f64>,
     frame: OnceCell<Closure<dyn FnMut(f64)>>,
@@ -85,6 +88,7 @@ pub fn run() {
         worker: RefCell::new(WorkerLink::default()),
         local_network: LocalNetworkLink::default(),
         long_tasks: LongTasks::observe(),
+        drawings: Cell::default(),
         frame_requested: Cell::new(false),
         drawn_at_ms: Cell::new(f64::NEG_INFINITY),
         frame: OnceCell::new(),
@@ -172,8 +176,19 @@ impl App {
         self.composer.draw(&state);
         let mut view = self.view.borrow_mut();
         let mut core = self.core.borrow_mut();
-        let complete = view.draw(&state, &recording, &looking, &mut core, &self.controls, &self.long_tasks);
+        let counted = Counted {
+            long_tasks: self.long_tasks.counts(),
+            drawings: self.drawings.get(),
+            events: recording.dropped() + recording.events().len() as u64,
+            heap_bytes: heap_bytes(),
+        };
+        let (live, looking, controls) = (&*state, &*looking, &self.controls);
+        let begun_ms = now_ms();
+        let complete = view.draw(Scene { live, recording: &recording, looking, controls, counted }, &mut core);
         drop(core);
+        let mut drawings = self.drawings.get();
+        drawings.add(now_ms() - begun_ms);
+        self.drawings.set(drawings);
         self.draw_core();
         // Nobody sees what plays on a hidden page; it goes on when the page is seen again.
         if !complete || playing && !dom::document().hidden() {
@@ -185,6 +200,12 @@ impl App {
     fn refuse(self: &Rc<Self>, errors: &[InputError]) {
         self.tell(Event::InputsRefused { errors: errors.to_vec() });
     }
+}
+
+/// Size of this program's own heap.
+fn heap_bytes() -> u64 {
+    let memory: js_sys::WebAssembly::Memory = wasm_bindgen::memory().unchecked_into();
+    u64::from(memory.buffer().unchecked_into::<js_sys::ArrayBuffer>().byte_length())
 }
 
 /// Milliseconds since the page was opened.

@@ -7,7 +7,7 @@ use web_sys::{Event, File, HtmlElement, HtmlInputElement};
 
 use super::dom::{element, listen, window};
 use super::looking::Looking;
-use super::{App, log};
+use super::{App, files};
 use crate::action::Moment;
 use crate::panels::timeline::{first_load, first_token};
 use crate::state::{Phase, State};
@@ -95,7 +95,7 @@ impl App {
 
     fn open_recording(self: &Rc<Self>, file: File) {
         let app = Rc::clone(self);
-        log::read_text(file, move |name, text| app.show_recording(name, &text));
+        files::read_text(file, move |name, text| app.show_recording(name, &text));
     }
 
     /// Shows a recording, or says why it is none.

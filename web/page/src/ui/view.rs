@@ -1,55 +1,45 @@
 //! One drawing: the state into the document. Everything is compared with what is there before it is written.
 
-use gptoss_protocol::{FailureKind, Head, Recording, Stage, StageStatus, TokenInfo};
-use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlProgressElement, HtmlTextAreaElement};
+use gptoss_protocol::{FailureKind, Recording, TokenInfo};
+use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlTextAreaElement};
 
 use super::charts::{self, Picture, RibbonKey, set_share};
 use super::controls::Controls;
-use super::dom::{Texts, append, document, element, report, show};
+use super::dom::{Texts, document, element, report, show};
 use super::inside::CoreView;
-use super::log::LogView;
-use super::long_tasks::LongTasks;
 use super::looking::Looking;
-use super::storage::CacheView;
+use super::panels::{LogView, PanelsView};
+use super::storage::local_time;
 use crate::action::{Action, Tab};
-use crate::cards::{device_facts, model_facts};
-use crate::describe::{disk_sentence, left_to_load, page_title, question, sentence, stage_name, status_word};
+use crate::describe::{page_title, question, sentence, stage_name};
 use crate::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
-use crate::panels::{attention, chat, probabilities, timeline, times};
-use crate::state::{Answer, Phase, StageState, State, all_stages};
+use crate::panels::network::cells::{TensorCell, cells};
+use crate::panels::next_token::looked_at;
+use crate::panels::page::Counted;
+use crate::panels::{Seen, chat, timeline};
+use crate::state::{Phase, State};
 use crate::view::{Mounted, element as dom_element};
 
-const NOT_PLANNED: &str = "not planned";
-/// Names of the latest tensors on the page.
-const LATEST_TENSORS: usize = 4;
-
-/// One line of the stage list.
-struct StageRow {
-    stage: Stage,
-    item: Element,
-    mark: Element,
-    time: Element,
-    drawn: Option<StageState>,
+/// Everything that a drawing is made from.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// What goes on now.
+    pub live: &'a State,
+    /// All that it was worked out from.
+    pub recording: &'a Recording<State>,
+    /// What the user looks at.
+    pub looking: &'a Looking,
+    /// The inputs.
+    pub controls: &'a Controls,
+    /// What the page counts of itself.
+    pub counted: Counted,
 }
-
-/// One line of the most likely tokens.
-struct TopRow {
-    item: Element,
-    mark: Element,
-    token: Element,
-    bar: Element,
-    probability: Element,
-}
-
-/// Answer, tokens so far, and the token that is looked at.
-type TopKey = (u32, u32, Option<(usize, u32)>);
 
 pub struct View {
     texts: Texts,
-    stages: Vec<StageRow>,
-    top: Vec<TopRow>,
-    cells: Picture<(usize, u32)>,
-    entropy: Picture<(u32, usize)>,
+    panels: PanelsView,
+    pub log: LogView,
+    cells: Picture<Vec<TensorCell>>,
     rate: Picture<(u32, usize)>,
     ribbon: Picture<RibbonKey>,
     line: Picture<(u64, usize, Option<usize>)>,
@@ -57,15 +47,8 @@ pub struct View {
     turns: Mounted,
     controls: Mounted,
     tabs: Mounted,
-    times: Mounted,
-    storage: CacheView,
-    log: LogView,
-    facts: [Vec<(String, String)>; 2],
     phase: Option<Phase>,
-    tensors: usize,
-    top_drawn: Option<TopKey>,
     tab: Option<Tab>,
-    memory_parts: [u64; 4],
     load_share: f64,
     bars: [f64; 2],
     model_loaded: bool,
@@ -76,12 +59,14 @@ pub struct View {
 
 impl View {
     pub fn new() -> Self {
+        let mut panels = PanelsView::new();
+        // The canvases and the log are in panels.
+        panels.draw(&Seen::nothing(&State::default()), None);
         Self {
             texts: Texts::default(),
-            stages: stage_list(),
-            top: Vec::new(),
+            panels,
+            log: LogView::new(),
             cells: Picture::new("weights-cells"),
-            entropy: Picture::new("entropy-line"),
             rate: Picture::new("rate-line"),
             ribbon: Picture::new("ribbon"),
             line: Picture::new("timeline-line"),
@@ -89,15 +74,8 @@ impl View {
             turns: Mounted::new(element("turns")),
             controls: Mounted::new(element("timeline-controls")),
             tabs: Mounted::new(element("tabs")),
-            times: Mounted::new(element("times")),
-            storage: CacheView::default(),
-            log: LogView::new(),
-            facts: [Vec::new(), Vec::new()],
             phase: None,
-            tensors: 0,
-            top_drawn: None,
             tab: None,
-            memory_parts: [0; 4],
             load_share: 0.0,
             bars: [0.0; 2],
             model_loaded: false,
@@ -110,7 +88,6 @@ impl View {
     /// The canvases have another width, or were lost: they have to be drawn again though nothing else changed.
     pub fn redraw_pictures(&mut self) {
         self.cells.redraw();
-        self.entropy.redraw();
         self.rate.redraw();
         self.ribbon.redraw();
         self.line.redraw();
@@ -119,41 +96,51 @@ impl View {
 
     /// Draws the state; `false` when there is more to draw later though nothing changes any more. What can be done follows from what
     /// is going on now; what is seen, from the moment that is looked at.
-    pub fn draw(
-        &mut self,
-        live: &State,
-        recording: &Recording<State>,
-        looking: &Looking,
-        core: &mut CoreView,
-        controls: &Controls,
-        long_tasks: &LongTasks,
-    ) -> bool {
-        let instruments = looking.shown(live);
-        // The picture of an idle page is one of the instruments; nothing was said on this page, and nothing loaded.
-        let state = if looking.is_idle_picture { live } else { instruments };
-        self.draw_status(live, instruments, looking);
+    pub fn draw(&mut self, scene: Scene<'_>, core: &mut CoreView) -> bool {
+        let Scene { live, recording, looking, controls, counted } = scene;
+        let picture = looking.shown(live);
+        let inside = looking.inside(live);
+        self.draw_status(live, picture, looking);
         self.draw_buttons(live, controls);
         self.draw_failure(live);
         self.draw_refusal(live, controls);
         self.draw_question(live);
-        self.draw_stages(state);
-        self.draw_weights(state);
-        self.draw_memory(state);
-        self.draw_cards(state);
-        self.draw_next_token(instruments, looking);
-        let inside = looking.inside(live);
         core.draw_words(inside, &mut self.texts);
-        self.draw_attention(inside, core.head);
-        self.draw_caches(state);
-        self.draw_work(state);
-        self.draw_page(live, recording, long_tasks);
-        self.storage.draw(&live.cache, &mut self.texts);
-        let turns = chat::turns(state, looking.chat, &|key, version| self.turns.has(key, version));
+        self.log.take(recording);
+        let seen = Seen {
+            live,
+            // The picture of an idle page is below the core only: nothing was said on this page, and nothing loaded.
+            state: if looking.is_idle_picture { live } else { picture },
+            picture,
+            inside,
+            token: looking.token(),
+            head: core.head,
+            head_problem: &core.head_problem,
+            counted,
+            log: self.log.log().summary(),
+            doomed: looking.doomed.as_deref(),
+            local_time,
+        };
+        let is_complete = self.panels.draw(&seen, looking.tab);
+        let turns = chat::turns(if looking.is_idle_picture { live } else { picture }, looking.chat, &|key, version| {
+            self.turns.has(key, version)
+        });
         self.turns.draw(turns);
-        self.draw_time(recording, looking, instruments);
+        self.draw_time(recording, looking, picture);
         self.draw_tabs(looking.tab);
+        self.draw_pictures(picture, inside, looking);
         self.announce(live);
-        self.log.draw(recording)
+        is_complete & (looking.tab != Some(Tab::Events) || self.log.draw(recording))
+    }
+
+    /// What is drawn on canvases, in panels that are seen.
+    fn draw_pictures(&mut self, picture: &State, inside: &State, looking: &Looking) {
+        let (answer, place) = looked_at(picture, looking.token());
+        charts::draw_ribbon(&mut self.ribbon, answer, place);
+        charts::draw_attention(&mut self.attention, &inside.inside.attention, inside.inside.revision);
+        if looking.tab == Some(Tab::Network) && !looking.is_idle_picture {
+            charts::draw_tensors(&mut self.cells, cells(&picture.inside));
+        }
     }
 
     /// The timeline, and what is done with it.
@@ -328,232 +315,9 @@ impl View {
         }
     }
 
-    fn draw_stages(&mut self, state: &State) {
-        for row in &mut self.stages {
-            let stage = state.stage(row.stage);
-            if row.drawn == Some(stage) {
-                continue;
-            }
-            row.drawn = Some(stage);
-            let word = status_word(stage.status);
-            report(row.item.set_attribute("data-status", word));
-            row.mark.set_text_content(Some(stage_mark(stage.status)));
-            row.time.set_text_content(Some(&match stage.status {
-                None => String::new(),
-                Some(StageStatus::Started) => "running".to_owned(),
-                Some(StageStatus::Completed) => milliseconds(stage.elapsed_ms),
-                Some(StageStatus::Failed | StageStatus::Cancelled) => {
-                    format!("{word}, {}", milliseconds(stage.elapsed_ms))
-                }
-            }));
-        }
-    }
-
-    fn draw_weights(&mut self, state: &State) {
-        let fetch = state.fetch;
-        let header = state.header_under_way();
-        let summary = match (fetch, header) {
-            (Some(fetch), _) => Some(format!("{} of {}", bytes(fetch.fetched_bytes), bytes(fetch.needed_bytes))),
-            (None, Some(header)) => Some(format!("header, {} so far", bytes(header.fetched_bytes))),
-            (None, None) => None,
-        };
-        self.measured("weights-summary", summary);
-        let share = state.read_share().unwrap_or(0.0);
-        let progress: HtmlProgressElement = element("weights-progress");
-        if progress.value() != share {
-            progress.set_value(share);
-        }
-        let rate = match fetch {
-            Some(fetch) => fetch.bytes_per_second,
-            None => header.and_then(|header| header.bytes_per_second),
-        };
-        self.measured("weights-rate", rate.map(|rate| format::bytes_per_second(Some(rate))));
-        self.measured("weights-requests", fetch.map(|fetch| count(u64::from(fetch.requests))));
-        self.measured("weights-wire", fetch.and_then(|fetch| fetch.wire_bytes).map(bytes));
-        let tensors = state.tensor_count.map(|all| format!("{} of {}", state.tensors.len(), count(u64::from(all))));
-        self.measured("weights-tensors", tensors);
-        self.measured("load-time", state.load_ms.map(|ms| milliseconds(Some(ms))));
-        charts::draw_tensors(&mut self.cells, state);
-        if self.tensors != state.tensors.len() {
-            self.tensors = state.tensors.len();
-            let list: Element = element("weights-latest");
-            list.set_text_content(None);
-            for tensor in state.tensors.iter().rev().take(LATEST_TENSORS) {
-                let Some(line) = append(&list, "li", "", "") else { continue };
-                append(&line, "span", "", &tensor.name);
-                append(&line, "span", "", &tensor.format);
-                append(&line, "span", "", &bytes(tensor.bytes));
-            }
-        }
-    }
-
-    fn draw_memory(&mut self, state: &State) {
-        let plan = state.plan.as_ref();
-        let mut planned = |id: &'static str, value: Option<String>| self.texts.value(id, value, NOT_PLANNED);
-        planned("memory-summary", plan.map(|plan| format!("{} planned on the GPU", bytes(plan.gpu_total_bytes))));
-        planned("plan-dense", plan.map(|plan| bytes(plan.dense_bytes)));
-        planned(
-            "plan-experts",
-            plan.map(|plan| {
-                let (slots, experts) = (plan.expert_slots_per_layer, plan.experts_per_layer);
-                format!("{} · {slots} of {experts} per layer", bytes(plan.expert_bytes))
-            }),
-        );
-        planned(
-            "plan-kv",
-            plan.map(|plan| format!("{} · {} tokens", bytes(plan.kv_bytes), count(u64::from(plan.kv_capacity_tokens)))),
-        );
-        planned("plan-scratch", plan.map(|plan| bytes(plan.scratch_bytes)));
-        planned("plan-host", plan.map(|plan| bytes(plan.host_bytes)));
-        planned("plan-given", plan.map(|plan| plan.budget_bytes.map_or("what the GPU gives".to_owned(), bytes)));
-        planned("plan-load", plan.map(|plan| bytes(plan.load_bytes)));
-        planned("plan-first-token", plan.map(|plan| bytes(plan.first_token_bytes)));
-        planned("plan-all", plan.map(|plan| bytes(plan.all_bytes)));
-        planned("plan-disk", disk_sentence(state));
-        self.measured("plan-seconds", left_to_load(state));
-        self.measured("memory-allocated", state.gpu_allocated_bytes.map(bytes));
-        self.measured("memory-wasm-heap", state.wasm_heap_bytes.map(bytes));
-        let parts =
-            plan.map_or([0; 4], |plan| [plan.dense_bytes, plan.expert_bytes, plan.kv_bytes, plan.scratch_bytes]);
-        if self.memory_parts != parts {
-            self.memory_parts = parts;
-            let total = parts.iter().sum();
-            let bar = element::<Element>("memory-bar").children();
-            for (index, part) in parts.into_iter().enumerate() {
-                if let Some(part_of_bar) = bar.item(index as u32) {
-                    set_share(&part_of_bar, "flex-basis", fraction(part, total).unwrap_or(0.0));
-                }
-            }
-        }
-    }
-
-    fn draw_cards(&mut self, state: &State) {
-        let cards =
-            [("model", state.model.as_ref().map(model_facts)), ("device", state.adapter.as_ref().map(device_facts))];
-        for ((name, facts), drawn) in cards.into_iter().zip(&mut self.facts) {
-            let facts = facts.unwrap_or_default();
-            if *drawn != facts {
-                fill_facts(&element(&format!("{name}-facts")), &facts);
-                show(&format!("{name}-empty"), facts.is_empty());
-                *drawn = facts;
-            }
-        }
-    }
-
-    /// The candidates of the token that is looked at, or of the last one; the ribbon of its answer.
-    fn draw_next_token(&mut self, state: &State, looking: &Looking) {
-        let (answer, place) = match looking.token() {
-            Some((turn, place)) => match state.all_turns().nth(turn) {
-                Some((_, answer)) => (answer, Some(place)),
-                None => (&state.answer, None),
-            },
-            None => (&state.answer, None),
-        };
-        let token = match place {
-            Some(place) => answer.tokens.get(place as usize),
-            None => answer.tokens.last(),
-        };
-        self.draw_top(answer, token, looking.token());
-        let nats = |value: f32| format!("{value:.2} nats");
-        self.measured("entropy-last", token.map(|token| nats(token.entropy_nats)));
-        self.measured("entropy-mean", answer.mean_entropy_nats().map(nats));
-        self.measured("token-time", token.map(|token| milliseconds(Some(token.elapsed_ms))));
-        charts::draw_entropy(&mut self.entropy, answer);
-        charts::draw_ribbon(&mut self.ribbon, answer, place);
-        self.texts.set("probabilities-line", &probabilities::line(&answer.tokens, place));
-        fold("panel-next-token", answer.tokens.is_empty());
-        fold("panel-probabilities", answer.tokens.is_empty());
-    }
-
-    fn draw_attention(&mut self, state: &State, head: Option<Head>) {
-        let rows = &state.inside.attention;
-        charts::draw_attention(&mut self.attention, rows, state.inside.revision);
-        self.texts.set("attention-line", &attention::line(rows, head));
-    }
-
     /// The token of the ribbon at a point of its canvas.
     pub fn ribbon_hit(&mut self, tokens: &[TokenInfo], x: f64, y: f64) -> Option<u32> {
         charts::ribbon_hit(&mut self.ribbon, tokens, x, y)
-    }
-
-    /// Drawn once per token: the number of tokens tells whether there is a new one.
-    fn draw_top(&mut self, answer: &Answer, token: Option<&TokenInfo>, looked_at: Option<(usize, u32)>) {
-        let drawn = (answer.number, answer.generated(), looked_at);
-        if self.top_drawn == Some(drawn) {
-            return;
-        }
-        self.top_drawn = Some(drawn);
-        let top = token.map_or(&[][..], |token| &token.top);
-        show("top-empty", top.is_empty());
-        let list: Element = element("top-tokens");
-        while self.top.len() < top.len() {
-            let Some(row) = top_row(&list) else { return };
-            self.top.push(row);
-        }
-        for row in self.top.drain(top.len()..) {
-            row.item.remove();
-        }
-        let chosen_id = token.map(|token| token.id);
-        for (row, token) in self.top.iter().zip(top) {
-            let chosen = chosen_id == Some(token.id);
-            row.item.set_class_name(if chosen { "chosen" } else { "" });
-            row.mark.set_text_content(Some(if chosen { "▸" } else { "" }));
-            row.token.set_text_content(Some(&format::visible_token(&token.text)));
-            row.probability.set_text_content(Some(&percent(f64::from(token.probability))));
-            set_share(&row.bar, "--p", f64::from(token.probability));
-        }
-    }
-
-    fn draw_caches(&mut self, state: &State) {
-        let experts = state.experts;
-        let rate = experts.and_then(|experts| fraction(experts.hits, experts.hits + experts.misses));
-        self.measured("experts-summary", rate.map(|rate| format!("{} hits", percent(rate))));
-        set_meter("experts-meter", rate);
-        self.measured("experts-hits", experts.map(|experts| count(experts.hits)));
-        self.measured("experts-misses", experts.map(|experts| count(experts.misses)));
-        self.measured("experts-evictions", experts.map(|experts| count(experts.evictions)));
-        let resident = experts.map(|experts| format!("{} of {}", experts.resident, experts.slots));
-        self.measured("experts-resident", resident);
-        self.measured("experts-loaded", experts.map(|experts| bytes(experts.loaded_bytes)));
-        let kv = state.kv;
-        let summary = kv.map(|kv| {
-            let (used, capacity) = (u64::from(kv.used_tokens), u64::from(kv.capacity_tokens));
-            format!("{} of {} tokens · {}", count(used), count(capacity), bytes(kv.bytes))
-        });
-        self.measured("kv-summary", summary);
-        set_meter("kv-meter", kv.and_then(|kv| fraction(u64::from(kv.used_tokens), u64::from(kv.capacity_tokens))));
-    }
-
-    fn draw_work(&mut self, state: &State) {
-        let work = state.work;
-        self.times.draw(times::lines(&state.times));
-        self.texts.set("times-line", &times::line(&state.times));
-        self.measured("work-submits", work.map(|work| count(work.submits)));
-        self.measured("work-dispatches", work.map(|work| count(work.dispatches)));
-        self.measured("work-buffers", work.map(|work| count(work.buffers_created)));
-        self.measured("work-bind-groups", work.map(|work| count(work.bind_groups_created)));
-        self.measured("work-pipelines", work.map(|work| count(work.pipelines_created)));
-        self.measured("work-status", work.map(|work| bytes(work.status_readback_bytes)));
-        self.measured("work-sampling", work.map(|work| bytes(work.sampling_readback_bytes)));
-        self.measured("work-fetched", work.map(|work| bytes(work.weights_fetched_bytes)));
-        self.measured("work-used", work.map(|work| bytes(work.weights_used_bytes)));
-    }
-
-    fn draw_page(&mut self, state: &State, recording: &Recording<State>, long_tasks: &LongTasks) {
-        let counts = long_tasks.counts();
-        self.measured("long-tasks-busy", counts.map(|counts| count(u64::from(counts.busy))));
-        self.measured("long-tasks-all", counts.map(|counts| count(u64::from(counts.all))));
-        let longest = counts
-            .map(|counts| if counts.all == 0 { "none".to_owned() } else { milliseconds(Some(counts.longest_ms)) });
-        self.measured("long-tasks-longest", longest);
-        let received = recording.dropped() + recording.events().len() as u64;
-        self.texts.set("events-received", &count(received));
-        self.texts.set("events-missing", &count(state.missing_events));
-        let summary = match received {
-            0 => "no events".to_owned(),
-            received => format::plural(received, "event"),
-        };
-        self.texts.set("log-summary", &summary);
     }
 
     /// For those who listen: every change of phase, and the answer sentence by sentence.
@@ -584,34 +348,6 @@ impl View {
     }
 }
 
-/// A panel with nothing to say yet is one line.
-fn fold(id: &str, is_empty: bool) {
-    let panel: Element = element(id);
-    if panel.has_attribute("data-empty") != is_empty {
-        report(panel.toggle_attribute_with_force("data-empty", is_empty));
-    }
-}
-
-fn stage_list() -> Vec<StageRow> {
-    let list: Element = element("stages");
-    let add = |stage| {
-        let class = if stage == Stage::ANSWER[0] { "answer-begins" } else { "" };
-        let item = append(&list, "li", class, "")?;
-        let mark = append(&item, "span", "mark", "")?;
-        append(&item, "span", "name", stage_name(stage))?;
-        let time = append(&item, "span", "time", "")?;
-        Some(StageRow { stage, item, mark, time, drawn: None })
-    };
-    all_stages().filter_map(add).collect()
-}
-
-fn top_row(list: &Element) -> Option<TopRow> {
-    let item = append(list, "li", "", "")?;
-    let part = |class| append(&item, "span", class, "");
-    let (mark, token, bar, probability) = (part("mark")?, part("token")?, part("bar")?, part("p")?);
-    Some(TopRow { item, mark, token, bar, probability })
-}
-
 /// How far the weights are, or the stage before them.
 fn loading_note(state: &State, share: Option<f64>) -> String {
     match (share, state.running_stage()) {
@@ -622,16 +358,6 @@ fn loading_note(state: &State, share: Option<f64>) -> String {
         }
         (_, Some(stage)) => stage_name(stage).to_owned(),
         (_, None) => "starting".to_owned(),
-    }
-}
-
-fn stage_mark(status: Option<StageStatus>) -> &'static str {
-    match status {
-        None => "·",
-        Some(StageStatus::Started) => "▸",
-        Some(StageStatus::Completed) => "✓",
-        Some(StageStatus::Failed) => "✕",
-        Some(StageStatus::Cancelled) => "■",
     }
 }
 
@@ -649,23 +375,6 @@ fn failure_title(kind: FailureKind) -> &'static str {
         FailureKind::Request => "This cannot be done as asked",
         FailureKind::DeviceLost => "The GPU went away",
         FailureKind::Internal => "A fault of this program",
-    }
-}
-
-fn fill_facts(list: &Element, facts: &[(String, String)]) {
-    list.set_text_content(None);
-    for (name, value) in facts {
-        let Some(row) = append(list, "div", "", "") else { continue };
-        append(&row, "dt", "", name);
-        append(&row, "dd", "", value);
-    }
-}
-
-fn set_meter(id: &str, share: Option<f64>) {
-    let meter: web_sys::HtmlMeterElement = element(id);
-    let share = share.unwrap_or(0.0);
-    if meter.value() != share {
-        meter.set_value(share);
     }
 }
 

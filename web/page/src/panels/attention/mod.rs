@@ -4,6 +4,43 @@ use std::collections::VecDeque;
 
 use gptoss_protocol::{AttentionRow, Head, ModelInfo};
 
+use super::parts::label;
+use super::{Panel, Seen, Shown};
+use crate::view::{Element, element};
+
+/// The panel.
+pub const PANEL: Panel = Panel {
+    name: "attention",
+    title: "Attention",
+    line_id: "attention-line",
+    how: "Weights of one head: a row for each of the last tokens, a column for each position it could look at, the newest at the right. \
+          What is missing to 1 went to the sink. It takes one more kernel a token, only while it is on.",
+    style: include_str!("style.css"),
+    view,
+};
+
+fn view(seen: &Seen<'_>) -> Shown {
+    let rows = &seen.inside.inside.attention;
+    let input = |id: &'static str| {
+        element("input").id(id).with("inputmode", "numeric").with("value", "0").with("autocomplete", "off")
+    };
+    let watch = element("button").id("attention-on").class("quiet").with("type", "button");
+    let watch = watch.with("aria-pressed", if seen.head.is_some() { "true" } else { "false" }).text("watch");
+    let chosen: Element = element("div")
+        .class("heads")
+        .child(label("attention-layer", "Layer"))
+        .child(input("attention-layer"))
+        .child(label("attention-head", "Head"))
+        .child(input("attention-head"))
+        .child(watch);
+    let map = element("canvas").id("attention-map").with("role", "img").with("aria-label", "Attention is not watched");
+    let line = match seen.head_problem {
+        "" => line(rows, seen.head),
+        problem => problem.to_owned(),
+    };
+    Shown { line, body: vec![chosen.into(), map.flag("hidden", rows.is_empty()).into()], ..Shown::default() }
+}
+
 /// Rows that are shown, the newest last.
 pub const ROWS: usize = 34;
 
@@ -23,7 +60,7 @@ pub fn head(layer: &str, head: &str, model: Option<&ModelInfo>) -> Result<Head, 
 }
 
 /// What the panel says beside its name.
-pub fn line(rows: &VecDeque<AttentionRow>, watched: Option<Head>) -> String {
+fn line(rows: &VecDeque<AttentionRow>, watched: Option<Head>) -> String {
     match (rows.back(), watched) {
         (Some(row), _) => format!("layer {} head {} · sink {:.2}", row.head.layer, row.head.head, row.sink),
         (None, Some(head)) => format!("layer {} head {}: from the next token on", head.layer, head.head),
@@ -59,7 +96,7 @@ pub fn weights(rows: &VecDeque<AttentionRow>, columns: u32) -> Vec<Weight> {
 }
 
 /// The key that got most, with its weight: for those who do not see the map.
-pub fn label(rows: &VecDeque<AttentionRow>) -> String {
+pub fn label_of(rows: &VecDeque<AttentionRow>) -> String {
     let Some(row) = rows.back() else { return "Attention is not watched".to_owned() };
     let most = (row.first_position..).zip(&row.weights).max_by(|a, b| a.1.total_cmp(b.1));
     let key = most.map_or_else(String::new, |(key, weight)| format!("most to position {key}, {weight:.2}; "));
@@ -71,6 +108,7 @@ pub fn label(rows: &VecDeque<AttentionRow>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{html, html_of, seen, state};
     use super::*;
 
     fn row(position: u32, first_position: u32, weights: &[f32]) -> AttentionRow {
@@ -94,8 +132,23 @@ mod tests {
             Weight { row: 1, back: 0, weight: 0.5 },
         ];
         assert_eq!(all, expected);
-        assert_eq!(label(&rows), "Position 5 of layer 1 head 2: most to position 5, 0.50; 0.25 to the sink");
+        assert_eq!(label_of(&rows), "Position 5 of layer 1 head 2: most to position 5, 0.50; 0.25 to the sink");
         assert!(line(&rows, None).starts_with("layer 1 head 2"));
+    }
+
+    #[test]
+    fn the_head_that_is_watched_is_pressed_and_what_cannot_be_is_said() {
+        let state = state([]);
+        assert!(html(&PANEL, &state).contains("id=\"attention-line\">not watched<"));
+        let mut seen = seen(&state);
+        seen.head = Some(Head { layer: 3, head: 7 });
+        let said = html_of(&PANEL, &seen);
+        assert!(
+            said.contains("aria-pressed=\"true\"") && said.contains("layer 3 head 7: from the next token on"),
+            "{said}"
+        );
+        seen.head_problem = "The layer is \"x\", expected 0 to 5";
+        assert!(html_of(&PANEL, &seen).contains(">The layer is &quot;x&quot;, expected 0 to 5<"));
     }
 
     #[test]

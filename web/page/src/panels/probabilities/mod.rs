@@ -3,7 +3,29 @@
 use gptoss_protocol::TokenInfo;
 
 use super::chat::token_words;
+use super::{Panel, Seen, Shown, next_token};
 use crate::format;
+use crate::view::element;
+
+/// The panel.
+pub const PANEL: Panel = Panel {
+    name: "probabilities",
+    title: "Probabilities",
+    line_id: "probabilities-line",
+    how: "One cell for each token of the answer, those of the format included; its height is the probability that the model gave it. \
+          Point at one, or press it, to see what else was likely. Arrow keys go from token to token.",
+    style: include_str!("style.css"),
+    view,
+};
+
+fn view(seen: &Seen<'_>) -> Shown {
+    let (answer, place) = next_token::looked_at(seen.picture, seen.token);
+    let canvas = element("canvas").id("ribbon").with("tabindex", "0").with("role", "img");
+    let body = vec![canvas.with("aria-label", "No token was drawn yet").into()];
+    let is_empty = answer.tokens.is_empty();
+    let line = if is_empty { "once there are tokens".to_owned() } else { line(&answer.tokens, place) };
+    Shown { line, body, is_empty, ..Shown::default() }
+}
 
 /// Where the cells of a ribbon are, in CSS pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,10 +82,9 @@ impl Ribbon {
 }
 
 /// What the panel says beside its name.
-pub fn line(tokens: &[TokenInfo], looked_at: Option<u32>) -> String {
+fn line(tokens: &[TokenInfo], looked_at: Option<u32>) -> String {
     match looked_at.and_then(|place| tokens.get(place as usize)) {
         Some(token) => format!("{} · {}", format::visible_token(&shown(token)), token_words(token)),
-        None if tokens.is_empty() => String::new(),
         None => format!("{} · point at one: what else was likely", format::plural(tokens.len() as u64, "token")),
     }
 }
@@ -76,7 +97,18 @@ pub fn shown(token: &TokenInfo) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::{asked, html, html_of, seen, state, token};
     use super::*;
+
+    #[test]
+    fn the_token_that_is_looked_at_is_said_in_words() {
+        let state = state([asked(), token(0), token(1)]);
+        assert!(html(&PANEL, &state).contains(">2 tokens · point at one: what else was likely<"));
+        let mut seen = seen(&state);
+        seen.token = Some((0, 1));
+        let said = html_of(&PANEL, &seen);
+        assert!(said.contains("␣word1 · probability 75.0 %, entropy 0.50 nats, 25 ms"), "{said}");
+    }
 
     #[test]
     fn every_token_that_fits_has_a_place_of_its_own() {
