@@ -35,6 +35,7 @@ pub fn model() -> Event {
         vocabulary: 1280,
         context_tokens: 131_072,
         window_tokens: 128,
+        sliding: vec![true, false, true, false, true, false],
         layers_run: 6,
         formats: Vec::new(),
     })

@@ -24,7 +24,7 @@ fn view(seen: &Seen<'_>) -> Shown {
     let layers = state.inside.layers_run;
     let mut rows = Rows::default();
     for (id, name, sliding) in [("kv-full", "Full attention", false), ("kv-sliding", "Sliding window", true)] {
-        let mut of_kind = (0..layers).filter(|layer| slides(*layer) == sliding);
+        let mut of_kind = (0..layers).filter(|layer| slides(state, *layer) == sliding);
         let held = of_kind.next().and_then(|first| kv_positions(state, first));
         let number = of_kind.count() as u64 + u64::from(held.is_some());
         if let Some((used, room)) = held {
