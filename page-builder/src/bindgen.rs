@@ -12,6 +12,9 @@ pub fn run(compiled: &Path, name: &str) -> Result<BTreeMap<String, Vec<u8>>> {
     let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
     let mut bindgen = Bindgen::new();
     bindgen.input_path(compiled).out_name(name).web(true)?.typescript(false);
+    // Names of functions are a fifth of what a visitor would wait for, and are seen by nobody but in the frames of a panic, whose
+    // message says file and line without them. trunk, for development, keeps them.
+    bindgen.remove_name_section(true);
     // The library leaves out by default what the program writes by default: where the wasm is unless somebody says
     // otherwise. The worker's loader says nothing.
     bindgen.omit_default_module_path(false);
