@@ -44,6 +44,21 @@ async fn a_recording_shows_the_picture_of_its_run_panel_by_panel() {
     assert_eq!(label(browser).await, "LIVE");
     let recording = event_log::recording(browser).await;
 
+    // Of all that happened, what is looked for; copy says that it takes no more than that.
+    session.open_tab("events").await;
+    browser.fill("#log-filter", "self-check").await.expect("type");
+    let found = async |browser: &Browser| {
+        let (said, copies) = (browser.text("#log-summary").await?, browser.text("#log-copy").await?);
+        Ok(if said.starts_with("2 of ") && copies == "copy 2 lines" {
+            Ok(())
+        } else {
+            Err(format!("{said}, {copies}"))
+        })
+    };
+    browser.wait_for("the filtered log", Duration::from_secs(30), found).await.expect("the stage began and ended");
+    session.screenshot("log-filtered").await;
+    browser.click("[data-do='tab events']").await.expect("the drawer can be closed");
+
     // Back by three tokens: an earlier moment, and then the present again.
     for _ in 0..3 {
         press(browser, "back").await;

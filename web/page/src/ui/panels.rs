@@ -7,11 +7,11 @@ use super::now_ms;
 use crate::action::Tab;
 use crate::panels::events::{Filter, Log};
 use crate::panels::{LOW, Panel, Seen, of_tab, section, style};
-use crate::state::{Phase, State};
+use crate::state::State;
 use crate::view::{Mounted, Node};
 
-/// While tokens come, what nobody sees is drawn less often.
-const LEAST_MS_BETWEEN_CLOSED: f64 = 150.0;
+/// While a model loads or answers, what nobody sees is drawn less often.
+const LEAST_MS_BETWEEN_CLOSED: f64 = 400.0;
 
 /// All panels that are drawn from `crate::panels`.
 pub struct PanelsView {
@@ -38,9 +38,8 @@ impl PanelsView {
         let sections = |panels: &[Panel]| -> Vec<Node> { panels.iter().map(|panel| section(panel, seen)).collect() };
         self.low.draw(sections(LOW));
         let now_ms = now_ms();
-        // What an answer has come to is there as soon as it is said that it has ended.
-        let is_steady = seen.live.phase == Phase::Generating;
-        let with_closed = !is_steady || now_ms - self.closed_drawn_at_ms >= LEAST_MS_BETWEEN_CLOSED;
+        // What a load or an answer has come to is there as soon as it is said that it has ended.
+        let with_closed = !seen.live.phase.busy() || now_ms - self.closed_drawn_at_ms >= LEAST_MS_BETWEEN_CLOSED;
         if with_closed {
             self.closed_drawn_at_ms = now_ms;
         }
