@@ -14,7 +14,8 @@ use crate::error::Error;
 use crate::launch::{LaunchOptions, capabilities};
 use crate::locate::Installation;
 
-const POLL_PERIOD: Duration = Duration::from_millis(100);
+/// The first wait between two looks, and the longest: most of what is waited for is there at once or takes seconds.
+const POLL_PERIODS: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
 /// A running headless Chromium. Dropping it ends Chrome and chromedriver and removes the profile.
 #[derive(Debug)]
@@ -105,6 +106,11 @@ impl Browser {
         self.client.window().await.map(Tab).map_err(Error::command("ask which tab this is"))
     }
 
+    /// How many windows and tabs are open.
+    pub async fn windows(&self) -> Result<usize, Error> {
+        Ok(self.client.windows().await.map_err(Error::command("list the windows"))?.len())
+    }
+
     /// Opens another tab. It is not driven before [`Browser::switch_to`].
     pub async fn new_tab(&self) -> Result<Tab, Error> {
         let opened = self.client.new_window(true).await.map_err(Error::command("open a tab"))?;
@@ -114,6 +120,23 @@ impl Browser {
     /// Drives `tab` from now on.
     pub async fn switch_to(&self, tab: &Tab) -> Result<(), Error> {
         self.client.switch_to_window(tab.0.clone()).await.map_err(Error::command("switch to a tab"))
+    }
+
+    /// Makes this browser as good as a new one for whoever uses it next: a new, empty window is driven from now on and all
+    /// others are closed, with their pages, workers and DevTools overrides; cookies, what pages of `origin` have stored, and
+    /// lines of the console that nobody has read are gone. What other origins have stored stays.
+    pub async fn renew(&self, origin: &str) -> Result<(), Error> {
+        let old = self.client.windows().await.map_err(Error::command("list the windows"))?;
+        let new = self.client.new_window(false).await.map_err(Error::command("open a window"))?;
+        for window in old {
+            self.client.switch_to_window(window).await.map_err(Error::command("switch to a window"))?;
+            self.client.close_window().await.map_err(Error::command("close a window"))?;
+        }
+        self.switch_to(&Tab(new.handle)).await?;
+        self.devtools("Network.clearBrowserCookies", json!({})).await?;
+        self.devtools("Storage.clearDataForOrigin", json!({ "origin": origin, "storageTypes": "all" })).await?;
+        self.console().await?;
+        Ok(())
     }
 
     /// Minimises the window: its pages are hidden then.
@@ -234,6 +257,7 @@ impl Browser {
         mut look: impl AsyncFnMut(&Self) -> Result<Result<T, String>, Error>,
     ) -> Result<T, Error> {
         let start = Instant::now();
+        let (mut period, longest) = POLL_PERIODS;
         loop {
             let last = match look(self).await? {
                 Ok(found) => return Ok(found),
@@ -242,7 +266,8 @@ impl Browser {
             if start.elapsed() >= timeout {
                 return Err(Error::Timeout { what: what.to_owned(), seconds: timeout.as_secs_f64(), last });
             }
-            tokio::time::sleep(POLL_PERIOD).await;
+            tokio::time::sleep(period).await;
+            period = (period * 2).min(longest);
         }
     }
 }
@@ -253,7 +278,7 @@ async fn start(
     options: &LaunchOptions,
     profile: &Path,
 ) -> Result<(DriverProcess, Client), Error> {
-    let driver = DriverProcess::start(&installation.chromedriver)?;
+    let driver = DriverProcess::start(&installation.chromedriver, profile)?;
     let session_error = |detail: String| Error::Session { chrome: installation.chrome.clone(), detail };
     let Value::Object(capabilities) = capabilities(options, &installation.chrome, profile) else {
         return Err(session_error("capabilities are not a JSON object".to_owned()));

@@ -17,11 +17,43 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct DriverProcess {
     child: Child,
     port: u16,
+    /// `None` where there are no process groups, and once the process has ended.
+    guard: Option<Guard>,
+}
+
+/// A shell that does what a destructor does, when this program ends without one: killed, interrupted at the keyboard, or
+/// with a browser in a static. It waits for the end of its input, whose other end only this program has.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    /// Kills the process group `group` and removes `folder` when this program has ended.
+    #[cfg(unix)]
+    fn start(group: u32, folder: &Path) -> std::io::Result<Self> {
+        // Nothing may write to the folder any more when it is removed, and nobody waits here for ever.
+        let script = "read -r end; kill -KILL \"-$1\"; turns=0; \
+             while kill -0 \"-$1\" && [ $turns -lt 50 ]; do sleep 0.1; turns=$((turns + 1)); done; rm -rf \"$2\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, "browser-guard", &group.to_string()]).arg(folder);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Not in this program's group, to which the keyboard's interrupt goes.
+        std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+        Ok(Self(shell.spawn()?))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Killed before its input ends, which `wait` would bring about.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl DriverProcess {
-    /// Starts chromedriver and waits until it says which port it got.
-    pub(crate) fn start(chromedriver: &Path) -> Result<Self, Error> {
+    /// Starts chromedriver and waits until it says which port it got. `profile` is the folder of the browser that it will
+    /// start, which goes when this program ends without a destructor.
+    pub(crate) fn start(chromedriver: &Path, profile: &Path) -> Result<Self, Error> {
         let start_error = |source| Error::DriverStart { path: chromedriver.to_path_buf(), source };
         let (reader, writer) = std::io::pipe().map_err(start_error)?;
         let mut command = Command::new(chromedriver);
@@ -34,7 +66,13 @@ impl DriverProcess {
         let child = command.spawn().map_err(start_error)?;
         // `command` still holds this process's copies of the pipe's writing end.
         drop(command);
-        let mut driver = Self { child, port: 0 };
+        let mut driver = Self { child, port: 0, guard: None };
+        #[cfg(unix)]
+        {
+            driver.guard = Some(Guard::start(driver.child.id(), profile).map_err(start_error)?);
+        }
+        #[cfg(not(unix))]
+        let _ = profile;
 
         let output = Arc::new(Mutex::new(String::new()));
         let (port_sender, port_receiver) = mpsc::channel();
@@ -92,8 +130,9 @@ impl DriverProcess {
         if !(asked && self.exited_within(SHUTDOWN_TIMEOUT)) {
             self.kill();
         }
-        // There is nothing to ask any more.
+        // There is nothing to ask any more, and nothing to guard.
         self.port = 0;
+        self.guard = None;
     }
 
     /// The hard way, also for a driver that does not react: its whole process group, browser included.
@@ -107,6 +146,7 @@ impl DriverProcess {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.guard = None;
     }
 }
 
@@ -125,6 +165,31 @@ fn announced_port(line: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The end of its input is what a guard sees of the end of the program that started it.
+    #[cfg(unix)]
+    #[test]
+    fn a_guard_ends_a_group_and_its_folder_when_its_program_has_ended_and_not_before() {
+        let begin = || {
+            let mut command = Command::new("sleep");
+            std::os::unix::process::CommandExt::process_group(command.arg("600"), 0);
+            let browser = command.spawn().expect("sleep");
+            let profile = tempfile::tempdir().expect("a folder");
+            let guard = Guard::start(browser.id(), profile.path()).expect("a guard");
+            (browser, profile, guard)
+        };
+        let (mut browser, profile, mut guard) = begin();
+        drop(guard.0.stdin.take());
+        // Reaped here, as init does it with those whose parent has ended.
+        assert!(!browser.wait().expect("it ends").success());
+        guard.0.wait().expect("it ends, too");
+        assert!(!profile.path().exists());
+
+        let (mut browser, profile, guard) = begin();
+        drop(guard);
+        assert!(browser.try_wait().expect("asked").is_none() && profile.path().exists());
+        browser.kill().and_then(|()| browser.wait()).expect("it ends");
+    }
 
     #[test]
     fn the_port_is_read_from_the_line_that_announces_it() {

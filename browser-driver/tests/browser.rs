@@ -1,11 +1,14 @@
 //! The driver on a page of its own making. Needs Chrome and chromedriver, and fails without them.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
 use browser_driver::{
     Browser, ConsoleLevel, End, Error, GptossPage, Gpu, Installation, LaunchOptions, PageState, StageLine,
 };
+use serde_json::json;
 
 const PAGE: &str = r#"<!doctype html>
 <body data-state="idle">
@@ -139,8 +142,68 @@ async fn tabs_are_driven_one_at_a_time_and_devtools_answer() {
     browser.switch_to(&first).await.expect("switch");
     let url = browser.eval("return location.protocol;", vec![]).await.expect("eval");
     assert_eq!(url, "file:");
-    let version = browser.devtools("Browser.getVersion", serde_json::json!({})).await.expect("DevTools");
+    let version = browser.devtools("Browser.getVersion", json!({})).await.expect("DevTools");
     assert!(version["product"].as_str().is_some_and(|product| product.contains("Chrome")), "{version}");
+}
+
+/// Answers every request with an empty page, from a thread that ends with this program.
+fn serve_empty_pages() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let origin = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let answer =
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            // A browser opens connections that it does not use.
+            let _ = stream.read(&mut request).and_then(|_| stream.write_all(answer));
+        }
+    });
+    origin
+}
+
+/// All that a page can leave: windows, workers, storage, cookies, overrides, a hidden window, lines in the console.
+#[tokio::test]
+async fn a_renewed_browser_has_nothing_of_what_was_there() {
+    let browser = Browser::open(&software()).await.expect("browser");
+    let origin = serve_empty_pages();
+    let leave = "const done = arguments[arguments.length - 1]; \
+         localStorage.left = 'yes'; document.cookie = 'left=yes; max-age=1000'; \
+         new Worker(URL.createObjectURL(new Blob([`setInterval(() => \
+             new BroadcastChannel('left').postMessage('alive'), 5)`]))); \
+         console.error('left'); \
+         navigator.storage.getDirectory().then((root) => root.getFileHandle('left', { create: true })) \
+             .then(() => done(true), (error) => done(String(error)));";
+    let look = "const done = arguments[arguments.length - 1]; let heard = 0; \
+         new BroadcastChannel('left').onmessage = () => { heard += 1; }; \
+         navigator.storage.getDirectory().then(async (root) => { \
+             const files = []; \
+             for await (const name of root.keys()) { files.push(name); } \
+             await new Promise((later) => setTimeout(later, 200)); \
+             done([localStorage.left ?? null, document.cookie, files, heard > 0, window.innerWidth, window.innerHeight, \
+                 document.visibilityState, navigator.userAgent === 'left']); \
+         });";
+    let before = {
+        browser.goto(&origin).await.expect("open");
+        browser.eval_async(look, vec![]).await.expect("script")
+    };
+    assert_eq!(browser.eval_async(leave, vec![]).await.expect("script"), true);
+    let after = browser.eval_async(look, vec![]).await.expect("script");
+    assert_eq!(after[0], "yes");
+    assert_eq!((&after[1], &after[2], &after[3]), (&"left=yes".into(), &json!(["left"]), &true.into()), "{after}");
+    browser.devtools("Emulation.setUserAgentOverride", json!({ "userAgent": "left" })).await.expect("an override");
+    let small = json!({ "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": false });
+    browser.devtools("Emulation.setDeviceMetricsOverride", small).await.expect("a size");
+    let another = browser.new_tab().await.expect("a tab");
+    browser.switch_to(&another).await.expect("switch");
+    browser.goto(&origin).await.expect("open");
+    browser.hide().await.expect("hidden");
+
+    browser.renew(&origin).await.expect("it is made ready");
+    assert_eq!(browser.console().await.expect("console"), []);
+    browser.goto(&origin).await.expect("open");
+    assert_eq!(browser.eval_async(look, vec![]).await.expect("script"), before);
+    assert_eq!(browser.windows().await.expect("asked"), 1);
 }
 
 /// Ids of the processes that were started with `profile` in their arguments.
