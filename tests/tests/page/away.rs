@@ -6,9 +6,9 @@ use browser_driver::{Browser, PageState, processes_of};
 use serde_json::{Value, json};
 
 use crate::nano_bytes;
-#[cfg(target_os = "linux")]
-use crate::session::signal;
 use crate::session::{self, Session, assert_answer, case, first_words, follow, load_and_answer};
+#[cfg(target_os = "linux")]
+use crate::session::{launch_options, signal};
 use crate::tiny_host::{Behaviour, TinyHost};
 
 /// Longer than the silence that these pages allow a host.
@@ -65,7 +65,7 @@ async fn a_frozen_tab_goes_on_when_it_is_looked_at_again() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_slept_goes_on() {
-    let session = Session::start().await;
+    let session = Session::start().await.with_own_browser(&launch_options()).await;
     let away = async || {
         let processes = processes_of(session.browser.profile_folder());
         for kind in ["browser", "renderer", "gpu-process"] {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::event_log;
 use crate::parts::write_parts;
 use crate::relay::{Relay, sum_bytes};
-use crate::session::{Session, assert_answer, case, follow, load_and_answer};
+use crate::session::{Session, assert_answer, case, follow, launch_options, load_and_answer};
 use crate::{nano_bytes, query_with};
 
 /// What a host is asked first, to see whether it serves ranges.
@@ -169,6 +169,7 @@ async fn a_load_that_broke_off_goes_on_where_it_was() {
     let model = ten_chunks();
     let file_bytes = model.len() as u64;
     let mut setup = Setup::serving(&model).await;
+    setup.session = setup.session.with_own_browser(&launch_options()).await;
     // As plain text: a message has some 70 tokens more, which take a software adapter seconds in a model of this size.
     let ask = |url: &str, more: &str| {
         format!("gguf={}&experts=ahead&format=text&prompt=Hi&max_new=5{more}", url.replace('?', "%3F"))

@@ -145,7 +145,10 @@ async fn attention_is_told_while_it_is_watched_and_not_otherwise() {
         let sum: f32 = row.weights.iter().sum::<f32>() + row.sink;
         assert!((sum - 1.0).abs() < 1e-3, "weights and sink sum to 1: {sum}");
     }
-    let line = browser.text("#attention-line").await.expect("the line");
-    assert!(line.starts_with("layer 1 head 2 · sink "), "{line}");
+    let is_told = async |browser: &Browser| {
+        let line = browser.text("#attention-line").await?;
+        Ok(if line.starts_with("layer 1 head 2 · sink ") { Ok(()) } else { Err(line) })
+    };
+    browser.wait_for("the line below the picture", Duration::from_secs(30), is_told).await.expect("it is drawn");
     session.assert_quiet_console().await;
 }

@@ -16,9 +16,8 @@ const SLOW: Behaviour = Behaviour { delay: Duration::from_millis(300), ..Behavio
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gpu_that_is_lost_in_mid_load_mid_prompt_and_mid_answer_changes_nothing() {
-    let mut session = Session::start().await;
     let allow = LaunchOptions { after_gpu_crashes: AfterGpuCrashes::Allow, ..launch_options() };
-    session.restart_with(&allow).await;
+    let session = Session::start().await.with_own_browser(&allow).await;
     let host = TinyHost::start(nano_bytes(), SLOW).expect("host");
     let case = case("number_words");
     let page = session.open(&paged(&host, &case.query())).await;
@@ -48,7 +47,7 @@ async fn a_gpu_that_is_lost_in_mid_load_mid_prompt_and_mid_answer_changes_nothin
 /// Chrome refuses adapters for two minutes then. The page says so, and waits; it can be stopped.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_gives_no_gpu_after_two_crashes_is_waited_for() {
-    let session = Session::start().await;
+    let session = Session::start().await.with_own_browser(&launch_options()).await;
     let host = TinyHost::start(nano_bytes(), SLOW).expect("host");
     let page = session.open(&paged(&host, &case("number_words").query())).await;
     page.load().await.expect("LOAD MODEL can be pressed");

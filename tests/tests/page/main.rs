@@ -9,6 +9,7 @@ mod faults;
 mod garbled;
 mod inside;
 mod large;
+mod lease;
 mod lost_gpu;
 mod parts;
 mod prefetch;

@@ -171,9 +171,9 @@ async fn limits_of_the_gpu_that_are_too_low_are_named_before_anything_is_fetched
 /// A page from elsewhere, and a file on this machine.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_permission_that_is_missing_is_named() {
-    let mut session = Session::start().await;
+    let session = Session::start().await;
     let public_hosts = vec![session.server.addr().to_string()];
-    session.restart_with(&LaunchOptions { public_hosts, ..launch_options() }).await;
+    let session = session.with_own_browser(&LaunchOptions { public_hosts, ..launch_options() }).await;
     let host = TinyHost::start(nano_bytes(), Behaviour::GOOD).expect("host");
     let origin = format!("http://{}", session.server.addr());
     let set = async |setting: &str| {

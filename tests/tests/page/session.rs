@@ -13,6 +13,8 @@ use gguf_serve::{AccessRecord, Options, PageSource, RunningServer, serve};
 use gptoss_tests::workspace_root;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
 
+use crate::lease::Lease;
+
 /// Loading and answering with the nano model takes seconds; a slow machine with a software adapter gets minutes.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -21,7 +23,7 @@ static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
 
 /// Fields drop in this order.
 pub struct Session {
-    pub browser: Browser,
+    pub browser: Lease,
     pub server: RunningServer,
     records: Arc<Mutex<Vec<AccessRecord>>>,
     _turn: MutexGuard<'static, ()>,
@@ -53,13 +55,14 @@ impl Session {
             page,
             "gguf-serve was built without the page: run `cargo xtask page` first, or `cargo xtask test`"
         );
-        let browser = Browser::open(&launch_options()).await.expect("headless Chromium");
+        let browser = Lease::shared(format!("http://{}", server.addr())).await;
         Self { browser, server, records, _turn: turn }
     }
 
-    /// Replaces the browser by one that is started with other options.
-    pub async fn restart_with(&mut self, options: &LaunchOptions) {
-        self.browser = Browser::open(options).await.expect("headless Chromium");
+    /// Replaces the browser, which other tests use, too, by one of its own.
+    pub async fn with_own_browser(mut self, options: &LaunchOptions) -> Self {
+        self.browser = Lease::own(options).await;
+        self
     }
 
     /// Opens the page with `query` (without the question mark; may be empty) and waits until LOAD MODEL can be pressed. Recorded
