@@ -80,9 +80,18 @@ pub fn lint(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
         return Ok(());
     }
     setup::fuzzer(toolbox)?;
-    let mut cargo = toolbox.cargo(&["clippy", "--manifest-path"]);
-    cargo.arg(manifest(workspace)).arg("--target-dir").arg(folder(workspace));
-    process::run(cargo.args(["--all-targets", "--", "-D", "warnings"]))
+    let mut cargo = cargo(workspace, toolbox, &host(toolbox)?, &["clippy", "--all-targets"]);
+    process::run(cargo.args(["--", "-D", "warnings"]))
+}
+
+/// A cargo for the crate. Whatever it does has the same profile, target and flags, so that macros and what build scripts
+/// make (libFuzzer and ring, in C++ and C) are compiled once.
+fn cargo(workspace: &Workspace, toolbox: &Toolbox, host: &str, arguments: &[&str]) -> Command {
+    let mut cargo = toolbox.cargo(arguments);
+    cargo.arg("--manifest-path").arg(manifest(workspace)).arg("--target-dir").arg(folder(workspace));
+    // With a target named, even if it is this machine, the flags are not for build scripts and macros.
+    cargo.args(["--release", "--target", host]).env("CARGO_ENCODED_RUSTFLAGS", RUST_FLAGS.join("\x1f"));
+    cargo
 }
 
 /// Whether libFuzzer runs on this system.
@@ -118,11 +127,7 @@ impl<'a> Fuzzer<'a> {
     fn build(workspace: &Workspace, toolbox: &'a Toolbox) -> Result<Self> {
         let folder = folder(workspace);
         let host = host(toolbox)?;
-        let mut cargo = toolbox.cargo(&["build", "--release", "--bin", TARGET, "--manifest-path"]);
-        cargo.arg(manifest(workspace)).arg("--target-dir").arg(&folder);
-        // With a target named, even if it is this machine, the flags are not for build scripts and macros.
-        cargo.args(["--target", &host]).env("CARGO_ENCODED_RUSTFLAGS", RUST_FLAGS.join("\x1f"));
-        process::run(&mut cargo)?;
+        process::run(&mut cargo(workspace, toolbox, &host, &["build", "--bin", TARGET]))?;
         let program = folder.join(host).join("release").join(TARGET);
         Ok(Self { toolbox, program, folder, seeds: workspace.root.join(CRATE).join("seeds") })
     }
