@@ -1,6 +1,10 @@
-//! Versions that must agree.
+//! Versions and features that must agree.
+
+use std::collections::BTreeSet;
+use std::process::Command;
 
 use gptoss_tests::cargo_graph::{CargoGraph, WASM, host};
+use gptoss_tests::workspace_root;
 
 /// What turns compiled wasm into a page reads what the crate wrote into it, which only the same version is sure to
 /// understand. The test runner is a feature of its own that no graph here has: its manifest is asked.
@@ -42,4 +46,26 @@ fn the_gpu_stack_comes_once() {
         let versions = graph.versions_of(name);
         assert_eq!(versions.len(), 1, "{name}: {versions:?}");
     }
+}
+
+/// `cargo xtask` builds xtask alone, whose dependencies then have the features that it asks for; the tests build the
+/// workspace. With the same features nothing is compiled twice.
+#[test]
+fn dependencies_of_xtask_are_those_of_the_tests() {
+    let tree = |arguments: &[&str]| -> BTreeSet<String> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["tree", "--prefix", "none", "--format", "{p} {f}"]).args(arguments).current_dir(workspace_root());
+        let output = cargo.output().expect("cargo runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).expect("names are ASCII");
+        text.lines().map(|line| line.trim_end_matches("(*)").trim_end().to_owned()).collect()
+    };
+    let alone = tree(&["--package", "xtask", "--edges", "normal,build"]);
+    let together = tree(&["--workspace", "--edges", "normal,build,dev"]);
+    assert!(alone.len() > 100, "{alone:?}");
+    let twice: Vec<_> = alone.difference(&together).collect();
+    assert!(
+        twice.is_empty(),
+        "compiled twice; in xtask/Cargo.toml ask for the features that `cargo tree` says: {twice:#?}"
+    );
 }
