@@ -234,6 +234,14 @@ async fn the_next_load_fetches_nothing_and_damage_on_disk_is_mended() {
     assert_read_about_once(cached.storage_bytes, file_bytes);
     assert_eq!(setup.relay.take_passed(), [(0, PROBE_BYTES - 1)], "the probe and nothing else");
     assert_eq!(told.kinds(), []);
+    let remembered = event_log::all(&told.0, |event| match event {
+        Event::SelfCheck(check) => Some(check.remembered),
+        _ => None,
+    });
+    assert_eq!(remembered, [true], "the kernels passed on this adapter before");
+    // The page says the same: the probe is all that came over the network.
+    let received = setup.session.browser.text("#weights-wire").await.expect("what was received is shown");
+    assert_eq!(received, "65.5 kB", "shown as received");
     setup.session.screenshot("cached").await;
     setup.session.assert_quiet_console().await;
 

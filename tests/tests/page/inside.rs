@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use browser_driver::Browser;
+use browser_driver::{Browser, GptossPage, NanoCase, PageState};
 use gptoss_page::core::geometry::{Geometry, Shape};
 use gptoss_page::core::{Cell, words};
 use gptoss_page::panels::timeline::{moment_of, state_at};
@@ -11,7 +11,7 @@ use gptoss_protocol::Event;
 use serde_json::json;
 
 use crate::event_log;
-use crate::session::{Session, assert_answer, case, load_and_answer};
+use crate::session::{Session, assert_answer, case, follow, load_and_answer};
 
 /// Rows of the table that stands for the picture.
 const READ_TWIN: &str = "return [...document.querySelectorAll('#core-twin tbody tr')] \
@@ -32,7 +32,7 @@ const READ_PIXELS: &str = "const canvas = document.getElementById('core-canvas')
      });";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_number_and_cell_of_the_core_is_of_the_run() {
+async fn every_number_and_cell_of_the_core_is_of_the_run_and_attention_is_told_while_it_is_watched() {
     let session = Session::start().await;
     let case = case("capitals");
     let page = session.open(&case.query()).await;
@@ -114,15 +114,13 @@ async fn every_number_and_cell_of_the_core_is_of_the_run() {
         Ok(if rows == then { Ok(()) } else { Err(rows.to_string()) })
     };
     browser.wait_for("the pressed token's experts", Duration::from_secs(30), look).await.expect("they are shown");
+
+    attention_is_told_while_it_is_watched(&session, &page, &case).await;
     session.assert_quiet_console().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn attention_is_told_while_it_is_watched_and_not_otherwise() {
-    let session = Session::start().await;
-    let case = case("reverse");
-    let page = session.open(&case.query()).await;
-    assert_answer(&load_and_answer(&page).await, &case);
+/// Not before the button is pressed; then every row is of the head that was chosen.
+async fn attention_is_told_while_it_is_watched(session: &Session, page: &GptossPage<'_>, case: &NanoCase) {
     let browser = &session.browser;
     let rows = async || {
         event_log::all(&event_log::export(browser).await, |event| match event {
@@ -136,7 +134,7 @@ async fn attention_is_told_while_it_is_watched_and_not_otherwise() {
     }
     browser.click("#attention-on").await.expect("watch");
     page.ask().await.expect("ASK can be pressed");
-    assert_answer(&crate::session::follow(&page, &[browser_driver::PageState::Done]).await, &case);
+    assert_answer(&follow(page, &[PageState::Done]).await, case);
     session.screenshot("attention").await;
     let rows = rows().await;
     assert!(rows.len() >= case.final_text.len() / 8, "{} rows", rows.len());
@@ -150,5 +148,4 @@ async fn attention_is_told_while_it_is_watched_and_not_otherwise() {
         Ok(if line.starts_with("layer 1 head 2 · sink ") { Ok(()) } else { Err(line) })
     };
     browser.wait_for("the line below the picture", Duration::from_secs(30), is_told).await.expect("it is drawn");
-    session.assert_quiet_console().await;
 }

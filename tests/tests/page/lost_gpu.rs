@@ -33,9 +33,9 @@ async fn a_gpu_that_is_lost_in_mid_load_mid_prompt_and_mid_answer_changes_nothin
     // Where a GPU is missed depends on what is waited for.
     assert!(matches!(first[..], [stage, Stage::Prefill] if Stage::LOAD.contains(&stage)), "{first:?}");
 
-    host.behave(SLOW);
     page.ask().await.expect("ASK can be pressed");
     first_words(&session, &page).await;
+    host.behave(SLOW);
     kill_gpu(&session);
     host.behave(Behaviour::GOOD);
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);

@@ -90,9 +90,9 @@ async fn status(session: &Session, what: &str, holds: impl Fn(&str) -> bool) {
     session.browser.wait_for(what, Duration::from_secs(120), look).await.expect("the status says so");
 }
 
-/// Thousands of tokens take minutes here. STOP does not.
+/// Thousands of tokens take minutes here. STOP does not; and it ends an answer. The model stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_long_prompt_can_be_stopped() {
+async fn a_long_prompt_and_an_answer_can_be_stopped() {
     let session = Session::start().await;
     let case = case("add");
     let page = session.open(&case.query()).await;
@@ -108,9 +108,16 @@ async fn a_long_prompt_can_be_stopped() {
     let (done, total) = *read.last().expect("a batch was read");
     assert!(total > 3000 && done < total / 2, "{done} of {total} tokens were read");
 
+    let requests = session.requests().len();
     session.browser.set_value("#prompt", &case.user).await.expect("the question");
     page.ask().await.expect("ASK can be pressed: the model is loaded");
+    first_words(&session, &page).await;
+    page.stop().await.expect("STOP can be pressed");
+    let stopped = follow(&page, &[PageState::Stopped]).await;
+    assert_ne!(stopped.final_text, case.final_text, "the answer was complete before STOP: nothing was tested");
+    page.ask().await.expect("ASK can be pressed: the model is loaded");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
+    assert_eq!(session.requests().len(), requests, "the model was fetched again");
     session.assert_quiet_console().await;
 }
 
