@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use browser_driver::Browser;
+use gptoss_page::describe::event_line;
 use gptoss_page::state::State;
+use gptoss_protocol::Envelope;
 
 use crate::event_log;
 use crate::session::{Session, assert_answer, case, load_and_answer};
@@ -45,17 +47,21 @@ async fn a_recording_shows_the_picture_of_its_run_panel_by_panel() {
     let recording = event_log::recording(browser).await;
 
     // Of all that happened, what is looked for; copy says that it takes no more than that.
+    let line = |envelope: &Envelope| {
+        let (kind, text) = event_line(&envelope.event);
+        format!("{kind} {text}").to_lowercase()
+    };
+    let matching = recording.events().iter().filter(|envelope| line(envelope).contains("self-check")).count();
+    assert!(matching >= 2, "the stage began and ended");
     session.open_tab("events").await;
-    browser.fill("#log-filter", "self-check").await.expect("type");
+    browser.fill("#log-filter", "Self-Check").await.expect("type");
+    let expected = (format!("{matching} of "), format!("copy {matching} lines"));
     let found = async |browser: &Browser| {
         let (said, copies) = (browser.text("#log-summary").await?, browser.text("#log-copy").await?);
-        Ok(if said.starts_with("2 of ") && copies == "copy 2 lines" {
-            Ok(())
-        } else {
-            Err(format!("{said}, {copies}"))
-        })
+        let is_found = said.starts_with(&expected.0) && copies == expected.1;
+        Ok(if is_found { Ok(()) } else { Err(format!("{said}, {copies}")) })
     };
-    browser.wait_for("the filtered log", Duration::from_secs(30), found).await.expect("the stage began and ended");
+    browser.wait_for("the filtered log", Duration::from_secs(30), found).await.expect("all that match");
     session.screenshot("log-filtered").await;
     browser.click("[data-do='tab events']").await.expect("the drawer can be closed");
 
