@@ -2,6 +2,7 @@
 //! the nano model, whose answers are recorded. Run by `cargo xtask test`, or after `cargo xtask page` with
 //! `cargo test -p gptoss-tests --features e2e --test page`. Screenshots go to target/screenshots/.
 
+mod accessible;
 mod away;
 mod cache;
 mod event_log;
@@ -10,6 +11,7 @@ mod garbled;
 mod inside;
 mod large;
 mod lease;
+mod looks;
 mod lost_gpu;
 mod parts;
 mod prefetch;
@@ -30,6 +32,7 @@ use gguf_serve::{AccessLog, AccessRecord, Options, serve};
 use gptoss_protocol::Event;
 use serde_json::json;
 
+use looks::Look;
 use session::{Session, assert_answer, case, follow, load_and_answer};
 use tiny_host::{Behaviour, TinyHost};
 
@@ -155,28 +158,6 @@ async fn counters_say_that_nothing_was_wasted_at_default_limits() {
     assert!(long_tasks.parse::<u32>().is_ok(), "long tasks while busy: {long_tasks:?}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn paged_experts_give_the_same_answer() {
-    let session = Session::start().await;
-    let case = case("capitals");
-    // Five of eight experts per layer; four are the least that can work.
-    let page = session.open(&format!("expert_memory=1M&{}", case.query())).await;
-    assert_answer(&load_and_answer(&page).await, &case);
-    let events = event_log::export(&session.browser).await;
-    let paged = event_log::all(&events, |event| match event {
-        Event::Plan(plan) => Some(plan.paged && plan.expert_slots_per_layer < plan.experts_per_layer),
-        _ => None,
-    });
-    assert_eq!(paged, [true], "the plan is to page");
-    let experts = event_log::all(&events, |event| match event {
-        Event::Experts(counters) => Some(*counters),
-        _ => None,
-    });
-    let last = experts.last().expect("the expert cache was reported");
-    assert!(last.misses > 0 && last.evictions > 0, "{last:?}");
-    session.assert_quiet_console().await;
-}
-
 /// A model that does not fit whole is not begun before the user says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_asks_before_it_pages() {
@@ -208,11 +189,11 @@ async fn the_page_asks_before_it_pages() {
         session.browser.wait_for("the question", Duration::from_secs(60), asked).await.expect("it asks");
         let question = session.browser.text("#question").await.expect("the question");
         assert!(question.contains("of 8 experts at a time fit"), "{question}");
-        session.screenshot("asks").await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let fetched = sent_bytes() - before;
         assert!(fetched < 1 << 20, "{fetched} bytes were sent before the user said so");
         if declined {
+            Look { state: "asks", button: "#approve", fits_desk: true }.check(&session).await;
             session.browser.click("#decline").await.expect("STOP can be pressed");
             let stopped = follow(&page, &[PageState::Stopped]).await;
             assert_eq!(stopped.error, "", "no is an answer");

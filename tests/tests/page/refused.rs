@@ -126,7 +126,7 @@ async fn a_first_question_that_does_not_fit_costs_no_weights() {
 }
 
 /// The built page, with a few lines before its worker's own.
-fn page_with(lines: &str) -> tempfile::TempDir {
+pub fn page_with(lines: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("temp folder");
     copy(&gptoss_tests::workspace_root().join("web/dist"), folder.path());
     let loader = folder.path().join("worker_loader.js");

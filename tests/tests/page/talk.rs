@@ -4,6 +4,7 @@ use browser_driver::{Browser, GptossPage, PageState};
 use gptoss_protocol::Event;
 
 use crate::event_log;
+use crate::looks::Look;
 use crate::session::{Session, case, follow, load_and_answer};
 
 /// Questions and answers as the page shows them.
@@ -148,7 +149,7 @@ async fn what_a_function_gives_goes_back_to_the_model() {
     load_and_answer(&page).await;
     let call = browser.text("[data-channel=tool]").await.expect("a call");
     assert!(call.contains("calculator") && call.contains("{\"expression\":\"532+38\"}"), "{call}");
-    session.screenshot("call").await;
+    Look { state: "call", button: "#ask", fits_desk: true }.check(&session).await;
     browser.set_value(".calls textarea", "{\"result\": 570}").await.expect("type");
     let before = event_log::all(&event_log::export(browser).await, begins).len();
     press(browser, "send-results 0").await;

@@ -8,6 +8,7 @@ use gptoss_page::state::State;
 use gptoss_protocol::Envelope;
 
 use crate::event_log;
+use crate::looks::Look;
 use crate::session::{Session, assert_answer, case, load_and_answer};
 
 /// Numbers and texts of the instruments.
@@ -92,7 +93,7 @@ async fn a_recording_shows_the_picture_of_its_run_panel_by_panel() {
     for (replayed, seen) in instruments(browser).await.into_iter().zip(live) {
         assert_eq!(replayed, seen);
     }
-    session.screenshot("replay").await;
+    Look { state: "replay", button: "#load", fits_desk: true }.check(&session).await;
 
     // What is no recording is named.
     std::fs::write(&file, "{}").expect("write");

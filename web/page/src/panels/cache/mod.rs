@@ -50,7 +50,11 @@ fn view(seen: &Seen<'_>) -> Shown {
         element("button").id("cache-persist").class("quiet").with("type", "button").with("data-action", "persist");
     let body = vec![
         element("ul").id("cache-models").class("cached").children(items).into(),
-        element("ul").id("cache-notices").class("notices").with("role", "status").children(said).into(),
+        // A list has no other role.
+        element("div")
+            .with("role", "status")
+            .child(element("ul").id("cache-notices").class("notices").children(said))
+            .into(),
         note(problem),
         table.view().into(),
         persist.flag("hidden", persisted != Some(false)).text("ask the browser to keep the cache").into(),

@@ -184,7 +184,7 @@ pub fn controls(playhead: Playhead, events: usize, opened: Option<&str>, shown: 
         ),
     ];
     if opened.is_some() || !live {
-        all.push(button("live", "Back to what is going on now", Action::Moment(Moment::Live)));
+        all.push(button("live", "Live: back to what is going on now", Action::Moment(Moment::Live)));
     }
     if events > 0 {
         all.push(button("save", "Save the recording as JSON lines", Action::SaveRecording));
