@@ -5,6 +5,7 @@ use std::ops::{Deref, RangeInclusive};
 use std::rc::Rc;
 
 use bytemuck::NoUninit;
+use gptoss_protocol::Tier;
 
 use crate::gpu::{Gpu, GpuBuffer};
 use crate::operation::{Geometry, Operation};
@@ -60,11 +61,11 @@ struct Pipeline {
 }
 
 impl Kernel {
-    fn compile(gpu: &Gpu, operation: Operation) -> Self {
+    fn compile(gpu: &Gpu, operation: Operation, tier: Tier) -> Self {
         let layout = gpu.bind_group_layout(operation.name(), operation.accesses());
         let geometry = Geometry { lanes_per_row: gpu.lanes_per_row() };
         let pipelines = operation
-            .chosen(geometry, gpu.tier())
+            .chosen(geometry, tier)
             .into_iter()
             .map(|variant| {
                 let constants: Vec<_> =
@@ -83,10 +84,19 @@ pub struct Kernels(Vec<Kernel>);
 impl Kernels {
     /// Compiles each operation once.
     pub fn compile(gpu: &Gpu, operations: impl IntoIterator<Item = Operation>) -> Self {
+        Self::compile_at(gpu, gpu.tier(), operations)
+    }
+
+    /// Compiles each operation once, as a device of `tier` would, which is at most that of the device at hand.
+    ///
+    /// # Panics
+    /// The device lacks what the tier needs.
+    pub fn compile_at(gpu: &Gpu, tier: Tier, operations: impl IntoIterator<Item = Operation>) -> Self {
+        assert!(tier <= gpu.tier(), "kernels of {tier} on a device of {}", gpu.tier());
         let mut kernels: Vec<Kernel> = Vec::new();
         for operation in operations {
             if !kernels.iter().any(|known| known.operation == operation) {
-                kernels.push(Kernel::compile(gpu, operation));
+                kernels.push(Kernel::compile(gpu, operation, tier));
             }
         }
         Self(kernels)

@@ -23,7 +23,9 @@ pub use backend::{Asked, Backend, Prediction, rows_of};
 pub use cache_format::CacheFormat;
 pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};
 pub use error::{EngineError, MemoryShortage, StageError};
-pub use file::{Header, SensibleSource, announce, file_notes, nonsense_error, read_gguf, read_header, tokenizer};
+pub use file::{
+    Header, SensibleSource, announce, file_notes, nonsense_error, read_gguf, read_header, read_parts, tokenizer,
+};
 pub use gpu_error::{GpuError, WrongResult};
 pub use host::{Host, LoadProposal, Quiet, check_cancelled, in_stage, milliseconds_since};
 pub use inventory::{ExpertTensor, GateUp, Inventory, LayerTensors, MatrixTensor, PlainTensor, RowOrder};

@@ -39,6 +39,11 @@ pub async fn read_header(source: &dyn Source, host: &dyn Host) -> Result<Header,
 
 /// Reads the header of a GGUF file, whatever it is of, or of all parts that the source joins.
 pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, EngineError> {
+    Ok(Gguf::join(read_parts(source, host).await?)?)
+}
+
+/// Reads the headers of all parts that the source joins, or the one of a single file, each with the name of its file.
+pub async fn read_parts(source: &dyn Source, host: &dyn Host) -> Result<Vec<(String, Gguf)>, EngineError> {
     let mut headers = Vec::new();
     let mut telling = HeaderTelling::new(source, host);
     match source.parts() {
@@ -49,7 +54,7 @@ pub async fn read_gguf(source: &dyn Source, host: &dyn Host) -> Result<Gguf, Eng
             }
         }
     }
-    Ok(Gguf::join(headers)?)
+    Ok(headers)
 }
 
 /// Reads the header of one file: as many bytes as it takes, no more than one read too many.

@@ -1,5 +1,6 @@
 //! What the engine knows of a tensor that it uses.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use crate::ops::experts::{ExpertFormats, ExpertRows};
@@ -287,6 +288,18 @@ impl Inventory {
     /// Every matrix that goes to the GPU: all but the embedding.
     pub fn gpu_matrices(&self) -> impl Iterator<Item = &MatrixTensor> {
         std::iter::once(&self.output).chain(self.layers.iter().flat_map(LayerTensors::matrices))
+    }
+
+    /// Names of all tensors in the file that the model is made of. A tensor that joins several (query, key and value; gate
+    /// and up) counts once.
+    pub fn names(&self) -> BTreeSet<&str> {
+        let mut names =
+            BTreeSet::from([self.token_embd.name.as_str(), self.output_norm.name.as_str(), self.output.name.as_str()]);
+        for layer in &self.layers {
+            names.extend(layer.matrices().map(|matrix| matrix.name.as_str()));
+            names.extend(layer.dense_plain().chain(&layer.exps_bias).map(|tensor| tensor.name.as_str()));
+        }
+        names
     }
 
     /// The formats of [`Inventory::gpu_matrices`].
