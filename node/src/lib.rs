@@ -8,6 +8,6 @@ mod signal;
 mod teller;
 
 pub use node::Node;
-pub use platform::{Download, Downloaded, Load, Platform};
+pub use platform::{Download, Downloaded, Gates, Load, Platform};
 pub use signal::Signal;
 pub use teller::Teller;

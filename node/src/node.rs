@@ -13,7 +13,7 @@ use gptoss_protocol::{CacheAction, Command, Event, FailureKind, Prompt, Request,
 use web_time::Instant;
 
 use crate::hosts::{CommonHost, RequestHost};
-use crate::platform::{Download, Downloaded, Load, Platform};
+use crate::platform::{Download, Downloaded, Gates, Load, Platform};
 use crate::queue::{Queue, Waiting, Work};
 use crate::signal::Signal;
 use crate::teller::Teller;
@@ -73,6 +73,7 @@ impl<P: Platform> Node<P> {
                 Work::Load { model, options, prompt, attachment }
             }
             Command::Download { model, network, cache } => Work::Download { model, network, cache, attachment },
+            Command::Gate { model, slice } => Work::Gate { model, slice, attachment },
             Command::Generate { prompt } => Work::Answer(prompt),
         };
         self.queue.push(Rc::new(RequestHost::new(id, &self.platform, &self.teller)), work);
@@ -150,6 +151,11 @@ impl<P: Platform> Node<P> {
                     let done = self.download(wanted, &host).await;
                     self.settle(&host, done)
                 }
+                Work::Gate { model, slice, attachment } => {
+                    let wanted = Gates { model: &model, attachment: &attachment, slice: slice.as_ref() };
+                    let done = self.gate(wanted, &host).await;
+                    self.settle(&host, done)
+                }
                 Work::Answer(prompt) => self.answer(host, prompt).await,
             };
             self.teller.set_current(None);
@@ -220,6 +226,13 @@ impl<P: Platform> Node<P> {
         let Downloaded { cached_bytes, model_bytes } = done?;
         host.tell(Event::Downloaded { cached_bytes, model_bytes, elapsed_ms });
         Ok(())
+    }
+
+    /// Runs gates, on a device of their own. What is loaded stays loaded.
+    async fn gate(&self, wanted: Gates<'_, P::Attachment>, host: &Rc<RequestHost<P>>) -> Result<(), StageError> {
+        let done = or_stop(host, self.platform.gate(wanted, host.as_ref())).await;
+        self.platform.settled(host.as_ref()).await;
+        done
     }
 
     /// Answers a question, and those that come meanwhile, as many at once as the backend has sequences for.

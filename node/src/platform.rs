@@ -1,7 +1,7 @@
 //! What a node needs from where it runs.
 
 use gptoss_model::{Backend, Engine, Host, StageError};
-use gptoss_protocol::{CacheAction, CacheOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt};
+use gptoss_protocol::{CacheAction, CacheOptions, GateSlice, LoadSettings, ModelLocation, NetworkOptions, Prompt};
 
 /// A model that is to be loaded.
 pub struct Load<'a, A> {
@@ -35,9 +35,19 @@ pub struct Downloaded {
     pub model_bytes: u64,
 }
 
+/// Gates that are to be run.
+pub struct Gates<'a, A> {
+    /// Where the file is.
+    pub model: &'a ModelLocation,
+    /// What came beside the command.
+    pub attachment: &'a A,
+    /// What is looked at beside the header.
+    pub slice: Option<&'a GateSlice>,
+}
+
 /// A browser's worker, a native process, a test: where models come from and what is remembered.
 ///
-/// Futures of these functions may be dropped wherever they wait: that is how STOP ends a load or a download.
+/// Futures of these functions may be dropped wherever they wait: that is how STOP ends a load, a download or a gate.
 #[expect(async_fn_in_trait, reason = "futures here never leave their thread: the browser's GPU objects cannot")]
 pub trait Platform {
     /// A loaded model.
@@ -61,6 +71,12 @@ pub trait Platform {
     /// What stopped the download, and at which stage.
     async fn download(&self, wanted: Download<'_, Self::Attachment>, host: &dyn Host)
     -> Result<Downloaded, StageError>;
+
+    /// Runs gates, and tells a report of each and [`gptoss_protocol::Event::GatesEnded`]. What is loaded is not touched.
+    ///
+    /// # Errors
+    /// The file cannot be reached, and STOP; everything else is in the reports.
+    async fn gate(&self, wanted: Gates<'_, Self::Attachment>, host: &dyn Host) -> Result<(), StageError>;
 
     /// Does what was asked for with the download cache, and tells [`gptoss_protocol::Event::Cache`].
     async fn cache(&self, action: CacheAction, host: &dyn Host);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use gptoss_protocol::{CacheOptions, Event, LoadSettings, ModelLocation, NetworkOptions, Prompt, RequestId};
+use gptoss_protocol::{CacheOptions, Event, GateSlice, LoadSettings, ModelLocation, NetworkOptions, Prompt, RequestId};
 
 use crate::hosts::RequestHost;
 use crate::platform::Platform;
@@ -13,6 +13,7 @@ use crate::platform::Platform;
 pub(crate) enum Work<A> {
     Load { model: ModelLocation, options: LoadSettings, prompt: Option<Prompt>, attachment: A },
     Download { model: ModelLocation, network: NetworkOptions, cache: CacheOptions, attachment: A },
+    Gate { model: ModelLocation, slice: Option<GateSlice>, attachment: A },
     Answer(Prompt),
 }
 
@@ -55,7 +56,7 @@ impl<P: Platform> Queue<P> {
         let Waiting { host, work, .. } = self.begin_if(|work| matches!(work, Work::Answer(_)))?;
         match work {
             Work::Answer(prompt) => Some((host, prompt)),
-            Work::Load { .. } | Work::Download { .. } => None,
+            Work::Load { .. } | Work::Download { .. } | Work::Gate { .. } => None,
         }
     }
 

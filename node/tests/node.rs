@@ -4,10 +4,10 @@
 mod support;
 
 use gptoss_protocol::{
-    Chat, ChatMessage, Command, Event, FailureKind, FinishReason, Prompt, PromptFormat, RequestId, Sampling, Stage,
-    StageStatus,
+    Chat, ChatMessage, Command, Event, FailureKind, FinishReason, GateSlice, GateVerdict, Prompt, PromptFormat,
+    RequestId, Sampling, Stage, StageStatus,
 };
-use support::{Desk, LoadAs, MODEL, Scripted, answered, broken_model, ended, generate, load, prompt, stop, text};
+use support::{Desk, LoadAs, MODEL, Scripted, answered, broken_model, ended, gate, generate, load, prompt, stop, text};
 
 /// Answers to these, each alone.
 fn alone(prompts: &[Prompt]) -> Vec<String> {
@@ -236,6 +236,24 @@ fn whatever_a_platform_waits_for_stop_ends_it() {
     desk.stop_when_nothing_happens(0);
     desk.run();
     assert!(matches!(ended(&desk.events(), 0), Some(Event::Stopped { model_loaded: false })));
+}
+
+/// Gates need no model, and leave the one that is loaded alone.
+#[test]
+fn gates_wait_their_turn_and_stop_ends_them() {
+    let desk = Desk::new(Scripted::default());
+    for (id, command) in [(0, gate(None)), (1, load()), (2, gate(Some(GateSlice::default())))] {
+        desk.submit(id, command);
+    }
+    desk.submit(3, generate(questions().remove(0)));
+    desk.stop_when_nothing_happens(2);
+    desk.run();
+    let events = desk.events();
+    let passed = Some(Event::GatesEnded { verdict: GateVerdict::Pass, elapsed_ms: 1.0 });
+    assert_eq!(ended(&events, 0), passed);
+    assert!(matches!(ended(&events, 2), Some(Event::Stopped { model_loaded: true })), "{:?}", ended(&events, 2));
+    assert_eq!(desk.dropped_loads(), 1, "it was dropped where it stood");
+    assert_eq!(text(&events, 3).as_deref(), Some("17 + 25 = 42."), "the model that was loaded before answers");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RequestId;
 use crate::conversation::{ChatMessage, Function};
+use crate::gate::GateSlice;
 use crate::inside::Watch;
 use crate::tier::Tier;
 
@@ -32,6 +33,14 @@ pub enum Command {
         network: NetworkOptions,
         /// What becomes of bytes that are cached already.
         cache: CacheOptions,
+    },
+    /// Run gates: checks of a file, of the GPU and of the arithmetic on a slice. What is loaded stays loaded.
+    Gate {
+        /// Where the file is.
+        model: ModelLocation,
+        /// What is looked at beside the header; `None`: nothing, which needs no GPU.
+        #[serde(default)]
+        slice: Option<GateSlice>,
     },
     /// Answer a prompt with the model that is loaded.
     Generate {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{CacheNotice, CacheReport, CacheState};
 use crate::command::Command;
 use crate::conversation::ChatMessage;
+use crate::gate::{GateProgress, GateTensor, GateVerdict};
 use crate::inside::{AttentionRow, ExpertMoves, FileMap, OperationTime, Reads, Residual, Routes};
 use crate::options::OptionId;
 use crate::stage::{Stage, StageStatus};
@@ -128,6 +129,25 @@ pub enum Event {
         /// Length of all files of the model together.
         model_bytes: u64,
         /// How long the download took.
+        elapsed_ms: f64,
+    },
+    /// The header of a file that gates look at was read, and these are its tensors, in the order of the file.
+    GateTensors {
+        /// All of them, those included that cannot be multiplied.
+        tensors: Vec<GateTensor>,
+    },
+    /// How far a slice is on its way through a gate.
+    GateProgress(GateProgress),
+    /// A gate ended.
+    GateReport {
+        /// A [`crate::GateReport`] as JSON, which watchers pass on as it is.
+        report: serde_json::Value,
+    },
+    /// A [`crate::Command::Gate`] ended: all of its gates did.
+    GatesEnded {
+        /// The worst of their verdicts.
+        verdict: GateVerdict,
+        /// How long they took, all together.
         elapsed_ms: f64,
     },
     /// The model is loaded and can answer.

@@ -5,6 +5,7 @@ mod command;
 mod conversation;
 mod date;
 mod event;
+mod gate;
 mod inside;
 pub mod options;
 mod recording;
@@ -23,6 +24,10 @@ pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, InputError, MemoryPlan, Missing,
     ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind,
     WorkCounters,
+};
+pub use gate::{
+    Expect, GateCheck, GateComparison, GateFacts, GateProgress, GateReport, GateSlice, GateStep, GateTensor,
+    GateVerdict, SliceFigures, TierFigures, WorstValue,
 };
 pub use inside::{
     AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, OperationTime, Reads, Residual, Route, Routes,

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gptoss_gates::{GateError, Wrong};
 use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
 use gptoss_protocol::{Failure, FailureKind, RefusedOption};
@@ -57,6 +58,13 @@ impl From<EngineError> for CliError {
     }
 }
 
+/// Whatever ends a gate but arguments, which have a file: see [`CliError::of_gate`].
+impl From<GateError> for CliError {
+    fn from(error: GateError) -> Self {
+        Self::of_gate(error, Path::new(""))
+    }
+}
+
 /// What a node says of a request, likewise.
 impl From<Failure> for CliError {
     fn from(failure: Failure) -> Self {
@@ -82,6 +90,24 @@ impl From<GpuError> for CliError {
 }
 
 impl CliError {
+    /// What ended a gate on a file: what was wrong about it is named by its flag.
+    pub fn of_gate(error: GateError, path: &Path) -> Self {
+        match error {
+            GateError::Argument { wrong, got, expected } => {
+                let flag = match wrong {
+                    Wrong::Tensor | Wrong::Expert => "--tensor",
+                    Wrong::Rows => "--rows",
+                    Wrong::Columns => "--columns",
+                    Wrong::Tolerance => "--tolerance",
+                    Wrong::Sha256 => "--sha256",
+                };
+                Self::Argument { what: flag.into(), got, expected }
+            }
+            GateError::NoTensor { tensor } => Self::NoTensor { path: path.to_owned(), tensor },
+            GateError::Engine(error) => error.into(),
+        }
+    }
+
     /// The error for a file whose header cannot be used.
     pub fn gguf(path: &Path, error: GgufError) -> Self {
         Self::Gguf { path: path.to_owned(), error: error.of_file(&path.to_string_lossy()) }

@@ -29,7 +29,6 @@ mod routes;
 mod rows;
 mod stats;
 mod survey;
-mod tensor_names;
 mod text_input;
 mod transcript;
 mod vocabulary;

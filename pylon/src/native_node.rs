@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gptoss_model::{Engine, EngineError, Host, StageError};
-use gptoss_node::{Download, Downloaded, Load, Node, Platform, Teller};
+use gptoss_node::{Download, Downloaded, Gates, Load, Node, Platform, Teller};
 use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionId, Prompt, Request, RequestId, Stage};
 
 use crate::backend::{self, AnyModel, LoadRequest};
@@ -107,6 +107,15 @@ impl Platform for NativePlatform {
         _host: &dyn Host,
     ) -> Result<Downloaded, StageError> {
         Err(unsupported(OptionId::Cache, "nothing: files of this machine are read in place, without a download cache"))
+    }
+
+    async fn gate(&self, wanted: Gates<'_, Option<LoadRequest>>, host: &dyn Host) -> Result<(), StageError> {
+        let Some(LoadRequest { path, .. }) = wanted.attachment else {
+            return Err(unsupported(OptionId::Gguf, "a file of this machine"));
+        };
+        let opened = backend::open_source(path).map_err(EngineError::from);
+        let source = opened.map_err(|error| StageError { stage: Stage::RangeCheck, error })?;
+        gptoss_gates::run(source, &path.display().to_string(), wanted.slice, host).await.map(drop)
     }
 
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}

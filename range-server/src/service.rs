@@ -27,6 +27,8 @@ use crate::token::{Presented, Token, loggable, query_without_token};
 
 /// Where the page is; its files are below. The same as `public_url` in Trunk.toml, which the page's links are built on.
 const PAGE_PATH: &str = "gptoss";
+/// The same page, which shows its gates there.
+const GATES_PATH: &str = "ml-inference";
 const API_PATH: &str = "api";
 /// The list of models for people, without scripts.
 const LISTING_PATH: &str = "models";
@@ -65,7 +67,7 @@ pub(crate) struct Service {
 /// Whether a name leads to the page or the API, so that no model can be reached by it.
 pub(crate) fn is_taken(page: &Page, name: &str) -> bool {
     match name.split_once('/') {
-        None => name == PAGE_PATH || name == LISTING_PATH,
+        None => [PAGE_PATH, GATES_PATH, LISTING_PATH].contains(&name),
         Some((PAGE_PATH, file)) => page.asset(file).is_some(),
         Some((API_PATH, rest)) => api::is_route(rest),
         Some(_) => false,
@@ -134,6 +136,7 @@ impl Service {
     fn to_page_without_token(&self, token: &Token, uri: &Uri) -> Option<Reply> {
         let name = match uri.path().trim_matches('/') {
             "" | PAGE_PATH => PAGE_PATH,
+            GATES_PATH => GATES_PATH,
             LISTING_PATH => LISTING_PATH,
             _ => return None,
         };
@@ -155,7 +158,7 @@ impl Service {
             Some((PAGE_PATH, name)) if name.is_empty() || self.page.asset(name).is_some() => {
                 return self.page_file(request, name);
             }
-            None if path == PAGE_PATH => return self.page_file(request, ""),
+            None if path == PAGE_PATH || path == GATES_PATH => return self.page_file(request, ""),
             None if path == LISTING_PATH => return self.listing(method).await,
             None if path.is_empty() => return redirect(PAGE_PATH, uri.query()),
             _ => {}
@@ -332,7 +335,7 @@ mod tests {
     #[test]
     fn the_page_and_the_api_keep_their_names() {
         let page = Page::missing();
-        for name in ["gptoss", "models", "api/health", "api/models", "api/models/x.gguf"] {
+        for name in ["gptoss", "ml-inference", "models", "api/health", "api/models", "api/models/x.gguf"] {
             assert!(is_taken(&page, name), "{name}");
         }
         for name in ["gptoss.gguf", "gptoss/x.gguf", "models/x.gguf", "api.gguf", "api/x.gguf", "x/api/models"] {

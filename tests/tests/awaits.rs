@@ -1,6 +1,6 @@
 //! Whatever is waited for can be stopped, or ends by itself: nothing is awaited past the places that see to it.
 //!
-//! In model and engine an async function that takes a `Host` is looked at here, so that others may await it. All else
+//! In model, engine and gates an async function that takes a `Host` is looked at here, so that others may await it. All else
 //! that such a function awaits (a source, the GPU, whoever approves) has to be an argument of `until_stopped`, with a
 //! name of its own.
 
@@ -42,8 +42,13 @@ const PROMISES: &[(&str, &str)] = &[
 const NODE: &[(&str, &str, &str)] = &[
     ("signal.rs", "poll_fn", "the signal itself, which is what STOP requests"),
     ("hosts.rs", "select", "approval, beside STOP"),
-    ("node.rs", "select", "a load or a download beside STOP, which drops it; the next look at the download cache"),
+    (
+        "node.rs",
+        "select",
+        "a load, a download or gates beside STOP, which drops them; the next look at the download cache",
+    ),
     ("node.rs", "or_stop", "beside STOP"),
+    ("node.rs", ".gate", "looked at here"),
     ("node.rs", ".requested", "nothing is under way: the next request"),
     ("node.rs", "join", "all that the node does, for ever"),
     ("node.rs", "arrived", "no action of the download cache is under way: the next one"),
@@ -251,7 +256,7 @@ fn sources(folder: &Path) -> Vec<(String, String)> {
 #[test]
 fn everything_that_the_engine_awaits_can_be_stopped() {
     let sources: Vec<_> =
-        ["model/src", "engine/src"].iter().flat_map(|it| sources(&workspace_root().join(it))).collect();
+        ["model/src", "engine/src", "gates/src"].iter().flat_map(|it| sources(&workspace_root().join(it))).collect();
     let findings = look_at(&sources);
     assert_eq!(findings.unstoppable, [""; 0], "awaited past `{UNTIL_STOPPED}`");
     assert!(findings.awaits > 40, "{} awaits: this check looks at nothing", findings.awaits);

@@ -17,6 +17,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
         "gptoss-engine",
         &["gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-source", "gptoss-protocol", "gptoss-text"],
     ),
+    // Checks of what the engine stands on, for the page and the command line alike.
+    (
+        "gptoss-gates",
+        &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-protocol", "gptoss-source"],
+    ),
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),
     (
@@ -25,6 +30,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-cpu",
             "gptoss-engine",
             "gptoss-finder",
+            "gptoss-gates",
             "gptoss-gguf",
             "gptoss-kernels",
             "gptoss-model",
@@ -39,7 +45,15 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-page", &["gptoss-protocol", "gptoss-source"]),
     (
         "gptoss-worker",
-        &["gptoss-engine", "gptoss-gguf", "gptoss-model", "gptoss-node", "gptoss-protocol", "gptoss-source"],
+        &[
+            "gptoss-engine",
+            "gptoss-gates",
+            "gptoss-gguf",
+            "gptoss-model",
+            "gptoss-node",
+            "gptoss-protocol",
+            "gptoss-source",
+        ],
     ),
     ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
     ("browser-driver", &[]),
@@ -74,6 +88,7 @@ const HOST_FREE: &[&str] = &[
     "gptoss-model",
     "gptoss-kernels",
     "gptoss-engine",
+    "gptoss-gates",
     "gptoss-node",
 ];
 const HOSTS: &[&str] =

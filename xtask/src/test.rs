@@ -44,6 +44,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-model",
     "gptoss-kernels",
     "gptoss-engine",
+    "gptoss-gates",
     "gptoss-cpu",
     "gptoss-node",
     "pylon",

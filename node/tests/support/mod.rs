@@ -10,10 +10,10 @@ use std::rc::{Rc, Weak};
 use futures_util::future::{Either, select};
 use gptoss_cpu::{CpuModel, CpuOptions};
 use gptoss_model::{Engine, EngineError, Host, LoadProposal, Quiet, StageError, in_stage, read_gguf, tokenizer};
-use gptoss_node::{Download, Downloaded, Load, Node, Platform, Teller};
+use gptoss_node::{Download, Downloaded, Gates, Load, Node, Platform, Teller};
 use gptoss_protocol::{
-    CacheAction, CacheOptions, Command, Effort, Envelope, Event, FinishReason, LoadSettings, MemoryPlan, ModelLocation,
-    NetworkOptions, Prompt, Request, RequestId, Stage,
+    CacheAction, CacheOptions, Command, Effort, Envelope, Event, FinishReason, GateSlice, GateVerdict, LoadSettings,
+    MemoryPlan, ModelLocation, NetworkOptions, Prompt, Request, RequestId, Stage,
 };
 use gptoss_source::MemorySource;
 use tempfile::TempPath;
@@ -107,6 +107,20 @@ impl Platform for ScriptedPlatform {
 
     async fn download(&self, _wanted: Download<'_, ()>, _host: &dyn Host) -> Result<Downloaded, StageError> {
         pending().await
+    }
+
+    /// Of a header alone it ends at once; of a slice never.
+    async fn gate(&self, wanted: Gates<'_, ()>, host: &dyn Host) -> Result<(), StageError> {
+        let mut guard = Guard(Rc::clone(&self.dropped), false);
+        host.emit(Event::GateTensors { tensors: Vec::new() });
+        match wanted.slice {
+            None => {
+                guard.1 = true;
+                host.emit(Event::GatesEnded { verdict: GateVerdict::Pass, elapsed_ms: 1.0 });
+                Ok(())
+            }
+            Some(_) => pending().await,
+        }
     }
 
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}
@@ -204,6 +218,11 @@ pub fn download() -> Command {
     Command::Download { model, network: NetworkOptions::default(), cache: CacheOptions::default() }
 }
 
+pub fn gate(slice: Option<GateSlice>) -> Command {
+    let model = ModelLocation::PickedFile { name: "nano".into() };
+    Command::Gate { model, slice }
+}
+
 pub fn generate(prompt: Prompt) -> Command {
     Command::Generate { prompt }
 }
@@ -223,7 +242,11 @@ pub fn ended(events: &[Envelope], id: u64) -> Option<Event> {
     let is_end = |event: &Event| {
         matches!(
             event,
-            Event::Finished { .. } | Event::Stopped { .. } | Event::Failed { .. } | Event::Downloaded { .. }
+            Event::Finished { .. }
+                | Event::Stopped { .. }
+                | Event::Failed { .. }
+                | Event::Downloaded { .. }
+                | Event::GatesEnded { .. }
         )
     };
     of_request.map(|envelope| envelope.event.clone()).find(is_end)

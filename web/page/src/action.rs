@@ -39,6 +39,8 @@ pub enum Action {
     OpenTalk,
     /// Show a tab of the drawer, or close the drawer.
     Tab(Tab),
+    /// Something on the gate page.
+    Gate(GatePress),
     /// Go to a moment of the recording.
     Moment(Moment),
     /// Save the recording of events as a file.
@@ -66,6 +68,40 @@ pub enum Moment {
     Play,
     /// Play faster, and after the fastest as slowly as it was.
     Faster,
+}
+
+/// Buttons of the gate page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GatePress {
+    /// Run all gates on the slice that is chosen.
+    Run,
+    /// Stop.
+    Stop,
+    /// End the engine: for when STOP did not help.
+    EndEngine,
+    /// Read the header, for the list of tensors.
+    Header,
+    /// Run all gates on a slice of each type in the file.
+    EachType,
+    /// Copy all reports as JSON.
+    Copy,
+}
+
+impl GatePress {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Run, Self::Stop, Self::EndEngine, Self::Header, Self::EachType, Self::Copy];
+
+    /// The name, also of the button's id: `gate-stop`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Run => "run-slice",
+            Self::Stop => "stop",
+            Self::EndEngine => "end-engine",
+            Self::Header => "header",
+            Self::EachType => "each-type",
+            Self::Copy => "copy",
+        }
+    }
 }
 
 /// Parts of the drawer.
@@ -128,6 +164,10 @@ impl Action {
                 let wanted = text.split_once(' ')?.1;
                 Self::Tab(Tab::ALL.into_iter().find(|tab| tab.name() == wanted)?)
             }
+            "gate" => {
+                let wanted = text.split_once(' ')?.1;
+                Self::Gate(GatePress::ALL.into_iter().find(|press| press.name() == wanted)?)
+            }
             "live" => Self::Moment(Moment::Live),
             "back" => Self::Moment(Moment::Back),
             "on" => Self::Moment(Moment::On),
@@ -165,6 +205,7 @@ impl fmt::Display for Action {
             Self::SaveTalk => f.write_str("save-talk"),
             Self::OpenTalk => f.write_str("open-talk"),
             Self::Tab(tab) => write!(f, "tab {}", tab.name()),
+            Self::Gate(press) => write!(f, "gate {}", press.name()),
             Self::Moment(Moment::Live) => f.write_str("live"),
             Self::Moment(Moment::Back) => f.write_str("back"),
             Self::Moment(Moment::On) => f.write_str("on"),
@@ -208,6 +249,7 @@ mod tests {
         ];
         all.extend(Group::ALL.map(Action::LogGroup));
         all.extend(Tab::ALL.map(Action::Tab));
+        all.extend(GatePress::ALL.map(Action::Gate));
         all.extend([Moment::Live, Moment::Back, Moment::On, Moment::Play, Moment::Faster].map(Action::Moment));
         for action in all {
             assert_eq!(Action::parse(&action.to_string()), Some(action), "{action}");

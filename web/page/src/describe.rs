@@ -85,7 +85,7 @@ fn with_download(state: &State, said: &str) -> String {
 }
 
 /// Adds why nothing moves, if nothing does.
-fn with_trouble(state: &State, sentence: String) -> String {
+pub(crate) fn with_trouble(state: &State, sentence: String) -> String {
     match state.worst_trouble() {
         Some(trouble) => format!("{sentence} {}.", trouble_sentence(trouble)),
         None => sentence,
@@ -440,6 +440,10 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
             format!("{} hits · {} misses · {} evictions", counters.hits, counters.misses, counters.evictions),
         ),
         Event::Work(work) => ("work", format!("{} submits · {} dispatches", work.submits, work.dispatches)),
+        Event::GateTensors { tensors } => ("gates", format::plural(tensors.len() as u64, "tensor")),
+        Event::GateProgress(progress) => ("gates", progress.tensor.clone()),
+        Event::GateReport { .. } => ("gates", "a report".to_owned()),
+        Event::GatesEnded { verdict, .. } => ("gates", format!("ended: {}", verdict.name())),
         Event::Queued { before } => ("queued", format!("{} first", format::plural(u64::from(*before), "request"))),
         Event::Asked { command } => ("asked", asked_line(command)),
         Event::HostStarted => ("page", "started a worker".to_owned()),
@@ -515,6 +519,7 @@ fn asked_line(command: &Command) -> String {
     match command {
         Command::Load { model, .. } => format!("to load {}", place(model)),
         Command::Download { model, .. } => format!("to cache {}", place(model)),
+        Command::Gate { model, .. } => format!("for gates on {}", place(model)),
         Command::Generate { prompt } => {
             format!("a question of {}", format::plural(prompt.user.chars().count() as u64, "character"))
         }

@@ -7,6 +7,10 @@
 //! over 50 ms while the page was busy; `#cache-models li` are the cached models, by `data-id`, with buttons by
 //! `data-action`; `#cache-notices li` say what happened to them. They are there in closed tabs, too.
 //!
+//! The gate page, at `/ml-inference`: `#gate-run-slice`, `#gate-stop`, `#gate-header`, `#gate-each-type` and `#gate-copy` are its
+//! buttons, `#gate-` and a parameter's name its inputs, `#gate-verdict` the word of the verdict, `#gate-end` all that is said of it;
+//! gates that ended are `.gate-card`, by `data-gate` and `data-verdict`.
+//!
 //! `format`, `inputs`, `query`, `catalog`, `state`, `core`, `cached`, `local_network` and `describe` are pure and
 //! tested natively; `ui` puts them into the document.
 
@@ -27,4 +31,4 @@ pub mod view;
 mod ui;
 
 #[cfg(target_arch = "wasm32")]
-pub use ui::run;
+pub use ui::{run, run_gates};

@@ -90,7 +90,7 @@ const OTHERS_NAMES: [&str; 43] = [
 
 /// Whether other parties are known to append this name to addresses, whatever page they lead to. No name of this page
 /// is one.
-fn is_others(key: &str) -> bool {
+pub(crate) fn is_others(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     OTHERS_PREFIXES.iter().any(|prefix| key.starts_with(prefix)) || OTHERS_NAMES.contains(&key.as_str())
 }
@@ -154,7 +154,7 @@ impl QueryReader {
 }
 
 /// Decodes form encoding: `+` is a space, `%41` a byte; `None` for a broken escape or bytes that are not UTF-8.
-fn decode(text: &str) -> Option<String> {
+pub(crate) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {

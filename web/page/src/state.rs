@@ -12,6 +12,7 @@ use super::cache::DownloadCache;
 use super::format::fraction;
 
 mod answer;
+mod gating;
 pub mod inside;
 mod per_token;
 mod progress;
@@ -377,6 +378,7 @@ impl State {
                 self.download_requested();
                 (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
             }
+            Command::Gate { .. } => self.gates_requested(),
             Command::Generate { prompt } => self.answer_requested(prompt),
             Command::Approve { .. } => self.approved(),
             Command::Stop { .. } => self.stop_requested(at_ms),
@@ -513,6 +515,9 @@ impl State {
             | Event::Residual(_)
             | Event::Attention(_) => {}
             Event::OperationTimes { times } => self.times.clone_from(times),
+            // The gate page has what they told.
+            Event::GateTensors { .. } | Event::GateProgress(_) | Event::GateReport { .. } => {}
+            Event::GatesEnded { .. } => self.gates_ended(),
             // They are the page's own: see `apply_own`.
             Event::Asked { .. }
             | Event::HostStarted

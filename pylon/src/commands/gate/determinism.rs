@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 
+use gptoss_gates::Report;
 use gptoss_gguf::WeightType;
 use serde_json::json;
 
 use super::Common;
-use super::report::Report;
 use crate::commands::gguf::Sha256Hex;
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;

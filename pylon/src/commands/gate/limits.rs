@@ -1,22 +1,14 @@
 //! Gate E: limits. What the adapter grants, and that every size follows from it.
 
-use gptoss_engine::{Buffer, MemoryPlan, PlanOptions};
-use gptoss_kernels::gpu::Limits;
-use gptoss_kernels::weights::Matrix;
-use gptoss_model::{EngineError, Inventory, MatrixTensor, ModelConfig};
-use serde_json::json;
+use gptoss_gates::{Report, limits};
+use gptoss_model::{Inventory, ModelConfig, Quiet};
 
 use super::Common;
-use super::report::Report;
 use super::subject::open_device;
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 
-pub const TITLE: &str = "limits: every size follows from what the adapter grants";
-
-/// Limits that WebGPU guarantees everywhere.
-const WEBGPU_BINDING_BYTES: u64 = 128 << 20;
-const WEBGPU_BUFFER_BYTES: u64 = 256 << 20;
+pub use gptoss_gates::limits::TITLE;
 
 /// Limits: every size follows from what the adapter grants
 ///
@@ -33,99 +25,9 @@ pub struct Args {
 
 pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
     let file = GgufFile::open_model(&args.common.path)?;
+    // What is wrong with the file is said even where there is no device.
     let config = ModelConfig::from_gguf(&file.gguf)?;
-    let inventory = Inventory::from_gguf(&file.gguf, &config)?;
+    Inventory::from_gguf(&file.gguf, &config)?;
     let gpu = open_device(report)?;
-    let granted = gpu.limits();
-    report.fact("granted", described(&granted));
-    report.fact("features", json!(gpu.adapter().features));
-
-    let everywhere = Limits {
-        max_binding_bytes: WEBGPU_BINDING_BYTES.min(granted.max_binding_bytes),
-        max_buffer_bytes: WEBGPU_BUFFER_BYTES.min(granted.max_buffer_bytes),
-        ..granted
-    };
-    let mut totals = Vec::new();
-    for (name, limits) in [("granted", granted), ("guaranteed by WebGPU", everywhere)] {
-        check_plan(name, &config, &inventory, &limits, report, &mut totals)?;
-    }
-    report.fact("plans", json!(totals));
-    check_refusals(&config, &inventory, &granted, report);
-
-    let largest = inventory.gpu_matrices().max_by_key(|matrix| matrix.size_bytes).expect("a model has matrices");
-    let MatrixTensor { name, format, rows, columns, size_bytes, experts, .. } = largest;
-    let allocated = pollster::block_on(
-        gpu.probe_memory(name, *size_bytes, || Matrix::allocate(&gpu, name, *format, rows * experts, *columns)),
-    );
-    let found = match &allocated {
-        Ok(Ok(matrix)) => format!("{name}, {size_bytes} bytes in {} buffers", matrix.shards.len()),
-        Ok(Err(error)) | Err(error) => error.to_string(),
-    };
-    report.check("the largest matrix is allocated", matches!(allocated, Ok(Ok(_))), found);
-    Ok(())
-}
-
-fn described(limits: &Limits) -> String {
-    format!(
-        "buffers up to {} bytes, bindings up to {}, {} bytes of workgroup memory, {} workgroups a dimension",
-        limits.max_buffer_bytes,
-        limits.max_binding_bytes,
-        limits.max_workgroup_storage_bytes,
-        limits.max_workgroups_per_dimension
-    )
-}
-
-/// Plans for `limits` and checks every buffer of the plan.
-fn check_plan(
-    name: &str,
-    config: &ModelConfig,
-    inventory: &Inventory,
-    limits: &Limits,
-    report: &mut Report,
-    totals: &mut Vec<String>,
-) -> Result<(), CliError> {
-    let plan = MemoryPlan::new(config, inventory, limits, &PlanOptions::for_model(config))?;
-    totals.push(format!(
-        "{name}: {} bytes on the GPU, of them {} for experts in {} buffers, {} for a cache of {} tokens",
-        plan.totals.gpu_total_bytes,
-        plan.totals.expert_bytes,
-        plan.arenas.iter().map(Vec::len).sum::<usize>(),
-        plan.totals.kv_bytes,
-        plan.kv_capacity
-    ));
-    let buffers = plan.buffers(config, inventory, limits).map_err(EngineError::from)?;
-    let most = limits.max_binding_bytes.min(limits.max_buffer_bytes);
-    let Buffer { what, bytes, .. } = buffers.iter().max_by_key(|buffer| buffer.bytes).expect("a plan has buffers");
-    report.check(
-        format!("buffers fit, limits {name}"),
-        *bytes <= most,
-        format!("{} buffers of at most {bytes} bytes ({what}); a binding holds {most}", buffers.len()),
-    );
-    let slots = plan.slots_per_layer;
-    let all_placed = plan.arenas.iter().all(|arenas| arenas.iter().sum::<u32>() == slots);
-    report.check(
-        format!("expert slots, limits {name}"),
-        all_placed && slots >= config.experts_per_token,
-        format!("{slots} a layer for {} experts; a token needs {}", config.experts, config.experts_per_token),
-    );
-    Ok(())
-}
-
-/// Checks that what is impossible is refused with the reason.
-fn check_refusals(config: &ModelConfig, inventory: &Inventory, granted: &Limits, report: &mut Report) {
-    let whole = PlanOptions::for_model(config);
-    let beyond = PlanOptions { max_kv_tokens: Some(config.context_tokens.saturating_add(1)), ..whole.clone() };
-    let refused = MemoryPlan::new(config, inventory, granted, &beyond);
-    report.check(
-        "a context beyond the model's is refused",
-        matches!(refused, Err(EngineError::Context { .. })),
-        refused.map_or_else(|error| error.to_string(), |_| "it was planned".into()),
-    );
-    let starved = PlanOptions { expert_memory_bytes: Some(1), ..whole };
-    let refused = MemoryPlan::new(config, inventory, granted, &starved);
-    report.check(
-        "expert memory below one token's need is refused",
-        matches!(refused, Err(EngineError::ExpertMemory { .. })),
-        refused.map_or_else(|error| error.to_string(), |_| "it was planned".into()),
-    );
+    Ok(pollster::block_on(limits::check(&file.gguf, &gpu, report, &Quiet))?)
 }

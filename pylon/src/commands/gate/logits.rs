@@ -1,12 +1,12 @@
 //! Gate G: logits. From embedding to head on every backend that is here; finite, plausible, and alike.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
+use gptoss_gates::{Comparison, Report};
 use gptoss_model::{Asked, Backend, Prediction, Quiet};
 use gptoss_text::Tokenizer;
 use serde_json::{Value, json};
 
 use super::Common;
-use super::report::{Comparison, Report};
 use super::subject::{Reach, Size, Subject, open_device};
 use crate::error::CliError;
 use crate::exit;

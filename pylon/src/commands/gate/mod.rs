@@ -12,15 +12,16 @@ mod mxfp4;
 mod report;
 mod subject;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use gptoss_gates::{GatedFile, Part, Report};
 
 use crate::error::CliError;
 use crate::exit;
+use crate::gguf_file::GgufFile;
 use crate::output::note;
-use report::Report;
 
 /// Check a file and the arithmetic on it, gate by gate, from a (the index) to g (logits)
 ///
@@ -53,6 +54,32 @@ pub struct Common {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// A file, opened for gates that run elsewhere, too.
+struct Opened {
+    file: GgufFile,
+    /// Names of the parts.
+    names: Vec<String>,
+}
+
+impl Opened {
+    fn open(path: &Path) -> Result<Self, CliError> {
+        let file = GgufFile::open_model(path)?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let names = file.parts.iter().map(|part| name(&part.path)).collect();
+        Ok(Self { file, names })
+    }
+
+    /// What `look` makes of it.
+    fn with<E>(&self, look: impl FnOnce(&GatedFile<'_>) -> Result<(), E>) -> Result<(), CliError>
+    where
+        CliError: From<E>,
+    {
+        let parts: Vec<Part<'_>> =
+            self.names.iter().zip(&self.file.parts).map(|(name, part)| Part { name, gguf: &part.gguf }).collect();
+        Ok(look(&GatedFile { source: self.file.source.as_ref(), gguf: &self.file.gguf, parts: &parts })?)
+    }
 }
 
 /// # Errors
@@ -90,5 +117,5 @@ fn run_gate(
             }
         }
     }
-    report.print(common.json)
+    report::print(&report.finish(), common.json)
 }

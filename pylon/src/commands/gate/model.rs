@@ -1,11 +1,11 @@
 //! Gate D: correctness. The whole engine on the GPU, from embedding to logits, against scalar arithmetic.
 
+use gptoss_gates::{Comparison, Report};
 use gptoss_model::reference::ReferenceModel;
 use gptoss_model::{Asked, Backend, Quiet};
 
 use super::Common;
 use super::layered::Layered;
-use super::report::{Comparison, Report};
 use super::subject::{Reach, Size, Subject, open_device};
 use crate::error::CliError;
 

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::rc::Rc;
 
 use gptoss_engine::{LoadPolicy, Model, load, open_gpu, preflight};
+use gptoss_gates::Report;
 use gptoss_kernels::{Gpu, GpuOptions};
 use gptoss_model::{Inventory, ModelConfig, Quiet};
 use gptoss_protocol::LoadOptions;
 
-use super::report::Report;
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 
@@ -128,8 +128,6 @@ impl Subject {
 /// The device that the engine would use.
 pub fn open_device(report: &mut Report) -> Result<Rc<Gpu>, CliError> {
     let gpu = pollster::block_on(open_gpu(&GpuOptions::default(), &Quiet))?;
-    let adapter = gpu.adapter();
-    let kind = if adapter.software { "software" } else { "hardware" };
-    report.fact("adapter", format!("{} ({}, {kind})", adapter.name, adapter.backend));
+    gptoss_gates::limits::describe_device(&gpu, report);
     Ok(gpu)
 }

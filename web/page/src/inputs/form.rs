@@ -7,6 +7,7 @@ use gptoss_protocol::OptionId;
 use gptoss_protocol::options::{Kind, OptionRow};
 
 use super::element_id;
+use crate::panels::gate::Field;
 
 const INDEX: &str = include_str!("../../../../index.html");
 
@@ -96,9 +97,13 @@ fn the_form_says_what_the_table_says() {
 
 #[test]
 fn every_label_of_the_form_is_one_of_an_option() {
-    let ids: Vec<String> = OptionId::in_form().map(element_id).collect();
+    // The gate page has a form of its own.
+    let ids: Vec<String> = OptionId::in_form().map(element_id).chain(Field::ALL.map(Field::id)).collect();
     for label in INDEX.split(" for=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(id, _)| id) {
-        // The host's list of models only fills in the address.
-        assert!(label == "model-select" || ids.iter().any(|id| id == label), "{label} is no option");
+        // The hosts' lists of models only fill in an address.
+        assert!(
+            ["model-select", "gate-models"].contains(&label) || ids.iter().any(|id| id == label),
+            "{label} is no option"
+        );
     }
 }

@@ -7,6 +7,7 @@ pub mod chat;
 pub mod device;
 pub mod events;
 pub mod experts;
+pub mod gate;
 pub mod kv;
 pub mod memory;
 pub mod model;

@@ -23,6 +23,9 @@ use crate::{inputs, query};
 impl App {
     /// Wires everything up, takes the address in, and looks at what the host has to offer.
     pub(super) fn start(self: &Rc<Self>) {
+        if self.other.is_there() {
+            return self.other.start(self);
+        }
         self.listen_to_buttons();
         self.listen_to_keys();
         self.listen_to_files();
@@ -174,11 +177,13 @@ impl App {
     }
 
     /// End the engine: for when STOP did not help.
-    fn end_engine(self: &Rc<Self>) {
+    pub(super) fn end_engine(self: &Rc<Self>) {
         if self.state.borrow().offers_end() {
             WorkerLink::replace(self);
             // The button goes, and the focus must not go with it.
-            report(element::<HtmlElement>("load").focus());
+            if !self.other.is_there() {
+                report(element::<HtmlElement>("load").focus());
+            }
         }
     }
 
@@ -350,13 +355,13 @@ impl App {
 }
 
 /// Whether the key goes into a text.
-fn is_typing(event: &KeyboardEvent) -> bool {
+pub(super) fn is_typing(event: &KeyboardEvent) -> bool {
     let target = event.target().and_then(|target| target.dyn_into::<web_sys::Element>().ok());
     target.is_some_and(|target| target.matches("input, textarea, select").unwrap_or(false))
 }
 
 /// The address as the worker takes it: absolute, a path being one on this page's host.
-fn location(text: &str) -> Result<ModelLocation, InputError> {
+pub(super) fn location(text: &str) -> Result<ModelLocation, InputError> {
     let field = Some(OptionId::Gguf);
     if text.is_empty() {
         let message =

@@ -29,7 +29,11 @@ pub fn offer(app: &Rc<App>, autostart: bool) {
     });
 }
 
-async fn ask() -> Result<Vec<HostedModel>, String> {
+/// What the host says it serves.
+///
+/// # Errors
+/// It does not say; in words.
+pub async fn ask() -> Result<Vec<HostedModel>, String> {
     let unreachable = || "This host does not say which models it serves. Give an address, or pick a file.".to_owned();
     let response = Request::get(CATALOG_PATH).send().await.map_err(|_| unreachable())?;
     if !response.ok() {

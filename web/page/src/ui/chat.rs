@@ -109,6 +109,7 @@ impl App {
                 }
                 self.watch();
             }
+            Action::Gate(press) => self.other.press(self, press, target),
             Action::Moment(moment) => self.go_to(moment),
             Action::SaveRecording => {
                 let own = self.recording.borrow();

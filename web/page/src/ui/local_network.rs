@@ -58,7 +58,8 @@ pub fn ask_worker(app: &Rc<App>, command: Command, files: Vec<File>) {
 fn host_url(command: &Command) -> Option<&String> {
     match command {
         Command::Load { model: ModelLocation::Url { url }, .. }
-        | Command::Download { model: ModelLocation::Url { url }, .. } => Some(url),
+        | Command::Download { model: ModelLocation::Url { url }, .. }
+        | Command::Gate { model: ModelLocation::Url { url }, .. } => Some(url),
         _ => None,
     }
 }

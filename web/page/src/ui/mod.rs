@@ -10,6 +10,7 @@ mod composer;
 mod controls;
 pub(crate) mod dom;
 mod files;
+mod gate;
 mod inside;
 mod local_network;
 mod long_tasks;
@@ -37,6 +38,7 @@ use self::view::{Scene, View};
 use self::worker_link::WorkerLink;
 use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
 
+use super::action::GatePress;
 use super::panels::page::{Counted, Drawings};
 use super::state::{RECORDED_EVENTS, State};
 
@@ -50,6 +52,8 @@ pub struct App {
     requests: Cell<u64>,
     view: RefCell<View>,
     looking: RefCell<Looking>,
+    /// What is shown in place of all this, where something is.
+    other: Box<dyn OtherView>,
     core: RefCell<CoreView>,
     /// The core is drawn with the next frame.
     core_frame: Cell<bool>,
@@ -70,8 +74,49 @@ pub struct App {
 /// About 15 drawings per second: as fast as numbers can be read, and the rest of the machine is for the model.
 const LEAST_MS_BETWEEN_DRAWINGS: f64 = 66.0;
 
-/// Starts the page. Called once, by `bin/page.rs`.
+/// Another view of the same events, a program of its own: what it is made of is no part of the page's program.
+trait OtherView {
+    /// Whether it is shown in place of the page.
+    fn is_there(&self) -> bool;
+    /// Wires it up.
+    fn start(&self, app: &Rc<App>);
+    /// Takes an event in.
+    fn apply(&self, event: &Event);
+    /// Draws it.
+    fn draw(&self, state: &State);
+    /// A button of it was pressed.
+    fn press(&self, app: &Rc<App>, press: GatePress, target: &web_sys::Element);
+}
+
+/// The page is shown. It is a view and not an `Option`: with that the compiler takes the only other view for a constant, and
+/// links it into the page's program.
+struct NoOther;
+
+impl OtherView for NoOther {
+    fn is_there(&self) -> bool {
+        false
+    }
+    fn start(&self, _app: &Rc<App>) {}
+    fn apply(&self, _event: &Event) {}
+    fn draw(&self, _state: &State) {}
+    fn press(&self, _app: &Rc<App>, _press: GatePress, _target: &web_sys::Element) {}
+}
+
+/// Starts the page. Called once, by its program.
 pub fn run() {
+    if !gate::is_here() {
+        start(Box::new(NoOther));
+    }
+}
+
+/// Starts the gate page in its place. Called once, by its program.
+pub fn run_gates() {
+    if gate::is_here() {
+        start(Box::new(gate::GateView::new()));
+    }
+}
+
+fn start(other: Box<dyn OtherView>) {
     console_error_panic_hook::set_once();
     let app = Rc::new(App {
         state: RefCell::new(State::default()),
@@ -80,6 +125,7 @@ pub fn run() {
         requests: Cell::new(0),
         view: RefCell::new(View::new()),
         looking: RefCell::default(),
+        other,
         core: RefCell::new(CoreView::new()),
         core_frame: Cell::new(false),
         controls: Controls::default(),
@@ -102,6 +148,7 @@ impl App {
     fn apply(self: &Rc<Self>, envelope: Envelope) {
         self.state.borrow_mut().apply(&envelope);
         let changes_talk = matches!(envelope.event, Event::Finished { .. } | Event::ConversationTaken { .. });
+        self.other.apply(&envelope.event);
         self.recording.borrow_mut().push(envelope);
         if changes_talk {
             self.keep();
@@ -168,6 +215,9 @@ impl App {
         self.frame_requested.set(false);
         let elapsed_ms = now_ms() - self.drawn_at_ms.replace(now_ms());
         let state = self.state.borrow();
+        if self.other.is_there() {
+            return self.other.draw(&state);
+        }
         self.long_tasks.set_busy(state.phase.busy());
         let recording = self.recording.borrow();
         let mut looking = self.looking.borrow_mut();

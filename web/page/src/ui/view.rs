@@ -378,7 +378,7 @@ fn failure_title(kind: FailureKind) -> &'static str {
     }
 }
 
-fn enable(id: &str, enabled: bool) {
+pub(super) fn enable(id: &str, enabled: bool) {
     let button: web_sys::HtmlButtonElement = element(id);
     if button.disabled() == enabled {
         button.set_disabled(!enabled);

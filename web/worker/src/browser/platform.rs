@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use gptoss_engine::{GpuEngine, GpuOptions, Loader, Session, open_engine};
 use gptoss_gguf::{arrange_parts, part_names};
 use gptoss_model::{EngineError, Host, StageError};
-use gptoss_node::{Download, Downloaded, Load, Platform, Teller};
+use gptoss_node::{Download, Downloaded, Gates, Load, Platform, Teller};
 use gptoss_protocol::{
     CacheAction, CacheMode, CacheOptions, DeviceOptions, Event, ModelLocation, NetworkOptions, OptionId, Stage,
     StageStatus,
@@ -102,6 +102,19 @@ impl Platform for BrowserPlatform {
     async fn download(&self, wanted: Download<'_, Vec<File>>, host: &dyn Host) -> Result<Downloaded, StageError> {
         let Download { model, attachment: files, network, cache } = wanted;
         download::download(self, &Wanted { model, files, network, cache }, host).await
+    }
+
+    /// The download cache is neither read nor written: what is measured is the way from where the file is.
+    async fn gate(&self, wanted: Gates<'_, Vec<File>>, host: &dyn Host) -> Result<(), StageError> {
+        let Gates { model, attachment: files, slice } = wanted;
+        let cache = CacheOptions { mode: CacheMode::Off };
+        let wanted = Wanted { model, files, network: &NetworkOptions::default(), cache: &cache };
+        let source = self.reach(false, &wanted, host).await?;
+        let path = match model {
+            ModelLocation::Url { url } => url,
+            ModelLocation::PickedFile { name } | ModelLocation::Cached { name } => name,
+        };
+        gptoss_gates::run(source, path, slice, host).await.map(drop)
     }
 
     async fn cache(&self, action: CacheAction, host: &dyn Host) {

@@ -4,7 +4,6 @@ use gptoss_gguf::Gguf;
 use gptoss_model::{EngineError, Inventory, ModelConfig};
 
 use super::Check;
-use crate::tensor_names::used_names;
 
 /// Checks that the file holds all tensors of a gpt-oss model in its shapes, in types that the engine runs, and no
 /// others.
@@ -12,7 +11,7 @@ pub fn check_model(gguf: &Gguf) -> Check {
     let found = ModelConfig::from_gguf(gguf).and_then(|config| Ok((Inventory::from_gguf(gguf, &config)?, config)));
     match found {
         Ok((inventory, config)) => {
-            let used = used_names(&inventory);
+            let used = inventory.names();
             let unused = gguf.tensors.iter().filter(|tensor| !used.contains(tensor.name.as_str()));
             let extra = unused.filter(|tensor| !tensor.is_empty());
             let problems = extra.map(|tensor| format!("{} does not belong to gpt-oss", tensor.name)).collect();

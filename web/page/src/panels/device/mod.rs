@@ -32,6 +32,9 @@ fn view(seen: &Seen<'_>) -> Shown {
     }
     body.push(heading("Self-check").into());
     body.push(checked(check).view().into());
+    let gates = element("a").with("href", "../ml-inference").text("Check it");
+    let what = ": a slice of a tensor from the file to this GPU and back, with all figures.";
+    body.push(element("p").class("note").child(gates).text(what).into());
     let line = adapter.map_or_else(|| "no GPU asked for yet".to_owned(), |adapter| format!("{} tier", adapter.tier));
     Shown { line, body, is_empty: adapter.is_none(), ..Shown::default() }
 }
