@@ -8,6 +8,7 @@ mod cache;
 mod event_log;
 mod faults;
 mod garbled;
+mod gate;
 mod inside;
 mod large;
 mod lease;
