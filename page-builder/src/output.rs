@@ -129,7 +129,10 @@ mod tests {
         let sizes = output.sizes(&["worker"]).expect("sizes");
         let raw: Vec<(&str, u64)> = sizes.iter().map(|(name, size)| (name.as_str(), size.raw)).collect();
         assert_eq!(raw, [("all but the worker", 2100), ("page_bg.wasm", 2000), ("worker_bg.wasm", 30_000)]);
-        assert_eq!(sizes["all but the worker"].gzip, Size::of(&[0; 100]).unwrap().gzip + sizes["page_bg.wasm"].gzip);
+        assert_eq!(
+            sizes["all but the worker"].gzip,
+            Size::of(&[0; 100]).expect("size").gzip + sizes["page_bg.wasm"].gzip
+        );
     }
 
     fn output(files: &[(&str, &str)]) -> Output {

@@ -11,7 +11,7 @@ use gptoss_protocol::Event;
 use serde_json::json;
 
 use crate::event_log;
-use crate::looks::{Look, wrong_in_tabs};
+use crate::looks::{Look, wrong_in_sheets, wrong_in_tabs};
 use crate::refused::page_with;
 use crate::session::{Session, assert_answer, case, first_words, follow, load_and_answer};
 
@@ -101,6 +101,7 @@ async fn every_state_is_open_to_everyone_and_fits_every_window() {
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
     wrong.extend(DONE.wrong(&session).await);
     wrong.extend(wrong_in_tabs(&session).await);
+    wrong.extend(wrong_in_sheets(&session).await);
 
     let missing = format!("http://{}/models/nothing.gguf", session.server.addr());
     page.set_gguf_url(&missing).await.expect("type");

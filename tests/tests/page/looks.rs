@@ -38,9 +38,6 @@ const OVERFLOW: &str = "const { scrollWidth, clientWidth, scrollHeight, clientHe
      return [scrollWidth - clientWidth, scrollHeight - clientHeight, \
          out.slice(0, 6).map(({ tagName, id, className }) => `${tagName} #${id} .${className}`)];";
 
-/// A value in the address opens the part of the form that it is in. For pictures it is as most people see it.
-const FOLD: &str = "for (const id of ['sampling', 'load-options']) { document.getElementById(id).open = false; }";
-
 /// Whether all of an element is in the window and nothing lies over its middle.
 const IS_IN_VIEW: &str = "const element = document.querySelector(arguments[0]); \
      const { left, top, right, bottom, width, height } = element.getBoundingClientRect(); \
@@ -75,7 +72,6 @@ impl Look {
             set_theme(browser, theme).await;
             wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{theme}: {found}")));
         }
-        browser.eval(FOLD, vec![]).await.expect("script");
         for theme in THEMES {
             set_theme(browser, theme).await;
             for size in SIZES {
@@ -127,6 +123,24 @@ pub async fn wrong_in_tabs(session: &Session) -> Vec<String> {
         }
         session.screenshot(&format!("tab-{name}")).await;
         session.browser.click(&format!("[data-do='tab {name}']")).await.expect("the drawer can be closed");
+    }
+    end(browser).await;
+    wrong
+}
+
+/// What axe finds in the sheets of options, each opened once.
+pub async fn wrong_in_sheets(session: &Session) -> Vec<String> {
+    let browser = &session.browser;
+    set_size(browser, DESK).await;
+    let mut wrong = Vec::new();
+    for name in ["sheet", "load-sheet"] {
+        browser.eval(&format!("document.getElementById('{name}').showPopover();"), vec![]).await.expect("script");
+        for theme in THEMES {
+            set_theme(browser, theme).await;
+            wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{name}, {theme}: {found}")));
+        }
+        session.screenshot(name).await;
+        browser.eval(&format!("document.getElementById('{name}').hidePopover();"), vec![]).await.expect("script");
     }
     end(browser).await;
     wrong

@@ -59,6 +59,10 @@ impl Group {
             | Event::Unloaded
             | Event::GpuMemory { .. }
             | Event::WasmHeap { .. }
+            | Event::GateTensors { .. }
+            | Event::GateProgress(_)
+            | Event::GateReport { .. }
+            | Event::GatesEnded { .. }
             | Event::Ready { .. } => Self::Load,
             Event::Header { .. }
             | Event::Fetch { .. }
