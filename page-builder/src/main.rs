@@ -18,8 +18,8 @@ use crate::document::Document;
 use crate::output::Output;
 
 const CONFIG: &str = "Trunk.toml";
-/// How the names of the files begin that are not fetched with the page: those of an engine, and those of the gate page.
-const LATER: [&str; 2] = ["worker", "gates"];
+/// How the names of the files begin that are fetched when an engine is started, not with the page.
+const WORKER: &str = "worker";
 
 /// Makes the page that Trunk.toml and index.html of the current folder describe.
 #[derive(Debug, Parser)]
@@ -45,7 +45,7 @@ fn main() -> Result<()> {
     let output = make(&config, &arguments.wasm, &arguments.profile)?;
     let names = output.write(&config.dist)?;
     output::ensure_complete(&config.dist, &names, &config.public_url)?;
-    let (sizes, limits) = (output.sizes(&LATER)?, budget::read_limits(&arguments.limits)?);
+    let (sizes, limits) = (output.sizes(WORKER)?, budget::read_limits(&arguments.limits)?);
     print!("{}", budget::report(&sizes, &limits));
     match budget::check(&sizes, &limits, &arguments.limits.display().to_string()) {
         Err(error) if arguments.tolerant => println!("note: {error}"),

@@ -38,21 +38,21 @@ impl Output {
         self.files.contains_key(name)
     }
 
-    /// Sizes of each wasm file, and of all files together that are there before anything is loaded: those of `later` are
+    /// Sizes of each wasm file, and of all files together that are there before anything is loaded: those of `worker` are
     /// fetched beside them, and a page that shows a recording needs none of them.
-    pub fn sizes(&self, later: &[&str]) -> Result<BTreeMap<String, Size>> {
+    pub fn sizes(&self, worker: &str) -> Result<BTreeMap<String, Size>> {
         let mut sizes = BTreeMap::new();
         let mut all = Size { raw: 0, gzip: 0 };
         for (name, bytes) in &self.files {
             let size = Size::of(bytes)?;
-            if !later.iter().any(|later| name.starts_with(later)) {
+            if !name.starts_with(worker) {
                 all = Size { raw: all.raw + size.raw, gzip: all.gzip + size.gzip };
             }
             if has_extension(name, "wasm") {
                 sizes.insert(name.clone(), size);
             }
         }
-        sizes.insert(format!("all but the {}", later[0]), all);
+        sizes.insert(format!("all but the {worker}"), all);
         Ok(sizes)
     }
 
@@ -126,7 +126,7 @@ mod tests {
         {
             output.add(name, vec![0; bytes]).expect("another name");
         }
-        let sizes = output.sizes(&["worker"]).expect("sizes");
+        let sizes = output.sizes("worker").expect("sizes");
         let raw: Vec<(&str, u64)> = sizes.iter().map(|(name, size)| (name.as_str(), size.raw)).collect();
         assert_eq!(raw, [("all but the worker", 2100), ("page_bg.wasm", 2000), ("worker_bg.wasm", 30_000)]);
         assert_eq!(

@@ -31,4 +31,4 @@ pub mod view;
 mod ui;
 
 #[cfg(target_arch = "wasm32")]
-pub use ui::{run, run_gates};
+pub use ui::run;

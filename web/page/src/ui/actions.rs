@@ -23,8 +23,8 @@ use crate::{inputs, query};
 impl App {
     /// Wires everything up, takes the address in, and looks at what the host has to offer.
     pub(super) fn start(self: &Rc<Self>) {
-        if self.other.is_there() {
-            return self.other.start(self);
+        if let Some(gate) = &self.gate {
+            return gate.start(self);
         }
         self.listen_to_buttons();
         self.listen_to_keys();
@@ -181,7 +181,7 @@ impl App {
         if self.state.borrow().offers_end() {
             WorkerLink::replace(self);
             // The button goes, and the focus must not go with it.
-            if !self.other.is_there() {
+            if self.gate.is_none() {
                 report(element::<HtmlElement>("load").focus());
             }
         }

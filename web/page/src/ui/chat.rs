@@ -109,7 +109,11 @@ impl App {
                 }
                 self.watch();
             }
-            Action::Gate(press) => self.other.press(self, press, target),
+            Action::Gate(press) => {
+                if let Some(gate) = &self.gate {
+                    gate.press(self, press, target);
+                }
+            }
             Action::Moment(moment) => self.go_to(moment),
             Action::SaveRecording => {
                 let own = self.recording.borrow();

@@ -13,7 +13,7 @@ use super::actions::{is_typing, location};
 use super::dom::{Texts, document, element, listen, report, show, window};
 use super::view::enable;
 use super::worker_link::WorkerLink;
-use super::{App, OtherView, catalog, clipboard, local_network};
+use super::{App, catalog, clipboard, local_network};
 use crate::action::GatePress;
 use crate::catalog::{HostedModel, first_supported};
 use crate::panels::gate::{self as panel, Field, GateInputs, Gates, Refused, parse};
@@ -69,15 +69,9 @@ impl GateView {
             }),
         }
     }
-}
-
-impl OtherView for GateView {
-    fn is_there(&self) -> bool {
-        true
-    }
 
     /// Wires the gate page up, takes its address in, and looks at what the host has to offer.
-    fn start(&self, app: &Rc<App>) {
+    pub fn start(&self, app: &Rc<App>) {
         let (inputs, refused) = parse(&window().location().search().unwrap_or_default());
         for field in Field::ALL {
             input(field).set_value(inputs.get(field));
@@ -105,11 +99,13 @@ impl OtherView for GateView {
         }
     }
 
-    fn apply(&self, event: &Event) {
+    /// Takes an event in.
+    pub fn apply(&self, event: &Event) {
         self.shared.gates.borrow_mut().apply(event);
     }
 
-    fn draw(&self, state: &State) {
+    /// Draws the gates, and what can be done.
+    pub fn draw(&self, state: &State) {
         let shared = &self.shared;
         let gates = shared.gates.borrow();
         shared.found.borrow_mut().draw(panel::found(state, &gates));
@@ -141,7 +137,8 @@ impl OtherView for GateView {
         }
     }
 
-    fn press(&self, app: &Rc<App>, press: GatePress, target: &Element) {
+    /// A button of the gate page was pressed.
+    pub fn press(&self, app: &Rc<App>, press: GatePress, target: &Element) {
         match press {
             GatePress::Stop => app.stop(),
             GatePress::EndEngine => app.end_engine(),

@@ -30,6 +30,7 @@ use wasm_bindgen::closure::Closure;
 
 use self::composer::Composer;
 use self::controls::Controls;
+use self::gate::GateView;
 use self::inside::CoreView;
 use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
@@ -38,7 +39,6 @@ use self::view::{Scene, View};
 use self::worker_link::WorkerLink;
 use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
 
-use super::action::GatePress;
 use super::panels::page::{Counted, Drawings};
 use super::state::{RECORDED_EVENTS, State};
 
@@ -53,7 +53,8 @@ pub struct App {
     view: RefCell<View>,
     looking: RefCell<Looking>,
     /// What is shown in place of all this, where something is.
-    other: Box<dyn OtherView>,
+    /// The gate page, where that is what was opened: it takes the page's place.
+    gate: Option<GateView>,
     core: RefCell<CoreView>,
     /// The core is drawn with the next frame.
     core_frame: Cell<bool>,
@@ -74,49 +75,8 @@ pub struct App {
 /// About 15 drawings per second: as fast as numbers can be read, and the rest of the machine is for the model.
 const LEAST_MS_BETWEEN_DRAWINGS: f64 = 66.0;
 
-/// Another view of the same events, a program of its own: what it is made of is no part of the page's program.
-trait OtherView {
-    /// Whether it is shown in place of the page.
-    fn is_there(&self) -> bool;
-    /// Wires it up.
-    fn start(&self, app: &Rc<App>);
-    /// Takes an event in.
-    fn apply(&self, event: &Event);
-    /// Draws it.
-    fn draw(&self, state: &State);
-    /// A button of it was pressed.
-    fn press(&self, app: &Rc<App>, press: GatePress, target: &web_sys::Element);
-}
-
-/// The page is shown. It is a view and not an `Option`: with that the compiler takes the only other view for a constant, and
-/// links it into the page's program.
-struct NoOther;
-
-impl OtherView for NoOther {
-    fn is_there(&self) -> bool {
-        false
-    }
-    fn start(&self, _app: &Rc<App>) {}
-    fn apply(&self, _event: &Event) {}
-    fn draw(&self, _state: &State) {}
-    fn press(&self, _app: &Rc<App>, _press: GatePress, _target: &web_sys::Element) {}
-}
-
 /// Starts the page. Called once, by its program.
 pub fn run() {
-    if !gate::is_here() {
-        start(Box::new(NoOther));
-    }
-}
-
-/// Starts the gate page in its place. Called once, by its program.
-pub fn run_gates() {
-    if gate::is_here() {
-        start(Box::new(gate::GateView::new()));
-    }
-}
-
-fn start(other: Box<dyn OtherView>) {
     console_error_panic_hook::set_once();
     let app = Rc::new(App {
         state: RefCell::new(State::default()),
@@ -125,7 +85,7 @@ fn start(other: Box<dyn OtherView>) {
         requests: Cell::new(0),
         view: RefCell::new(View::new()),
         looking: RefCell::default(),
-        other,
+        gate: gate::is_here().then(GateView::new),
         core: RefCell::new(CoreView::new()),
         core_frame: Cell::new(false),
         controls: Controls::default(),
@@ -148,7 +108,9 @@ impl App {
     fn apply(self: &Rc<Self>, envelope: Envelope) {
         self.state.borrow_mut().apply(&envelope);
         let changes_talk = matches!(envelope.event, Event::Finished { .. } | Event::ConversationTaken { .. });
-        self.other.apply(&envelope.event);
+        if let Some(gate) = &self.gate {
+            gate.apply(&envelope.event);
+        }
         self.recording.borrow_mut().push(envelope);
         if changes_talk {
             self.keep();
@@ -215,8 +177,8 @@ impl App {
         self.frame_requested.set(false);
         let elapsed_ms = now_ms() - self.drawn_at_ms.replace(now_ms());
         let state = self.state.borrow();
-        if self.other.is_there() {
-            return self.other.draw(&state);
+        if let Some(gate) = &self.gate {
+            return gate.draw(&state);
         }
         self.long_tasks.set_busy(state.phase.busy());
         let recording = self.recording.borrow();
