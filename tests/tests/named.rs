@@ -25,7 +25,7 @@ fn every_test_file_belongs_to_its_crates_program() {
             looked_at += 1;
         }
     }
-    assert_eq!(looked_at, 4, "engine, cpu, pylon and text have one program each");
+    assert_eq!(looked_at, 5, "engine, cpu, gates, pylon and text have one program each");
 }
 
 #[test]
