@@ -100,12 +100,12 @@ impl Inputs {
                 return None;
             }
             Some(match row.kind {
-                Kind::Text { .. } => row.label.to_lowercase(),
+                Kind::Text { .. } => row.label.to_owned(),
                 Kind::Words { words, .. } => match words.iter().find(|word| word.text == row.canonical(text)) {
                     Some(word) if !word.meaning.is_empty() => word.meaning.to_owned(),
-                    _ => format!("{} {text}", row.label.to_lowercase()),
+                    _ => format!("{} {text}", row.label),
                 },
-                _ => format!("{} {text}", row.label.to_lowercase()),
+                _ => format!("{} {text}", row.label),
             })
         });
         words.collect()

@@ -55,9 +55,9 @@ fn what_was_chosen_is_said_and_defaults_are_not() {
     let mut said = chosen.chosen(&asking);
     said.sort();
     let each =
-        ["date in the system message none", "developer instructions", "each question stands alone", "temperature 0.7"];
+        ["Date in the system message none", "Developer instructions", "Temperature 0.7", "each question stands alone"];
     assert_eq!(said, each);
-    assert_eq!(chosen.chosen(&[Owner::Engine]), ["kv capacity 4096"]);
+    assert_eq!(chosen.chosen(&[Owner::Engine]), ["KV capacity 4096"]);
 }
 
 #[test]
