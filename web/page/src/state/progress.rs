@@ -3,7 +3,7 @@
 use gptoss_protocol::StageStatus;
 use serde::{Deserialize, Serialize};
 
-/// Progress of a load or download, as [`Event::Fetch`] last reported it.
+/// Progress of a load or download, as [`Event::Fetch`](gptoss_protocol::Event::Fetch) last reported it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FetchProgress {
     /// Bytes of the model received so far.
@@ -18,7 +18,7 @@ pub struct FetchProgress {
     pub bytes_per_second: Option<f64>,
 }
 
-/// How much of a header is here, as [`Event::Header`] last reported it. How long it is shows when it is read.
+/// How much of a header is here, as [`Event::Header`](gptoss_protocol::Event::Header) last reported it. How long it is shows when it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HeaderProgress {
     /// Bytes that are here.
