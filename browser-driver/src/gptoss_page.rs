@@ -125,25 +125,23 @@ impl<'a> GptossPage<'a> {
     /// Presses LOAD MODEL, and returns once the page has reacted. Where nothing stands in the prompt, the last question is asked
     /// again.
     pub async fn load(&self) -> Result<(), Error> {
-        self.bring_back_question().await?;
         self.press("#load").await
     }
 
     /// Presses ASK (another prompt to the loaded model), and returns once the page has reacted. Where nothing stands in the prompt,
     /// the last question is asked again.
     pub async fn ask(&self) -> Result<(), Error> {
-        self.bring_back_question().await?;
         self.press("#ask").await
     }
 
     /// Writes the last question into the prompt if it is empty: the page empties it once its question is being answered.
-    async fn bring_back_question(&self) -> Result<(), Error> {
+    pub async fn bring_back_question(browser: &Browser) -> Result<(), Error> {
         let script = "const prompt = document.querySelector('#prompt'); \
              const asked = [...document.querySelectorAll('.turn .asked')].at(-1)?.textContent; \
              if (prompt.value !== '' || asked === undefined) { return; } \
              prompt.value = asked; \
              prompt.dispatchEvent(new Event('input', { bubbles: true }));";
-        self.browser.eval(script, vec![]).await.map(|_| ())
+        browser.eval(script, vec![]).await.map(|_| ())
     }
 
     /// Clicks once the button is enabled, and waits until the page's state changes, so that what was shown before is
@@ -151,6 +149,9 @@ impl<'a> GptossPage<'a> {
     /// A run that fails at once may begin and end between two drawings of the page and leave the state of an earlier
     /// failure; then the number of events, which is drawn together with the state, has changed.
     pub async fn press(&self, css: &str) -> Result<(), Error> {
+        if ["#load", "#ask"].contains(&css) {
+            Self::bring_back_question(self.browser).await?;
+        }
         self.wait_until_enabled(css).await?;
         let count_changes = "window.driverStateChanges = 0; \
              window.driverEventsBefore = document.querySelector('#events-received')?.textContent; \

@@ -122,6 +122,13 @@ async fn press(browser: &Browser, button: Button) {
         Button::Load => "#load",
         Button::Ask => "#ask",
     };
+    GptossPage::bring_back_question(browser).await.expect("the same question");
+    let enabled = format!("return !document.querySelector('{css}').disabled;");
+    let look = async |browser: &Browser| {
+        let is_enabled = browser.eval(&enabled, vec![]).await?;
+        Ok(if is_enabled == true { Ok(()) } else { Err("disabled".to_owned()) })
+    };
+    browser.wait_for(css, Duration::from_secs(30), look).await.expect("the button can be pressed");
     browser.click(css).await.expect("the button can be pressed");
 }
 

@@ -11,7 +11,7 @@ use super::dom::{element, listen, report, show, window};
 use super::{App, memory};
 use crate::panels::source;
 use crate::query::Query;
-use crate::state::{Question, State};
+use crate::state::{Phase, Question, State};
 use crate::view::Mounted;
 
 /// What the composer remembers of its last drawing.
@@ -19,11 +19,13 @@ pub struct Composer {
     facts: RefCell<Mounted>,
     /// Number of the last answer whose question was taken out of the prompt.
     taken: Cell<u32>,
+    /// Number of the last answer that failed, whose question was written into the prompt again.
+    returned: Cell<u32>,
 }
 
 impl Composer {
     pub fn new() -> Self {
-        Self { facts: RefCell::new(Mounted::new(element("source-facts"))), taken: Cell::new(0) }
+        Self { facts: RefCell::new(Mounted::new(element("source-facts"))), taken: Cell::new(0), returned: Cell::new(0) }
     }
 
     /// Draws what is known of the model to be loaded, and empties the prompt once its question is being answered.
@@ -35,6 +37,18 @@ impl Composer {
             if matches!(&state.question, Some(Question::User(asked)) if asked.trim() == prompt.value().trim()) {
                 prompt.set_value("");
                 memory::remember_draft("");
+            }
+        }
+        // What was not answered has to be asked again.
+        let failed = state.phase == Phase::Error && state.answer.finished.is_none();
+        if failed
+            && self.taken.get() == state.answer.number
+            && self.returned.replace(state.answer.number) != state.answer.number
+        {
+            let prompt = prompt();
+            if let Some(Question::User(asked)) = state.question.as_ref().filter(|_| prompt.value().is_empty()) {
+                prompt.set_value(asked);
+                memory::remember_draft(asked);
             }
         }
         if !state.phase.busy() {

@@ -76,6 +76,10 @@ impl Controls {
     /// Uses picked files instead of the address: one, or all of a split model. None goes back to the address.
     pub fn pick(&self, files: Vec<File>) {
         show("picked", !files.is_empty());
+        if !files.is_empty() {
+            // What was dropped or picked is seen, and what else can be done with it.
+            report(element::<HtmlElement>("source-more").set_attribute("open", ""));
+        }
         // What is picked is on this machine's disk already.
         let keep = if files.is_empty() { "Download only" } else { "Cache in browser" };
         element::<HtmlElement>("download").set_text_content(Some(keep));
