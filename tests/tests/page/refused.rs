@@ -220,6 +220,7 @@ async fn a_download_that_keeps_nothing_is_an_error() {
         let quota = json!({ "origin": origin, "quotaSize": quota_bytes });
         browser.devtools("Storage.overrideQuotaForOrigin", quota).await.expect("a small quota");
         let page = session.open(&case.query()).await;
+        browser.click("#source-more summary").await.expect("what else can be done is shown");
         page.press("#download").await.expect("it can be pressed");
         let failed = follow(&page, &[PageState::Error]).await;
         assert!(failed.error.contains("nothing of it is in this browser"), "{quota_bytes}: {failed:?}");
