@@ -13,8 +13,9 @@ use crate::backend::AnyModel;
 /// What the page watches while it is seen, and one head's attention.
 const ALL: Watch = Watch { routes: true, residual: true, attention: Some(Head { layer: 0, head: 0 }), times: false };
 
-/// Whoever runs the model, as one who watches all of it. Events are dropped: what the page makes of them is not the engine's.
-struct Watching<'a>(&'a dyn Host);
+/// Whoever runs the model, as one who watches so much of it. Events are dropped, watched or not: what is made of them is not the
+/// engine's.
+struct Watching<'a>(&'a dyn Host, Watch);
 
 impl Host for Watching<'_> {
     fn emit(&self, _event: Event) {}
@@ -28,7 +29,7 @@ impl Host for Watching<'_> {
     }
 
     fn watch(&self) -> Watch {
-        ALL
+        self.1
     }
 }
 
@@ -44,8 +45,8 @@ pub async fn measure(
 ) -> Result<Watched, EngineError> {
     let (mut unwatched, mut watched) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        unwatched.push(bench.run(model, host).await?);
-        watched.push(bench.run(model, &Watching(host)).await?);
+        unwatched.push(bench.run(model, &Watching(host, Watch::default())).await?);
+        watched.push(bench.run(model, &Watching(host, ALL)).await?);
     }
     // Nothing is watched any more.
     model.set_watch(Watch::default());
