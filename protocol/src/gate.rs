@@ -16,7 +16,7 @@ pub struct GateSlice {
     /// Name of the tensor in the file; `None`: a slice of one tensor of each type in the file, in turn. Of what follows only the
     /// tolerance counts then.
     pub tensor: Option<String>,
-    /// Of a tensor of experts the one whose rows are taken, from 0 on; `None`: the first.
+    /// The expert whose rows are taken, in a tensor of experts, from 0 on; `None`: the first.
     pub expert: Option<u32>,
     /// Weights of each row (k): whole blocks of the tensor's type; `None`: all of them.
     pub columns: Option<u64>,

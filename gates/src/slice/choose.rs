@@ -10,7 +10,7 @@ use crate::file::GatedFile;
 /// Type of a matrix that the engine can multiply, with the order of its codes; `None` for every other tensor.
 pub fn weights_of(tensor: &TensorInfo) -> Option<(WeightType, CodeOrder)> {
     let known = match tensor.kind {
-        // Of an unknown type nobody knows the size; the header knows this one in files that have it.
+        // Nobody knows the size of an unknown type; the header knows this one in files that have it.
         TensorType::EARLY_OLLAMA_MXFP4 if tensor.size_bytes > 0 => (WeightType::Mxfp4, CodeOrder::Neighbours),
         kind => (WeightType::of(kind)?, CodeOrder::Halves),
     };

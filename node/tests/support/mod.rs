@@ -109,7 +109,7 @@ impl Platform for ScriptedPlatform {
         pending().await
     }
 
-    /// Of a header alone it ends at once; of a slice never.
+    /// It ends at once for a header alone, and never for a slice.
     async fn gate(&self, wanted: Gates<'_, ()>, host: &dyn Host) -> Result<(), StageError> {
         let mut guard = Guard(Rc::clone(&self.dropped), false);
         host.emit(Event::GateTensors { tensors: Vec::new() });

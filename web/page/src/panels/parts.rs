@@ -26,7 +26,7 @@ impl Rows {
         &mut self.0[last]
     }
 
-    /// As an element.
+    /// The rows as an element.
     pub fn view(self) -> Element {
         element("dl").class("rows").children(self.0.into_iter().map(Row::view))
     }

@@ -174,7 +174,7 @@ impl Turn<'_> {
         let body = element("div").class("said").children(nodes);
         let shell = match said.channel {
             Channel::Analysis => {
-                // Of what came from a file no tokens are known.
+                // The tokens of an answer that came from a file are not known.
                 let count = if said.ends.is_empty() { String::new() } else { count };
                 let head = element("summary").child(element("h3").text(name)).child(element("small").text(count));
                 element("details").flag("open", writing).child(head).child(body)
