@@ -205,7 +205,7 @@ impl Geometry {
     pub fn has_room_in_cells(&self) -> bool {
         let cell = self.cell(Cell::from((0, 0)));
         self.shape.experts > 0
-            && cell.height >= 2.0 * (self.text_size + 3.0)
+            && cell.height >= self.text_size + 9.0
             && cell.width >= 12.0 * self.text_size * CHARACTER
     }
 

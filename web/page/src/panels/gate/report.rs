@@ -108,6 +108,6 @@ pub fn outcome(comparison: Report<'_>) -> String {
         values => return format!("{what}: {values} values are not finite"),
     }
     let relation = if comparison.text("expect") == "equal" { "at most" } else { "a control, which must be above" };
-    let tolerance = comparison.number("tolerance").unwrap_or_default();
-    format!("{what}: relative error {}, {relation} {tolerance:e}", comparison.power("relative_error"))
+    let tolerance = comparison.number("tolerance").map_or_else(|| NOT_MEASURED.to_owned(), |it| format!("{it:e}"));
+    format!("{what}: relative error {}, {relation} {tolerance}", comparison.power("relative_error"))
 }

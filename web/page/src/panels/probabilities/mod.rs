@@ -48,17 +48,19 @@ pub struct Ribbon {
 pub const CELL_HEIGHT: f64 = 24.0;
 /// Room below a row for the texts of its tokens.
 const TEXT_HEIGHT: f64 = 14.0;
-const WIDEST: f64 = 14.0;
-const NARROWEST: f64 = 4.0;
+/// Widths of a cell with the gap beside it, in CSS pixels. The widest that shows all tokens is taken: a few have room for
+/// their texts, and cells move only when an answer outgrows a width.
+const PITCHES: [f64; 6] = [44.0, 22.0, 14.0, 9.0, 6.0, 4.0];
 
 impl Ribbon {
     /// As many of `tokens` tokens as fit, in cells that are as wide as that allows.
     pub fn new(width: f64, height: f64, tokens: u32) -> Self {
         let row_pitch = CELL_HEIGHT + TEXT_HEIGHT;
         let rows = ((height / row_pitch).floor() as u32).max(1);
-        let wanted = (f64::from(rows) * width / f64::from(tokens.max(1))).clamp(NARROWEST, WIDEST);
         // Whole columns, so that nothing is lost at the end of a row.
-        let columns = ((width / wanted).floor() as u32).max(1);
+        let columns_of = |pitch: f64| ((width / pitch).floor() as u32).max(1);
+        let narrowest = columns_of(PITCHES[PITCHES.len() - 1]);
+        let columns = PITCHES.into_iter().map(columns_of).find(|columns| columns * rows >= tokens).unwrap_or(narrowest);
         let shown_rows = tokens.div_ceil(columns);
         let first = shown_rows.saturating_sub(rows) * columns;
         Self { columns, rows, pitch: width / f64::from(columns), row_pitch, first, count: tokens - first.min(tokens) }
@@ -129,5 +131,14 @@ mod tests {
             }
         }
         assert_eq!(Ribbon::new(100.0, 100.0, 3).hit(99.0, 99.0), None);
+    }
+
+    #[test]
+    fn few_tokens_have_room_for_their_texts_and_cells_seldom_move() {
+        assert!(Ribbon::new(330.0, 168.0, 6).pitch >= 44.0);
+        assert!(Ribbon::new(330.0, 168.0, 4000).pitch < 5.0);
+        let widths: std::collections::BTreeSet<u32> =
+            (1..4000).map(|tokens| Ribbon::new(330.0, 168.0, tokens).columns).collect();
+        assert_eq!(widths.len(), PITCHES.len());
     }
 }
