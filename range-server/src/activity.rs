@@ -3,12 +3,14 @@
 //! hyper has a timer for headers, none for a client that takes nothing, and for HTTP/2 none for a client that asks
 //! nothing. Without them a client keeps its connection, and the memory behind it, for as long as it likes. Here every
 //! wait has a limit, whatever the protocol: [`Watched`] sees the bytes that pass, [`Answering`] the answers under way,
-//! and [`Activity::overdue`] ends when one of the limits has passed.
+//! and [`Activity::overdue`] ends when one of the limits has passed. [`Traffic`] counts the answers of all connections.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,11 +18,36 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::options::Limits;
 
+/// The answers under way on all connections of a server, and the cores that serve them.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    answering: AtomicUsize,
+    cores: usize,
+}
+
+impl Traffic {
+    /// No answers yet, on the cores that this program may use.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::on_cores(thread::available_parallelism().map_or(1, usize::from)))
+    }
+
+    fn on_cores(cores: usize) -> Self {
+        Self { answering: AtomicUsize::new(0), cores }
+    }
+
+    /// Whether work for an answer is better done on a core of its own than one after the other: each answer has a core
+    /// that sends it, and maybe a client on this machine that takes the other half of the work.
+    fn leaves_cores_idle(&self) -> bool {
+        2 * self.answering.load(Ordering::Relaxed) <= self.cores
+    }
+}
+
 /// The state of one connection, shared by its transport, its answers and its watchdog.
 #[derive(Debug)]
 pub(crate) struct Activity {
     /// Whether the protocol has frames of its own between requests, which then say nothing about the next one.
     multiplexed: bool,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -46,9 +73,9 @@ enum Wait {
 
 impl Activity {
     /// The state of a new connection. `multiplexed`: it speaks HTTP/2.
-    pub(crate) fn new(multiplexed: bool) -> Arc<Self> {
+    pub(crate) fn new(multiplexed: bool, traffic: Arc<Traffic>) -> Arc<Self> {
         let state = State { answering: 0, wait: Wait::Headers, since: Instant::now() };
-        Arc::new(Self { multiplexed, state: Mutex::new(state) })
+        Arc::new(Self { multiplexed, traffic, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +84,7 @@ impl Activity {
 
     /// A request has come in; its answer is under way until the guard is dropped.
     pub(crate) fn answering(self: &Arc<Self>) -> Answering {
+        self.traffic.answering.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.answering += 1;
         state.wait = Wait::Answers;
@@ -111,8 +139,16 @@ impl Wait {
 #[derive(Debug)]
 pub(crate) struct Answering(Arc<Activity>);
 
+impl Answering {
+    /// Whether work for this answer is better done on a core of its own.
+    pub(crate) fn leaves_cores_idle(&self) -> bool {
+        self.0.traffic.leaves_cores_idle()
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
+        self.0.traffic.answering.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.0.state();
         state.answering -= 1;
         if state.answering == 0 {
@@ -196,6 +232,25 @@ mod tests {
         connections_per_address: 1,
     };
 
+    fn connection(multiplexed: bool) -> Arc<Activity> {
+        Activity::new(multiplexed, Traffic::new())
+    }
+
+    #[test]
+    fn cores_are_idle_while_answers_and_their_clients_are_fewer() {
+        for (cores, most) in [(1, 0), (2, 1), (3, 1), (16, 8)] {
+            let traffic = Arc::new(Traffic::on_cores(cores));
+            let activity = Activity::new(true, Arc::clone(&traffic));
+            let mut answers = Vec::new();
+            for answer in 1..=most + 2 {
+                answers.push(activity.answering());
+                assert_eq!(answers[0].leaves_cores_idle(), answer <= most, "{answer} answers on {cores} cores");
+            }
+            drop(answers);
+            assert_eq!(traffic.answering.load(Ordering::Relaxed), 0);
+        }
+    }
+
     /// Seconds, on tokio's paused clock, until the connection is overdue.
     async fn seconds_until_overdue(activity: &Activity) -> u64 {
         let begin = Instant::now();
@@ -209,15 +264,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn every_wait_has_its_limit() {
-        let activity = Activity::new(false);
+        let activity = connection(false);
         assert_eq!(seconds_until_overdue(&activity).await, 10, "said nothing");
 
-        let activity = Activity::new(false);
+        let activity = connection(false);
         after(5).await;
         activity.bytes_came();
         assert_eq!(seconds_until_overdue(&activity).await, 5, "drip-fed headers do not extend the time");
 
-        let activity = Activity::new(false);
+        let activity = connection(false);
         let answer = activity.answering();
         after(20).await;
         activity.bytes_went();
@@ -230,7 +285,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_several_answers_the_last_counts() {
-        let activity = Activity::new(true);
+        let activity = connection(true);
         let (one, two) = (activity.answering(), activity.answering());
         drop(one);
         activity.bytes_came();
@@ -243,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_shorter_limit_counts_from_when_it_applies() {
-        let activity = Activity::new(false);
+        let activity = connection(false);
         drop(activity.answering());
         let watched = Arc::clone(&activity);
         let watchdog = tokio::spawn(async move { seconds_until_overdue(&watched).await });
