@@ -198,7 +198,7 @@ impl Body for LoggedBody {
         match &chunk {
             Some(Ok(bytes)) => {
                 this.record.sent(bytes.len() as u64);
-                if this.answering.leaves_cores_idle() {
+                if this.answering.cores_are_idle() {
                     this.payload.read_ahead();
                 }
             }

@@ -1,7 +1,7 @@
 //! One connection: its encryption, its protocol, its limits.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -91,9 +91,8 @@ fn answering(service: Arc<Service>, activity: &Arc<Activity>) -> impl Fn(Request
 
 /// Drives a connection until it is done or overdue; dropping it closes it.
 async fn run<C: Future>(connection: C, activity: &Activity, limits: &Limits) {
-    let connection = pin!(connection);
     tokio::select! {
-        _ = connection => {}
+        _ = activity.in_turns(connection) => {}
         () = activity.overdue(limits) => {}
     }
 }
