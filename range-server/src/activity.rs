@@ -3,24 +3,56 @@
 //! hyper has a timer for headers, none for a client that takes nothing, and for HTTP/2 none for a client that asks
 //! nothing. Without them a client keeps its connection, and the memory behind it, for as long as it likes. Here every
 //! wait has a limit, whatever the protocol: [`Watched`] sees the bytes that pass, [`Answering`] the answers under way,
-//! and [`Activity::overdue`] ends when one of the limits has passed.
+//! and [`Activity::overdue`] ends when one of the limits has passed. [`Traffic`] counts the answers of all connections.
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::options::Limits;
+
+/// What a connection sends before others of its thread have their turn.
+const TURN_BYTES: usize = 512 << 10;
+
+/// The answers under way on all connections of a server, and the cores that serve them.
+#[derive(Debug)]
+pub(crate) struct Traffic {
+    answering: AtomicUsize,
+    cores: usize,
+}
+
+impl Traffic {
+    /// No answers yet, on the cores that this program may use.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::on_cores(thread::available_parallelism().map_or(1, usize::from)))
+    }
+
+    fn on_cores(cores: usize) -> Self {
+        Self { answering: AtomicUsize::new(0), cores }
+    }
+
+    /// Whether there are cores with nothing to do, which can read ahead: an answer needs one that sends it, and a client
+    /// on this machine needs another.
+    fn cores_are_idle(&self) -> bool {
+        2 * self.answering.load(Ordering::Relaxed) <= self.cores
+    }
+}
 
 /// The state of one connection, shared by its transport, its answers and its watchdog.
 #[derive(Debug)]
 pub(crate) struct Activity {
     /// Whether the protocol has frames of its own between requests, which then say nothing about the next one.
     multiplexed: bool,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -31,6 +63,8 @@ struct State {
     wait: Wait,
     /// When `wait` began, or, while answering, when bytes last went out.
     since: Instant,
+    /// Bytes that went out in the present turn of the connection's task.
+    went_in_turn: usize,
 }
 
 /// What a connection is waiting for.
@@ -46,9 +80,9 @@ enum Wait {
 
 impl Activity {
     /// The state of a new connection. `multiplexed`: it speaks HTTP/2.
-    pub(crate) fn new(multiplexed: bool) -> Arc<Self> {
-        let state = State { answering: 0, wait: Wait::Headers, since: Instant::now() };
-        Arc::new(Self { multiplexed, state: Mutex::new(state) })
+    pub(crate) fn new(multiplexed: bool, traffic: Arc<Traffic>) -> Arc<Self> {
+        let state = State { answering: 0, wait: Wait::Headers, since: Instant::now(), went_in_turn: 0 };
+        Arc::new(Self { multiplexed, traffic, state: Mutex::new(state) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -57,6 +91,7 @@ impl Activity {
 
     /// A request has come in; its answer is under way until the guard is dropped.
     pub(crate) fn answering(self: &Arc<Self>) -> Answering {
+        self.traffic.answering.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.answering += 1;
         state.wait = Wait::Answers;
@@ -71,11 +106,27 @@ impl Activity {
         }
     }
 
-    fn bytes_went(&self) {
+    fn bytes_went(&self, bytes: usize) {
         let mut state = self.state();
+        state.went_in_turn += bytes;
         if state.wait == Wait::Answers {
             state.since = Instant::now();
         }
+    }
+
+    /// Runs the connection. In each turn of its task it may send [`TURN_BYTES`], and then other connections of its
+    /// thread have theirs: a socket takes megabytes at once, and who asks for little is not to wait for all of them.
+    pub(crate) async fn in_turns<C: Future>(&self, connection: C) -> C::Output {
+        let mut connection = pin!(connection);
+        poll_fn(|cx| {
+            self.state().went_in_turn = 0;
+            connection.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn turn_is_over(&self) -> bool {
+        self.state().went_in_turn >= TURN_BYTES
     }
 
     /// Completes when the connection has waited for too long, up to a quarter of the shortest limit late, because it
@@ -111,8 +162,16 @@ impl Wait {
 #[derive(Debug)]
 pub(crate) struct Answering(Arc<Activity>);
 
+impl Answering {
+    /// Whether the answers of all connections leave cores that can read ahead.
+    pub(crate) fn cores_are_idle(&self) -> bool {
+        self.0.traffic.cores_are_idle()
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
+        self.0.traffic.answering.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.0.state();
         state.answering -= 1;
         if state.answering == 0 {
@@ -132,9 +191,14 @@ impl<S> Watched<S> {
         Self { stream, activity }
     }
 
+    /// Ready while the turn lasts; the next one begins when the other tasks of the thread have had theirs.
+    fn turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.activity.turn_is_over() { pin!(yield_now()).poll(cx) } else { Poll::Ready(()) }
+    }
+
     fn went(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         let bytes = ready!(outcome)?;
-        self.activity.bytes_went();
+        self.activity.bytes_went(bytes);
         Poll::Ready(Ok(bytes))
     }
 }
@@ -152,6 +216,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.turn(cx));
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.went(outcome)
     }
@@ -161,6 +226,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.turn(cx));
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.went(outcome)
     }
@@ -185,6 +251,8 @@ pub(crate) async fn in_time<T>(limits: &Limits, handshake: impl Future<Output = 
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncWriteExt, duplex};
+
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -195,6 +263,25 @@ mod tests {
         connections: 1,
         connections_per_address: 1,
     };
+
+    fn connection(multiplexed: bool) -> Arc<Activity> {
+        Activity::new(multiplexed, Traffic::new())
+    }
+
+    #[test]
+    fn cores_are_idle_while_answers_and_their_clients_are_fewer() {
+        for (cores, most) in [(1, 0), (2, 1), (3, 1), (16, 8)] {
+            let traffic = Arc::new(Traffic::on_cores(cores));
+            let activity = Activity::new(true, Arc::clone(&traffic));
+            let mut answers = Vec::new();
+            for answer in 1..=most + 2 {
+                answers.push(activity.answering());
+                assert_eq!(answers[0].cores_are_idle(), answer <= most, "{answer} answers on {cores} cores");
+            }
+            drop(answers);
+            assert_eq!(traffic.answering.load(Ordering::Relaxed), 0);
+        }
+    }
 
     /// Seconds, on tokio's paused clock, until the connection is overdue.
     async fn seconds_until_overdue(activity: &Activity) -> u64 {
@@ -207,20 +294,40 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
+    #[tokio::test]
+    async fn a_connection_sends_no_more_in_a_turn_than_it_may() {
+        let activity = connection(false);
+        // Takes all of it at once, as a socket may.
+        let (near, _far) = duplex(8 * TURN_BYTES);
+        let mut watched = Watched::new(near, Arc::clone(&activity));
+        let mut sending = pin!(activity.in_turns(async {
+            for _ in 0..8 {
+                watched.write_all(&vec![0; TURN_BYTES / 2]).await.unwrap();
+            }
+        }));
+        let mut turns = 0;
+        poll_fn(|cx| {
+            turns += 1;
+            sending.as_mut().poll(cx)
+        })
+        .await;
+        assert_eq!(turns, 4);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn every_wait_has_its_limit() {
-        let activity = Activity::new(false);
+        let activity = connection(false);
         assert_eq!(seconds_until_overdue(&activity).await, 10, "said nothing");
 
-        let activity = Activity::new(false);
+        let activity = connection(false);
         after(5).await;
         activity.bytes_came();
         assert_eq!(seconds_until_overdue(&activity).await, 5, "drip-fed headers do not extend the time");
 
-        let activity = Activity::new(false);
+        let activity = connection(false);
         let answer = activity.answering();
         after(20).await;
-        activity.bytes_went();
+        activity.bytes_went(1);
         assert_eq!(seconds_until_overdue(&activity).await, 30, "takes nothing any more");
         drop(answer);
         assert_eq!(seconds_until_overdue(&activity).await, 60, "asks nothing any more");
@@ -230,7 +337,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_several_answers_the_last_counts() {
-        let activity = Activity::new(true);
+        let activity = connection(true);
         let (one, two) = (activity.answering(), activity.answering());
         drop(one);
         activity.bytes_came();
@@ -243,7 +350,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_shorter_limit_counts_from_when_it_applies() {
-        let activity = Activity::new(false);
+        let activity = connection(false);
         drop(activity.answering());
         let watched = Arc::clone(&activity);
         let watchdog = tokio::spawn(async move { seconds_until_overdue(&watched).await });

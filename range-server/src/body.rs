@@ -20,11 +20,6 @@ use crate::range::ByteRange;
 /// How far ahead of a client that reads from a slow disk the system is asked to read.
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 
-/// How much is read from the page cache without leaving the thread if an answer is longer than a buffer. This much
-/// stays in the innermost cache until it is sent, and keeps the client from falling asleep: waking it takes as long as
-/// copying this much.
-const CACHED_BYTES: usize = 40 << 10;
-
 /// The bytes of a response.
 #[derive(Default)]
 pub(crate) struct Payload {
@@ -32,6 +27,7 @@ pub(crate) struct Payload {
     /// The file that the pieces come from, and the state that it must be in.
     file: Option<(Arc<OpenFile>, Stamp)>,
     unsent: u64,
+    /// The next chunk, where it is read on another thread.
     reading: Option<JoinHandle<io::Result<Bytes>>>,
 }
 
@@ -101,24 +97,48 @@ impl Payload {
     }
 
     /// Takes the next chunk of `range` from the page cache, on the spot: handing that to another thread would take
-    /// longer than doing it. What is not there is read where waiting disturbs nobody.
+    /// about as long as doing it. What is not there is read where waiting disturbs nobody.
     fn read_cached(&mut self, range: Range<u64>) -> Option<io::Result<Bytes>> {
-        let (file, stamp) = self.file.clone().expect("a piece of a file is from a file");
-        let most = (range.end - range.start).min(BUFFER_BYTES as u64) as usize;
-        let len = if range.end - range.start > BUFFER_BYTES as u64 { CACHED_BYTES } else { most };
+        let (file, stamp) = self.file.as_ref().expect("a piece of a file is from a file");
         let mut buffer = Buffer::take();
-        let read = file.read_cached_at(buffer.space(len), range.start);
-        let taken = if read == 0 { most } else { read };
-        let rest = range.start + taken as u64..range.end;
+        let read = file.read_cached_at(buffer.space(chunk_bytes(&range)), range.start);
+        if read == 0 {
+            self.read_elsewhere(buffer, range);
+            return None;
+        }
+        let chunk = unchanged(file, *stamp).map(|()| buffer.into_bytes(read));
+        self.put_back(range.start + read as u64..range.end);
+        Some(chunk)
+    }
+
+    /// Starts to read the next chunk on another core while this one sends the chunk before. A chunk that does not fill
+    /// a buffer is not worth two changes of threads.
+    fn read_ahead(&mut self) {
+        let worth_it = |piece: &mut Piece| matches!(piece, Piece::File(range) if chunk_bytes(range) == BUFFER_BYTES);
+        if let Some(Piece::File(range)) = self.pieces.pop_front_if(worth_it) {
+            self.read_elsewhere(Buffer::take(), range);
+        }
+    }
+
+    /// Starts to read the first chunk of `range` on a thread that may wait for a disk.
+    fn read_elsewhere(&mut self, buffer: Buffer, range: Range<u64>) {
+        let (file, stamp) = self.file.clone().expect("a piece of a file is from a file");
+        let len = chunk_bytes(&range);
+        self.put_back(range.start + len as u64..range.end);
+        self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&file, stamp, buffer, range, len)));
+    }
+
+    /// What is left of a piece is the next one.
+    fn put_back(&mut self, rest: Range<u64>) {
         if !rest.is_empty() {
             self.pieces.push_front(Piece::File(rest));
         }
-        if read == 0 {
-            self.reading = Some(tokio::task::spawn_blocking(move || read_chunk(&file, stamp, buffer, range, most)));
-            return None;
-        }
-        Some(unchanged(&file, stamp).map(|()| buffer.into_bytes(read)))
     }
+}
+
+/// Length of the first chunk of a stretch of a file.
+fn chunk_bytes(range: &Range<u64>) -> usize {
+    (range.end - range.start).min(BUFFER_BYTES as u64) as usize
 }
 
 fn file_of(content: &Content, version: &Version) -> Option<(Arc<OpenFile>, Stamp)> {
@@ -136,12 +156,16 @@ fn piece(content: &Content, range: Range<u64>) -> Piece {
     }
 }
 
-/// Reads the first `len` bytes of `range` and asks for some of the rest.
+/// Reads the first `len` bytes of `range`; if the system did not have them, asks it for some of the rest.
 fn read_chunk(file: &OpenFile, stamp: Stamp, mut buffer: Buffer, range: Range<u64>, len: usize) -> io::Result<Bytes> {
-    file.read_exact_at(buffer.space(len), range.start)?;
+    let space = buffer.space(len);
+    let cached = file.read_cached_at(space, range.start);
+    if cached < len {
+        file.read_exact_at(&mut space[cached..], range.start + cached as u64)?;
+        let next = range.start + len as u64;
+        file.will_need(next, (range.end - next).min(READ_AHEAD_BYTES));
+    }
     unchanged(file, stamp)?;
-    let next = range.start + len as u64;
-    file.will_need(next, (range.end - next).min(READ_AHEAD_BYTES));
     Ok(buffer.into_bytes(len))
 }
 
@@ -154,13 +178,13 @@ fn unchanged(file: &OpenFile, stamp: Stamp) -> io::Result<()> {
 pub(crate) struct LoggedBody {
     payload: Payload,
     record: PendingRecord,
-    _answering: Answering,
+    answering: Answering,
 }
 
 impl LoggedBody {
     pub(crate) fn new(payload: Payload, record: PendingRecord, answering: Answering) -> Self {
         let record = record.expecting(payload.unsent);
-        Self { payload, record, _answering: answering }
+        Self { payload, record, answering }
     }
 }
 
@@ -172,7 +196,12 @@ impl Body for LoggedBody {
         let this = self.get_mut();
         let chunk = ready!(this.payload.poll_chunk(cx));
         match &chunk {
-            Some(Ok(bytes)) => this.record.sent(bytes.len() as u64),
+            Some(Ok(bytes)) => {
+                this.record.sent(bytes.len() as u64);
+                if this.answering.cores_are_idle() {
+                    this.payload.read_ahead();
+                }
+            }
             // The connection is then cut, so that the client cannot take what it got for the whole.
             Some(Err(error)) => this.record.failed(error),
             None => {}
@@ -186,5 +215,64 @@ impl Body for LoggedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.payload.unsent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::future::poll_fn;
+    use std::io::Write;
+    use std::time::Duration;
+
+    use tempfile::NamedTempFile;
+
+    use super::*;
+
+    /// A file of `len` bytes that differ from place to place, its bytes, and a payload of all of them.
+    fn whole_file(len: usize) -> (NamedTempFile, Vec<u8>, Payload) {
+        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8 ^ (i >> 12) as u8).collect();
+        let mut file = NamedTempFile::new().unwrap();
+        file.write_all(&bytes).unwrap();
+        let open = OpenFile::open(file.path(), None).unwrap();
+        let version = open.version().unwrap();
+        let payload = Payload::stretch(&Content::File(Arc::new(open)), &version, 0, len as u64);
+        (file, bytes, payload)
+    }
+
+    async fn next(payload: &mut Payload) -> Option<io::Result<Bytes>> {
+        poll_fn(|cx| payload.poll_chunk(cx)).await
+    }
+
+    #[tokio::test]
+    async fn chunks_that_are_read_ahead_come_in_their_turn() {
+        let (_file, bytes, mut payload) = whole_file(3 * BUFFER_BYTES + 7);
+        let (mut sent, mut ahead) = (Vec::new(), 0);
+        while let Some(chunk) = next(&mut payload).await {
+            sent.extend_from_slice(&chunk.unwrap());
+            assert_eq!(payload.unsent as usize, bytes.len() - sent.len());
+            payload.read_ahead();
+            ahead += usize::from(payload.reading.is_some());
+        }
+        assert!(sent == bytes);
+        assert_eq!(ahead, 2, "all that fill a buffer but the first");
+    }
+
+    #[tokio::test]
+    async fn what_was_read_ahead_of_a_change_is_sent_and_the_rest_is_not() {
+        let (file, bytes, mut payload) = whole_file(4 * BUFFER_BYTES);
+        let mut sent = next(&mut payload).await.unwrap().unwrap().to_vec();
+        payload.read_ahead();
+        while !payload.reading.as_ref().unwrap().is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // File times move in steps of a few milliseconds.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        OpenOptions::new().write(true).open(file.path()).unwrap().write_all(&vec![0; bytes.len()]).unwrap();
+        sent.extend_from_slice(&next(&mut payload).await.unwrap().unwrap());
+        assert!(sent.len() > BUFFER_BYTES && bytes.starts_with(&sent), "{} bytes", sent.len());
+        payload.read_ahead();
+        next(&mut payload).await.unwrap().unwrap_err();
+        assert!(next(&mut payload).await.is_none());
     }
 }

@@ -7,16 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-/// Large enough that system calls do not matter, small enough to stay in a core's cache between read and send, and
-/// that hundreds of clients that stopped reading cost little.
-pub(crate) const BUFFER_BYTES: usize = 256 << 10;
+/// Large enough that neither system calls nor changes between server and client on a core matter, small enough to stay
+/// in a core's second-level cache between read and send, and that all clients that may connect can stop reading.
+pub(crate) const BUFFER_BYTES: usize = 512 << 10;
 
 /// Buffers a thread keeps for itself: those that it used last, which its core's cache still holds. Another thread's
 /// would have to come from another core, which takes longer than filling them.
 const KEPT_PER_THREAD: usize = 2;
 
 /// Buffers that all threads keep together. More may be in use; those are freed.
-const KEPT: usize = 32;
+const KEPT: usize = 16;
 
 thread_local! {
     static OWN: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };

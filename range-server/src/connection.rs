@@ -1,7 +1,7 @@
 //! One connection: its encryption, its protocol, its limits.
 
 use std::convert::Infallible;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -16,12 +16,14 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::activity::{Activity, Watched, in_time};
 use crate::body::LoggedBody;
-use crate::buffers::BUFFER_BYTES;
 use crate::options::Limits;
 use crate::service::Service;
 
 /// Answers under way at one time on an HTTP/2 connection: four ranges, and some for everything else.
 const STREAMS: u32 = 16;
+
+/// hyper copies at most this much of each stream's body before the client takes it.
+const STREAM_SEND_BYTES: usize = 256 << 10;
 
 /// More headers, or longer ones, than these are answered with 431.
 const MAX_HEADERS: usize = 64;
@@ -51,7 +53,7 @@ async fn speak_http1<S>(stream: S, service: Arc<Service>, limits: Limits, watche
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(false);
+    let activity = Activity::new(false, Arc::clone(&service.traffic));
     let answer = answering(service, &activity);
     let connection = http1::Builder::new()
         // A client may end its side after its last request, and still wants the answer.
@@ -66,13 +68,12 @@ async fn speak_http2<S>(stream: S, service: Arc<Service>, limits: Limits, watche
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Activity::new(true);
+    let activity = Activity::new(true, Arc::clone(&service.traffic));
     let answer = answering(service, &activity);
     let connection = http2::Builder::new(TokioExecutor::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(MAX_HEADER_BYTES as u32)
-        // hyper copies at most this much of each stream's body before the client takes it.
-        .max_send_buf_size(BUFFER_BYTES)
+        .max_send_buf_size(STREAM_SEND_BYTES)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer));
     run(watcher.watch(connection), &activity, &limits).await;
 }
@@ -90,9 +91,8 @@ fn answering(service: Arc<Service>, activity: &Arc<Activity>) -> impl Fn(Request
 
 /// Drives a connection until it is done or overdue; dropping it closes it.
 async fn run<C: Future>(connection: C, activity: &Activity, limits: &Limits) {
-    let connection = pin!(connection);
     tokio::select! {
-        _ = connection => {}
+        _ = activity.in_turns(connection) => {}
         () = activity.overdue(limits) => {}
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use crate::activity::Traffic;
 use crate::catalogue::{ModelInfo, Shelf};
 use crate::connection::serve_connection;
 use crate::cors::OriginList;
@@ -140,6 +141,7 @@ fn build_service(options: Options, port: u16) -> Result<Service, ServeError> {
         shelf: Arc::new(shelf),
         hashes: Arc::new(HashQueue::new(HashStore::new(options.hash_cache))),
         log: options.log,
+        traffic: Traffic::new(),
     })
 }
 

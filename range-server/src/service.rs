@@ -12,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
 
 use crate::access::{AccessLog, PendingRecord};
-use crate::activity::Activity;
+use crate::activity::{Activity, Traffic};
 use crate::api;
 use crate::body::LoggedBody;
 use crate::catalogue::{Catalogue, Model, ModelInfo, ServedFile, Shelf};
@@ -62,6 +62,7 @@ pub(crate) struct Service {
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) hashes: Arc<HashQueue>,
     pub(crate) log: Option<AccessLog>,
+    pub(crate) traffic: Arc<Traffic>,
 }
 
 /// Whether a name leads to the page or the API, so that no model can be reached by it.
@@ -308,13 +309,24 @@ mod tests {
         let shelf = Arc::new(Shelf::open(vec![], gptoss_finder::Links::Inside, Box::new(|_| false)).unwrap());
         let (hosts, origins) = (HostList::new(vec![]), OriginList::new(&[]).unwrap());
         let hashes = Arc::new(HashQueue::new(HashStore::default()));
-        Service { hosts, origins, token: None, isolate: false, secure: false, page, shelf, hashes, log: None }
+        Service {
+            hosts,
+            origins,
+            token: None,
+            isolate: false,
+            secure: false,
+            page,
+            shelf,
+            hashes,
+            log: None,
+            traffic: Traffic::new(),
+        }
     }
 
     async fn answer(service: &Service, method: Method, target: &str) -> Response<LoggedBody> {
         let request = Request::builder().method(method).uri(target).header(HOST, "localhost");
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        service.answer(request, &Activity::new(false)).await
+        service.answer(request, &Activity::new(false, Arc::clone(&service.traffic))).await
     }
 
     #[tokio::test(flavor = "multi_thread")]

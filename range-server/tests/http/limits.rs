@@ -69,6 +69,58 @@ fn a_file_that_changes_breaks_the_body_off() {
     assert_eq!(fault.as_deref(), Some("the file changed while it was being sent"));
 }
 
+/// A file as large as the big one, of one letter but for how it begins.
+fn file_of(letter: u8, name: &str, folder: &TempDir) -> PathBuf {
+    let path = folder.path().join(name);
+    let mut file = std::fs::File::create(&path).unwrap();
+    write_letters(&mut file, letter);
+    path
+}
+
+fn write_letters(file: &mut std::fs::File, letter: u8) {
+    file.write_all(b"GGUF").unwrap();
+    let letters = vec![letter; 1 << 20];
+    let mut rest = BIG_BYTES as usize - 4;
+    while rest > 0 {
+        let some = rest.min(letters.len());
+        file.write_all(&letters[..some]).unwrap();
+        rest -= some;
+    }
+}
+
+/// Whether this is the beginning of a file of that letter.
+fn is_of(letter: u8, bytes: &[u8]) -> bool {
+    bytes.starts_with(b"GGUF") && bytes[4..].iter().all(|&byte| byte == letter)
+}
+
+#[test]
+fn nothing_of_the_new_version_comes_before_the_body_breaks_off() {
+    let folder = folder();
+    let path = file_of(b'o', "big.gguf", &folder);
+    let server = limited(&path, Limits::default());
+    let (mut client, mut response) = begin(&server);
+    sleep(Duration::from_millis(50));
+    // All of it, in place, while megabytes of it wait in the buffers between server and client.
+    write_letters(&mut OpenOptions::new().write(true).open(&path).unwrap(), b'n');
+    client.read_body(&mut response);
+    let taken = response.body.len();
+    assert!(!response.complete && taken > 1 << 20, "{taken} bytes");
+    assert!(is_of(b'o', &response.body), "{taken} bytes, some of them of the new version");
+    assert!(is_of(b'n', &server.get("/big.gguf", &[]).body), "the next request gets the new version");
+}
+
+#[test]
+fn a_file_that_another_takes_the_place_of_is_sent_to_its_end() {
+    let folder = folder();
+    let path = file_of(b'o', "big.gguf", &folder);
+    let server = limited(&path, Limits::default());
+    let (mut client, mut response) = begin(&server);
+    std::fs::rename(file_of(b'n', "new.gguf", &folder), &path).unwrap();
+    client.read_body(&mut response);
+    assert!(response.complete && is_of(b'o', &response.body), "{} bytes", response.body.len());
+    assert!(is_of(b'n', &server.get("/big.gguf", &[]).body), "the next request gets the new file");
+}
+
 #[test]
 fn slow_and_silent_clients_are_closed() {
     let (_folder, path) = big_file();
