@@ -165,11 +165,11 @@ macro_rules! by_isa {
             }
             match isa {
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx2 => compiled!("avx2", $crate::simd::Avx2<false, false>),
+                $crate::isa::Isa::Avx2 => compiled!("avx2", $crate::simd::Avx2<false, { $crate::simd::NO_DOT }>),
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx2Fma => compiled!("avx2,fma,f16c", $crate::simd::Avx2<true, false>),
+                $crate::isa::Isa::Avx2Fma => compiled!("avx2,fma,f16c", $crate::simd::Avx2<true, { $crate::simd::NO_DOT }>),
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::AvxVnni => compiled!("avx2,fma,f16c,avxvnni", $crate::simd::Avx2<true, true>),
+                $crate::isa::Isa::AvxVnni => compiled!("avx2,fma,f16c,avxvnni", $crate::simd::Avx2<true, { $crate::simd::AVX_VNNI }>),
                 #[cfg(target_arch = "x86_64")]
                 $crate::isa::Isa::Avx512 => {
                     compiled!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", $crate::simd::Avx512<false>)

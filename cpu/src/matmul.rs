@@ -138,8 +138,10 @@ impl Kernels<'_> {
         let rows = matrix.rows;
         scratch.results[set].resize(tokens.len() * rows, 0.0);
         let by_panel = tokens.len() >= PANEL_TOKENS && rows <= TILE_ROWS;
-        if self.activations == Activations::Int8 && int8::takes(matrix.format) {
-            if by_panel {
+        let coded = self.activations == Activations::Int8 && int8::takes(matrix.format);
+        let panels_pay = int8::Panel::pays_on(self.isa);
+        if coded && (panels_pay || !by_panel || int8::in_registers(matrix.format)) {
+            if by_panel && panels_pay {
                 scratch.int8.pack(self.isa, matrix.format, matrix.bytes, matrix.columns / BLOCK);
                 let Scratch { int8, results, .. } = scratch;
                 in_groups(tokens, rows, &mut results[set], |group, out| {

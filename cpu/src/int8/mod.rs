@@ -45,6 +45,11 @@ pub(crate) fn takes(format: WeightType) -> bool {
     format.is_quantised()
 }
 
+/// Whether rows of a format are multiplied block by block in registers; those of others are unpacked for every token.
+pub(crate) fn in_registers(format: WeightType) -> bool {
+    matches!(format, WeightType::Q8_0 | WeightType::Mxfp4)
+}
+
 /// Computes `out[r] = weights[r] · x`: as many rows as `out` has places, each of `x.scales.len()` blocks.
 pub(crate) fn dot_rows(isa: Isa, format: WeightType, weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.codes.len() / format.block_weights() as usize * format.block_bytes() as usize;

@@ -91,6 +91,11 @@ impl KnownKind for NarrowHalves {
 }
 
 impl Panel {
+    /// Whether a panel is quicker than its rows: of plain Rust the compiler makes better code for rows.
+    pub fn pays_on(isa: Isa) -> bool {
+        isa != Isa::Portable
+    }
+
     /// Takes up to sixteen rows of a quantised format.
     ///
     /// # Panics
@@ -442,6 +447,70 @@ mod tests {
                         crate::int8::dot_rows(isa, format, &weights, CodedRow::of(&x, 0), &mut out);
                         let error = (f64::from(out[0]) - want).abs();
                         assert!(error <= 1e-6 * (1.0 + size), "{format:?} on {isa}: {}, expected {want}", out[0]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is written for AVX-VNNI, with the same dot products in the encoding of AVX-512.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn dot_products_of_256_bits_give_what_rows_give() {
+        use crate::int8::rows::{self, dot_rows_body};
+        use crate::simd::{AVX512_VNNI_VL, Avx2};
+        type Set = Avx2<true, AVX512_VNNI_VL>;
+
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn panel_times<R: Runs, K: KnownKind>(
+            panel: &mut Panel,
+            rows: &[&[u8]; ROWS],
+            x: &[CodedRow<'_>],
+            out: &mut [[f32; ROWS]],
+        ) {
+            pack_body::<Set, R>(panel, rows);
+            start_body::<Set, K>(panel);
+            times_body::<Set, K>(panel, x, out);
+        }
+
+        #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
+        fn rows_times<F: rows::RowFormat>(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
+            dot_rows_body::<Set, F>(weights, x, out);
+        }
+
+        if !Isa::Avx512Vnni.is_available() {
+            println!("NOT TESTED HERE: dot products of 256 bits, for which this processor lacks AVX-512 VNNI");
+            return;
+        }
+        for format in [WeightType::Q8_0, WeightType::Mxfp4] {
+            let blocks = 7;
+            let weights = weights(format, ROWS, blocks * BLOCK);
+            let row_bytes = weights.len() / ROWS;
+            let x = activations(5, blocks * BLOCK, Isa::Portable);
+            let x: Vec<_> = (0..5).map(|token| CodedRow::of(&x, token)).collect();
+            let mut panel = Panel::default();
+            // Makes room of the right shape.
+            panel.pack(Isa::Portable, format, &weights, blocks);
+            let rows = std::array::from_fn(|row| &weights[row * row_bytes..][..row_bytes]);
+            let (mut out, mut of_rows) = ([[0.0; ROWS]; 5], [[0.0; ROWS]; 5]);
+            // SAFETY: the processor has the instructions, as was just asked.
+            unsafe {
+                match format {
+                    WeightType::Q8_0 => panel_times::<Q8Runs, Wide>(&mut panel, &rows, &x, &mut out),
+                    _ => panel_times::<Mxfp4Runs, Narrow>(&mut panel, &rows, &x, &mut out),
+                }
+                for (x, out) in x.iter().zip(&mut of_rows) {
+                    match format {
+                        WeightType::Q8_0 => rows_times::<rows::Q8_0>(&weights, *x, out),
+                        _ => rows_times::<rows::Mxfp4>(&weights, *x, out),
+                    }
+                }
+            }
+            for (t, x) in x.iter().enumerate() {
+                for (r, row) in rows.iter().enumerate() {
+                    let (want, size) = expected(format, row, *x);
+                    for got in [out[t][r], of_rows[t][r]] {
+                        assert!((f64::from(got) - want).abs() <= 1e-6 * (1.0 + size), "{format:?}: {got}, not {want}");
                     }
                 }
             }

@@ -29,7 +29,7 @@ pub(crate) trait RowFormat {
     unsafe fn scales<S: Simd>(at: [*const u8; 4], x: *const f32) -> S::Scales;
 }
 
-pub(super) struct Q8_0;
+pub(crate) struct Q8_0;
 
 impl RowFormat for Q8_0 {
     const BYTES: usize = 34;
@@ -53,7 +53,7 @@ impl RowFormat for Q8_0 {
     }
 }
 
-pub(super) struct Mxfp4;
+pub(crate) struct Mxfp4;
 
 impl RowFormat for Mxfp4 {
     const BYTES: usize = 17;
@@ -82,7 +82,7 @@ by_isa!(
     dot_rows[F: RowFormat](weights: &[u8], x: CodedRow<'_>, out: &mut [f32]), dot_rows_body);
 
 #[inline(always)]
-fn dot_rows_body<S: Simd, F: RowFormat>(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
+pub(super) fn dot_rows_body<S: Simd, F: RowFormat>(weights: &[u8], x: CodedRow<'_>, out: &mut [f32]) {
     let row_bytes = x.scales.len() * F::BYTES;
     assert!(weights.len() == row_bytes * out.len() && x.codes.len() == x.scales.len() * 32);
     let (fours, rest) = out.as_chunks_mut::<4>();

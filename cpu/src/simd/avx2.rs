@@ -12,11 +12,19 @@ use half::f16;
 
 use super::{E2M1_OFFSET, E2M1_UNSIGNED, Simd};
 
-/// FMA stands for FMA and F16C, VNNI for AVX-VNNI.
+/// FMA stands for FMA and F16C; DOT is one of the three below.
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2<const FMA: bool, const VNNI: bool>;
+pub(crate) struct Avx2<const FMA: bool, const DOT: u8>;
 
-impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
+/// No 8-bit dot products.
+pub(crate) const NO_DOT: u8 = 0;
+/// Those of AVX-VNNI.
+pub(crate) const AVX_VNNI: u8 = 1;
+/// Those of AVX-512 VNNI and VL: the same arithmetic in another encoding, so that tests reach what is written for
+/// AVX-VNNI on processors with either.
+pub(crate) const AVX512_VNNI_VL: u8 = 2;
+
+impl<const FMA: bool, const DOT: u8> Simd for Avx2<FMA, DOT> {
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
         if FMA { a.mul_add(b, c) } else { a * b + c }
@@ -48,7 +56,7 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     type Tail = Self;
     type Codes = __m256i;
     /// The activations, and where a sum with weights that have an offset starts: in pairs of 16 bits for MXFP4 without
-    /// VNNI.
+    /// dot products.
     type Activations = (__m256i, __m256i);
     type Floats = __m256;
     /// The scales of four rows, twice.
@@ -59,7 +67,7 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
         // SAFETY: 32 codes, by the caller's promise.
         unsafe {
             let codes = _mm256_loadu_si256(at.cast());
-            let start = if VNNI { minus_offset(i8::MIN, codes) } else { _mm256_setzero_si256() };
+            let start = if DOT != NO_DOT { minus_offset::<DOT>(i8::MIN, codes) } else { _mm256_setzero_si256() };
             (codes, start)
         }
     }
@@ -69,8 +77,8 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
         // SAFETY: 32 codes, by the caller's promise.
         unsafe {
             let codes = _mm256_loadu_si256(at.cast());
-            let start = if VNNI {
-                minus_offset(E2M1_OFFSET, codes)
+            let start = if DOT != NO_DOT {
+                minus_offset::<DOT>(E2M1_OFFSET, codes)
             } else {
                 _mm256_sub_epi16(_mm256_setzero_si256(), _mm256_maddubs_epi16(_mm256_set1_epi8(E2M1_OFFSET), codes))
             };
@@ -94,9 +102,9 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     unsafe fn products(weights: __m256i, (x, start): Self::Activations) -> __m256 {
         // SAFETY: the processor has the instructions.
         unsafe {
-            _mm256_cvtepi32_ps(if VNNI {
+            _mm256_cvtepi32_ps(if DOT != NO_DOT {
                 let unsigned = _mm256_xor_si256(weights, _mm256_set1_epi8(i8::MIN));
-                _mm256_dpbusd_avx_epi32(start, unsigned, x)
+                dpbusd::<DOT>(start, unsigned, x)
             } else {
                 let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights));
                 _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
@@ -108,8 +116,8 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     unsafe fn e2m1_products(weights: __m256i, (x, start): Self::Activations) -> __m256 {
         // SAFETY: the processor has the instructions.
         unsafe {
-            _mm256_cvtepi32_ps(if VNNI {
-                _mm256_dpbusd_avx_epi32(start, weights, x)
+            _mm256_cvtepi32_ps(if DOT != NO_DOT {
+                dpbusd::<DOT>(start, weights, x)
             } else {
                 let pairs = _mm256_add_epi16(_mm256_maddubs_epi16(weights, x), start);
                 _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))
@@ -178,11 +186,11 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     }
 
     const LANES: usize = 8;
-    const UNSIGNED: [bool; 2] = [VNNI, true];
+    const UNSIGNED: [bool; 2] = [DOT != NO_DOT, true];
     type Run = __m256i;
     /// The weights, and their magnitudes where those are needed.
     type Line = (__m256i, __m256i);
-    /// Of 32 bits, or pairs of 16 bits for narrow weights without VNNI.
+    /// Of 32 bits, or pairs of 16 bits for narrow weights without dot products.
     type Sums = __m256i;
     type Lanes = __m256;
 
@@ -223,7 +231,7 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
         // SAFETY: a line of 32 bytes, by the caller's promise.
         unsafe {
             let weights = _mm256_load_si256(at.cast());
-            (weights, if VNNI || narrow { weights } else { _mm256_abs_epi8(weights) })
+            (weights, if DOT != NO_DOT || narrow { weights } else { _mm256_abs_epi8(weights) })
         }
     }
 
@@ -244,7 +252,7 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
         // SAFETY: eight words, by the caller's promise.
         unsafe {
             let zero = _mm256_setzero_si256();
-            let negated = if VNNI { _mm256_sub_epi32(zero, sums) } else { _mm256_sub_epi16(zero, sums) };
+            let negated = if DOT != NO_DOT { _mm256_sub_epi32(zero, sums) } else { _mm256_sub_epi16(zero, sums) };
             _mm256_storeu_si256(at.cast(), negated);
         }
     }
@@ -254,8 +262,8 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
         // SAFETY: four activations, by the caller's promise.
         unsafe {
             let x = _mm256_set1_epi32(x.cast::<i32>().read_unaligned());
-            if VNNI {
-                _mm256_dpbusd_avx_epi32(sums, x, weights)
+            if DOT != NO_DOT {
+                dpbusd::<DOT>(sums, x, weights)
             } else if narrow {
                 _mm256_add_epi16(sums, _mm256_maddubs_epi16(x, weights))
             } else {
@@ -269,7 +277,11 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     unsafe fn finish(sums: __m256i, narrow: bool) -> __m256 {
         // SAFETY: the processor has the instructions.
         unsafe {
-            _mm256_cvtepi32_ps(if narrow && !VNNI { _mm256_madd_epi16(sums, _mm256_set1_epi16(1)) } else { sums })
+            _mm256_cvtepi32_ps(if narrow && DOT == NO_DOT {
+                _mm256_madd_epi16(sums, _mm256_set1_epi16(1))
+            } else {
+                sums
+            })
         }
     }
 
@@ -304,16 +316,32 @@ impl<const FMA: bool, const VNNI: bool> Simd for Avx2<FMA, VNNI> {
     }
 }
 
+/// Adds the products of each four neighbours, unsigned times signed.
+///
+/// # Safety
+/// The processor has the dot products.
+#[inline(always)]
+unsafe fn dpbusd<const DOT: u8>(sums: __m256i, unsigned: __m256i, signed: __m256i) -> __m256i {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        match DOT {
+            AVX_VNNI => _mm256_dpbusd_avx_epi32(sums, unsigned, signed),
+            AVX512_VNNI_VL => _mm256_dpbusd_epi32(sums, unsigned, signed),
+            _ => unreachable!("a set without dot products asks for none"),
+        }
+    }
+}
+
 /// −offset · Σ x over each four neighbours: where a sum has to start to come out as if the weights were signed.
 ///
 /// # Safety
-/// The processor has AVX-VNNI.
+/// The processor has the dot products.
 #[inline(always)]
-unsafe fn minus_offset(offset: i8, codes: __m256i) -> __m256i {
+unsafe fn minus_offset<const DOT: u8>(offset: i8, codes: __m256i) -> __m256i {
     // SAFETY: by the caller's promise.
     unsafe {
         let zero = _mm256_setzero_si256();
-        _mm256_sub_epi32(zero, _mm256_dpbusd_avx_epi32(zero, _mm256_set1_epi8(offset), codes))
+        _mm256_sub_epi32(zero, dpbusd::<DOT>(zero, _mm256_set1_epi8(offset), codes))
     }
 }
 

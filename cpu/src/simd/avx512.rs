@@ -6,14 +6,15 @@
 
 use std::arch::x86_64::*;
 
-use super::{Avx2, E2M1_OFFSET, E2M1_UNSIGNED, Simd};
+use super::avx2::{Avx2, NO_DOT};
+use super::{E2M1_OFFSET, E2M1_UNSIGNED, Simd};
 
 /// AVX-512 F, BW, DQ and VL, with FMA and F16C.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512<const VNNI: bool>;
 
 /// What 256 bits suffice for.
-type Half = Avx2<true, false>;
+type Half = Avx2<true, NO_DOT>;
 
 impl<const VNNI: bool> Simd for Avx512<VNNI> {
     #[inline(always)]

@@ -13,14 +13,17 @@ mod avx512;
 mod neon;
 mod portable;
 
+#[cfg(all(test, target_arch = "x86_64"))]
+pub(crate) use avx2::AVX512_VNNI_VL;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::Avx2;
+pub(crate) use avx2::{AVX_VNNI, Avx2, NO_DOT};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
+#[cfg(target_arch = "x86_64")]
 use gptoss_gguf::weight_type::E2M1_DOUBLED;
 
 /// Number of rows in a panel, whatever the instruction set.
