@@ -1,6 +1,7 @@
 //! Activations as the kernels take them: F32, or 8 bits with a scale per block of 32.
 
-use crate::isa::{Isa, Level, by_isa};
+use crate::isa::{Isa, by_isa};
+use crate::simd::Simd;
 use crate::vector::largest_bits_body;
 
 /// Number of activations in a block.
@@ -23,6 +24,8 @@ pub(crate) struct Rows {
     pub values: Vec<f32>,
     /// The values divided by their scale and rounded; empty if not needed.
     pub codes: Vec<i8>,
+    /// The codes plus 128: some instructions take them so.
+    pub unsigned: Vec<u8>,
     /// Scale of each block, [rows, columns / 32].
     pub scales: Vec<f32>,
     /// Sum of the codes of each block.
@@ -52,6 +55,7 @@ impl Rows {
             columns: self.columns,
             values: even_then_odd(&self.values),
             codes: even_then_odd(&self.codes),
+            unsigned: even_then_odd(&self.unsigned),
             scales: self.scales.clone(),
             sums: self.sums.clone(),
         }
@@ -64,9 +68,13 @@ impl Rows {
         }
         let blocks = self.values.len() / BLOCK;
         self.codes.resize(self.values.len(), 0);
+        self.unsigned.resize(self.values.len(), 0);
         self.scales.resize(blocks, 0.0);
         self.sums.resize(blocks, 0);
         quantise(isa, &self.values, &mut self.codes, &mut self.scales, &mut self.sums);
+        for (unsigned, &code) in self.unsigned.iter_mut().zip(&self.codes) {
+            *unsigned = code as u8 ^ 0x80;
+        }
     }
 }
 
@@ -82,12 +90,12 @@ by_isa!(
     quantise(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]), quantise_body);
 
 #[inline(always)]
-fn quantise_body<L: Level>(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
+fn quantise_body<S: Simd>(values: &[f32], codes: &mut [i8], scales: &mut [f32], sums: &mut [i32]) {
     let blocks = values.as_chunks::<BLOCK>().0.iter().zip(codes.as_chunks_mut::<BLOCK>().0);
     for ((values, codes), (scale, sum)) in blocks.zip(scales.iter_mut().zip(sums)) {
         // NaN if a value is NaN, otherwise infinite if one is infinite: the scale carries it into every product of the
         // block.
-        let largest = f32::from_bits(largest_bits_body::<L>(values));
+        let largest = f32::from_bits(largest_bits_body::<S>(values));
         *scale = largest / 127.0;
         let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         *sum = 0;

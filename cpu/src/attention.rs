@@ -4,7 +4,8 @@ use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::sequences::Block;
 
 use crate::cache::{LayerCache, Store, TILE, Value, slot_of};
-use crate::isa::{Isa, Level, by_isa};
+use crate::isa::{Isa, by_isa};
+use crate::simd::Simd;
 use crate::vector::{INFINITE_BITS, exp_of_differences_body, largest_bits_body};
 
 /// One token's attention under one key-value head.
@@ -36,18 +37,18 @@ by_isa!(
     attend_f32(store: &Store<f32>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]), attend_f32_body);
 
 #[inline(always)]
-fn attend_f16_body<L: Level>(store: &Store<u16>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
-    attend_body::<L, u16>(store, query, scores, out);
+fn attend_f16_body<S: Simd>(store: &Store<u16>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_body::<S, u16>(store, query, scores, out);
 }
 
 #[inline(always)]
-fn attend_f32_body<L: Level>(store: &Store<f32>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
-    attend_body::<L, f32>(store, query, scores, out);
+fn attend_f32_body<S: Simd>(store: &Store<f32>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+    attend_body::<S, f32>(store, query, scores, out);
 }
 
 /// Computes eight heads at a time, as 20b and 120b have; other groups in parts.
 #[inline(always)]
-fn attend_body<L: Level, V: Value>(store: &Store<V>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
+fn attend_body<S: Simd, V: Value>(store: &Store<V>, query: Query<'_>, scores: &mut Vec<f32>, out: &mut [f32]) {
     let heads = query.sinks.len();
     let mut first = 0;
     while first < heads {
@@ -64,10 +65,10 @@ fn attend_body<L: Level, V: Value>(store: &Store<V>, query: Query<'_>, scores: &
         };
         let out = &mut out[first * HEAD_DIM..][..taken * HEAD_DIM];
         match taken {
-            8 => attend_heads::<L, V, 8>(store, part, scores, out),
-            4 => attend_heads::<L, V, 4>(store, part, scores, out),
-            2 => attend_heads::<L, V, 2>(store, part, scores, out),
-            _ => attend_heads::<L, V, 1>(store, part, scores, out),
+            8 => attend_heads::<S, V, 8>(store, part, scores, out),
+            4 => attend_heads::<S, V, 4>(store, part, scores, out),
+            2 => attend_heads::<S, V, 2>(store, part, scores, out),
+            _ => attend_heads::<S, V, 1>(store, part, scores, out),
         }
         first += taken;
     }
@@ -116,7 +117,7 @@ impl Seen {
 }
 
 #[inline(always)]
-fn attend_heads<L: Level, V: Value, const G: usize>(
+fn attend_heads<S: Simd, V: Value, const G: usize>(
     store: &Store<V>,
     query: Query<'_>,
     scores: &mut Vec<f32>,
@@ -125,10 +126,10 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     let seen = Seen::by(query);
     let columns = seen.columns();
     scores.resize(G * columns, 0.0);
-    score::<L, V, G>(store, query, &seen, scores);
-    let mut largest = largest_bits_body::<L>(query.sinks);
+    score::<S, V, G>(store, query, &seen, scores);
+    let mut largest = largest_bits_body::<S>(query.sinks);
     for g in 0..G {
-        largest = largest.max(largest_bits_body::<L>(&scores[g * columns..][seen.seen_columns()]));
+        largest = largest.max(largest_bits_body::<S>(&scores[g * columns..][seen.seen_columns()]));
     }
     if largest >= INFINITE_BITS {
         // A maximum, or a weight of zero, would hide the value.
@@ -140,26 +141,26 @@ fn attend_heads<L: Level, V: Value, const G: usize>(
     for g in 0..G {
         let scores = &mut scores[g * columns..][..columns];
         let maximum = scores.iter().fold(query.sinks[g], |maximum, &score| maximum.max(score));
-        let total = exp_of_differences_body::<L>(scores, maximum) + (query.sinks[g] - maximum).exp();
+        let total = exp_of_differences_body::<S>(scores, maximum) + (query.sinks[g] - maximum).exp();
         inverse_totals[g] = 1.0 / total;
     }
-    weigh::<L, V, G>(store, query, &seen, scores, &inverse_totals, out);
+    weigh::<S, V, G>(store, query, &seen, scores, &inverse_totals, out);
 }
 
 /// Computes `scores` [G, columns] = q · k / 8, and −∞ for keys that the query does not see.
 #[inline(always)]
-fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
+fn score<S: Simd, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>, seen: &Seen, scores: &mut [f32]) {
     let keys = &store.keys[query.kv_head * store.capacity * HEAD_DIM..][..store.capacity * HEAD_DIM];
     for tile in 0..seen.tiles {
         let slot = slot_of(query.table, seen.position(tile));
         let keys = keys[slot * HEAD_DIM..][..TILE * HEAD_DIM].as_chunks::<TILE>().0;
         let mut sums = [[0.0f32; TILE]; G];
         for (d, keys) in keys.iter().enumerate() {
-            let keys = V::load::<L>(keys);
+            let keys = V::load::<S>(keys);
             for g in 0..G {
                 let q = query.heads[g * HEAD_DIM + d];
                 for lane in 0..TILE {
-                    sums[g][lane] = L::mul_add(q, keys[lane], sums[g][lane]);
+                    sums[g][lane] = S::mul_add(q, keys[lane], sums[g][lane]);
                 }
             }
         }
@@ -176,7 +177,7 @@ fn score<L: Level, V: Value, const G: usize>(store: &Store<V>, query: Query<'_>,
 
 /// Computes `out` [G, 64] = Σ weight · v over the keys that the query sees; `weights` [G, columns].
 #[inline(always)]
-fn weigh<L: Level, V: Value, const G: usize>(
+fn weigh<S: Simd, V: Value, const G: usize>(
     store: &Store<V>,
     query: Query<'_>,
     seen: &Seen,
@@ -193,11 +194,11 @@ fn weigh<L: Level, V: Value, const G: usize>(
             let values = &values[slot * HEAD_DIM..][..TILE * HEAD_DIM];
             for lane in seen.lanes(tile) {
                 let values = &values[lane * HEAD_DIM + part * TILE..][..TILE];
-                let values = V::load::<L>(values.try_into().expect("a slice of that length"));
+                let values = V::load::<S>(values.try_into().expect("a slice of that length"));
                 for g in 0..G {
                     let weight = weights[g * seen.columns() + tile * TILE + lane];
                     for i in 0..TILE {
-                        sums[g][i] = L::mul_add(weight, values[i], sums[g][i]);
+                        sums[g][i] = S::mul_add(weight, values[i], sums[g][i]);
                     }
                 }
             }

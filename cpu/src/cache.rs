@@ -4,7 +4,7 @@ use gptoss_model::CacheFormat;
 use gptoss_model::ops::rope::HEAD_DIM;
 use gptoss_model::sequences::{BLOCK_TOKENS, Block};
 
-use crate::isa::Level;
+use crate::simd::Simd;
 
 /// How many positions a vector of scores covers.
 pub(crate) const TILE: usize = 16;
@@ -12,7 +12,7 @@ pub(crate) const TILE: usize = 16;
 /// A number format of the cache.
 pub(crate) trait Value: Copy + Default + Send + Sync {
     fn store(value: f32) -> Self;
-    fn load<L: Level>(values: &[Self; TILE]) -> [f32; TILE];
+    fn load<S: Simd>(values: &[Self; TILE]) -> [f32; TILE];
 }
 
 impl Value for f32 {
@@ -22,7 +22,7 @@ impl Value for f32 {
     }
 
     #[inline(always)]
-    fn load<L: Level>(values: &[Self; TILE]) -> [f32; TILE] {
+    fn load<S: Simd>(values: &[Self; TILE]) -> [f32; TILE] {
         *values
     }
 }
@@ -35,8 +35,8 @@ impl Value for u16 {
     }
 
     #[inline(always)]
-    fn load<L: Level>(values: &[Self; TILE]) -> [f32; TILE] {
-        L::widen(values)
+    fn load<S: Simd>(values: &[Self; TILE]) -> [f32; TILE] {
+        S::widen(values)
     }
 }
 

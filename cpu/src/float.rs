@@ -5,7 +5,8 @@ use gptoss_gguf::weight_type::{E2M1_DOUBLED_F32, e8m0_half};
 use half::{bf16, f16};
 
 use crate::activations::BLOCK;
-use crate::isa::{Isa, Level, by_isa};
+use crate::isa::{Isa, by_isa};
+use crate::simd::Simd;
 use crate::vector::{dot, sum_of};
 
 /// Number of rows in a panel.
@@ -33,7 +34,7 @@ by_isa!(dot_mxfp4(row: &[u8], x: &[f32]) -> f32, dot_mxfp4_body);
 
 /// Sums over blocks of `BYTES` bytes; `decode` gives the 32 weights of one.
 #[inline(always)]
-fn dot_blocks<L: Level, const BYTES: usize>(
+fn dot_blocks<S: Simd, const BYTES: usize>(
     row: &[u8],
     x: &[f32],
     decode: impl Fn(&[u8; BYTES]) -> [f32; BLOCK],
@@ -43,7 +44,7 @@ fn dot_blocks<L: Level, const BYTES: usize>(
         let weights = decode(block);
         for half in 0..2 {
             for lane in 0..16 {
-                sums[lane] = L::mul_add(weights[16 * half + lane], x[16 * half + lane], sums[lane]);
+                sums[lane] = S::mul_add(weights[16 * half + lane], x[16 * half + lane], sums[lane]);
             }
         }
     }
@@ -51,8 +52,8 @@ fn dot_blocks<L: Level, const BYTES: usize>(
 }
 
 #[inline(always)]
-fn dot_f32_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
-    dot_blocks::<L, 128>(row, x, |block| {
+fn dot_f32_body<S: Simd>(row: &[u8], x: &[f32]) -> f32 {
+    dot_blocks::<S, 128>(row, x, |block| {
         std::array::from_fn(|i| {
             f32::from_le_bytes([block[4 * i], block[4 * i + 1], block[4 * i + 2], block[4 * i + 3]])
         })
@@ -60,36 +61,36 @@ fn dot_f32_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
 }
 
 #[inline(always)]
-fn dot_f16_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
-    dot_blocks::<L, 64>(row, x, |block| {
+fn dot_f16_body<S: Simd>(row: &[u8], x: &[f32]) -> f32 {
+    dot_blocks::<S, 64>(row, x, |block| {
         let mut weights = [0.0; BLOCK];
         for half in 0..2 {
             let halves: [u16; 16] =
                 std::array::from_fn(|i| u16::from_le_bytes([block[32 * half + 2 * i], block[32 * half + 2 * i + 1]]));
-            weights[16 * half..][..16].copy_from_slice(&L::widen(&halves));
+            weights[16 * half..][..16].copy_from_slice(&S::widen(&halves));
         }
         weights
     })
 }
 
 #[inline(always)]
-fn dot_bf16_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
-    dot_blocks::<L, 64>(row, x, |block| {
+fn dot_bf16_body<S: Simd>(row: &[u8], x: &[f32]) -> f32 {
+    dot_blocks::<S, 64>(row, x, |block| {
         std::array::from_fn(|i| bf16::from_le_bytes([block[2 * i], block[2 * i + 1]]).to_f32())
     })
 }
 
 #[inline(always)]
-fn dot_q8_0_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
-    dot_blocks::<L, 34>(row, x, |block| {
+fn dot_q8_0_body<S: Simd>(row: &[u8], x: &[f32]) -> f32 {
+    dot_blocks::<S, 34>(row, x, |block| {
         let scale = f16::from_le_bytes([block[0], block[1]]).to_f32();
         std::array::from_fn(|i| f32::from(block[2 + i] as i8) * scale)
     })
 }
 
 #[inline(always)]
-fn dot_mxfp4_body<L: Level>(row: &[u8], x: &[f32]) -> f32 {
-    dot_blocks::<L, 17>(row, x, |block| {
+fn dot_mxfp4_body<S: Simd>(row: &[u8], x: &[f32]) -> f32 {
+    dot_blocks::<S, 17>(row, x, |block| {
         let scale = e8m0_half(block[0]);
         std::array::from_fn(|i| {
             let code = if i < BLOCK / 2 { block[1 + i] & 15 } else { block[1 + i - BLOCK / 2] >> 4 };
@@ -126,31 +127,31 @@ impl Panel {
 by_isa!(panel_times(values: &[[f32; ROWS]], x: &[&[f32]], out: &mut [[f32; ROWS]]), panel_times_body);
 
 #[inline(always)]
-fn panel_times_body<L: Level>(values: &[[f32; ROWS]], x: &[&[f32]], out: &mut [[f32; ROWS]]) {
+fn panel_times_body<S: Simd>(values: &[[f32; ROWS]], x: &[&[f32]], out: &mut [[f32; ROWS]]) {
     match x.len() {
-        8 => panel_times_tokens::<L, 8>(values, x, out),
+        8 => panel_times_tokens::<S, 8>(values, x, out),
         4..=7 => {
-            panel_times_tokens::<L, 4>(values, &x[..4], &mut out[..4]);
+            panel_times_tokens::<S, 4>(values, &x[..4], &mut out[..4]);
             for (x, out) in x[4..].iter().zip(&mut out[4..]) {
-                panel_times_tokens::<L, 1>(values, &[*x], std::slice::from_mut(out));
+                panel_times_tokens::<S, 1>(values, &[*x], std::slice::from_mut(out));
             }
         }
         _ => {
             for (x, out) in x.iter().zip(out) {
-                panel_times_tokens::<L, 1>(values, &[*x], std::slice::from_mut(out));
+                panel_times_tokens::<S, 1>(values, &[*x], std::slice::from_mut(out));
             }
         }
     }
 }
 
 #[inline(always)]
-fn panel_times_tokens<L: Level, const T: usize>(values: &[[f32; ROWS]], x: &[&[f32]], out: &mut [[f32; ROWS]]) {
+fn panel_times_tokens<S: Simd, const T: usize>(values: &[[f32; ROWS]], x: &[&[f32]], out: &mut [[f32; ROWS]]) {
     let mut sums = [[0.0f32; ROWS]; T];
     for (k, weights) in values.iter().enumerate() {
         for t in 0..T {
             let x = x[t][k];
             for row in 0..ROWS {
-                sums[t][row] = L::mul_add(weights[row], x, sums[t][row]);
+                sums[t][row] = S::mul_add(weights[row], x, sums[t][row]);
             }
         }
     }

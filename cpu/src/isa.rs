@@ -1,137 +1,189 @@
-//! What the processor can do, and functions compiled once for each level of it.
+//! Instruction sets, and functions compiled once for each of them.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// Instruction sets that kernels are compiled for; the best one is found at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
-    /// Plain Rust. On AArch64 the compiler turns it into NEON, which every such processor has.
+    /// Plain Rust, for every processor.
     Portable,
-    /// x86-64 with AVX2, FMA and F16C.
+    /// x86-64 with AVX2 alone.
     Avx2,
-    /// x86-64 with AVX-512 (F, BW, DQ, VL) and its 8-bit dot products (VNNI).
+    /// x86-64 with AVX2, FMA and F16C.
+    Avx2Fma,
+    /// The same with 8-bit dot products of 256 bits (AVX-VNNI).
+    AvxVnni,
+    /// x86-64 with AVX-512 (F, BW, DQ, VL) and no 8-bit dot products.
+    Avx512,
+    /// The same with 8-bit dot products of 512 bits (AVX-512 VNNI).
     Avx512Vnni,
+    /// AArch64 with NEON, which every such processor has.
+    Neon,
+    /// The same with 8-bit dot products.
+    NeonDotprod,
 }
 
 impl Isa {
-    /// The best level of this processor.
+    /// All instruction sets, from slow to fast for each kind of processor.
+    pub const ALL: [Self; 8] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx2Fma,
+        Self::AvxVnni,
+        Self::Avx512,
+        Self::Avx512Vnni,
+        Self::Neon,
+        Self::NeonDotprod,
+    ];
+
+    /// The best instruction set of this processor.
     pub fn detect() -> Self {
         *Self::available().last().expect("portable code runs everywhere")
     }
 
-    /// Every level of this processor, from slow to fast.
+    /// Every instruction set of this processor, from slow to fast.
     pub fn available() -> Vec<Self> {
-        #[cfg_attr(not(target_arch = "x86_64"), allow(unused_mut))]
-        let mut levels = vec![Self::Portable];
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("fma") && has!("f16c") {
-                levels.push(Self::Avx2);
-                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") && has!("avx512vnni") {
-                    levels.push(Self::Avx512Vnni);
-                }
+        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Whether this processor has the instruction set.
+    #[cfg(target_arch = "x86_64")]
+    pub fn is_available(self) -> bool {
+        use std::arch::is_x86_feature_detected as has;
+        match self {
+            Self::Portable => true,
+            Self::Avx2 => has!("avx2"),
+            Self::Avx2Fma => Self::Avx2.is_available() && has!("fma") && has!("f16c"),
+            Self::AvxVnni => Self::Avx2Fma.is_available() && has!("avxvnni"),
+            Self::Avx512 => {
+                Self::Avx2Fma.is_available()
+                    && has!("avx512f")
+                    && has!("avx512bw")
+                    && has!("avx512dq")
+                    && has!("avx512vl")
             }
+            Self::Avx512Vnni => Self::Avx512.is_available() && has!("avx512vnni"),
+            Self::Neon | Self::NeonDotprod => false,
         }
-        levels
+    }
+
+    /// Whether this processor has the instruction set.
+    #[cfg(target_arch = "aarch64")]
+    pub fn is_available(self) -> bool {
+        use std::arch::is_aarch64_feature_detected as has;
+        match self {
+            Self::Portable => true,
+            Self::Neon => has!("neon"),
+            Self::NeonDotprod => has!("neon") && has!("dotprod"),
+            Self::Avx2 | Self::Avx2Fma | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => false,
+        }
+    }
+
+    /// Whether this processor has the instruction set.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub fn is_available(self) -> bool {
+        self == Self::Portable
+    }
+
+    /// The name by which options choose it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx2Fma => "avx2-fma",
+            Self::AvxVnni => "avx-vnni",
+            Self::Avx512 => "avx512",
+            Self::Avx512Vnni => "avx512-vnni",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "neon-dotprod",
+        }
     }
 }
 
 impl fmt::Display for Isa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Portable if cfg!(target_arch = "aarch64") => "NEON",
             Self::Portable => "portable",
             Self::Avx2 => "AVX2",
+            Self::Avx2Fma => "AVX2 with FMA",
+            Self::AvxVnni => "AVX-VNNI",
+            Self::Avx512 => "AVX-512",
             Self::Avx512Vnni => "AVX-512 VNNI",
+            Self::Neon => "NEON",
+            Self::NeonDotprod => "NEON with dot products",
         })
     }
 }
 
-/// Operations that differ between levels in otherwise equal code.
-pub(crate) trait Level {
-    /// Computes `a · b + c`; fused where the processor does that in one instruction (elsewhere `mul_add` is a slow
-    /// function).
-    fn mul_add(a: f32, b: f32, c: f32) -> f32;
+/// A name that no instruction set has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa(String);
 
-    /// Converts sixteen halves to floats.
-    fn widen(halves: &[u16; 16]) -> [f32; 16];
-}
-
-pub(crate) struct Portable;
-
-impl Level for Portable {
-    #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        if cfg!(target_arch = "aarch64") { a.mul_add(b, c) } else { a * b + c }
-    }
-
-    #[inline(always)]
-    fn widen(halves: &[u16; 16]) -> [f32; 16] {
-        halves.map(|bits| half::f16::from_bits(bits).to_f32())
+impl fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Isa::ALL.map(Isa::name).join(", ");
+        write!(f, "no instruction set is named {}: choose one of {names}", self.0)
     }
 }
 
-/// AVX2 and up, which have FMA and F16C.
-#[cfg(target_arch = "x86_64")]
-pub(crate) struct X86;
+impl std::error::Error for UnknownIsa {}
 
-#[cfg(target_arch = "x86_64")]
-impl Level for X86 {
-    #[inline(always)]
-    fn mul_add(a: f32, b: f32, c: f32) -> f32 {
-        a.mul_add(b, c)
-    }
+impl FromStr for Isa {
+    type Err = UnknownIsa;
 
-    #[inline(always)]
-    #[expect(unsafe_code, reason = "loads and stores through pointers")]
-    fn widen(halves: &[u16; 16]) -> [f32; 16] {
-        use std::arch::x86_64::{_mm_loadu_si128, _mm256_cvtph_ps, _mm256_storeu_ps};
-        let mut floats = [0.0f32; 16];
-        // SAFETY: only code compiled for AVX2 with F16C uses this level (`by_isa`); both loads and both stores lie inside
-        // the arrays.
-        unsafe {
-            for half in 0..2 {
-                let packed = _mm_loadu_si128(halves.as_ptr().add(8 * half).cast());
-                _mm256_storeu_ps(floats.as_mut_ptr().add(8 * half), _mm256_cvtph_ps(packed));
-            }
-        }
-        floats
+    fn from_str(name: &str) -> Result<Self, UnknownIsa> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| UnknownIsa(name.into()))
     }
 }
 
-/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<L>(…)` compiled for the level `isa`; with `name[B:
-/// Bound](…)` a generic one, which runs `body::<L, B>(…)`. `body` must be `#[inline(always)]`, so that it is compiled
-/// with the features of its caller.
+/// Declares `pub(crate) fn name(isa, …)`, which runs `body::<S>(…)` compiled for the instruction set `isa`, where `S` is
+/// its type in `crate::simd`; with `name[B: Bound](…)` a generic one, which runs `body::<S, B>(…)`. `body` must be
+/// `#[inline(always)]`, so that it is compiled with the features of its caller.
 macro_rules! by_isa {
     (
         $(#[$meta:meta])* $name:ident $([$generic:ident: $bound:path])? ($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?,
         $($body:tt)+
     ) => {
         $(#[$meta])*
-        #[cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "calls code for instructions that were found"))]
+        #[cfg_attr(
+            any(target_arch = "x86_64", target_arch = "aarch64"),
+            expect(unsafe_code, reason = "calls code for instructions that were found")
+        )]
         pub(crate) fn $name $(<$generic: $bound>)? (isa: $crate::isa::Isa, $($arg: $ty),*) $(-> $ret)? {
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2,fma,f16c")]
-                fn avx2 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $($body)+::<$crate::isa::X86 $(, $generic)?>($($arg),*)
-                }
-                #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-                fn avx512 $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
-                    $($body)+::<$crate::isa::X86 $(, $generic)?>($($arg),*)
-                }
-                match isa {
-                    // SAFETY: `Isa::available` found these features on this processor.
-                    $crate::isa::Isa::Avx512Vnni => return unsafe { avx512 $(::<$generic>)? ($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::isa::Isa::Avx2 => return unsafe { avx2 $(::<$generic>)? ($($arg),*) },
-                    $crate::isa::Isa::Portable => {}
-                }
+            /// Compiles the body for one instruction set, and calls it.
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            macro_rules! compiled {
+                ($features:literal, $set:ty) => {{
+                    #[target_feature(enable = $features)]
+                    fn compiled $(<$generic: $bound>)? ($($arg: $ty),*) $(-> $ret)? {
+                        $($body)+::<$set $(, $generic)?>($($arg),*)
+                    }
+                    // SAFETY: callers pass instruction sets that `Isa::is_available` found on this processor.
+                    unsafe { compiled $(::<$generic>)? ($($arg),*) }
+                }};
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            let _ = isa;
-            $($body)+::<$crate::isa::Portable $(, $generic)?>($($arg),*)
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::Avx2 => compiled!("avx2", $crate::simd::Avx2<false, { $crate::simd::NO_DOT }>),
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::Avx2Fma => compiled!("avx2,fma,f16c", $crate::simd::Avx2<true, { $crate::simd::NO_DOT }>),
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::AvxVnni => compiled!("avx2,fma,f16c,avxvnni", $crate::simd::Avx2<true, { $crate::simd::AVX_VNNI }>),
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::Avx512 => {
+                    compiled!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl", $crate::simd::Avx512<false>)
+                }
+                #[cfg(target_arch = "x86_64")]
+                $crate::isa::Isa::Avx512Vnni => {
+                    compiled!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $crate::simd::Avx512<true>)
+                }
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Isa::Neon => compiled!("neon", $crate::simd::Neon<false>),
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Isa::NeonDotprod => compiled!("neon,dotprod", $crate::simd::Neon<true>),
+                _ => $($body)+::<$crate::simd::Portable $(, $generic)?>($($arg),*),
+            }
         }
     };
 }
@@ -142,23 +194,13 @@ pub(crate) use by_isa;
 mod tests {
     use super::*;
 
-    #[inline(always)]
-    fn widen_body<L: Level>(halves: &[u16; 16]) -> [f32; 16] {
-        L::widen(halves)
-    }
-
-    by_isa!(widen(halves: &[u16; 16]) -> [f32; 16], widen_body);
-
     #[test]
-    fn every_half_widens_to_itself_on_every_level() {
-        for isa in Isa::available() {
-            for first in (0..=u16::MAX - 15).step_by(16) {
-                let halves: [u16; 16] = std::array::from_fn(|i| first + i as u16);
-                for (bits, got) in halves.into_iter().zip(widen(isa, &halves)) {
-                    let want = half::f16::from_bits(bits).to_f32();
-                    assert!(got.to_bits() == want.to_bits() || (got.is_nan() && want.is_nan()), "{isa}: {bits:04x}");
-                }
-            }
+    fn every_instruction_set_is_found_by_its_name_and_one_is_always_here() {
+        for isa in Isa::ALL {
+            assert_eq!(isa.name().parse(), Ok(isa));
         }
+        let error = "avx1024".parse::<Isa>().expect_err("no such set").to_string();
+        assert!(error.contains("avx1024") && error.contains("avx512-vnni"), "{error}");
+        assert!(Isa::Portable.is_available() && Isa::detect().is_available());
     }
 }

@@ -15,10 +15,11 @@ mod model;
 mod pool;
 mod recorder;
 mod shared;
+mod simd;
 mod vector;
 mod watching;
 
 pub use activations::Activations;
-pub use isa::Isa;
+pub use isa::{Isa, UnknownIsa};
 pub use model::{CpuModel, CpuOptions};
 pub use recorder::{BatchRoutes, LayerRoutes};

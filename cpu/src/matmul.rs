@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use gptoss_gguf::{CodeOrder, WeightType};
 
-use crate::activations::{Activations, Rows};
+use crate::activations::{Activations, BLOCK, Rows};
 use crate::float;
 use crate::int8::{self, CodedRow};
 use crate::isa::Isa;
@@ -56,7 +56,6 @@ pub(crate) struct Compute {
 #[derive(Default)]
 pub(crate) struct Scratch {
     float: float::Panel,
-    #[cfg(target_arch = "x86_64")]
     int8: int8::Panel,
     /// Results of a task, [tokens, rows]; the second set is for gate and up.
     pub results: [Vec<f32>; 2],
@@ -139,18 +138,18 @@ impl Kernels<'_> {
         let rows = matrix.rows;
         scratch.results[set].resize(tokens.len() * rows, 0.0);
         let by_panel = tokens.len() >= PANEL_TOKENS && rows <= TILE_ROWS;
-        let coded = self.activations == Activations::Int8 && int8::in_rows(matrix.format);
-        if coded && (!by_panel || int8::in_panels(matrix.format)) {
-            #[cfg(target_arch = "x86_64")]
-            if by_panel && int8::Panel::works_on(self.isa) {
-                scratch.int8.pack(matrix.format, matrix.bytes, matrix.columns / crate::activations::BLOCK);
+        let coded = self.activations == Activations::Int8 && int8::takes(matrix.format);
+        let panels_pay = int8::Panel::pays_on(self.isa);
+        if coded && (panels_pay || !by_panel || int8::in_registers(matrix.format)) {
+            if by_panel && panels_pay {
+                scratch.int8.pack(self.isa, matrix.format, matrix.bytes, matrix.columns / BLOCK);
                 let Scratch { int8, results, .. } = scratch;
                 in_groups(tokens, rows, &mut results[set], |group, out| {
                     let mut x_rows = [CodedRow::of(x, 0); float::TOKENS];
                     for (x_row, &token) in x_rows.iter_mut().zip(group) {
                         *x_row = CodedRow::of(x, token as usize);
                     }
-                    int8.times(&x_rows[..group.len()], out);
+                    int8.times(self.isa, &x_rows[..group.len()], out);
                 });
                 return;
             }

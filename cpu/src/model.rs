@@ -45,7 +45,7 @@ pub struct CpuOptions {
     pub sequences: Option<u32>,
     /// Precision of the activations.
     pub activations: Activations,
-    /// Instruction set; `None` takes the best that the processor has.
+    /// Instruction set, one of [`Isa::available`]; `None` takes the best of them.
     pub isa: Option<Isa>,
 }
 
@@ -73,6 +73,9 @@ pub struct CpuModel {
 impl CpuModel {
     /// Maps the file and checks it; reports the stages and the model to `host`. `path` names any part of a split model,
     /// whose other parts lie beside it.
+    ///
+    /// # Panics
+    /// If `options` ask for an instruction set that this processor does not have.
     pub async fn open(path: &Path, options: &CpuOptions, host: &dyn Host) -> Result<Self, StageError> {
         let paths = part_paths(path);
         let Header { mut config, inventory, gguf } = in_stage(host, Stage::GgufHeader, async {
@@ -323,5 +326,7 @@ fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
         expected: "a number that the system can start",
         got: format!("{threads}: {error}"),
     })?;
-    Ok(Compute::new(pool, options.isa.unwrap_or_else(Isa::detect), options.activations))
+    let isa = options.isa.unwrap_or_else(Isa::detect);
+    assert!(isa.is_available(), "this processor has no {isa}: CpuOptions::isa takes one of Isa::available()");
+    Ok(Compute::new(pool, isa, options.activations))
 }

@@ -3,7 +3,8 @@
 use gptoss_model::ops::experts::{SWIGLU_ALPHA, SWIGLU_LIMIT};
 use gptoss_model::ops::rope::{HALF_DIM, HEAD_DIM};
 
-use crate::isa::{Level, by_isa};
+use crate::isa::by_isa;
+use crate::simd::Simd;
 
 const LANES: usize = 16;
 
@@ -12,13 +13,13 @@ by_isa!(
     dot(x: &[f32], w: &[f32]) -> f32, dot_body);
 
 #[inline(always)]
-pub(crate) fn dot_body<L: Level>(x: &[f32], w: &[f32]) -> f32 {
+pub(crate) fn dot_body<S: Simd>(x: &[f32], w: &[f32]) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (x_lanes, x_rest) = x.as_chunks::<LANES>();
     let (w_lanes, w_rest) = w.as_chunks::<LANES>();
     for (x, w) in x_lanes.iter().zip(w_lanes) {
         for lane in 0..LANES {
-            sums[lane] = L::mul_add(x[lane], w[lane], sums[lane]);
+            sums[lane] = S::mul_add(x[lane], w[lane], sums[lane]);
         }
     }
     sum_of(sums) + x_rest.iter().zip(w_rest).map(|(x, w)| x * w).sum::<f32>()
@@ -46,7 +47,7 @@ by_isa!(
     largest_bits(values: &[f32]) -> u32, largest_bits_body);
 
 #[inline(always)]
-pub(crate) fn largest_bits_body<L: Level>(values: &[f32]) -> u32 {
+pub(crate) fn largest_bits_body<S: Simd>(values: &[f32]) -> u32 {
     values.iter().fold(0, |largest, value| largest.max(value.abs().to_bits()))
 }
 
@@ -55,8 +56,8 @@ by_isa!(
     rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]), rms_norm_body);
 
 #[inline(always)]
-fn rms_norm_body<L: Level>(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
-    let mean = dot_body::<L>(x, x) / x.len() as f32 + epsilon;
+fn rms_norm_body<S: Simd>(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
+    let mean = dot_body::<S>(x, x) / x.len() as f32 + epsilon;
     // The inverse of an infinite mean would turn the row into zeros.
     let scale = if mean.is_finite() { 1.0 / mean.sqrt() } else { f32::NAN };
     for (y, (x, weight)) in y.iter_mut().zip(x.iter().zip(weight)) {
@@ -69,32 +70,32 @@ by_isa!(
     swiglu(gate: &[f32], up: &[f32], out: &mut [f32]), swiglu_body);
 
 #[inline(always)]
-fn swiglu_body<L: Level>(gate: &[f32], up: &[f32], out: &mut [f32]) {
+fn swiglu_body<S: Simd>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     const LIMIT: f32 = SWIGLU_LIMIT as f32;
     const ALPHA: f32 = SWIGLU_ALPHA as f32;
     for (out, (gate, up)) in out.iter_mut().zip(gate.iter().zip(up)) {
         let are_finite = gate.is_finite() & up.is_finite();
         let gate = gate.min(LIMIT);
         let up = up.clamp(-LIMIT, LIMIT);
-        let activated = gate / (1.0 + exp::<L>(-ALPHA * gate)) * (up + 1.0);
+        let activated = gate / (1.0 + exp::<S>(-ALPHA * gate)) * (up + 1.0);
         *out = if are_finite { activated } else { f32::NAN };
     }
 }
 
 /// Each `exp(x − maximum)` in place; returns their sum.
 #[inline(always)]
-pub(crate) fn exp_of_differences_body<L: Level>(x: &mut [f32], maximum: f32) -> f32 {
+pub(crate) fn exp_of_differences_body<S: Simd>(x: &mut [f32], maximum: f32) -> f32 {
     let mut sums = [0.0f32; LANES];
     let (lanes, rest) = x.as_chunks_mut::<LANES>();
     for x in lanes {
         for lane in 0..LANES {
-            x[lane] = exp::<L>(x[lane] - maximum);
+            x[lane] = exp::<S>(x[lane] - maximum);
             sums[lane] += x[lane];
         }
     }
     let mut sum = 0.0;
     for x in rest {
-        *x = exp::<L>(*x - maximum);
+        *x = exp::<S>(*x - maximum);
         sum += *x;
     }
     sum + sum_of(sums)
@@ -103,18 +104,18 @@ pub(crate) fn exp_of_differences_body<L: Level>(x: &mut [f32], maximum: f32) -> 
 /// eˣ to 2 units in the last place, without branches, so that loops over it become vector code: 2ⁿ · e^r with
 /// |r| ≤ ln 2 / 2 and a polynomial of degree 7 for e^r (what it leaves out is below 5e-9). Below −87.3 the result is 0; above 88.7 it is infinite. NaN stays.
 #[inline(always)]
-pub(crate) fn exp<L: Level>(x: f32) -> f32 {
+pub(crate) fn exp<S: Simd>(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4; // 10 bits, so that n · this is exact
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // 1.5 · 2²³: adding it rounds to a whole number, which then is the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     let clamped = x.clamp(-87.4, 88.8);
-    let shifted = L::mul_add(clamped, std::f32::consts::LOG2_E, ROUND);
+    let shifted = S::mul_add(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = L::mul_add(n, -LN_2_LOW, L::mul_add(n, -LN_2_HIGH, clamped));
+    let r = S::mul_add(n, -LN_2_LOW, S::mul_add(n, -LN_2_HIGH, clamped));
     let mut p = 1.0 / 5040.0;
     for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        p = L::mul_add(p, r, coefficient);
+        p = S::mul_add(p, r, coefficient);
     }
     // In two factors: 2¹²⁸ alone is not a float.
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;

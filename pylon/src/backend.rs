@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use gptoss_cpu::{Activations, CpuModel, CpuOptions};
+use gptoss_cpu::{Activations, CpuModel, CpuOptions, Isa};
 use gptoss_engine::{Loader, Model, Session};
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_kernels::GpuOptions;
@@ -55,6 +55,8 @@ pub struct LoadRequest {
     pub threads: Option<usize>,
     /// Activations of the CPU backend; the GPU's are F32.
     pub activations: Activations,
+    /// Instruction set of the CPU backend, which this processor has; `None`: the best.
+    pub isa: Option<Isa>,
     /// [`Backend::logits`] will be asked for.
     pub all_logits: bool,
     /// Text will go in or out.
@@ -199,6 +201,7 @@ fn cpu_options(request: &LoadRequest) -> CpuOptions {
         yarn_truncate: request.load.yarn_truncate,
         dense_attention: request.load.attention == Attention::Dense,
         activations: request.activations,
+        isa: request.isa,
         ..CpuOptions::default()
     }
 }

@@ -13,6 +13,8 @@ pub struct Machine {
     pub threads: usize,
     /// The instruction set the CPU backend will use.
     pub instruction_set: String,
+    /// All instruction sets of the CPU backend that this processor has, by the names that `pylon bench --isa` takes.
+    pub instruction_sets: Vec<&'static str>,
     /// The processor's vector instructions that were found.
     pub simd: Vec<&'static str>,
     /// Main memory; `None` if the system does not tell.
@@ -37,6 +39,7 @@ impl Machine {
             processor: processor.unwrap_or_else(|| "unknown".to_owned()),
             threads: threads(),
             instruction_set: Isa::detect().to_string(),
+            instruction_sets: Isa::available().into_iter().map(Isa::name).collect(),
             simd: simd(),
             memory,
         }

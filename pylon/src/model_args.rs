@@ -103,6 +103,7 @@ impl ModelArgs {
             gpu: DeviceOptions::default(),
             threads: settings.threads.map(|threads| threads as usize).or(environment.threads),
             activations: Activations::Int8,
+            isa: None,
             all_logits: false,
             tokenizer: false,
         })

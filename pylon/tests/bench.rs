@@ -16,6 +16,14 @@ fn report(backend: &str, flags: &[&str]) -> Value {
     run.json()
 }
 
+/// What is said of flags that cannot be used.
+#[track_caller]
+fn refused(flags: &[&str]) -> String {
+    let run = run(&[&["bench", "--gguf", nano()], flags].concat());
+    assert_eq!(run.code, 2, "{}", run.stderr);
+    run.stderr
+}
+
 /// What holds on either backend.
 #[track_caller]
 fn adds_up(report: &Value) {
@@ -49,6 +57,18 @@ fn the_cpu_is_measured_beside_its_memory() {
     let share = number(&report["memory_share"]);
     assert!((share / (number(&report["weight_bytes_per_second"]) / memory) - 1.0).abs() < 1e-6);
     assert_eq!(report["compare"], Value::Null);
+}
+
+#[test]
+fn an_instruction_set_is_forced_or_refused_by_name() {
+    let report = report("cpu", &["--isa", "portable"]);
+    assert!(report["backend"].as_str().is_some_and(|backend| backend.contains(", portable, ")), "{report}");
+    let absent = if cfg!(target_arch = "aarch64") { "avx2" } else { "neon" };
+    for (name, expected) in [("avx1024", "avx512-vnni"), (absent, "this processor does not have it")] {
+        let error = refused(&["--isa", name]);
+        assert!(error.contains("--isa") && error.contains(expected), "{error}");
+    }
+    assert!(refused(&["--isa", "portable", "--backend", "gpu"]).contains("cpu with --isa"));
 }
 
 #[test]

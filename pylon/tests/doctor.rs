@@ -211,6 +211,8 @@ fn the_machine_is_described() {
     assert!(machine["threads"].as_u64().is_some_and(|threads| threads > 0), "{machine}");
     let memory = |name: &str| machine["memory"][name].as_u64().expect("bytes");
     assert!(memory("available_bytes") <= memory("total_bytes") && memory("total_bytes") > 1 << 28, "{machine}");
+    let sets = machine["instruction_sets"].as_array().expect("an array");
+    assert!(sets.contains(&"portable".into()) && (sets.len() > 1) == (machine["instruction_set"] != "portable"));
     if cfg!(target_arch = "aarch64") {
         assert!(machine["simd"].as_array().is_some_and(|simd| simd.contains(&"neon".into())), "{machine}");
     }

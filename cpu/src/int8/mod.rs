@@ -1,30 +1,27 @@
 //! Products of quantised weights with 8-bit activations, without expanding the weights.
 //!
-//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in 32-bit integers,
-//! the rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows
-//! times several tokens (prefill, where the processor has 8-bit dot products wide enough to pay for the interleaving).
+//! A block of 32 contributes `weight scale · activation scale · Σ code · code`; the sum is exact in whole numbers, the
+//! rest is F32. Two shapes: rows times one token ([`dot_rows`], decode), and [`Panel`]s of sixteen interleaved rows times
+//! several tokens (prefill).
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-#[cfg(target_arch = "x86_64")]
 mod panel;
-mod portable;
+mod rows;
 mod runs;
 
 use gptoss_gguf::WeightType;
+use gptoss_gguf::weight_type::{Blocks, Run};
 
 use crate::activations::{BLOCK, Rows};
 use crate::isa::Isa;
 
-#[cfg(target_arch = "x86_64")]
 pub(crate) use panel::Panel;
 
 /// One row of 8-bit activations.
 #[derive(Clone, Copy)]
 pub(crate) struct CodedRow<'a> {
     pub codes: &'a [i8],
+    /// The codes plus 128.
+    pub unsigned: &'a [u8],
     /// One scale per block of 32 codes.
     pub scales: &'a [f32],
     /// Sum of the codes of each block.
@@ -36,20 +33,20 @@ impl<'a> CodedRow<'a> {
         let blocks = rows.columns / BLOCK;
         Self {
             codes: &rows.codes[row * rows.columns..][..rows.columns],
+            unsigned: &rows.unsigned[row * rows.columns..][..rows.columns],
             scales: &rows.scales[row * blocks..][..blocks],
             sums: &rows.sums[row * blocks..][..blocks],
         }
     }
 }
 
-/// Whether rows of a format are multiplied with 8-bit activations: all quantised ones are. The others are multiplied in
-/// F32.
-pub(crate) fn in_rows(format: WeightType) -> bool {
+/// Whether a format is multiplied with 8-bit activations: all quantised ones are. The others are multiplied in F32.
+pub(crate) fn takes(format: WeightType) -> bool {
     format.is_quantised()
 }
 
-/// Whether panels take a format.
-pub(crate) fn in_panels(format: WeightType) -> bool {
+/// Whether rows of a format are multiplied block by block in registers; those of others are unpacked for every token.
+pub(crate) fn in_registers(format: WeightType) -> bool {
     matches!(format, WeightType::Q8_0 | WeightType::Mxfp4)
 }
 
@@ -58,32 +55,22 @@ pub(crate) fn dot_rows(isa: Isa, format: WeightType, weights: &[u8], x: CodedRow
     let row_bytes = x.codes.len() / format.block_weights() as usize * format.block_bytes() as usize;
     assert_eq!(weights.len(), out.len() * row_bytes, "{format:?}: rows of {row_bytes} bytes");
     assert_eq!(x.codes.len(), x.scales.len() * BLOCK);
-    let dot: fn(&[u8], CodedRow<'_>) -> f32 = match (isa, format) {
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Vnni, WeightType::Q8_0) => return avx512::dot_rows_q8_0(weights, x, out),
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx512Vnni, WeightType::Mxfp4) => return avx512::dot_rows_mxfp4(weights, x, out),
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, WeightType::Q8_0) => avx2::dot_q8_0,
-        #[cfg(target_arch = "x86_64")]
-        (Isa::Avx2, WeightType::Mxfp4) => avx2::dot_mxfp4,
-        (_, WeightType::Q8_0) => portable::dot_q8_0,
-        (_, WeightType::Mxfp4) => portable::dot_mxfp4,
-        (_, other) => {
+    match format {
+        WeightType::Q8_0 => rows::dot_rows::<rows::Q8_0>(isa, weights, x, out),
+        WeightType::Mxfp4 => rows::dot_rows::<rows::Mxfp4>(isa, weights, x, out),
+        other => {
             for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes)) {
                 *out = runs::dot(isa, other, row, x);
             }
-            return;
         }
-    };
-    for (out, row) in out.iter_mut().zip(weights.chunks_exact(row_bytes)) {
-        *out = dot(row, x);
     }
 }
 
-/// Bits of NaN, which a scale byte of 255 in an MXFP4 block becomes.
-#[cfg(target_arch = "x86_64")]
-const E8M0_NAN: u32 = f32::NAN.to_bits();
+/// Unpacks a run. This is not inlined, because inlined into the products it makes the code of both slower.
+#[inline(never)]
+fn unpack<B: Blocks>(block: &B::Block, s: usize) -> Run {
+    B::run(block, s)
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -153,7 +140,7 @@ pub(crate) mod tests {
 
     #[test]
     fn rows_times_codes_in_every_format_on_every_level() {
-        for format in WeightType::ALL.into_iter().filter(|&format| in_rows(format)) {
+        for format in WeightType::ALL.into_iter().filter(|&format| takes(format)) {
             // Odd and even numbers of blocks, and fewer than a vector's worth.
             for blocks in [1, 2, 3, 5, 8, 90, 91] {
                 let columns = blocks * format.block_weights() as usize;

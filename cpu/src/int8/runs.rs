@@ -3,11 +3,12 @@
 //! than decoding to floats; in the public files these types are a small part of what a token reads.
 
 use gptoss_gguf::WeightType;
-use gptoss_gguf::weight_type::{Blocks, Run, WithBlocks};
+use gptoss_gguf::weight_type::{Blocks, WithBlocks};
 
-use super::CodedRow;
+use super::{CodedRow, unpack};
 use crate::activations::BLOCK;
-use crate::isa::{Isa, Level, by_isa};
+use crate::isa::{Isa, by_isa};
+use crate::simd::Simd;
 
 /// Multiplies a row of a quantised type with the activations.
 ///
@@ -32,16 +33,10 @@ impl WithBlocks for Dot<'_> {
     }
 }
 
-/// This is not inlined, because inlined into the products it makes the code of both slower.
-#[inline(never)]
-fn unpack<B: Blocks>(block: &B::Block, s: usize) -> Run {
-    B::run(block, s)
-}
-
 by_isa!(dot_blocks[B: Blocks](row: &[u8], x: CodedRow<'_>) -> f32, dot_blocks_body);
 
 #[inline(always)]
-fn dot_blocks_body<L: Level, B: Blocks>(row: &[u8], x: CodedRow<'_>) -> f32 {
+fn dot_blocks_body<L: Simd, B: Blocks>(row: &[u8], x: CodedRow<'_>) -> f32 {
     let mut sum = 0.0;
     let codes = x.codes.as_chunks::<BLOCK>().0;
     for (block, bytes) in B::blocks(row).iter().enumerate() {

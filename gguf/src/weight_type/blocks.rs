@@ -38,6 +38,12 @@ pub trait Blocks {
     const BYTES: usize;
     /// Runs of [`RUN_WEIGHTS`] weights in one block.
     const RUNS: usize;
+    /// The largest magnitude of a code, which decides in how many bits products can be added up.
+    const LARGEST_CODE: u8;
+    /// Different scales in a run: 1 or 2.
+    const SCALES: usize;
+    /// Whether runs have minima.
+    const MINIMA: bool;
 
     /// The whole blocks in `bytes`.
     fn blocks(bytes: &[u8]) -> &[Self::Block];
@@ -51,9 +57,14 @@ pub trait Blocks {
     }
 }
 
-/// Declares the blocks of types: their name, bytes and runs, and the unpacking of run `s` of `block`.
+/// Declares the blocks of types: their name, bytes and runs, what a run is made of, and the unpacking of run `s` of
+/// `block`.
 macro_rules! blocks {
-    ($($name:ident: $bytes:literal bytes, $runs:literal runs, |$block:ident, $s:pat_param| $run:expr;)*) => {
+    ($($name:ident:
+        $bytes:literal bytes, $runs:literal runs,
+        codes to $largest:literal, $scales:literal scales, minima $minima:literal,
+        |$block:ident, $s:pat_param| $run:expr;
+    )*) => {
         $(
             pub struct $name;
 
@@ -61,6 +72,9 @@ macro_rules! blocks {
                 type Block = [u8; $bytes];
                 const BYTES: usize = $bytes;
                 const RUNS: usize = $runs;
+                const LARGEST_CODE: u8 = $largest;
+                const SCALES: usize = $scales;
+                const MINIMA: bool = $minima;
 
                 #[inline(always)]
                 fn blocks(bytes: &[u8]) -> &[Self::Block] {
@@ -77,22 +91,22 @@ macro_rules! blocks {
 }
 
 blocks! {
-    Q8_0: 34 bytes, 1 runs, |block, _| Run::new(codes(|j| block[2 + j] as i8), f16_at(block, 0));
-    Q4_0: 18 bytes, 1 runs, |block, _| Run::new(nibbles(&block[2..], |_, nibble| nibble as i8 - 8), f16_at(block, 0));
-    Q4_1: 20 bytes, 1 runs, |block, _| Run {
+    Q8_0: 34 bytes, 1 runs, codes to 128, 1 scales, minima false, |block, _| Run::new(codes(|j| block[2 + j] as i8), f16_at(block, 0));
+    Q4_0: 18 bytes, 1 runs, codes to 8, 1 scales, minima false, |block, _| Run::new(nibbles(&block[2..], |_, nibble| nibble as i8 - 8), f16_at(block, 0));
+    Q4_1: 20 bytes, 1 runs, codes to 15, 1 scales, minima true, |block, _| Run {
         minimum: f16_at(block, 2),
         ..Run::new(nibbles(&block[4..], |_, nibble| nibble as i8), f16_at(block, 0))
     };
-    Q5_0: 22 bytes, 1 runs, |block, _| {
+    Q5_0: 22 bytes, 1 runs, codes to 16, 1 scales, minima false, |block, _| {
         let code = |j, nibble| (nibble | fifth_bit(&block[2..6], j)) as i8 - 16;
         Run::new(nibbles(&block[6..], code), f16_at(block, 0))
     };
-    Q5_1: 24 bytes, 1 runs, |block, _| {
+    Q5_1: 24 bytes, 1 runs, codes to 31, 1 scales, minima true, |block, _| {
         let code = |j, nibble| (nibble | fifth_bit(&block[4..8], j)) as i8;
         Run { minimum: f16_at(block, 2), ..Run::new(nibbles(&block[8..], code), f16_at(block, 0)) }
     };
-    Q4K: 144 bytes, 8 runs, |block, s| k_run(block, s, k_nibbles(&block[16..], s, |_, nibble| nibble as i8));
-    Q5K: 176 bytes, 8 runs, |block, s| {
+    Q4K: 144 bytes, 8 runs, codes to 15, 1 scales, minima true, |block, s| k_run(block, s, k_nibbles(&block[16..], s, |_, nibble| nibble as i8));
+    Q5K: 176 bytes, 8 runs, codes to 31, 1 scales, minima true, |block, s| {
         let (high, bit) = (&block[16..48], 1 << s);
         let fifth = |l: usize| if high[l] & bit == 0 { 0 } else { 16 };
         k_run(block, s, k_nibbles(&block[48..], s, |l, nibble| (nibble | fifth(l)) as i8))
@@ -100,7 +114,7 @@ blocks! {
     // Runs 0 to 3 take their low nibbles from the first 64 bytes (runs 0 and 2 share 32 of them, 1 and 3 the others)
     // and their high bits from the first 32 bytes of those, two bits a run; runs 4 to 7 likewise from the second
     // halves.
-    Q6K: 210 bytes, 8 runs, |block, s| {
+    Q6K: 210 bytes, 8 runs, codes to 32, 2 scales, minima false, |block, s| {
         let (half, r) = (s / 4, s % 4);
         let low = &block[half * 64 + r % 2 * 32..][..RUN_WEIGHTS];
         let high = &block[128 + half * 32..][..RUN_WEIGHTS];
@@ -111,7 +125,7 @@ blocks! {
     };
     // Byte j of the first eight bytes of scales has the low four bits of scale j and, above them, of scale j + 8; byte
     // j of the next four has the upper two bits of scales j, j + 4, j + 8 and j + 12.
-    Q3K: 110 bytes, 8 runs, |block, s| {
+    Q3K: 110 bytes, 8 runs, codes to 4, 2 scales, minima false, |block, s| {
         let low = &block[32 + s / 4 * 32..][..RUN_WEIGHTS];
         let code = |l: usize| ((low[l] >> (2 * (s % 4)) & 3) | (block[l] >> s & 1) << 2) as i8 - 4;
         let packed = &block[96..108];
@@ -120,10 +134,10 @@ blocks! {
         let scales = [0, 1].map(|part| d * (f32::from(scale(2 * s + part)) - 32.0));
         Run { scales, ..Run::new(codes(code), d) }
     };
-    Iq4Nl: 18 bytes, 1 runs, |block, _| {
+    Iq4Nl: 18 bytes, 1 runs, codes to 127, 1 scales, minima false, |block, _| {
         Run::new(nibbles(&block[2..], |_, nibble| IQ4_NL[usize::from(nibble)]), f16_at(block, 0))
     };
-    Iq4Xs: 136 bytes, 8 runs, |block, s| {
+    Iq4Xs: 136 bytes, 8 runs, codes to 127, 1 scales, minima false, |block, s| {
         let low = block[4 + s / 2] >> (4 * (s % 2)) & 15;
         let high = block[2 + s / 4] >> (2 * (s % 4)) & 3;
         let scale = f16_at(block, 0) * (f32::from(low | high << 4) - 32.0);
@@ -138,6 +152,9 @@ impl Blocks for Mxfp4 {
     type Block = [u8; 17];
     const BYTES: usize = 17;
     const RUNS: usize = 1;
+    const LARGEST_CODE: u8 = 12;
+    const SCALES: usize = 1;
+    const MINIMA: bool = false;
 
     #[inline(always)]
     fn blocks(bytes: &[u8]) -> &[Self::Block] {

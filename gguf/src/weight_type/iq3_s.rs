@@ -9,6 +9,9 @@ impl Blocks for Iq3S {
     type Block = [u8; 110];
     const BYTES: usize = 110;
     const RUNS: usize = 8;
+    const LARGEST_CODE: u8 = 15;
+    const SCALES: usize = 1;
+    const MINIMA: bool = false;
 
     #[inline(always)]
     fn blocks(bytes: &[u8]) -> &[Self::Block] {

@@ -10,6 +10,9 @@ impl Blocks for Iq3Xxs {
     type Block = [u8; 98];
     const BYTES: usize = 98;
     const RUNS: usize = 8;
+    const LARGEST_CODE: u8 = 62;
+    const SCALES: usize = 1;
+    const MINIMA: bool = false;
 
     #[inline(always)]
     fn blocks(bytes: &[u8]) -> &[Self::Block] {

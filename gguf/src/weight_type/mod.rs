@@ -389,4 +389,37 @@ mod tests {
         }
         assert_eq!(WeightType::of(TensorType::Q2K), None);
     }
+
+    /// Codes reach the largest magnitude that is declared and never exceed it; one scale means equal ones, and types
+    /// without minima have none.
+    #[test]
+    fn runs_are_made_of_what_is_declared() {
+        struct Random;
+        impl WithBlocks for Random {
+            type Output = ();
+            fn with<B: Blocks>(self) {
+                let mut state = 20_26u64;
+                let mut next = || {
+                    state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (state >> 56) as u8
+                };
+                let (mut largest, mut scales, mut minima) = (0, 1, false);
+                for _ in 0..4000 {
+                    let bytes: Vec<u8> = (0..B::BYTES).map(|_| next()).collect();
+                    for s in 0..B::RUNS {
+                        let run = B::run(&B::blocks(&bytes)[0], s);
+                        largest = run.codes.iter().fold(largest, |largest, code| code.unsigned_abs().max(largest));
+                        if run.scales[0].to_bits() != run.scales[1].to_bits() {
+                            scales = 2;
+                        }
+                        minima |= run.minimum.to_bits() != (-0.0f32).to_bits();
+                    }
+                }
+                assert_eq!((largest, scales, minima), (B::LARGEST_CODE, B::SCALES, B::MINIMA));
+            }
+        }
+        for kind in WeightType::ALL {
+            assert_eq!(kind.with_blocks(Random).is_some(), kind.is_quantised());
+        }
+    }
 }

@@ -82,6 +82,7 @@ fn write_machine(machine: &Machine, output: &mut Output) -> Result<(), CliError>
     output.line(format_args!("threads    {}", machine.threads))?;
     let simd = machine.simd.join(", ");
     output.line(format_args!("SIMD       {} (found: {simd})", machine.instruction_set))?;
+    output.line(format_args!("kernels    {}", machine.instruction_sets.join(", ")))?;
     match machine.memory {
         Some(memory) => {
             let (total, available) = (bytes(memory.total_bytes), bytes(memory.available_bytes));

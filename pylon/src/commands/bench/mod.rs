@@ -12,6 +12,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use gptoss_cpu::{Isa, UnknownIsa};
 use gptoss_model::{Backend, EngineError, Host, Quiet, read_header};
 use gptoss_protocol::{LoadOptions, OptionId};
 use serde::Serialize;
@@ -50,6 +51,9 @@ pub struct Args {
     repeat: u32,
     #[command(flatten)]
     options: OptionArgs<BenchGroup>,
+    /// Compute on the CPU with this instruction set instead of the best; `pylon doctor` lists those of this processor
+    #[arg(long, value_name = "NAME", value_parser = available_isa)]
+    isa: Option<Isa>,
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
@@ -58,7 +62,7 @@ pub struct Args {
     watch: bool,
     /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would
     /// read, and how often it would wait, by slots of each layer and by who goes where none is free
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "watch", "gguf", "model"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "watch", "isa", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -110,18 +114,31 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
     let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
     let mut request = LoadRequest { gpu: settings.load.gpu, ..args.model.request_or_demo(environment, load)? };
-    request.backend = match (request.backend, &args.compare) {
-        (BackendChoice::Gpu, Some(_)) => {
-            return Err(CliError::Argument {
-                what: "--backend".into(),
-                got: "gpu".into(),
-                expected: "cpu with --compare: the comparison is one of CPU engines".into(),
-            });
+    request.isa = args.isa;
+    let needs_cpu = match (&args.compare, args.isa) {
+        (Some(_), _) => Some("cpu with --compare: the comparison is one of CPU engines"),
+        (None, Some(_)) => Some("cpu with --isa: instruction sets are of the CPU backend"),
+        (None, None) => None,
+    };
+    request.backend = match (request.backend, needs_cpu) {
+        (BackendChoice::Gpu, Some(expected)) => {
+            let (what, got) = ("--backend".into(), "gpu".into());
+            return Err(CliError::Argument { what, got, expected: expected.into() });
         }
         (_, Some(_)) => BackendChoice::Cpu,
         (backend, None) => backend,
     };
     Ok(request)
+}
+
+/// Reads the name of an instruction set that this processor has.
+fn available_isa(name: &str) -> Result<Isa, String> {
+    let isa: Isa = name.parse().map_err(|error: UnknownIsa| error.to_string())?;
+    if isa.is_available() {
+        return Ok(isa);
+    }
+    let names: Vec<_> = Isa::available().into_iter().map(Isa::name).collect();
+    Err(format!("this processor does not have it: choose one of {}", names.join(", ")))
 }
 
 async fn measure_all(
@@ -243,4 +260,5 @@ Exit status: 0 measured, 1 failed, 2 could not run (arguments, file, GPU, llama-
 Examples:
   pylon bench --gguf models/nano/gpt-oss-nano.gguf --backend cpu --prompt-tokens 128
   pylon bench --gguf gpt-oss-20b-mxfp4.gguf --compare llama-bench --json > bench.json
+  pylon bench --isa avx2-fma --threads 1
   pylon bench --replay-trace models/nano/routes.jsonl";
