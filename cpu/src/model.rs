@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use gptoss_gguf::{Gguf, part_paths};
 use gptoss_model::sequences::{BlockCopy, KvCache, KvShape, Reach};
 use gptoss_model::{
-    Backend, BatchLimits, CacheFormat, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, ModelConfig,
-    NonFinite, NotFinite, Outcome, Prediction, SequenceId, Sequences, StageError, Wanted, announce, in_stage,
+    Backend, BatchLimits, CacheFormat, DEFAULT_CONTEXT_TOKENS, EngineError, Header, Host, Inventory, LogitsPart,
+    ModelConfig, NonFinite, NotFinite, Outcome, SequenceId, Sequences, StageError, Wanted, announce, in_stage,
     read_header, require_finite_rows,
 };
 use gptoss_protocol::{CacheCounters, OptionId, Stage, WorkCounters};
@@ -21,10 +21,14 @@ use crate::mapped::Mapped;
 use crate::matmul::Compute;
 use crate::pool::Pool;
 use crate::recorder::{BatchRoutes, Recorder};
+use crate::shared::SharedMut;
 use crate::watching::Watching;
 
 /// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
 const BATCH_ROWS: u32 = 512;
+/// Logits that a task looks through: some ten microseconds of work. Cuts do not depend on the number of threads, so that
+/// predictions do not.
+const PART_TOKENS: usize = 4096;
 
 /// Options of the CPU backend.
 #[derive(Clone, Debug, Default)]
@@ -265,18 +269,8 @@ impl Backend for CpuModel {
         let vocabulary = self.config.vocabulary as usize;
         let first = batch.rows.len() - batch.wanted();
         let rows = batch.rows[first..].iter().zip(&batch.positions[first..]);
-        let outcomes =
-            rows.zip(self.logits.chunks_exact(vocabulary)).map(|((row, &position), logits)| match row.wanted {
-                Wanted::Prediction { inverse_temperature, candidates } => {
-                    Prediction::from_logits(logits, inverse_temperature, candidates, position).map(Outcome::Prediction)
-                }
-                Wanted::Logits => {
-                    require_finite_rows(logits, vocabulary as u32, position)?;
-                    Ok(Outcome::Logits(logits.to_vec()))
-                }
-                Wanted::Nothing => unreachable!("those come first"),
-            });
-        outcomes.collect()
+        let rows: Vec<_> = rows.map(|(row, &position)| (row.wanted, position)).collect();
+        outcomes(&mut self.compute.pool, &rows, &self.logits, vocabulary)
     }
 
     async fn logits_at_hand(
@@ -299,6 +293,44 @@ impl Backend for CpuModel {
     fn work_counters(&self) -> WorkCounters {
         WorkCounters::default()
     }
+}
+
+/// What rows wanted, with their positions, from their logits [rows, vocabulary].
+fn outcomes(
+    pool: &mut Pool,
+    rows: &[(Wanted, u32)],
+    logits: &[f32],
+    vocabulary: usize,
+) -> Result<Vec<Outcome>, EngineError> {
+    let parts = vocabulary.div_ceil(PART_TOKENS);
+    let mut joined: Vec<Option<LogitsPart>> = vec![None; rows.len() * parts];
+    let places = SharedMut::new(&mut joined);
+    pool.for_each(rows.len() * parts, &|task, _| {
+        let (row, part) = (task / parts, task % parts);
+        if let Wanted::Prediction { inverse_temperature, candidates } = rows[row].0 {
+            let first = part * PART_TOKENS;
+            let logits = &logits[row * vocabulary..][..vocabulary][first..];
+            let logits = &logits[..PART_TOKENS.min(logits.len())];
+            // SAFETY: each task has a place of its own.
+            #[expect(unsafe_code, reason = "tasks share the slice, and each has places of its own")]
+            let place = unsafe { places.slice(task, 1) };
+            place[0] = Some(LogitsPart::of(logits, first as u32, inverse_temperature, candidates));
+        }
+    });
+    let rows = rows.iter().zip(logits.chunks_exact(vocabulary)).zip(joined.chunks_exact_mut(parts));
+    rows.map(|((&(wanted, position), logits), parts)| match wanted {
+        Wanted::Prediction { .. } => {
+            let parts = parts.iter_mut().filter_map(Option::take);
+            let joined = parts.reduce(LogitsPart::and).expect("a vocabulary has tokens");
+            joined.prediction(position).map(Outcome::Prediction)
+        }
+        Wanted::Logits => {
+            require_finite_rows(logits, vocabulary as u32, position)?;
+            Ok(Outcome::Logits(logits.to_vec()))
+        }
+        Wanted::Nothing => unreachable!("those come first"),
+    })
+    .collect()
 }
 
 fn kv_capacity(config: &ModelConfig, options: &CpuOptions) -> Result<u32, EngineError> {

@@ -7,8 +7,7 @@ use gptoss_protocol::{CacheCounters, OptionId, Watch, WorkCounters};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::host::{Host, Quiet};
-use crate::non_finite::NonFinite;
-use crate::ops::sample::{CANDIDATES, Candidate};
+use crate::prediction::Prediction;
 use crate::sequences::{BatchLimits, BlockCopy, Outcome, Row, SequenceId, Sequences, Ticket, Wanted};
 
 /// A model with its KV cache: on the GPU (crate `gptoss-engine`), on the CPU (crate `gptoss-cpu`), or the specification
@@ -358,105 +357,4 @@ impl Asked {
 /// Makes rows that append `tokens` in order, with `wanted` after the last one.
 pub fn rows_of(sequence: SequenceId, tokens: &[u32], wanted: Wanted) -> Vec<Row> {
     tokens.iter().map(|&token| Row { sequence, token, wanted }).collect()
-}
-
-/// What is known about the next token.
-#[derive(Clone, Debug)]
-pub struct Prediction {
-    /// The most likely token; the lowest id of equals.
-    pub token: u32,
-    /// Logit of that token.
-    pub logit: f32,
-    /// ln Σ exp(logit) over the vocabulary, at temperature 1.
-    pub log_sum_exp: f32,
-    /// ln Σ exp(logit · inverse temperature) over the vocabulary.
-    pub log_sum_exp_tempered: f32,
-    /// Entropy of the next token's distribution at temperature 1, in nats.
-    pub entropy_nats: f32,
-    /// The most likely tokens, best first; empty unless asked for.
-    pub candidates: Vec<Candidate>,
-}
-
-impl Prediction {
-    /// Makes a prediction from a row of logits in host memory; `position` is that of the token before. Quantities, ties
-    /// and the refusal of numbers that are not finite are the same as on the GPU.
-    pub fn from_logits(
-        logits: &[f32],
-        inverse_temperature: f32,
-        candidates: bool,
-        position: u32,
-    ) -> Result<Self, EngineError> {
-        if let Some(found) = NonFinite::in_logits(logits, position) {
-            return Err(EngineError::NonFinite(found));
-        }
-        let best = best(logits, if candidates { CANDIDATES } else { 1 });
-        let top = best[0];
-        let (mut sum, mut weighted, mut sum_tempered) = (0.0f64, 0.0f64, 0.0f64);
-        for &logit in logits {
-            let below = f64::from(logit - top.logit);
-            let weight = below.exp();
-            sum += weight;
-            weighted += weight * below;
-            if inverse_temperature != 1.0 {
-                sum_tempered += (below * f64::from(inverse_temperature)).exp();
-            }
-        }
-        let top_logit = f64::from(top.logit);
-        let tempered = if inverse_temperature == 1.0 { sum } else { sum_tempered };
-        Ok(Self {
-            token: top.token,
-            logit: top.logit,
-            log_sum_exp: (top_logit + sum.ln()) as f32,
-            log_sum_exp_tempered: (top_logit * f64::from(inverse_temperature) + tempered.ln()) as f32,
-            entropy_nats: (sum.ln() - weighted / sum) as f32,
-            candidates: if candidates { best } else { Vec::new() },
-        })
-    }
-}
-
-/// The `count` largest logits, largest first; of equal ones the lower token comes first.
-fn best(logits: &[f32], count: usize) -> Vec<Candidate> {
-    let mut kept: Vec<Candidate> = Vec::with_capacity(count + 1);
-    for (token, &logit) in (0..).zip(logits) {
-        if kept.len() == count && logit <= kept[count - 1].logit {
-            continue;
-        }
-        let at = kept.partition_point(|candidate| candidate.logit >= logit);
-        kept.insert(at, Candidate { token, logit });
-        kept.truncate(count);
-    }
-    kept
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_best_come_first_and_of_equals_the_lower_token() {
-        let logits = [1.0, 3.0, -2.0, 3.0, 2.0, 1.0];
-        let tokens = |count| best(&logits, count).iter().map(|candidate| candidate.token).collect::<Vec<_>>();
-        assert_eq!(tokens(1), [1]);
-        assert_eq!(tokens(4), [1, 3, 4, 0]);
-        assert_eq!(tokens(9), [1, 3, 4, 0, 5, 2]);
-    }
-
-    #[test]
-    fn a_prediction_holds_the_distribution_s_numbers() {
-        let logits = [0.5f32, 2.5, -1.0];
-        let prediction = Prediction::from_logits(&logits, 2.0, true, 7).expect("finite");
-        let sum = |scale: f64| logits.iter().map(|&logit| (f64::from(logit) * scale).exp()).sum::<f64>();
-        let entropy: f64 = -logits
-            .iter()
-            .map(|&logit| f64::from(logit).exp() / sum(1.0))
-            .map(|probability| probability * probability.ln())
-            .sum::<f64>();
-        assert_eq!((prediction.token, prediction.logit), (1, 2.5));
-        assert!((f64::from(prediction.log_sum_exp) - sum(1.0).ln()).abs() < 1e-6);
-        assert!((f64::from(prediction.log_sum_exp_tempered) - sum(2.0).ln()).abs() < 1e-6);
-        assert!((f64::from(prediction.entropy_nats) - entropy).abs() < 1e-6);
-        let refused = Prediction::from_logits(&[0.0, f32::NAN], 1.0, false, 7);
-        let found = NonFinite::Logits { count: 1, position: 7 };
-        assert!(matches!(refused, Err(EngineError::NonFinite(got)) if got == found));
-    }
 }

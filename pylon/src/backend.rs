@@ -61,6 +61,8 @@ pub struct LoadRequest {
     pub all_logits: bool,
     /// Text will go in or out.
     pub tokenizer: bool,
+    /// How many sequences can be open at once; they share the KV cache.
+    pub sequences: u32,
 }
 
 /// A model that is ready to run.
@@ -171,7 +173,8 @@ async fn on_gpu(request: &LoadRequest, reason: String, host: &dyn Host) -> Resul
     let source = in_stage(host, Stage::RangeCheck, async { Ok(open_source(&request.path)?) }).await?;
     let DeviceOptions { default_limits, tier } = request.gpu;
     let gpu = GpuOptions { default_limits, tier, ..GpuOptions::default() };
-    let loader = Loader { source, gpu, options: request.load.clone(), all_logits: request.all_logits, sequences: 1 };
+    let LoadRequest { load, all_logits, sequences, .. } = request.clone();
+    let loader = Loader { source, gpu, options: load, all_logits, sequences };
     let (session, tokenizer) = match request.tokenizer {
         true => Session::open_with_tokenizer(loader, host).await.map(|(session, it)| (session, Some(it)))?,
         false => (Session::open(loader, host).await?, None),
@@ -202,7 +205,7 @@ fn cpu_options(request: &LoadRequest) -> CpuOptions {
         dense_attention: request.load.attention == Attention::Dense,
         activations: request.activations,
         isa: request.isa,
-        ..CpuOptions::default()
+        sequences: Some(request.sequences),
     }
 }
 

@@ -106,6 +106,7 @@ impl ModelArgs {
             isa: None,
             all_logits: false,
             tokenizer: false,
+            sequences: 1,
         })
     }
 }

@@ -48,8 +48,12 @@ fn adds_up(report: &Value) {
 
 #[test]
 fn the_cpu_is_measured_beside_its_memory() {
-    let report = report("cpu", &["--threads", "1"]);
+    let report = report("cpu", &["--threads", "1", "--sequences", "1,5"]);
     adds_up(&report);
+    let at_once = report["sequences"].as_array().expect("a list");
+    let counts: Vec<f64> = at_once.iter().map(|it| number(&it["sequences"])).collect();
+    assert_eq!(counts, [1.0, 5.0]);
+    assert!(at_once.iter().all(|it| number(&it["tokens_per_second"]) > 0.0), "{at_once:?}");
     assert_eq!(report["threads"], 1);
     assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("CPU: 1 thread,")), "{report}");
     let memory = number(&report["memory_bytes_per_second"]);

@@ -247,7 +247,10 @@ by_isa!(
 fn pack_body<S: Simd, R: Runs>(panel: &mut Panel, rows: &[&[u8]; ROWS]) {
     let count = panel.kind.scales();
     let codes = panel.codes.as_mut_ptr().cast::<i8>();
+    let behind = rows[ROWS - 1].as_ptr_range().end;
+    let share_bytes = ROWS * rows[0].len() / panel.blocks;
     for block in 0..panel.blocks {
+        S::prefetch_share(behind, block, share_bytes);
         for quarter in 0..ROWS / 4 {
             let (part, lane) = (4 * quarter / S::LANES, 4 * quarter % S::LANES);
             // SAFETY: `by_isa` calls this where the set's instructions are; the places lie inside the panel's vectors,

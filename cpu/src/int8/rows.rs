@@ -145,10 +145,7 @@ unsafe fn steps<S: Simd, F: RowFormat, const R: usize>(
             for row in 1..R {
                 at[row] = at[0].add(row * row_bytes);
             }
-            for row in 0..R {
-                // The processor's own prefetching stops at every page.
-                S::prefetch(at[row].wrapping_add(R * row_bytes));
-            }
+            S::prefetch_share(weights.wrapping_add(R * row_bytes), step, R * S::STEP * F::BYTES);
             let x = F::activations::<S>(codes.add(step * S::STEP * 32));
             let scales = F::scales::<S>(at, scales.add(step * S::STEP));
             for row in 0..R {

@@ -182,7 +182,7 @@ impl<const FMA: bool, const DOT: u8> Simd for Avx2<FMA, DOT> {
     #[inline(always)]
     fn prefetch(at: *const u8) {
         // SAFETY: the hint never faults, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
     }
 
     const LANES: usize = 8;

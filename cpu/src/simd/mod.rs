@@ -98,8 +98,24 @@ pub(crate) trait Simd: Copy {
     unsafe fn add_scaled(products: Self::Floats, scales: Self::Scales, row: usize, sums: Self::Floats) -> Self::Floats;
     /// The sums across the lanes of four vectors.
     unsafe fn reduce(sums: [Self::Floats; 4]) -> [f32; 4];
-    /// Asks for memory that is needed soon. Any address will do.
+    /// Asks for the line of memory at this address, which is needed soon. Any address will do. Where the hint can say so,
+    /// it comes into the second cache: the first one waits for few lines at a time.
     fn prefetch(at: *const u8);
+
+    /// Asks for share number `index` of the bytes from `start` on, each share being of `bytes`.
+    ///
+    /// Kernels read several rows of a matrix side by side: several places of memory, each only for a few kilobytes. The
+    /// processor's own prefetching follows a single stream much better. So they ask, share by share, for the rows that
+    /// come after theirs, in the order in which they lie in memory, and the processor runs ahead of that.
+    #[inline(always)]
+    fn prefetch_share(start: *const u8, index: usize, bytes: usize) {
+        /// Bytes that come at once, on most processors.
+        const LINE: usize = 64;
+        let first = start.wrapping_add(index * bytes);
+        for line in 0..bytes.div_ceil(LINE) {
+            Self::prefetch(first.wrapping_add(line * LINE));
+        }
+    }
 
     // Panels of interleaved rows times several tokens. Lanes stand for rows. A panel's weights are either narrow (from
     // −16 to 16) or any signed bytes.

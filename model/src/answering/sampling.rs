@@ -6,8 +6,8 @@ use gptoss_protocol::{OptionId, Sampling};
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use crate::backend::Prediction;
 use crate::error::EngineError;
+use crate::prediction::Prediction;
 
 /// At lower temperatures the most likely token is certain to F64, and logits over the temperature would be infinite:
 /// nothing is drawn.

@@ -10,9 +10,10 @@ use super::answer::{Answer, AnswerLimits};
 use super::conversation::require_room_for_answer;
 use super::sampling::{Draw, Sampler};
 use super::speech::{Said, Speech};
-use crate::backend::{Asked, Backend, Prediction, rows_of};
+use crate::backend::{Asked, Backend, rows_of};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, milliseconds_since};
+use crate::prediction::Prediction;
 use crate::sequences::{Row, SequenceId, Wanted};
 
 /// Number of the most likely tokens that go with each token of the stream.

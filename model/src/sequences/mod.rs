@@ -21,7 +21,7 @@ pub use self::blocks::{BLOCK_TOKENS, Block, blocks_of};
 pub use self::kv_cache::{BATCHES_UNDER_WAY, BlockCopy, BlocksInUse, KvCache, KvShape, NO_BLOCK, Reach, Tables};
 pub use self::work::{Pending, Sequences};
 
-use crate::backend::Prediction;
+use crate::prediction::Prediction;
 
 /// Identity of a sequence: a conversation's state in a backend. Ids are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

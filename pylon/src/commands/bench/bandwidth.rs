@@ -4,6 +4,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gptoss_model::{Inventory, LayerTensors, ModelConfig};
+use memmap2::MmapMut;
+
+use crate::output::note;
 
 /// Size of the buffer, which is larger than any processor's cache.
 const BUFFER_BYTES: usize = 1 << 30;
@@ -18,10 +21,23 @@ pub fn measure(threads: usize, available_bytes: u64) -> Option<f64> {
     if bytes < BUFFER_BYTES / 4 {
         return None;
     }
+    let mut buffer = buffer(bytes)?;
+    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut buffer[..]);
     // Every page is written once: pages that never were are one page of zeros.
-    let words: Vec<u64> = (0..(bytes / 8) as u64).collect();
-    let best = (0..PASSES).map(|_| seconds_of_a_pass(&words, threads)).min_by(f64::total_cmp)?;
+    words.iter_mut().zip(0..).for_each(|(word, index)| *word = index);
+    let best = (0..PASSES).map(|_| seconds_of_a_pass(words, threads)).min_by(f64::total_cmp)?;
     Some(bytes as f64 / best)
+}
+
+/// A buffer in huge pages, where the system has them: with small ones, what is measured is the search for pages, not the
+/// memory.
+fn buffer(bytes: usize) -> Option<MmapMut> {
+    let buffer = MmapMut::map_anon(bytes).ok()?;
+    #[cfg(target_os = "linux")]
+    if let Err(error) = buffer.advise(memmap2::Advice::HugePage) {
+        note(format_args!("pylon: memory is measured in small pages, which is slower: {error}"));
+    }
+    Some(buffer)
 }
 
 fn seconds_of_a_pass(words: &[u64], threads: usize) -> f64 {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use gptoss_model::{Asked, Backend, EngineError, Host, Prediction, SequenceId};
+use gptoss_model::{Asked, Backend, EngineError, Host, Prediction, Row, SequenceId};
 
 use super::report::{PrefixHit, Run};
 use crate::backend::AnyModel;
@@ -80,6 +80,36 @@ impl Bench {
         let time_to_first_token_ms = begin.elapsed().as_secs_f64() * 1e3;
         model.close(sequence);
         Ok(PrefixHit { reused_tokens, time_to_first_token_ms })
+    }
+
+    /// Tokens per second of several sequences together, each batch having one row of each: the new tokens after a token
+    /// of their own. The first batch is not counted.
+    pub async fn side_by_side(
+        &self,
+        sequences: u32,
+        model: &mut AnyModel,
+        host: &dyn Host,
+    ) -> Result<f64, EngineError> {
+        let mut open = Vec::new();
+        for token in self.prompt.iter().cycle().take(sequences as usize) {
+            open.push((model.open()?, *token));
+        }
+        let mut begin = Instant::now();
+        for step in 0..self.new_tokens {
+            if step == 1 {
+                begin = Instant::now();
+            }
+            let wanted = Asked::TOP.wanted();
+            let rows: Vec<Row> = open.iter().map(|&(sequence, token)| Row { sequence, token, wanted }).collect();
+            let ticket = model.submit(&rows)?;
+            let outcomes = model.collect(ticket, host).await?;
+            for ((_, token), outcome) in open.iter_mut().zip(outcomes) {
+                *token = outcome.prediction().token;
+            }
+        }
+        let seconds = begin.elapsed().as_secs_f64();
+        open.into_iter().for_each(|(sequence, _)| model.close(sequence));
+        Ok(f64::from(sequences) * f64::from(self.new_tokens - 1) / seconds)
     }
 
     /// Prefill and decode apart, each from an empty context, as llama-bench measures them: it runs each once before it

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gptoss_cpu::{Isa, UnknownIsa};
-use gptoss_model::{Backend, EngineError, Host, Quiet, read_header};
+use gptoss_model::{BLOCK_TOKENS, Backend, EngineError, Host, Quiet, read_header};
 use gptoss_protocol::{LoadOptions, OptionId};
 use serde::Serialize;
 
@@ -28,7 +28,7 @@ use crate::model_args::ModelArgs;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::{Output, note};
 use measure::{Bench, Sample};
-use report::{Comparison, Pair, Report};
+use report::{Comparison, Pair, Report, SideBySide};
 use routes::Replays;
 
 /// Measure how fast a model runs here
@@ -57,12 +57,15 @@ pub struct Args {
     /// Take turns with this program, found on the PATH, on the same file with as many threads on the CPU
     #[arg(long, value_name = "PROGRAM", value_parser = [llama_bench::PROGRAM])]
     compare: Option<String>,
+    /// Decode in so many sequences at once, too, as a server with so many users does; several numbers with commas
+    #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=256))]
+    sequences: Vec<u32>,
     /// Take turns with the same work while somebody looks inside, as the page does: how much slower that is
     #[arg(long)]
     watch: bool,
     /// Run no model, but routes that `pylon infer --record-routes` wrote: how many experts an answer's token would
     /// read, and how often it would wait, by slots of each layer and by who goes where none is free
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "watch", "isa", "gguf", "model"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "sequences", "watch", "isa", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
     /// Print one JSON object instead of a table
     #[arg(long)]
@@ -111,9 +114,13 @@ fn print(args: &Args, report: &(impl Serialize + Display)) -> Result<ExitCode, C
 fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliError> {
     let mut settings = environment.settings();
     args.options.apply(&mut settings)?;
-    let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens));
+    let sequences = args.sequences.iter().copied().max().unwrap_or(1);
+    // Sequences share the cache by whole blocks.
+    let in_blocks = args.new_tokens.next_multiple_of(BLOCK_TOKENS).saturating_mul(sequences);
+    let max_kv_tokens = Some(args.prompt_tokens.saturating_add(args.new_tokens).max(in_blocks));
     let load = LoadOptions { max_kv_tokens, ..settings.load.engine };
-    let mut request = LoadRequest { gpu: settings.load.gpu, ..args.model.request_or_demo(environment, load)? };
+    let mut request =
+        LoadRequest { gpu: settings.load.gpu, sequences, ..args.model.request_or_demo(environment, load)? };
     request.isa = args.isa;
     let needs_cpu = match (&args.compare, args.isa) {
         (Some(_), _) => Some("cpu with --compare: the comparison is one of CPU engines"),
@@ -166,6 +173,7 @@ async fn measure_all(
     let experts = gpu::experts(&mut opened.model, before);
     let prefix_hit = bench.prefix_hit(&mut opened.model, host).await?;
     let operations = gpu::operations(&bench, &mut opened.model, host).await?;
+    let sequences = side_by_side(args, &bench, &mut opened.model, host).await?;
     let watched = match args.watch {
         true => Some(watched::measure(&bench, args.repeat, &mut opened.model, host).await?),
         false => None,
@@ -206,9 +214,28 @@ async fn measure_all(
         memory_share: memory.map(|memory| weight_bytes_per_second / memory),
         experts,
         operations,
+        sequences,
         watched,
         compare,
     })
+}
+
+/// Decodes in several sequences at once, for every number of them that was asked for.
+async fn side_by_side(
+    args: &Args,
+    bench: &Bench,
+    model: &mut AnyModel,
+    host: &ConsoleHost,
+) -> Result<Vec<SideBySide>, CliError> {
+    let mut measured = Vec::new();
+    for &sequences in &args.sequences {
+        let mut rates = Vec::new();
+        for _ in 0..args.repeat {
+            rates.push(bench.side_by_side(sequences, model, host).await?);
+        }
+        measured.push(SideBySide { sequences, tokens_per_second: measure::median_of(&rates) });
+    }
+    Ok(measured)
 }
 
 /// Runs both in turn, so that a machine that gets slower or faster meanwhile does so for both.

@@ -39,6 +39,8 @@ pub struct Report {
     pub experts: Option<Experts>,
     /// Times of the operations on a GPU that can measure them.
     pub operations: Option<Operations>,
+    /// Decoding in several sequences at once; empty unless asked for.
+    pub sequences: Vec<SideBySide>,
     /// Decoding while somebody looks inside, and while nobody does.
     pub watched: Option<Watched>,
     pub compare: Option<Comparison>,
@@ -75,6 +77,14 @@ pub struct Operation {
     pub name: &'static str,
     pub launches: u32,
     pub microseconds: f64,
+}
+
+/// Decoding in several sequences at once, every batch having a row of each: the median of the rounds.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SideBySide {
+    pub sequences: u32,
+    /// Of all sequences together.
+    pub tokens_per_second: f64,
 }
 
 /// Decoding in turn while nobody looks inside, and while routes, norms and one head's attention are read back. Medians of the
@@ -201,6 +211,13 @@ impl fmt::Display for Report {
                     writeln!(f, "{name:>18} {launches:>6} launches {microseconds:>12.1} µs {share:>5.1} %")?;
                 }
             }
+        }
+        for SideBySide { sequences, tokens_per_second } in &self.sequences {
+            let each = tokens_per_second / f64::from(*sequences);
+            writeln!(
+                f,
+                "{sequences:>11} sequences at once: decode {tokens_per_second:.2} tokens/s together, {each:.2} each"
+            )?;
         }
         if let Some(Watched { rounds, unwatched, watched, share }) = self.watched {
             writeln!(
