@@ -15,7 +15,7 @@ use web_time::Instant;
 use crate::hosts::{CommonHost, RequestHost};
 use crate::platform::{Download, Downloaded, Gates, Load, Platform};
 use crate::queue::{Queue, Waiting, Work};
-use crate::signal::Signal;
+use crate::signal::{Signal, give_turn};
 use crate::teller::Teller;
 
 /// One model at most, and requests about it. See the crate's documentation.
@@ -268,6 +268,7 @@ impl<P: Platform> Node<P> {
                 is_lost |= ended.result.as_ref().is_err_and(is_loss);
                 went_well = self.tell_end(&host, ended.result.map(drop), engine.model.is_there());
             }
+            give_turn().await;
             next = if answers.has_room(&engine) { self.queue.begin_question() } else { None };
         }
         drop(answers);

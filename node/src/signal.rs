@@ -46,6 +46,19 @@ impl Signal {
     }
 }
 
+/// Lets others on this thread have their turn: a transport that has requests, say, while an engine computes without ever waiting.
+pub(crate) async fn give_turn() {
+    let mut was_given = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut was_given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 #[cfg(test)]
 mod tests {
     use std::pin::pin;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, compute, doctor, gate, gguf, harmony, infer, logits, tokenize};
+use crate::commands::{api, bench, compute, doctor, gate, gguf, harmony, infer, logits, tokenize};
 use crate::error::CliError;
 
 /// gpt-oss from an unmodified GGUF file, on the command line.
@@ -32,6 +32,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Infer(infer::Args),
+    Api(api::Args),
     Logits(logits::Args),
     Tokenize(tokenize::Args),
     Harmony(harmony::Args),
@@ -50,6 +51,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::Infer(args) => infer::run(args),
+            Self::Api(args) => api::run(args),
             Self::Logits(args) => logits::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Harmony(args) => harmony::run(args),

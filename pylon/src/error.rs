@@ -39,6 +39,9 @@ pub enum CliError {
     /// What a node said of a request.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// An address that cannot be listened on, or a server that ended.
+    #[error("cannot serve at {address}: {source}")]
+    Server { address: String, source: io::Error },
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// The reader of standard output has seen enough. This is not reported, and is not a failure.
@@ -139,6 +142,11 @@ impl CliError {
             Self::Source(error) => error.advice().into(),
             Self::Engine(error) => error.advice(),
             Self::Failed(failure) => failure.advice.clone(),
+            Self::Server { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                "Another program listens there; --bind takes another address, such as 127.0.0.1:0 for any free port."
+                    .into()
+            }
+            Self::Server { .. } => "--bind takes another address.".into(),
             Self::Output(_) => "Check that there is room where standard output goes.".into(),
         }
     }
@@ -146,7 +154,11 @@ impl CliError {
     /// Exit status of the program; see [`exit`].
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Argument { .. } | Self::File { .. } | Self::Input(_) | Self::NoTensor { .. } => exit::COULD_NOT_RUN,
+            Self::Argument { .. }
+            | Self::File { .. }
+            | Self::Input(_)
+            | Self::NoTensor { .. }
+            | Self::Server { .. } => exit::COULD_NOT_RUN,
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,
             Self::Engine(error) if error.kind() == FailureKind::NoGpu => exit::COULD_NOT_RUN,

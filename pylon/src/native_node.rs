@@ -2,9 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gptoss_model::{Engine, EngineError, Host, StageError};
+use gptoss_model::{Backend as _, Engine, EngineError, Host, StageError};
 use gptoss_node::{Download, Downloaded, Gates, Load, Node, Platform, Teller};
 use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionId, Prompt, Request, RequestId, Stage};
 
@@ -20,8 +22,22 @@ pub struct NativeNode {
 }
 
 /// Models of this machine.
-struct NativePlatform {
-    console: Rc<RefCell<ConsoleHost>>,
+pub struct NativePlatform {
+    is_interrupted: Box<dyn Fn() -> bool>,
+    /// Tokens that a sequence of the model that was loaded last has room for.
+    context_tokens: Arc<AtomicU32>,
+}
+
+impl NativePlatform {
+    /// With what says that everything is to stop.
+    pub fn new(is_interrupted: impl Fn() -> bool + 'static) -> Self {
+        Self { is_interrupted: Box::new(is_interrupted), context_tokens: Arc::default() }
+    }
+
+    /// With a place for the tokens that a sequence has room for, which is known after a load.
+    pub fn noting(self, context_tokens: Arc<AtomicU32>) -> Self {
+        Self { context_tokens, ..self }
+    }
 }
 
 impl NativeNode {
@@ -30,7 +46,8 @@ impl NativeNode {
         let console = Rc::new(RefCell::new(console));
         let watching = Rc::clone(&console);
         let teller = Rc::new(Teller::new(run_id(), move |envelope| watching.borrow().watch(&envelope)));
-        let platform = Rc::new(NativePlatform { console: Rc::clone(&console) });
+        let asked = Rc::clone(&console);
+        let platform = Rc::new(NativePlatform::new(move || asked.borrow().cancelled()));
         Self { node: Node::new(platform, teller), console, requests: Cell::new(0) }
     }
 
@@ -98,7 +115,9 @@ impl Platform for NativePlatform {
         };
         let request = LoadRequest { load: options.engine.clone(), gpu: options.gpu.clone(), ..request.clone() };
         host.load_begins();
-        backend::open_engine(&request, host).await
+        let engine = backend::open_engine(&request, host).await?;
+        self.context_tokens.store(engine.model.kv_capacity(), Ordering::Relaxed);
+        Ok(engine)
     }
 
     async fn download(
@@ -121,7 +140,7 @@ impl Platform for NativePlatform {
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}
 
     fn is_interrupted(&self) -> bool {
-        self.console.borrow().cancelled()
+        (self.is_interrupted)()
     }
 }
 

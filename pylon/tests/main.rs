@@ -5,6 +5,7 @@
 mod goldens;
 mod support;
 
+mod api;
 mod bench;
 mod chat;
 mod cli;

@@ -41,6 +41,7 @@ const PROMISES: &[(&str, &str)] = &[
 /// What the node awaits, by file and name, and why that ends with STOP or by itself. A node awaits nothing else.
 const NODE: &[(&str, &str, &str)] = &[
     ("signal.rs", "poll_fn", "the signal itself, which is what STOP requests"),
+    ("node.rs", "give_turn", "goes on as soon as others on this thread had their turn"),
     ("hosts.rs", "select", "approval, beside STOP"),
     (
         "node.rs",

@@ -24,9 +24,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),
+    // Whatever computes is given to it: it knows no engine.
+    ("gptoss-api", &["gptoss-node", "gptoss-protocol"]),
     (
         "pylon",
         &[
+            "gptoss-api",
             "gptoss-cpu",
             "gptoss-engine",
             "gptoss-finder",

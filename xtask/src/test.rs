@@ -47,6 +47,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-gates",
     "gptoss-cpu",
     "gptoss-node",
+    "gptoss-api",
     "pylon",
     "gptoss-page",
     "gptoss-worker",

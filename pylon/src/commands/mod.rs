@@ -1,5 +1,6 @@
 //! One module per command: its arguments as `Args`, and `run(args)`.
 
+pub mod api;
 pub mod bench;
 mod chat;
 pub mod compute;

@@ -204,9 +204,7 @@ impl Geometry {
     /// Whether cells have room for numbers of their own.
     pub fn has_room_in_cells(&self) -> bool {
         let cell = self.cell(Cell::from((0, 0)));
-        self.shape.experts > 0
-            && cell.height >= self.text_size + 9.0
-            && cell.width >= 12.0 * self.text_size * CHARACTER
+        self.shape.experts > 0 && cell.height >= self.text_size + 9.0 && cell.width >= 12.0 * self.text_size * CHARACTER
     }
 
     /// The KV cache of a layer: of a sliding one the square around its ring, of a full one its bar.

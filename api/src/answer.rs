@@ -1,0 +1,73 @@
+//! An answer under way: pieces as they come, and how it ended.
+
+use gptoss_protocol::{ChatMessage, Event, FinishReason, Prompt};
+
+use crate::engine::UnderWay;
+use crate::error::ApiError;
+use crate::said::{Ending, Piece, Said, Usage};
+use crate::server::{Engaged, Shared};
+
+/// The answer to one request. Dropping it stops the engine.
+pub(crate) struct Answering<A> {
+    under_way: UnderWay<A>,
+    said: Said,
+    /// Pieces that came before anybody could be told.
+    ahead: Option<Vec<Piece>>,
+}
+
+/// Begins to answer. Ends once it is known that there will be an answer, so that a prompt that cannot be answered has a status of
+/// its own; or once it is known that it waits for others.
+pub(crate) async fn begin<A: Engaged>(shared: &Shared<A>, prompt: Prompt) -> Result<Answering<A>, ApiError> {
+    let under_way = shared.ask(prompt)?;
+    let mut answering = Answering { under_way, said: Said::default(), ahead: None };
+    while let Some(event) = answering.under_way.next().await {
+        let is_under_way =
+            matches!(event, Event::Queued { .. } | Event::Prefill { .. } | Event::Token(_) | Event::Finished { .. });
+        let pieces = answering.said.follow(event);
+        if is_under_way {
+            answering.ahead = Some(pieces);
+            return Ok(answering);
+        }
+    }
+    Err(answering.end(|_| {}).err().unwrap_or_else(|| ApiError::internal("the engine ended without an answer")))
+}
+
+impl<A> Answering<A> {
+    /// What comes next; `None` once it has ended.
+    pub async fn next(&mut self) -> Option<Vec<Piece>> {
+        if let Some(ahead) = self.ahead.take() {
+            return Some(ahead);
+        }
+        let event = self.under_way.next().await?;
+        Some(self.said.follow(event))
+    }
+
+    /// Tokens, and how it ended.
+    pub fn into_ending(self) -> (Usage, Ending) {
+        (self.said.usage(), self.said.into_ending())
+    }
+
+    /// Tokens, and why nothing follows; `keep` is given what the answer adds to a conversation.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub fn end(self, keep: impl FnOnce(&[ChatMessage])) -> Result<(Usage, FinishReason), ApiError> {
+        let (usage, ending) = self.into_ending();
+        match ending {
+            Ending::Finished { reason, messages } => {
+                keep(&messages);
+                Ok((usage, reason))
+            }
+            ending => Err(error_of(&ending)),
+        }
+    }
+}
+
+/// An ending that is no answer, as an error.
+pub(crate) fn error_of(ending: &Ending) -> ApiError {
+    match ending {
+        Ending::Failed(failure) => ApiError::engine(failure),
+        Ending::Stopped | Ending::Finished { .. } => ApiError::internal("the request was stopped"),
+        Ending::Vanished => ApiError::internal("the engine has ended; start the server again"),
+    }
+}

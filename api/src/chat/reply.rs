@@ -1,0 +1,347 @@
+//! A chat completion as it is answered: one object, or a chunk for each token.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use gptoss_protocol::{FinishReason, TokenInfo};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::request::ChatRequest;
+use crate::answer::{Answering, begin};
+use crate::error::ApiError;
+use crate::prompt::{new_id, seconds_since_1970};
+use crate::said::{Ending, Part, Piece, Usage};
+use crate::served::Sketch;
+use crate::server::{Engaged, Shared};
+use crate::sse::{DONE, Frames, stream};
+
+/// What every object of one completion says of it.
+#[derive(Clone, Serialize)]
+struct Head {
+    id: String,
+    object: &'static str,
+    created: u64,
+    model: String,
+}
+
+#[derive(Serialize)]
+struct Completion<C> {
+    #[serde(flatten)]
+    head: Head,
+    choices: Vec<C>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageOut>,
+}
+
+#[derive(Serialize)]
+struct Choice {
+    index: u32,
+    message: Message,
+    logprobs: Option<Logprobs>,
+    finish_reason: &'static str,
+}
+
+#[derive(Serialize)]
+struct Message {
+    role: &'static str,
+    content: Option<String>,
+    refusal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+}
+
+#[derive(Clone, Serialize)]
+struct Call {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    function: Called,
+}
+
+#[derive(Clone, Serialize)]
+struct Called {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    arguments: String,
+}
+
+#[derive(Serialize)]
+struct ChunkChoice {
+    index: u32,
+    delta: Delta,
+    logprobs: Option<Logprobs>,
+    finish_reason: Option<&'static str>,
+}
+
+#[derive(Default, Serialize)]
+struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<Call>,
+}
+
+/// Tokens as `usage` has them.
+#[derive(Serialize)]
+pub(crate) struct UsageOut {
+    prompt_tokens: u32,
+    completion_tokens: u32,
+    total_tokens: u32,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u32,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u32,
+}
+
+impl From<Usage> for UsageOut {
+    fn from(usage: Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            completion_tokens: usage.new_tokens,
+            total_tokens: usage.prompt_tokens + usage.new_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
+            completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning_tokens },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Logprobs {
+    content: Vec<Logprob>,
+    refusal: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct Logprob {
+    #[serde(flatten)]
+    own: TokenLogprob,
+    top_logprobs: Vec<TokenLogprob>,
+}
+
+#[derive(Serialize)]
+struct TokenLogprob {
+    token: String,
+    logprob: f32,
+    bytes: Vec<u8>,
+}
+
+/// Stands for a probability that is too small to be known.
+const UNKNOWN_LOGPROB: f32 = -9999.0;
+
+impl Logprob {
+    /// What is known of a token, whose visible text is what it completed.
+    fn of(text: &str, token: &TokenInfo, top: usize) -> Self {
+        let logprob = |probability: Option<f32>| probability.filter(|it| *it > 0.0).map_or(UNKNOWN_LOGPROB, f32::ln);
+        let entry = |text: &str, probability| TokenLogprob {
+            token: text.into(),
+            logprob: logprob(probability),
+            bytes: text.into(),
+        };
+        Self {
+            own: entry(text, token.probability),
+            top_logprobs: token.top.iter().take(top).map(|it| entry(&it.text, Some(it.probability))).collect(),
+        }
+    }
+}
+
+/// `finish_reason` of an answer that calls so many functions.
+fn finish_reason(reason: FinishReason, calls: usize) -> &'static str {
+    match reason {
+        FinishReason::MaxTokens | FinishReason::ContextFull => "length",
+        _ if calls > 0 => "tool_calls",
+        FinishReason::Return | FinishReason::Call | FinishReason::StopSequence | FinishReason::Stopped => "stop",
+    }
+}
+
+/// What a whole answer came to.
+#[derive(Default)]
+struct Whole {
+    text: String,
+    reasoning: String,
+    calls: Vec<(String, String, String)>,
+    logprobs: Vec<Logprob>,
+    part: Option<Part>,
+}
+
+impl Whole {
+    fn add(&mut self, piece: Piece, logprobs: Option<usize>) {
+        match piece {
+            Piece::Begin(part) => {
+                if let Part::Call(name) = &part {
+                    self.calls.push((new_id("call"), name.clone(), String::new()));
+                }
+                self.part = Some(part);
+            }
+            Piece::Text(text, token) => {
+                let into = match self.part {
+                    Some(Part::Reasoning) => &mut self.reasoning,
+                    Some(Part::Call(_)) => &mut self.calls.last_mut().expect("a call was begun").2,
+                    Some(Part::Preamble | Part::Answer) | None => {
+                        if let (Some(top), Some(token)) = (logprobs, token) {
+                            self.logprobs.push(Logprob::of(&text, &token, top));
+                        }
+                        &mut self.text
+                    }
+                };
+                into.push_str(&text);
+            }
+            Piece::End => {}
+        }
+    }
+}
+
+/// `POST /v1/chat/completions`.
+pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequest) -> Result<Response, ApiError> {
+    let model = shared.model_of(request.model.as_deref())?;
+    let head = Head { id: new_id("chatcmpl"), object: "chat.completion", created: seconds_since_1970(), model };
+    let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0) as usize);
+    let (streams, usage) = (request.stream == Some(true), request.wants_usage());
+    let prompt = request.into_prompt(&shared.served)?;
+    let answering = begin(&shared, prompt).await?;
+    if streams {
+        let head = Head { object: "chat.completion.chunk", ..head };
+        let chunks = Chunks { shared, head, logprobs, usage, whole: Whole::default() };
+        return Ok(stream(answering, chunks));
+    }
+    whole(&shared, head, logprobs, answering).await
+}
+
+async fn whole<A: Engaged>(
+    shared: &Shared<A>,
+    head: Head,
+    logprobs: Option<usize>,
+    mut answering: Answering<A>,
+) -> Result<Response, ApiError> {
+    let mut whole = Whole::default();
+    while let Some(pieces) = answering.next().await {
+        pieces.into_iter().for_each(|piece| whole.add(piece, logprobs));
+    }
+    let (usage, reason) = answering.end(|messages| shared.served.remember(&sketch(&whole), messages))?;
+    let finish_reason = finish_reason(reason, whole.calls.len());
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let reasoning = some(whole.reasoning);
+    let tool_calls = whole.calls.into_iter().map(|(id, name, arguments)| Call {
+        index: None,
+        id: Some(id),
+        kind: Some("function"),
+        function: Called { name: Some(name), arguments },
+    });
+    let message = Message {
+        role: "assistant",
+        content: some(whole.text),
+        refusal: None,
+        reasoning_content: reasoning.clone(),
+        reasoning,
+        tool_calls: tool_calls.collect(),
+    };
+    let logprobs = logprobs.map(|_| Logprobs { content: whole.logprobs, refusal: None });
+    let choice = Choice { index: 0, message, logprobs, finish_reason };
+    Ok(Json(Completion { head, choices: vec![choice], usage: Some(usage.into()) }).into_response())
+}
+
+fn sketch(whole: &Whole) -> Sketch {
+    Sketch { text: whole.text.clone(), calls: whole.calls.clone() }
+}
+
+/// Writes a stream's chunks.
+struct Chunks<A> {
+    shared: Arc<Shared<A>>,
+    head: Head,
+    logprobs: Option<usize>,
+    usage: bool,
+    whole: Whole,
+}
+
+impl<A: Engaged> Chunks<A> {
+    fn chunk(&self, delta: Delta, logprobs: Option<Logprobs>, finish_reason: Option<&'static str>) -> String {
+        let choices = vec![ChunkChoice { index: 0, delta, logprobs, finish_reason }];
+        text(&Completion { head: self.head.clone(), choices, usage: None })
+    }
+
+    fn delta(&mut self, piece: &Piece) -> Option<Delta> {
+        let call = |index, id: Option<String>, name, arguments| {
+            let kind = id.is_some().then_some("function");
+            vec![Call { index: Some(index), id, kind, function: Called { name, arguments } }]
+        };
+        let last = self.whole.calls.len().saturating_sub(1);
+        Some(match (piece, &self.whole.part) {
+            (Piece::Begin(Part::Call(_)), _) => {
+                let (id, name, _) = self.whole.calls.last()?;
+                Delta {
+                    tool_calls: call(last, Some(id.clone()), Some(name.clone()), String::new()),
+                    ..Delta::default()
+                }
+            }
+            (Piece::Text(text, _), Some(Part::Call(_))) => {
+                Delta { tool_calls: call(last, None, None, text.clone()), ..Delta::default() }
+            }
+            (Piece::Text(text, _), Some(Part::Reasoning)) => {
+                Delta { reasoning: Some(text.clone()), reasoning_content: Some(text.clone()), ..Delta::default() }
+            }
+            (Piece::Text(text, _), _) => Delta { content: Some(text.clone()), ..Delta::default() },
+            (Piece::Begin(_) | Piece::End, _) => return None,
+        })
+    }
+}
+
+impl<A: Engaged> Frames for Chunks<A> {
+    fn begin(&mut self) -> Vec<(Option<&'static str>, String)> {
+        let role = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
+        vec![(None, self.chunk(role, None, None))]
+    }
+
+    fn piece(&mut self, piece: Piece) -> Vec<(Option<&'static str>, String)> {
+        let before = self.whole.logprobs.len();
+        self.whole.add(piece.clone(), self.logprobs);
+        let logprobs = (self.whole.logprobs.len() > before)
+            .then(|| Logprobs { content: self.whole.logprobs.split_off(before), refusal: None });
+        let delta = self.delta(&piece);
+        delta.map(|delta| (None, self.chunk(delta, logprobs, None))).into_iter().collect()
+    }
+
+    fn end(&mut self, usage: Usage, ending: Ending) -> Vec<(Option<&'static str>, String)> {
+        let mut frames = Vec::new();
+        match ending {
+            Ending::Finished { reason, messages } => {
+                self.shared.served.remember(&sketch(&self.whole), &messages);
+                let reason = finish_reason(reason, self.whole.calls.len());
+                frames.push((None, self.chunk(Delta::default(), None, Some(reason))));
+                if self.usage {
+                    let choices = Vec::<ChunkChoice>::new();
+                    let last = Completion { head: self.head.clone(), choices, usage: Some(usage.into()) };
+                    frames.push((None, text(&last)));
+                }
+            }
+            ending => frames.push((None, crate::sse::error(&ending))),
+        }
+        frames.push((None, DONE.into()));
+        frames
+    }
+}
+
+fn text(object: &impl Serialize) -> String {
+    serde_json::to_string(object).expect("texts and numbers become JSON")
+}

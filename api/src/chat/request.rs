@@ -1,0 +1,358 @@
+//! A chat completion as it is asked for, and the prompt that it makes.
+
+use gptoss_protocol::{ChatMessage, Prompt};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::prompt::{Content, Draw, call, effort, function, on_channel, prompt};
+use crate::served::{Served, Sketch};
+
+/// The body of a request. Fields that are not named here are ignored, as everybody's server does.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ChatRequest {
+    #[serde(default)]
+    pub model: Option<String>,
+    messages: Vec<ChatIn>,
+    #[serde(default)]
+    tools: Option<Vec<ToolIn>>,
+    #[serde(default)]
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    pub stream: Option<bool>,
+    #[serde(default)]
+    stream_options: Option<StreamOptions>,
+    #[serde(default)]
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    max_completion_tokens: Option<u32>,
+    #[serde(default)]
+    stop: Option<Stop>,
+    #[serde(default)]
+    n: Option<u32>,
+    #[serde(default)]
+    pub logprobs: Option<bool>,
+    #[serde(default)]
+    pub top_logprobs: Option<u32>,
+    #[serde(default)]
+    reasoning_effort: Option<String>,
+    #[serde(default)]
+    response_format: Option<Value>,
+    #[serde(default)]
+    presence_penalty: Option<f32>,
+    #[serde(default)]
+    frequency_penalty: Option<f32>,
+    #[serde(default)]
+    logit_bias: Option<Value>,
+    #[serde(flatten)]
+    draw: Draw,
+}
+
+#[derive(Debug, Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: Option<bool>,
+}
+
+/// One text or several that end the answer.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Stop {
+    One(String),
+    Several(Vec<String>),
+}
+
+impl Stop {
+    pub fn texts(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Several(texts) => texts,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct ChatIn {
+    role: String,
+    #[serde(default)]
+    content: Option<Content>,
+    /// What the model thought: vLLM and the cookbook say `reasoning`, DeepSeek's dialect `reasoning_content`.
+    #[serde(default)]
+    reasoning: Option<String>,
+    #[serde(default)]
+    reasoning_content: Option<String>,
+    #[serde(default)]
+    tool_calls: Option<Vec<CallIn>>,
+    #[serde(default)]
+    tool_call_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CallIn {
+    #[serde(default)]
+    id: String,
+    function: CalledIn,
+}
+
+#[derive(Debug, Deserialize)]
+struct CalledIn {
+    name: String,
+    /// A text by the book, an object from clients that parsed it.
+    #[serde(default)]
+    arguments: Value,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolIn {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    function: Option<FunctionIn>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FunctionIn {
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    parameters: Option<Value>,
+}
+
+impl ChatRequest {
+    /// Whether the last chunk of a stream tells the usage.
+    pub fn wants_usage(&self) -> bool {
+        self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
+    }
+
+    /// The prompt, with what `served` knows of earlier turns.
+    pub fn into_prompt(self, served: &Served) -> Result<Prompt, ApiError> {
+        self.refuse_what_cannot_be()?;
+        let mut functions = Vec::new();
+        let hides_tools = self.tool_choice.as_ref().and_then(Value::as_str) == Some("none");
+        for (at, tool) in self.tools.into_iter().flatten().enumerate().filter(|_| !hides_tools) {
+            // Other types are of other people's servers: the model is not told of them.
+            if let (ToolIn { kind, function: Some(it) }, param) = (tool, format!("tools[{at}].function"))
+                && kind == "function"
+            {
+                functions.push(function(&format!("{param}.name"), &it.name, it.description, it.parameters)?);
+            }
+        }
+        let (history, instructions) = history(self.messages, served)?;
+        let limit = self.max_completion_tokens.or(self.max_tokens);
+        if limit == Some(0) {
+            return Err(ApiError::invalid("max_completion_tokens", "max_completion_tokens is 0, expected at least 1"));
+        }
+        Ok(Prompt {
+            effort: effort("reasoning_effort", self.reasoning_effort.as_deref())?,
+            sampling: self.draw.sampling()?,
+            stop: self.stop.map(Stop::texts).unwrap_or_default().into_iter().filter(|text| !text.is_empty()).collect(),
+            max_new_tokens: limit.unwrap_or(u32::MAX),
+            ..prompt(history, instructions, functions)
+        })
+    }
+
+    /// What would be a lie to accept.
+    fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
+        if self.n.is_some_and(|n| n != 1) {
+            return Err(ApiError::invalid("n", "n is not 1: this server gives one answer to a request"));
+        }
+        if self.top_logprobs.is_some_and(|top| top > 5) {
+            return Err(ApiError::invalid("top_logprobs", "top_logprobs is above 5, which is as many as are kept"));
+        }
+        for (param, penalty) in
+            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
+        {
+            if penalty.is_some_and(|penalty| penalty != 0.0) {
+                return Err(ApiError::invalid(param, format!("{param} is not 0, and penalties are not served yet")));
+            }
+        }
+        if self.logit_bias.as_ref().and_then(Value::as_object).is_some_and(|bias| !bias.is_empty()) {
+            return Err(ApiError::invalid("logit_bias", "logit_bias is not served yet, expected none"));
+        }
+        let format = self.response_format.as_ref().and_then(|format| format["type"].as_str());
+        if format.is_some_and(|format| format != "text") {
+            let message = "response_format is not served yet beyond {\"type\": \"text\"}";
+            return Err(ApiError::invalid("response_format", message));
+        }
+        match &self.tool_choice {
+            None | Some(Value::Null) => Ok(()),
+            Some(choice) if matches!(choice.as_str(), Some("auto" | "none")) => Ok(()),
+            Some(_) => {
+                Err(ApiError::invalid("tool_choice", "tool_choice is served as \"auto\" and \"none\" only so far"))
+            }
+        }
+    }
+}
+
+/// What was said, and the texts of system and developer.
+fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, String), ApiError> {
+    let (mut history, mut instructions) = (Vec::new(), Vec::new());
+    // Ids of calls, with the function of each.
+    let mut calls: Vec<(String, String)> = Vec::new();
+    let mut last_role = String::new();
+    for (at, message) in messages.into_iter().enumerate() {
+        let param = format!("messages[{at}]");
+        let content = message.content.as_ref().map(|content| content.text(&format!("{param}.content"))).transpose()?;
+        last_role.clone_from(&message.role);
+        match message.role.as_str() {
+            "system" | "developer" => instructions.extend(content),
+            "user" => history.push(ChatMessage::User { text: content.unwrap_or_default() }),
+            "assistant" => assistant(message, content, served, &mut calls, &mut history),
+            "tool" => {
+                let id = message.tool_call_id.unwrap_or_default();
+                let call = calls.iter().rev().find(|(known, _)| *known == id).ok_or_else(|| {
+                    let message =
+                        format!("{param}.tool_call_id is {id:?}, and no message before it has a call of that id");
+                    ApiError::invalid(format!("{param}.tool_call_id"), message)
+                })?;
+                history.push(ChatMessage::FunctionResult { name: call.1.clone(), result: content.unwrap_or_default() });
+            }
+            other => {
+                let expected = "system, developer, user, assistant or tool";
+                let message = format!("{param}.role is {other:?}, expected {expected}");
+                return Err(ApiError::invalid(format!("{param}.role"), message));
+            }
+        }
+    }
+    if last_role == "assistant" || history.is_empty() {
+        let message = "the last of messages is to be the user's or a tool's, which the model then answers";
+        return Err(ApiError::invalid("messages", message));
+    }
+    Ok((history, instructions.join("\n\n")))
+}
+
+fn assistant(
+    message: ChatIn,
+    content: Option<String>,
+    served: &Served,
+    calls: &mut Vec<(String, String)>,
+    history: &mut Vec<ChatMessage>,
+) {
+    let made: Vec<(String, String, String)> = message
+        .tool_calls
+        .into_iter()
+        .flatten()
+        .map(|call| {
+            let arguments = match call.function.arguments {
+                Value::String(text) => text,
+                Value::Null => String::new(),
+                object => object.to_string(),
+            };
+            (call.id, call.function.name, arguments)
+        })
+        .collect();
+    calls.extend(made.iter().map(|(id, name, _)| (id.clone(), name.clone())));
+    let sketch = Sketch { text: content.clone().unwrap_or_default(), calls: made };
+    if let Some(messages) = served.recall(&sketch) {
+        return history.extend(messages);
+    }
+    let reasoning = message.reasoning.or(message.reasoning_content).filter(|text| !text.is_empty());
+    history.extend(reasoning.map(|text| on_channel("analysis", text)));
+    let is_preamble = !sketch.calls.is_empty();
+    history.extend(content.filter(|text| !text.is_empty()).map(|text| match is_preamble {
+        true => on_channel("commentary", text),
+        false => ChatMessage::said(text),
+    }));
+    history.extend(sketch.calls.into_iter().map(|(_, name, arguments)| call(&name, arguments)));
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_protocol::Effort;
+    use serde_json::json;
+
+    use super::*;
+
+    fn prompt_of(body: Value) -> Result<Prompt, ApiError> {
+        let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
+        request.into_prompt(&Served::default())
+    }
+
+    fn refused(change: (&str, Value)) -> String {
+        let mut body = json!({"messages": [{"role": "user", "content": "Hi"}]});
+        body[change.0] = change.1;
+        let error = prompt_of(body).expect_err("refused");
+        assert!(error.param.as_deref().is_some_and(|param| error.message.contains(param)), "{error:?}");
+        error.message
+    }
+
+    #[test]
+    fn messages_become_a_conversation() {
+        let prompt = prompt_of(json!({
+            "model": "m", "reasoning_effort": "xhigh", "max_tokens": 7, "temperature": 0.5, "stop": "\n",
+            "user": "somebody", "unknown": 1,
+            "tools": [
+                {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}},
+                {"type": "web_search"},
+            ],
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "developer", "content": [{"type": "text", "text": "Add."}]},
+                {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
+                {"role": "assistant", "content": "One moment.", "reasoning": "Add them.", "tool_calls": [
+                    {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]},
+                {"role": "tool", "tool_call_id": "c1", "content": "3"},
+                {"role": "assistant", "content": "3.", "reasoning_content": "Done."},
+                {"role": "user", "content": "Sure?"},
+            ],
+        }))
+        .expect("good");
+        assert_eq!(
+            (prompt.effort, prompt.max_new_tokens, prompt.instructions.as_str()),
+            (Effort::High, 7, "Be brief.\n\nAdd.")
+        );
+        assert_eq!((prompt.sampling.temperature, &prompt.stop[..]), (0.5, &["\n".to_owned()][..]));
+        assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
+        let want = [
+            ChatMessage::User { text: "1 + 2?".into() },
+            on_channel("analysis", "Add them.".into()),
+            on_channel("commentary", "One moment.".into()),
+            call("add", "{\"a\":1}".into()),
+            ChatMessage::FunctionResult { name: "add".into(), result: "3".into() },
+            on_channel("analysis", "Done.".into()),
+            ChatMessage::said("3."),
+            ChatMessage::User { text: "Sure?".into() },
+        ];
+        assert_eq!(prompt.history, want);
+        assert_eq!(prompt.user, "");
+    }
+
+    #[test]
+    fn a_turn_of_this_server_goes_back_token_by_token() {
+        let served = Served::default();
+        let own = ChatMessage::Assistant {
+            channel: Some("final".into()),
+            recipient: None,
+            content_type: None,
+            text: "3.".into(),
+            tokens: Some(vec![5, 6]),
+        };
+        served.remember(&Sketch { text: "3.".into(), calls: Vec::new() }, std::slice::from_ref(&own));
+        let body = json!({"messages": [
+            {"role": "user", "content": "1 + 2?"}, {"role": "assistant", "content": "3."}, {"role": "user", "content": "Sure?"}
+        ]});
+        let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
+        assert_eq!(request.into_prompt(&served).expect("good").history[1], own);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        refused(("n", json!(2)));
+        refused(("temperature", json!(3)));
+        refused(("top_p", json!(0)));
+        refused(("presence_penalty", json!(0.5)));
+        refused(("logit_bias", json!({"5": 1})));
+        refused(("response_format", json!({"type": "json_object"})));
+        refused(("tool_choice", json!("required")));
+        refused(("reasoning_effort", json!("utmost")));
+        refused(("max_completion_tokens", json!(0)));
+        refused(("tools", json!([{"type": "function", "function": {"name": "two words"}}])));
+        let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
+        said(json!({"role": "critic", "content": "?"}));
+        said(json!({"role": "assistant", "content": "Hello."}));
+        said(json!({"role": "tool", "tool_call_id": "none", "content": "3"}));
+        let image = said(json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}));
+        assert!(image.contains("messages[1].content[0]") && image.contains("text only"), "{image}");
+    }
+}

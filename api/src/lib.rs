@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod answer;
+mod chat;
+mod completions;
+mod engine;
+mod error;
+mod prompt;
+mod responses;
+mod said;
+mod served;
+mod server;
+mod sse;
+
+pub use self::engine::{Engine, UnderWay};
+pub use self::server::{ApiOptions, Engaged, ModelCard, serve};

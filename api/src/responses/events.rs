@@ -1,0 +1,188 @@
+//! The events of a response, in the order that clients rely on: created, in_progress, then each item from its beginning to its
+//! end, then one that ends it all.
+
+use std::sync::Arc;
+
+use gptoss_protocol::{ChatMessage, FinishReason};
+use serde_json::{Value, json};
+
+use super::object::{Item, ResponseObject};
+use super::request::Asked;
+use super::store::Stored;
+use crate::answer::error_of;
+use crate::prompt::new_id;
+use crate::said::{Ending, Part, Piece, Usage};
+use crate::served::Sketch;
+use crate::server::{Engaged, Shared};
+use crate::sse::{DONE, Frame, Frames};
+
+/// Writes one response, as events and as an object.
+pub(crate) struct Writer<A> {
+    shared: Arc<Shared<A>>,
+    asked: Asked,
+    response: ResponseObject,
+    /// The item that is being written.
+    open: Option<Item>,
+    sketch: Sketch,
+    sequence: u64,
+}
+
+impl<A: Engaged> Writer<A> {
+    pub fn new(shared: Arc<Shared<A>>, asked: Asked) -> Self {
+        let response = ResponseObject::new(new_id("resp"), &asked);
+        Self { shared, asked, response, open: None, sketch: Sketch::default(), sequence: 0 }
+    }
+
+    /// Takes a piece in, and gives its events.
+    pub fn write(&mut self, piece: Piece) -> Vec<Frame> {
+        match piece {
+            Piece::Begin(part) => self.begin_item(part),
+            Piece::Text(text, _) => self.add(&text),
+            Piece::End => self.end_item("completed"),
+        }
+    }
+
+    /// The whole response; it is kept, if that is wanted.
+    pub fn finish(&mut self, usage: Usage, ending: Ending) -> ResponseObject {
+        let Ending::Finished { reason, messages } = ending else {
+            let error = error_of(&ending).body();
+            self.response.error = Some(json!({"code": error.code.unwrap_or("server_error"), "message": error.message}));
+            self.response.end("failed", usage);
+            return self.response.clone();
+        };
+        let is_cut = matches!(reason, FinishReason::MaxTokens | FinishReason::ContextFull);
+        if is_cut {
+            self.response.incomplete_details = Some(json!({"reason": "max_output_tokens"}));
+            if let Some(last) = self.response.output.last_mut() {
+                last["status"] = "incomplete".into();
+            }
+        }
+        self.response.end(if is_cut { "incomplete" } else { "completed" }, usage);
+        self.shared.served.remember(&self.sketch, &messages);
+        if self.asked.is_stored {
+            self.keep(messages);
+        }
+        self.response.clone()
+    }
+
+    fn keep(&self, messages: Vec<ChatMessage>) {
+        let mut history = self.asked.prompt.history.clone();
+        history.extend(messages);
+        let own = self.sketch.calls.iter().map(|(id, name, _)| (id.clone(), name.clone()));
+        let calls = self.asked.calls.iter().cloned().chain(own).collect();
+        let object = serde_json::to_value(&self.response).expect("texts and numbers become JSON");
+        let stored = Stored { object, input: self.asked.input.clone(), history, calls };
+        self.shared.store.keep(self.response.id.clone(), stored);
+    }
+
+    fn begin_item(&mut self, part: Part) -> Vec<Frame> {
+        let item = match part {
+            Part::Reasoning => Item::Reasoning { id: new_id("rs"), text: String::new() },
+            Part::Preamble => Item::Message { id: new_id("msg"), phase: "commentary", text: String::new() },
+            Part::Answer => Item::Message { id: new_id("msg"), phase: "final_answer", text: String::new() },
+            Part::Call(name) => {
+                let call_id = new_id("call");
+                self.sketch.calls.push((call_id.clone(), name.clone(), String::new()));
+                Item::Call { id: new_id("fc"), call_id, name, arguments: String::new() }
+            }
+        };
+        let mut frames =
+            vec![self.event("response.output_item.added", &item, json!({"item": item.object("in_progress", false)}))];
+        if let Some(part) = item.part() {
+            frames.push(self.event("response.content_part.added", &item, json!({"content_index": 0, "part": part})));
+        }
+        self.open = Some(item);
+        frames
+    }
+
+    fn add(&mut self, text: &str) -> Vec<Frame> {
+        let Some(mut item) = self.open.take() else { return Vec::new() };
+        item.text().push_str(text);
+        let frame = match &item {
+            Item::Reasoning { .. } => {
+                self.event("response.reasoning_text.delta", &item, json!({"content_index": 0, "delta": text}))
+            }
+            Item::Message { .. } => {
+                self.sketch.text.push_str(text);
+                let delta = json!({"content_index": 0, "delta": text, "logprobs": []});
+                self.event("response.output_text.delta", &item, delta)
+            }
+            Item::Call { .. } => {
+                if let Some((_, _, arguments)) = self.sketch.calls.last_mut() {
+                    arguments.push_str(text);
+                }
+                self.event("response.function_call_arguments.delta", &item, json!({"delta": text}))
+            }
+        };
+        self.open = Some(item);
+        vec![frame]
+    }
+
+    fn end_item(&mut self, status: &'static str) -> Vec<Frame> {
+        let Some(item) = self.open.take() else { return Vec::new() };
+        let mut frames = vec![match &item {
+            Item::Reasoning { text, .. } => {
+                self.event("response.reasoning_text.done", &item, json!({"content_index": 0, "text": text}))
+            }
+            Item::Message { text, .. } => {
+                let done = json!({"content_index": 0, "text": text, "logprobs": []});
+                self.event("response.output_text.done", &item, done)
+            }
+            Item::Call { name, arguments, .. } => {
+                let done = json!({"name": name, "arguments": arguments});
+                self.event("response.function_call_arguments.done", &item, done)
+            }
+        }];
+        if let Some(part) = item.part() {
+            frames.push(self.event("response.content_part.done", &item, json!({"content_index": 0, "part": part})));
+        }
+        let object = item.object(status, true);
+        frames.push(self.event("response.output_item.done", &item, json!({"item": object})));
+        self.response.output.push(object);
+        frames
+    }
+
+    /// An event about an item: those about items that have parts say of which item and part they are.
+    fn event(&mut self, name: &'static str, item: &Item, fields: Value) -> Frame {
+        let mut fields = fields;
+        fields["output_index"] = self.response.output.len().into();
+        if !name.starts_with("response.output_item") {
+            fields["item_id"] = item.id().into();
+        }
+        self.numbered(name, fields)
+    }
+
+    fn of_response(&mut self, name: &'static str) -> Frame {
+        let response = serde_json::to_value(&self.response).expect("texts and numbers become JSON");
+        self.numbered(name, json!({"response": response}))
+    }
+
+    fn numbered(&mut self, name: &'static str, mut fields: Value) -> Frame {
+        fields["type"] = name.into();
+        fields["sequence_number"] = self.sequence.into();
+        self.sequence += 1;
+        (Some(name), fields.to_string())
+    }
+}
+
+impl<A: Engaged> Frames for Writer<A> {
+    fn begin(&mut self) -> Vec<Frame> {
+        vec![self.of_response("response.created"), self.of_response("response.in_progress")]
+    }
+
+    fn piece(&mut self, piece: Piece) -> Vec<Frame> {
+        self.write(piece)
+    }
+
+    fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame> {
+        let mut frames = self.end_item("incomplete");
+        let name = match self.finish(usage, ending).status {
+            "completed" => "response.completed",
+            "incomplete" => "response.incomplete",
+            _ => "response.failed",
+        };
+        frames.push(self.of_response(name));
+        frames.push((None, DONE.into()));
+        frames
+    }
+}

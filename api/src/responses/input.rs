@@ -1,0 +1,227 @@
+//! Input items, as clients send them, and the history that they make.
+
+use gptoss_protocol::ChatMessage;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::prompt::{Content, call, new_id, on_channel};
+use crate::served::{Served, Sketch};
+
+/// `input`: one text, or items.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Input {
+    Text(String),
+    Items(Vec<Value>),
+}
+
+/// The fields of all items that are read here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Item {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    role: Option<String>,
+    phase: Option<String>,
+    content: Option<Content>,
+    summary: Option<Content>,
+    call_id: Option<String>,
+    name: Option<String>,
+    arguments: Option<Value>,
+    output: Option<Content>,
+}
+
+/// What was said, in the order in which it was.
+#[derive(Debug, Default)]
+pub(crate) struct Conversation {
+    pub history: Vec<ChatMessage>,
+    /// Texts of system and developer.
+    pub instructions: Vec<String>,
+    /// Ids of calls, with the function of each.
+    pub calls: Vec<(String, String)>,
+    /// The assistant's turn that is being read.
+    turn: Turn,
+}
+
+#[derive(Debug, Default)]
+struct Turn {
+    sketch: Sketch,
+    messages: Vec<ChatMessage>,
+}
+
+impl Input {
+    /// Items with ids and types, as they are told again.
+    pub fn items(&self) -> Vec<Value> {
+        let items = match self {
+            Self::Text(text) => {
+                let content = serde_json::json!([{"type": "input_text", "text": text}]);
+                vec![serde_json::json!({"type": "message", "role": "user", "content": content})]
+            }
+            Self::Items(items) => items.clone(),
+        };
+        items
+            .into_iter()
+            .map(|mut item| {
+                if let Some(fields) = item.as_object_mut() {
+                    let kind = fields.entry("type").or_insert_with(|| "message".into()).as_str().unwrap_or_default();
+                    let prefix = if kind == "message" { "msg" } else { "item" };
+                    fields.entry("id").or_insert_with(|| new_id(prefix).into());
+                }
+                item
+            })
+            .collect()
+    }
+}
+
+impl Conversation {
+    /// Goes on with `input`.
+    pub fn hear(&mut self, input: &Input, served: &Served) -> Result<(), ApiError> {
+        match input {
+            Input::Text(text) => self.history.push(ChatMessage::User { text: text.clone() }),
+            Input::Items(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    let param = format!("input[{at}]");
+                    let item: Item = serde_json::from_value(item.clone())
+                        .map_err(|error| ApiError::invalid(&param, format!("{param} cannot be read: {error}")))?;
+                    self.item(&param, item, served)?;
+                }
+            }
+        }
+        self.end_turn(served);
+        Ok(())
+    }
+
+    fn item(&mut self, param: &str, item: Item, served: &Served) -> Result<(), ApiError> {
+        let text = |content: Option<&Content>, field: &str| {
+            content.map(|content| content.text(&format!("{param}.{field}"))).transpose().map(Option::unwrap_or_default)
+        };
+        match item.kind.as_deref().unwrap_or("message") {
+            "message" => {
+                let said = text(item.content.as_ref(), "content")?;
+                match item.role.as_deref() {
+                    Some("system" | "developer") => self.instructions.push(said),
+                    Some("user") => {
+                        self.end_turn(served);
+                        self.history.push(ChatMessage::User { text: said });
+                    }
+                    Some("assistant") => {
+                        self.turn.sketch.text.push_str(&said);
+                        let is_preamble = item.phase.as_deref() == Some("commentary");
+                        let message =
+                            if is_preamble { on_channel("commentary", said) } else { ChatMessage::said(said) };
+                        self.turn.messages.push(message);
+                    }
+                    other => {
+                        let expected = "system, developer, user or assistant";
+                        let message = format!("{param}.role is {other:?}, expected {expected}");
+                        return Err(ApiError::invalid(format!("{param}.role"), message));
+                    }
+                }
+            }
+            "reasoning" => {
+                let said = text(item.content.as_ref(), "content")?;
+                let said = if said.is_empty() { text(item.summary.as_ref(), "summary")? } else { said };
+                self.turn.messages.extend((!said.is_empty()).then(|| on_channel("analysis", said)));
+            }
+            "function_call" => {
+                let name = item.name.unwrap_or_default();
+                let arguments = match item.arguments {
+                    Some(Value::String(text)) => text,
+                    None | Some(Value::Null) => String::new(),
+                    Some(object) => object.to_string(),
+                };
+                let id = item.call_id.unwrap_or_default();
+                self.calls.push((id.clone(), name.clone()));
+                self.turn.messages.push(call(&name, arguments.clone()));
+                self.turn.sketch.calls.push((id, name, arguments));
+            }
+            "function_call_output" => {
+                self.end_turn(served);
+                let id = item.call_id.unwrap_or_default();
+                let known = self.calls.iter().rev().find(|(known, _)| *known == id).ok_or_else(|| {
+                    let message = format!("{param}.call_id is {id:?}, and no item before it is a call of that id");
+                    ApiError::invalid(format!("{param}.call_id"), message)
+                })?;
+                let name = known.1.clone();
+                self.history.push(ChatMessage::FunctionResult { name, result: text(item.output.as_ref(), "output")? });
+            }
+            // Items of tools that other people's servers run say nothing that this model could read.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The assistant's turn is over: what it wrote is taken from memory, if it was written here.
+    fn end_turn(&mut self, served: &Served) {
+        let Turn { sketch, messages } = std::mem::take(&mut self.turn);
+        if !messages.is_empty() {
+            self.history.extend(served.recall(&sketch).unwrap_or(messages));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn heard(items: Value) -> Result<Conversation, ApiError> {
+        let mut conversation = Conversation::default();
+        let input: Input = serde_json::from_value(items).expect("text or items");
+        conversation.hear(&input, &Served::default())?;
+        Ok(conversation)
+    }
+
+    #[test]
+    fn items_of_real_clients_become_a_conversation() {
+        let conversation = heard(json!([
+            {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+            {"role": "user", "content": "1 + 2?", "id": "msg_1"},
+            {"type": "reasoning", "id": "rs_1", "summary": [], "content": [{"type": "reasoning_text", "text": "Add."}],
+             "encrypted_content": null},
+            {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}", "status": "completed"},
+            {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+            {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "3"}]},
+            {"type": "message", "role": "assistant", "phase": "commentary", "content": "Well."},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "3.", "annotations": []}]},
+            {"role": "user", "content": "Sure?"},
+        ]))
+        .expect("good");
+        assert_eq!(conversation.instructions, ["Be brief."]);
+        let want = [
+            ChatMessage::User { text: "1 + 2?".into() },
+            on_channel("analysis", "Add.".into()),
+            call("add", "{}".into()),
+            ChatMessage::FunctionResult { name: "add".into(), result: "3".into() },
+            on_channel("commentary", "Well.".into()),
+            ChatMessage::said("3."),
+            ChatMessage::User { text: "Sure?".into() },
+        ];
+        assert_eq!(conversation.history, want);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        for (item, param) in [
+            (json!({"role": "critic", "content": "x"}), "input[0].role"),
+            (json!({"type": "function_call_output", "call_id": "c9", "output": "3"}), "input[0].call_id"),
+            (json!({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}), "input[0].content[0]"),
+            (json!({"role": "user", "content": 5}), "input[0]"),
+        ] {
+            let error = heard(json!([item])).expect_err("refused");
+            assert_eq!(error.param.as_deref(), Some(param));
+            assert!(error.message.contains(param), "{error}");
+        }
+    }
+
+    #[test]
+    fn items_are_told_again_with_ids_and_types() {
+        let items = Input::Text("Hi".into()).items();
+        assert_eq!((&items[0]["type"], &items[0]["content"][0]["text"]), (&json!("message"), &json!("Hi")));
+        assert!(items[0]["id"].as_str().is_some_and(|id| id.starts_with("msg_")));
+        let given = json!({"type": "function_call_output", "id": "own", "call_id": "c", "output": "3"});
+        assert_eq!(Input::Items(vec![given.clone()]).items(), [given]);
+    }
+}

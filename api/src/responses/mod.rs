@@ -1,0 +1,107 @@
+//! `/v1/responses`.
+
+mod events;
+mod input;
+mod object;
+mod request;
+mod store;
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use self::events::Writer;
+pub(crate) use self::request::ResponsesRequest;
+pub(crate) use self::store::Store;
+use self::store::Stored;
+use crate::answer::begin;
+use crate::error::ApiError;
+use crate::server::{Engaged, Shared};
+use crate::sse::stream;
+
+/// `POST /v1/responses`.
+pub(crate) async fn create<A: Engaged>(
+    shared: Arc<Shared<A>>,
+    request: ResponsesRequest,
+) -> Result<Response, ApiError> {
+    let model = shared.model_of(request.model.as_deref())?;
+    let streams = request.stream == Some(true);
+    let asked = request.into_asked(model, &shared)?;
+    let mut answering = begin(&shared, asked.prompt.clone()).await?;
+    let mut writer = Writer::new(Arc::clone(&shared), asked);
+    if streams {
+        return Ok(stream(answering, writer));
+    }
+    while let Some(pieces) = answering.next().await {
+        for piece in pieces {
+            writer.write(piece);
+        }
+    }
+    let (usage, ending) = answering.into_ending();
+    if let ending @ (crate::said::Ending::Failed(_) | crate::said::Ending::Stopped | crate::said::Ending::Vanished) =
+        &ending
+    {
+        return Err(crate::answer::error_of(ending));
+    }
+    Ok(Json(writer.finish(usage, ending)).into_response())
+}
+
+/// `GET /v1/responses/{id}`.
+pub(crate) fn get<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
+    Ok(Json(stored(shared, id)?.object).into_response())
+}
+
+/// `DELETE /v1/responses/{id}`.
+pub(crate) fn delete<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
+    if !shared.store.forget(id) {
+        return Err(missing(id));
+    }
+    Ok(Json(json!({"id": id, "object": "response", "deleted": true})).into_response())
+}
+
+/// `GET /v1/responses/{id}/input_items`: the newest first, unless the query says otherwise.
+pub(crate) fn input_items<A: Engaged>(shared: &Shared<A>, id: &str, query: &str) -> Result<Response, ApiError> {
+    let value_of = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let limit = match value_of("limit").map(str::parse::<usize>) {
+        None => 20,
+        Some(Ok(limit @ 1..=100)) => limit,
+        Some(_) => return Err(ApiError::invalid("limit", "limit is to be a number from 1 to 100")),
+    };
+    let mut items = stored(shared, id)?.input;
+    match value_of("order") {
+        None | Some("desc") => items.reverse(),
+        Some("asc") => {}
+        Some(_) => return Err(ApiError::invalid("order", "order is to be asc or desc")),
+    }
+    if let Some(after) = value_of("after") {
+        let at = items.iter().position(|item| item["id"] == after);
+        let at = at.ok_or_else(|| ApiError::invalid("after", "after is not the id of an input item"))?;
+        items.drain(..=at);
+    }
+    let has_more = items.len() > limit;
+    items.truncate(limit);
+    let id_of = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
+    let list = json!({
+        "object": "list", "first_id": id_of(items.first()), "last_id": id_of(items.last()), "has_more": has_more,
+        "data": items,
+    });
+    Ok(Json(list).into_response())
+}
+
+/// `POST /v1/responses/{id}/cancel`.
+pub(crate) fn cancel<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
+    stored(shared, id)?;
+    let message = "only responses in the background can be cancelled, and this server has none: close the connection of a stream \
+                   to end it";
+    Err(ApiError::refused(axum::http::StatusCode::BAD_REQUEST, message))
+}
+
+fn stored<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Stored, ApiError> {
+    shared.store.recall(id).ok_or_else(|| missing(id))
+}
+
+fn missing(id: &str) -> ApiError {
+    ApiError::not_found(format!("there is no response {id:?} here: it was never stored, was deleted or is too old"))
+}

@@ -1,0 +1,197 @@
+//! A response as it is asked for.
+
+use gptoss_protocol::{ChatMessage, Effort, Function, Prompt};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::input::{Conversation, Input};
+use super::store::Stored;
+use crate::error::ApiError;
+use crate::prompt::{Draw, effort, function, prompt};
+use crate::server::{Engaged, Shared};
+
+/// The body of a request. Fields that are not named here are ignored.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ResponsesRequest {
+    #[serde(default)]
+    pub model: Option<String>,
+    #[serde(default)]
+    input: Option<Input>,
+    #[serde(default)]
+    instructions: Option<String>,
+    #[serde(default)]
+    previous_response_id: Option<String>,
+    #[serde(default)]
+    tools: Option<Vec<Value>>,
+    #[serde(default)]
+    tool_choice: Option<Value>,
+    #[serde(default)]
+    parallel_tool_calls: Option<bool>,
+    #[serde(default)]
+    pub stream: Option<bool>,
+    #[serde(default)]
+    store: Option<bool>,
+    #[serde(default)]
+    background: Option<bool>,
+    #[serde(default)]
+    max_output_tokens: Option<u32>,
+    #[serde(default)]
+    reasoning: Option<ReasoningIn>,
+    #[serde(default)]
+    text: Option<TextIn>,
+    #[serde(default)]
+    metadata: Option<Map<String, Value>>,
+    #[serde(flatten)]
+    draw: Draw,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct ReasoningIn {
+    #[serde(default)]
+    effort: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TextIn {
+    #[serde(default)]
+    format: Option<Value>,
+}
+
+/// What was asked for, with all that is said of it in the response.
+pub(crate) struct Asked {
+    pub prompt: Prompt,
+    pub model: String,
+    pub is_stored: bool,
+    pub input: Vec<Value>,
+    pub calls: Vec<(String, String)>,
+    pub instructions: Option<String>,
+    pub previous_response_id: Option<String>,
+    pub tools: Vec<Value>,
+    pub tool_choice: Value,
+    pub parallel_tool_calls: bool,
+    pub max_output_tokens: Option<u32>,
+    pub metadata: Map<String, Value>,
+    pub effort: Effort,
+}
+
+impl ResponsesRequest {
+    /// The prompt, with what is known of earlier turns, and what is told of it.
+    pub fn into_asked<A: Engaged>(self, model: String, shared: &Shared<A>) -> Result<Asked, ApiError> {
+        self.refuse_what_cannot_be()?;
+        let Some(input) = self.input else {
+            return Err(ApiError::invalid("input", "input is missing, expected a text or a list of items"));
+        };
+        let mut conversation = Conversation::default();
+        if let Some(id) = &self.previous_response_id {
+            let Stored { history, calls, .. } = shared.store.recall(id).ok_or_else(|| unknown(id))?;
+            (conversation.history, conversation.calls) = (history, calls);
+        }
+        conversation.hear(&input, &shared.served)?;
+        let Conversation { history, instructions, calls, .. } = conversation;
+        if !matches!(history.last(), Some(ChatMessage::User { .. } | ChatMessage::FunctionResult { .. })) {
+            let message = "input is to end with something the user or a function says, which the model then answers";
+            return Err(ApiError::invalid("input", message));
+        }
+        let tool_choice = self.tool_choice.unwrap_or_else(|| "auto".into());
+        let tools = self.tools.unwrap_or_default();
+        let (functions, left_out) = functions(&tools, tool_choice == "none")?;
+        let mut metadata = self.metadata.unwrap_or_default();
+        if !left_out.is_empty() {
+            metadata.insert("pylon.tools_left_out".into(), left_out.join(", ").into());
+        }
+        let all: Vec<String> =
+            self.instructions.iter().filter(|text| !text.is_empty()).cloned().chain(instructions).collect();
+        let effort = effort("reasoning.effort", self.reasoning.unwrap_or_default().effort.as_deref())?;
+        let prompt = Prompt {
+            effort,
+            sampling: self.draw.sampling()?,
+            max_new_tokens: self.max_output_tokens.unwrap_or(u32::MAX),
+            ..prompt(history, all.join("\n\n"), functions)
+        };
+        Ok(Asked {
+            prompt,
+            model,
+            is_stored: self.store.unwrap_or(true),
+            input: input.items(),
+            calls,
+            instructions: self.instructions,
+            previous_response_id: self.previous_response_id,
+            tools,
+            tool_choice,
+            parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
+            max_output_tokens: self.max_output_tokens,
+            metadata,
+            effort,
+        })
+    }
+
+    /// What would be a lie to accept.
+    fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
+        if self.background == Some(true) {
+            return Err(ApiError::invalid(
+                "background",
+                "background is true, and responses in the background are not served",
+            ));
+        }
+        if self.max_output_tokens.is_some_and(|tokens| tokens < 16) {
+            return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
+        }
+        let format =
+            self.text.as_ref().and_then(|text| text.format.as_ref()).and_then(|format| format["type"].as_str());
+        if format.is_some_and(|format| format != "text") {
+            return Err(ApiError::invalid("text.format", "text.format is not served yet beyond {\"type\": \"text\"}"));
+        }
+        match &self.tool_choice {
+            None | Some(Value::Null) => Ok(()),
+            Some(choice) if matches!(choice.as_str(), Some("auto" | "none")) => Ok(()),
+            Some(_) => {
+                Err(ApiError::invalid("tool_choice", "tool_choice is served as \"auto\" and \"none\" only so far"))
+            }
+        }
+    }
+}
+
+/// The functions among the tools, and what cannot be served.
+fn functions(tools: &[Value], are_hidden: bool) -> Result<(Vec<Function>, Vec<String>), ApiError> {
+    let (mut functions, mut left_out) = (Vec::new(), Vec::new());
+    for (at, tool) in tools.iter().enumerate() {
+        let kind = tool["type"].as_str().unwrap_or_default();
+        if kind != "function" {
+            let name = tool["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}"));
+            left_out.push(name);
+        } else if !are_hidden {
+            let param = format!("tools[{at}].name");
+            let description = tool["description"].as_str().map(str::to_owned);
+            let parameters = Some(tool["parameters"].clone()).filter(|schema| !schema.is_null());
+            functions.push(function(&param, tool["name"].as_str().unwrap_or_default(), description, parameters)?);
+        }
+    }
+    Ok((functions, left_out))
+}
+
+fn unknown(id: &str) -> ApiError {
+    ApiError {
+        code: Some("previous_response_not_found"),
+        ..ApiError::invalid(
+            "previous_response_id",
+            format!("previous_response_id is {id:?}, and no response of that id is stored here"),
+        )
+    }
+}
+
+impl Asked {
+    /// `tools` as they are told again: with the fields that a client may have left out.
+    pub fn told_tools(&self) -> Vec<Value> {
+        let tools = self.tools.iter().cloned().map(|mut tool| {
+            if let Some(fields) = tool.as_object_mut().filter(|fields| fields.get("type") == Some(&json!("function"))) {
+                for (name, value) in
+                    [("description", Value::Null), ("parameters", Value::Null), ("strict", json!(false))]
+                {
+                    fields.entry(name).or_insert(value);
+                }
+            }
+            tool
+        });
+        tools.collect()
+    }
+}

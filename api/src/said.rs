@@ -1,0 +1,150 @@
+//! What an answer says, piece by piece: the fold over its events that every dialect is written from.
+
+use gptoss_protocol::{Channel, ChatMessage, Event, Failure, FinishReason, TokenInfo};
+
+/// What a stretch of an answer is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Reasoning, on the analysis channel.
+    Reasoning,
+    /// What the model says to the user before it calls a function.
+    Preamble,
+    /// The answer itself.
+    Answer,
+    /// Arguments of a call of this function.
+    Call(String),
+}
+
+/// A change of what was said.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Piece {
+    /// A part begins; the one before has ended.
+    Begin(Part),
+    /// More of the part, with the token that completed it.
+    Text(String, Option<Box<TokenInfo>>),
+    /// The part is complete, unless the answer was cut in it.
+    End,
+}
+
+/// Tokens of a request, as usage is reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub prompt_tokens: u32,
+    /// Of the prompt, those that the KV cache held.
+    pub cached_tokens: u32,
+    pub new_tokens: u32,
+    /// Of the new ones, those of the analysis channel.
+    pub reasoning_tokens: u32,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ending {
+    /// There is an answer, which adds `messages` to a conversation.
+    Finished {
+        reason: FinishReason,
+        messages: Vec<ChatMessage>,
+    },
+    Stopped,
+    Failed(Failure),
+    /// The engine went away without a word.
+    Vanished,
+}
+
+/// Follows the events of one answer.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    open: Option<(Channel, Option<String>)>,
+    /// Functions whose calls were begun.
+    calls: usize,
+    final_text: String,
+    usage: Usage,
+    ending: Option<Ending>,
+}
+
+impl Said {
+    /// The pieces that an event adds.
+    pub fn follow(&mut self, event: Event) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        match event {
+            Event::PromptEncoded { tokens, .. } => self.usage.prompt_tokens = tokens,
+            Event::Token(token) => self.hear(token, &mut pieces),
+            Event::Finished { reason, new_tokens, reused_tokens, final_text, tool_calls, messages, .. } => {
+                self.usage.new_tokens = new_tokens;
+                self.usage.cached_tokens = reused_tokens;
+                if let Some(rest) = final_text.strip_prefix(self.final_text.as_str()).filter(|rest| !rest.is_empty()) {
+                    let rest = rest.to_owned();
+                    self.say((Channel::Final, None), rest, None, &mut pieces);
+                }
+                self.close(&mut pieces);
+                // A call whose arguments are empty was not seen in any token.
+                for call in tool_calls.into_iter().skip(self.calls) {
+                    pieces.extend([Piece::Begin(Part::Call(call.name)), Piece::Text(call.arguments, None), Piece::End]);
+                }
+                self.ending = Some(Ending::Finished { reason, messages });
+            }
+            Event::Stopped { .. } => self.ending = Some(Ending::Stopped),
+            Event::Failed { failure, .. } => self.ending = Some(Ending::Failed(failure)),
+            _ => {}
+        }
+        pieces
+    }
+
+    /// Tokens so far.
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// How it ended; before the end what is to be said if no event comes any more.
+    pub fn into_ending(self) -> Ending {
+        self.ending.unwrap_or(Ending::Vanished)
+    }
+
+    fn hear(&mut self, token: TokenInfo, pieces: &mut Vec<Piece>) {
+        self.usage.new_tokens = token.index + 1;
+        let (channel, recipient) = (token.channel, token.recipient.clone());
+        let of = channel.map(|channel| (channel, recipient)).or_else(|| self.open.clone());
+        if of.as_ref().is_some_and(|(channel, _)| *channel == Channel::Analysis) {
+            self.usage.reasoning_tokens += 1;
+        }
+        // The token that ends a message may bring the end of its text, and belongs to no channel itself.
+        if let Some(of) = of.filter(|_| !token.text.is_empty()) {
+            let text = token.text.clone();
+            self.say(of, text, Some(token), pieces);
+        }
+        if channel.is_none() {
+            self.close(pieces);
+        }
+    }
+
+    fn say(&mut self, of: (Channel, Option<String>), text: String, token: Option<TokenInfo>, pieces: &mut Vec<Piece>) {
+        if self.open.as_ref() != Some(&of) {
+            self.close(pieces);
+            pieces.push(Piece::Begin(part(&of)));
+            self.calls += usize::from(of.0 == Channel::ToolCall);
+        }
+        if of.0 == Channel::Final {
+            self.final_text.push_str(&text);
+        }
+        self.open = Some(of);
+        pieces.push(Piece::Text(text, token.map(Box::new)));
+    }
+
+    fn close(&mut self, pieces: &mut Vec<Piece>) {
+        if self.open.take().is_some() {
+            pieces.push(Piece::End);
+        }
+    }
+}
+
+fn part((channel, recipient): &(Channel, Option<String>)) -> Part {
+    match channel {
+        Channel::Analysis => Part::Reasoning,
+        Channel::Commentary => Part::Preamble,
+        Channel::Final => Part::Answer,
+        Channel::ToolCall => {
+            let name = recipient.as_deref().unwrap_or_default();
+            Part::Call(name.strip_prefix("functions.").filter(|name| !name.is_empty()).unwrap_or(name).to_owned())
+        }
+    }
+}
