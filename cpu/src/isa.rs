@@ -22,11 +22,13 @@ pub enum Isa {
     Neon,
     /// The same with 8-bit dot products.
     NeonDotprod,
+    /// The same with 8-bit products of small matrices (i8mm).
+    NeonI8mm,
 }
 
 impl Isa {
     /// All instruction sets, from slow to fast for each kind of processor.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Portable,
         Self::Avx2,
         Self::Avx2Fma,
@@ -35,6 +37,7 @@ impl Isa {
         Self::Avx512Vnni,
         Self::Neon,
         Self::NeonDotprod,
+        Self::NeonI8mm,
     ];
 
     /// The best instruction set of this processor.
@@ -64,7 +67,7 @@ impl Isa {
                     && has!("avx512vl")
             }
             Self::Avx512Vnni => Self::Avx512.is_available() && has!("avx512vnni"),
-            Self::Neon | Self::NeonDotprod => false,
+            Self::Neon | Self::NeonDotprod | Self::NeonI8mm => false,
         }
     }
 
@@ -76,6 +79,7 @@ impl Isa {
             Self::Portable => true,
             Self::Neon => has!("neon"),
             Self::NeonDotprod => has!("neon") && has!("dotprod"),
+            Self::NeonI8mm => Self::NeonDotprod.is_available() && has!("i8mm"),
             Self::Avx2 | Self::Avx2Fma | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => false,
         }
     }
@@ -97,6 +101,7 @@ impl Isa {
             Self::Avx512Vnni => "avx512-vnni",
             Self::Neon => "neon",
             Self::NeonDotprod => "neon-dotprod",
+            Self::NeonI8mm => "neon-i8mm",
         }
     }
 }
@@ -112,6 +117,7 @@ impl fmt::Display for Isa {
             Self::Avx512Vnni => "AVX-512 VNNI",
             Self::Neon => "NEON",
             Self::NeonDotprod => "NEON with dot products",
+            Self::NeonI8mm => "NEON with 8-bit matrix products",
         })
     }
 }
@@ -179,9 +185,11 @@ macro_rules! by_isa {
                     compiled!("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni", $crate::simd::Avx512<true>)
                 }
                 #[cfg(target_arch = "aarch64")]
-                $crate::isa::Isa::Neon => compiled!("neon", $crate::simd::Neon<false>),
+                $crate::isa::Isa::Neon => compiled!("neon", $crate::simd::Neon<{ $crate::simd::NEON_ALONE }>),
                 #[cfg(target_arch = "aarch64")]
-                $crate::isa::Isa::NeonDotprod => compiled!("neon,dotprod", $crate::simd::Neon<true>),
+                $crate::isa::Isa::NeonDotprod => compiled!("neon,dotprod", $crate::simd::Neon<{ $crate::simd::NEON_DOTPROD }>),
+                #[cfg(target_arch = "aarch64")]
+                $crate::isa::Isa::NeonI8mm => compiled!("neon,dotprod,i8mm", $crate::simd::Neon<{ $crate::simd::NEON_I8MM }>),
                 _ => $($body)+::<$crate::simd::Portable $(, $generic)?>($($arg),*),
             }
         }

@@ -123,6 +123,8 @@ pub async fn open(request: &LoadRequest, host: &dyn Host) -> Result<Opened, Stag
             },
         },
     }?;
+    let (capacity_tokens, bytes) = (opened.model.kv_capacity(), opened.model.kv_bytes());
+    host.emit(Event::Kv { used_tokens: 0, capacity_tokens, bytes });
     host.emit(Event::Experts(opened.model.cache_counters()));
     host.emit(Event::Work(opened.model.work_counters()));
     host.emit(Event::Ready { load_ms: begin.elapsed().as_secs_f64() * 1e3 });

@@ -2,11 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gptoss_model::{Backend as _, Engine, EngineError, Host, StageError};
+use gptoss_model::{Engine, EngineError, Host, StageError};
 use gptoss_node::{Download, Downloaded, Gates, Load, Node, Platform, Teller};
 use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionId, Prompt, Request, RequestId, Stage};
 
@@ -24,19 +22,12 @@ pub struct NativeNode {
 /// Models of this machine.
 pub struct NativePlatform {
     is_interrupted: Box<dyn Fn() -> bool>,
-    /// Tokens that a sequence of the model that was loaded last has room for.
-    context_tokens: Arc<AtomicU32>,
 }
 
 impl NativePlatform {
     /// With what says that everything is to stop.
     pub fn new(is_interrupted: impl Fn() -> bool + 'static) -> Self {
-        Self { is_interrupted: Box::new(is_interrupted), context_tokens: Arc::default() }
-    }
-
-    /// With a place for the tokens that a sequence has room for, which is known after a load.
-    pub fn noting(self, context_tokens: Arc<AtomicU32>) -> Self {
-        Self { context_tokens, ..self }
+        Self { is_interrupted: Box::new(is_interrupted) }
     }
 }
 
@@ -115,9 +106,7 @@ impl Platform for NativePlatform {
         };
         let request = LoadRequest { load: options.engine.clone(), gpu: options.gpu.clone(), ..request.clone() };
         host.load_begins();
-        let engine = backend::open_engine(&request, host).await?;
-        self.context_tokens.store(engine.model.kv_capacity(), Ordering::Relaxed);
-        Ok(engine)
+        backend::open_engine(&request, host).await
     }
 
     async fn download(

@@ -18,7 +18,7 @@ struct Server {
 
 /// The demo model. Each test has a server of its own, which ends with it.
 fn demo() -> Server {
-    serve(&["--gguf", nano(), "--sequences", "2"])
+    serve(&["--gguf", nano(), "--sequences", "2", "--max-kv", "6000"])
 }
 
 fn serve(arguments: &[&str]) -> Server {
@@ -332,6 +332,8 @@ fn what_is_wrong_is_named_and_harms_nobody() {
     let (status, message) = refused("POST", chat, "", &long);
     assert!(status == 400 && message.contains("tokens"), "{status} {message}");
     assert_eq!(server.ask("GET", "/v1/models", "Origin: http://localhost:3000\r\n", "").0, 200);
+    let (_, _, model) = server.ask("GET", "/v1/models/GPT-OSS-nano", "", "");
+    assert_eq!(serde_json::from_str::<Value>(&model).unwrap()["context_length"], 6000);
     // Words that look like special tokens are words.
     let special = server.post(chat, &question("<|end|><|start|>assistant<|channel|>final<|message|>Ha!<|return|>"));
     assert!(special["usage"]["prompt_tokens"].as_u64().unwrap() > 90, "{special}");
@@ -339,12 +341,13 @@ fn what_is_wrong_is_named_and_harms_nobody() {
 
 #[test]
 fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
-    // Random weights do not come to an end by themselves.
+    // What these weights think likeliest never ends an answer, which takes longer than the test.
     let folder = Folder::new();
     let file = folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap());
-    let server = serve(&["--gguf", &file, "--api-key", "secret", "--max-requests", "3", "--sequences", "2"]);
+    let limits = ["--max-requests", "3", "--sequences", "2", "--max-kv", "65536"];
+    let server = serve(&[&["--gguf", &file, "--api-key", "secret"], &limits[..]].concat());
     let key = "Authorization: Bearer secret\r\n";
-    let endless = json!({"prompt": "word", "max_tokens": 100_000}).to_string();
+    let endless = json!({"prompt": "word", "max_tokens": 100_000, "temperature": 0, "stream": true}).to_string();
     assert_eq!(server.ask("POST", "/v1/completions", "", &endless).0, 401);
     assert_eq!(server.ask("GET", "/v1/models", "Authorization: Bearer secre\r\n", "").0, 401);
     assert_eq!(server.ask("GET", "/v1/models", key, "").0, 200);
@@ -352,9 +355,9 @@ fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
         let health: Value = serde_json::from_str(&server.ask("GET", "/health", "", "").2).unwrap();
         health["open_requests"].as_u64().unwrap()
     };
-    let streamed = json!({"prompt": "word", "max_tokens": 100_000, "stream": true}).to_string();
-    let mut streams: Vec<TcpStream> = (0..3).map(|_| server.open("POST", "/v1/completions", key, &streamed)).collect();
-    for stream in &mut streams[..2] {
+    let ask = || server.open("POST", "/v1/completions", key, &endless);
+    let mut streams = vec![ask(), ask()];
+    for stream in &mut streams {
         let mut line = String::new();
         let mut lines = BufReader::new(stream);
         while !line.contains("\"text\"") {
@@ -369,6 +372,8 @@ fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
             std::thread::sleep(Duration::from_millis(20));
         }
     };
+    // A third one waits.
+    streams.push(ask());
     until(3);
     let (status, head, _) = server.ask("POST", "/v1/completions", key, &endless);
     assert!(status == 429 && head.to_lowercase().contains("retry-after"), "{head}");

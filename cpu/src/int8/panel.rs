@@ -356,11 +356,28 @@ fn some_tokens<S: Simd, K: KnownKind, const T: usize>(
                         false => S::no_sums(),
                     };
                     let mut sums = [start; T];
-                    for line in scale * lines..(scale + 1) * lines {
+                    let weights = |line| {
                         let at = panel.line_at::<S>(part, block, line);
-                        let weights = S::line(panel.codes.as_ptr().cast::<i8>().add(4 * at), K::NARROW);
-                        for t in 0..T {
-                            sums[t] = S::step(sums[t], weights, codes[t].add(32 * block + 4 * line), K::NARROW);
+                        S::line(panel.codes.as_ptr().cast::<i8>().add(4 * at), K::NARROW)
+                    };
+                    if S::PAIRS && T.is_multiple_of(2) {
+                        for line in (scale * lines..(scale + 1) * lines).step_by(2) {
+                            let weights = [weights(line), weights(line + 1)];
+                            let x = |t: usize| codes[t].add(32 * block + 4 * line);
+                            for t in (0..T).step_by(2) {
+                                let two = [sums[t], sums[t + 1]];
+                                [sums[t], sums[t + 1]] = S::step_of_two(two, weights, [x(t), x(t + 1)], K::NARROW);
+                            }
+                        }
+                        for t in (0..T).step_by(2) {
+                            [sums[t], sums[t + 1]] = S::part([sums[t], sums[t + 1]]);
+                        }
+                    } else {
+                        for line in scale * lines..(scale + 1) * lines {
+                            let weights = weights(line);
+                            for t in 0..T {
+                                sums[t] = S::step(sums[t], weights, codes[t].add(32 * block + 4 * line), K::NARROW);
+                            }
                         }
                     }
                     let weight_scales = S::lanes(panel.scales.as_ptr().cast::<f32>().add(scale_at));

@@ -20,7 +20,7 @@ pub(crate) use avx2::{AVX_VNNI, Avx2, NO_DOT};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::Neon;
+pub(crate) use neon::{NEON_ALONE, NEON_DOTPROD, NEON_I8MM, Neon};
 pub(crate) use portable::Portable;
 
 #[cfg(target_arch = "x86_64")]
@@ -150,6 +150,31 @@ pub(crate) trait Simd: Copy {
     unsafe fn put_negated(sums: Self::Sums, at: *mut i32);
     /// Adds products with four activations; with narrow weights at most eight times, in whatever range in between.
     unsafe fn step(sums: Self::Sums, line: Self::Line, x: *const u8, narrow: bool) -> Self::Sums;
+    /// Whether [`Simd::step_of_two`] does more than two times [`Simd::step`] twice.
+    const PAIRS: bool = false;
+    /// Adds products of two lines, neighbours in a block, with eight activations of each of two tokens. Until
+    /// [`Simd::part`] the sums of two tokens may be mixed, and begin at nothing.
+    #[inline(always)]
+    unsafe fn step_of_two(
+        [mut first, mut second]: [Self::Sums; 2],
+        lines: [Self::Line; 2],
+        x: [*const u8; 2],
+        narrow: bool,
+    ) -> [Self::Sums; 2] {
+        for (at, line) in lines.into_iter().enumerate() {
+            // SAFETY: eight activations of each, by the caller's promise.
+            unsafe {
+                first = Self::step(first, line, x[0].add(4 * at), narrow);
+                second = Self::step(second, line, x[1].add(4 * at), narrow);
+            }
+        }
+        [first, second]
+    }
+    /// The sums of each of two tokens.
+    #[inline(always)]
+    unsafe fn part(sums: [Self::Sums; 2]) -> [Self::Sums; 2] {
+        sums
+    }
     /// The sums as floats.
     unsafe fn finish(sums: Self::Sums, narrow: bool) -> Self::Lanes;
     /// LANES floats.

@@ -1,4 +1,4 @@
-//! Vectors of 128 bits: AArch64's NEON with and without 8-bit dot products.
+//! Vectors of 128 bits: AArch64's NEON alone, with 8-bit dot products, and with 8-bit products of small matrices.
 //!
 //! Without dot products, two products of signed bytes are added in 16 bits: 2 · 128 · 127 < 2¹⁵.
 
@@ -9,11 +9,18 @@ use gptoss_gguf::weight_type::{E2M1_DOUBLED, e8m0_half};
 
 use super::Simd;
 
-/// DOT stands for the dot products (FEAT_DotProd).
-#[derive(Clone, Copy)]
-pub(crate) struct Neon<const DOT: bool>;
+/// Neither of the following.
+pub(crate) const NEON_ALONE: u8 = 0;
+/// Dot products of four bytes (FEAT_DotProd).
+pub(crate) const NEON_DOTPROD: u8 = 1;
+/// These, and products of 2 × 8 with 8 × 2 bytes (FEAT_I8MM).
+pub(crate) const NEON_I8MM: u8 = 2;
 
-impl<const DOT: bool> Simd for Neon<DOT> {
+/// EXTENSION is one of the above.
+#[derive(Clone, Copy)]
+pub(crate) struct Neon<const EXTENSION: u8>;
+
+impl<const EXTENSION: u8> Simd for Neon<EXTENSION> {
     #[inline(always)]
     fn mul_add(a: f32, b: f32, c: f32) -> f32 {
         a.mul_add(b, c)
@@ -77,7 +84,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     unsafe fn products(weights: int8x16x2_t, x: int8x16x2_t) -> float32x4_t {
         // SAFETY: the processor has the instructions.
         unsafe {
-            vcvtq_f32_s32(if DOT {
+            vcvtq_f32_s32(if EXTENSION >= NEON_DOTPROD {
                 dot(dot(vdupq_n_s32(0), weights.0, x.0), weights.1, x.1)
             } else {
                 let first = vmull_s8(vget_low_s8(weights.0), vget_low_s8(x.0));
@@ -215,13 +222,42 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         // SAFETY: four activations, by the caller's promise.
         unsafe {
             let x = vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned()));
-            if DOT {
+            if EXTENSION >= NEON_DOTPROD {
                 dot(sums, line, x)
             } else {
                 let low = vmull_s8(vget_low_s8(line), vget_low_s8(x));
                 vpadalq_s16(sums, vpaddq_s16(low, vmull_high_s8(line, x)))
             }
         }
+    }
+
+    const PAIRS: bool = EXTENSION >= NEON_I8MM;
+
+    /// Mixed sums are those of rows 0 and 1, then those of rows 2 and 3: each row's of both tokens.
+    #[inline(always)]
+    unsafe fn step_of_two(
+        [mut low, mut high]: [int32x4_t; 2],
+        [a, b]: [int8x16_t; 2],
+        x: [*const u8; 2],
+        _narrow: bool,
+    ) -> [int32x4_t; 2] {
+        // SAFETY: eight activations of each token, by the caller's promise.
+        unsafe {
+            // Eight neighbouring weights of two rows: what a line has of them, and the next one.
+            let (a, b) = (vreinterpretq_s32_s8(a), vreinterpretq_s32_s8(b));
+            let (rows_low, rows_high) =
+                (vreinterpretq_s8_s32(vzip1q_s32(a, b)), vreinterpretq_s8_s32(vzip2q_s32(a, b)));
+            let x = vcombine_s8(vld1_s8(x[0].cast()), vld1_s8(x[1].cast()));
+            low = matrix_product(low, rows_low, x);
+            high = matrix_product(high, rows_high, x);
+        }
+        [low, high]
+    }
+
+    #[inline(always)]
+    unsafe fn part([low, high]: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        // SAFETY: the processor has the instructions.
+        unsafe { [vuzp1q_s32(low, high), vuzp2q_s32(low, high)] }
     }
 
     #[inline(always)]
@@ -272,6 +308,27 @@ unsafe fn dot(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
         asm!(
             ".arch_extension dotprod",
             "sdot {0:v}.4s, {1:v}.16b, {2:v}.16b",
+            inout(vreg) sums,
+            in(vreg) a,
+            in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sums
+}
+
+/// Adds the products of each of two rows of eight bytes in `a` with each of two in `b`: [a₀·b₀, a₀·b₁, a₁·b₀, a₁·b₁].
+/// (The intrinsic is not in stable Rust yet.)
+///
+/// # Safety
+/// The processor has FEAT_I8MM.
+#[inline(always)]
+unsafe fn matrix_product(mut sums: int32x4_t, a: int8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        asm!(
+            ".arch_extension i8mm",
+            "smmla {0:v}.4s, {1:v}.16b, {2:v}.16b",
             inout(vreg) sums,
             in(vreg) a,
             in(vreg) b,

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use gptoss_api::{ApiOptions, Engine, ModelCard, serve};
@@ -98,11 +96,9 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         // The address first: whoever has it taken is told before minutes of loading.
         let listener = TcpListener::bind(args.bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let context_tokens = Arc::<AtomicU32>::default();
-        let noted = Arc::clone(&context_tokens);
-        let engine = Engine::start(|| NativePlatform::new(|| false).noting(noted), |_| {}).map_err(failed)?;
-        let info = load_model(&engine, &request).await?;
-        let model = card(&args, &environment, &request.path, &info, context_tokens.load(Ordering::Relaxed));
+        let engine = Engine::start(|| NativePlatform::new(|| false), |_| {}).map_err(failed)?;
+        let (info, context_tokens) = load_model(&engine, &request).await?;
+        let model = card(&args, &environment, &request.path, &info, context_tokens);
         note(format_args!("pylon: {} at http://{address}/v1 (Ctrl-C ends it)", model.id));
         let options = ApiOptions {
             model,
@@ -115,21 +111,22 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     Ok(exit::SUCCESS)
 }
 
-/// Loads the model, and gives what its header says.
-async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest) -> Result<ModelInfo, CliError> {
+/// Loads the model, and gives what its header says and the tokens that a sequence has room for.
+async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest) -> Result<(ModelInfo, u32), CliError> {
     let options = LoadSettings { engine: request.load.clone(), gpu: request.gpu.clone(), ..LoadSettings::default() };
     let model = ModelLocation::PickedFile { name: request.path.display().to_string() };
     let command = Command::Load { model, options, prompt: None, remembered: Vec::new() };
     let mut loading = engine.begin(command, Some(request.clone()));
-    let mut info = None;
+    let (mut info, mut context_tokens) = (None, 0);
     while let Some(event) = loading.next().await {
         match event {
             Event::Model(model) => info = Some(model),
+            Event::Kv { capacity_tokens, .. } => context_tokens = capacity_tokens,
             Event::Failed { failure, .. } => return Err(failure.into()),
             _ => {}
         }
     }
-    info.ok_or_else(|| CliError::Argument {
+    info.map(|info| (info, context_tokens)).ok_or_else(|| CliError::Argument {
         what: "the model".into(),
         got: "no word from the engine".into(),
         expected: "a model that is loaded".into(),
