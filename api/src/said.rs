@@ -30,10 +30,10 @@ pub(crate) enum Piece {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub prompt_tokens: u32,
-    /// Of the prompt, those that the KV cache held.
+    /// Tokens of the prompt that the KV cache held already.
     pub cached_tokens: u32,
     pub new_tokens: u32,
-    /// Of the new ones, those of the analysis channel.
+    /// New tokens that are reasoning: those of the analysis channel.
     pub reasoning_tokens: u32,
 }
 
