@@ -68,6 +68,10 @@ pub(crate) fn error_of(ending: &Ending) -> ApiError {
     match ending {
         Ending::Failed(failure) => ApiError::engine(failure),
         Ending::Stopped | Ending::Finished { .. } => ApiError::internal("the request was stopped"),
+        Ending::Junk(tokens) => ApiError::internal(format!(
+            "this is no answer: {tokens} tokens in a row belong to no message. The file may be damaged; `pylon gguf verify` looks \
+             closer"
+        )),
         Ending::Vanished => ApiError::internal("the engine has ended; start the server again"),
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct CompletionRequest {
     #[serde(default)]
     n: Option<u32>,
     #[serde(default)]
+    best_of: Option<u32>,
+    #[serde(default)]
     logprobs: Option<u32>,
     #[serde(default)]
     suffix: Option<String>,
@@ -49,6 +51,7 @@ impl CompletionRequest {
     fn into_prompt(self) -> Result<Prompt, ApiError> {
         for (param, is_given) in [
             ("n", self.n.is_some_and(|n| n != 1)),
+            ("best_of", self.best_of.is_some_and(|n| n != 1)),
             ("echo", self.echo == Some(true)),
             ("logprobs", self.logprobs.is_some()),
             ("suffix", self.suffix.is_some_and(|suffix| !suffix.is_empty())),
@@ -75,7 +78,7 @@ impl CompletionRequest {
             format: PromptFormat::Text,
             max_new_tokens: self.max_tokens.unwrap_or(USUAL_TOKENS),
             sampling: self.draw.sampling()?,
-            stop: self.stop.map(Stop::texts).unwrap_or_default().into_iter().filter(|text| !text.is_empty()).collect(),
+            stop: Stop::texts(self.stop),
             ..Prompt::default()
         })
     }

@@ -17,10 +17,23 @@ pub(crate) struct Draw {
     pub top_k: Option<u32>,
     pub min_p: Option<f32>,
     pub seed: Option<i64>,
+    presence_penalty: Option<f32>,
+    frequency_penalty: Option<f32>,
+    logit_bias: Option<Value>,
 }
 
 impl Draw {
+    /// The numbers, or which of them cannot be used. What is not served yet would change the answer and is refused.
     pub fn sampling(&self) -> Result<Sampling, ApiError> {
+        let penalties = [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)];
+        for (param, penalty) in penalties {
+            if penalty.is_some_and(|penalty| penalty != 0.0) {
+                return Err(ApiError::invalid(param, format!("{param} is not 0, and penalties are not served yet")));
+            }
+        }
+        if self.logit_bias.as_ref().and_then(Value::as_object).is_some_and(|bias| !bias.is_empty()) {
+            return Err(ApiError::invalid("logit_bias", "logit_bias is not served yet, expected none"));
+        }
         Ok(Sampling {
             temperature: allowed("temperature", self.temperature, Sampling::TEMPERATURES)?.unwrap_or(1.0),
             top_p: allowed("top_p", self.top_p, Sampling::TOP_PS)?.unwrap_or(1.0),

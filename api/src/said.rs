@@ -45,6 +45,8 @@ pub(crate) enum Ending {
         reason: FinishReason,
         messages: Vec<ChatMessage>,
     },
+    /// So many tokens in a row belong to no message: whatever was made of them is no word of a sound model.
+    Junk(u32),
     Stopped,
     Failed(Failure),
     /// The engine went away without a word.
@@ -69,7 +71,16 @@ impl Said {
         match event {
             Event::PromptEncoded { tokens, .. } => self.usage.prompt_tokens = tokens,
             Event::Token(token) => self.hear(token, &mut pieces),
-            Event::Finished { reason, new_tokens, reused_tokens, final_text, tool_calls, messages, .. } => {
+            Event::Finished {
+                reason,
+                new_tokens,
+                reused_tokens,
+                final_text,
+                tool_calls,
+                messages,
+                junk_tokens,
+                ..
+            } => {
                 self.usage.new_tokens = new_tokens;
                 self.usage.cached_tokens = reused_tokens;
                 if let Some(rest) = final_text.strip_prefix(self.final_text.as_str()).filter(|rest| !rest.is_empty()) {
@@ -81,7 +92,10 @@ impl Said {
                 for call in tool_calls.into_iter().skip(self.calls) {
                     pieces.extend([Piece::Begin(Part::Call(call.name)), Piece::Text(call.arguments, None), Piece::End]);
                 }
-                self.ending = Some(Ending::Finished { reason, messages });
+                self.ending = Some(match junk_tokens {
+                    0 => Ending::Finished { reason, messages },
+                    tokens => Ending::Junk(tokens),
+                });
             }
             Event::Stopped { .. } => self.ending = Some(Ending::Stopped),
             Event::Failed { failure, .. } => self.ending = Some(Ending::Failed(failure)),
@@ -146,5 +160,36 @@ fn part((channel, recipient): &(Channel, Option<String>)) -> Part {
             let name = recipient.as_deref().unwrap_or_default();
             Part::Call(name.strip_prefix("functions.").filter(|name| !name.is_empty()).unwrap_or(name).to_owned())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(junk_tokens: u32) -> Ending {
+        let mut said = Said::default();
+        said.follow(Event::Finished {
+            reason: FinishReason::Return,
+            new_tokens: 90,
+            reused_tokens: 0,
+            junk_tokens,
+            final_text: String::new(),
+            analysis_text: String::new(),
+            tool_calls: Vec::new(),
+            messages: Vec::new(),
+            prefill_tokens_per_second: None,
+            decode_tokens_per_second: None,
+            time_to_first_token_ms: None,
+        });
+        said.into_ending()
+    }
+
+    #[test]
+    fn what_is_no_answer_is_not_given_as_one() {
+        assert_eq!(finished(0), Ending::Finished { reason: FinishReason::Return, messages: Vec::new() });
+        assert_eq!(finished(80), Ending::Junk(80));
+        let error = crate::answer::error_of(&finished(80));
+        assert!(error.status.is_server_error() && error.message.contains("80 tokens"), "{error}");
     }
 }

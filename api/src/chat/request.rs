@@ -19,6 +19,10 @@ pub(crate) struct ChatRequest {
     #[serde(default)]
     tool_choice: Option<Value>,
     #[serde(default)]
+    functions: Option<Value>,
+    #[serde(default)]
+    function_call: Option<Value>,
+    #[serde(default)]
     pub stream: Option<bool>,
     #[serde(default)]
     stream_options: Option<StreamOptions>,
@@ -38,12 +42,6 @@ pub(crate) struct ChatRequest {
     reasoning_effort: Option<String>,
     #[serde(default)]
     response_format: Option<Value>,
-    #[serde(default)]
-    presence_penalty: Option<f32>,
-    #[serde(default)]
-    frequency_penalty: Option<f32>,
-    #[serde(default)]
-    logit_bias: Option<Value>,
     #[serde(flatten)]
     draw: Draw,
 }
@@ -63,11 +61,14 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    pub fn texts(self) -> Vec<String> {
-        match self {
-            Self::One(text) => vec![text],
-            Self::Several(texts) => texts,
-        }
+    /// The texts; an empty one ends nothing.
+    pub fn texts(stop: Option<Self>) -> Vec<String> {
+        let texts = match stop {
+            None => Vec::new(),
+            Some(Self::One(text)) => vec![text],
+            Some(Self::Several(texts)) => texts,
+        };
+        texts.into_iter().filter(|text| !text.is_empty()).collect()
     }
 }
 
@@ -146,7 +147,7 @@ impl ChatRequest {
         Ok(Prompt {
             effort: effort("reasoning_effort", self.reasoning_effort.as_deref())?,
             sampling: self.draw.sampling()?,
-            stop: self.stop.map(Stop::texts).unwrap_or_default().into_iter().filter(|text| !text.is_empty()).collect(),
+            stop: Stop::texts(self.stop),
             max_new_tokens: limit.unwrap_or(u32::MAX),
             ..prompt(history, instructions, functions)
         })
@@ -160,15 +161,9 @@ impl ChatRequest {
         if self.top_logprobs.is_some_and(|top| top > 5) {
             return Err(ApiError::invalid("top_logprobs", "top_logprobs is above 5, which is as many as are kept"));
         }
-        for (param, penalty) in
-            [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
-        {
-            if penalty.is_some_and(|penalty| penalty != 0.0) {
-                return Err(ApiError::invalid(param, format!("{param} is not 0, and penalties are not served yet")));
-            }
-        }
-        if self.logit_bias.as_ref().and_then(Value::as_object).is_some_and(|bias| !bias.is_empty()) {
-            return Err(ApiError::invalid("logit_bias", "logit_bias is not served yet, expected none"));
+        if self.functions.is_some() || self.function_call.is_some() {
+            let message = "functions and function_call are the names of old: expected tools and tool_choice";
+            return Err(ApiError::invalid("functions", message));
         }
         let format = self.response_format.as_ref().and_then(|format| format["type"].as_str());
         if format.is_some_and(|format| format != "text") {
@@ -194,19 +189,32 @@ fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, 
     for (at, message) in messages.into_iter().enumerate() {
         let param = format!("messages[{at}]");
         let content = message.content.as_ref().map(|content| content.text(&format!("{param}.content"))).transpose()?;
+        // Only the model may say nothing: it can have called functions instead.
+        let said = || {
+            let param = format!("{param}.content");
+            let message = format!("{param} is missing, expected what the {} says", message.role);
+            content.clone().ok_or_else(|| ApiError::invalid(param, message))
+        };
         last_role.clone_from(&message.role);
         match message.role.as_str() {
-            "system" | "developer" => instructions.extend(content),
-            "user" => history.push(ChatMessage::User { text: content.unwrap_or_default() }),
+            "system" | "developer" => instructions.push(said()?),
+            "user" => history.push(ChatMessage::User { text: said()? }),
             "assistant" => assistant(message, content, served, &mut calls, &mut history),
             "tool" => {
-                let id = message.tool_call_id.unwrap_or_default();
+                let result = said()?;
+                let id = message.tool_call_id.ok_or_else(|| {
+                    let param = format!("{param}.tool_call_id");
+                    ApiError::invalid(
+                        &param,
+                        format!("{param} is missing, expected the id of the call that this answers"),
+                    )
+                })?;
                 let call = calls.iter().rev().find(|(known, _)| *known == id).ok_or_else(|| {
                     let message =
                         format!("{param}.tool_call_id is {id:?}, and no message before it has a call of that id");
                     ApiError::invalid(format!("{param}.tool_call_id"), message)
                 })?;
-                history.push(ChatMessage::FunctionResult { name: call.1.clone(), result: content.unwrap_or_default() });
+                history.push(ChatMessage::FunctionResult { name: call.1.clone(), result });
             }
             other => {
                 let expected = "system, developer, user, assistant or tool";
@@ -347,11 +355,15 @@ mod tests {
         refused(("tool_choice", json!("required")));
         refused(("reasoning_effort", json!("utmost")));
         refused(("max_completion_tokens", json!(0)));
+        refused(("functions", json!([])));
         refused(("tools", json!([{"type": "function", "function": {"name": "two words"}}])));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
         said(json!({"role": "critic", "content": "?"}));
         said(json!({"role": "assistant", "content": "Hello."}));
         said(json!({"role": "tool", "tool_call_id": "none", "content": "3"}));
+        assert!(said(json!({"role": "tool", "content": "3"})).contains("tool_call_id is missing"));
+        assert!(said(json!({"role": "user"})).contains("messages[1].content is missing"));
+        assert!(said(json!({"role": "tool", "tool_call_id": "none"})).contains("messages[1].content is missing"));
         let image = said(json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}));
         assert!(image.contains("messages[1].content[0]") && image.contains("text only"), "{image}");
     }

@@ -93,12 +93,16 @@ impl Conversation {
     }
 
     fn item(&mut self, param: &str, item: Item, served: &Served) -> Result<(), ApiError> {
+        // Reasoning may come without its text: other servers give it encrypted only.
         let text = |content: Option<&Content>, field: &str| {
             content.map(|content| content.text(&format!("{param}.{field}"))).transpose().map(Option::unwrap_or_default)
         };
+        let required = |content: Option<&Content>, field: &str| {
+            content.ok_or_else(|| missing(param, field))?.text(&format!("{param}.{field}"))
+        };
         match item.kind.as_deref().unwrap_or("message") {
             "message" => {
-                let said = text(item.content.as_ref(), "content")?;
+                let said = required(item.content.as_ref(), "content")?;
                 match item.role.as_deref() {
                     Some("system" | "developer") => self.instructions.push(said),
                     Some("user") => {
@@ -125,26 +129,27 @@ impl Conversation {
                 self.turn.messages.extend((!said.is_empty()).then(|| on_channel("analysis", said)));
             }
             "function_call" => {
-                let name = item.name.unwrap_or_default();
+                let name = item.name.ok_or_else(|| missing(param, "name"))?;
                 let arguments = match item.arguments {
                     Some(Value::String(text)) => text,
                     None | Some(Value::Null) => String::new(),
                     Some(object) => object.to_string(),
                 };
-                let id = item.call_id.unwrap_or_default();
+                let id = item.call_id.ok_or_else(|| missing(param, "call_id"))?;
                 self.calls.push((id.clone(), name.clone()));
                 self.turn.messages.push(call(&name, arguments.clone()));
                 self.turn.sketch.calls.push((id, name, arguments));
             }
             "function_call_output" => {
                 self.end_turn(served);
-                let id = item.call_id.unwrap_or_default();
+                let id = item.call_id.ok_or_else(|| missing(param, "call_id"))?;
                 let known = self.calls.iter().rev().find(|(known, _)| *known == id).ok_or_else(|| {
                     let message = format!("{param}.call_id is {id:?}, and no item before it is a call of that id");
                     ApiError::invalid(format!("{param}.call_id"), message)
                 })?;
                 let name = known.1.clone();
-                self.history.push(ChatMessage::FunctionResult { name, result: text(item.output.as_ref(), "output")? });
+                self.history
+                    .push(ChatMessage::FunctionResult { name, result: required(item.output.as_ref(), "output")? });
             }
             // Items of tools that other people's servers run say nothing that this model could read.
             _ => {}
@@ -159,6 +164,11 @@ impl Conversation {
             self.history.extend(served.recall(&sketch).unwrap_or(messages));
         }
     }
+}
+
+fn missing(param: &str, field: &str) -> ApiError {
+    let param = format!("{param}.{field}");
+    ApiError::invalid(&param, format!("{param} is missing"))
 }
 
 #[cfg(test)]
@@ -209,6 +219,9 @@ mod tests {
             (json!({"type": "function_call_output", "call_id": "c9", "output": "3"}), "input[0].call_id"),
             (json!({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}), "input[0].content[0]"),
             (json!({"role": "user", "content": 5}), "input[0]"),
+            (json!({"role": "user"}), "input[0].content"),
+            (json!({"type": "function_call", "call_id": "c", "arguments": "{}"}), "input[0].name"),
+            (json!({"type": "function_call", "name": "add", "arguments": "{}"}), "input[0].call_id"),
         ] {
             let error = heard(json!([item])).expect_err("refused");
             assert_eq!(error.param.as_deref(), Some(param));

@@ -16,8 +16,9 @@ use self::events::Writer;
 pub(crate) use self::request::ResponsesRequest;
 pub(crate) use self::store::Store;
 use self::store::Stored;
-use crate::answer::begin;
+use crate::answer::{begin, error_of};
 use crate::error::ApiError;
+use crate::said::Ending;
 use crate::server::{Engaged, Shared};
 use crate::sse::stream;
 
@@ -40,10 +41,8 @@ pub(crate) async fn create<A: Engaged>(
         }
     }
     let (usage, ending) = answering.into_ending();
-    if let ending @ (crate::said::Ending::Failed(_) | crate::said::Ending::Stopped | crate::said::Ending::Vanished) =
-        &ending
-    {
-        return Err(crate::answer::error_of(ending));
+    if !matches!(ending, Ending::Finished { .. }) {
+        return Err(error_of(&ending));
     }
     Ok(Json(writer.finish(usage, ending)).into_response())
 }

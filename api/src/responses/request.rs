@@ -40,6 +40,8 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     text: Option<TextIn>,
     #[serde(default)]
+    top_logprobs: Option<u32>,
+    #[serde(default)]
     metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     draw: Draw,
@@ -135,6 +137,10 @@ impl ResponsesRequest {
         }
         if self.max_output_tokens.is_some_and(|tokens| tokens < 16) {
             return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
+        }
+        if self.top_logprobs.is_some_and(|top| top > 0) {
+            let message = "top_logprobs is not 0: log probabilities are served by chat completions only";
+            return Err(ApiError::invalid("top_logprobs", message));
         }
         let format =
             self.text.as_ref().and_then(|text| text.format.as_ref()).and_then(|format| format["type"].as_str());
