@@ -12,14 +12,17 @@ use serde::Deserialize;
 use crate::process::{Toolbox, run_and_read, shown};
 use crate::test_program;
 
-use output::BinaryOutcome;
-pub use output::{Case, Counts, Times};
+pub use output::{BinaryOutcome, Case, Counts, Times, parse};
 
 /// An executable that cargo built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executable {
     pub package: String,
+    /// The package's own folder.
+    pub folder: PathBuf,
     pub path: PathBuf,
+    /// Whether it runs tests.
+    pub is_test: bool,
 }
 
 /// Makes cargo say on its standard output what it built; what it says to people stays on standard error.
@@ -52,7 +55,7 @@ impl Ran {
         Self { counts, cases: Vec::new(), result }
     }
 
-    fn failed(error: anyhow::Error) -> Self {
+    pub fn failed(error: anyhow::Error) -> Self {
         Self::without_cases(Counts::default(), Err(error))
     }
 
@@ -111,11 +114,16 @@ pub fn run(toolbox: &Toolbox, selection: &Selection) -> Ran {
         Ok(ran) => ran,
         Err(error) => return Ran::failed(error),
     };
-    let outcomes = output::parse(&lines, selection.times);
-    let result = match check(&outcomes, &built, selection.packages) {
-        Ok(()) if !status.success() => Err(anyhow::anyhow!("cargo test failed with {status}")),
-        other => other,
-    };
+    let mut ran = judge(parse(&lines, selection.times), &built, selection.packages);
+    if ran.result.is_ok() && !status.success() {
+        ran.result = Err(anyhow::anyhow!("cargo test failed with {status}"));
+    }
+    ran
+}
+
+/// What `outcomes` come to: good only if in each of `packages` tests ran, and none failed or was ignored.
+pub fn judge(outcomes: Vec<BinaryOutcome>, built: &[Executable], packages: &[&str]) -> Ran {
+    let result = check(&outcomes, built, packages);
     let counts = total(&outcomes);
     Ran { counts, cases: outcomes.into_iter().flat_map(|outcome| outcome.cases).collect(), result }
 }
@@ -125,13 +133,20 @@ pub fn executables(messages: &str) -> Vec<Executable> {
     #[derive(Deserialize)]
     struct Artifact {
         package_id: String,
+        manifest_path: PathBuf,
+        profile: Profile,
         executable: Option<PathBuf>,
+    }
+    #[derive(Deserialize)]
+    struct Profile {
+        test: bool,
     }
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Artifact>(line).ok())
-        .filter_map(|Artifact { package_id, executable }| {
-            Some(Executable { package: package_name(&package_id), path: executable? })
+        .filter_map(|Artifact { package_id, manifest_path, profile, executable }| {
+            let (package, folder) = (package_name(&package_id), manifest_path.parent()?.to_owned());
+            Some(Executable { package, folder, path: executable?, is_test: profile.test })
         })
         .collect()
 }
@@ -222,10 +237,10 @@ test gguf/src/lib.rs - (line 3) ... ok
 test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
 ";
 
-    const MESSAGES: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///x/gguf#gptoss-gguf@0.1.0","executable":"/x/target/debug/deps/gptoss_gguf-0123456789abcdef"}
-{"reason":"compiler-artifact","package_id":"path+file:///x/gguf#gptoss-gguf@0.1.0","executable":"/x/target/debug/deps/fuzz-0123456789abcdef"}
-{"reason":"compiler-artifact","package_id":"path+file:///x/kernels#gptoss-kernels@0.1.0","executable":"/x/target/wasm32-unknown-unknown/debug/deps/gptoss_kernels-0123456789abcdef.wasm"}
-{"reason":"compiler-artifact","package_id":"registry+https://x#serde@1.0.0","executable":null}
+    const MESSAGES: &str = r#"{"reason":"compiler-artifact","package_id":"path+file:///x/gguf#gptoss-gguf@0.1.0","manifest_path":"/x/gguf/Cargo.toml","profile":{"test":true},"executable":"/x/target/debug/deps/gptoss_gguf-0123456789abcdef"}
+{"reason":"compiler-artifact","package_id":"path+file:///x/gguf#gptoss-gguf@0.1.0","manifest_path":"/x/gguf/Cargo.toml","profile":{"test":true},"executable":"/x/target/debug/deps/fuzz-0123456789abcdef"}
+{"reason":"compiler-artifact","package_id":"path+file:///x/kernels#gptoss-kernels@0.1.0","manifest_path":"/x/kernels/Cargo.toml","profile":{"test":true},"executable":"/x/target/wasm32-unknown-unknown/debug/deps/gptoss_kernels-0123456789abcdef.wasm"}
+{"reason":"compiler-artifact","package_id":"registry+https://x#serde@1.0.0","manifest_path":"/y/serde/Cargo.toml","profile":{"test":true},"executable":null}
 {"reason":"build-finished","success":true}"#;
 
     #[test]

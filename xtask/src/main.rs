@@ -11,6 +11,7 @@ mod fullsize;
 mod fuzz;
 mod gpu_hour;
 mod page;
+mod parts;
 mod process;
 mod progress;
 mod server;

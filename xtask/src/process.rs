@@ -83,21 +83,34 @@ pub struct Line {
 /// Runs `command` to its end, passing its output on as it comes and giving it back: standard output and error in one,
 /// in the order in which they were written.
 pub fn run_and_read(command: &mut Command) -> Result<(ExitStatus, Vec<Line>)> {
-    let mut lines = Vec::new();
-    let start = Instant::now();
-    let (status, _) = run_and_read_where(command, |line| {
-        lines.push(Line { at: start.elapsed(), text: line.trim_end().to_owned() });
-        true
-    })?;
-    Ok((status, lines))
+    announce(command);
+    read_lines(command, |_| true)
 }
 
 /// Passes only those lines on that are worth it, and gives all back as one text.
 pub fn run_and_read_where(
     command: &mut Command,
-    mut is_worth_showing: impl FnMut(&str) -> bool,
+    is_worth_showing: impl FnMut(&str) -> bool,
 ) -> Result<(ExitStatus, String)> {
     announce(command);
+    read(command, is_worth_showing)
+}
+
+/// Says nothing of the command, passes only those lines on that are worth it, and gives all back.
+pub fn read_lines(
+    command: &mut Command,
+    mut is_worth_showing: impl FnMut(&str) -> bool,
+) -> Result<(ExitStatus, Vec<Line>)> {
+    let mut lines = Vec::new();
+    let start = Instant::now();
+    let (status, _) = read(command, |line| {
+        lines.push(Line { at: start.elapsed(), text: line.trim_end().to_owned() });
+        is_worth_showing(line)
+    })?;
+    Ok((status, lines))
+}
+
+fn read(command: &mut Command, mut is_worth_showing: impl FnMut(&str) -> bool) -> Result<(ExitStatus, String)> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdout(writer.try_clone().context("cannot share a pipe")?).stderr(writer);
     let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(command)))?;

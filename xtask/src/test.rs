@@ -9,8 +9,10 @@ use serde_json::json;
 use crate::cargo_tests::{self, Case, Counts, Ran, Selection, Times};
 use crate::fuzz;
 use crate::page;
+use crate::parts;
 use crate::process::{self, Toolbox};
 use crate::setup;
+use crate::test_program;
 use crate::workspace::Workspace;
 
 /// One part of the whole, in the order in which they run.
@@ -68,6 +70,9 @@ const ALL_FEATURES: &[&str] = &["--features", "gptoss-tests/e2e,page-builder/too
 /// Crates with tests that run in a browser.
 const WASM_TESTED: &[&str] = &["gptoss-source", "gptoss-model", "gptoss-kernels", "gptoss-engine"];
 const WASM_TARGET: &[&str] = &["--target", "wasm32-unknown-unknown"];
+
+/// What runs the tests of a wasm program in a browser, as for cargo in .cargo/config.toml.
+const WASM_RUNNER: &str = "wasm-bindgen-test-runner";
 
 /// For all tests of a crate together. SwiftShader compiles and runs kernels slowly, and CI machines have two cores.
 const WASM_TEST_TIMEOUT_SECONDS: u32 = 2400;
@@ -131,14 +136,7 @@ fn run_step(step: Step, workspace: &Workspace, toolbox: &Toolbox) -> Ran {
         Step::Native => native_tests(toolbox),
         Step::Fuzz => fuzz::test(workspace, toolbox),
         Step::Wasm => wasm_tests(workspace, toolbox),
-        Step::EndToEnd => {
-            let cargo = [NATIVE, &["--features", "gptoss-tests/e2e", "--test", "page"]].concat();
-            // They wait for each other anyway; without the waiting, times are those of the tests.
-            let program = &["--test-threads=1"];
-            let packages = &["gptoss-tests"];
-            let times = Times::Reported;
-            cargo_tests::run(toolbox, &Selection { cargo: &cargo, program, environment: &[], packages, times })
-        }
+        Step::EndToEnd => end_to_end_tests(toolbox),
     }
 }
 
@@ -159,7 +157,19 @@ fn wasm_tests(workspace: &Workspace, toolbox: &Toolbox) -> Ran {
     cargo.extend(WASM_TESTED.iter().flat_map(|package| ["--package", package]));
     let times = Times::BetweenLines;
     let selection = Selection { cargo: &cargo, program: &[], environment: &environment, packages: WASM_TESTED, times };
-    cargo_tests::run(toolbox, &selection)
+    parts::run(toolbox, &selection, &[WASM_RUNNER.to_owned()])
+}
+
+fn end_to_end_tests(toolbox: &Toolbox) -> Ran {
+    let cargo = [NATIVE, &["--features", "gptoss-tests/e2e", "--test", "page"]].concat();
+    // They wait for each other anyway; without the waiting, times are those of the tests.
+    let program = &["--test-threads=1"];
+    let packages = &["gptoss-tests"];
+    let selection = Selection { cargo: &cargo, program, environment: &[], packages, times: Times::Reported };
+    match test_program::words(toolbox) {
+        Ok(runner) => parts::run(toolbox, &selection, &runner),
+        Err(error) => without_tests(Err(error)),
+    }
 }
 
 /// Tells wasm-bindgen's test runner which browser to use and how to start it: as the end-to-end tests do.

@@ -31,10 +31,15 @@ pub struct Arguments {
     command: Vec<OsString>,
 }
 
+/// The words before a test program's own that make this run it.
+pub fn words(toolbox: &Toolbox) -> Result<Vec<String>> {
+    let this = toolbox.this().to_str().context("xtask lies in a folder whose name is not UTF-8")?;
+    Ok([this, "run-test-program", "--limit", LIMIT_SECONDS].map(str::to_owned).into())
+}
+
 /// cargo's arguments that make it run test programs with this.
 pub fn runner(toolbox: &Toolbox) -> Result<Vec<String>> {
-    let this = toolbox.this().to_str().context("xtask lies in a folder whose name is not UTF-8")?;
-    let words = [this, "run-test-program", "--limit", LIMIT_SECONDS];
+    let words = words(toolbox)?;
     // JSON writes a list of strings as TOML does.
     let words = serde_json::to_string(&words).context("cannot write the runner's words")?;
     Ok(vec!["--config".to_owned(), format!("target.{}.runner={words}", fuzz::host(toolbox)?)])
