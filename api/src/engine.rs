@@ -145,7 +145,11 @@ fn hand_out(listeners: &Listeners, envelope: Envelope) {
     let mut listeners = listeners.borrow_mut();
     let is_end = matches!(
         envelope.event,
-        Event::Finished { .. } | Event::Stopped { .. } | Event::Failed { .. } | Event::Ready { .. }
+        Event::Finished { .. }
+            | Event::Stopped { .. }
+            | Event::Failed { .. }
+            | Event::Ready { .. }
+            | Event::Counted { .. }
     );
     let is_heard = listeners.get(&id).is_some_and(|events| events.send(envelope.event).is_ok());
     if is_end || !is_heard {

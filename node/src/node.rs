@@ -75,6 +75,7 @@ impl<P: Platform> Node<P> {
             Command::Download { model, network, cache } => Work::Download { model, network, cache, attachment },
             Command::Gate { model, slice } => Work::Gate { model, slice, attachment },
             Command::Generate { prompt } => Work::Answer(prompt),
+            Command::Count { prompt } => Work::Count(prompt),
         };
         self.queue.push(Rc::new(RequestHost::new(id, &self.platform, &self.teller)), work);
         self.end_prefetch.request();
@@ -157,6 +158,7 @@ impl<P: Platform> Node<P> {
                     self.settle(&host, done)
                 }
                 Work::Answer(prompt) => self.answer(host, prompt).await,
+                Work::Count(prompt) => self.count(self.engine.borrow().as_ref(), &host, &prompt),
             };
             self.teller.set_current(None);
         }
@@ -268,6 +270,9 @@ impl<P: Platform> Node<P> {
                 is_lost |= ended.result.as_ref().is_err_and(is_loss);
                 went_well = self.tell_end(&host, ended.result.map(drop), engine.model.is_there());
             }
+            while let Some((host, prompt)) = self.queue.begin_count() {
+                self.count(Some(&engine), &host, &prompt);
+            }
             give_turn().await;
             next = if answers.has_room(&engine) { self.queue.begin_question() } else { None };
         }
@@ -276,6 +281,15 @@ impl<P: Platform> Node<P> {
         // A model that was stopped between two devices is nothing to keep.
         self.engine.replace((engine.model.is_there() && !is_lost).then_some(engine));
         went_well
+    }
+
+    /// Tells how many tokens a prompt has.
+    fn count(&self, engine: Option<&Engine<P::Model>>, host: &RequestHost<P>, prompt: &Prompt) -> bool {
+        let no_model = StageError { stage: Stage::PromptEncode, error: EngineError::NoModel };
+        let counted = engine.ok_or(no_model).map(|engine| {
+            host.tell(Event::Counted { tokens: engine.encode(prompt).len() as u32 });
+        });
+        self.tell_end(host, counted, engine.is_some())
     }
 
     /// Reads experts that no answer has needed so far, until somebody wants something.

@@ -15,6 +15,7 @@ pub(crate) enum Work<A> {
     Download { model: ModelLocation, network: NetworkOptions, cache: CacheOptions, attachment: A },
     Gate { model: ModelLocation, slice: Option<GateSlice>, attachment: A },
     Answer(Prompt),
+    Count(Prompt),
 }
 
 /// Work and the request that it is for.
@@ -56,7 +57,22 @@ impl<P: Platform> Queue<P> {
         let Waiting { host, work, .. } = self.begin_if(|work| matches!(work, Work::Answer(_)))?;
         match work {
             Work::Answer(prompt) => Some((host, prompt)),
-            Work::Load { .. } | Work::Download { .. } | Work::Gate { .. } => None,
+            Work::Load { .. } | Work::Download { .. } | Work::Gate { .. } | Work::Count(_) => None,
+        }
+    }
+
+    /// The first prompt that is to be counted by the model that is loaded now.
+    pub fn begin_count(&self) -> Option<(Rc<RequestHost<P>>, Prompt)> {
+        let mut waiting = self.waiting.borrow_mut();
+        let of_this_model = |waiting: &&Waiting<P>| !matches!(waiting.work, Work::Load { .. });
+        let of_this_model = waiting.iter().take_while(of_this_model);
+        let at = of_this_model.enumerate().find(|(_, waiting)| matches!(waiting.work, Work::Count(_)))?.0;
+        match waiting.remove(at)? {
+            Waiting { host, work: Work::Count(prompt), .. } => {
+                self.running.borrow_mut().push(Rc::clone(&host));
+                Some((host, prompt))
+            }
+            _ => None,
         }
     }
 

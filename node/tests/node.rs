@@ -4,8 +4,8 @@
 mod support;
 
 use gptoss_protocol::{
-    Chat, ChatMessage, Command, Event, FailureKind, FinishReason, GateSlice, GateVerdict, Prompt, PromptFormat,
-    RequestId, Sampling, Stage, StageStatus,
+    Chat, ChatMessage, Command, Envelope, Event, FailureKind, FinishReason, GateSlice, GateVerdict, Prompt,
+    PromptFormat, RequestId, Sampling, Stage, StageStatus,
 };
 use support::{Desk, LoadAs, MODEL, Scripted, answered, broken_model, ended, gate, generate, load, prompt, stop, text};
 
@@ -398,4 +398,40 @@ fn answers_say_how_they_ended() {
     assert_eq!(answered(&desk.events(), 1).map(|it| it.0), Some(FinishReason::MaxTokens));
     assert_eq!(answered(&desk.events(), 2), Some((FinishReason::StopSequence, "17 + 25 ".into())));
     assert!(std::path::Path::new(MODEL).is_file());
+}
+
+/// Counting waits for a load before it and for no answer, counts what would be read, and changes nothing.
+#[test]
+fn a_prompt_is_counted_while_others_are_answered() {
+    let question = prompt("What is 17 + 25?");
+    let read = |events: &[Envelope], id: u64| {
+        events.iter().find_map(|envelope| match (envelope.request, &envelope.event) {
+            (Some(RequestId(request)), Event::PromptEncoded { tokens, .. }) if request == id => Some(*tokens),
+            _ => None,
+        })
+    };
+    let count = |desk: &Desk, id| desk.submit(id, Command::Count { prompt: question.clone() });
+    let desk = Desk::new(Scripted { sequences: 1, ..Scripted::default() });
+    count(&desk, 0);
+    desk.submit(1, load());
+    count(&desk, 2);
+    for id in 3..6 {
+        desk.submit(id, generate(question.clone()));
+    }
+    count(&desk, 6);
+    count(&desk, 7);
+    desk.submit(8, stop(Some(7)));
+    desk.run();
+    let events = desk.events();
+    assert!(matches!(ended(&events, 0), Some(Event::Failed { .. })), "no model yet: {:?}", ended(&events, 0));
+    let tokens = read(&events, 3).expect("it was read");
+    for id in [2, 6] {
+        assert_eq!(ended(&events, id), Some(Event::Counted { tokens }));
+    }
+    assert_eq!(ended(&events, 7), Some(Event::Stopped { model_loaded: false }));
+    let at = |id: u64| events.iter().rposition(|envelope| envelope.request == Some(RequestId(id)));
+    assert!(at(6) < at(3), "it waited for the answers: {events:#?}");
+    for id in 3..6 {
+        assert_eq!(text(&events, id).as_deref(), Some("17 + 25 = 42."));
+    }
 }

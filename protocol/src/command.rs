@@ -47,6 +47,12 @@ pub enum Command {
         /// The question, and what shapes its answer.
         prompt: Prompt,
     },
+    /// Tell how many tokens a prompt has, its format's included. Waits for loads that were asked for before, and for nothing else;
+    /// ends with [`crate::Event::Counted`].
+    Count {
+        /// The prompt, which is not answered.
+        prompt: Prompt,
+    },
     /// Approve a load that waits because the model does not fit whole, see [`crate::Event::Preflight`].
     Approve {
         /// Request that began the load.

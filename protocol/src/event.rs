@@ -191,6 +191,11 @@ pub enum Event {
         /// Time since the loss was noticed.
         elapsed_ms: f64,
     },
+    /// What [`crate::Command::Count`] asked for, and its end.
+    Counted {
+        /// Tokens of the whole prompt, history and format tokens included.
+        tokens: u32,
+    },
     /// The prompt became tokens.
     PromptEncoded {
         /// Tokens of the whole prompt, history and format tokens included.

@@ -247,6 +247,7 @@ pub fn ended(events: &[Envelope], id: u64) -> Option<Event> {
                 | Event::Failed { .. }
                 | Event::Downloaded { .. }
                 | Event::GatesEnded { .. }
+                | Event::Counted { .. }
         )
     };
     of_request.map(|envelope| envelope.event.clone()).find(is_end)

@@ -398,6 +398,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Recovered { tokens, elapsed_ms } => {
             ("recovered", format!("{tokens} tokens replayed after {}", format::milliseconds(Some(*elapsed_ms))))
         }
+        Event::Counted { tokens } => ("prompt", format!("{tokens} tokens, counted only")),
         Event::PromptEncoded { tokens, context_tokens } => ("prompt", format!("{tokens} tokens of {context_tokens}")),
         Event::Prefill { done_tokens, total_tokens, elapsed_ms, .. } => (
             "prefill",
@@ -523,6 +524,7 @@ fn asked_line(command: &Command) -> String {
         Command::Generate { prompt } => {
             format!("a question of {}", format::plural(prompt.user.chars().count() as u64, "character"))
         }
+        Command::Count { .. } => "how many tokens a question has".to_owned(),
         Command::Approve { .. } => "to go on as planned".to_owned(),
         Command::Stop { .. } => "to stop".to_owned(),
         Command::Cache { .. } => "about the download cache".to_owned(),

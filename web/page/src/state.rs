@@ -382,7 +382,7 @@ impl State {
             Command::Generate { prompt } => self.answer_requested(prompt),
             Command::Approve { .. } => self.approved(),
             Command::Stop { .. } => self.stop_requested(at_ms),
-            Command::Cache { .. } | Command::Watch { .. } => {}
+            Command::Cache { .. } | Command::Watch { .. } | Command::Count { .. } => {}
         }
     }
 
@@ -506,7 +506,7 @@ impl State {
             // Whoever reads the worker's messages sees to it.
             Event::Remember { .. } => {}
             // The log has them.
-            Event::FileNote { .. } | Event::Queued { .. } => {}
+            Event::FileNote { .. } | Event::Queued { .. } | Event::Counted { .. } => {}
             // `inside` has them.
             Event::FileMap(_)
             | Event::Reads(_)

@@ -79,6 +79,7 @@ impl Group {
             | Event::Routes(_)
             | Event::Experts(_) => Self::Experts,
             Event::PromptEncoded { .. }
+            | Event::Counted { .. }
             | Event::Prefill { .. }
             | Event::Token(_)
             | Event::Kv { .. }
