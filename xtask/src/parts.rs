@@ -99,7 +99,7 @@ fn run_part(toolbox: &Toolbox, selection: &Selection, runner: &[String], part: &
     command.args(selection.program).arg("--exact");
     command.args(part.left_out.iter().flat_map(|name| ["--skip", name]));
     command.envs(selection.environment.iter().map(|(name, value)| (name, value)));
-    let title = format!("Running {} tests of {} ({})", part.tests, part.program.package, part.program.path.display());
+    let title = format!("Running {} tests of {} ({})", part.tests, part.program.package, file_name(part.program));
     println!("     {title}");
     let (status, mut lines) = process::read_lines(&mut command, is_verdict)?;
     let outcome = outcome(title, &mut lines, selection)?;
@@ -111,8 +111,12 @@ fn run_part(toolbox: &Toolbox, selection: &Selection, runner: &[String], part: &
     }
     // A failing test says more than the status does.
     let has_failed = outcome.was_ended || outcome.counts.is_some_and(|counts| counts.failed > 0);
-    ensure!(is_good || has_failed, "{}: {status}, and {ran} of {} tests ran", part.program.path.display(), part.tests);
+    ensure!(is_good || has_failed, "{}: {status}, and {ran} of {} tests ran", file_name(part.program), part.tests);
     Ok(outcome)
+}
+
+fn file_name(program: &Executable) -> std::borrow::Cow<'_, str> {
+    program.path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 /// `test a::b ... ok`
