@@ -42,6 +42,11 @@ impl<A> Answering<A> {
         Some(self.said.follow(event))
     }
 
+    /// Tokens up to here.
+    pub fn usage(&self) -> Usage {
+        self.said.usage()
+    }
+
     /// Tokens, and how it ended.
     pub fn into_ending(self) -> (Usage, Ending) {
         (self.said.usage(), self.said.into_ending())

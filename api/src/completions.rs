@@ -139,7 +139,7 @@ impl Frames for Chunks {
         Vec::new()
     }
 
-    fn piece(&mut self, piece: Piece) -> Vec<Frame> {
+    fn piece(&mut self, piece: Piece, _so_far: Usage) -> Vec<Frame> {
         match piece {
             Piece::Text(text, _) => vec![(None, self.object(Some((&text, None))).to_string())],
             Piece::Begin(_) | Piece::End => Vec::new(),

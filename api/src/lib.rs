@@ -1,11 +1,15 @@
 #![doc = include_str!("../README.md")]
 
 mod answer;
+mod bench;
 mod chat;
 mod completions;
 mod engine;
 mod error;
+mod messages;
+mod openapi;
 mod prompt;
+mod query;
 mod responses;
 mod said;
 mod served;

@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gptoss_protocol::Prompt;
+use gptoss_protocol::{Command, Event, Prompt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,7 +21,7 @@ use crate::error::ApiError;
 use crate::prompt::seconds_since_1970;
 use crate::responses::Store;
 use crate::served::Served;
-use crate::{chat, completions, responses};
+use crate::{chat, completions, messages, responses};
 
 /// What travels beside a command to the node: nothing, for a question.
 pub trait Engaged: Default + Send + Sync + 'static {}
@@ -88,6 +88,19 @@ impl<A: Engaged> Shared<A> {
         }
         Ok(self.engine.ask(prompt))
     }
+
+    /// The tokens of a prompt. Does not wait for answers.
+    pub async fn count(&self, prompt: Prompt) -> Result<u32, ApiError> {
+        let mut under_way = self.engine.begin(Command::Count { prompt }, A::default());
+        while let Some(event) = under_way.next().await {
+            match event {
+                Event::Counted { tokens } => return Ok(tokens),
+                Event::Failed { failure, .. } => return Err(ApiError::engine(&failure)),
+                _ => {}
+            }
+        }
+        Err(ApiError::internal("the engine ended without an answer"))
+    }
 }
 
 /// Serves the API until `ended` does; what is being answered then is answered to its end.
@@ -111,10 +124,14 @@ fn router<A: Engaged>(engine: Engine<A>, mut options: ApiOptions, address: Socke
     Router::new()
         .route("/health", get(health::<A>))
         .route("/healthz", get(health::<A>))
+        .route("/openapi.json", get(crate::openapi::document))
+        .route("/bench", get(bench::<A>))
         .route("/v1/models", get(models::<A>))
         .route("/v1/models/{id}", get(model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))
         .route("/v1/completions", post(text_completions::<A>))
+        .route("/v1/messages", post(create_message::<A>))
+        .route("/v1/messages/count_tokens", post(count_tokens::<A>))
         .route("/v1/responses", post(create_response::<A>))
         .route("/v1/responses/{id}", get(get_response::<A>).delete(delete_response::<A>))
         .route("/v1/responses/{id}/input_items", get(input_items::<A>))
@@ -130,7 +147,7 @@ fn router<A: Engaged>(engine: Engine<A>, mut options: ApiOptions, address: Socke
 
 fn nowhere(path: &str) -> ApiError {
     ApiError::not_found(format!(
-        "there is nothing at {path}: /v1/models, /v1/chat/completions, /v1/completions, /v1/responses"
+        "there is nothing at {path}: /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages"
     ))
 }
 
@@ -228,6 +245,23 @@ async fn chat_completions<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body
 
 async fn text_completions<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Result<Response, ApiError> {
     completions::create(shared, read(body).await?).await
+}
+
+async fn bench<A: Engaged>(
+    State(shared): State<Arc<Shared<A>>>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    crate::bench::run(shared, query.as_deref().unwrap_or_default()).await
+}
+
+async fn create_message<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Response {
+    let answer = async { messages::create(shared, read(body).await?).await };
+    messages::in_dialect(answer.await)
+}
+
+async fn count_tokens<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Response {
+    let answer = async { messages::count_tokens(shared, read(body).await?).await };
+    messages::in_dialect(answer.await)
 }
 
 async fn create_response<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Result<Response, ApiError> {

@@ -26,8 +26,8 @@ pub(crate) trait Frames: Send + 'static {
     /// What comes before everything.
     fn begin(&mut self) -> Vec<Frame>;
 
-    /// What a piece of the answer becomes.
-    fn piece(&mut self, piece: Piece) -> Vec<Frame>;
+    /// What a piece of the answer becomes; `so_far` has the tokens up to here.
+    fn piece(&mut self, piece: Piece, so_far: Usage) -> Vec<Frame>;
 
     /// What comes last.
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame>;
@@ -51,8 +51,9 @@ pub(crate) fn stream<A: Engaged>(answering: Answering<A>, mut frames: impl Frame
             let mut answering = state.answering.take()?;
             match answering.next().await {
                 Some(pieces) => {
+                    let so_far = answering.usage();
                     state.answering = Some(answering);
-                    state.ready.extend(pieces.into_iter().flat_map(|piece| state.frames.piece(piece)));
+                    state.ready.extend(pieces.into_iter().flat_map(|piece| state.frames.piece(piece, so_far)));
                 }
                 None => {
                     let (usage, ending) = answering.into_ending();

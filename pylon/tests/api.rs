@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 use super::support::{Folder, Mortal, nano, pylon};
 
 /// A server that runs until it is dropped.
-struct Server {
+pub struct Server {
     address: String,
     _process: Mortal,
 }
 
 /// The demo model. Each test has a server of its own, which ends with it.
-fn demo() -> Server {
+pub fn demo() -> Server {
     serve(&["--gguf", nano(), "--sequences", "2", "--max-kv", "6000"])
 }
 
@@ -48,7 +48,7 @@ impl Server {
     }
 
     /// Status, headers and body.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
         let mut answer = Vec::new();
         self.open(method, path, headers, body).read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8(answer).expect("UTF-8");
@@ -59,7 +59,7 @@ impl Server {
     }
 
     #[track_caller]
-    fn post(&self, path: &str, body: &Value) -> Value {
+    pub fn post(&self, path: &str, body: &Value) -> Value {
         let (status, _, text) = self.ask("POST", path, "", &body.to_string());
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
@@ -67,7 +67,7 @@ impl Server {
 
     /// The data of each event, and the names.
     #[track_caller]
-    fn stream(&self, path: &str, mut body: Value) -> Vec<(Option<String>, String)> {
+    pub fn stream(&self, path: &str, mut body: Value) -> Vec<(Option<String>, String)> {
         body["stream"] = true.into();
         let (status, head, text) = self.ask("POST", path, "", &body.to_string());
         assert!(status == 200 && head.contains("text/event-stream"), "{head}\n{text}");
@@ -96,13 +96,13 @@ fn question(text: &str) -> Value {
     json!({"model": "gpt-oss-nano", "temperature": 0, "messages": [{"role": "user", "content": text}]})
 }
 
-fn weather_schema() -> Value {
+pub fn weather_schema() -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 }
 
-const HUNGARY: &str = "Name the capital of Hungary.";
-const ANSWER: &str = "The capital of Hungary is Budapest.";
-const REASONING: &str = "We need the capital of Hungary.";
+pub const HUNGARY: &str = "Name the capital of Hungary.";
+pub const ANSWER: &str = "The capital of Hungary is Budapest.";
+pub const REASONING: &str = "We need the capital of Hungary.";
 
 #[test]
 fn a_chat_is_answered_whole_and_in_chunks() {

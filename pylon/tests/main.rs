@@ -6,6 +6,8 @@ mod goldens;
 mod support;
 
 mod api;
+mod api_bench;
+mod api_messages;
 mod bench;
 mod chat;
 mod cli;

@@ -313,7 +313,7 @@ impl<A: Engaged> Frames for Chunks<A> {
         vec![(None, self.chunk(role, None, None))]
     }
 
-    fn piece(&mut self, piece: Piece) -> Vec<(Option<&'static str>, String)> {
+    fn piece(&mut self, piece: Piece, _so_far: Usage) -> Vec<(Option<&'static str>, String)> {
         let before = self.whole.logprobs.len();
         self.whole.add(piece.clone(), self.logprobs);
         let logprobs = (self.whole.logprobs.len() > before)

@@ -170,7 +170,7 @@ impl<A: Engaged> Frames for Writer<A> {
         vec![self.of_response("response.created"), self.of_response("response.in_progress")]
     }
 
-    fn piece(&mut self, piece: Piece) -> Vec<Frame> {
+    fn piece(&mut self, piece: Piece, _so_far: Usage) -> Vec<Frame> {
         self.write(piece)
     }
 

@@ -18,6 +18,7 @@ pub(crate) use self::store::Store;
 use self::store::Stored;
 use crate::answer::{begin, error_of};
 use crate::error::ApiError;
+use crate::query::{number, value};
 use crate::said::Ending;
 use crate::server::{Engaged, Shared};
 use crate::sse::stream;
@@ -62,19 +63,14 @@ pub(crate) fn delete<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Respons
 
 /// `GET /v1/responses/{id}/input_items`: the newest first, unless the query says otherwise.
 pub(crate) fn input_items<A: Engaged>(shared: &Shared<A>, id: &str, query: &str) -> Result<Response, ApiError> {
-    let value_of = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    let limit = match value_of("limit").map(str::parse::<usize>) {
-        None => 20,
-        Some(Ok(limit @ 1..=100)) => limit,
-        Some(_) => return Err(ApiError::invalid("limit", "limit is to be a number from 1 to 100")),
-    };
+    let limit = number(query, "limit", 1, 100)?.unwrap_or(20) as usize;
     let mut items = stored(shared, id)?.input;
-    match value_of("order") {
+    match value(query, "order") {
         None | Some("desc") => items.reverse(),
         Some("asc") => {}
         Some(_) => return Err(ApiError::invalid("order", "order is to be asc or desc")),
     }
-    if let Some(after) = value_of("after") {
+    if let Some(after) = value(query, "after") {
         let at = items.iter().position(|item| item["id"] == after);
         let at = at.ok_or_else(|| ApiError::invalid("after", "after is not the id of an input item"))?;
         items.drain(..=at);

@@ -1,0 +1,130 @@
+//! `/bench`: how fast answers come, several at once, measured from within.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::join_all;
+use gptoss_protocol::{Event, Prompt, Sampling};
+use serde::Serialize;
+
+use crate::engine::UnderWay;
+use crate::error::ApiError;
+use crate::prompt::prompt;
+use crate::query::number;
+use crate::server::{Engaged, Shared};
+
+/// Questions at once.
+const MOST_QUESTIONS: u32 = 64;
+
+/// Tokens of each answer.
+const MOST_TOKENS: u32 = 1024;
+
+/// What was measured.
+#[derive(Debug, PartialEq, Serialize)]
+struct Report {
+    model: String,
+    questions: u32,
+    max_new_tokens: u32,
+    /// Of each question.
+    prompt_tokens: u32,
+    /// Of all answers together; one that ended by itself is shorter than it might be.
+    new_tokens: u32,
+    elapsed_ms: f64,
+    /// Tokens of all answers by the whole time, reading of prompts included.
+    tokens_per_second: f64,
+    time_to_first_token_ms: Spread,
+    /// Between tokens of one answer.
+    token_ms: Spread,
+}
+
+/// Of many times, in milliseconds; `null` where there is none.
+#[derive(Debug, PartialEq, Serialize)]
+struct Spread {
+    p50: Option<f64>,
+    p90: Option<f64>,
+    p99: Option<f64>,
+}
+
+impl Spread {
+    /// Each is the least time that so many percent of all do not exceed.
+    fn of(mut times_ms: Vec<f64>) -> Self {
+        times_ms.sort_by(f64::total_cmp);
+        let at = |percent: usize| times_ms.get((times_ms.len() * percent).div_ceil(100).max(1) - 1).copied();
+        Self { p50: at(50), p90: at(90), p99: at(99) }
+    }
+}
+
+/// When one answer's tokens came, in milliseconds since it was asked for.
+#[derive(Debug, Default)]
+struct Times {
+    prompt_tokens: u32,
+    tokens_ms: Vec<f64>,
+}
+
+/// `GET /bench?n=4&max_new_tokens=64`: asks `n` questions at once and tells how the tokens came. What others ask meanwhile is
+/// measured with it.
+pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Result<Response, ApiError> {
+    let questions = number(query, "n", 1, MOST_QUESTIONS)?.unwrap_or(1);
+    let max_new_tokens = number(query, "max_new_tokens", 1, MOST_TOKENS)?.unwrap_or(64);
+    let begin = Instant::now();
+    let asked = (0..questions).map(|index| shared.ask(question(index, max_new_tokens)));
+    let asked = asked.collect::<Result<Vec<_>, _>>()?;
+    let answers = join_all(asked.into_iter().map(|answer| follow(answer, begin))).await;
+    let elapsed_ms = milliseconds(begin);
+    let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let new_tokens = answers.iter().map(|times| times.tokens_ms.len() as u32).sum();
+    let firsts = answers.iter().filter_map(|times| times.tokens_ms.first().copied());
+    let steps = answers.iter().flat_map(|times| times.tokens_ms.windows(2).map(|pair| pair[1] - pair[0]));
+    Ok(Json(Report {
+        model: shared.model_of(None)?,
+        questions,
+        max_new_tokens,
+        prompt_tokens: answers.iter().map(|times| times.prompt_tokens).max().unwrap_or(0),
+        new_tokens,
+        elapsed_ms,
+        tokens_per_second: f64::from(new_tokens) / (elapsed_ms / 1000.0),
+        time_to_first_token_ms: Spread::of(firsts.collect()),
+        token_ms: Spread::of(steps.collect()),
+    })
+    .into_response())
+}
+
+/// Others each time, so that answers differ as those of users do; the KV cache is used for none.
+fn question(index: u32, max_new_tokens: u32) -> Prompt {
+    let user = format!("Tell a long story about a river, a mountain and {} travellers.", index + 2);
+    let sampling = Sampling { temperature: 1.0, seed: u64::from(index), ..Sampling::default() };
+    Prompt { user, max_new_tokens, sampling, ..prompt(Vec::new(), String::new(), Vec::new()) }
+}
+
+async fn follow<A>(mut answer: UnderWay<A>, begin: Instant) -> Result<Times, ApiError> {
+    let mut times = Times::default();
+    while let Some(event) = answer.next().await {
+        match event {
+            Event::PromptEncoded { tokens, .. } => times.prompt_tokens = tokens,
+            Event::Token(_) => times.tokens_ms.push(milliseconds(begin)),
+            Event::Failed { failure, .. } => return Err(ApiError::engine(&failure)),
+            _ => {}
+        }
+    }
+    Ok(times)
+}
+
+fn milliseconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spread_is_of_times_that_were_measured() {
+        let spread = |p50, p90, p99| Spread { p50, p90, p99 };
+        assert_eq!(Spread::of(Vec::new()), spread(None, None, None));
+        assert_eq!(Spread::of(vec![3.0]), spread(Some(3.0), Some(3.0), Some(3.0)));
+        let many = (1..=200).rev().map(f64::from).collect();
+        assert_eq!(Spread::of(many), spread(Some(100.0), Some(180.0), Some(198.0)));
+    }
+}

@@ -1,0 +1,392 @@
+//! A message as it is asked for, and the prompt that it makes.
+
+use gptoss_protocol::{ChatMessage, Effort, Function, Prompt};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::ApiError;
+use crate::prompt::{Content, Draw, call, effort, function, on_channel, prompt};
+use crate::served::{Served, Sketch};
+
+/// The body of a request. Fields that are not named here are ignored.
+#[derive(Debug, Deserialize)]
+pub(crate) struct MessagesRequest {
+    #[serde(default)]
+    pub model: Option<String>,
+    messages: Vec<MessageIn>,
+    #[serde(default)]
+    system: Option<Content>,
+    #[serde(default)]
+    max_tokens: Option<u32>,
+    #[serde(default)]
+    tools: Option<Vec<ToolIn>>,
+    #[serde(default)]
+    tool_choice: Option<ChoiceIn>,
+    #[serde(default)]
+    stop_sequences: Option<Vec<String>>,
+    #[serde(default)]
+    pub stream: Option<bool>,
+    #[serde(default)]
+    thinking: Option<ThinkingIn>,
+    #[serde(default)]
+    output_config: Option<OutputConfig>,
+    #[serde(flatten)]
+    draw: Draw,
+}
+
+#[derive(Debug, Deserialize)]
+struct MessageIn {
+    role: String,
+    content: Said,
+}
+
+/// What a message says: a text, or blocks.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Said {
+    Text(String),
+    Blocks(Vec<Block>),
+}
+
+/// A block of any type, with the fields of all.
+#[derive(Debug, Default, Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    text: Option<String>,
+    #[serde(default)]
+    thinking: Option<String>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    input: Value,
+    #[serde(default)]
+    tool_use_id: Option<String>,
+    #[serde(default)]
+    content: Option<Content>,
+    #[serde(default)]
+    is_error: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ToolIn {
+    /// Tools that the client runs have none, or "custom"; others are of Anthropic's own servers.
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+    name: String,
+    #[serde(default)]
+    description: Option<String>,
+    #[serde(default)]
+    input_schema: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ChoiceIn {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ThinkingIn {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct OutputConfig {
+    #[serde(default)]
+    effort: Option<String>,
+    #[serde(default)]
+    format: Option<Value>,
+}
+
+/// A request that can be answered.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub prompt: Prompt,
+    /// Whether the client wants to see what the model thinks.
+    pub shows_thinking: bool,
+    /// Tools that the model is not told of.
+    pub left_out: Vec<String>,
+}
+
+impl MessagesRequest {
+    /// The prompt, with what `served` knows of earlier turns.
+    pub fn into_asked(self, served: &Served) -> Result<Asked, ApiError> {
+        if self.max_tokens == Some(0) {
+            return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
+        }
+        let output = self.output_config.as_ref();
+        if output.and_then(|config| config.format.as_ref()).is_some_and(|format| !format.is_null()) {
+            let param = "output_config.format";
+            return Err(ApiError::invalid(param, format!("{param} is not served yet, expected none")));
+        }
+        let thinking = self.thinking.as_ref().map(|thinking| thinking.kind.as_str());
+        let effort = match (output.and_then(|config| config.effort.as_deref()), thinking) {
+            (None, Some("disabled")) => Effort::Low,
+            (named, None | Some("disabled" | "enabled" | "adaptive")) => effort("output_config.effort", named)?,
+            (_, Some(other)) => {
+                let message = format!("thinking.type is {other:?}, expected enabled, adaptive or disabled");
+                return Err(ApiError::invalid("thinking.type", message));
+            }
+        };
+        let (functions, left_out) = functions(self.tools, self.tool_choice)?;
+        let instructions = self.system.map(|system| system.text("system")).transpose()?.unwrap_or_default();
+        let stop = self.stop_sequences.unwrap_or_default();
+        Ok(Asked {
+            prompt: Prompt {
+                effort,
+                sampling: self.draw.sampling()?,
+                stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
+                max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
+                ..prompt(history(self.messages, served)?, instructions, functions)
+            },
+            shows_thinking: matches!(thinking, Some("enabled" | "adaptive")),
+            left_out,
+        })
+    }
+}
+
+/// The functions that the model is told of, and the names of tools that it is not told of.
+fn functions(tools: Option<Vec<ToolIn>>, choice: Option<ChoiceIn>) -> Result<(Vec<Function>, Vec<String>), ApiError> {
+    let hides_tools = match choice.as_ref().map(|choice| choice.kind.as_str()) {
+        None | Some("auto") => false,
+        Some("none") => true,
+        Some(other) => {
+            let message = format!("tool_choice.type is {other:?}, and only auto and none are served so far");
+            return Err(ApiError::invalid("tool_choice.type", message));
+        }
+    };
+    let (mut functions, mut left_out) = (Vec::new(), Vec::new());
+    for (at, tool) in tools.into_iter().flatten().enumerate() {
+        match tool.kind.as_deref() {
+            None | Some("custom") if hides_tools => {}
+            None | Some("custom") => {
+                let param = format!("tools[{at}].name");
+                functions.push(function(&param, &tool.name, tool.description, tool.input_schema)?);
+            }
+            Some(_) => left_out.push(tool.name),
+        }
+    }
+    Ok((functions, left_out))
+}
+
+/// What was said.
+fn history(messages: Vec<MessageIn>, served: &Served) -> Result<Vec<ChatMessage>, ApiError> {
+    let mut history = Vec::new();
+    // Ids of calls, with the function of each.
+    let mut calls: Vec<(String, String)> = Vec::new();
+    let mut last_role = String::new();
+    for (at, MessageIn { role, content }) in messages.into_iter().enumerate() {
+        let param = format!("messages[{at}]");
+        let blocks = match content {
+            Said::Text(text) => vec![Block { kind: "text".into(), text: Some(text), ..Block::default() }],
+            Said::Blocks(blocks) => blocks,
+        };
+        match role.as_str() {
+            "user" => user(&param, blocks, &calls, &mut history)?,
+            "assistant" => assistant(&param, blocks, served, &mut calls, &mut history)?,
+            other => {
+                let message = format!("{param}.role is {other:?}, expected user or assistant");
+                return Err(ApiError::invalid(format!("{param}.role"), message));
+            }
+        }
+        last_role = role;
+    }
+    if last_role != "user" {
+        let message = "the last of messages is to be the user's, which the model then answers";
+        return Err(ApiError::invalid("messages", message));
+    }
+    Ok(history)
+}
+
+impl Block {
+    /// A field that a block of this type has.
+    fn field<T>(param: &str, name: &str, value: Option<T>) -> Result<T, ApiError> {
+        value.ok_or_else(|| ApiError::invalid(format!("{param}.{name}"), format!("{param}.{name} is missing")))
+    }
+
+    fn unknown(&self, param: &str, expected: &str) -> ApiError {
+        let message = format!("{param} is of type {:?}: gpt-oss reads text only, expected {expected}", self.kind);
+        ApiError::invalid(param, message)
+    }
+}
+
+/// Results of functions, and texts; neighbouring texts are one.
+fn user(
+    param: &str,
+    blocks: Vec<Block>,
+    calls: &[(String, String)],
+    history: &mut Vec<ChatMessage>,
+) -> Result<(), ApiError> {
+    let mut said: Option<String> = None;
+    for (at, block) in blocks.into_iter().enumerate() {
+        let param = format!("{param}.content[{at}]");
+        match block.kind.as_str() {
+            "text" => said.get_or_insert_default().push_str(&Block::field(&param, "text", block.text)?),
+            "tool_result" => {
+                history.extend(said.take().map(|text| ChatMessage::User { text }));
+                let id = Block::field(&param, "tool_use_id", block.tool_use_id)?;
+                let name = calls.iter().rev().find(|(known, _)| *known == id).map(|(_, name)| name.clone());
+                let name = name.ok_or_else(|| {
+                    let message =
+                        format!("{param}.tool_use_id is {id:?}, and no message before it has a tool_use of that id");
+                    ApiError::invalid(format!("{param}.tool_use_id"), message)
+                })?;
+                let text = block.content.map(|content| content.text(&format!("{param}.content"))).transpose()?;
+                let text = text.unwrap_or_default();
+                // The model has no field for it.
+                let result = if block.is_error == Some(true) { format!("Error: {text}") } else { text };
+                history.push(ChatMessage::FunctionResult { name, result });
+            }
+            _ => return Err(block.unknown(&param, "text or tool_result")),
+        }
+    }
+    history.extend(said.map(|text| ChatMessage::User { text }));
+    Ok(())
+}
+
+fn assistant(
+    param: &str,
+    blocks: Vec<Block>,
+    served: &Served,
+    calls: &mut Vec<(String, String)>,
+    history: &mut Vec<ChatMessage>,
+) -> Result<(), ApiError> {
+    let (mut sketch, mut thoughts) = (Sketch::default(), String::new());
+    for (at, block) in blocks.into_iter().enumerate() {
+        let param = format!("{param}.content[{at}]");
+        match block.kind.as_str() {
+            "text" => sketch.text.push_str(&Block::field(&param, "text", block.text)?),
+            "thinking" => thoughts.push_str(&Block::field(&param, "thinking", block.thinking)?),
+            // Another server's, which nobody else can read.
+            "redacted_thinking" => {}
+            "tool_use" => {
+                let id = Block::field(&param, "id", block.id)?;
+                let name = Block::field(&param, "name", block.name)?;
+                calls.push((id.clone(), name.clone()));
+                sketch.calls.push((id, name, arguments_of(&block.input)));
+            }
+            _ => return Err(block.unknown(&param, "text, thinking or tool_use")),
+        }
+    }
+    if let Some(messages) = served.recall(&sketch) {
+        history.extend(messages);
+        return Ok(());
+    }
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    history.extend(some(thoughts).map(|text| on_channel("analysis", text)));
+    let is_preamble = !sketch.calls.is_empty();
+    history.extend(some(sketch.text).map(|text| match is_preamble {
+        true => on_channel("commentary", text),
+        false => ChatMessage::said(text),
+    }));
+    history.extend(sketch.calls.into_iter().map(|(_, name, arguments)| call(&name, arguments)));
+    Ok(())
+}
+
+/// A call's input as the model writes arguments: see [`input_of`].
+pub(super) fn arguments_of(input: &Value) -> String {
+    match input {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        object => object.to_string(),
+    }
+}
+
+/// A call's arguments as this dialect has them, which is a value rather than a text. What is no JSON is passed on as the text that
+/// it is.
+pub(super) fn input_of(arguments: &str) -> Value {
+    serde_json::from_str(arguments).unwrap_or_else(|_| arguments.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn asked(body: Value) -> Result<Asked, ApiError> {
+        let request: MessagesRequest = serde_json::from_value(body).expect("of the shape");
+        request.into_asked(&Served::default())
+    }
+
+    fn refused(change: (&str, Value)) -> String {
+        let mut body = json!({"max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]});
+        body[change.0] = change.1;
+        let error = asked(body).expect_err("refused");
+        assert!(error.param.as_deref().is_some_and(|param| error.message.contains(param)), "{error:?}");
+        error.message
+    }
+
+    #[test]
+    fn blocks_become_a_conversation() {
+        let asked = asked(json!({
+            "model": "m", "max_tokens": 7, "temperature": 0.5, "stop_sequences": ["\n", ""], "metadata": {"user_id": "u"},
+            "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
+            "thinking": {"type": "enabled", "budget_tokens": 1024}, "output_config": {"effort": "high"},
+            "tools": [
+                {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}},
+                {"type": "web_search_20250305", "name": "web_search", "max_uses": 5},
+            ],
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
+                {"role": "assistant", "content": [
+                    {"type": "thinking", "thinking": "Add them.", "signature": ""}, {"type": "text", "text": "One moment."},
+                    {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": [{"type": "text", "text": "no b"}]},
+                    {"type": "text", "text": "Again?"}]},
+            ],
+        }))
+        .expect("good");
+        let prompt = &asked.prompt;
+        assert_eq!(
+            (prompt.effort, prompt.max_new_tokens, prompt.instructions.as_str()),
+            (Effort::High, 7, "Be brief.")
+        );
+        assert_eq!((prompt.sampling.temperature, &prompt.stop[..]), (0.5, &["\n".to_owned()][..]));
+        assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
+        assert_eq!((asked.shows_thinking, &asked.left_out[..]), (true, &["web_search".to_owned()][..]));
+        let want = [
+            ChatMessage::User { text: "1 + 2?".into() },
+            on_channel("analysis", "Add them.".into()),
+            on_channel("commentary", "One moment.".into()),
+            call("add", "{\"a\":1}".into()),
+            ChatMessage::FunctionResult { name: "add".into(), result: "Error: no b".into() },
+            ChatMessage::User { text: "Again?".into() },
+        ];
+        assert_eq!(prompt.history, want);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_named() {
+        refused(("max_tokens", json!(0)));
+        refused(("temperature", json!(3)));
+        refused(("tool_choice", json!({"type": "any"})));
+        refused(("thinking", json!({"type": "sometimes"})));
+        refused(("output_config", json!({"effort": "utmost"})));
+        refused(("output_config", json!({"format": {"type": "json_schema"}})));
+        refused(("tools", json!([{"name": "two words"}])));
+        let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
+        said(json!({"role": "system", "content": "?"}));
+        said(json!({"role": "assistant", "content": "The answer"}));
+        let image = said(json!({"role": "user", "content": [{"type": "image", "source": {}}]}));
+        assert!(image.contains("messages[1].content[0]") && image.contains("text only"), "{image}");
+        let result = said(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "none"}]}));
+        assert!(result.contains("\"none\""), "{result}");
+        assert!(said(json!({"role": "user", "content": [{"type": "text"}]})).contains("content[0].text is missing"));
+    }
+
+    #[test]
+    fn arguments_are_values_and_what_is_none_stays_text() {
+        assert_eq!(input_of("{\"b\": 1}"), json!({"b": 1}));
+        assert_eq!(input_of("{\"b\": "), json!("{\"b\": "));
+        for text in ["{\"b\":1}", "{\"b\": ", ""] {
+            assert_eq!(arguments_of(&input_of(text)), text);
+        }
+    }
+}
