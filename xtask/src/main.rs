@@ -6,6 +6,7 @@
 mod bench;
 mod bench_serve;
 mod cargo_tests;
+mod clients;
 mod demo;
 mod fullsize;
 mod fuzz;
@@ -65,6 +66,8 @@ enum Command {
     /// Run a test program for cargo; `test` makes cargo call it.
     #[command(hide = true)]
     RunTestProgram(test_program::Arguments),
+    /// Run other people's clients (openai for Python and Node, anthropic) against `pylon api`; installs them first.
+    Clients,
     /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
     BenchServe(bench_serve::Arguments),
 }
@@ -120,6 +123,7 @@ fn main() -> Result<()> {
         Command::Bench(arguments) => bench::run(&workspace, &toolbox, &arguments),
         Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),
         Command::RunTestProgram(arguments) => test_program::run(&arguments),
+        Command::Clients => clients::run_all(&workspace, &toolbox),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }

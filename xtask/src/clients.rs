@@ -1,0 +1,105 @@
+//! `cargo xtask clients`: other people's clients of the API, at pinned versions, against `pylon api` with the demo model.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::{fs, thread};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cargo_tests;
+use crate::process::{Toolbox, run, shown};
+use crate::workspace::Workspace;
+
+/// Where scripts and pins are, in the checkout.
+const SOURCES: &str = "tests/clients";
+
+/// Installs what is missing, serves, and runs every script to its end.
+pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
+    let sources = workspace.root.join(SOURCES);
+    let installed = workspace.target.join("clients");
+    let python = install_python(toolbox, &sources, &installed.join("python"))?;
+    let node_folder = installed.join("node");
+    install_node(toolbox, &sources, &node_folder)?;
+    let server = Server::start(workspace, toolbox)?;
+    for script in ["openai_client.py", "anthropic_client.py"] {
+        run(toolbox.command(&python).arg(sources.join(script)).arg(&server.url))?;
+    }
+    // Node looks for packages beside the script.
+    let script = "openai_client.mjs";
+    fs::copy(sources.join(script), node_folder.join(script)).with_context(|| format!("cannot copy {script}"))?;
+    run(toolbox.command("node").arg(node_folder.join(script)).arg(&server.url))
+}
+
+/// The interpreter that has what `requirements.txt` pins.
+fn install_python(toolbox: &Toolbox, sources: &Path, folder: &Path) -> Result<PathBuf> {
+    let python = folder.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
+    let pins = sources.join("requirements.txt");
+    if !is_installed(folder, &pins)? {
+        run(toolbox.command("python3").args(["-m", "venv"]).arg(folder))?;
+        run(toolbox.command(&python).args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&pins))?;
+        keep(folder, &pins)?;
+    }
+    Ok(python)
+}
+
+fn install_node(toolbox: &Toolbox, sources: &Path, folder: &Path) -> Result<()> {
+    let pins = sources.join("package.json");
+    if !is_installed(folder, &pins)? {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        fs::copy(&pins, folder.join("package.json")).context("cannot copy package.json")?;
+        run(toolbox.command("npm").args(["install", "--no-audit", "--no-fund"]).current_dir(folder))?;
+        keep(folder, &pins)?;
+    }
+    Ok(())
+}
+
+/// Whether what `pins` say was installed into `folder` by an earlier run.
+fn is_installed(folder: &Path, pins: &Path) -> Result<bool> {
+    let wanted = fs::read(pins).with_context(|| format!("cannot read {}", pins.display()))?;
+    Ok(fs::read(folder.join("installed")).is_ok_and(|there| there == wanted))
+}
+
+fn keep(folder: &Path, pins: &Path) -> Result<()> {
+    fs::copy(pins, folder.join("installed")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    Ok(())
+}
+
+/// A running `pylon api`; dropping it ends it.
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(workspace: &Workspace, toolbox: &Toolbox) -> Result<Self> {
+        let built = cargo_tests::build(toolbox, "build", &["--workspace", "--bin", "pylon"])?;
+        let pylon = built.into_iter().find(|built| built.package == "pylon").context("cargo built no pylon")?.path;
+        let mut command = toolbox.command(pylon);
+        // Shorter than what a client says that says too much.
+        command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu", "--max-kv", "8192"]);
+        command.arg("--gguf").arg(workspace.nano_model()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(&command)))?;
+        let mut lines = BufReader::new(child.stderr.take().context("pylon has no output")?).lines();
+        let mut server = Self { child, url: String::new() };
+        for line in lines.by_ref().map_while(Result::ok) {
+            println!("{line}");
+            if let Some((url, _)) = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')) {
+                server.url = format!("http://{url}");
+                break;
+            }
+        }
+        ensure!(!server.url.is_empty(), "pylon ended without saying where it serves; its messages are above");
+        // What it says later is read, so that it never waits for a reader.
+        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
