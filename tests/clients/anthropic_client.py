@@ -12,7 +12,8 @@ WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "requir
 TOOL = {"name": "get_weather", "description": "Get the current weather in a city.", "input_schema": WEATHER}
 
 client = anthropic.Anthropic(base_url=sys.argv[1], api_key="none", max_retries=0)
-common = {"model": MODEL, "max_tokens": 500, "temperature": 0}
+# This client has no temperature any more, and the server has.
+common = {"model": MODEL, "max_tokens": 500, "extra_body": {"temperature": 0}}
 
 
 def create():

@@ -60,6 +60,12 @@ struct UsageOut {
     cache_creation_input_tokens: u32,
     cache_read_input_tokens: u32,
     output_tokens: u32,
+    output_tokens_details: OutputDetails,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct OutputDetails {
+    thinking_tokens: u32,
 }
 
 impl From<Usage> for UsageOut {
@@ -69,6 +75,7 @@ impl From<Usage> for UsageOut {
             cache_creation_input_tokens: 0,
             cache_read_input_tokens: usage.cached_tokens,
             output_tokens: usage.new_tokens,
+            output_tokens_details: OutputDetails { thinking_tokens: usage.reasoning_tokens },
         }
     }
 }
@@ -138,7 +145,8 @@ impl Blocks {
     fn stop_reason(&self, reason: FinishReason) -> &'static str {
         let calls = self.blocks.iter().any(|block| matches!(block, Block::ToolUse { .. }));
         match reason {
-            FinishReason::MaxTokens | FinishReason::ContextFull => "max_tokens",
+            FinishReason::MaxTokens => "max_tokens",
+            FinishReason::ContextFull => "model_context_window_exceeded",
             _ if calls => "tool_use",
             FinishReason::StopSequence => "stop_sequence",
             FinishReason::Return | FinishReason::Call | FinishReason::Stopped => "end_turn",

@@ -93,6 +93,8 @@ struct ChoiceIn {
 struct ThinkingIn {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    display: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,14 +129,20 @@ impl MessagesRequest {
         let thinking = self.thinking.as_ref().map(|thinking| thinking.kind.as_str());
         let effort = match (output.and_then(|config| config.effort.as_deref()), thinking) {
             (None, Some("disabled")) => Effort::Low,
-            (named, None | Some("disabled" | "enabled" | "adaptive")) => effort("output_config.effort", named)?,
+            (named, None | Some("disabled" | "enabled" | "adaptive" | "between_tools")) => {
+                effort("output_config.effort", named)?
+            }
             (_, Some(other)) => {
-                let message = format!("thinking.type is {other:?}, expected enabled, adaptive or disabled");
+                let message =
+                    format!("thinking.type is {other:?}, expected enabled, adaptive, between_tools or disabled");
                 return Err(ApiError::invalid("thinking.type", message));
             }
         };
+        let is_omitted = self.thinking.as_ref().is_some_and(|it| it.display.as_deref() == Some("omitted"));
+        let shows_thinking = thinking.is_some_and(|kind| kind != "disabled") && !is_omitted;
         let (functions, left_out) = functions(self.tools, self.tool_choice)?;
-        let instructions = self.system.map(|system| system.text("system")).transpose()?.unwrap_or_default();
+        let system = self.system.map(|system| system.text("system")).transpose()?;
+        let (history, instructions) = history(self.messages, system, served)?;
         let stop = self.stop_sequences.unwrap_or_default();
         Ok(Asked {
             prompt: Prompt {
@@ -142,9 +150,9 @@ impl MessagesRequest {
                 sampling: self.draw.sampling()?,
                 stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
                 max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
-                ..prompt(history(self.messages, served)?, instructions, functions)
+                ..prompt(history, instructions, functions)
             },
-            shows_thinking: matches!(thinking, Some("enabled" | "adaptive")),
+            shows_thinking,
             left_out,
         })
     }
@@ -174,8 +182,13 @@ fn functions(tools: Option<Vec<ToolIn>>, choice: Option<ChoiceIn>) -> Result<(Ve
     Ok((functions, left_out))
 }
 
-/// What was said.
-fn history(messages: Vec<MessageIn>, served: &Served) -> Result<Vec<ChatMessage>, ApiError> {
+/// What was said, and the texts of the system, which may also stand among the messages.
+fn history(
+    messages: Vec<MessageIn>,
+    system: Option<String>,
+    served: &Served,
+) -> Result<(Vec<ChatMessage>, String), ApiError> {
+    let mut instructions: Vec<_> = system.into_iter().collect();
     let mut history = Vec::new();
     // Ids of calls, with the function of each.
     let mut calls: Vec<(String, String)> = Vec::new();
@@ -189,18 +202,27 @@ fn history(messages: Vec<MessageIn>, served: &Served) -> Result<Vec<ChatMessage>
         match role.as_str() {
             "user" => user(&param, blocks, &calls, &mut history)?,
             "assistant" => assistant(&param, blocks, served, &mut calls, &mut history)?,
+            "system" => instructions.push(system_text(&param, blocks)?),
             other => {
-                let message = format!("{param}.role is {other:?}, expected user or assistant");
+                let message = format!("{param}.role is {other:?}, expected user, assistant or system");
                 return Err(ApiError::invalid(format!("{param}.role"), message));
             }
         }
-        last_role = role;
+        last_role = if role == "system" { last_role } else { role };
     }
     if last_role != "user" {
         let message = "the last of messages is to be the user's, which the model then answers";
         return Err(ApiError::invalid("messages", message));
     }
-    Ok(history)
+    Ok((history, instructions.join("\n\n")))
+}
+
+fn system_text(param: &str, blocks: Vec<Block>) -> Result<String, ApiError> {
+    let text = |(at, block): (usize, Block)| match block.kind.as_str() {
+        "text" => Block::field(&format!("{param}.content[{at}]"), "text", block.text),
+        _ => Err(block.unknown(&format!("{param}.content[{at}]"), "text")),
+    };
+    blocks.into_iter().enumerate().map(text).collect()
 }
 
 impl Block {
@@ -327,7 +349,7 @@ mod tests {
         let asked = asked(json!({
             "model": "m", "max_tokens": 7, "temperature": 0.5, "stop_sequences": ["\n", ""], "metadata": {"user_id": "u"},
             "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
-            "thinking": {"type": "enabled", "budget_tokens": 1024}, "output_config": {"effort": "high"},
+            "thinking": {"type": "between_tools"}, "output_config": {"effort": "high"},
             "tools": [
                 {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}},
                 {"type": "web_search_20250305", "name": "web_search", "max_uses": 5},
@@ -340,13 +362,14 @@ mod tests {
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": [{"type": "text", "text": "no b"}]},
                     {"type": "text", "text": "Again?"}]},
+                {"role": "system", "content": "Be kind."},
             ],
         }))
         .expect("good");
         let prompt = &asked.prompt;
         assert_eq!(
             (prompt.effort, prompt.max_new_tokens, prompt.instructions.as_str()),
-            (Effort::High, 7, "Be brief.")
+            (Effort::High, 7, "Be brief.\n\nBe kind.")
         );
         assert_eq!((prompt.sampling.temperature, &prompt.stop[..]), (0.5, &["\n".to_owned()][..]));
         assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
@@ -372,7 +395,8 @@ mod tests {
         refused(("output_config", json!({"format": {"type": "json_schema"}})));
         refused(("tools", json!([{"name": "two words"}])));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
-        said(json!({"role": "system", "content": "?"}));
+        said(json!({"role": "critic", "content": "?"}));
+        said(json!({"role": "system", "content": [{"type": "image"}]}));
         said(json!({"role": "assistant", "content": "The answer"}));
         let image = said(json!({"role": "user", "content": [{"type": "image", "source": {}}]}));
         assert!(image.contains("messages[1].content[0]") && image.contains("text only"), "{image}");
