@@ -124,3 +124,53 @@ impl Drop for Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gptoss_protocol::TextShape;
+    use serde_json::json;
+
+    use super::*;
+
+    fn nano() -> Tokenizer {
+        let file = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+        let Ok(gptoss_gguf::Progress::Ready(gguf)) = gptoss_gguf::parse(file, file.len() as u64) else {
+            panic!("the demo model is a whole GGUF file");
+        };
+        let tokens = gguf.metadata.string_array("tokenizer.ggml.tokens").expect("tokens");
+        let merges = gguf.metadata.string_array("tokenizer.ggml.merges").expect("merges");
+        let types = gguf.metadata.i32_array("tokenizer.ggml.token_type").expect("types");
+        Tokenizer::new(tokens.iter(), &types, merges.iter()).expect("a tokenizer")
+    }
+
+    /// Large vocabularies are followed by a thread, which the demo model's is too small for.
+    #[test]
+    fn a_thread_says_the_same_as_whoever_draws() {
+        let tokenizer = nano();
+        let factory = factory(&words(&tokenizer), end(&tokenizer)).expect("a vocabulary");
+        let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+        let shape = AnswerShape { answer: Some(TextShape::JsonSchema(schema)), calls: Vec::new() };
+        let follower = |vocabulary| {
+            let parser = factory.create_parser(grammar(&shape)).expect("a grammar");
+            Follower::begin(Matcher::new(Ok(parser)), vocabulary).expect("a follower")
+        };
+        let (mut here, mut beside) = (follower(LEAST_FOR_THREAD - 1), follower(LEAST_FOR_THREAD));
+        assert!(matches!((&here, &beside), (Follower::Here { .. }, Follower::Beside { .. })));
+        let turn = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{\"a\": 12";
+        for token in tokenizer.encode_with_specials(turn) {
+            let allowed = here.allowed().expect("known");
+            assert!(allowed.allows(token) && allowed == beside.allowed().expect("known"));
+            here.accept(token);
+            beside.accept(token);
+        }
+        // What is not allowed ends both with a reason, and dropping a thread that has not been asked ends it.
+        let wrong = tokenizer.special_id(gptoss_text::Special::Start);
+        for follower in [&mut here, &mut beside] {
+            assert!(!follower.allowed().expect("known").allows(wrong));
+            follower.accept(wrong);
+            assert!(matches!(follower.allowed(), Err(EngineError::Shape { .. })));
+            assert!(matches!(follower.allowed(), Err(EngineError::Shape { .. })));
+        }
+        drop(follower(LEAST_FOR_THREAD));
+    }
+}
