@@ -18,8 +18,9 @@ pub(crate) struct Answering<A> {
 /// Begins to answer. Ends once it is known that there will be an answer, so that a prompt that cannot be answered has a status of
 /// its own; or once it is known that it waits for others.
 pub(crate) async fn begin<A: Engaged>(shared: &Shared<A>, prompt: Prompt) -> Result<Answering<A>, ApiError> {
+    let offered = prompt.functions.iter().map(|function| function.name.clone()).collect();
     let under_way = shared.ask(prompt)?;
-    let mut answering = Answering { under_way, said: Said::default(), ahead: None };
+    let mut answering = Answering { under_way, said: Said::of(offered), ahead: None };
     while let Some(event) = answering.under_way.next().await {
         let is_under_way =
             matches!(event, Event::Queued { .. } | Event::Prefill { .. } | Event::Token(_) | Event::Finished { .. });

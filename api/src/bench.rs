@@ -95,7 +95,7 @@ pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Resu
 fn question(index: u32, max_new_tokens: u32) -> Prompt {
     let user = format!("Tell a long story about a river, a mountain and {} travellers.", index + 2);
     let sampling = Sampling { temperature: 1.0, seed: u64::from(index), ..Sampling::default() };
-    Prompt { user, max_new_tokens, sampling, ..prompt(Vec::new(), String::new(), Vec::new()) }
+    Prompt { user, max_new_tokens, sampling, ..prompt(Vec::new(), String::new()) }
 }
 
 async fn follow<A>(mut answer: UnderWay<A>, begin: Instant) -> Result<Times, ApiError> {

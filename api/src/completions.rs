@@ -78,6 +78,7 @@ impl CompletionRequest {
             format: PromptFormat::Text,
             max_new_tokens: self.max_tokens.unwrap_or(USUAL_TOKENS),
             sampling: self.draw.sampling()?,
+            logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
             ..Prompt::default()
         })

@@ -14,7 +14,9 @@ mod responses;
 mod said;
 mod served;
 mod server;
+mod shape;
 mod sse;
+mod tools;
 
 pub use self::engine::{Engine, UnderWay};
 pub use self::server::{ApiOptions, Engaged, ModelCard, serve};

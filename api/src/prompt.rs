@@ -2,11 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use gptoss_protocol::{Allowed, ChatMessage, Effort, Function, Prompt, Sampling};
+use gptoss_protocol::{Allowed, ChatMessage, Effort, Function, LogitChanges, Prompt, Sampling};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ApiError;
+
+/// Range of penalties.
+const PENALTIES: Allowed = Allowed { from: -2.0, is_from_included: true, to: 2.0, words: "a number from -2 to 2" };
+/// Range of biases.
+const BIASES: Allowed = Allowed { from: -100.0, is_from_included: true, to: 100.0, words: "a number from -100 to 100" };
 
 /// How tokens are drawn, as every dialect spells it. What is not given is as the model was trained to be used: temperature 1, all
 /// tokens, another seed for each request.
@@ -23,23 +28,39 @@ pub(crate) struct Draw {
 }
 
 impl Draw {
-    /// The numbers, or which of them cannot be used. What is not served yet would change the answer and is refused.
+    /// The numbers, or which of them cannot be used.
     pub fn sampling(&self) -> Result<Sampling, ApiError> {
-        let penalties = [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)];
-        for (param, penalty) in penalties {
-            if penalty.is_some_and(|penalty| penalty != 0.0) {
-                return Err(ApiError::invalid(param, format!("{param} is not 0, and penalties are not served yet")));
-            }
-        }
-        if self.logit_bias.as_ref().and_then(Value::as_object).is_some_and(|bias| !bias.is_empty()) {
-            return Err(ApiError::invalid("logit_bias", "logit_bias is not served yet, expected none"));
-        }
         Ok(Sampling {
             temperature: allowed("temperature", self.temperature, Sampling::TEMPERATURES)?.unwrap_or(1.0),
             top_p: allowed("top_p", self.top_p, Sampling::TOP_PS)?.unwrap_or(1.0),
             min_p: allowed("min_p", self.min_p, Sampling::MIN_PS)?.unwrap_or(0.0),
             top_k: self.top_k.unwrap_or(0),
             seed: self.seed.map_or_else(any_seed, |seed| seed as u64),
+        })
+    }
+
+    /// What is added to logits.
+    pub fn changes(&self) -> Result<LogitChanges, ApiError> {
+        let penalty = |param, value| Ok::<f32, ApiError>(allowed(param, value, PENALTIES)?.unwrap_or(0.0));
+        let mut bias = Vec::new();
+        let given = match &self.logit_bias {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(given)) => Some(given),
+            Some(_) => {
+                return Err(ApiError::invalid("logit_bias", "logit_bias is to be an object of token ids and numbers"));
+            }
+        };
+        for (token, value) in given.into_iter().flatten() {
+            let param = format!("logit_bias.{token}");
+            let is_no_id = |_| ApiError::invalid(&param, format!("{param}: {token:?} is no token id"));
+            let is_wrong = || ApiError::invalid(&param, format!("{param} is {value}, expected {}", BIASES.words));
+            let number = value.as_f64().map(|value| value as f32).filter(|value| BIASES.holds(*value));
+            bias.push((token.parse().map_err(is_no_id)?, number.ok_or_else(is_wrong)?));
+        }
+        Ok(LogitChanges {
+            bias,
+            presence_penalty: penalty("presence_penalty", self.presence_penalty)?,
+            frequency_penalty: penalty("frequency_penalty", self.frequency_penalty)?,
         })
     }
 }
@@ -161,14 +182,25 @@ pub(crate) fn call(name: &str, arguments: String) -> ChatMessage {
     }
 }
 
+/// A call of a tool whose input is plain text, as it stands in such a history.
+pub(crate) fn custom_call(name: &str, input: String) -> ChatMessage {
+    ChatMessage::Assistant {
+        channel: Some("commentary".into()),
+        recipient: Some(format!("functions.{name}")),
+        content_type: None,
+        text: input,
+        tokens: None,
+    }
+}
+
 /// Words of the model on a channel other than the final one.
 pub(crate) fn on_channel(channel: &str, text: String) -> ChatMessage {
     ChatMessage::Assistant { channel: Some(channel.into()), recipient: None, content_type: None, text, tokens: None }
 }
 
 /// A conversation that the model is to go on with, and what shapes its answer.
-pub(crate) fn prompt(history: Vec<ChatMessage>, instructions: String, functions: Vec<Function>) -> Prompt {
-    Prompt { history, functions, instructions, date: Some(today()), max_new_tokens: u32::MAX, ..Prompt::default() }
+pub(crate) fn prompt(history: Vec<ChatMessage>, instructions: String) -> Prompt {
+    Prompt { history, instructions, date: Some(today()), max_new_tokens: u32::MAX, ..Prompt::default() }
 }
 
 /// Today in UTC, as the system message has it: `YYYY-MM-DD`.

@@ -11,8 +11,11 @@ pub(crate) enum Part {
     Preamble,
     /// The answer itself.
     Answer,
-    /// Arguments of a call of this function.
+    /// Input of a call of this tool.
     Call(String),
+    /// Input of a call of something that the request did not offer, by its whole name: `browser.search`, `python`. It is no call
+    /// of the client's tools.
+    NotOffered(String),
 }
 
 /// A change of what was said.
@@ -56,6 +59,8 @@ pub(crate) enum Ending {
 /// Follows the events of one answer.
 #[derive(Debug, Default)]
 pub(crate) struct Said {
+    /// Tools that the model was told of.
+    offered: Vec<String>,
     open: Option<(Channel, Option<String>)>,
     /// Functions whose calls were begun.
     calls: usize,
@@ -65,6 +70,11 @@ pub(crate) struct Said {
 }
 
 impl Said {
+    /// Follows an answer to a prompt that offers these tools.
+    pub fn of(offered: Vec<String>) -> Self {
+        Self { offered, ..Self::default() }
+    }
+
     /// The pieces that an event adds.
     pub fn follow(&mut self, event: Event) -> Vec<Piece> {
         let mut pieces = Vec::new();
@@ -90,8 +100,11 @@ impl Said {
                 self.close(&mut pieces);
                 // A call whose arguments are empty was not seen in any token.
                 for call in tool_calls.into_iter().skip(self.calls) {
-                    pieces.extend([Piece::Begin(Part::Call(call.name)), Piece::Text(call.arguments, None), Piece::End]);
+                    let part = self.part(&(Channel::ToolCall, Some(call.name)));
+                    pieces.extend([Piece::Begin(part), Piece::Text(call.arguments, None), Piece::End]);
                 }
+                // What no client hears of comes back from none: the model is not to wait for a result.
+                let messages = messages.into_iter().filter(|message| self.is_heard(message)).collect();
                 self.ending = Some(match junk_tokens {
                     0 => Ending::Finished { reason, messages },
                     tokens => Ending::Junk(tokens),
@@ -134,7 +147,7 @@ impl Said {
     fn say(&mut self, of: (Channel, Option<String>), text: String, token: Option<TokenInfo>, pieces: &mut Vec<Piece>) {
         if self.open.as_ref() != Some(&of) {
             self.close(pieces);
-            pieces.push(Piece::Begin(part(&of)));
+            pieces.push(Piece::Begin(self.part(&of)));
             self.calls += usize::from(of.0 == Channel::ToolCall);
         }
         if of.0 == Channel::Final {
@@ -149,17 +162,27 @@ impl Said {
             pieces.push(Piece::End);
         }
     }
-}
 
-fn part((channel, recipient): &(Channel, Option<String>)) -> Part {
-    match channel {
-        Channel::Analysis => Part::Reasoning,
-        Channel::Commentary => Part::Preamble,
-        Channel::Final => Part::Answer,
-        Channel::ToolCall => {
-            let name = recipient.as_deref().unwrap_or_default();
-            Part::Call(name.strip_prefix("functions.").filter(|name| !name.is_empty()).unwrap_or(name).to_owned())
+    fn part(&self, (channel, recipient): &(Channel, Option<String>)) -> Part {
+        match channel {
+            Channel::Analysis => Part::Reasoning,
+            Channel::Commentary => Part::Preamble,
+            Channel::Final => Part::Answer,
+            Channel::ToolCall => {
+                let whole = recipient.as_deref().unwrap_or_default();
+                let name = whole.strip_prefix("functions.").filter(|name| !name.is_empty()).unwrap_or(whole);
+                match self.offered.iter().any(|offered| offered == name) {
+                    true => Part::Call(name.to_owned()),
+                    false => Part::NotOffered(whole.to_owned()),
+                }
+            }
         }
+    }
+
+    /// Whether the client hears of a message: of all but calls of what it did not offer.
+    fn is_heard(&self, message: &ChatMessage) -> bool {
+        let ChatMessage::Assistant { recipient: Some(recipient), .. } = message else { return true };
+        !matches!(self.part(&(Channel::ToolCall, Some(recipient.clone()))), Part::NotOffered(_))
     }
 }
 
@@ -183,6 +206,46 @@ mod tests {
             time_to_first_token_ms: None,
         });
         said.into_ending()
+    }
+
+    fn token(channel: Channel, recipient: &str, text: &str) -> Event {
+        Event::Token(TokenInfo {
+            index: 0,
+            id: 0,
+            text: text.into(),
+            channel: Some(channel),
+            recipient: Some(recipient.to_owned()).filter(|recipient| !recipient.is_empty()),
+            probability: None,
+            entropy_nats: 0.0,
+            top: Vec::new(),
+            elapsed_ms: 0.0,
+            decode_tokens_per_second: None,
+        })
+    }
+
+    #[test]
+    fn a_call_on_any_channel_is_one_and_only_of_what_was_offered() {
+        let mut said = Said::of(vec!["add".into()]);
+        for (recipient, part) in [
+            ("functions.add", Part::Call("add".into())),
+            ("add", Part::Call("add".into())),
+            ("browser.search", Part::NotOffered("browser.search".into())),
+            ("python", Part::NotOffered("python".into())),
+            ("functions.sub", Part::NotOffered("functions.sub".into())),
+            ("browser.add", Part::NotOffered("browser.add".into())),
+        ] {
+            let pieces = said.follow(token(Channel::ToolCall, recipient, "{}"));
+            assert!(pieces.contains(&Piece::Begin(part)), "{recipient}: {pieces:?}");
+        }
+        let call = |recipient: &str| ChatMessage::Assistant {
+            channel: Some("analysis".into()),
+            recipient: Some(recipient.into()),
+            content_type: None,
+            text: "{}".into(),
+            tokens: None,
+        };
+        assert!(said.is_heard(&call("functions.add")) && said.is_heard(&ChatMessage::said("add")));
+        assert!(!said.is_heard(&call("python")));
     }
 
     #[test]

@@ -69,6 +69,9 @@ pub enum EngineError {
     /// All sequences that the model was loaded for are open.
     #[error("{most} conversations are open, which is all that the model was loaded for")]
     TooManySequences { most: u32 },
+    /// The shape that an answer was to have cannot be enforced.
+    #[error("the answer cannot be held to its shape: {reason}")]
+    Shape { reason: String },
     /// A batch was given up together with another one.
     #[error("the batch was dropped: one before it failed, or its conversation was rewound or closed")]
     BatchDropped,
@@ -121,6 +124,7 @@ impl EngineError {
             },
             Self::CacheFull { .. } => "Close or shorten a conversation, or load the model with a larger KV capacity.".into(),
             Self::TooManySequences { .. } => "Close a conversation first.".into(),
+            Self::Shape { .. } => "Ask for a simpler shape, or for none.".into(),
             Self::BatchDropped => "Submit it again.".into(),
             Self::Together(error) => error.advice(),
             Self::Context { .. } => "Ask for a shorter context.".into(),
@@ -192,6 +196,7 @@ impl EngineError {
             Self::CacheFull { .. } => FailureKind::Memory,
             Self::PromptTooLong { .. }
             | Self::TooManySequences { .. }
+            | Self::Shape { .. }
             | Self::BatchDropped
             | Self::Context { .. }
             | Self::Option { .. }

@@ -19,7 +19,10 @@ pub mod sequences;
 mod waiting;
 mod watched;
 
-pub use answering::{Answer, AnswerLimits, Answers, Draw, Ended, Engine, Reading, Sampler, check_prompt_fits};
+pub use answering::{
+    AllowedTokens, Answer, AnswerLimits, Answers, Draw, Ended, Engine, Reading, Restriction, Restrictions, Sampler,
+    check_prompt_fits,
+};
 pub use backend::{Asked, Backend, rows_of};
 pub use cache_format::CacheFormat;
 pub use config::{DEFAULT_CONTEXT_TOKENS, MAX_EXPERTS, ModelConfig};

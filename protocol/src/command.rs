@@ -6,6 +6,7 @@ use crate::RequestId;
 use crate::conversation::{ChatMessage, Function};
 use crate::gate::GateSlice;
 use crate::inside::Watch;
+use crate::shape::{AnswerShape, LogitChanges, ResponseFormat};
 use crate::tier::Tier;
 
 /// What a page or a terminal asks of an engine host.
@@ -242,6 +243,15 @@ pub struct Prompt {
     /// Texts that end the answer when they appear on the final channel; they are not part of it.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// What is added to logits before a token is drawn.
+    #[serde(default)]
+    pub logits: Box<LogitChanges>,
+    /// A format of the answer that the model is told of. It is enforced only if `shape` says so, too.
+    #[serde(default)]
+    pub response_format: Option<Box<ResponseFormat>>,
+    /// What the answer has to look like; `None`: as the model likes. Only Harmony has shapes, and only hosts with grammars.
+    #[serde(default)]
+    pub shape: Option<Box<AnswerShape>>,
 }
 
 /// What becomes of the user's text before the model sees it.

@@ -9,6 +9,7 @@ mod gate;
 mod inside;
 pub mod options;
 mod recording;
+mod shape;
 mod stage;
 mod tier;
 pub mod units;
@@ -35,6 +36,7 @@ pub use inside::{
 };
 pub use options::OptionId;
 pub use recording::{Recording, RecordingError, Replay};
+pub use shape::{AnswerShape, CallShape, LogitChanges, ResponseFormat, TextShape};
 pub use stage::{Stage, StageStatus};
 pub use tier::Tier;
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use gptoss_grammar::Grammars;
 use gptoss_model::{Engine, EngineError, Host, StageError};
 use gptoss_node::{Download, Downloaded, Gates, Load, Node, Platform, Teller};
 use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionId, Prompt, Request, RequestId, Stage};
@@ -22,12 +23,19 @@ pub struct NativeNode {
 /// Models of this machine.
 pub struct NativePlatform {
     is_interrupted: Box<dyn Fn() -> bool>,
+    has_grammars: bool,
 }
 
 impl NativePlatform {
     /// With what says that everything is to stop.
     pub fn new(is_interrupted: impl Fn() -> bool + 'static) -> Self {
-        Self { is_interrupted: Box::new(is_interrupted) }
+        Self { is_interrupted: Box::new(is_interrupted), has_grammars: false }
+    }
+
+    /// The same, where prompts may ask for the shape of their answer.
+    #[must_use]
+    pub fn with_grammars(self) -> Self {
+        Self { has_grammars: true, ..self }
     }
 }
 
@@ -106,7 +114,11 @@ impl Platform for NativePlatform {
         };
         let request = LoadRequest { load: options.engine.clone(), gpu: options.gpu.clone(), ..request.clone() };
         host.load_begins();
-        backend::open_engine(&request, host).await
+        let mut engine = backend::open_engine(&request, host).await?;
+        if self.has_grammars {
+            engine.restrictions = Some(Rc::new(Grammars::new(&engine.tokenizer)));
+        }
+        Ok(engine)
     }
 
     async fn download(

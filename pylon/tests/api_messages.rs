@@ -107,7 +107,7 @@ fn a_tool_is_used_and_its_result_is_read_with_the_cache_of_the_turn_before() {
     assert_eq!((&first["stop_reason"], &first["content"][0]["type"]), (&json!("tool_use"), &json!("tool_use")));
     let call = &first["content"][0];
     assert_eq!((&call["name"], &call["input"]), (&json!("get_weather"), &json!({"city": "Paris"})));
-    assert_eq!(first["metadata"]["pylon.tools_left_out"], "web_search");
+    assert_eq!(first["pylon"], json!({"tools_left_out": ["web_search"]}));
     let in_stream = &blocks(&streamed)[0];
     assert_eq!((&in_stream["name"], &in_stream["input"]), (&call["name"], &call["input"]));
 

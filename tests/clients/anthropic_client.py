@@ -1,5 +1,6 @@
 """Anthropic's Python client against `pylon api` with the demo model. Arguments: the server's address."""
 
+import json
 import sys
 
 import anthropic
@@ -51,6 +52,17 @@ def tools():
     assert second.usage.cache_read_input_tokens > first.usage.input_tokens, (first.usage, second.usage)
 
 
+def shapes():
+    city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
+    schema = {**city, "additionalProperties": False}
+    config = {"format": {"type": "json_schema", "schema": schema}}
+    message = client.messages.create(messages=[HUNGARY], output_config=config, **common)
+    value = json.loads(message.content[0].text)
+    assert list(value) == ["city"] and isinstance(value["city"], str), value
+    forced = client.messages.create(messages=[HUNGARY], tools=[TOOL], tool_choice={"type": "any"}, **common)
+    assert forced.stop_reason == "tool_use" and forced.content[-1].name == "get_weather", forced
+
+
 def errors():
     try:
         client.messages.create(messages=[], **common)
@@ -64,6 +76,6 @@ def errors():
         assert error.body["error"]["type"] == "not_found_error"
 
 
-for test in [create, stream, tools, errors]:
+for test in [create, stream, tools, shapes, errors]:
     test()
     print(f"anthropic {anthropic.__version__} (Python): {test.__name__} ok", flush=True)

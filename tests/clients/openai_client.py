@@ -1,9 +1,11 @@
 """OpenAI's Python client against `pylon api` with the demo model. Arguments: the server's address."""
 
 import json
+import re
 import sys
 
 import openai
+import pydantic
 
 MODEL = "gpt-oss-nano"
 HUNGARY = "Name the capital of Hungary."
@@ -86,6 +88,37 @@ def responses():
     assert final.output[0].type == "reasoning" and final.output[0].content[0].text == REASONING
 
 
+class City(pydantic.BaseModel):
+    city: str
+    letters: int
+
+
+def shapes():
+    messages = [{"role": "user", "content": HUNGARY}]
+    parsed = client.chat.completions.parse(
+        model=MODEL, messages=messages, temperature=0, response_format=City, max_completion_tokens=400
+    )
+    assert isinstance(parsed.choices[0].message.parsed, City)
+    parsed = client.responses.parse(
+        model=MODEL, input=HUNGARY, temperature=0, text_format=City, max_output_tokens=400
+    )
+    assert isinstance(parsed.output_parsed, City)
+    function = {"name": "get_weather", "description": DESCRIPTION, "parameters": WEATHER}
+    tools = [{"type": "function", "function": function}]
+    forced = client.chat.completions.create(
+        model=MODEL, messages=messages, tools=tools, temperature=0, tool_choice="required"
+    )
+    [call] = forced.choices[0].message.tool_calls
+    assert call.function.name == "get_weather"
+    grammar = {"type": "grammar", "syntax": "regex", "definition": "[0-9]{4}-[0-9]{2}-[0-9]{2}"}
+    date = {"type": "custom", "name": "note_date", "description": "Notes a date.", "format": grammar}
+    noted = client.responses.create(
+        model=MODEL, input="Which day is today?", tools=[date], tool_choice="required", temperature=0
+    )
+    [call] = [item for item in noted.output if item.type == "custom_tool_call"]
+    assert re.fullmatch(grammar["definition"], call.input), call
+
+
 def completions():
     cut = client.completions.create(model=MODEL, prompt="Add 12 and", max_tokens=5, temperature=0)
     assert cut.choices[0].finish_reason == "length" and cut.usage.completion_tokens == 5
@@ -117,6 +150,6 @@ def expect(kind, ask):
     raise AssertionError(f"no {kind.__name__}")
 
 
-for test in [models, chat, chat_tools, responses, completions, errors]:
+for test in [models, chat, chat_tools, responses, shapes, completions, errors]:
     test()
     print(f"openai {openai.__version__} (Python): {test.__name__} ok", flush=True)

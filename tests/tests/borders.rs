@@ -24,8 +24,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ),
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),
-    // Whatever computes is given to it: it knows no engine.
-    ("gptoss-api", &["gptoss-node", "gptoss-protocol"]),
+    // What restricts the sampler is given to the engine, as what computes is: neither engine nor page knows it.
+    ("gptoss-grammar", &["gptoss-model", "gptoss-protocol", "gptoss-text"]),
+    // Whatever computes is given to it: it knows no engine. Of grammars it asks whether a request's can be used.
+    ("gptoss-api", &["gptoss-grammar", "gptoss-node", "gptoss-protocol"]),
     (
         "pylon",
         &[
@@ -35,6 +37,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-finder",
             "gptoss-gates",
             "gptoss-gguf",
+            "gptoss-grammar",
             "gptoss-kernels",
             "gptoss-model",
             "gptoss-node",

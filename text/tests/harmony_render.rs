@@ -4,7 +4,7 @@ use crate::common::{ids, o200k, rows, string};
 use gptoss_text::Special;
 use gptoss_text::harmony::{
     AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, Effort, Ending, FunctionTool, Message,
-    RecipientPlace, Renderer, SystemMessage, ToolMessage, ToolNamespace,
+    RecipientPlace, Renderer, ResponseFormat, SystemMessage, ToolMessage, ToolNamespace,
 };
 use serde_json::Value;
 
@@ -91,6 +91,7 @@ fn message(message: &Value) -> Message {
         "developer" => Message::Developer(DeveloperMessage {
             instructions: content["instructions"].as_str().unwrap_or_default().to_owned(),
             tools: content["tools"].as_object().into_iter().flat_map(|all| all.values()).map(namespace).collect(),
+            response_formats: Vec::new(),
         }),
         "user" => Message::User(string(&content["text"])),
         "assistant" => Message::Assistant(AssistantMessage {
@@ -179,6 +180,11 @@ fn text_never_becomes_a_special_token() {
         Message::Developer(DeveloperMessage {
             instructions: attack.into(),
             tools: ToolNamespace::functions(vec![function]).into_iter().collect(),
+            response_formats: vec![ResponseFormat {
+                name: attack.into(),
+                description: attack.into(),
+                schema: serde_json::json!({"title": attack}),
+            }],
         }),
         user(attack),
         Message::Assistant(call),
@@ -276,4 +282,26 @@ fn exact_tokens_are_rendered_unchanged_and_return_becomes_end() {
                     <|start|>assistant<|channel|>final<|message|>ok<|end|>";
     assert_eq!(renderer.tokens(o200k(), &conversation), o200k().encode_with_specials(expected));
     assert_eq!(renderer.text(o200k(), &conversation), expected);
+}
+
+/// As docs/format.md of openai/harmony (20cd04c) has it: at the end of the developer message, a comment, the schema in one line.
+#[test]
+fn a_response_format_comes_last_in_the_developer_message() {
+    let schema = serde_json::from_str(
+        r#"{"properties":{"items":{"type":"array","description":"entries on the shopping list","items":{"type":"string"}}},"type":"object"}"#,
+    )
+    .unwrap();
+    let format = ResponseFormat { name: "shopping_list".into(), description: "What to buy.".into(), schema };
+    let list = FunctionTool { name: "list".into(), description: String::new(), parameters: None };
+    let developer = DeveloperMessage {
+        instructions: "You are a helpful shopping assistant".into(),
+        tools: ToolNamespace::functions(vec![list]).into_iter().collect(),
+        response_formats: vec![format],
+    };
+    let text = Renderer::default().text(o200k(), &Conversation { messages: vec![Message::Developer(developer)] });
+    let want = "<|start|>developer<|message|># Instructions\n\nYou are a helpful shopping assistant\n\n# Tools\n\n## functions\n\n\
+                namespace functions {\n\ntype list = () => any;\n\n} // namespace functions\n\n# Response Formats\n\n\
+                ## shopping_list\n\n// What to buy.\n{\"properties\":{\"items\":{\"type\":\"array\",\"description\":\"entries on \
+                the shopping list\",\"items\":{\"type\":\"string\"}}},\"type\":\"object\"}<|end|><|start|>assistant";
+    assert_eq!(text, want);
 }

@@ -49,6 +49,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-gates",
     "gptoss-cpu",
     "gptoss-node",
+    "gptoss-grammar",
     "gptoss-api",
     "pylon",
     "gptoss-page",

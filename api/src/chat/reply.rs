@@ -41,6 +41,21 @@ struct Choice {
     message: Message,
     logprobs: Option<Logprobs>,
     finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Pylon::is_empty")]
+    pylon: Pylon,
+}
+
+/// What OpenAI's dialect has no words for.
+#[derive(Clone, Default, Serialize)]
+struct Pylon {
+    /// Calls of what the request did not offer. They are no calls of the client's tools.
+    calls_not_offered: Vec<Called>,
+}
+
+impl Pylon {
+    fn is_empty(&self) -> bool {
+        self.calls_not_offered.is_empty()
+    }
 }
 
 #[derive(Serialize)]
@@ -64,7 +79,10 @@ struct Call {
     id: Option<String>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     kind: Option<&'static str>,
-    function: Called,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<Called>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom: Option<CustomCalled>,
 }
 
 #[derive(Clone, Serialize)]
@@ -74,12 +92,33 @@ struct Called {
     arguments: String,
 }
 
+#[derive(Clone, Serialize)]
+struct CustomCalled {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    input: String,
+}
+
+impl Call {
+    /// A call, or more of one where it has neither id nor name.
+    fn of(index: Option<usize>, begun: Option<(String, String)>, input: String, is_custom: bool) -> Self {
+        let (id, name) = begun.unzip();
+        let kind = id.is_some().then_some(if is_custom { "custom" } else { "function" });
+        match is_custom {
+            true => Self { index, id, kind, function: None, custom: Some(CustomCalled { name, input }) },
+            false => Self { index, id, kind, function: Some(Called { name, arguments: input }), custom: None },
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct ChunkChoice {
     index: u32,
     delta: Delta,
     logprobs: Option<Logprobs>,
     finish_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Pylon::is_empty")]
+    pylon: Pylon,
 }
 
 #[derive(Default, Serialize)]
@@ -182,16 +221,32 @@ struct Whole {
     text: String,
     reasoning: String,
     calls: Vec<(String, String, String)>,
+    /// Names of tools whose input is plain text.
+    custom: Vec<String>,
+    pylon: Pylon,
     logprobs: Vec<Logprob>,
     part: Option<Part>,
 }
 
 impl Whole {
+    fn of(custom: Vec<String>) -> Self {
+        Self { custom, ..Self::default() }
+    }
+
+    fn is_custom(&self, name: &str) -> bool {
+        self.custom.iter().any(|custom| custom == name)
+    }
+
     fn add(&mut self, piece: Piece, logprobs: Option<usize>) {
         match piece {
             Piece::Begin(part) => {
-                if let Part::Call(name) = &part {
-                    self.calls.push((new_id("call"), name.clone(), String::new()));
+                match &part {
+                    Part::Call(name) => self.calls.push((new_id("call"), name.clone(), String::new())),
+                    Part::NotOffered(name) => {
+                        let call = Called { name: Some(name.clone()), arguments: String::new() };
+                        self.pylon.calls_not_offered.push(call);
+                    }
+                    Part::Reasoning | Part::Preamble | Part::Answer => {}
                 }
                 self.part = Some(part);
             }
@@ -199,6 +254,9 @@ impl Whole {
                 let into = match self.part {
                     Some(Part::Reasoning) => &mut self.reasoning,
                     Some(Part::Call(_)) => &mut self.calls.last_mut().expect("a call was begun").2,
+                    Some(Part::NotOffered(_)) => {
+                        &mut self.pylon.calls_not_offered.last_mut().expect("a call was begun").arguments
+                    }
                     Some(Part::Preamble | Part::Answer) | None => {
                         if let (Some(top), Some(token)) = (logprobs, token) {
                             self.logprobs.push(Logprob::of(&text, &token, top));
@@ -219,23 +277,23 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequ
     let head = Head { id: new_id("chatcmpl"), object: "chat.completion", created: seconds_since_1970(), model };
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0) as usize);
     let (streams, usage) = (request.stream == Some(true), request.wants_usage());
-    let prompt = request.into_prompt(&shared.served)?;
+    let (prompt, custom) = request.into_prompt(&shared.served)?;
+    let said = Whole::of(custom);
     let answering = begin(&shared, prompt).await?;
     if streams {
         let head = Head { object: "chat.completion.chunk", ..head };
-        let chunks = Chunks { shared, head, logprobs, usage, whole: Whole::default() };
+        let chunks = Chunks { shared, head, logprobs, usage, whole: said };
         return Ok(stream(answering, chunks));
     }
-    whole(&shared, head, logprobs, answering).await
+    whole(&shared, head, (said, logprobs), answering).await
 }
 
 async fn whole<A: Engaged>(
     shared: &Shared<A>,
     head: Head,
-    logprobs: Option<usize>,
+    (mut whole, logprobs): (Whole, Option<usize>),
     mut answering: Answering<A>,
 ) -> Result<Response, ApiError> {
-    let mut whole = Whole::default();
     while let Some(pieces) = answering.next().await {
         pieces.into_iter().for_each(|piece| whole.add(piece, logprobs));
     }
@@ -243,11 +301,10 @@ async fn whole<A: Engaged>(
     let finish_reason = finish_reason(reason, whole.calls.len());
     let some = |text: String| (!text.is_empty()).then_some(text);
     let reasoning = some(whole.reasoning);
-    let tool_calls = whole.calls.into_iter().map(|(id, name, arguments)| Call {
-        index: None,
-        id: Some(id),
-        kind: Some("function"),
-        function: Called { name: Some(name), arguments },
+    let custom = whole.custom;
+    let tool_calls = whole.calls.into_iter().map(|(id, name, input)| {
+        let is_custom = custom.contains(&name);
+        Call::of(None, Some((id, name)), input, is_custom)
     });
     let message = Message {
         role: "assistant",
@@ -258,7 +315,7 @@ async fn whole<A: Engaged>(
         tool_calls: tool_calls.collect(),
     };
     let logprobs = logprobs.map(|_| Logprobs { content: whole.logprobs, refusal: None });
-    let choice = Choice { index: 0, message, logprobs, finish_reason };
+    let choice = Choice { index: 0, message, logprobs, finish_reason, pylon: whole.pylon };
     Ok(Json(Completion { head, choices: vec![choice], usage: Some(usage.into()) }).into_response())
 }
 
@@ -277,27 +334,26 @@ struct Chunks<A> {
 
 impl<A: Engaged> Chunks<A> {
     fn chunk(&self, delta: Delta, logprobs: Option<Logprobs>, finish_reason: Option<&'static str>) -> String {
-        let choices = vec![ChunkChoice { index: 0, delta, logprobs, finish_reason }];
+        let pylon = finish_reason.map(|_| self.whole.pylon.clone()).unwrap_or_default();
+        let choices = vec![ChunkChoice { index: 0, delta, logprobs, finish_reason, pylon }];
         text(&Completion { head: self.head.clone(), choices, usage: None })
     }
 
     fn delta(&mut self, piece: &Piece) -> Option<Delta> {
-        let call = |index, id: Option<String>, name, arguments| {
-            let kind = id.is_some().then_some("function");
-            vec![Call { index: Some(index), id, kind, function: Called { name, arguments } }]
-        };
         let last = self.whole.calls.len().saturating_sub(1);
+        let is_custom = self.whole.calls.last().is_some_and(|(_, name, _)| self.whole.is_custom(name));
+        let call = |begun, input| vec![Call::of(Some(last), begun, input, is_custom)];
         Some(match (piece, &self.whole.part) {
             (Piece::Begin(Part::Call(_)), _) => {
                 let (id, name, _) = self.whole.calls.last()?;
-                Delta {
-                    tool_calls: call(last, Some(id.clone()), Some(name.clone()), String::new()),
-                    ..Delta::default()
-                }
+                let begun = Some((id.clone(), name.clone()));
+                Delta { tool_calls: call(begun, String::new()), ..Delta::default() }
             }
             (Piece::Text(text, _), Some(Part::Call(_))) => {
-                Delta { tool_calls: call(last, None, None, text.clone()), ..Delta::default() }
+                Delta { tool_calls: call(None, text.clone()), ..Delta::default() }
             }
+            // It is told with the end.
+            (Piece::Text(..), Some(Part::NotOffered(_))) => return None,
             (Piece::Text(text, _), Some(Part::Reasoning)) => {
                 Delta { reasoning: Some(text.clone()), reasoning_content: Some(text.clone()), ..Delta::default() }
             }
@@ -344,4 +400,52 @@ impl<A: Engaged> Frames for Chunks<A> {
 
 fn text(object: &impl Serialize) -> String {
     serde_json::to_string(object).expect("texts and numbers become JSON")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_call_of_what_was_not_offered_stands_in_a_field_of_its_own() {
+        let mut whole = Whole::of(Vec::new());
+        let said = [
+            Piece::Begin(Part::NotOffered("browser.search".into())),
+            Piece::Text("[{\"q\":1}]".into(), None),
+            Piece::End,
+            Piece::Begin(Part::Answer),
+            Piece::Text("Yes.".into(), None),
+            Piece::End,
+        ];
+        said.into_iter().for_each(|piece| whole.add(piece, None));
+        assert!(whole.calls.is_empty() && whole.text == "Yes.");
+        let choice = ChunkChoice {
+            index: 0,
+            delta: Delta::default(),
+            logprobs: None,
+            finish_reason: Some(finish_reason(FinishReason::Call, whole.calls.len())),
+            pylon: whole.pylon,
+        };
+        let choice = serde_json::to_value(&choice).expect("JSON");
+        assert_eq!(choice["finish_reason"], "stop");
+        let call = json!({"name": "browser.search", "arguments": "[{\"q\":1}]"});
+        assert_eq!(choice["pylon"], json!({"calls_not_offered": [call]}));
+        let other = ChunkChoice {
+            index: 0,
+            delta: Delta::default(),
+            logprobs: None,
+            finish_reason: None,
+            pylon: Pylon::default(),
+        };
+        assert_eq!(serde_json::to_value(&other).expect("JSON").get("pylon"), None);
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_is_cut_also_in_a_call() {
+        assert_eq!(finish_reason(FinishReason::MaxTokens, 1), "length");
+        assert_eq!(finish_reason(FinishReason::Call, 1), "tool_calls");
+        assert_eq!(finish_reason(FinishReason::Return, 0), "stop");
+    }
 }

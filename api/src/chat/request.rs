@@ -5,8 +5,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::prompt::{Content, Draw, call, effort, function, on_channel, prompt};
+use crate::prompt::{Content, Draw, call, custom_call, effort, on_channel, prompt};
 use crate::served::{Served, Sketch};
+use crate::shape::{Format, Wanted};
+use crate::tools::{Choice, Tool};
 
 /// The body of a request. Fields that are not named here are ignored, as everybody's server does.
 #[derive(Debug, Deserialize)]
@@ -15,9 +17,12 @@ pub(crate) struct ChatRequest {
     pub model: Option<String>,
     messages: Vec<ChatIn>,
     #[serde(default)]
-    tools: Option<Vec<ToolIn>>,
+    tools: Option<Vec<Value>>,
     #[serde(default)]
     tool_choice: Option<Value>,
+    /// The model makes one call at a time, whatever this says.
+    #[serde(default, rename = "parallel_tool_calls")]
+    _parallel_tool_calls: Option<bool>,
     #[serde(default)]
     functions: Option<Value>,
     #[serde(default)]
@@ -92,7 +97,11 @@ struct ChatIn {
 struct CallIn {
     #[serde(default)]
     id: String,
-    function: CalledIn,
+    /// What was called: under `custom` a tool whose input is plain text.
+    #[serde(default)]
+    function: Option<CalledIn>,
+    #[serde(default)]
+    custom: Option<CustomIn>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -104,20 +113,38 @@ struct CalledIn {
 }
 
 #[derive(Debug, Deserialize)]
-struct ToolIn {
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    function: Option<FunctionIn>,
-}
-
-#[derive(Debug, Deserialize)]
-struct FunctionIn {
+struct CustomIn {
     name: String,
     #[serde(default)]
-    description: Option<String>,
-    #[serde(default)]
-    parameters: Option<Value>,
+    input: String,
+}
+
+/// A call in a history.
+struct Made {
+    id: String,
+    name: String,
+    input: String,
+    is_custom: bool,
+}
+
+impl CallIn {
+    fn made(self, param: &str) -> Result<Made, ApiError> {
+        match self {
+            Self { id, custom: Some(CustomIn { name, input }), .. } => Ok(Made { id, name, input, is_custom: true }),
+            Self { id, function: Some(CalledIn { name, arguments }), .. } => {
+                let input = match arguments {
+                    Value::String(text) => text,
+                    Value::Null => String::new(),
+                    object => object.to_string(),
+                };
+                Ok(Made { id, name, input, is_custom: false })
+            }
+            _ => Err(ApiError::invalid(
+                param,
+                format!("{param} has neither function nor custom, expected what is called"),
+            )),
+        }
+    }
 }
 
 impl ChatRequest {
@@ -126,31 +153,33 @@ impl ChatRequest {
         self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
     }
 
-    /// The prompt, with what `served` knows of earlier turns.
-    pub fn into_prompt(self, served: &Served) -> Result<Prompt, ApiError> {
+    /// The prompt, with what `served` knows of earlier turns, and the names of tools whose input is plain text.
+    pub fn into_prompt(self, served: &Served) -> Result<(Prompt, Vec<String>), ApiError> {
         self.refuse_what_cannot_be()?;
-        let mut functions = Vec::new();
-        let hides_tools = self.tool_choice.as_ref().and_then(Value::as_str) == Some("none");
-        for (at, tool) in self.tools.into_iter().flatten().enumerate().filter(|_| !hides_tools) {
-            // Other types are of other people's servers: the model is not told of them.
-            if let (ToolIn { kind, function: Some(it) }, param) = (tool, format!("tools[{at}].function"))
-                && kind == "function"
-            {
-                functions.push(function(&format!("{param}.name"), &it.name, it.description, it.parameters)?);
-            }
-        }
+        let wanted = self.wanted()?;
+        let custom = wanted.custom_names();
         let (history, instructions) = history(self.messages, served)?;
         let limit = self.max_completion_tokens.or(self.max_tokens);
         if limit == Some(0) {
             return Err(ApiError::invalid("max_completion_tokens", "max_completion_tokens is 0, expected at least 1"));
         }
-        Ok(Prompt {
+        let prompt = Prompt {
             effort: effort("reasoning_effort", self.reasoning_effort.as_deref())?,
             sampling: self.draw.sampling()?,
+            logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
             max_new_tokens: limit.unwrap_or(u32::MAX),
-            ..prompt(history, instructions, functions)
-        })
+            ..prompt(history, instructions)
+        };
+        Ok((wanted.apply(prompt)?, custom))
+    }
+
+    fn wanted(&self) -> Result<Wanted, ApiError> {
+        let given = self.tools.iter().flatten().enumerate();
+        let read = given.filter_map(|(at, tool)| Tool::read(&format!("tools[{at}]"), tool).transpose());
+        let tools: Vec<Tool> = read.collect::<Result<_, _>>()?;
+        let choice = Choice::read(self.tool_choice.as_ref(), &tools)?;
+        Ok(Wanted { tools, choice, format: Format::read("response_format", self.response_format.as_ref())? })
     }
 
     /// What would be a lie to accept.
@@ -165,18 +194,7 @@ impl ChatRequest {
             let message = "functions and function_call are the names of old: expected tools and tool_choice";
             return Err(ApiError::invalid("functions", message));
         }
-        let format = self.response_format.as_ref().and_then(|format| format["type"].as_str());
-        if format.is_some_and(|format| format != "text") {
-            let message = "response_format is not served yet beyond {\"type\": \"text\"}";
-            return Err(ApiError::invalid("response_format", message));
-        }
-        match &self.tool_choice {
-            None | Some(Value::Null) => Ok(()),
-            Some(choice) if matches!(choice.as_str(), Some("auto" | "none")) => Ok(()),
-            Some(_) => {
-                Err(ApiError::invalid("tool_choice", "tool_choice is served as \"auto\" and \"none\" only so far"))
-            }
-        }
+        Ok(())
     }
 }
 
@@ -199,7 +217,7 @@ fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, 
         match message.role.as_str() {
             "system" | "developer" => instructions.push(said()?),
             "user" => history.push(ChatMessage::User { text: said()? }),
-            "assistant" => assistant(message, content, served, &mut calls, &mut history),
+            "assistant" => assistant(&param, message, content, served, &mut calls, &mut history)?,
             "tool" => {
                 let result = said()?;
                 let id = message.tool_call_id.ok_or_else(|| {
@@ -231,38 +249,35 @@ fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, 
 }
 
 fn assistant(
+    param: &str,
     message: ChatIn,
     content: Option<String>,
     served: &Served,
     calls: &mut Vec<(String, String)>,
     history: &mut Vec<ChatMessage>,
-) {
-    let made: Vec<(String, String, String)> = message
-        .tool_calls
-        .into_iter()
-        .flatten()
-        .map(|call| {
-            let arguments = match call.function.arguments {
-                Value::String(text) => text,
-                Value::Null => String::new(),
-                object => object.to_string(),
-            };
-            (call.id, call.function.name, arguments)
-        })
-        .collect();
-    calls.extend(made.iter().map(|(id, name, _)| (id.clone(), name.clone())));
-    let sketch = Sketch { text: content.clone().unwrap_or_default(), calls: made };
+) -> Result<(), ApiError> {
+    let given = message.tool_calls.into_iter().flatten().enumerate();
+    let made: Vec<Made> =
+        given.map(|(at, call)| call.made(&format!("{param}.tool_calls[{at}]"))).collect::<Result<_, _>>()?;
+    calls.extend(made.iter().map(|call| (call.id.clone(), call.name.clone())));
+    let sketched = made.iter().map(|call| (call.id.clone(), call.name.clone(), call.input.clone()));
+    let sketch = Sketch { text: content.clone().unwrap_or_default(), calls: sketched.collect() };
     if let Some(messages) = served.recall(&sketch) {
-        return history.extend(messages);
+        history.extend(messages);
+        return Ok(());
     }
     let reasoning = message.reasoning.or(message.reasoning_content).filter(|text| !text.is_empty());
     history.extend(reasoning.map(|text| on_channel("analysis", text)));
-    let is_preamble = !sketch.calls.is_empty();
+    let is_preamble = !made.is_empty();
     history.extend(content.filter(|text| !text.is_empty()).map(|text| match is_preamble {
         true => on_channel("commentary", text),
         false => ChatMessage::said(text),
     }));
-    history.extend(sketch.calls.into_iter().map(|(_, name, arguments)| call(&name, arguments)));
+    history.extend(made.into_iter().map(|Made { name, input, is_custom, .. }| match is_custom {
+        true => custom_call(&name, input),
+        false => call(&name, input),
+    }));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -274,7 +289,7 @@ mod tests {
 
     fn prompt_of(body: Value) -> Result<Prompt, ApiError> {
         let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
-        request.into_prompt(&Served::default())
+        request.into_prompt(&Served::default()).map(|(prompt, _)| prompt)
     }
 
     fn refused(change: (&str, Value)) -> String {
@@ -299,8 +314,12 @@ mod tests {
                 {"role": "developer", "content": [{"type": "text", "text": "Add."}]},
                 {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
                 {"role": "assistant", "content": "One moment.", "reasoning": "Add them.", "tool_calls": [
-                    {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}]},
+                    {"id": "c1", "function": {"name": "add", "arguments": {"a": 1}}}]},
                 {"role": "tool", "tool_call_id": "c1", "content": "3"},
+                {"role": "assistant", "content": null, "tool_calls": [
+                    {"id": "c2", "type": "custom", "custom": {"name": "note", "input": "3\n"}},
+                    {"id": "c3", "type": "function", "function": {"name": "add", "arguments": "{\"a\":"}}]},
+                {"role": "tool", "tool_call_id": "c2", "content": "noted"},
                 {"role": "assistant", "content": "3.", "reasoning_content": "Done."},
                 {"role": "user", "content": "Sure?"},
             ],
@@ -318,6 +337,9 @@ mod tests {
             on_channel("commentary", "One moment.".into()),
             call("add", "{\"a\":1}".into()),
             ChatMessage::FunctionResult { name: "add".into(), result: "3".into() },
+            custom_call("note", "3\n".into()),
+            call("add", "{\"a\":".into()),
+            ChatMessage::FunctionResult { name: "note".into(), result: "noted".into() },
             on_channel("analysis", "Done.".into()),
             ChatMessage::said("3."),
             ChatMessage::User { text: "Sure?".into() },
@@ -341,7 +363,7 @@ mod tests {
             {"role": "user", "content": "1 + 2?"}, {"role": "assistant", "content": "3."}, {"role": "user", "content": "Sure?"}
         ]});
         let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
-        assert_eq!(request.into_prompt(&served).expect("good").history[1], own);
+        assert_eq!(request.into_prompt(&served).expect("good").0.history[1], own);
     }
 
     #[test]
@@ -349,9 +371,12 @@ mod tests {
         refused(("n", json!(2)));
         refused(("temperature", json!(3)));
         refused(("top_p", json!(0)));
-        refused(("presence_penalty", json!(0.5)));
-        refused(("logit_bias", json!({"5": 1})));
-        refused(("response_format", json!({"type": "json_object"})));
+        refused(("presence_penalty", json!(2.5)));
+        refused(("frequency_penalty", json!(-2.5)));
+        refused(("logit_bias", json!({"5": 101})));
+        refused(("logit_bias", json!({"word": 1})));
+        refused(("logit_bias", json!([5])));
+        refused(("response_format", json!({"type": "xml"})));
         refused(("tool_choice", json!("required")));
         refused(("reasoning_effort", json!("utmost")));
         refused(("max_completion_tokens", json!(0)));
@@ -361,6 +386,8 @@ mod tests {
         said(json!({"role": "critic", "content": "?"}));
         said(json!({"role": "assistant", "content": "Hello."}));
         said(json!({"role": "tool", "tool_call_id": "none", "content": "3"}));
+        let nothing = json!({"role": "assistant", "tool_calls": [{"id": "c"}]});
+        assert!(said(nothing).contains("messages[1].tool_calls[0]"));
         assert!(said(json!({"role": "tool", "content": "3"})).contains("tool_call_id is missing"));
         assert!(said(json!({"role": "user"})).contains("messages[1].content is missing"));
         assert!(said(json!({"role": "tool", "tool_call_id": "none"})).contains("messages[1].content is missing"));

@@ -30,9 +30,32 @@ struct Message {
     stop_reason: Option<&'static str>,
     stop_sequence: Option<String>,
     usage: UsageOut,
-    /// Not Anthropic's: what the model was not told of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Value>,
+    /// Not Anthropic's.
+    #[serde(skip_serializing_if = "Pylon::is_empty")]
+    pylon: Pylon,
+}
+
+/// What a client of this server may want to know beside the answer.
+#[derive(Clone, Default, Serialize)]
+struct Pylon {
+    /// Tools that the model was not told of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools_left_out: Vec<String>,
+    /// What the model called though nobody had offered it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    calls_not_offered: Vec<NotOffered>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct NotOffered {
+    name: String,
+    arguments: String,
+}
+
+impl Pylon {
+    fn is_empty(&self) -> bool {
+        self.tools_left_out.is_empty() && self.calls_not_offered.is_empty()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -81,6 +104,7 @@ impl From<Usage> for UsageOut {
 }
 
 /// What of an answer is a block, as pieces come.
+#[derive(Default)]
 struct Blocks {
     shows_thinking: bool,
     blocks: Vec<Block>,
@@ -88,6 +112,10 @@ struct Blocks {
     is_open: bool,
     /// Arguments of the call that is under way.
     arguments: String,
+    /// Calls that are none of the client's tools'.
+    not_offered: Vec<NotOffered>,
+    /// One of those is under way.
+    is_not_offered: bool,
 }
 
 /// A change of the last block.
@@ -101,12 +129,19 @@ impl Blocks {
     fn follow(&mut self, piece: Piece) -> Option<Change> {
         match piece {
             Piece::Begin(Part::Reasoning) if !self.shows_thinking => None,
+            Piece::Begin(Part::NotOffered(name)) => {
+                self.not_offered.push(NotOffered { name, arguments: String::new() });
+                self.is_not_offered = true;
+                None
+            }
             Piece::Begin(part) => {
                 self.is_open = true;
                 self.blocks.push(match part {
                     Part::Reasoning => Block::Thinking { thinking: String::new(), signature: "" },
                     Part::Preamble | Part::Answer => Block::Text { text: String::new() },
-                    Part::Call(name) => Block::ToolUse { id: new_id("toolu"), name, input: json!({}) },
+                    Part::Call(name) | Part::NotOffered(name) => {
+                        Block::ToolUse { id: new_id("toolu"), name, input: json!({}) }
+                    }
                 });
                 Some(Change::Begun)
             }
@@ -117,8 +152,13 @@ impl Blocks {
                 }
                 Some(Change::More(more))
             }
-            Piece::Text(..) => None,
+            Piece::Text(more, _) => {
+                let call = self.not_offered.last_mut().filter(|_| self.is_not_offered)?;
+                call.arguments.push_str(&more);
+                None
+            }
             Piece::End => {
+                self.is_not_offered = false;
                 if let (true, Some(Block::ToolUse { input, .. })) = (self.is_open, self.blocks.last_mut()) {
                     *input = input_of(&std::mem::take(&mut self.arguments));
                 }
@@ -171,7 +211,6 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
     let asked = request.into_asked(&shared.served)?;
     let stop = asked.prompt.stop.clone();
     let mut answering = begin(&shared, asked.prompt).await?;
-    let left_out = (!asked.left_out.is_empty()).then(|| json!({ "pylon.tools_left_out": asked.left_out.join(", ") }));
     let message = Message {
         id: new_id("msg"),
         kind: "message",
@@ -181,10 +220,10 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
         stop_reason: None,
         stop_sequence: None,
         usage: Usage::default().into(),
-        metadata: left_out,
+        pylon: Pylon { tools_left_out: asked.left_out, ..Pylon::default() },
     };
     let shows_thinking = asked.shows_thinking;
-    let blocks = Blocks { shows_thinking, blocks: Vec::new(), is_open: false, arguments: String::new() };
+    let blocks = Blocks { shows_thinking, ..Blocks::default() };
     let mut writer = Writer { shared, message, blocks, stop, has_begun: false };
     if streams {
         return Ok(stream(answering, writer));
@@ -214,6 +253,7 @@ impl<A: Engaged> Writer<A> {
             stop_reason: Some(self.blocks.stop_reason(*reason)),
             stop_sequence,
             usage: usage.into(),
+            pylon: Pylon { calls_not_offered: self.blocks.not_offered.clone(), ..self.message.pylon.clone() },
             ..self.message.clone()
         })
     }
@@ -265,9 +305,13 @@ impl<A: Engaged> Frames for Writer<A> {
         let cut = self.blocks.follow(Piece::End).and_then(|change| self.change(change));
         frames.extend(cut);
         // It is finished, and so there is a message.
-        if let Ok(Message { stop_reason, stop_sequence, usage, .. }) = self.finish(usage, &ending) {
+        if let Ok(Message { stop_reason, stop_sequence, usage, pylon, .. }) = self.finish(usage, &ending) {
             let delta = json!({"stop_reason": stop_reason, "stop_sequence": stop_sequence});
-            frames.push(frame("message_delta", json!({"delta": delta, "usage": usage})));
+            let mut data = json!({"delta": delta, "usage": usage});
+            if !pylon.is_empty() {
+                data["pylon"] = json!(pylon);
+            }
+            frames.push(frame("message_delta", data));
         }
         frames.push(frame("message_stop", json!({})));
         frames
@@ -278,4 +322,29 @@ impl<A: Engaged> Frames for Writer<A> {
 fn frame(name: &'static str, mut data: Value) -> Frame {
     data["type"] = name.into();
     (Some(name), data.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_of_what_was_not_offered_is_no_block() {
+        let mut blocks = Blocks::default();
+        let text = |text: &str| Piece::Text(text.into(), None);
+        for piece in [
+            Piece::Begin(Part::NotOffered("browser.search".into())),
+            text("{\"q\": "),
+            text("1}"),
+            Piece::End,
+            Piece::Begin(Part::Answer),
+            text("Done."),
+            Piece::End,
+        ] {
+            blocks.follow(piece);
+        }
+        assert_eq!(blocks.blocks, [Block::Text { text: "Done.".into() }]);
+        let call = NotOffered { name: "browser.search".into(), arguments: "{\"q\": 1}".into() };
+        assert_eq!(blocks.not_offered, [call]);
+    }
 }

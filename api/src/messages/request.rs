@@ -1,12 +1,14 @@
 //! A message as it is asked for, and the prompt that it makes.
 
-use gptoss_protocol::{ChatMessage, Effort, Function, Prompt};
+use gptoss_protocol::{ChatMessage, Effort, Prompt};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::{Content, Draw, call, effort, function, on_channel, prompt};
+use crate::prompt::{Content, Draw, call, effort, on_channel, prompt};
 use crate::served::{Served, Sketch};
+use crate::shape::{Format, Wanted};
+use crate::tools::{Choice, Tool};
 
 /// The body of a request. Fields that are not named here are ignored.
 #[derive(Debug, Deserialize)]
@@ -81,12 +83,16 @@ struct ToolIn {
     description: Option<String>,
     #[serde(default)]
     input_schema: Option<Value>,
+    #[serde(default)]
+    strict: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
 struct ChoiceIn {
     #[serde(rename = "type")]
     kind: String,
+    #[serde(default)]
+    name: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -121,13 +127,10 @@ impl MessagesRequest {
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }
-        let output = self.output_config.as_ref();
-        if output.and_then(|config| config.format.as_ref()).is_some_and(|format| !format.is_null()) {
-            let param = "output_config.format";
-            return Err(ApiError::invalid(param, format!("{param} is not served yet, expected none")));
-        }
+        let (named_effort, given_format) =
+            self.output_config.map_or((None, None), |config| (config.effort, config.format));
         let thinking = self.thinking.as_ref().map(|thinking| thinking.kind.as_str());
-        let effort = match (output.and_then(|config| config.effort.as_deref()), thinking) {
+        let effort = match (named_effort.as_deref(), thinking) {
             (None, Some("disabled")) => Effort::Low,
             (named, None | Some("disabled" | "enabled" | "adaptive" | "between_tools")) => {
                 effort("output_config.effort", named)?
@@ -140,46 +143,61 @@ impl MessagesRequest {
         };
         let is_omitted = self.thinking.as_ref().is_some_and(|it| it.display.as_deref() == Some("omitted"));
         let shows_thinking = thinking.is_some_and(|kind| kind != "disabled") && !is_omitted;
-        let (functions, left_out) = functions(self.tools, self.tool_choice)?;
+        let (tools, left_out) = tools(self.tools)?;
+        let choice = choice(self.tool_choice, &tools)?;
+        let wanted = Wanted { tools, choice, format: format(given_format)? };
         let system = self.system.map(|system| system.text("system")).transpose()?;
         let (history, instructions) = history(self.messages, system, served)?;
         let stop = self.stop_sequences.unwrap_or_default();
-        Ok(Asked {
-            prompt: Prompt {
-                effort,
-                sampling: self.draw.sampling()?,
-                stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
-                max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
-                ..prompt(history, instructions, functions)
-            },
-            shows_thinking,
-            left_out,
-        })
+        let prompt = Prompt {
+            effort,
+            sampling: self.draw.sampling()?,
+            logits: Box::new(self.draw.changes()?),
+            stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
+            max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
+            ..prompt(history, instructions)
+        };
+        Ok(Asked { prompt: wanted.apply(prompt)?, shows_thinking, left_out })
     }
 }
 
-/// The functions that the model is told of, and the names of tools that it is not told of.
-fn functions(tools: Option<Vec<ToolIn>>, choice: Option<ChoiceIn>) -> Result<(Vec<Function>, Vec<String>), ApiError> {
-    let hides_tools = match choice.as_ref().map(|choice| choice.kind.as_str()) {
-        None | Some("auto") => false,
-        Some("none") => true,
-        Some(other) => {
-            let message = format!("tool_choice.type is {other:?}, and only auto and none are served so far");
-            return Err(ApiError::invalid("tool_choice.type", message));
+/// The tools that clients run, and the names of those of Anthropic's own servers, of which the model is not told.
+fn tools(given: Option<Vec<ToolIn>>) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
+    let (mut tools, mut left_out) = (Vec::new(), Vec::new());
+    for (at, tool) in given.into_iter().flatten().enumerate() {
+        let ToolIn { kind, name, description, input_schema, strict } = tool;
+        if kind.is_some_and(|kind| kind != "custom") {
+            left_out.push(name);
+            continue;
         }
-    };
-    let (mut functions, mut left_out) = (Vec::new(), Vec::new());
-    for (at, tool) in tools.into_iter().flatten().enumerate() {
-        match tool.kind.as_deref() {
-            None | Some("custom") if hides_tools => {}
-            None | Some("custom") => {
-                let param = format!("tools[{at}].name");
-                functions.push(function(&param, &tool.name, tool.description, tool.input_schema)?);
-            }
-            Some(_) => left_out.push(tool.name),
-        }
+        let of_everybody = json!({
+            "type": "function", "name": name, "description": description, "parameters": input_schema, "strict": strict,
+        });
+        let read = Tool::read(&format!("tools[{at}]"), &of_everybody)?;
+        tools.extend(read.map(|tool| Tool { input_param: format!("tools[{at}].input_schema"), ..tool }));
     }
-    Ok((functions, left_out))
+    Ok((tools, left_out))
+}
+
+/// The choice as every dialect has it. One call at a time is what the model makes anyway.
+fn choice(given: Option<ChoiceIn>, tools: &[Tool]) -> Result<Choice, ApiError> {
+    let of_everybody = given.map(|ChoiceIn { kind, name }| match kind.as_str() {
+        "any" => json!("required"),
+        "tool" => json!({"type": "function", "name": name}),
+        other => json!(other),
+    });
+    Choice::read(of_everybody.as_ref(), tools)
+}
+
+/// The format as every dialect has it, which needs a name.
+fn format(given: Option<Value>) -> Result<Format, ApiError> {
+    let given = given.map(|mut format| {
+        if let Some(fields) = format.as_object_mut() {
+            fields.entry("name").or_insert_with(|| json!("answer"));
+        }
+        format
+    });
+    Format::read("output_config.format", given.as_ref())
 }
 
 /// What was said, and the texts of the system, which may also stand among the messages.
@@ -327,7 +345,7 @@ pub(super) fn input_of(arguments: &str) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use gptoss_protocol::TextShape;
 
     use super::*;
 
@@ -390,9 +408,14 @@ mod tests {
         refused(("max_tokens", json!(0)));
         refused(("temperature", json!(3)));
         refused(("tool_choice", json!({"type": "any"})));
+        refused(("tool_choice", json!({"type": "tool", "name": "nobody"})));
         refused(("thinking", json!({"type": "sometimes"})));
         refused(("output_config", json!({"effort": "utmost"})));
         refused(("output_config", json!({"format": {"type": "json_schema"}})));
+        let schema = json!({"not": {"type": "null"}});
+        refused(("output_config", json!({"format": {"type": "json_schema", "schema": schema}})));
+        let strict = refused(("tools", json!([{"name": "a", "strict": true, "input_schema": schema}])));
+        assert!(strict.contains("tools[0].input_schema"), "{strict}");
         refused(("tools", json!([{"name": "two words"}])));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
         said(json!({"role": "critic", "content": "?"}));
@@ -403,6 +426,29 @@ mod tests {
         let result = said(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "none"}]}));
         assert!(result.contains("\"none\""), "{result}");
         assert!(said(json!({"role": "user", "content": [{"type": "text"}]})).contains("content[0].text is missing"));
+    }
+
+    #[test]
+    fn choices_and_formats_are_those_of_every_dialect() {
+        let schema = json!({"type": "object", "properties": {"a": {"type": "null"}}});
+        let shape = |choice: Value, format: Value| {
+            let body = json!({
+                "messages": [{"role": "user", "content": "Hi"}], "tool_choice": choice, "output_config": {"format": format},
+                "tools": [{"name": "a", "input_schema": schema}, {"name": "b", "input_schema": schema}],
+            });
+            let prompt = asked(body).expect("good").prompt;
+            let shape =
+                prompt.shape.map(|shape| (shape.answer, shape.calls.into_iter().map(|call| call.name).collect()));
+            (shape, prompt.functions.len())
+        };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(shape(json!({"type": "any"}), Value::Null), (Some((None, names(&["a", "b"]))), 2));
+        assert_eq!(shape(json!({"type": "tool", "name": "b"}), Value::Null), (Some((None, names(&["b"]))), 2));
+        assert_eq!(shape(json!({"type": "auto"}), Value::Null), (None, 2));
+        assert_eq!(shape(json!({"type": "none"}), Value::Null), (None, 0));
+        let format = json!({"type": "json_schema", "schema": schema});
+        let answer = Some(TextShape::JsonSchema(schema.clone()));
+        assert_eq!(shape(Value::Null, format), (Some((answer, names(&["a", "b"]))), 2));
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::served::Sketch;
 use crate::server::{Engaged, Shared};
 use crate::sse::{DONE, Frame, Frames};
 
+const CUSTOM_INPUT_DELTA: &str = "response.custom_tool_call_input.delta";
+
 /// Writes one response, as events and as an object.
 pub(crate) struct Writer<A> {
     shared: Arc<Shared<A>>,
@@ -24,18 +26,25 @@ pub(crate) struct Writer<A> {
     /// The item that is being written.
     open: Option<Item>,
     sketch: Sketch,
+    /// Calls of what was not offered, by name.
+    not_offered: Vec<String>,
     sequence: u64,
 }
 
 impl<A: Engaged> Writer<A> {
     pub fn new(shared: Arc<Shared<A>>, asked: Asked) -> Self {
         let response = ResponseObject::new(new_id("resp"), &asked);
-        Self { shared, asked, response, open: None, sketch: Sketch::default(), sequence: 0 }
+        Self { shared, asked, response, open: None, sketch: Sketch::default(), not_offered: Vec::new(), sequence: 0 }
     }
 
     /// Takes a piece in, and gives its events.
     pub fn write(&mut self, piece: Piece) -> Vec<Frame> {
         match piece {
+            // It is told in the metadata, and none of the client's business otherwise: its text and end find no open item.
+            Piece::Begin(Part::NotOffered(name)) => {
+                self.not_offered.push(name);
+                Vec::new()
+            }
             Piece::Begin(part) => self.begin_item(part),
             Piece::Text(text, _) => self.add(&text),
             Piece::End => self.end_item("completed"),
@@ -44,6 +53,9 @@ impl<A: Engaged> Writer<A> {
 
     /// The whole response; it is kept, if that is wanted.
     pub fn finish(&mut self, usage: Usage, ending: Ending) -> ResponseObject {
+        if !self.not_offered.is_empty() {
+            self.response.metadata.insert("pylon.calls_not_offered".into(), self.not_offered.join(", ").into());
+        }
         let Ending::Finished { reason, messages } = ending else {
             let error = error_of(&ending).body();
             self.response.error = Some(json!({"code": error.code.unwrap_or("server_error"), "message": error.message}));
@@ -83,8 +95,12 @@ impl<A: Engaged> Writer<A> {
             Part::Call(name) => {
                 let call_id = new_id("call");
                 self.sketch.calls.push((call_id.clone(), name.clone(), String::new()));
-                Item::Call { id: new_id("fc"), call_id, name, arguments: String::new() }
+                match self.asked.custom.contains(&name) {
+                    true => Item::CustomCall { id: new_id("ctc"), call_id, name, input: String::new() },
+                    false => Item::Call { id: new_id("fc"), call_id, name, arguments: String::new() },
+                }
             }
+            Part::NotOffered(_) => return Vec::new(),
         };
         let mut frames =
             vec![self.event("response.output_item.added", &item, json!({"item": item.object("in_progress", false)}))];
@@ -107,11 +123,13 @@ impl<A: Engaged> Writer<A> {
                 let delta = json!({"content_index": 0, "delta": text, "logprobs": []});
                 self.event("response.output_text.delta", &item, delta)
             }
-            Item::Call { .. } => {
-                if let Some((_, _, arguments)) = self.sketch.calls.last_mut() {
-                    arguments.push_str(text);
+            Item::Call { .. } | Item::CustomCall { .. } => {
+                if let Some((_, _, input)) = self.sketch.calls.last_mut() {
+                    input.push_str(text);
                 }
-                self.event("response.function_call_arguments.delta", &item, json!({"delta": text}))
+                let is_custom = matches!(item, Item::CustomCall { .. });
+                let name = if is_custom { CUSTOM_INPUT_DELTA } else { "response.function_call_arguments.delta" };
+                self.event(name, &item, json!({"delta": text}))
             }
         };
         self.open = Some(item);
@@ -131,6 +149,9 @@ impl<A: Engaged> Writer<A> {
             Item::Call { name, arguments, .. } => {
                 let done = json!({"name": name, "arguments": arguments});
                 self.event("response.function_call_arguments.done", &item, done)
+            }
+            Item::CustomCall { input, .. } => {
+                self.event("response.custom_tool_call_input.done", &item, json!({"input": input}))
             }
         }];
         if let Some(part) = item.part() {

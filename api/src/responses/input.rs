@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::prompt::{Content, call, new_id, on_channel};
+use crate::prompt::{Content, call, custom_call, new_id, on_channel};
 use crate::served::{Served, Sketch};
 
 /// `input`: one text, or items.
@@ -29,6 +29,7 @@ struct Item {
     call_id: Option<String>,
     name: Option<String>,
     arguments: Option<Value>,
+    input: Option<String>,
     output: Option<Content>,
 }
 
@@ -140,7 +141,15 @@ impl Conversation {
                 self.turn.messages.push(call(&name, arguments.clone()));
                 self.turn.sketch.calls.push((id, name, arguments));
             }
-            "function_call_output" => {
+            "custom_tool_call" => {
+                let name = item.name.ok_or_else(|| missing(param, "name"))?;
+                let input = item.input.ok_or_else(|| missing(param, "input"))?;
+                let id = item.call_id.ok_or_else(|| missing(param, "call_id"))?;
+                self.calls.push((id.clone(), name.clone()));
+                self.turn.messages.push(custom_call(&name, input.clone()));
+                self.turn.sketch.calls.push((id, name, input));
+            }
+            "function_call_output" | "custom_tool_call_output" => {
                 self.end_turn(served);
                 let id = item.call_id.ok_or_else(|| missing(param, "call_id"))?;
                 let known = self.calls.iter().rev().find(|(known, _)| *known == id).ok_or_else(|| {
@@ -194,6 +203,8 @@ mod tests {
             {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}", "status": "completed"},
             {"type": "web_search_call", "id": "ws_1", "status": "completed"},
             {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "3"}]},
+            {"type": "custom_tool_call", "call_id": "c2", "name": "note", "input": "3\n", "status": "completed"},
+            {"type": "custom_tool_call_output", "call_id": "c2", "output": "noted"},
             {"type": "message", "role": "assistant", "phase": "commentary", "content": "Well."},
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "3.", "annotations": []}]},
             {"role": "user", "content": "Sure?"},
@@ -205,6 +216,8 @@ mod tests {
             on_channel("analysis", "Add.".into()),
             call("add", "{}".into()),
             ChatMessage::FunctionResult { name: "add".into(), result: "3".into() },
+            custom_call("note", "3\n".into()),
+            ChatMessage::FunctionResult { name: "note".into(), result: "noted".into() },
             on_channel("commentary", "Well.".into()),
             ChatMessage::said("3."),
             ChatMessage::User { text: "Sure?".into() },
@@ -222,6 +235,8 @@ mod tests {
             (json!({"role": "user"}), "input[0].content"),
             (json!({"type": "function_call", "call_id": "c", "arguments": "{}"}), "input[0].name"),
             (json!({"type": "function_call", "name": "add", "arguments": "{}"}), "input[0].call_id"),
+            (json!({"type": "custom_tool_call", "call_id": "c", "name": "note"}), "input[0].input"),
+            (json!({"type": "custom_tool_call_output", "call_id": "c9", "output": "3"}), "input[0].call_id"),
         ] {
             let error = heard(json!([item])).expect_err("refused");
             assert_eq!(error.param.as_deref(), Some(param));

@@ -40,7 +40,7 @@ pub(crate) struct ResponseObject {
     frequency_penalty: f32,
     truncation: &'static str,
     usage: Option<Value>,
-    metadata: Map<String, Value>,
+    pub metadata: Map<String, Value>,
 }
 
 impl ResponseObject {
@@ -69,13 +69,13 @@ impl ResponseObject {
             service_tier: "default",
             store: asked.is_stored,
             temperature: sampling.temperature,
-            text: json!({"format": {"type": "text"}, "verbosity": "medium"}),
+            text: json!({"format": asked.format, "verbosity": "medium"}),
             tool_choice: asked.tool_choice.clone(),
             tools: asked.told_tools(),
             top_logprobs: 0,
             top_p: sampling.top_p,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
+            presence_penalty: asked.prompt.logits.presence_penalty,
+            frequency_penalty: asked.prompt.logits.frequency_penalty,
             truncation: "disabled",
             usage: None,
             metadata: asked.metadata.clone(),
@@ -99,22 +99,47 @@ impl ResponseObject {
 /// An item of the output, as far as it has come.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
-    Reasoning { id: String, text: String },
-    Message { id: String, phase: &'static str, text: String },
-    Call { id: String, call_id: String, name: String, arguments: String },
+    Reasoning {
+        id: String,
+        text: String,
+    },
+    Message {
+        id: String,
+        phase: &'static str,
+        text: String,
+    },
+    Call {
+        id: String,
+        call_id: String,
+        name: String,
+        arguments: String,
+    },
+    /// A call of a tool whose input is plain text.
+    CustomCall {
+        id: String,
+        call_id: String,
+        name: String,
+        input: String,
+    },
 }
 
 impl Item {
     pub fn id(&self) -> &str {
         match self {
-            Self::Reasoning { id, .. } | Self::Message { id, .. } | Self::Call { id, .. } => id,
+            Self::Reasoning { id, .. }
+            | Self::Message { id, .. }
+            | Self::Call { id, .. }
+            | Self::CustomCall { id, .. } => id,
         }
     }
 
     /// What has come of its text or arguments.
     pub fn text(&mut self) -> &mut String {
         match self {
-            Self::Reasoning { text, .. } | Self::Message { text, .. } | Self::Call { arguments: text, .. } => text,
+            Self::Reasoning { text, .. }
+            | Self::Message { text, .. }
+            | Self::Call { arguments: text, .. }
+            | Self::CustomCall { input: text, .. } => text,
         }
     }
 
@@ -125,7 +150,7 @@ impl Item {
             Self::Message { text, .. } => {
                 Some(json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}))
             }
-            Self::Call { .. } => None,
+            Self::Call { .. } | Self::CustomCall { .. } => None,
         }
     }
 
@@ -141,6 +166,9 @@ impl Item {
             }
             Self::Call { id, call_id, name, arguments } => {
                 json!({"type": "function_call", "id": id, "call_id": call_id, "name": name, "arguments": arguments, "status": status})
+            }
+            Self::CustomCall { id, call_id, name, input } => {
+                json!({"type": "custom_tool_call", "id": id, "call_id": call_id, "name": name, "input": input, "status": status})
             }
         }
     }

@@ -1,14 +1,16 @@
 //! A response as it is asked for.
 
-use gptoss_protocol::{ChatMessage, Effort, Function, Prompt};
+use gptoss_protocol::{ChatMessage, Effort, Prompt};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::input::{Conversation, Input};
 use super::store::Stored;
 use crate::error::ApiError;
-use crate::prompt::{Draw, effort, function, prompt};
+use crate::prompt::{Draw, effort, prompt};
 use crate::server::{Engaged, Shared};
+use crate::shape::{Format, Wanted};
+use crate::tools::{Choice, Tool};
 
 /// The body of a request. Fields that are not named here are ignored.
 #[derive(Debug, Deserialize)]
@@ -69,6 +71,10 @@ pub(crate) struct Asked {
     pub instructions: Option<String>,
     pub previous_response_id: Option<String>,
     pub tools: Vec<Value>,
+    /// Names of tools whose input is plain text.
+    pub custom: Vec<String>,
+    /// `text.format`, as it is told again.
+    pub format: Value,
     pub tool_choice: Value,
     pub parallel_tool_calls: bool,
     pub max_output_tokens: Option<u32>,
@@ -94,9 +100,13 @@ impl ResponsesRequest {
             let message = "input is to end with something the user or a function says, which the model then answers";
             return Err(ApiError::invalid("input", message));
         }
-        let tool_choice = self.tool_choice.unwrap_or_else(|| "auto".into());
+        let tool_choice = self.tool_choice.filter(|choice| !choice.is_null()).unwrap_or_else(|| "auto".into());
         let tools = self.tools.unwrap_or_default();
-        let (functions, left_out) = functions(&tools, tool_choice == "none")?;
+        let format = self.text.and_then(|text| text.format).filter(|format| !format.is_null());
+        let (offered, left_out) = offered(&tools)?;
+        let choice = Choice::read(Some(&tool_choice), &offered)?;
+        let wanted = Wanted { tools: offered, choice, format: Format::read("text.format", format.as_ref())? };
+        let custom = wanted.custom_names();
         let mut metadata = self.metadata.unwrap_or_default();
         if !left_out.is_empty() {
             metadata.insert("pylon.tools_left_out".into(), left_out.join(", ").into());
@@ -107,11 +117,12 @@ impl ResponsesRequest {
         let prompt = Prompt {
             effort,
             sampling: self.draw.sampling()?,
+            logits: Box::new(self.draw.changes()?),
             max_new_tokens: self.max_output_tokens.unwrap_or(u32::MAX),
-            ..prompt(history, all.join("\n\n"), functions)
+            ..prompt(history, all.join("\n\n"))
         };
         Ok(Asked {
-            prompt,
+            prompt: wanted.apply(prompt)?,
             model,
             is_stored: self.store.unwrap_or(true),
             input: input.items(),
@@ -119,6 +130,8 @@ impl ResponsesRequest {
             instructions: self.instructions,
             previous_response_id: self.previous_response_id,
             tools,
+            custom,
+            format: format.unwrap_or_else(|| json!({"type": "text"})),
             tool_choice,
             parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
             max_output_tokens: self.max_output_tokens,
@@ -142,37 +155,23 @@ impl ResponsesRequest {
             let message = "top_logprobs is not 0: log probabilities are served by chat completions only";
             return Err(ApiError::invalid("top_logprobs", message));
         }
-        let format =
-            self.text.as_ref().and_then(|text| text.format.as_ref()).and_then(|format| format["type"].as_str());
-        if format.is_some_and(|format| format != "text") {
-            return Err(ApiError::invalid("text.format", "text.format is not served yet beyond {\"type\": \"text\"}"));
-        }
-        match &self.tool_choice {
-            None | Some(Value::Null) => Ok(()),
-            Some(choice) if matches!(choice.as_str(), Some("auto" | "none")) => Ok(()),
-            Some(_) => {
-                Err(ApiError::invalid("tool_choice", "tool_choice is served as \"auto\" and \"none\" only so far"))
-            }
-        }
+        Ok(())
     }
 }
 
-/// The functions among the tools, and what cannot be served.
-fn functions(tools: &[Value], are_hidden: bool) -> Result<(Vec<Function>, Vec<String>), ApiError> {
-    let (mut functions, mut left_out) = (Vec::new(), Vec::new());
+/// The tools that the model is told of, and what cannot be served.
+fn offered(tools: &[Value]) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
+    let (mut offered, mut left_out) = (Vec::new(), Vec::new());
     for (at, tool) in tools.iter().enumerate() {
-        let kind = tool["type"].as_str().unwrap_or_default();
-        if kind != "function" {
-            let name = tool["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}"));
-            left_out.push(name);
-        } else if !are_hidden {
-            let param = format!("tools[{at}].name");
-            let description = tool["description"].as_str().map(str::to_owned);
-            let parameters = Some(tool["parameters"].clone()).filter(|schema| !schema.is_null());
-            functions.push(function(&param, tool["name"].as_str().unwrap_or_default(), description, parameters)?);
+        match Tool::read(&format!("tools[{at}]"), tool)? {
+            Some(tool) => offered.push(tool),
+            None => {
+                let kind = tool["type"].as_str().unwrap_or_default();
+                left_out.push(tool["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}")));
+            }
         }
     }
-    Ok((functions, left_out))
+    Ok((offered, left_out))
 }
 
 fn unknown(id: &str) -> ApiError {

@@ -2,12 +2,13 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::{self as protocol, ChatMessage, Event, FinishReason, Prompt, PromptFormat, Stage};
+use gptoss_protocol::{self as protocol, ChatMessage, Event, FinishReason, LogitChanges, Prompt, PromptFormat, Stage};
 use gptoss_text::Tokenizer;
 use gptoss_text::harmony::Turn;
 
 use super::answers::Answers;
 use super::conversation::{chat_message, encode};
+use super::restriction::{Restriction, Restrictions};
 use super::sampling::Sampler;
 use super::speech::Reading;
 use crate::backend::Backend;
@@ -21,6 +22,8 @@ pub struct Engine<B> {
     pub model: B,
     /// Tokenizer of the model's own file.
     pub tokenizer: Tokenizer,
+    /// What holds answers to a shape; `None`: a prompt that asks for one is refused.
+    pub restrictions: Option<Rc<dyn Restrictions>>,
     /// Sequences that answers were given in, the most recently used last: what they hold need not be read again.
     conversations: Vec<SequenceId>,
 }
@@ -98,7 +101,7 @@ impl Answer {
 impl<B: Backend> Engine<B> {
     /// An engine around a model that is loaded already.
     pub fn new(model: B, tokenizer: Tokenizer) -> Self {
-        Self { model, tokenizer, conversations: Vec::new() }
+        Self { model, tokenizer, restrictions: None, conversations: Vec::new() }
     }
 
     /// Number of tokens that the most recently used sequence holds; 0 before the first answer.
@@ -131,11 +134,32 @@ impl<B: Backend> Engine<B> {
         host: &dyn Host,
     ) -> Result<(Vec<u32>, Sampler, AnswerLimits), StageError> {
         in_stage_now(host, Stage::PromptEncode, || {
-            let sampler = Sampler::new(prompt.sampling)?;
+            let restriction = self.restriction(prompt)?;
+            let sampler = Sampler::new(prompt.sampling)?.with_changes(self.checked(&prompt.logits)?);
+            let sampler = sampler.with_restriction(restriction);
             let tokens = self.encode(prompt);
             host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens: self.model.kv_capacity() });
             Ok((tokens, sampler, AnswerLimits::of(prompt)))
         })
+    }
+
+    fn restriction(&self, prompt: &Prompt) -> Result<Option<Box<dyn Restriction>>, EngineError> {
+        let Some(shape) = &prompt.shape else { return Ok(None) };
+        let refused = |reason: &str| EngineError::Shape { reason: reason.into() };
+        if prompt.format != PromptFormat::Harmony {
+            return Err(refused("only conversations have shapes"));
+        }
+        let restrictions = self.restrictions.as_ref().ok_or_else(|| refused("there are no grammars here"))?;
+        restrictions.begin(shape).map(Some)
+    }
+
+    /// Changes of logits, if all of them are of tokens of this vocabulary.
+    fn checked(&self, changes: &LogitChanges) -> Result<LogitChanges, EngineError> {
+        let vocabulary = self.tokenizer.vocab_size() as u32;
+        match changes.bias.iter().find(|(token, _)| *token >= vocabulary) {
+            Some(&(id, _)) => Err(EngineError::Token { id, vocabulary }),
+            None => Ok(changes.clone()),
+        }
     }
 
     /// Continues token ids that end where the assistant begins.

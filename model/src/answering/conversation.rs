@@ -4,7 +4,7 @@ use gptoss_protocol::{self as protocol, ChatMessage, Prompt, PromptFormat};
 use gptoss_text::Tokenizer;
 use gptoss_text::harmony::{
     self, AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, FunctionTool, Message, Renderer,
-    SystemMessage, ToolMessage, ToolNamespace,
+    ResponseFormat, SystemMessage, ToolMessage, ToolNamespace,
 };
 
 use crate::error::EngineError;
@@ -36,6 +36,7 @@ fn conversation(prompt: &Prompt) -> Conversation {
     let developer = DeveloperMessage {
         instructions: prompt.instructions.clone(),
         tools: ToolNamespace::functions(functions.collect()).into_iter().collect(),
+        response_formats: prompt.response_format.iter().map(|format| response_format(format)).collect(),
     };
     let mut messages = vec![Message::System(system), Message::Developer(developer)];
     messages.extend(prompt.history.iter().map(harmony_message));
@@ -44,6 +45,11 @@ fn conversation(prompt: &Prompt) -> Conversation {
         messages.push(Message::User(prompt.user.clone()));
     }
     Conversation { messages }
+}
+
+fn response_format(format: &protocol::ResponseFormat) -> ResponseFormat {
+    let protocol::ResponseFormat { name, description, schema } = format.clone();
+    ResponseFormat { name, description, schema }
 }
 
 const CONSTRAIN: &str = "<|constrain|>";

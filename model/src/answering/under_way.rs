@@ -157,13 +157,13 @@ impl<'h> UnderWay<'h> {
         if self.generated().len() as u32 >= self.limits.max_new_tokens {
             return Ok(Some(self.finished(FinishReason::MaxTokens)));
         }
-        let token = match self.sampler.draw(prediction) {
+        let token = match self.sampler.draw(prediction)? {
             Draw::Token(token) => token,
             Draw::NeedsAll { uniform } => {
                 // Its own host: STOP of another answer of the batch is no reason to end this one.
                 let host = Rc::clone(&self.host);
                 let logits = model.last_logits(self.sequence, host.as_ref()).await?;
-                self.sampler.draw_from_all(&logits, uniform)
+                self.sampler.draw_from_all(&logits, uniform)?
             }
         };
         self.say(tokenizer, token, prediction)?;
@@ -186,6 +186,7 @@ impl<'h> UnderWay<'h> {
         let unknown = |_| EngineError::Token { id: token, vocabulary: tokenizer.vocab_size() as u32 };
         let text = self.speech.push(tokenizer, token).map_err(unknown)?;
         self.tokens.push(token);
+        self.sampler.accept(token, self.speech.channel.is_some() && !tokenizer.is_special(token));
         self.first_token_ms.get_or_insert_with(|| milliseconds_since(self.begun));
         let elapsed_ms = milliseconds_since(std::mem::replace(&mut self.last_token, Instant::now()));
         let decoded = self.generated().len() - 1;

@@ -96,7 +96,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         // The address first: whoever has it taken is told before minutes of loading.
         let listener = TcpListener::bind(args.bind).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let engine = Engine::start(|| NativePlatform::new(|| false), |_| {}).map_err(failed)?;
+        let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars(), |_| {}).map_err(failed)?;
         let (info, context_tokens) = load_model(&engine, &request).await?;
         let model = card(&args, &environment, &request.path, &info, context_tokens);
         note(format_args!("pylon: {} at http://{address}/v1 (Ctrl-C ends it)", model.id));

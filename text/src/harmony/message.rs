@@ -261,13 +261,26 @@ impl Default for SystemMessage {
     }
 }
 
-/// Instructions, and the functions that may be called. Rendered only where it says something.
+/// Instructions, the functions that may be called, and formats of answers. Rendered only where it says something.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct DeveloperMessage {
     /// Text under the heading "Instructions"; empty leaves the section out.
     pub instructions: String,
     /// Tools, as a rule one namespace of functions: see [`ToolNamespace::functions`].
     pub tools: Vec<ToolNamespace>,
+    /// Formats that the answer may have.
+    pub response_formats: Vec<ResponseFormat>,
+}
+
+/// A format of answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseFormat {
+    /// Name of the format.
+    pub name: String,
+    /// What it is for; each line becomes a comment.
+    pub description: String,
+    /// JSON Schema of the answer. Its properties are shown in the order they have here.
+    pub schema: Value,
 }
 
 /// A message that the model wrote.

@@ -34,7 +34,7 @@ mod words;
 
 pub use message::{
     AssistantMessage, Channel, ContentType, Conversation, DeveloperMessage, Effort, FunctionTool, Header, Message,
-    Purpose, Role, SystemMessage, ToolMessage, ToolNamespace,
+    Purpose, ResponseFormat, Role, SystemMessage, ToolMessage, ToolNamespace,
 };
 pub use parser::{Event, MessageEnd, Parser};
 pub use recovery::Recovery;

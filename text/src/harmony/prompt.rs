@@ -1,6 +1,6 @@
 //! The text of system and developer messages, worded as gpt-oss was trained.
 
-use super::message::{Channel, DeveloperMessage, SystemMessage, ToolNamespace};
+use super::message::{Channel, DeveloperMessage, ResponseFormat, SystemMessage, ToolNamespace};
 use super::typescript;
 
 /// Where functions live; a call's recipient is `functions.{name}`.
@@ -40,7 +40,19 @@ pub(super) fn developer_text(developer: &DeveloperMessage) -> Option<String> {
     let says_something = |namespace: &&ToolNamespace| !namespace.tools.is_empty() || namespace.description.is_some();
     let tools: Vec<&ToolNamespace> = developer.tools.iter().filter(says_something).collect();
     sections.extend(tools_section(tools));
+    sections.extend(formats_section(&developer.response_formats));
     (!sections.is_empty()).then(|| sections.join("\n\n"))
+}
+
+/// Formats come last, each with its schema as JSON in one line.
+fn formats_section(formats: &[ResponseFormat]) -> Option<String> {
+    let text = |format: &ResponseFormat| {
+        let mut lines: Vec<String> = format.description.lines().map(|line| format!("{COMMENT}{line}")).collect();
+        lines.push(format.schema.to_string());
+        format!("## {}\n\n{}", format.name, lines.join("\n"))
+    };
+    let all: Vec<String> = std::iter::once("# Response Formats".to_owned()).chain(formats.iter().map(text)).collect();
+    (!formats.is_empty()).then(|| all.join("\n\n"))
 }
 
 /// The namespaces in the order of their names.

@@ -162,6 +162,7 @@ fn developer(content: &DeveloperContent) -> Result<DeveloperMessage, RowError> {
     Ok(DeveloperMessage {
         instructions: content.instructions.clone().unwrap_or_default(),
         tools: namespaces(content.tools.as_ref())?,
+        response_formats: Vec::new(),
     })
 }
 

@@ -1,0 +1,175 @@
+//! Tools that a request offers, in every dialect's spelling, and which of them may be called.
+
+use gptoss_protocol::{Function, TextShape};
+use serde_json::{Value, json};
+
+use crate::error::ApiError;
+use crate::prompt::function;
+
+/// A tool that the model is told of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tool {
+    /// As the model sees it.
+    pub function: Function,
+    /// What its input has to be like.
+    pub input: TextShape,
+    /// Whether a request without a grammar for anything else needs one for this.
+    pub is_strict: bool,
+    /// Whether its input is plain text rather than JSON.
+    pub is_custom: bool,
+    /// Where in the request its input is described.
+    pub input_param: String,
+}
+
+impl Tool {
+    /// A tool of type `function` or `custom`; `None`: of another type, which belongs to other people's servers. The fields are in
+    /// the tool itself, or as chat completions have them under the name of its type.
+    pub fn read(param: &str, tool: &Value) -> Result<Option<Self>, ApiError> {
+        let kind = tool["type"].as_str().unwrap_or_default();
+        if kind != "function" && kind != "custom" {
+            return Ok(None);
+        }
+        let (fields, param) = match tool.get(kind) {
+            Some(fields) => (fields, format!("{param}.{kind}")),
+            None => (tool, param.to_owned()),
+        };
+        let text = |field: &str| match &fields[field] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            _ => Err(ApiError::invalid(format!("{param}.{field}"), format!("{param}.{field} is to be a text"))),
+        };
+        let (name, description) = (text("name")?.unwrap_or_default(), text("description")?);
+        if kind == "custom" {
+            return Self::custom(&param, &name, description, &fields["format"]).map(Some);
+        }
+        let parameters = Some(fields["parameters"].clone()).filter(|schema| !schema.is_null());
+        let is_strict = fields["strict"] == true;
+        let input = match (&parameters, is_strict) {
+            (Some(schema), true) => TextShape::JsonSchema(schema.clone()),
+            _ => TextShape::JsonObject,
+        };
+        let function = function(&format!("{param}.name"), &name, description, parameters)?;
+        let input_param = format!("{param}.parameters");
+        Ok(Some(Self { function, input, is_strict, is_custom: false, input_param }))
+    }
+
+    /// A tool whose input is plain text. The model sees a function of one string, as OpenAI's own programs for gpt-oss show it
+    /// `apply_patch`, with the format in its comment: a grammar alone would only keep the model from what it would like to write.
+    fn custom(param: &str, name: &str, description: Option<String>, format: &Value) -> Result<Self, ApiError> {
+        let at = format!("{param}.format");
+        let grammar = format.get("grammar").unwrap_or(format);
+        let field = |name: &str| {
+            let missing = || ApiError::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing"));
+            grammar[name].as_str().ok_or_else(missing)
+        };
+        let (input, words) = match format["type"].as_str() {
+            None if format.is_null() => (TextShape::Any, String::new()),
+            Some("text") => (TextShape::Any, String::new()),
+            Some("grammar") => {
+                let text = field("definition")?.to_owned();
+                match field("syntax")? {
+                    "lark" => {
+                        (TextShape::Lark(text.clone()), format!(" It follows this Lark grammar:\n{}", text.trim_end()))
+                    }
+                    "regex" => (TextShape::Regex(text.clone()), format!(" It matches this regular expression: {text}")),
+                    other => {
+                        let message = format!("{at}.syntax is {other:?}, expected \"lark\" or \"regex\"");
+                        return Err(ApiError::invalid(format!("{at}.syntax"), message));
+                    }
+                }
+            }
+            _ => {
+                let message = format!("{at}.type is {}, expected \"text\" or \"grammar\"", format["type"]);
+                return Err(ApiError::invalid(format!("{at}.type"), message));
+            }
+        };
+        let mut lines: Vec<String> = description.into_iter().filter(|text| !text.is_empty()).collect();
+        lines.push(format!("The input is plain text, not JSON.{words}"));
+        let parameters = Some(json!({"type": "string"}));
+        let function = function(&format!("{param}.name"), name, Some(lines.join("\n")), parameters)?;
+        let (is_strict, input_param) = (input != TextShape::Any, format!("{at}.definition"));
+        Ok(Self { function, input, is_strict, is_custom: true, input_param })
+    }
+}
+
+/// `tool_choice`: which tools may be called, and whether one has to be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Choice {
+    /// The turn ends with a call.
+    pub must_call: bool,
+    /// The model is told of no tools.
+    pub hides: bool,
+    /// The only tools that may be called; the model is told of all.
+    pub allowed: Option<Vec<String>>,
+}
+
+impl Choice {
+    /// Reads `tool_choice`, in either dialect's spelling.
+    pub fn read(choice: Option<&Value>, tools: &[Tool]) -> Result<Self, ApiError> {
+        let refused = |message: String| ApiError::invalid("tool_choice", message);
+        let choice = match choice {
+            None | Some(Value::Null) => Self::default(),
+            Some(Value::String(word)) => match word.as_str() {
+                "auto" => Self::default(),
+                "none" => Self { hides: true, ..Self::default() },
+                "required" => Self { must_call: true, ..Self::default() },
+                other => {
+                    let expected = "\"auto\", \"none\", \"required\" or an object";
+                    return Err(refused(format!("tool_choice is {other:?}, expected {expected}")));
+                }
+            },
+            Some(object) => match object["type"].as_str() {
+                Some("function" | "custom") => {
+                    Self { must_call: true, allowed: Some(vec![name_of(object, tools)?]), ..Self::default() }
+                }
+                Some("allowed_tools") => Self::of_list(object.get("allowed_tools").unwrap_or(object), tools)?,
+                _ => {
+                    let expected = "\"function\", \"custom\" or \"allowed_tools\"";
+                    return Err(refused(format!("tool_choice.type is {}, expected {expected}", object["type"])));
+                }
+            },
+        };
+        if choice.must_call && tools.is_empty() {
+            return Err(refused("tool_choice asks for a call, and tools has none that can be called".into()));
+        }
+        Ok(choice)
+    }
+
+    fn of_list(list: &Value, tools: &[Tool]) -> Result<Self, ApiError> {
+        let must_call = match list["mode"].as_str() {
+            Some("auto") => false,
+            Some("required") => true,
+            _ => {
+                let message = format!("tool_choice.mode is {}, expected \"auto\" or \"required\"", list["mode"]);
+                return Err(ApiError::invalid("tool_choice.mode", message));
+            }
+        };
+        let missing =
+            || ApiError::invalid("tool_choice.tools", "tool_choice.tools is missing, expected a list of tools");
+        let listed = list["tools"].as_array().ok_or_else(missing)?;
+        // Tools of other servers are in nobody's way here: the model is not told of them.
+        let is_ours = |tool: &&Value| matches!(tool["type"].as_str(), Some("function" | "custom"));
+        let allowed: Vec<String> =
+            listed.iter().filter(is_ours).map(|tool| name_of(tool, tools)).collect::<Result<_, _>>()?;
+        if must_call && allowed.is_empty() {
+            let message = "tool_choice.tools has no tool that can be called, and mode is \"required\"";
+            return Err(ApiError::invalid("tool_choice.tools", message));
+        }
+        Ok(Self { must_call, hides: false, allowed: Some(allowed) })
+    }
+
+    /// Whether this tool may be called.
+    pub fn allows(&self, name: &str) -> bool {
+        !self.hides && self.allowed.as_ref().is_none_or(|allowed| allowed.iter().any(|it| it == name))
+    }
+}
+
+/// The tool that is named, in either dialect's spelling; it has to be offered.
+fn name_of(named: &Value, tools: &[Tool]) -> Result<String, ApiError> {
+    let fields = named["type"].as_str().and_then(|kind| named.get(kind)).unwrap_or(named);
+    let name = fields["name"].as_str().unwrap_or_default();
+    if tools.iter().any(|tool| tool.function.name == name) {
+        return Ok(name.to_owned());
+    }
+    Err(ApiError::invalid("tool_choice", format!("tool_choice names {name:?}, and tools has no tool of that name")))
+}

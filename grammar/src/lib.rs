@@ -1,0 +1,9 @@
+#![doc = include_str!("../README.md")]
+
+mod check;
+mod follower;
+mod turn;
+mod vocabulary;
+
+pub use self::check::{ShapePart, Unusable, check};
+pub use self::follower::Grammars;
