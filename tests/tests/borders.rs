@@ -58,7 +58,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-source",
         ],
     ),
-    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
+    // What every server of ours needs, and nothing about models.
+    ("serve-kit", &[]),
+    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol", "serve-kit"]),
     ("browser-driver", &[]),
     // What a program of somebody else's would depend on.
     (

@@ -51,6 +51,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "pylon",
     "gptoss-page",
     "gptoss-worker",
+    "serve-kit",
     "gguf-serve",
     "gptoss-finder",
     "browser-driver",
