@@ -11,32 +11,38 @@ use serde_json::{Value, json};
 use super::support::{Folder, Mortal, nano, pylon};
 
 /// A server that runs until it is dropped.
-struct Server {
-    address: String,
-    _process: Mortal,
+pub struct Server {
+    pub address: String,
+    pub process: Mortal,
 }
 
 /// The demo model. Each test has a server of its own, which ends with it.
-fn demo() -> Server {
+pub fn demo() -> Server {
     serve(&["--gguf", nano(), "--sequences", "2", "--max-kv", "6000"])
 }
 
-fn serve(arguments: &[&str]) -> Server {
+pub fn serve(arguments: &[&str]) -> Server {
+    serve_in(arguments, &[], Stdio::null())
+}
+
+/// With these variables; `lines`: where its lines about requests go.
+pub fn serve_in(arguments: &[&str], variables: &[(&str, &str)], lines: Stdio) -> Server {
     let mut command = pylon();
     command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu"]).args(arguments);
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    command.envs(variables.iter().copied());
+    let mut process = command.stdout(lines).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
-        Some(line.split_once("http://")?.1.split_once('/')?.0.to_owned())
+        Some(line.split_once("://")?.1.split_once('/')?.0.to_owned())
     });
     // What it says later is read, so that it never waits for a reader.
     std::thread::spawn(move || lines.for_each(drop));
-    Server { address: address.expect("it says where it listens"), _process: Mortal(process) }
+    Server { address: address.expect("it says where it listens"), process: Mortal(process) }
 }
 
 impl Server {
-    fn open(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    pub fn open(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let host = if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
@@ -48,7 +54,7 @@ impl Server {
     }
 
     /// Status, headers and body.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
+    pub fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String, String) {
         let mut answer = Vec::new();
         self.open(method, path, headers, body).read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8(answer).expect("UTF-8");
@@ -67,7 +73,7 @@ impl Server {
 
     /// The data of each event, and the names.
     #[track_caller]
-    fn stream(&self, path: &str, mut body: Value) -> Vec<(Option<String>, String)> {
+    pub fn stream(&self, path: &str, mut body: Value) -> Vec<(Option<String>, String)> {
         body["stream"] = true.into();
         let (status, head, text) = self.ask("POST", path, "", &body.to_string());
         assert!(status == 200 && head.contains("text/event-stream"), "{head}\n{text}");
@@ -92,7 +98,7 @@ fn unchunked(mut body: &str) -> String {
     whole
 }
 
-fn question(text: &str) -> Value {
+pub fn question(text: &str) -> Value {
     json!({"model": "gpt-oss-nano", "temperature": 0, "messages": [{"role": "user", "content": text}]})
 }
 
@@ -100,8 +106,8 @@ fn weather_schema() -> Value {
     json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 }
 
-const HUNGARY: &str = "Name the capital of Hungary.";
-const ANSWER: &str = "The capital of Hungary is Budapest.";
+pub const HUNGARY: &str = "Name the capital of Hungary.";
+pub const ANSWER: &str = "The capital of Hungary is Budapest.";
 const REASONING: &str = "We need the capital of Hungary.";
 
 #[test]
@@ -322,7 +328,7 @@ fn what_is_wrong_is_named_and_harms_nobody() {
         ("POST", chat, "", "{\"messages\": [{\"role\": \"user\", \"content\": \"\\ud800\"}]}", 400, "column"),
         ("POST", chat, "", &format!("{}{}", "[".repeat(5000), "]".repeat(5000)), 400, "column"),
         ("POST", chat, "", "{\"messages\": [], \"model\": \"other\"}", 404, "\"other\""),
-        ("GET", "/v1/models", "Host: attacker.example\r\n", "", 403, "attacker.example"),
+        ("GET", "/v1/models", "Host: attacker.example\r\n", "", 421, "attacker.example"),
         ("GET", "/v1/models", "Origin: https://attacker.example\r\n", "", 403, "https://attacker.example"),
     ] {
         let (got, message) = refused(method, path, headers, body);

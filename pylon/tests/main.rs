@@ -6,6 +6,7 @@ mod goldens;
 mod support;
 
 mod api;
+mod api_server;
 mod bench;
 mod chat;
 mod cli;

@@ -93,7 +93,7 @@ async fn who_takes_nothing_is_cut_off_and_who_waits_is_not() {
     });
     let heard = spawn(move || {
         let mut stream = ask(address);
-        let (mut buffer, begun) = ([0; 65536], Instant::now());
+        let (mut buffer, begun) = (vec![0; 1 << 16], Instant::now());
         while begun.elapsed() < 10 * STALL {
             assert!(stream.read(&mut buffer).unwrap() > 0, "who takes something is cut off");
         }

@@ -25,7 +25,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),
     // Whatever computes is given to it: it knows no engine.
-    ("gptoss-api", &["gptoss-node", "gptoss-protocol"]),
+    ("gptoss-api", &["gptoss-node", "gptoss-protocol", "serve-kit"]),
     (
         "pylon",
         &[
@@ -41,6 +41,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-source",
             "gptoss-protocol",
             "gptoss-text",
+            "serve-kit",
         ],
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-protocol"]),
