@@ -78,6 +78,9 @@ pub(crate) struct Front<A> {
 impl<A: Engaged> Responder for Front<A> {
     type Body = AnswerBody;
 
+    // Who goes away is not computed for.
+    const ANSWERS_HALF_CLOSED: bool = false;
+
     async fn answer(&self, request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Response<AnswerBody> {
         let mut answering = activity.answering();
         answering.is_computing(true);

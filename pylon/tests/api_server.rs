@@ -384,6 +384,17 @@ fn answers_that_take_too_long_are_ended_as_their_dialect_has_it() {
     assert_eq!(server.exit_code(), Some(0));
 
     let mut server = start("600");
+    let open = |count: u32| {
+        let begun = Instant::now();
+        while !server.ask("GET", "/health", "", "").2.contains(&format!("\"open_requests\":{count}")) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "there are not {count} open requests");
+        }
+    };
+    // Nothing is sent of an answer that is not streamed, and who goes away ends it all the same.
+    let gone = server.open("POST", "/v1/completions", "", &text.to_string());
+    open(1);
+    drop(gone);
+    open(0);
     let _stream = server.begin_stream("/v1/completions", text, "\"text\"");
     server.terminate();
     let begun = Instant::now();

@@ -66,6 +66,9 @@ pub(crate) struct Service {
 impl Responder for Service {
     type Body = LoggedBody;
 
+    // A client may end its side after its last request, and still wants the file.
+    const ANSWERS_HALF_CLOSED: bool = true;
+
     async fn answer(&self, request: Request<Incoming>, activity: &Arc<Activity>) -> Response<LoggedBody> {
         Self::answer(self, request, activity).await
     }

@@ -33,6 +33,10 @@ pub trait Responder: Send + Sync + 'static {
     /// The bytes of an answer.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
 
+    /// Whether a client that has ended its side of an HTTP/1.1 connection still gets its answer. Where it does not, an
+    /// answer that is being computed ends when its client goes away, even if nothing was sent yet.
+    const ANSWERS_HALF_CLOSED: bool;
+
     /// Answers one request; there is no other outcome. For as long as the answer is under way, it holds what
     /// [`Activity::answering`] gives.
     fn answer(
@@ -81,8 +85,7 @@ where
     let activity = Activity::new(false, Arc::clone(&shared.traffic));
     let answer = answering(Arc::clone(&shared.responder), &activity);
     let connection = http1::Builder::new()
-        // A client may end its side after its last request, and still wants the answer.
-        .half_close(true)
+        .half_close(R::ANSWERS_HALF_CLOSED)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer));

@@ -37,6 +37,8 @@ struct EndlessBody {
 impl Responder for Endless {
     type Body = EndlessBody;
 
+    const ANSWERS_HALF_CLOSED: bool = true;
+
     async fn answer(&self, _request: Request<Incoming>, activity: &Arc<Activity>) -> Response<EndlessBody> {
         let mut answering = activity.answering();
         answering.is_computing(true);
