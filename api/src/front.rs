@@ -83,7 +83,7 @@ impl<A: Engaged> Responder for Front<A> {
 
     async fn answer(&self, request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Response<AnswerBody> {
         let mut answering = activity.answering();
-        answering.is_computing(true);
+        answering.set_computing(true);
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let request_is_head = method == Method::HEAD;
         let (log, metrics) = (self.log.clone(), Arc::clone(&self.metrics));
@@ -107,9 +107,9 @@ impl<A: Engaged> Responder for Front<A> {
         }
         record.answered(response.status());
         if request_is_head || response.body().is_end_stream() {
-            record.is_whole();
+            record.set_whole();
         }
-        answering.is_computing(false);
+        answering.set_computing(false);
         response.map(|body| AnswerBody { body, answering, record })
     }
 
@@ -282,10 +282,10 @@ impl HttpBody for AnswerBody {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
         // Without a frame the client waits for the model; with one, it is the client's turn.
-        this.answering.is_computing(frame.is_pending());
+        this.answering.set_computing(frame.is_pending());
         let frame = ready!(frame);
         if frame.is_none() || this.body.is_end_stream() {
-            this.record.is_whole();
+            this.record.set_whole();
         }
         Poll::Ready(frame)
     }

@@ -135,24 +135,29 @@ impl PendingRecord {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The request's id.
     pub fn id(&self) -> String {
         self.state().record.id.clone()
     }
 
+    /// This route answers.
     pub fn routed(&self, endpoint: &str) {
         self.state().endpoint = endpoint.into();
     }
 
+    /// There is an answer.
     pub fn answered(&self, status: StatusCode) {
         self.state().record.status = Some(status);
     }
 
+    /// The model was asked, and this is what it took so far.
     pub fn used(&self, usage: Usage) {
         let tokens = RequestTokens { prompt: usage.prompt_tokens, cached: usage.cached_tokens, new: usage.new_tokens };
         self.state().record.tokens = Some(tokens);
     }
 
-    pub fn is_whole(&self) {
+    /// The answer was handed over to its end.
+    pub fn set_whole(&self) {
         self.state().record.is_whole = true;
     }
 }

@@ -129,7 +129,7 @@ impl Activity {
     }
 
     /// The transport took nothing.
-    fn is_blocked(&self) {
+    fn took_nothing(&self) {
         let mut state = self.state();
         if state.client_waits() {
             state.since = Instant::now();
@@ -203,11 +203,9 @@ impl Answering {
     pub fn cores_are_idle(&self) -> bool {
         self.activity.traffic.cores_are_idle()
     }
-}
 
-impl Answering {
     /// Says whether there is nothing to send of this answer before the server has computed it. At first there is.
-    pub fn is_computing(&mut self, computing: bool) {
+    pub fn set_computing(&mut self, computing: bool) {
         if self.computing == computing {
             return;
         }
@@ -226,7 +224,7 @@ impl Answering {
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.is_computing(false);
+        self.set_computing(false);
         self.activity.traffic.answering.fetch_sub(1, Ordering::Relaxed);
         let mut state = self.activity.state();
         state.answering -= 1;
@@ -254,7 +252,7 @@ impl<S> Watched<S> {
 
     fn went(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if outcome.is_pending() {
-            self.activity.is_blocked();
+            self.activity.took_nothing();
         }
         let bytes = ready!(outcome)?;
         self.activity.bytes_went(bytes);
@@ -398,17 +396,17 @@ mod tests {
     async fn what_the_server_computes_is_waited_for() {
         let activity = connection(false);
         let mut answer = activity.answering();
-        answer.is_computing(true);
+        answer.set_computing(true);
         let watched = Arc::clone(&activity);
         let watchdog = tokio::spawn(async move { seconds_until_overdue(&watched).await });
         after(500).await;
-        answer.is_computing(false);
+        answer.set_computing(false);
         let seconds = watchdog.await.unwrap();
         assert!((530..=533).contains(&seconds), "{seconds}");
 
         // Something is computed again while the client does not take what there was.
-        answer.is_computing(true);
-        activity.is_blocked();
+        answer.set_computing(true);
+        activity.took_nothing();
         assert_eq!(seconds_until_overdue(&activity).await, 30);
         activity.bytes_went(1);
         let another = activity.answering();

@@ -41,9 +41,9 @@ impl Responder for Endless {
 
     async fn answer(&self, _request: Request<Incoming>, activity: &Arc<Activity>) -> Response<EndlessBody> {
         let mut answering = activity.answering();
-        answering.is_computing(true);
+        answering.set_computing(true);
         sleep(3 * STALL).await;
-        answering.is_computing(false);
+        answering.set_computing(false);
         Response::new(EndlessBody { answering, ended: Arc::clone(&self.ended) })
     }
 
@@ -59,7 +59,7 @@ impl Body for EndlessBody {
 
     fn poll_frame(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
-        this.answering.is_computing(false);
+        this.answering.set_computing(false);
         if this.ended.load(Ordering::SeqCst) {
             return Poll::Ready(None);
         }
