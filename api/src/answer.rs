@@ -1,9 +1,13 @@
 //! An answer under way: pieces as they come, and how it ended.
 
+use std::sync::Arc;
+
+use axum::http::StatusCode;
 use gptoss_protocol::{ChatMessage, Event, FinishReason, Prompt};
 
 use crate::engine::UnderWay;
 use crate::error::ApiError;
+use crate::record::{PendingRecord, current};
 use crate::said::{Ending, Piece, Said, Usage};
 use crate::server::{Engaged, Shared};
 
@@ -13,6 +17,8 @@ pub(crate) struct Answering<A> {
     said: Said,
     /// Pieces that came before anybody could be told.
     ahead: Option<Vec<Piece>>,
+    /// Is told of the tokens.
+    record: Option<Arc<PendingRecord>>,
 }
 
 /// Begins to answer. Ends once it is known that there will be an answer, so that a prompt that cannot be answered has a status of
@@ -20,11 +26,11 @@ pub(crate) struct Answering<A> {
 pub(crate) async fn begin<A: Engaged>(shared: &Shared<A>, prompt: Prompt) -> Result<Answering<A>, ApiError> {
     let offered = prompt.functions.iter().map(|function| function.name.clone()).collect();
     let under_way = shared.ask(prompt)?;
-    let mut answering = Answering { under_way, said: Said::of(offered), ahead: None };
+    let mut answering = Answering { under_way, said: Said::of(offered), ahead: None, record: current() };
     while let Some(event) = answering.under_way.next().await {
         let is_under_way =
             matches!(event, Event::Queued { .. } | Event::Prefill { .. } | Event::Token(_) | Event::Finished { .. });
-        let pieces = answering.said.follow(event);
+        let pieces = answering.follow(event);
         if is_under_way {
             answering.ahead = Some(pieces);
             return Ok(answering);
@@ -40,7 +46,15 @@ impl<A> Answering<A> {
             return Some(ahead);
         }
         let event = self.under_way.next().await?;
-        Some(self.said.follow(event))
+        Some(self.follow(event))
+    }
+
+    fn follow(&mut self, event: Event) -> Vec<Piece> {
+        let pieces = self.said.follow(event);
+        if let Some(record) = &self.record {
+            record.used(self.said.usage());
+        }
+        pieces
     }
 
     /// Tokens up to here.
@@ -73,7 +87,11 @@ impl<A> Answering<A> {
 pub(crate) fn error_of(ending: &Ending) -> ApiError {
     match ending {
         Ending::Failed(failure) => ApiError::engine(failure),
-        Ending::Stopped | Ending::Finished { .. } => ApiError::internal("the request was stopped"),
+        Ending::Stopped => ApiError {
+            code: Some("server_shutting_down"),
+            ..ApiError::refused(StatusCode::SERVICE_UNAVAILABLE, "the server is shutting down, and stopped this answer")
+        },
+        Ending::Finished { .. } => ApiError::internal("the answer has ended"),
         Ending::Junk(tokens) => ApiError::internal(format!(
             "this is no answer: {tokens} tokens in a row belong to no message. The file may be damaged; `pylon gguf verify` looks \
              closer"

@@ -149,8 +149,14 @@ impl Frames for Chunks {
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame> {
         let mut frames = Vec::new();
-        match ending {
-            Ending::Finished { reason, .. } => {
+        let reason = match &ending {
+            Ending::Finished { reason, .. } => Some(*reason),
+            // The server ends: what there is of the text was cut.
+            Ending::Stopped => Some(FinishReason::MaxTokens),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => {
                 frames.push((None, self.object(Some(("", Some(reason)))).to_string()));
                 if self.usage {
                     let mut last = self.object(None);
@@ -158,7 +164,7 @@ impl Frames for Chunks {
                     frames.push((None, last.to_string()));
                 }
             }
-            ending => frames.push((None, crate::sse::error(&ending))),
+            None => frames.push((None, crate::sse::error(&ending))),
         }
         frames.push((None, DONE.into()));
         frames

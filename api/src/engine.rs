@@ -5,21 +5,34 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::select;
 use gptoss_node::{Node, Platform, Teller};
 use gptoss_protocol::{Command, Envelope, Event, Prompt, Request, RequestId};
 use tokio::sync::mpsc;
 
+use crate::metrics::{Metrics, Progress};
+
 /// What the thread is told.
 enum Told<A> {
-    Begin { request: Box<Request>, attachment: A, events: mpsc::UnboundedSender<Event> },
-    Stop(RequestId),
+    Begin {
+        request: Box<Request>,
+        attachment: A,
+        listener: Listener,
+    },
+    /// Stops one request, or all of them.
+    Stop(Option<RequestId>),
+}
+
+/// Who wants to know of a request, and how far it is.
+struct Listener {
+    events: mpsc::UnboundedSender<Event>,
+    progress: Progress,
 }
 
 /// Who wants to know of a request, by request.
-type Listeners = Rc<RefCell<HashMap<RequestId, mpsc::UnboundedSender<Event>>>>;
+type Listeners = Rc<RefCell<HashMap<RequestId, Listener>>>;
 
 /// The way to a node; clones lead to the same one, which ends with the last of them.
 pub struct Engine<A> {
@@ -37,6 +50,7 @@ impl<A> Clone for Engine<A> {
 struct Counters {
     requests: AtomicU64,
     open: AtomicUsize,
+    metrics: Arc<Metrics>,
 }
 
 impl<A: Default + Send + 'static> Engine<A> {
@@ -52,9 +66,11 @@ impl<A: Default + Send + 'static> Engine<A> {
         P: Platform<Attachment = A> + 'static,
     {
         let (told, inbox) = mpsc::unbounded_channel();
-        let run = move || pollster::block_on(run(platform(), watch, inbox));
+        let counters = Arc::<Counters>::default();
+        let metrics = Arc::clone(&counters.metrics);
+        let run = move || pollster::block_on(run(platform(), watch, inbox, metrics));
         std::thread::Builder::new().name("node".into()).spawn(run)?;
-        Ok(Self { told, counters: Arc::default() })
+        Ok(Self { told, counters })
     }
 
     /// Asks for something. What comes of it is stopped when its events are no longer wanted.
@@ -63,13 +79,25 @@ impl<A: Default + Send + 'static> Engine<A> {
         self.counters.open.fetch_add(1, Ordering::Relaxed);
         let (events, received) = mpsc::unbounded_channel();
         // If the thread is gone, so is the sender, and the events end at once.
-        let _ = self.told.send(Told::Begin { request: Box::new(Request::new(id, command)), attachment, events });
+        let listener = Listener { events, progress: Progress::new(Instant::now()) };
+        let _ = self.told.send(Told::Begin { request: Box::new(Request::new(id, command)), attachment, listener });
         UnderWay { id, received, engine: self.clone(), has_ended: false }
     }
 
     /// Requests that have not ended.
     pub fn open_requests(&self) -> usize {
         self.counters.open.load(Ordering::Relaxed)
+    }
+
+    /// Stops everything that is under way or waits, as STOP does.
+    pub fn stop_all(&self) {
+        // If the thread is gone, so is all that it did.
+        let _ = self.told.send(Told::Stop(None));
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.counters.metrics)
     }
 
     /// Asks a question.
@@ -97,7 +125,7 @@ impl<A> UnderWay<A> {
     /// Ends the request as STOP does; what it came to is still told.
     pub fn stop(&self) {
         // If the thread is gone, the request is, too.
-        let _ = self.engine.told.send(Told::Stop(self.id));
+        let _ = self.engine.told.send(Told::Stop(Some(self.id)));
     }
 }
 
@@ -114,23 +142,26 @@ async fn run<P: Platform<Attachment: Default>>(
     platform: P,
     watch: impl Fn(&Envelope) + 'static,
     mut inbox: mpsc::UnboundedReceiver<Told<P::Attachment>>,
+    metrics: Arc<Metrics>,
 ) {
     let listeners = Listeners::default();
     let told = Rc::clone(&listeners);
     let teller = Teller::new(run_id(), move |envelope| {
         watch(&envelope);
-        hand_out(&told, envelope);
+        hand_out(&told, &metrics, envelope);
     });
     let node = Node::new(Rc::new(platform), Rc::new(teller));
     let hear = async {
         while let Some(told) = inbox.recv().await {
             match told {
-                Told::Begin { request, attachment, events } => {
-                    listeners.borrow_mut().insert(request.id, events);
+                Told::Begin { request, attachment, listener } => {
+                    listeners.borrow_mut().insert(request.id, listener);
                     node.submit(*request, attachment);
                 }
-                Told::Stop(id) => {
-                    node.submit(Request::new(id, Command::Stop { request: Some(id) }), P::Attachment::default())
+                Told::Stop(request) => {
+                    // A command of this kind tells nothing of itself, so that its own id means nothing.
+                    let id = request.unwrap_or(RequestId(u64::MAX));
+                    node.submit(Request::new(id, Command::Stop { request }), P::Attachment::default())
                 }
             }
         }
@@ -140,7 +171,7 @@ async fn run<P: Platform<Attachment: Default>>(
 }
 
 /// Whoever asked is told; after what ends a request nothing comes.
-fn hand_out(listeners: &Listeners, envelope: Envelope) {
+fn hand_out(listeners: &Listeners, metrics: &Metrics, envelope: Envelope) {
     let Some(id) = envelope.request else { return };
     let mut listeners = listeners.borrow_mut();
     let is_end = matches!(
@@ -151,9 +182,11 @@ fn hand_out(listeners: &Listeners, envelope: Envelope) {
             | Event::Ready { .. }
             | Event::Counted { .. }
     );
-    let is_heard = listeners.get(&id).is_some_and(|events| events.send(envelope.event).is_ok());
-    if is_end || !is_heard {
-        listeners.remove(&id);
+    let Some(listener) = listeners.get_mut(&id) else { return };
+    listener.progress.see(&envelope.event, metrics);
+    let is_heard = listener.events.send(envelope.event).is_ok();
+    if let Some(listener) = (is_end || !is_heard).then(|| listeners.remove(&id)).flatten() {
+        listener.progress.end(metrics);
     }
 }
 

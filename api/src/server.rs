@@ -1,24 +1,28 @@
-//! The server: who may ask, where each request goes, and what they share.
+//! The server: where each request goes, and what they share.
 
-use std::future::Future;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{self, Next};
+use axum::http::{StatusCode, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use gptoss_protocol::{Command, Event, Prompt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use serve_kit::limits::Limits;
+use serve_kit::server::{Running, Tasks, start};
+use serve_kit::tls::TlsAcceptor;
 use tokio::net::TcpListener;
 
 use crate::engine::{Engine, UnderWay};
 use crate::error::ApiError;
+use crate::front::{BodyFault, Front, Rules, note_route};
+use crate::metrics::{self, Gauge};
 use crate::prompt::seconds_since_1970;
+use crate::record::RequestLog;
 use crate::responses::Store;
 use crate::served::Served;
 use crate::{chat, completions, messages, responses};
@@ -28,8 +32,8 @@ pub trait Engaged: Default + Send + Sync + 'static {}
 
 impl<A: Default + Send + Sync + 'static> Engaged for A {}
 
-/// A body may have so many bytes: a long conversation with large tool results, and no more than a server can hold.
-const MOST_BODY_BYTES: usize = 32 << 20;
+/// JSON may be nested so deep: the limit of its parser, which is there so that no body overflows the stack.
+const MOST_JSON_DEPTH: u32 = 128;
 
 /// The model, as clients know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +46,30 @@ pub struct ModelCard {
     pub context_tokens: u32,
 }
 
+/// What computes, as whoever watches over the server wants to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineCard {
+    /// The device, in words.
+    pub device: String,
+    /// Size of the KV cache, of all sequences together.
+    pub kv_bytes: u64,
+    /// Memory of the GPU that was planned for everything; `None` where no GPU computes.
+    pub gpu_bytes: Option<u64>,
+}
+
 /// How the server is run.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiOptions {
     /// The one model that is served.
     pub model: ModelCard,
-    /// Every request has to bring this as `Authorization: Bearer …`, if there is one.
-    pub api_key: Option<String>,
-    /// Names in `Host` and `Origin` that are allowed beside loopback.
-    pub hosts: Vec<String>,
+    /// What computes it.
+    pub engine: EngineCard,
+    /// Who may ask.
+    pub rules: Rules,
     /// Requests that are answered or wait at the same time; further ones are told to come again.
     pub most_requests: usize,
+    /// Called once per request; `None` for no log.
+    pub log: Option<RequestLog>,
 }
 
 /// What all requests share.
@@ -103,22 +120,25 @@ impl<A: Engaged> Shared<A> {
     }
 }
 
-/// Serves the API until `ended` does; what is being answered then is answered to its end.
+/// Serves the API in the background. When it is shut down, answers that take longer than [`Limits::drain`] are stopped, and
+/// end as their dialect has it.
 ///
-/// # Errors
-/// The listener fails.
-pub async fn serve<A: Engaged>(
-    listener: TcpListener,
+/// # Panics
+/// Outside a tokio runtime with I/O and time enabled.
+pub fn serve<A: Engaged>(
+    listeners: Vec<TcpListener>,
+    encrypt: Option<TlsAcceptor>,
+    limits: Limits,
     engine: Engine<A>,
     options: ApiOptions,
-    ended: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let router = router(engine, options, listener.local_addr()?);
-    axum::serve(listener, router).with_graceful_shutdown(ended).await
+) -> Running {
+    let (rules, log, metrics) = (options.rules.clone(), options.log.clone(), engine.metrics());
+    let router = router(engine.clone(), options);
+    let front = Front { engine, router, rules, log, metrics };
+    start(listeners, encrypt, limits, Tasks::default(), Arc::new(front))
 }
 
-fn router<A: Engaged>(engine: Engine<A>, mut options: ApiOptions, address: SocketAddr) -> Router {
-    options.hosts.push(address.ip().to_string());
+fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions) -> Router {
     let started = seconds_since_1970();
     let shared = Arc::new(Shared { engine, options, started, served: Served::default(), store: Store::default() });
     Router::new()
@@ -126,6 +146,7 @@ fn router<A: Engaged>(engine: Engine<A>, mut options: ApiOptions, address: Socke
         .route("/healthz", get(health::<A>))
         .route("/openapi.json", get(crate::openapi::document))
         .route("/bench", get(bench::<A>))
+        .route("/metrics", get(metrics_text::<A>))
         .route("/v1/models", get(models::<A>))
         .route("/v1/models/{id}", get(model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))
@@ -141,7 +162,7 @@ fn router<A: Engaged>(engine: Engine<A>, mut options: ApiOptions, address: Socke
             let message = format!("{} is not for {}", request.method(), request.uri().path());
             ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message)
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard::<A>))
+        .layer(middleware::from_fn(note_route))
         .with_state(shared)
 }
 
@@ -151,78 +172,64 @@ fn nowhere(path: &str) -> ApiError {
     ))
 }
 
-/// Refuses whoever has no business here: pages of other origins, names that were bound to this machine from afar, and whoever
-/// lacks the key.
-async fn guard<A: Engaged>(State(shared): State<Arc<Shared<A>>>, request: Request, next: Next) -> Response {
-    let options = &shared.options;
-    let headers = request.headers();
-    let host = header_text(headers, header::HOST).or_else(|| request.uri().authority().map(|it| it.as_str()));
-    if let Some(host) = host.filter(|host| !is_allowed(host_of(host), &options.hosts)) {
-        let message = format!("the host {host:?} is not served here: --allow-host names others than this machine");
-        return ApiError::refused(StatusCode::FORBIDDEN, message).into_response();
-    }
-    if let Some(origin) = header_text(headers, header::ORIGIN)
-        && !is_allowed(origin.split_once("://").map_or(origin, |(_, host)| host_of(host)), &options.hosts)
-    {
-        let message = format!("pages of {origin} may not ask this server: --allow-host names others than this machine");
-        return ApiError::refused(StatusCode::FORBIDDEN, message).into_response();
-    }
-    if let Some(key) = &options.api_key
-        && !request.uri().path().starts_with("/health")
-    {
-        let given = header_text(headers, header::AUTHORIZATION).and_then(|text| text.strip_prefix("Bearer "));
-        if !given.is_some_and(|given| is_same(given, key)) {
-            let message = "the API key is missing or wrong: it goes into the header Authorization, after \"Bearer \"";
-            return ApiError::refused(StatusCode::UNAUTHORIZED, message).into_response();
-        }
-    }
-    next.run(request).await
-}
-
-fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
-    headers.get(name).map(|value| value.to_str().unwrap_or("not text"))
-}
-
-/// A host without its port.
-fn host_of(authority: &str) -> &str {
-    match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, _)) => address,
-        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
-    }
-}
-
-fn is_allowed(host: &str, allowed: &[String]) -> bool {
-    let is_loopback = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-    is_loopback || host.eq_ignore_ascii_case("localhost") || allowed.iter().any(|it| it.eq_ignore_ascii_case(host))
-}
-
-/// Compares in a time that says nothing of where texts differ.
-fn is_same(given: &str, key: &str) -> bool {
-    let differences = given.bytes().zip(key.bytes()).fold(0, |sum, (a, b)| sum | (a ^ b));
-    given.len() == key.len() && differences == 0
-}
-
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
-    let bytes = to_bytes(body, MOST_BODY_BYTES).await.map_err(|_| {
-        let message = format!("the body was cut off, or has more than {} MB", MOST_BODY_BYTES >> 20);
-        ApiError::refused(StatusCode::PAYLOAD_TOO_LARGE, message)
+    // How much may come, and for how long, is limited by the body itself.
+    let bytes = to_bytes(body, usize::MAX).await.map_err(|error| match BodyFault::behind(&error) {
+        Some(fault) => fault.to_error(),
+        None => ApiError::refused(StatusCode::BAD_REQUEST, "the body was cut off"),
     })?;
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&bytes)).map_err(|error| {
         let (path, error) = (error.path().to_string(), error.inner());
+        let advice = advice_on(&error.to_string());
         // A body that is no JSON at all has no place in it.
         if path == "." || error.is_syntax() || error.is_eof() {
-            return ApiError::refused(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"));
+            let message = format!("the body cannot be read: {error}{advice}");
+            return ApiError::refused(StatusCode::BAD_REQUEST, message);
         }
         ApiError::invalid(&path, format!("{path} cannot be read: {error}"))
     })
 }
 
+/// What to do about an error of the JSON parser, where its words leave that open.
+fn advice_on(error: &str) -> String {
+    if error.starts_with("recursion limit") {
+        format!("; it is nested deeper than {MOST_JSON_DEPTH} levels")
+    } else if error.contains("hex escape") {
+        "; a \\u escape of d800 to dfff is half of a surrogate pair, and needs its other half".into()
+    } else {
+        String::new()
+    }
+}
+
 async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
+    let ApiOptions { model, engine, most_requests, .. } = &shared.options;
+    let metrics = shared.engine.metrics();
+    let open = shared.engine.open_requests();
     axum::Json(json!({
-        "status": "ok", "model": shared.options.model.id, "open_requests": shared.engine.open_requests(),
-        "most_requests": shared.options.most_requests,
+        "status": "ok", "model": model.id, "engine": engine.device,
+        "open_requests": open, "waiting_requests": open.saturating_sub(metrics.answering() as usize),
+        "most_requests": most_requests,
+        "memory": {"kv_cache_bytes": engine.kv_bytes, "gpu_bytes": engine.gpu_bytes},
+        "uptime_seconds": metrics.uptime().as_secs(),
     }))
     .into_response()
+}
+
+async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
+    let ApiOptions { model, engine, .. } = &shared.options;
+    let metrics = shared.engine.metrics();
+    let open = shared.engine.open_requests();
+    let gauge = |name, help, value| Gauge { name, help, labels: &[], value };
+    let names = [("model", model.id.as_str()), ("device", engine.device.as_str())];
+    let waiting = open.saturating_sub(metrics.answering() as usize);
+    let text = metrics.to_text(&[
+        Gauge { labels: &names, ..gauge("pylon_model_info", "The model, and what computes it.", 1.0) },
+        gauge("pylon_open_requests", "Requests that are being answered or wait.", open as f64),
+        gauge("pylon_waiting_requests", "Requests that wait for their turn.", waiting as f64),
+        gauge("pylon_kv_capacity_tokens", "Tokens that one sequence has room for.", f64::from(model.context_tokens)),
+        gauge("pylon_kv_cache_bytes", "Size of the KV cache of all sequences.", engine.kv_bytes as f64),
+    ]);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
 fn model_object<A>(shared: &Shared<A>) -> serde_json::Value {
@@ -295,26 +302,4 @@ async fn cancel_response<A: Engaged>(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     responses::cancel(&shared, &id)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_machine_is_allowed_and_what_was_named() {
-        let allowed = |host: &str| is_allowed(host_of(host), &["models.example".into()]);
-        for host in ["localhost", "LOCALHOST:9899", "127.0.0.1:80", "127.9.9.9", "[::1]:9899", "models.example:1"] {
-            assert!(allowed(host), "{host}");
-        }
-        for host in ["example.org", "localhost.example.org:80", "10.0.0.1", "[::2]", "127.0.0.1.example.org", ""] {
-            assert!(!allowed(host), "{host}");
-        }
-    }
-
-    #[test]
-    fn a_key_is_the_whole_key() {
-        assert!(is_same("secret", "secret"));
-        assert!(!is_same("secre", "secret") && !is_same("secrets", "secret") && !is_same("Secret", "secret"));
-    }
 }

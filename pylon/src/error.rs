@@ -9,6 +9,7 @@ use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
 use gptoss_protocol::{Failure, FailureKind, RefusedOption};
 use gptoss_source::SourceError;
+use serve_kit::tls::TlsError;
 
 use crate::exit;
 use crate::option_args::flag_of;
@@ -42,6 +43,8 @@ pub enum CliError {
     /// An address that cannot be listened on, or a server that ended.
     #[error("cannot serve at {address}: {source}")]
     Server { address: String, source: io::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// The reader of standard output has seen enough. This is not reported, and is not a failure.
@@ -147,6 +150,9 @@ impl CliError {
                     .into()
             }
             Self::Server { .. } => "--bind takes another address.".into(),
+            Self::Tls(_) => {
+                "--tls-cert and --tls-key take a certificate with its chain and its private key, as PEM.".into()
+            }
             Self::Output(_) => "Check that there is room where standard output goes.".into(),
         }
     }
@@ -158,7 +164,8 @@ impl CliError {
             | Self::File { .. }
             | Self::Input(_)
             | Self::NoTensor { .. }
-            | Self::Server { .. } => exit::COULD_NOT_RUN,
+            | Self::Server { .. }
+            | Self::Tls(_) => exit::COULD_NOT_RUN,
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,
             Self::Engine(error) if error.kind() == FailureKind::NoGpu => exit::COULD_NOT_RUN,

@@ -12,8 +12,8 @@ use super::support::{Folder, Mortal, nano, pylon};
 
 /// A server that runs until it is dropped.
 pub struct Server {
-    address: String,
-    _process: Mortal,
+    pub address: String,
+    pub process: Mortal,
 }
 
 /// The demo model. Each test has a server of its own, which ends with it.
@@ -21,22 +21,28 @@ pub fn demo() -> Server {
     serve(&["--gguf", nano(), "--sequences", "2", "--max-kv", "6000"])
 }
 
-fn serve(arguments: &[&str]) -> Server {
+pub fn serve(arguments: &[&str]) -> Server {
+    serve_in(arguments, &[], Stdio::null())
+}
+
+/// With these variables; `lines`: where its lines about requests go.
+pub fn serve_in(arguments: &[&str], variables: &[(&str, &str)], lines: Stdio) -> Server {
     let mut command = pylon();
     command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu"]).args(arguments);
-    let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    command.envs(variables.iter().copied());
+    let mut process = command.stdout(lines).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
-        Some(line.split_once("http://")?.1.split_once('/')?.0.to_owned())
+        Some(line.split_once("://")?.1.split_once('/')?.0.to_owned())
     });
     // What it says later is read, so that it never waits for a reader.
     std::thread::spawn(move || lines.for_each(drop));
-    Server { address: address.expect("it says where it listens"), _process: Mortal(process) }
+    Server { address: address.expect("it says where it listens"), process: Mortal(process) }
 }
 
 impl Server {
-    fn open(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    pub fn open(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let host = if headers.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.address) };
@@ -92,7 +98,7 @@ fn unchunked(mut body: &str) -> String {
     whole
 }
 
-fn question(text: &str) -> Value {
+pub fn question(text: &str) -> Value {
     json!({"model": "gpt-oss-nano", "temperature": 0, "messages": [{"role": "user", "content": text}]})
 }
 
@@ -322,7 +328,7 @@ fn what_is_wrong_is_named_and_harms_nobody() {
         ("POST", chat, "", "{\"messages\": [{\"role\": \"user\", \"content\": \"\\ud800\"}]}", 400, "column"),
         ("POST", chat, "", &format!("{}{}", "[".repeat(5000), "]".repeat(5000)), 400, "column"),
         ("POST", chat, "", "{\"messages\": [], \"model\": \"other\"}", 404, "\"other\""),
-        ("GET", "/v1/models", "Host: attacker.example\r\n", "", 403, "attacker.example"),
+        ("GET", "/v1/models", "Host: attacker.example\r\n", "", 421, "attacker.example"),
         ("GET", "/v1/models", "Origin: https://attacker.example\r\n", "", 403, "https://attacker.example"),
     ] {
         let (got, message) = refused(method, path, headers, body);

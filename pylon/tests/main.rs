@@ -8,6 +8,7 @@ mod support;
 mod api;
 mod api_bench;
 mod api_messages;
+mod api_server;
 mod bench;
 mod chat;
 mod cli;

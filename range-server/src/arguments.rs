@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
-use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options, TlsIdentity};
+use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options};
 use gptoss_finder::{hub_folder, places};
+use serve_kit::tls::TlsArguments;
 
 /// Connections from one address where others can reach the server: two browsers' worth.
 const CONNECTIONS_PER_STRANGER: usize = 16;
@@ -58,15 +59,8 @@ pub struct Arguments {
     /// Isolate the page from other origins (COOP and COEP), which shared memory in the browser needs.
     #[arg(long)]
     pub isolate: bool,
-    /// Serve HTTPS and HTTP/2: with a certificate made for this machine, or with your own.
-    #[arg(long)]
-    pub tls: bool,
-    /// Your own certificate with its chain, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// The private key of that certificate, as PEM.
-    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub tls: TlsArguments,
     /// Print every line as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -111,11 +105,7 @@ impl Arguments {
                 folder.context("--hf-cache: none of HF_HUB_CACHE, HF_HOME and HOME says where the cache is")?;
             paths.push(folder);
         }
-        let tls = match (self.tls, self.tls_cert, self.tls_key) {
-            (false, ..) => None,
-            (true, Some(certificate), Some(key)) => Some(TlsIdentity::Files { certificate, key }),
-            (true, ..) => Some(TlsIdentity::SelfSigned { folder: certificate_folder()? }),
-        };
+        let tls = self.tls.identity("gguf-serve")?;
         let others_come = self.bind.is_some_and(|address| !address.is_loopback());
         let mut limits = Limits::default();
         if others_come {
@@ -142,9 +132,4 @@ impl Arguments {
 /// Where hashes are kept if not beside the file; `None` if the user has no such place.
 pub fn hash_cache() -> Option<PathBuf> {
     Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("gguf-serve").join("hashes"))
-}
-
-fn certificate_folder() -> anyhow::Result<PathBuf> {
-    let folders = etcetera::choose_base_strategy().context("--tls: no home folder to keep a certificate in")?;
-    Ok(folders.data_dir().join("gguf-serve"))
 }

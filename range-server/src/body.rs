@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use serve_kit::activity::Answering;
 use tokio::task::JoinHandle;
 
 use crate::access::PendingRecord;
-use crate::activity::Answering;
 use crate::buffers::{BUFFER_BYTES, Buffer};
 use crate::content::{Content, OpenFile, Stamp, Version};
 use crate::multipart::Multipart;

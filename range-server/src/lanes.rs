@@ -5,20 +5,17 @@
 
 use std::io;
 use std::net::TcpStream as StdStream;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use serve_kit::server::{Place, Serve};
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::platform::{self, Core};
-
-/// The task that serves a connection once it is on its thread.
-pub(crate) type Serve = Box<dyn FnOnce(TcpStream) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
 
 /// All threads of a server.
 pub(crate) struct Lanes {
@@ -45,9 +42,11 @@ impl Lanes {
         let lanes = (0..share).map(start).collect::<io::Result<_>>()?;
         Ok(Self { lanes, cut })
     }
+}
 
+impl Place for Lanes {
     /// Gives a connection to the thread that has the fewest.
-    pub(crate) fn take(&self, stream: TcpStream, serve: Serve) -> io::Result<()> {
+    fn take(&self, stream: TcpStream, serve: Serve) -> io::Result<()> {
         let fewest = self.lanes.iter().min_by_key(|lane| lane.connections.load(Ordering::Relaxed));
         let lane = fewest.ok_or_else(|| io::Error::other("there is no thread to serve connections"))?;
         lane.connections.fetch_add(1, Ordering::Relaxed);
@@ -55,8 +54,7 @@ impl Lanes {
         lane.incoming.send((stream.into_std()?, serve)).map_err(|_unsent| io::Error::other("the thread has ended"))
     }
 
-    /// Ends all connections that are still there.
-    pub(crate) fn cut(self) {
+    fn cut(self) {
         drop(self.cut);
     }
 }

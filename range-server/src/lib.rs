@@ -2,16 +2,12 @@
 #![cfg_attr(test, expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test"))]
 
 mod access;
-mod activity;
 mod api;
 mod body;
 mod buffers;
 mod catalogue;
-mod connection;
 mod content;
-pub mod cors;
 pub mod hashes;
-pub mod host;
 mod lanes;
 mod listing;
 pub mod multipart;
@@ -23,13 +19,13 @@ pub mod range;
 mod reply;
 mod server;
 mod service;
-mod tls;
-pub mod token;
 
 pub use access::{AccessLog, AccessRecord};
 pub use catalogue::{CatalogueError, FileInfo, GgufFiles, ModelInfo, SplitState, gguf_files};
-pub use options::{DEFAULT_PORT, Limits, Options, ServeError};
+pub use options::{DEFAULT_PORT, Options, ServeError};
 pub use page::PageSource;
 pub use platform::allow_many_open_files;
-pub use server::{RunningServer, Stopped, serve};
-pub use tls::{TlsError, TlsIdentity};
+pub use serve_kit::limits::Limits;
+pub use serve_kit::server::Stopped;
+pub use serve_kit::tls::{TlsError, TlsIdentity};
+pub use server::{RunningServer, serve};

@@ -4,11 +4,11 @@ mod arguments;
 mod hash;
 mod report;
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::Parser;
 use gguf_serve::{Stopped, allow_many_open_files, serve};
+use serve_kit::Signals;
 
 use arguments::{Arguments, Command};
 use report::Report;
@@ -60,40 +60,4 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     };
     report.summary();
     Ok(code)
-}
-
-/// Ctrl-C, and SIGTERM where that exists; caught from `new` on, waited for or not.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-    #[cfg(windows)]
-    interrupt: tokio::signal::windows::CtrlC,
-}
-
-impl Signals {
-    #[cfg(unix)]
-    fn new() -> io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    #[cfg(windows)]
-    fn new() -> io::Result<Self> {
-        Ok(Self { interrupt: tokio::signal::windows::ctrl_c()? })
-    }
-
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    #[cfg(windows)]
-    async fn next(&mut self) {
-        self.interrupt.recv().await;
-    }
 }

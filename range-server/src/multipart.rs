@@ -1,9 +1,9 @@
 //! `multipart/byteranges`: RFC 9110, section 14.6, laid out before a byte is read so that its length is known.
 
 use hyper::body::Bytes;
+use serve_kit::token::random_secret;
 
 use crate::range::ByteRange;
-use crate::token::random_secret;
 
 /// Several ranges as one body: in turn a head from memory and a stretch of the representation, and a tail.
 #[derive(Debug, Clone)]

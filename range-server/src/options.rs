@@ -3,13 +3,15 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
 
+use serve_kit::limits::Limits;
+use serve_kit::server::{BindFault, bind_advice};
+use serve_kit::tls::{TlsError, TlsIdentity};
+use serve_kit::{host, origin};
 use thiserror::Error;
 
 use crate::access::AccessLog;
 use crate::catalogue::CatalogueError;
-use crate::tls::{TlsError, TlsIdentity};
 
 /// Port of a server that was not told one.
 pub const DEFAULT_PORT: u16 = 8090;
@@ -65,37 +67,6 @@ impl Default for Options {
     }
 }
 
-/// How long and how many.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// A connection is closed if a request's headers are not whole this long after they began; the first request's
-    /// begin when the connection is made.
-    pub header_read: Duration,
-    /// A connection is closed if no request begins for this long after the last answer.
-    pub idle: Duration,
-    /// A connection is closed if the client takes no byte of its answers for this long.
-    pub write_stall: Duration,
-    /// Answers under way have this long to finish when the server stops.
-    pub drain: Duration,
-    /// Connections at one time; others wait to be accepted.
-    pub connections: usize,
-    /// Connections at one time from one address; others are closed. Nobody needs as many, and nobody is to have all.
-    pub connections_per_address: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_read: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
-            write_stall: Duration::from_secs(60),
-            drain: Duration::from_secs(10),
-            connections: 64,
-            connections_per_address: 64,
-        }
-    }
-}
-
 /// Why a server did not start.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -112,13 +83,13 @@ pub enum ServeError {
         source: io::Error,
     },
     /// An origin that is none.
-    #[error("{origin:?} is not an origin: expected scheme://host[:port] without a path or a slash at the end, or *")]
+    #[error("{origin:?} is not an origin: expected {}", origin::EXPECTED)]
     Origin {
         /// The value as given.
         origin: String,
     },
     /// A host that is none.
-    #[error("{host:?} is not a host: expected a name, an IPv4 address, or an IPv6 address in [brackets]")]
+    #[error("{host:?} is not a host: expected {}", host::EXPECTED)]
     Host {
         /// The value as given.
         host: String,
@@ -144,7 +115,7 @@ pub enum ServeError {
     #[error("cannot start the threads that serve: {0}")]
     Threads(io::Error),
     /// The port is taken, the address is not this machine's, or the like.
-    #[error("cannot listen on {address}: {source}{}", bind_advice(source))]
+    #[error("cannot listen on {address}: {source}{}", bind_advice(source, "--port"))]
     Bind {
         /// Address and port.
         address: SocketAddr,
@@ -153,11 +124,8 @@ pub enum ServeError {
     },
 }
 
-fn bind_advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program uses that port, choose another with --port (0 takes a free one)",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 are for the administrator, choose another with --port",
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
+impl From<BindFault> for ServeError {
+    fn from(BindFault { address, source }: BindFault) -> Self {
+        Self::Bind { address, source }
     }
 }

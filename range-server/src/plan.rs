@@ -7,10 +7,20 @@ use hyper::header::{
     HeaderMap, HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
 };
 
+use serve_kit::origin::Grants;
+
 use crate::range::{ByteRange, RangeOutcome, resolve};
 
 /// Methods the server answers, as an `Allow` value.
 pub const ALLOWED_METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// What pages of other origins may do, if they may do anything. A client needs these headers to check that it got what
+/// it asked for; without this a browser hides all but `Content-Length` from it.
+pub const GRANTS: Grants = Grants {
+    methods: ALLOWED_METHODS,
+    request_headers: "range, if-range, if-match, if-none-match, if-modified-since, if-unmodified-since, authorization",
+    response_headers: "Accept-Ranges, Content-Range, Content-Length, ETag, Last-Modified",
+};
 
 /// The facts about a representation that decide the answer, before its bytes are read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,27 +3,28 @@
 use std::io;
 use std::sync::Arc;
 
-use hyper::body::Body;
+use hyper::body::{Body, Incoming};
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, HeaderName, HeaderValue, LOCATION, SET_COOKIE, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
+use serve_kit::access::Access;
+use serve_kit::activity::Activity;
+use serve_kit::origin::OriginList;
+use serve_kit::token::{Presented, Token, loggable, query_without_token};
+use serve_kit::{Responder, must_close};
 
 use crate::access::{AccessLog, PendingRecord};
-use crate::activity::{Activity, Traffic};
 use crate::api;
 use crate::body::LoggedBody;
 use crate::catalogue::{Catalogue, Model, ModelInfo, ServedFile, Shelf};
-use crate::cors::OriginList;
 use crate::hashes::HashQueue;
-use crate::host::HostList;
 use crate::listing;
 use crate::page::{Page, PageSource};
 use crate::plan::ALLOWED_METHODS;
 use crate::reply::{BINARY, HTML, NO_CACHE, NO_STORE, Reply, Resource, TEXT, carry_out};
-use crate::token::{Presented, Token, loggable, query_without_token};
 
 /// Where the page is; its files are below. The same as `public_url` in Trunk.toml, which the page's links are built on.
 const PAGE_PATH: &str = "gptoss";
@@ -51,18 +52,30 @@ const TOKEN_MISSING: &str = "this server asks for a token: open the address that
 
 /// Everything a request is answered from.
 pub(crate) struct Service {
-    pub(crate) hosts: HostList,
+    pub(crate) access: Access,
     pub(crate) origins: OriginList,
     pub(crate) token: Option<Token>,
     /// Whether the page is to be cross-origin isolated.
     pub(crate) isolate: bool,
-    /// Whether connections are encrypted.
-    pub(crate) secure: bool,
     pub(crate) page: Arc<Page>,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) hashes: Arc<HashQueue>,
     pub(crate) log: Option<AccessLog>,
-    pub(crate) traffic: Arc<Traffic>,
+}
+
+impl Responder for Service {
+    type Body = LoggedBody;
+
+    // A client may end its side after its last request, and still wants the file.
+    const ANSWERS_HALF_CLOSED: bool = true;
+
+    async fn answer(&self, request: Request<Incoming>, activity: &Arc<Activity>) -> Response<LoggedBody> {
+        Self::answer(self, request, activity).await
+    }
+
+    fn stopping(&self) {
+        self.hashes.close();
+    }
 }
 
 /// Whether a name leads to the page or the API, so that no model can be reached by it.
@@ -85,8 +98,7 @@ impl Service {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         self.origins.annotate(request.headers(), headers);
-        if request.version() < Version::HTTP_2 && is_too_much(request.body()) {
-            // Nobody reads it, so the connection ends with this answer, and has to say so (RFC 9112, 9.6).
+        if request.version() < Version::HTTP_2 && must_close(request.body()) {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let record = record.answered(response.status(), range, model);
@@ -95,15 +107,8 @@ impl Service {
 
     async fn reply<B>(&self, request: &Request<B>) -> Reply {
         let method = request.method();
-        if let Err(fault) = self.hosts.check(request.version(), request.uri(), request.headers()) {
-            return Reply::message(method, fault.status(), TEXT, fault.to_string());
-        }
-        // What is asked for as secure must not be answered over a connection that is not, nor the other way round
-        // (RFC 9110, 7.4).
-        let scheme = if self.secure { "https" } else { "http" };
-        if request.uri().scheme_str().is_some_and(|asked| asked != scheme) {
-            let text = format!("this server answers {scheme} only\n");
-            return Reply::message(method, StatusCode::MISDIRECTED_REQUEST, TEXT, text);
+        if let Err(fault) = self.access.check(request) {
+            return Reply::message(method, fault.status(), TEXT, format!("{fault}\n"));
         }
         match *method {
             Method::GET | Method::HEAD => {}
@@ -141,7 +146,7 @@ impl Service {
             LISTING_PATH => LISTING_PATH,
             _ => return None,
         };
-        let cookie = token.cookie(uri, self.secure)?;
+        let cookie = token.cookie(uri, self.access.secure)?;
         let mut reply = redirect(name, query_without_token(uri.query().unwrap_or_default()).as_deref());
         reply.response.headers_mut().insert(SET_COOKIE, HeaderValue::from_str(&cookie).ok()?);
         Some(reply)
@@ -271,12 +276,6 @@ impl Service {
     }
 }
 
-/// Whether hyper will not read this body away by itself.
-fn is_too_much(body: &impl Body) -> bool {
-    const READ_AWAY_BYTES: u64 = 8 << 10;
-    !body.is_end_stream() && body.size_hint().upper().is_none_or(|bytes| bytes > READ_AWAY_BYTES)
-}
-
 /// Runs what may wait for a disk where that disturbs nobody.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
@@ -300,33 +299,27 @@ mod tests {
     use hyper::body::Bytes;
     use hyper::header::{CONTENT_TYPE, HOST};
 
+    use serve_kit::activity::Traffic;
+    use serve_kit::host::HostList;
+
     use super::*;
     use crate::hashes::HashStore;
+    use crate::plan::GRANTS;
 
     /// A service of the demo model, compiled before the page was built.
     fn without_page() -> Service {
         let page = Arc::new(Page::missing());
         let shelf = Arc::new(Shelf::open(vec![], gptoss_finder::Links::Inside, Box::new(|_| false)).unwrap());
-        let (hosts, origins) = (HostList::new(vec![]), OriginList::new(&[]).unwrap());
+        let access = Access { hosts: HostList::new(vec![]), secure: false };
+        let origins = OriginList::new(&[], GRANTS).unwrap();
         let hashes = Arc::new(HashQueue::new(HashStore::default()));
-        Service {
-            hosts,
-            origins,
-            token: None,
-            isolate: false,
-            secure: false,
-            page,
-            shelf,
-            hashes,
-            log: None,
-            traffic: Traffic::new(),
-        }
+        Service { access, origins, token: None, isolate: false, page, shelf, hashes, log: None }
     }
 
     async fn answer(service: &Service, method: Method, target: &str) -> Response<LoggedBody> {
         let request = Request::builder().method(method).uri(target).header(HOST, "localhost");
         let request = request.body(Empty::<Bytes>::new()).unwrap();
-        service.answer(request, &Activity::new(false, Arc::clone(&service.traffic))).await
+        service.answer(request, &Activity::new(false, Traffic::new())).await
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -27,7 +27,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     // What restricts the sampler is given to the engine, as what computes is: neither engine nor page knows it.
     ("gptoss-grammar", &["gptoss-model", "gptoss-protocol", "gptoss-text"]),
     // Whatever computes is given to it: it knows no engine. Of grammars it asks whether a request's can be used.
-    ("gptoss-api", &["gptoss-grammar", "gptoss-node", "gptoss-protocol"]),
+    ("gptoss-api", &["gptoss-grammar", "gptoss-node", "gptoss-protocol", "serve-kit"]),
     (
         "pylon",
         &[
@@ -44,6 +44,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-source",
             "gptoss-protocol",
             "gptoss-text",
+            "serve-kit",
         ],
     ),
     ("gptoss-synth", &["gptoss-gguf", "gptoss-protocol"]),
@@ -61,7 +62,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-source",
         ],
     ),
-    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol"]),
+    // What every server of ours needs, and nothing about models.
+    ("serve-kit", &[]),
+    ("gguf-serve", &["gptoss-finder", "gptoss-gguf", "gptoss-protocol", "serve-kit"]),
     ("browser-driver", &[]),
     // What a program of somebody else's would depend on.
     (

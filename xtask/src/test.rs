@@ -54,6 +54,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "pylon",
     "gptoss-page",
     "gptoss-worker",
+    "serve-kit",
     "gguf-serve",
     "gptoss-finder",
     "browser-driver",

@@ -380,10 +380,17 @@ impl<A: Engaged> Frames for Chunks<A> {
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<(Option<&'static str>, String)> {
         let mut frames = Vec::new();
-        match ending {
+        let reason = match &ending {
             Ending::Finished { reason, messages } => {
-                self.shared.served.remember(&sketch(&self.whole), &messages);
-                let reason = finish_reason(reason, self.whole.calls.len());
+                self.shared.served.remember(&sketch(&self.whole), messages);
+                Some(finish_reason(*reason, self.whole.calls.len()))
+            }
+            // The server ends: what there is of the answer was cut.
+            Ending::Stopped => Some("length"),
+            _ => None,
+        };
+        match reason {
+            Some(reason) => {
                 frames.push((None, self.chunk(Delta::default(), None, Some(reason))));
                 if self.usage {
                     let choices = Vec::<ChunkChoice>::new();
@@ -391,7 +398,7 @@ impl<A: Engaged> Frames for Chunks<A> {
                     frames.push((None, text(&last)));
                 }
             }
-            ending => frames.push((None, crate::sse::error(&ending))),
+            None => frames.push((None, crate::sse::error(&ending))),
         }
         frames.push((None, DONE.into()));
         frames

@@ -1,14 +1,15 @@
 //! `pylon api`: the model behind OpenAI's APIs.
 
-use std::net::SocketAddr;
+mod server_args;
+
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use gptoss_api::{ApiOptions, Engine, ModelCard, serve};
+use gptoss_api::{ApiOptions, Engine, EngineCard, ModelCard, serve};
 use gptoss_protocol::options::Settings;
 use gptoss_protocol::{Command, Event, LoadSettings, ModelInfo, ModelLocation, OptionId};
-use tokio::net::TcpListener;
+use serve_kit::Signals;
+use serve_kit::server::{BindFault, Stopped, address_of, listen};
 
 use crate::backend::{self, LoadRequest};
 use crate::environment::{self, Environment};
@@ -19,13 +20,12 @@ use crate::native_node::NativePlatform;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 
-/// How long answers that are under way have when the server is told to end.
-const GRACE: Duration = Duration::from_secs(10);
+use server_args::ServerArgs;
 
 /// Serve the model over OpenAI's APIs: /v1/chat/completions, /v1/completions, /v1/responses
 ///
-/// It listens on this machine only, unless --bind says otherwise. Ctrl-C ends it: answers that are under way have ten seconds, a
-/// second Ctrl-C ends those, too.
+/// It listens on this machine only, unless --bind says otherwise. Each request is a line on standard output. Ctrl-C or SIGTERM
+/// ends it: answers that are under way have --grace-seconds, a second one ends it at once.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -33,24 +33,17 @@ pub struct Args {
     model: ModelArgs,
     #[command(flatten)]
     options: OptionArgs<ApiGroup>,
-    /// Address and port to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9899")]
-    bind: SocketAddr,
-    /// Key that requests have to bring as "Authorization: Bearer KEY"; also from PYLON_API_KEY
-    #[arg(long, value_name = "KEY", env = "PYLON_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
     /// Another name of the model, beside its id; may be repeated
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
-    /// A name in Host and Origin that is allowed beside those of this machine; may be repeated
-    #[arg(long, value_name = "HOST")]
-    allow_host: Vec<String>,
     /// Answers at the same time; further requests wait for their turn
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     sequences: u32,
     /// Requests that are answered or wait; further ones are told to come again
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_requests: u32,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 /// What of the model runs.
@@ -90,43 +83,81 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         ..args.model.request_or_demo(&environment, load.engine)?
     };
     backend::open_source(&request.path)?;
-    let failed = |source| CliError::Server { address: args.bind.to_string(), source };
+    let rules = args.server.rules()?;
+    let encrypt = args.server.encrypt()?;
+    let limits = args.server.limits();
+    let bind = args.server.bind;
+    let failed = |source| CliError::Server { address: bind.to_string(), source };
+    let bind_failed = |fault: BindFault| CliError::Server { address: fault.address.to_string(), source: fault.source };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
     runtime.block_on(async {
+        let mut signals = Signals::new().map_err(failed)?;
         // The address first: whoever has it taken is told before minutes of loading.
-        let listener = TcpListener::bind(args.bind).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let listeners = listen(Some(bind.ip()), bind.port()).await.map_err(bind_failed)?;
+        let address = address_of(&listeners[0]).map_err(bind_failed)?;
         let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars(), |_| {}).map_err(failed)?;
-        let (info, context_tokens) = load_model(&engine, &request).await?;
-        let model = card(&args, &environment, &request.path, &info, context_tokens);
-        note(format_args!("pylon: {} at http://{address}/v1 (Ctrl-C ends it)", model.id));
+        let loaded = tokio::select! {
+            loaded = load_model(&engine, &request) => loaded?,
+            () = signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
+        };
+        let model = card(&args, &environment, &request.path, &loaded.info, loaded.context_tokens);
+        let scheme = if encrypt.is_some() { "https" } else { "http" };
+        note(format_args!("pylon: {} at {scheme}://{address}/v1 (Ctrl-C ends it)", model.id));
+        let lines = args.server.request_log();
         let options = ApiOptions {
             model,
-            api_key: args.api_key.clone(),
-            hosts: args.allow_host.clone(),
+            engine: loaded.engine,
+            rules,
             most_requests: args.max_requests as usize,
+            log: Some(lines.log()),
         };
-        serve(listener, engine, options, until_ended()).await.map_err(failed)
-    })?;
-    Ok(exit::SUCCESS)
+        let running = serve(listeners, encrypt, limits, engine, options);
+        signals.next().await;
+        let seconds = limits.drain.as_secs();
+        note(format_args!("pylon: ending; answers that are under way have {seconds} s (once more ends it at once)"));
+        let code = tokio::select! {
+            stopped = running.shutdown() => {
+                if stopped != Stopped::Drained {
+                    note("pylon: some answers took longer and were stopped");
+                }
+                exit::SUCCESS
+            }
+            () = signals.next() => ExitCode::from(exit::INTERRUPTED),
+        };
+        lines.flush();
+        Ok(code)
+    })
 }
 
-/// Loads the model, and gives what its header says and the tokens that a sequence has room for.
-async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest) -> Result<(ModelInfo, u32), CliError> {
+/// What is known of a model that is loaded.
+struct Loaded {
+    info: ModelInfo,
+    /// Tokens that a sequence has room for.
+    context_tokens: u32,
+    engine: EngineCard,
+}
+
+/// Loads the model.
+async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest) -> Result<Loaded, CliError> {
     let options = LoadSettings { engine: request.load.clone(), gpu: request.gpu.clone(), ..LoadSettings::default() };
     let model = ModelLocation::PickedFile { name: request.path.display().to_string() };
     let command = Command::Load { model, options, prompt: None, remembered: Vec::new() };
     let mut loading = engine.begin(command, Some(request.clone()));
     let (mut info, mut context_tokens) = (None, 0);
+    let mut card = EngineCard { device: "CPU".into(), kv_bytes: 0, gpu_bytes: None };
     while let Some(event) = loading.next().await {
         match event {
             Event::Model(model) => info = Some(model),
-            Event::Kv { capacity_tokens, .. } => context_tokens = capacity_tokens,
+            Event::Adapter(adapter) => {
+                card.device = format!("GPU: {} ({})", adapter.name_or_backend(), adapter.backend)
+            }
+            Event::Plan(plan) => card.gpu_bytes = Some(plan.gpu_total_bytes),
+            Event::Kv { capacity_tokens, bytes, .. } => (context_tokens, card.kv_bytes) = (capacity_tokens, bytes),
             Event::Failed { failure, .. } => return Err(failure.into()),
             _ => {}
         }
     }
-    info.map(|info| (info, context_tokens)).ok_or_else(|| CliError::Argument {
+    info.map(|info| Loaded { info, context_tokens, engine: card }).ok_or_else(|| CliError::Argument {
         what: "the model".into(),
         got: "no word from the engine".into(),
         expected: "a model that is loaded".into(),
@@ -151,33 +182,6 @@ fn id_of(args: &Args, environment: &Environment, path: &Path) -> String {
     named.unwrap_or_else(|| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
 }
 
-/// Ends when the process is told to; what is under way has [`GRACE`] from then on.
-async fn until_ended() {
-    asked_to_end().await;
-    note("pylon: ending; answers that are under way have ten seconds");
-    tokio::spawn(async {
-        tokio::select! {
-            () = tokio::time::sleep(GRACE) => {}
-            () = asked_to_end() => {}
-        }
-        std::process::exit(i32::from(exit::INTERRUPTED));
-    });
-}
-
-async fn asked_to_end() {
-    let interrupted = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    if let Ok(mut terminated) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        tokio::select! {
-            _ = interrupted => {}
-            _ = terminated.recv() => {}
-        }
-        return;
-    }
-    // Where signals cannot be heard the process ends at once, as it would without any of this.
-    let _ = interrupted.await;
-}
-
 fn after_help() -> String {
     format!("{EXAMPLES}\n\n{}", environment::HELP)
 }
@@ -186,4 +190,5 @@ const EXAMPLES: &str = "\
 Examples:
   pylon api
   pylon api --gguf gpt-oss-20b-mxfp4.gguf --alias default --sequences 8
+  pylon api --tls --bind 0.0.0.0:9899 --allow-host models.lan --api-key SECRET
   curl http://127.0.0.1:9899/v1/models";

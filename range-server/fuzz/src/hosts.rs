@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use gguf_serve::host::{Host, HostFault, HostList};
 use hyper::Version;
 use hyper::header::{HOST, HeaderMap, ORIGIN};
+use serve_kit::host::{Host, HostFault, HostList};
 
 use crate::input::{Case, Server};
 

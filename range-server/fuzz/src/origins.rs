@@ -1,9 +1,10 @@
 //! A second opinion on which pages may read: those of listed origins and of this machine, and no others.
 
-use gguf_serve::cors::OriginList;
+use gguf_serve::plan::GRANTS;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
 };
+use serve_kit::origin::OriginList;
 
 use crate::hosts;
 use crate::input::Case;
@@ -14,7 +15,7 @@ const PREFLIGHT: [&str; 3] = ["access-control-allow-headers", "access-control-al
 
 pub fn check(case: &Case) {
     let told = &case.server.origins;
-    let list = match OriginList::new(told) {
+    let list = match OriginList::new(told, GRANTS) {
         Ok(list) => list,
         Err(refused) => {
             assert!(told.contains(&refused) && !is_usable(&refused), "{refused} is refused");

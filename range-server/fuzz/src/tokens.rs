@@ -1,16 +1,16 @@
 //! A second opinion on tokens: found where they may be and nowhere else, and never in a log.
 
-use gguf_serve::token::{Presented, Token, loggable, query_without_token};
 use hyper::Uri;
 use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderValue};
+use serve_kit::token::{Presented, Token, loggable, query_without_token};
 
 use crate::input::Case;
 
 pub fn check(case: &Case) {
-    let token = Token::new(case.server.secret, case.server.port);
+    let token = Token::new(case.server.secret, "gguf-serve", case.server.port);
     assert_eq!(token.find(&case.uri, &case.headers), expected(case));
     // Any other secret is refused, even one that differs only at its end.
-    let other = Token::new(&format!("{}~", case.server.secret), case.server.port);
+    let other = Token::new(&format!("{}~", case.server.secret), "gguf-serve", case.server.port);
     if !holds(case, &format!("{}~", case.server.secret)) {
         assert_eq!(other.find(&case.uri, &case.headers), None);
     }

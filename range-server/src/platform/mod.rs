@@ -17,11 +17,11 @@ pub(crate) use not_linux::{Core, cores, prefer_short_turns, read_cached_at, stay
 #[cfg(unix)]
 pub use unix::allow_many_open_files;
 #[cfg(unix)]
-pub(crate) use unix::{file_index, read_at, write_private};
+pub(crate) use unix::{file_index, read_at};
 #[cfg(windows)]
 pub use windows::allow_many_open_files;
 #[cfg(windows)]
-pub(crate) use windows::{file_index, read_at, write_private};
+pub(crate) use windows::{file_index, read_at};
 
 /// Identity of a file, whatever its name: the device, and the number on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

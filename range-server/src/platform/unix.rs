@@ -1,7 +1,6 @@
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -22,10 +21,4 @@ pub fn allow_many_open_files() {
     let limit = getrlimit(Resource::Nofile);
     // If it cannot be raised, the lower limit holds, and reaching it is reported where it happens.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
-}
-
-/// Writes a file that nobody but its owner may read.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)
 }

@@ -1,7 +1,6 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::windows::fs::{FileExt, MetadataExt};
-use std::path::Path;
 
 use super::FileIndex;
 
@@ -17,8 +16,3 @@ pub(crate) fn file_index(metadata: &Metadata) -> FileIndex {
 
 /// Raises the number of files that this process may have open, which on Windows needs no raising.
 pub fn allow_many_open_files() {}
-
-/// Files in a user's profile are readable by that user alone.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    std::fs::write(path, bytes)
-}

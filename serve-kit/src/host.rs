@@ -10,6 +10,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hyper::header::{HOST, HeaderMap};
 use hyper::{StatusCode, Uri, Version};
 
+/// What is expected where a host is not one.
+pub const EXPECTED: &str = "a name, an IPv4 address, or an IPv6 address in [brackets]";
+
 /// A host as it stands in a URL, without port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
@@ -72,9 +75,9 @@ impl HostFault {
 impl fmt::Display for HostFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Malformed => "expected exactly one valid Host header\n",
+            Self::Malformed => "expected exactly one valid Host header",
             Self::Foreign => {
-                "this server does not answer to that host name; start it with --allow-host NAME if it should\n"
+                "this server does not answer to that host name; start it with --allow-host NAME if it should"
             }
         })
     }
@@ -92,6 +95,20 @@ impl HostList {
         Self { also }
     }
 
+    /// Loopback, these names, and the address that is listened on; a name that is none is returned as the error.
+    pub fn of(names: &[String], bound: Option<IpAddr>) -> Result<Self, String> {
+        let hosts = names.iter().map(|name| Host::parse(name).ok_or_else(|| name.clone()));
+        let mut also = hosts.collect::<Result<Vec<_>, _>>()?;
+        // 0.0.0.0 is no address that anybody uses to reach a server.
+        also.extend(bound.filter(|address| !address.is_unspecified()).map(Host::Address));
+        Ok(Self { also })
+    }
+
+    /// Whether the server answers to this host.
+    pub fn holds(&self, host: &Host) -> bool {
+        host.is_loopback() || self.also.contains(host)
+    }
+
     /// Checks what a request is addressed to: the authority of its target where that has one (always in HTTP/2, and in
     /// HTTP/1.1 where a client sent an absolute target, which outranks `Host`: RFC 9112, 3.2.2), else its `Host`. A
     /// browser never sends an absolute target to a server that is no proxy, so rebinding cannot use one.
@@ -105,7 +122,7 @@ impl HostList {
         };
         let target = uri.authority().map(|authority| Host::parse(authority.as_str()).ok_or(HostFault::Malformed));
         let addressed = target.transpose()?.or(host).ok_or(HostFault::Malformed)?;
-        if addressed.is_loopback() || self.also.contains(&addressed) { Ok(()) } else { Err(HostFault::Foreign) }
+        if self.holds(&addressed) { Ok(()) } else { Err(HostFault::Foreign) }
     }
 }
 

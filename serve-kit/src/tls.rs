@@ -2,14 +2,16 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use etcetera::BaseStrategy;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
-use tokio_rustls::TlsAcceptor;
+pub use tokio_rustls::TlsAcceptor;
 
 /// Where certificate and key come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,50 @@ pub enum TlsIdentity {
     },
 }
 
+/// How a server's command line says all of this.
+#[derive(Debug, Clone, clap::Args)]
+pub struct TlsArguments {
+    /// Serve HTTPS and HTTP/2: with a certificate made for this machine, or with your own.
+    #[arg(long)]
+    pub tls: bool,
+    /// Your own certificate with its chain, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, as PEM.
+    #[arg(long, value_name = "FILE", requires = "tls", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl TlsArguments {
+    /// Whose certificate is used, if any. One that is made is kept among the user's data, below the name of `program`.
+    ///
+    /// # Errors
+    /// One has to be made, and the user has no such place.
+    pub fn identity(&self, program: &str) -> Result<Option<TlsIdentity>, TlsError> {
+        Ok(match (self.tls, &self.tls_cert, &self.tls_key) {
+            (false, ..) => None,
+            (true, Some(certificate), Some(key)) => {
+                Some(TlsIdentity::Files { certificate: certificate.clone(), key: key.clone() })
+            }
+            (true, ..) => {
+                let folders = etcetera::choose_base_strategy().map_err(|_| TlsError::NoFolder)?;
+                Some(TlsIdentity::SelfSigned { folder: folders.data_dir().join(program) })
+            }
+        })
+    }
+}
+
+/// Names and addresses by which a server is reached, for a certificate: this machine's, the bound address, and `names`.
+pub fn hosts(bind: Option<IpAddr>, names: &[String]) -> Vec<String> {
+    let loopback = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let bound = bind.filter(|address| !address.is_unspecified()).map(|address| address.to_string());
+    let told = names.iter().map(|host| host.trim_matches(['[', ']']).to_owned());
+    let mut hosts: Vec<String> = loopback.into_iter().chain(bound).chain(told).collect();
+    hosts.sort();
+    hosts.dedup();
+    hosts
+}
+
 /// Why there is no TLS.
 #[derive(Debug, Error)]
 pub enum TlsError {
@@ -43,6 +89,9 @@ pub enum TlsError {
     /// Certificate and key.
     #[error("cannot use the certificate for TLS: {0}")]
     Identity(#[from] rustls::Error),
+    /// Keeping a certificate.
+    #[error("--tls: no home folder to keep a certificate in")]
+    NoFolder,
     /// Making a certificate.
     #[error("cannot make a certificate: {0}")]
     Make(String),
@@ -50,7 +99,10 @@ pub enum TlsError {
 
 /// What turns connections into encrypted ones, offering HTTP/2 before HTTP/1.1. `hosts`: names and addresses for a
 /// certificate that has to be made.
-pub(crate) fn acceptor(identity: &TlsIdentity, hosts: &[String]) -> Result<TlsAcceptor, TlsError> {
+///
+/// # Errors
+/// A file cannot be read or written, or is not what it is to be.
+pub fn acceptor(identity: &TlsIdentity, hosts: &[String]) -> Result<TlsAcceptor, TlsError> {
     let (certificate, key) = match identity {
         TlsIdentity::Files { certificate, key } => (certificate.clone(), key.clone()),
         TlsIdentity::SelfSigned { folder } => self_signed(folder, hosts)?,

@@ -4,6 +4,8 @@
 //! nothing. Without them a client keeps its connection, and the memory behind it, for as long as it likes. Here every
 //! wait has a limit, whatever the protocol: [`Watched`] sees the bytes that pass, [`Answering`] the answers under way,
 //! and [`Activity::overdue`] ends when one of the limits has passed. [`Traffic`] counts the answers of all connections.
+//!
+//! A server that computes its answers lets the client wait, too: that is no fault of the client's, and has no limit.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -18,21 +20,21 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::options::Limits;
+use crate::limits::Limits;
 
 /// What a connection sends before others of its thread have their turn.
 const TURN_BYTES: usize = 512 << 10;
 
 /// The answers under way on all connections of a server, and the cores that serve them.
 #[derive(Debug)]
-pub(crate) struct Traffic {
+pub struct Traffic {
     answering: AtomicUsize,
     cores: usize,
 }
 
 impl Traffic {
     /// No answers yet, on the cores that this program may use.
-    pub(crate) fn new() -> Arc<Self> {
+    pub fn new() -> Arc<Self> {
         Arc::new(Self::on_cores(thread::available_parallelism().map_or(1, usize::from)))
     }
 
@@ -49,7 +51,7 @@ impl Traffic {
 
 /// The state of one connection, shared by its transport, its answers and its watchdog.
 #[derive(Debug)]
-pub(crate) struct Activity {
+pub struct Activity {
     /// Whether the protocol has frames of its own between requests, which then say nothing about the next one.
     multiplexed: bool,
     traffic: Arc<Traffic>,
@@ -60,9 +62,13 @@ pub(crate) struct Activity {
 struct State {
     /// Answers under way: one at most in HTTP/1.1, several in HTTP/2.
     answering: u32,
+    /// Those among them of which there is nothing to send before the server has computed it.
+    computing: u32,
     wait: Wait,
-    /// When `wait` began, or, while answering, when bytes last went out.
+    /// When `wait` began, or, while answering, when bytes last went out or became ready to go.
     since: Instant,
+    /// Whether the transport takes no more bytes.
+    blocked: bool,
     /// Bytes that went out in the present turn of the connection's task.
     went_in_turn: usize,
 }
@@ -80,8 +86,15 @@ enum Wait {
 
 impl Activity {
     /// The state of a new connection. `multiplexed`: it speaks HTTP/2.
-    pub(crate) fn new(multiplexed: bool, traffic: Arc<Traffic>) -> Arc<Self> {
-        let state = State { answering: 0, wait: Wait::Headers, since: Instant::now(), went_in_turn: 0 };
+    pub fn new(multiplexed: bool, traffic: Arc<Traffic>) -> Arc<Self> {
+        let state = State {
+            answering: 0,
+            computing: 0,
+            wait: Wait::Headers,
+            since: Instant::now(),
+            blocked: false,
+            went_in_turn: 0,
+        };
         Arc::new(Self { multiplexed, traffic, state: Mutex::new(state) })
     }
 
@@ -90,13 +103,13 @@ impl Activity {
     }
 
     /// A request has come in; its answer is under way until the guard is dropped.
-    pub(crate) fn answering(self: &Arc<Self>) -> Answering {
+    pub fn answering(self: &Arc<Self>) -> Answering {
         self.traffic.answering.fetch_add(1, Ordering::Relaxed);
         let mut state = self.state();
         state.answering += 1;
         state.wait = Wait::Answers;
         state.since = Instant::now();
-        Answering(Arc::clone(self))
+        Answering { activity: Arc::clone(self), computing: false }
     }
 
     fn bytes_came(&self) {
@@ -109,9 +122,19 @@ impl Activity {
     fn bytes_went(&self, bytes: usize) {
         let mut state = self.state();
         state.went_in_turn += bytes;
+        state.blocked = false;
         if state.wait == Wait::Answers {
             state.since = Instant::now();
         }
+    }
+
+    /// The transport took nothing.
+    fn took_nothing(&self) {
+        let mut state = self.state();
+        if state.client_waits() {
+            state.since = Instant::now();
+        }
+        state.blocked = true;
     }
 
     /// Runs the connection. In each turn of its task it may send [`TURN_BYTES`], and then other connections of its
@@ -144,7 +167,16 @@ impl Activity {
 
     fn deadline(&self, limits: &Limits) -> Instant {
         let state = self.state();
-        state.since + state.wait.limit(limits)
+        // What the server computes takes as long as it takes; the limit begins when there is something to send.
+        let since = if state.client_waits() { Instant::now() } else { state.since };
+        since + state.wait.limit(limits)
+    }
+}
+
+impl State {
+    /// Whether the client waits for the server, and not the other way round.
+    fn client_waits(&self) -> bool {
+        self.wait == Wait::Answers && self.computing == self.answering && !self.blocked
     }
 }
 
@@ -160,19 +192,41 @@ impl Wait {
 
 /// An answer under way.
 #[derive(Debug)]
-pub(crate) struct Answering(Arc<Activity>);
+pub struct Answering {
+    activity: Arc<Activity>,
+    /// Whether the client waits for the server here.
+    computing: bool,
+}
 
 impl Answering {
     /// Whether the answers of all connections leave cores that can read ahead.
-    pub(crate) fn cores_are_idle(&self) -> bool {
-        self.0.traffic.cores_are_idle()
+    pub fn cores_are_idle(&self) -> bool {
+        self.activity.traffic.cores_are_idle()
+    }
+
+    /// Says whether there is nothing to send of this answer before the server has computed it. At first there is.
+    pub fn set_computing(&mut self, computing: bool) {
+        if self.computing == computing {
+            return;
+        }
+        self.computing = computing;
+        let mut state = self.activity.state();
+        if computing {
+            state.computing += 1;
+        } else {
+            if state.client_waits() {
+                state.since = Instant::now();
+            }
+            state.computing -= 1;
+        }
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.traffic.answering.fetch_sub(1, Ordering::Relaxed);
-        let mut state = self.0.state();
+        self.set_computing(false);
+        self.activity.traffic.answering.fetch_sub(1, Ordering::Relaxed);
+        let mut state = self.activity.state();
         state.answering -= 1;
         if state.answering == 0 {
             (state.wait, state.since) = (Wait::Request, Instant::now());
@@ -197,6 +251,9 @@ impl<S> Watched<S> {
     }
 
     fn went(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if outcome.is_pending() {
+            self.activity.took_nothing();
+        }
         let bytes = ready!(outcome)?;
         self.activity.bytes_went(bytes);
         Poll::Ready(Ok(bytes))
@@ -333,6 +390,30 @@ mod tests {
         assert_eq!(seconds_until_overdue(&activity).await, 60, "asks nothing any more");
         activity.bytes_came();
         assert_eq!(seconds_until_overdue(&activity).await, 10, "began to ask and did not go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_server_computes_is_waited_for() {
+        let activity = connection(false);
+        let mut answer = activity.answering();
+        answer.set_computing(true);
+        let watched = Arc::clone(&activity);
+        let watchdog = tokio::spawn(async move { seconds_until_overdue(&watched).await });
+        after(500).await;
+        answer.set_computing(false);
+        let seconds = watchdog.await.unwrap();
+        assert!((530..=533).contains(&seconds), "{seconds}");
+
+        // Something is computed again while the client does not take what there was.
+        answer.set_computing(true);
+        activity.took_nothing();
+        assert_eq!(seconds_until_overdue(&activity).await, 30);
+        activity.bytes_went(1);
+        let another = activity.answering();
+        assert_eq!(seconds_until_overdue(&activity).await, 30, "one of two");
+        drop(another);
+        drop(answer);
+        assert_eq!(seconds_until_overdue(&activity).await, 60);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,9 +14,26 @@ const PARAMETER: &str = "token";
 
 /// A secret, kept as its hash: comparing hashes takes as long for a wrong guess that begins well as for any other.
 #[derive(Debug, Clone)]
-pub struct Token {
+pub struct Secret {
     hash: [u8; 32],
-    /// Cookies are shared by all ports of a host, so the name tells servers apart.
+}
+
+impl Secret {
+    /// Keeps the hash of `secret`.
+    pub fn new(secret: &str) -> Self {
+        Self { hash: hash(secret.as_bytes()) }
+    }
+
+    /// Whether `given` is the secret.
+    pub fn is(&self, given: &[u8]) -> bool {
+        hash(given) == self.hash
+    }
+}
+
+/// A secret that a browser may bring as well as a program.
+#[derive(Debug, Clone)]
+pub struct Token {
+    secret: Secret,
     cookie_name: String,
 }
 
@@ -30,20 +47,19 @@ pub enum Presented {
 }
 
 impl Token {
-    /// `port`: that of the server.
-    pub fn new(secret: &str, port: u16) -> Self {
-        Self { hash: hash(secret.as_bytes()), cookie_name: format!("gguf-serve-{port}") }
+    /// `program` and `port`: those of the server. Cookies are shared by all ports of a host, so both are in their name.
+    pub fn new(secret: &str, program: &str, port: u16) -> Self {
+        Self { secret: Secret::new(secret), cookie_name: format!("{program}-{port}") }
     }
 
     /// Where the request has this token; `None` if nowhere.
     pub fn find(&self, uri: &Uri, headers: &HeaderMap) -> Option<Presented> {
-        let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()));
         let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let cookies = cookies.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.trim().split_once('=')?;
             (name == self.cookie_name).then(|| percent_decode_str(value).collect())
         });
-        if bearer.map(<[u8]>::to_vec).chain(cookies).any(|secret: Vec<u8>| self.is(&secret)) {
+        if bearers(headers).map(<[u8]>::to_vec).chain(cookies).any(|secret: Vec<u8>| self.secret.is(&secret)) {
             return Some(Presented::InHeader);
         }
         self.in_query(uri).map(|_| Presented::InQuery)
@@ -52,11 +68,7 @@ impl Token {
     /// The token as it stands in the address.
     fn in_query<'u>(&self, uri: &'u Uri) -> Option<&'u str> {
         let mut values = parameters(uri.query().unwrap_or_default()).filter_map(value_of_token);
-        values.find(|value| self.is(&percent_decode_str(value).collect::<Vec<u8>>()))
-    }
-
-    fn is(&self, secret: &[u8]) -> bool {
-        hash(secret) == self.hash
+        values.find(|value| self.secret.is(&percent_decode_str(value).collect::<Vec<u8>>()))
     }
 
     /// `Set-Cookie` for a browser that brought the token in the address.
@@ -81,6 +93,11 @@ pub fn random_secret() -> String {
 
 fn hash(secret: &[u8]) -> [u8; 32] {
     Sha256::digest(secret).into()
+}
+
+/// What stands in `Authorization: Bearer …`, as often as it is there.
+pub fn bearers(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer(value.as_bytes()))
 }
 
 fn bearer(value: &[u8]) -> Option<&[u8]> {
@@ -120,7 +137,7 @@ mod tests {
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        Token::new("s3cret/+", 8090).find(&target.parse().unwrap(), &map)
+        Token::new("s3cret/+", "gguf-serve", 8090).find(&target.parse().unwrap(), &map)
     }
 
     #[test]
@@ -160,10 +177,10 @@ mod tests {
         assert_eq!(query_without_token("prompt=hi&token=a&top_k=3").as_deref(), Some("prompt=hi&top_k=3"));
         assert_eq!(loggable("/m.gguf?a=1&token=s3cret&b"), "/m.gguf?a=1&token=…&b");
         assert_eq!(loggable("/m.gguf"), "/m.gguf");
-        let cookie = Token::new("a b", 1).cookie(&"/gptoss?token=x&token=a%20b".parse().unwrap(), true);
+        let cookie = Token::new("a b", "gguf-serve", 1).cookie(&"/gptoss?token=x&token=a%20b".parse().unwrap(), true);
         assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%20b; Path=/; HttpOnly; SameSite=Lax; Secure"));
         // The URI is spelled as a person may type it.
-        let cookie = Token::new("a;b", 1).cookie(&"/gptoss?token=a;b".parse().unwrap(), false);
+        let cookie = Token::new("a;b", "gguf-serve", 1).cookie(&"/gptoss?token=a;b".parse().unwrap(), false);
         assert_eq!(cookie.as_deref(), Some("gguf-serve-1=a%3Bb; Path=/; HttpOnly; SameSite=Lax"));
     }
 }
