@@ -24,6 +24,7 @@ use tower_service::Service;
 
 use crate::engine::Engine;
 use crate::error::ApiError;
+use crate::messages;
 use crate::metrics::Metrics;
 use crate::record::{PendingRecord, RECORD, REQUEST_ID, RequestLog, current};
 use crate::server::Engaged;
@@ -129,7 +130,11 @@ impl<A: Engaged> Front<A> {
 
     /// The answer to whoever has no business here, and to preflights.
     fn refusal<B>(&self, request: &hyper::Request<B>) -> Option<Response> {
-        let refuse = |status, message: String| Some(ApiError::refused(status, message).into_response());
+        let in_dialect = |error: ApiError| match request.uri().path().starts_with(messages::PATH) {
+            true => messages::in_dialect(Err(error)),
+            false => error.into_response(),
+        };
+        let refuse = |status, message: String| Some(in_dialect(ApiError::refused(status, message)));
         let Rules { access, origins, key, body } = &self.rules;
         if let Err(fault) = access.check(request) {
             let asked = request.uri().authority().map(|authority| authority.as_str());
@@ -160,7 +165,7 @@ impl<A: Engaged> Front<A> {
         }
         let length = text(request.headers(), CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
         if length.is_some_and(|length| length > body.bytes) {
-            return Some(BodyFault::TooLong(body.bytes).to_error().into_response());
+            return Some(in_dialect(BodyFault::TooLong(body.bytes).to_error()));
         }
         None
     }

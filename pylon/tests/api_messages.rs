@@ -142,7 +142,8 @@ fn what_ends_or_refuses_a_message_is_said_in_its_dialect() {
     assert_eq!(blocks(&events).len(), 1, "a block that was cut is ended, too: {events:?}");
 
     let refused = |path: &str, body: &str, status: u16, kind: &str, word: &str| {
-        let (got, head, text) = server.ask("POST", path, "", body);
+        let headers = if kind == "permission_error" { "Origin: https://example.org\r\n" } else { "" };
+        let (got, head, text) = server.ask("POST", path, headers, body);
         let error: Value = serde_json::from_str(&text).expect("JSON");
         assert_eq!((got, &error["type"], &error["error"]["type"]), (status, &json!("error"), &json!(kind)), "{head}");
         assert!(error["error"]["message"].as_str().expect("a text").contains(word), "{error}");
@@ -158,4 +159,5 @@ fn what_ends_or_refuses_a_message_is_said_in_its_dialect() {
     );
     refused("/v1/messages/count_tokens", "{\"messages\": []}", 400, "invalid_request_error", "messages");
     refused("/v1/messages", &format!("{{\"model\": \"other\", {messages}}}"), 404, "not_found_error", "other");
+    refused("/v1/messages", &format!("{{{messages}}}"), 403, "permission_error", "example.org");
 }

@@ -16,6 +16,9 @@ pub(crate) use self::request::MessagesRequest;
 use crate::error::ApiError;
 use crate::server::{Engaged, Shared};
 
+/// Where this dialect is spoken.
+pub(crate) const PATH: &str = "/v1/messages";
+
 /// `POST /v1/messages/count_tokens`: the tokens of what a request would have the model read.
 pub(crate) async fn count_tokens<A: Engaged>(
     shared: Arc<Shared<A>>,
