@@ -17,6 +17,8 @@ const ROUTER_EXPERTS: u32 = 64 / ROUTER_LANES;
 const SAMPLE_LANES: u32 = 256;
 /// Lanes of attention_row.wgsl (`LANES`).
 const ROW_LANES: u32 = 256;
+/// First lanes of attention_row.wgsl, which bring together what all lanes have (`PARTS`).
+const ROW_PARTS: u32 = 16;
 /// Pairs of a key's 64 values.
 const KEY_PAIRS: u64 = 32;
 /// How often sample.wgsl reads the logits: the maximum, the sums, four bytes of the threshold, what is above it, and
@@ -43,9 +45,14 @@ fn loops(operation: Operation) -> &'static [(&'static str, usize)] {
         Operation::Attention(_) => {
             &[("tile <= position; tile += BLOCK_TOKENS)", 1), ("pair < 32u;", 1), ("i < keys_here;", 1)]
         }
-        Operation::AttentionRow(_) => {
-            &[("i < keys_seen; i += LANES)", 3), ("pair < 32u;", 1), ("i < LANES; i++)", 2), ("const LANES = 256u;", 1)]
-        }
+        Operation::AttentionRow(_) => &[
+            ("i < keys_seen; i += LANES)", 3),
+            ("pair < 32u;", 1),
+            ("i < LANES; i += PARTS)", 2),
+            ("i < PARTS; i++)", 2),
+            ("const LANES = 256u;", 1),
+            ("const PARTS = 16u;", 1),
+        ],
         Operation::Sample => &[
             ("i < params.vocabulary; i += LANES)", 3),
             ("shift_up < 32u; shift_up += 8u)", 1),
@@ -94,8 +101,8 @@ pub fn of_call(operation: Operation, params: &[u8], last: u32) -> u64 {
         }
         Operation::AttentionRow(_) => {
             let keys = keys_seen(params, last).div_ceil(ROW_LANES);
-            // Each lane scores its keys, comes back to them twice, and looks at what all lanes have twice.
-            u64::from(keys) * (KEY_PAIRS + 2) + 2 * u64::from(ROW_LANES)
+            // Each lane scores its keys and comes back to them twice. What all lanes have is brought together twice, in two steps.
+            u64::from(keys) * (KEY_PAIRS + 2) + 2 * u64::from(ROW_LANES / ROW_PARTS + ROW_PARTS)
         }
         Operation::Sample => {
             let sample::Params { vocabulary, .. } = bytemuck::pod_read_unaligned(params);

@@ -284,11 +284,13 @@ impl Model {
         let places = self.places(step, returns);
         copy(self.shared.routes, 0, places.routes_bytes);
         copy(self.shared.attention_row, 0, places.attention_bytes);
+        if returns.watched.residual {
+            self.copy_squares(&mut encoder, step, (&self.readbacks[returns.readback], &places));
+        }
         (self.gpu.submit(encoder), timed)
     }
 
-    /// Records the launches of a batch from `resume` on. What is overwritten on the way is copied in between, for those who
-    /// watch it.
+    /// Records the launches of a batch from `resume` on.
     fn record_from(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
@@ -298,27 +300,11 @@ impl Model {
     ) -> Vec<&'static str> {
         let mut stopwatch = self.stopwatch.take();
         let mut watched = self.state.stopwatch.take();
-        let mut run = |encoder: &mut wgpu::CommandEncoder, launches: &mut dyn Iterator<Item = &Launch>| match (
-            &mut stopwatch,
-            &mut watched,
-        ) {
+        let launches = launches(&self.program, resume, returns.watched);
+        match (&mut stopwatch, &mut watched) {
             (Some(stopwatch), _) => stopwatch.record(&self.gpu, encoder, step, launches),
             (None, Some(watched)) if returns.watched.times => watched.time(&self.gpu, encoder, step, launches),
             (None, _) => record(&self.gpu, encoder, step, launches),
-        };
-        if returns.watched.residual {
-            let target = (&self.readbacks[returns.readback], &self.places(step, returns));
-            if resume == Resume::FromStart {
-                run(encoder, &mut self.program.begin.iter());
-                self.copy_squares(encoder, step, 0, target);
-            }
-            for layer in resume.first_layer()..self.program.layers.len() {
-                run(encoder, &mut layer_launches(&self.program, resume, layer, returns.watched));
-                self.copy_squares(encoder, step, layer + 1, target);
-            }
-            run(encoder, &mut self.program.head.iter());
-        } else {
-            run(encoder, &mut launches(&self.program, resume, returns.watched));
         }
         let end = self.places(step, returns).end();
         let resolve = |watched: &mut Stopwatch| watched.resolve(encoder, &self.readbacks[returns.readback], end);

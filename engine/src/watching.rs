@@ -9,6 +9,7 @@ use gptoss_protocol::{AttentionRow, Event, Head, Residual, Routes, Watch};
 
 use crate::model::Model;
 use crate::plan::MemoryPlan;
+use crate::recipe::Squares;
 
 /// What is watched of one batch, as it was when the batch was given to the GPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -113,19 +114,20 @@ pub fn squares_bytes(config: &ModelConfig) -> u64 {
 }
 
 impl Model {
-    /// Copies the sums of squares of the batch's last token, as the latest kernels left them: of its embedding (`row` 0), or of
-    /// its residual stream after layer `row` − 1. Those of the next layer take their place.
+    /// Copies the sums of squares of the batch's last token: of its embedding, and of its residual stream after each layer.
     pub(crate) fn copy_squares(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         step: &Step,
-        row: usize,
         (staging, places): (&GpuBuffer, &Places),
     ) {
         let bytes = squares_bytes(&self.config);
-        let first = u64::from(self.plan.batch_tokens) * u64::from(self.config.hidden) * 4;
-        let from = first + u64::from(step.tokens - 1) * bytes;
-        let to = places.residual_at + row as u64 * bytes;
-        encoder.copy_buffer_to_buffer(self.buffer(self.shared.normed).raw(), from, staging.raw(), to, bytes);
+        let squares = Squares::new(&self.config, &self.plan);
+        let normed = self.buffer(self.shared.normed).raw();
+        for row in 0..=self.plan.layers {
+            let from = u64::from(squares.combined(row)) * 4 + u64::from(step.tokens - 1) * bytes;
+            let to = places.residual_at + u64::from(row) * bytes;
+            encoder.copy_buffer_to_buffer(normed, from, staging.raw(), to, bytes);
+        }
     }
 }

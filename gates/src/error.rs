@@ -19,6 +19,10 @@ pub enum Wrong {
     Tolerance,
     /// The expected SHA-256.
     Sha256,
+    /// The number of layers of a whole model.
+    Layers,
+    /// The text that a whole model is run on.
+    Prompt,
 }
 
 impl Wrong {
@@ -31,6 +35,8 @@ impl Wrong {
             Self::Columns => "k",
             Self::Tolerance => "tolerance",
             Self::Sha256 => "sha256",
+            Self::Layers => "layers",
+            Self::Prompt => "prompt",
         }
     }
 }
@@ -86,11 +92,14 @@ impl GateError {
             Self::Argument { .. } | Self::NoTensor { .. } => true,
             Self::Engine(error) => match error {
                 EngineError::Source(SourceError::Nonsense { .. }) => false,
-                EngineError::Gpu(GpuError::OutOfMemory { .. }) => true,
-                // Bytes that do not come are not wrong ones.
+                // Bytes that do not come are not wrong ones, nor are those that do not fit.
                 error => matches!(
                     error.kind(),
-                    FailureKind::NoGpu | FailureKind::Source | FailureKind::Unreachable | FailureKind::DeviceLost
+                    FailureKind::NoGpu
+                        | FailureKind::Memory
+                        | FailureKind::Source
+                        | FailureKind::Unreachable
+                        | FailureKind::DeviceLost
                 ),
             },
         }

@@ -1,5 +1,7 @@
 //! The file that gates look at.
 
+use std::rc::Rc;
+
 use gptoss_gguf::{Gguf, TensorInfo};
 use gptoss_source::Source;
 
@@ -9,7 +11,7 @@ use crate::error::GateError;
 #[derive(Clone, Copy)]
 pub struct GatedFile<'a> {
     /// All parts, laid one after the other.
-    pub source: &'a dyn Source,
+    pub source: &'a Rc<dyn Source>,
     /// The joint header: offsets count from the first byte of the first part.
     pub gguf: &'a Gguf,
     /// All parts in order; one unless the model is split.

@@ -129,11 +129,18 @@ impl Comparison {
         self
     }
 
+    /// Has mean and place of the difference told.
+    #[must_use]
+    pub fn in_detail(mut self) -> Self {
+        self.in_detail = true;
+        self
+    }
+
     /// Says which kernels computed it, and has mean and place of the difference told.
     #[must_use]
     pub fn of_tier(mut self, tier: Tier) -> Self {
-        (self.tier, self.in_detail) = (Some(tier), true);
-        self
+        self.tier = Some(tier);
+        self.in_detail()
     }
 
     /// Whether the outcome is the expected one. Values that are not finite, too few of them, or an expectation of zeros

@@ -5,30 +5,40 @@ use std::rc::Rc;
 use gptoss_gguf::{Gguf, TensorType};
 use gptoss_kernels::{Gpu, GpuOptions};
 use gptoss_model::{EngineError, Host, StageError, in_stage, milliseconds_since, read_parts};
-use gptoss_protocol::{Event, GateSlice, GateVerdict, Stage};
+use gptoss_protocol::{Event, GateSlice, GateVerdict, GateWhole, Stage};
 use gptoss_source::Source;
 use web_time::Instant;
 
+use crate::determinism::{self, Reopen};
 use crate::error::GateError;
 use crate::file::{GatedFile, Part};
 use crate::report::Report;
 use crate::slice::{Slice, Tiers};
+use crate::whole::{self, Reach, Size, Subject, correctness, logits};
 use crate::{index, limits, mxfp4, slice as gate_c};
 
-/// Runs gates on the file behind `source`, which is at `path`, and on a slice of it if one is asked for; tells a report of each and gives
-/// the worst of their verdicts. The device that is opened for it goes with it.
+/// What gates are to look at.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Where the file is.
+    pub path: &'a str,
+    /// A slice of a tensor.
+    pub slice: Option<&'a GateSlice>,
+    /// The whole model.
+    pub whole: Option<&'a GateWhole>,
+    /// Opens the file anew.
+    pub again: &'a dyn Reopen,
+}
+
+/// Runs gates on the file behind `source`, and on what is wanted of it; tells a report of each and gives the worst of their
+/// verdicts. The device that is opened for it goes with it.
 ///
 /// # Errors
 /// STOP. Everything else is a verdict.
-pub async fn run(
-    source: Rc<dyn Source>,
-    path: &str,
-    slice: Option<&GateSlice>,
-    host: &dyn Host,
-) -> Result<GateVerdict, StageError> {
+pub async fn run(source: Rc<dyn Source>, wanted: Wanted<'_>, host: &dyn Host) -> Result<GateVerdict, StageError> {
     let begin = Instant::now();
-    let mut ends = Ends { path, verdict: GateVerdict::Pass };
-    let done = run_all(source.as_ref(), slice, &mut ends, host).await;
+    let mut ends = Ends { path: wanted.path, verdict: GateVerdict::Pass };
+    let done = run_all(&source, wanted, &mut ends, host).await;
     if let Err(GateError::Engine(error @ EngineError::Cancelled)) = done {
         return Err(StageError { stage: Stage::WeightsFetch, error });
     }
@@ -78,13 +88,13 @@ impl Ends<'_> {
 }
 
 async fn run_all(
-    source: &dyn Source,
-    slice: Option<&GateSlice>,
+    source: &Rc<dyn Source>,
+    wanted: Wanted<'_>,
     ends: &mut Ends<'_>,
     host: &dyn Host,
 ) -> Result<(), GateError> {
     let mut report = ends.begin('a', index::TITLE);
-    let read = in_stage(host, Stage::GgufHeader, read_parts(source, host)).await.map_err(GateError::of_stage);
+    let read = in_stage(host, Stage::GgufHeader, read_parts(source.as_ref(), host)).await.map_err(GateError::of_stage);
     let joined = read.and_then(|parts| {
         let gguf = Gguf::join(parts.clone()).map_err(EngineError::from)?;
         Ok((parts, gguf))
@@ -99,8 +109,14 @@ async fn run_all(
     let done = index::check(&file, index::USUAL_LIMIT, &mut report);
     ends.end(report, done, host)?;
 
-    let slices = match slice {
-        None => return Ok(()),
+    if wanted.whole.is_some() {
+        let mut report = ends.begin('b', determinism::TITLE);
+        let read = determinism::check(&file, wanted.again, determinism::USUAL_READINGS, &mut report, host).await;
+        ends.end(report, read.map(drop), host)?;
+    }
+    let slices = match wanted.slice {
+        None if wanted.whole.is_none() => return Ok(()),
+        None => Vec::new(),
         Some(slice) if slice.tensor.is_some() => vec![slice.clone()],
         Some(slice) => of_each_type(&gguf, slice.tolerance),
     };
@@ -115,7 +131,54 @@ async fn run_all(
     for asked in &slices {
         run_slice(&file, asked, &gpu, ends, host).await?;
     }
-    Ok(())
+    match wanted.whole {
+        Some(asked) => run_whole(&file, asked, &gpu, ends, host).await,
+        None => Ok(()),
+    }
+}
+
+/// Runs gates d and g on one load of the model.
+async fn run_whole(
+    file: &GatedFile<'_>,
+    asked: &GateWhole,
+    gpu: &Rc<Gpu>,
+    ends: &mut Ends<'_>,
+    host: &dyn Host,
+) -> Result<(), GateError> {
+    let tolerance = asked.tolerance.unwrap_or(whole::USUAL_TOLERANCE);
+    let size = Size { layers: asked.layers, ..Size::default() };
+    let mut report = ends.begin('d', correctness::TITLE);
+    limits::describe_device(gpu, &mut report);
+    let subject = match Subject::new(file, &size, Reach::BeyondWindow, &mut report) {
+        Ok(subject) => subject,
+        Err(error) => return ends.end(report, Err(error), host),
+    };
+    let mut model = match subject.on_gpu(gpu, host).await {
+        Ok(model) => model,
+        // What gate g needs is the same.
+        Err(error) => return ends.end(report, Err(error), host),
+    };
+    let expected = match correctness::check(&subject, &mut model, tolerance, &mut report, host).await {
+        Ok(expected) => expected,
+        Err(error) => return ends.end(report, Err(error), host),
+    };
+    ends.end(report, Ok(()), host)?;
+
+    let mut report = ends.begin('g', logits::TITLE);
+    let on_cpu = |shorter: &Subject<'_>| {
+        // A token's logits depend on those before it alone: they were worked out already.
+        debug_assert!(subject.tokens.starts_with(&shorter.tokens), "both run the same prompt");
+        expected.after(&shorter.tokens, shorter.config.vocabulary)
+    };
+    let shorter = Subject::new(file, &size, Reach::Prompt, &mut report);
+    let done = match shorter {
+        Ok(shorter) => {
+            report.fact("CPU", "scalar arithmetic, as in gate d");
+            logits::check(&shorter, on_cpu(&shorter), Some(&mut model), tolerance, &mut report, host).await
+        }
+        Err(error) => Err(error),
+    };
+    ends.end(report, done, host)
 }
 
 /// Runs gate c on a slice, and gate f on the same bytes where they are of type 39.

@@ -4,3 +4,4 @@
 mod faults;
 mod slices;
 mod support;
+mod whole;

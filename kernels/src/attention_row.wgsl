@@ -5,7 +5,7 @@
 //   s_j = q · k_j / 8,   m = max(sink, max_j s_j),   n = exp(sink − m) + Σ_j exp(s_j − m)
 //
 // qkv [tokens, (query_heads + 2 · kv_heads) · 64] F32 after rope, sinks [query_heads] F32, cache as in attention.wgsl, row
-// [1 + keys] F32. watched[0] is the head. One workgroup, each lane with every 256th key; three barriers.
+// [1 + keys] F32. watched[0] is the head. One workgroup, each lane with every 256th key; five barriers.
 // The error is that of the scores, as in attention.wgsl: for scores of standard deviation 1.7 tested to 2e-5 of a weight and
 // 1e-7. A batch with a score that is not finite is refused as a whole, so nobody sees its row.
 // Bindings 6 and 7 and load_key come from the cache file prepended to this one; the values are not read.
@@ -37,6 +37,9 @@ const HEAD_DIM = 64u;
 var<workgroup> query: array<f32, HEAD_DIM>;
 var<workgroup> largest: array<f32, LANES>;
 var<workgroup> sums: array<f32, LANES>;
+// Both are reduced in two steps: each of the first lanes takes every PARTS-th value, and every lane what these made.
+const PARTS = 16u;
+var<workgroup> parts: array<f32, PARTS>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(local_invocation_index) lane: u32) {
@@ -73,8 +76,15 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     largest[lane] = maximum;
     workgroupBarrier();
-    for (var i = 0u; i < LANES; i++) {
-        maximum = max(maximum, largest[i]);
+    if (lane < PARTS) {
+        for (var i = lane; i < LANES; i += PARTS) {
+            maximum = max(maximum, largest[i]);
+        }
+        parts[lane] = maximum;
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < PARTS; i++) {
+        maximum = max(maximum, parts[i]);
     }
 
     // A lane comes back to the keys that it scored.
@@ -86,10 +96,18 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     }
     sums[lane] = sum;
     workgroupBarrier();
+    if (lane < PARTS) {
+        var part = 0.0;
+        for (var i = lane; i < LANES; i += PARTS) {
+            part += sums[i];
+        }
+        parts[lane] = part;
+    }
+    workgroupBarrier();
     let of_sink = exp(sink - maximum);
     var total = of_sink;
-    for (var i = 0u; i < LANES; i++) {
-        total += sums[i];
+    for (var i = 0u; i < PARTS; i++) {
+        total += parts[i];
     }
     for (var i = lane; i < keys_seen; i += LANES) {
         row[1u + i] /= total;

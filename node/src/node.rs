@@ -73,7 +73,7 @@ impl<P: Platform> Node<P> {
                 Work::Load { model, options, prompt, attachment }
             }
             Command::Download { model, network, cache } => Work::Download { model, network, cache, attachment },
-            Command::Gate { model, slice } => Work::Gate { model, slice, attachment },
+            Command::Gate { model, slice, whole } => Work::Gate { model, slice, whole, attachment },
             Command::Generate { prompt } => Work::Answer(prompt),
             Command::Count { prompt } => Work::Count(prompt),
         };
@@ -152,8 +152,9 @@ impl<P: Platform> Node<P> {
                     let done = self.download(wanted, &host).await;
                     self.settle(&host, done)
                 }
-                Work::Gate { model, slice, attachment } => {
-                    let wanted = Gates { model: &model, attachment: &attachment, slice: slice.as_ref() };
+                Work::Gate { model, slice, whole, attachment } => {
+                    let (slice, whole) = (slice.as_ref(), whole.as_ref());
+                    let wanted = Gates { model: &model, attachment: &attachment, slice, whole };
                     let done = self.gate(wanted, &host).await;
                     self.settle(&host, done)
                 }

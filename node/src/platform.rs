@@ -1,7 +1,9 @@
 //! What a node needs from where it runs.
 
 use gptoss_model::{Backend, Engine, Host, StageError};
-use gptoss_protocol::{CacheAction, CacheOptions, GateSlice, LoadSettings, ModelLocation, NetworkOptions, Prompt};
+use gptoss_protocol::{
+    CacheAction, CacheOptions, GateSlice, GateWhole, LoadSettings, ModelLocation, NetworkOptions, Prompt,
+};
 
 /// A model that is to be loaded.
 pub struct Load<'a, A> {
@@ -43,6 +45,8 @@ pub struct Gates<'a, A> {
     pub attachment: &'a A,
     /// What is looked at beside the header.
     pub slice: Option<&'a GateSlice>,
+    /// What is run of the whole model, if any.
+    pub whole: Option<&'a GateWhole>,
 }
 
 /// A browser's worker, a native process, a test: where models come from and what is remembered.

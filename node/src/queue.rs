@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use gptoss_protocol::{CacheOptions, Event, GateSlice, LoadSettings, ModelLocation, NetworkOptions, Prompt, RequestId};
+use gptoss_protocol::{
+    CacheOptions, Event, GateSlice, GateWhole, LoadSettings, ModelLocation, NetworkOptions, Prompt, RequestId,
+};
 
 use crate::hosts::RequestHost;
 use crate::platform::Platform;
@@ -13,7 +15,7 @@ use crate::platform::Platform;
 pub(crate) enum Work<A> {
     Load { model: ModelLocation, options: LoadSettings, prompt: Option<Prompt>, attachment: A },
     Download { model: ModelLocation, network: NetworkOptions, cache: CacheOptions, attachment: A },
-    Gate { model: ModelLocation, slice: Option<GateSlice>, attachment: A },
+    Gate { model: ModelLocation, slice: Option<GateSlice>, whole: Option<GateWhole>, attachment: A },
     Answer(Prompt),
     Count(Prompt),
 }

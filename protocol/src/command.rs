@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::RequestId;
 use crate::conversation::{ChatMessage, Function};
-use crate::gate::GateSlice;
+use crate::gate::{GateSlice, GateWhole};
 use crate::inside::Watch;
 use crate::shape::{AnswerShape, LogitChanges, ResponseFormat};
 use crate::tier::Tier;
@@ -39,9 +39,12 @@ pub enum Command {
     Gate {
         /// Where the file is.
         model: ModelLocation,
-        /// What is looked at beside the header; `None`: nothing, which needs no GPU.
+        /// The slice that is looked at; `None`: none.
         #[serde(default)]
         slice: Option<GateSlice>,
+        /// What is run of the whole model; `None`: nothing. Without either only the header is looked at, which needs no GPU.
+        #[serde(default)]
+        whole: Option<GateWhole>,
     },
     /// Answer a prompt with the model that is loaded.
     Generate {

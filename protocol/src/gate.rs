@@ -28,6 +28,15 @@ pub struct GateSlice {
     pub sha256: Option<String>,
 }
 
+/// What gates on a whole model are to run: b, d and g.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct GateWhole {
+    /// The first layers of the model; `None`: all of a small one, two of a large one.
+    pub layers: Option<u32>,
+    /// Largest relative error of logits that passes; `None`: the usual one.
+    pub tolerance: Option<f64>,
+}
+
 /// A tensor of a file that gates look at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GateTensor {
@@ -386,6 +395,7 @@ macro_rules! read_by_name {
 
 read_by_name! {
     GateSlice { tensor, expert, columns, rows, tolerance, sha256 }
+    GateWhole { layers, tolerance }
     GateTensor { name, format, shape, bytes, usual_rows, block_weights }
     GateProgress { tensor, step, fetched_bytes, needed_bytes, elapsed_ms }
 }
@@ -428,6 +438,8 @@ mod tests {
         let slice = GateSlice { tensor: Some("output.weight".into()), rows: Some(8), ..GateSlice::default() };
         assert_eq!(read(r#","slice":{"tensor":"output.weight","rows":8}"#), Some(slice));
         assert!(serde_json::from_str::<GateSlice>(r#"{"rows":"8"}"#).is_err());
+        let whole = serde_json::from_str::<GateWhole>(r#"{"layers":2}"#).expect("two layers");
+        assert_eq!(whole, GateWhole { layers: Some(2), tolerance: None });
     }
 
     /// What is read by name is what is written, all of it.
@@ -447,6 +459,8 @@ mod tests {
             sha256: Some("ab".into()),
         });
         check(&GateSlice::default());
+        check(&GateWhole { layers: Some(2), tolerance });
+        check(&GateWhole::default());
         let (name, format, shape) = ("t".to_owned(), "F32".to_owned(), vec![3, 4]);
         check(&GateTensor { name, format, shape, bytes: 48, usual_rows: None, block_weights: 1 });
         for step in GateStep::ALL {

@@ -28,7 +28,7 @@ pub use event::{
 };
 pub use gate::{
     Expect, GateCheck, GateComparison, GateFacts, GateProgress, GateReport, GateSlice, GateStep, GateTensor,
-    GateVerdict, SliceFigures, TierFigures, WorstValue,
+    GateVerdict, GateWhole, SliceFigures, TierFigures, WorstValue,
 };
 pub use inside::{
     AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, OperationTime, Reads, Residual, Route, Routes,

@@ -106,6 +106,8 @@ impl CliError {
                     Wrong::Columns => "--columns",
                     Wrong::Tolerance => "--tolerance",
                     Wrong::Sha256 => "--sha256",
+                    Wrong::Layers => "--layers",
+                    Wrong::Prompt => "--prompt",
                 };
                 Self::Argument { what: flag.into(), got, expected }
             }

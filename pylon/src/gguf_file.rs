@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use gptoss_gates::Reopen;
+use gptoss_gates::determinism::Opening;
 use gptoss_gguf::{Gguf, GgufError, Progress, TensorInfo, parse, part_paths};
-use gptoss_model::EngineError;
+use gptoss_model::{EngineError, Host};
 use gptoss_source::{FileSource, Source};
 use gptoss_text::Tokenizer;
 
@@ -91,6 +93,15 @@ impl GgufFile {
     /// The range is not in the file, or the file cannot be read or has changed.
     pub fn read(&self, offset_bytes: u64, len_bytes: u64) -> Result<Vec<u8>, CliError> {
         read(self.source.as_ref(), offset_bytes, len_bytes)
+    }
+}
+
+/// Opens all files of the model at a path once more.
+pub struct Again<'a>(pub &'a Path);
+
+impl Reopen for Again<'_> {
+    fn reopen<'a>(&'a self, _host: &'a dyn Host) -> Opening<'a> {
+        Box::pin(async { FileSource::open_all(&part_paths(self.0)).map_err(EngineError::from) })
     }
 }
 

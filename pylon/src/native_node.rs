@@ -11,6 +11,7 @@ use gptoss_protocol::{CacheAction, Command, LoadSettings, ModelLocation, OptionI
 
 use crate::backend::{self, AnyModel, LoadRequest};
 use crate::error::CliError;
+use crate::gguf_file::Again;
 use crate::host::{ConsoleHost, Outcome};
 
 /// A node, and the console that watches it.
@@ -135,7 +136,9 @@ impl Platform for NativePlatform {
         };
         let opened = backend::open_source(path).map_err(EngineError::from);
         let source = opened.map_err(|error| StageError { stage: Stage::RangeCheck, error })?;
-        gptoss_gates::run(source, &path.display().to_string(), wanted.slice, host).await.map(drop)
+        let Gates { slice, whole, .. } = wanted;
+        let (again, path) = (&Again(path), &*path.display().to_string());
+        gptoss_gates::run(source, gptoss_gates::Wanted { path, slice, whole, again }, host).await.map(drop)
     }
 
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}

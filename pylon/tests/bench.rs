@@ -83,6 +83,13 @@ fn the_gpu_is_measured_by_its_own_clock_and_copies() {
     let rates = ["unwatched", "watched"].map(|name| number(&watched[name]));
     assert!(rates.iter().all(|rate| *rate > 0.0) && watched["rounds"] == 2, "{watched}");
     assert!((number(&watched["share"]) - rates[1] / rates[0]).abs() < 1e-9, "{watched}");
+    let parts = watched["parts"].as_array().expect("parts");
+    let names: Vec<_> = parts.iter().filter_map(|part| part["what"].as_str()).collect();
+    assert_eq!(names, ["routes", "norms", "one head"]);
+    assert!(
+        parts.iter().all(|it| (number(&it["share"]) - number(&it["watched"]) / rates[0]).abs() < 1e-9),
+        "{watched}"
+    );
     assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("GPU: ")), "{report}");
     assert_eq!(report["threads"], Value::Null);
     let memory = number(&report["memory_bytes_per_second"]);

@@ -20,7 +20,16 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     // Checks of what the engine stands on, for the page and the command line alike.
     (
         "gptoss-gates",
-        &["gptoss-engine", "gptoss-gguf", "gptoss-kernels", "gptoss-model", "gptoss-protocol", "gptoss-source"],
+        &[
+            "gptoss-engine",
+            "gptoss-gguf",
+            "gptoss-kernels",
+            "gptoss-model",
+            "gptoss-protocol",
+            "gptoss-source",
+            // The tokenizer that makes tokens of a prompt, and text of the likeliest ones.
+            "gptoss-text",
+        ],
     ),
     ("gptoss-cpu", &["gptoss-gguf", "gptoss-model", "gptoss-source", "gptoss-protocol"]),
     ("gptoss-node", &["gptoss-model", "gptoss-protocol", "gptoss-source"]),

@@ -149,7 +149,7 @@ pub struct Shared {
     pub status: BufferId,
     /// Residual stream [tokens, hidden].
     pub x: BufferId,
-    /// The residual stream times the weight of the next norm, [tokens, hidden], and behind that sums of squares
+    /// The residual stream times the weight of the next norm, [tokens, hidden], and behind that sums of squares, see [`Squares`]
     /// ([`gptoss_kernels::norm`]).
     pub normed: BufferId,
     /// [tokens, queries, then keys, then values].
@@ -186,13 +186,15 @@ impl Shared {
         inventory: &Inventory,
         plan: &MemoryPlan,
     ) -> Result<Self, GpuError> {
-        let squares = most_squares(config, inventory, buffers.limits)?;
+        let squares =
+            Squares::new(config, plan).values() + attended_squares(inventory, buffers.limits)? * plan.batch_tokens;
         let add = |what, row_bytes: u64, rows: Rows| {
             buffers.values(BufferPurpose::Scratch, what, row_bytes * rows.count(config, plan))
         };
         let floats = |count: u32| u64::from(count) * 4;
         // The kernels read whole vec4 up to the last sum of squares: the rest of a vec4 would not be part of the array.
-        let normed_bytes = (floats(config.hidden + squares) * u64::from(plan.batch_tokens)).next_multiple_of(16);
+        let normed_bytes =
+            (floats(config.hidden) * u64::from(plan.batch_tokens) + floats(squares)).next_multiple_of(16);
         Ok(Self {
             step: add("step", size_of::<Step>() as u64, Rows::Once)?,
             rows: buffers.values(
@@ -224,9 +226,45 @@ impl Shared {
     }
 }
 
-/// Largest number of sums of squares behind a token's normalised activations.
-fn most_squares(config: &ModelConfig, inventory: &Inventory, limits: &Limits) -> Result<u32, GpuError> {
-    let mut most = norm::combined_squares(config.hidden);
+/// Where sums of squares are behind the normalised activations. Those of the embedding and of the residual stream after each
+/// layer have places of their own: who watches the norms reads all of them after the last layer, and the pass need not be
+/// interrupted for it. Those that attention's output leaves follow.
+#[derive(Clone, Copy)]
+pub struct Squares {
+    /// Index of the first one, in values from the start of the buffer.
+    first: u32,
+    /// How many [`gptoss_kernels::experts::combine`] gives for each token.
+    each: u32,
+    tokens: u32,
+    layers: u32,
+}
+
+impl Squares {
+    /// Those of a plan's batches.
+    pub fn new(config: &ModelConfig, plan: &MemoryPlan) -> Self {
+        let each = norm::combined_squares(config.hidden);
+        Self { first: plan.batch_tokens * config.hidden, each, tokens: plan.batch_tokens, layers: plan.layers }
+    }
+
+    /// Index of the first one of the embedding (`row` 0), or of the residual stream after layer `row` − 1.
+    pub fn combined(self, row: u32) -> u32 {
+        self.first + row * self.tokens * self.each
+    }
+
+    /// Index of the first one that the output of attention leaves.
+    pub fn attended(self) -> u32 {
+        self.combined(self.layers + 1)
+    }
+
+    /// How many there are of the embedding and all layers.
+    fn values(self) -> u32 {
+        self.attended() - self.first
+    }
+}
+
+/// Largest number of sums of squares that the output of attention leaves for a token.
+fn attended_squares(inventory: &Inventory, limits: &Limits) -> Result<u32, GpuError> {
+    let mut most = 0;
     for MatrixTensor { format, rows, columns, .. } in inventory.layers.iter().map(|layer| &layer.attn_output) {
         let matrix = Matrix::sharded((*format, *rows, *columns), limits, |_| Ok::<_, GpuError>(()))?;
         most = most.max(matmul_residual::squares(&matrix, limits.rows_per_group));

@@ -8,7 +8,7 @@ use gptoss_kernels::{Call, Status, attention, attention_row, matmul, matmul_resi
 use gptoss_model::sequences::Reach;
 use gptoss_model::{GpuError, LayerTensors, ModelConfig};
 
-use super::buffers::{BufferId, BufferPurpose, Buffers, Shared};
+use super::buffers::{BufferId, BufferPurpose, Buffers, Shared, Squares};
 use super::{LayerBuffers, LayerRecipe};
 use crate::plan::MemoryPlan;
 use crate::weights::DenseLayer;
@@ -48,7 +48,7 @@ impl Pass<'_> {
     /// Calls on the embedding in the residual stream: the first half of the first norm.
     pub fn begin(&self, norm: BufferId) -> Vec<Call<BufferId>> {
         // There are no experts whose results could be added.
-        let shape = experts::Shape { experts_per_token: 0, ..self.expert_shape(0, self.combined()) };
+        let shape = experts::Shape { experts_per_token: 0, ..self.expert_shape(0, self.combined(0)) };
         vec![experts::combine(&self.expert_buffers(norm, norm), shape)]
     }
 
@@ -56,7 +56,8 @@ impl Pass<'_> {
     pub fn layer(&self, layer: u32, buffers: LayerBuffers, next_norm: BufferId) -> LayerRecipe {
         let LayerBuffers { dense, slot, arenas, .. } = &buffers;
         let squares = matmul_residual::squares(&dense.attn_output, self.limits.rows_per_group);
-        let normed = Normed { squares, ..self.combined() };
+        let squares_first = Squares::new(self.config, self.plan).attended();
+        let normed = Normed { squares_first, squares, epsilon: self.config.epsilon };
         let of_experts = self.expert_buffers(dense.expert_biases, next_norm);
         let shape = self.expert_shape(layer, normed);
         let gate_up = arenas.iter().flat_map(|arena| experts::gate_up(arena, slot, &of_experts, shape));
@@ -66,7 +67,7 @@ impl Pass<'_> {
         LayerRecipe {
             attend,
             experts: gate_up.chain(down).collect(),
-            combine: vec![experts::combine(&of_experts, shape)],
+            combine: vec![experts::combine(&of_experts, self.expert_shape(layer, self.combined(layer + 1)))],
             attention_row: self.attention_row(layer, &buffers),
             buffers,
         }
@@ -84,7 +85,7 @@ impl Pass<'_> {
         for projection in &dense.qkv {
             let buffers = matmul::Buffers { step, x: normed, bias: Some(projection.bias), y: qkv, status };
             let y_first = projection.y_first;
-            let target = matmul::Target { y_first, y_stride, layer, head: false, normed: self.combined() };
+            let target = matmul::Target { y_first, y_stride, layer, head: false, normed: self.combined(layer) };
             calls.extend(projection.matrix.shards.iter().map(|shard| matmul::call(shard, &buffers, target)));
         }
         let buffers = rope::Buffers { step, qkv, table: shared.rope_table, keys, values, status, rows };
@@ -93,7 +94,8 @@ impl Pass<'_> {
         calls.push(attention::call(plan.cache, &buffers, self.attention_params(layer)));
         let vectors = dense.attn_output_vectors;
         let buffers = matmul_residual::Buffers { step, x: attended, vectors, residual, normed, status };
-        let (squares_first, rows_per_group) = (self.combined().squares_first, self.limits.rows_per_group);
+        let squares_first = Squares::new(config, plan).attended();
+        let rows_per_group = self.limits.rows_per_group;
         calls.extend(matmul_residual::calls(&dense.attn_output, &buffers, layer, squares_first, rows_per_group));
         calls
     }
@@ -142,10 +144,11 @@ impl Pass<'_> {
         router::call(&buffers, params)
     }
 
-    /// Where [`experts::combine`] leaves the sums of squares of a norm.
-    fn combined(&self) -> Normed {
+    /// Where [`experts::combine`] leaves the sums of squares of the embedding (`row` 0), or after layer `row` − 1.
+    fn combined(&self, row: u32) -> Normed {
         let &ModelConfig { hidden, epsilon, .. } = self.config;
-        Normed { squares_first: self.plan.batch_tokens * hidden, squares: combined_squares(hidden), epsilon }
+        let squares_first = Squares::new(self.config, self.plan).combined(row);
+        Normed { squares_first, squares: combined_squares(hidden), epsilon }
     }
 
     fn expert_buffers(&self, biases: BufferId, norm: BufferId) -> experts::Buffers<BufferId> {
@@ -179,7 +182,7 @@ impl Pass<'_> {
             y_stride: vocabulary,
             layer: AFTER_ALL_LAYERS,
             head: true,
-            normed: self.combined(),
+            normed: self.combined(self.plan.layers),
         };
         let mut calls: Vec<_> = output.shards.iter().map(|shard| matmul::call(shard, &buffers, target)).collect();
         calls.push(sample::call(&sample::Buffers { step, logits, rows, sampled }, vocabulary));

@@ -27,7 +27,7 @@ use gptoss_model::ops::experts::ExpertFormats;
 use gptoss_model::{GpuError, Inventory, ModelConfig};
 
 use self::buffers::Buffers;
-pub use self::buffers::{Buffer, BufferId, BufferPurpose, Filled, Shared};
+pub use self::buffers::{Buffer, BufferId, BufferPurpose, Filled, Shared, Squares};
 use self::layer::Pass;
 use crate::plan::MemoryPlan;
 use crate::weights::DenseLayer;

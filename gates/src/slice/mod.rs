@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use web_time::Instant;
 
 use self::multiply::{OnGpu, Product};
+use crate::determinism::hex;
 use crate::error::GateError;
 use crate::file::GatedFile;
 use crate::report::{Comparison, Report};
@@ -227,7 +228,7 @@ pub async fn check(
         way.of_shard(file, slice, &on_gpu, shard, &x, host, onlooker).await?;
     }
     let requests = file.source.requests() - requests_before;
-    let sha256: String = way.sha256.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = hex(way.sha256.clone());
     if let Some(expected) = &slice.sha256 {
         let found = if *expected == sha256 { sha256.clone() } else { format!("{sha256}; expected {expected}") };
         report.check("sha256 of the range", *expected == sha256, found);

@@ -220,7 +220,7 @@ pub fn download() -> Command {
 
 pub fn gate(slice: Option<GateSlice>) -> Command {
     let model = ModelLocation::PickedFile { name: "nano".into() };
-    Command::Gate { model, slice }
+    Command::Gate { model, slice, whole: None }
 }
 
 pub fn generate(prompt: Prompt) -> Command {

@@ -86,10 +86,10 @@ async fn slices_go_to_the_gpu_and_back_with_all_their_figures() {
     let model = session.model_url("gpt-oss-nano.gguf").await;
     let gates = format!("{origin}/ml-inference?gguf={model}&tensor=output.weight&n=64");
     browser.goto(&gates).await.expect("the page opens");
-    let get = "return [...document.querySelectorAll('.gate-form input')].map((input) => input.value);";
+    let get = "return [...document.querySelectorAll('.gate-form input:not([type=file])')].map((input) => input.value);";
     press_waits(browser).await;
     let fields = browser.eval(get, vec![]).await.expect("script");
-    assert_eq!(fields, json!([model, "output.weight", "", "", "64", "", ""]));
+    assert_eq!(fields, json!([model, "output.weight", "", "", "64", "", "", ""]));
     let of_model = |session: &Session| session.requests().iter().filter(|it| it.range.is_some()).count();
     assert_eq!(of_model(&session), 0, "nothing is fetched before a press");
 
@@ -220,4 +220,49 @@ async fn what_cannot_run_says_why_and_stop_ends_it() {
     host.behave(Behaviour::GOOD);
     let (word, why) = run(browser).await;
     assert_eq!(word, "PASS", "{why}");
+}
+
+/// A file of this disk, and what of it no slice tells: the same bytes whenever it is opened, and logits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picked_file_is_checked_whole_with_all_figures() {
+    let session = Session::start().await;
+    let browser = &session.browser;
+    browser.goto(&format!("http://{}/ml-inference?layers=2", session.server.addr())).await.expect("the page opens");
+    press_waits(browser).await;
+    browser.pick_files("#gate-file", &[gptoss_tests::nano_model()]).await.expect("pick");
+    let picked = browser.text("#gate-picked-name").await.expect("shown");
+    assert!(picked.starts_with("gpt-oss-nano.gguf · 3.05 MB"), "{picked}");
+
+    press(browser, "whole-model").await;
+    press(browser, "stop").await;
+    assert_eq!(verdict(browser).await.0, "STOPPED");
+    press(browser, "whole-model").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (word, why) = verdict(browser).await;
+    assert_eq!(word, "PASS", "{why}");
+    assert!(why.contains("Logits after 2 of 6 layers"), "{why}");
+    session.screenshot("gate-whole").await;
+    let json = copied(browser).await;
+    let letters: String =
+        json["gates"].as_array().expect("reports").iter().filter_map(|it| it["gate"].as_str()).collect();
+    assert_eq!(letters, "abedg");
+    assert_eq!(
+        (&gate(&json, "b")["facts"]["openings"], &gate(&json, "d")["path"]),
+        (&json!(3), &json!("gpt-oss-nano.gguf"))
+    );
+    let correct = gate(&json, "d");
+    let all = &correct["comparisons"][0];
+    assert_eq!((&all["shape"], &correct["facts"]["layers"]), (&json!([72, 1280]), &json!("2 of 6")));
+    let error = all["relative_error"].as_f64().expect("a number");
+    assert!(error > 0.0 && error < 1e-5, "{correct}");
+    assert_eq!(gate(&json, "g")["comparisons"][0]["shape"], json!([1280]));
+    let card = browser.text("[data-gate=d]").await.expect("a card");
+    assert!(card.contains(&format!("relative error {error:.2e}, at most 1e-4")), "{card}");
+    let of_model = session.requests().iter().filter(|request| request.range.is_some()).count();
+    assert_eq!(of_model, 0, "the server was asked for nothing of it");
+
+    browser.click("#gate-unpick").await.expect("a press");
+    let hidden = browser.eval("return document.querySelector('#gate-picked').hidden;", vec![]).await;
+    assert_eq!(hidden.expect("script"), true, "the address counts again");
+    session.assert_quiet_console().await;
 }

@@ -3,8 +3,6 @@
 //!
 //! The window is told another size and theme over DevTools, so that one load shows a state in all of them.
 
-use std::time::Duration;
-
 use browser_driver::Browser;
 use serde_json::{Value, json};
 
@@ -67,15 +65,14 @@ impl Look {
     pub async fn wrong(&self, session: &Session) -> Vec<String> {
         let browser = &session.browser;
         let mut wrong = Vec::new();
-        set_size(browser, DESK).await;
-        for theme in THEMES {
-            set_theme(browser, theme).await;
-            wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{theme}: {found}")));
-        }
         for theme in THEMES {
             set_theme(browser, theme).await;
             for size in SIZES {
                 set_size(browser, size).await;
+                drawn(browser).await;
+                if size == DESK {
+                    wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{theme}: {found}")));
+                }
                 let (width, height) = size;
                 session.screenshot(&format!("{}-{width}x{height}-{theme}", self.state)).await;
                 // What fits in one theme fits in the other.
@@ -85,6 +82,7 @@ impl Look {
             }
         }
         set_size(browser, NARROWEST).await;
+        drawn(browser).await;
         wrong.extend(self.overflow(browser, NARROWEST).await);
         end(browser).await;
         wrong.into_iter().map(|found| format!("{}: {found}", self.state)).collect()
@@ -119,6 +117,7 @@ pub async fn wrong_in_tabs(session: &Session) -> Vec<String> {
         session.open_tab(name).await;
         for theme in THEMES {
             set_theme(browser, theme).await;
+            drawn(browser).await;
             wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{name}, {theme}: {found}")));
         }
         session.screenshot(&format!("tab-{name}")).await;
@@ -137,6 +136,7 @@ pub async fn wrong_in_sheets(session: &Session) -> Vec<String> {
         browser.eval(&format!("document.getElementById('{name}').showPopover();"), vec![]).await.expect("script");
         for theme in THEMES {
             set_theme(browser, theme).await;
+            drawn(browser).await;
             wrong.extend(violations(browser, theme).await.into_iter().map(|found| format!("{name}, {theme}: {found}")));
         }
         session.screenshot(name).await;
@@ -159,13 +159,11 @@ async fn violations(browser: &Browser, theme: &str) -> Vec<String> {
 async fn set_size(browser: &Browser, (width, height): (u32, u32)) {
     let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
     browser.devtools("Emulation.setDeviceMetricsOverride", size).await.expect("a size");
-    drawn(browser).await;
 }
 
 async fn set_theme(browser: &Browser, theme: &str) {
     let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": theme }] });
     browser.devtools("Emulation.setEmulatedMedia", media).await.expect("a theme");
-    drawn(browser).await;
 }
 
 /// The window's own size and theme again.
@@ -175,9 +173,19 @@ async fn end(browser: &Browser) {
     drawn(browser).await;
 }
 
-/// Waits until the page has drawn itself anew: it does so at most 15 times a second, and colours change over 120 ms.
+/// Waits until the page has drawn itself anew, which it does at most every 66 ms, and until what changes over time, as colours
+/// do, is what it will be.
 async fn drawn(browser: &Browser) {
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let script = "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done(true)));";
+    let script = "const done = arguments[0]; \
+         const frame = () => new Promise(requestAnimationFrame); \
+         const wait = async () => { \
+             await frame(); \
+             await new Promise((goOn) => setTimeout(goOn, 70)); \
+             await frame(); \
+             await frame(); \
+             const ending = document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime < Infinity); \
+             await Promise.allSettled(ending.map(({ finished }) => finished)); \
+         }; \
+         wait().then(() => done(true));";
     browser.eval_async(script, vec![]).await.expect("it draws");
 }

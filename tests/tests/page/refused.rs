@@ -4,12 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use browser_driver::{Browser, LaunchOptions, PageState, Snapshot};
+use browser_driver::{Browser, GptossPage, LaunchOptions, PageState, Snapshot};
 use gguf_serve::Options;
 use gptoss_protocol::{CacheNoticeKind, Event};
 use serde_json::{Value, json};
 
-use crate::session::{Session, assert_answer, case, follow, launch_options, load_and_answer};
+use crate::session::{PATIENCE, Session, assert_answer, case, follow, launch_options, load_and_answer};
 use crate::tiny_host::{Behaviour, TinyHost};
 use crate::{event_log, nano_bytes, query_with};
 
@@ -18,16 +18,27 @@ const MARKS: &str = "const input = document.getElementById(arguments[0]); return
      document.getElementById(input.getAttribute('aria-describedby') ?? '')?.textContent ?? '', \
      input.getAttribute('aria-invalid'), document.activeElement.id];";
 
-/// The words at the input `id`, once it is marked and has the focus: a click takes the focus away, and the page draws
-/// its answer to the click a little later. Until then it may show the refusal before it.
-async fn words_at(browser: &Browser, id: &str) -> String {
+/// Waits until the input `id` is marked, has the focus, and all of `words` stand at it: a click takes the focus away, and the
+/// page draws its answer to the click a little later. Until then it may show the refusal before it.
+async fn is_marked(browser: &Browser, id: &str, words: &[&str]) {
     let marked = async |browser: &Browser| {
         let seen = browser.eval(MARKS, vec![json!(id)]).await?;
-        Ok(if seen[1] == json!("true") && seen[2] == json!(id) { Ok(seen) } else { Err(seen.to_string()) })
+        let said = seen[0].as_str().unwrap_or_default();
+        let is_marked = seen[1] == json!("true") && seen[2] == json!(id);
+        Ok(if is_marked && words.iter().all(|words| said.contains(words)) { Ok(()) } else { Err(seen.to_string()) })
     };
-    let what = format!("#{id} to be marked and in focus");
-    let seen = browser.wait_for(&what, Duration::from_secs(10), marked).await.expect("marked");
-    seen[0].as_str().expect("words").to_owned()
+    let what = format!("#{id} to be marked, in focus, with {words:?}");
+    browser.wait_for(&what, Duration::from_secs(10), marked).await.expect("marked");
+}
+
+/// Waits for an error with these words: the page may show the error before it until it has drawn.
+async fn fails_with(browser: &Browser, page: &GptossPage<'_>, words: &str) -> Snapshot {
+    let failed = async |_: &Browser| {
+        let seen = page.snapshot().await?;
+        let is_it = seen.state == PageState::Error && seen.error.contains(words);
+        Ok(if is_it { Ok(seen) } else { Err(format!("{:?}: {}", seen.state, seen.error)) })
+    };
+    browser.wait_for(words, PATIENCE, failed).await.expect("it fails")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,26 +54,25 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     let picture = TinyHost::start(b"\x89PNG\r\n\x1a\n".repeat(1000), Behaviour::GOOD).expect("host");
     let without_ranges = TinyHost::start(nano_bytes(), Behaviour { ranges: false, ..Behaviour::GOOD }).expect("host");
     let missing = format!("http://{}/models/nothing.gguf", session.server.addr());
-    for url in [&missing, &picture.url(), &without_ranges.url()] {
+    for (url, words) in
+        [(&missing, "HTTP 404"), (&picture.url(), "a PNG picture"), (&without_ranges.url(), "ignores byte ranges")]
+    {
         page.set_gguf_url(url).await.expect("type");
         page.load().await.expect("LOAD MODEL can be pressed");
-        let failed = follow(&page, &[PageState::Error]).await;
-        assert_answer(&failed, &case);
+        assert_answer(&fails_with(browser, &page, words).await, &case);
         let status = browser.text("#status").await.expect("a sentence");
         assert!(status.contains("The model is still loaded"), "{url}: {status}");
         assert_eq!(browser.text("#gpu-allocated").await.expect("shown"), memory, "{url}");
-        page.ask().await.expect("ASK can be pressed");
-        assert_answer(&follow(&page, &[PageState::Done]).await, &case);
     }
 
     // A hub's page about a file is no file: said at the field, with the file's own address, before anything is asked
     // for.
     page.set_gguf_url("https://huggingface.co/someone/model-GGUF/blob/main/model.gguf").await.expect("type");
     page.load().await.expect("LOAD MODEL can be pressed");
-    assert_answer(&follow(&page, &[PageState::Error]).await, &case);
-    let words = words_at(browser, "gguf").await;
-    assert!(words.contains("https://huggingface.co/someone/model-GGUF/resolve/main/model.gguf"), "{words}");
+    is_marked(browser, "gguf", &["https://huggingface.co/someone/model-GGUF/resolve/main/model.gguf"]).await;
+    assert_answer(&page.snapshot().await.expect("the page"), &case);
     session.screenshot("refused-address").await;
+    // After all four the model answers as before.
     page.set_gguf_url(&missing).await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Done]).await, &case);
@@ -70,8 +80,7 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
     browser.set_value("#temp", "4").await.expect("type");
     page.ask().await.expect("ASK can be pressed");
     assert_answer(&follow(&page, &[PageState::Error]).await, &case);
-    let words = words_at(browser, "temp").await;
-    assert!(words.contains("\"4\", expected a number from 0 (greedy) to 2"), "{words}");
+    is_marked(browser, "temp", &["\"4\", expected a number from 0 (greedy) to 2"]).await;
     let look = "return [document.querySelector('#sheet').matches(':popover-open'), document.activeElement.id];";
     assert_eq!(browser.eval(look, vec![]).await.expect("script"), serde_json::json!([true, "temp"]), "it can be seen");
     session.screenshot("refused-temperature").await;
@@ -81,9 +90,8 @@ async fn a_wrong_address_or_value_costs_neither_model_nor_answer() {
 
     browser.set_value("#prompt", &"word ".repeat(9000)).await.expect("type");
     page.ask().await.expect("ASK can be pressed");
-    assert_answer(&follow(&page, &[PageState::Error]).await, &case);
-    let words = words_at(browser, "prompt").await;
-    assert!(words.contains("tokens long") && words.contains("KV capacity of"), "{words}");
+    is_marked(browser, "prompt", &["tokens long", "KV capacity of"]).await;
+    assert_answer(&page.snapshot().await.expect("the page"), &case);
     session.screenshot("refused-prompt").await;
 
     // The model that is loaded has its file's cached copy open: the same model again shares it.
@@ -118,7 +126,7 @@ async fn a_first_question_that_does_not_fit_costs_no_weights() {
         session.browser.click("#load").await.expect("it can be pressed");
         let failed = follow(&page, &[PageState::Error]).await;
         assert!(failed.error.contains(words) || failed.error_advice.contains(words), "{setting}: {failed:?}");
-        assert!(words_at(&session.browser, id).await.contains(words), "{setting}");
+        is_marked(&session.browser, id, &[words]).await;
         let loaded = |name: &str| failed.stages.iter().find(|line| line.name == name).map(|line| line.status.clone());
         assert_eq!(loaded("Weights").as_deref(), Some("waiting"), "{setting}");
         assert_eq!(host.requests().len() > before, header, "{setting}");

@@ -83,13 +83,16 @@ pub enum GatePress {
     Header,
     /// Run all gates on a slice of each type in the file.
     EachType,
+    /// Run all gates that look at the whole model.
+    WholeModel,
     /// Copy all reports as JSON.
     Copy,
 }
 
 impl GatePress {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Run, Self::Stop, Self::EndEngine, Self::Header, Self::EachType, Self::Copy];
+    pub const ALL: [Self; 7] =
+        [Self::Run, Self::Stop, Self::EndEngine, Self::Header, Self::EachType, Self::WholeModel, Self::Copy];
 
     /// The name, also of the button's id: `gate-stop`.
     pub fn name(self) -> &'static str {
@@ -99,6 +102,7 @@ impl GatePress {
             Self::EndEngine => "end-engine",
             Self::Header => "header",
             Self::EachType => "each-type",
+            Self::WholeModel => "whole-model",
             Self::Copy => "copy",
         }
     }

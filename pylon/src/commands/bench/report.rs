@@ -89,12 +89,22 @@ pub struct SideBySide {
 
 /// Decoding in turn while nobody looks inside, and while routes, norms and one head's attention are read back. Medians of the
 /// rounds, in tokens per second.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Watched {
     pub rounds: u32,
     pub unwatched: f64,
     pub watched: f64,
     /// The watched rate divided by the other.
+    pub share: f64,
+    /// The same of each of the three alone.
+    pub parts: Vec<WatchedPart>,
+}
+
+/// Decoding while one thing is read back.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct WatchedPart {
+    pub what: &'static str,
+    pub watched: f64,
     pub share: f64,
 }
 
@@ -219,12 +229,15 @@ impl fmt::Display for Report {
                 "{sequences:>11} sequences at once: decode {tokens_per_second:.2} tokens/s together, {each:.2} each"
             )?;
         }
-        if let Some(Watched { rounds, unwatched, watched, share }) = self.watched {
+        if let Some(Watched { rounds, unwatched, watched, share, parts }) = &self.watched {
             writeln!(
                 f,
                 "\nin turn, {rounds} rounds: decode {watched:.2} tokens/s while routes, norms and a head are watched, {unwatched:.2} while \
                  nothing is: {share:.3}×"
             )?;
+            for WatchedPart { what, watched, share } in parts {
+                writeln!(f, "{what:>11} alone: {watched:.2} tokens/s, {share:.3}×")?;
+            }
         }
         if let Some(compare) = &self.compare {
             let Comparison { program, build, rounds, threads, prefill, decode } = compare;

@@ -3,8 +3,7 @@
 use gptoss_gates::{Report, limits};
 use gptoss_model::{Inventory, ModelConfig, Quiet};
 
-use super::Common;
-use super::subject::open_device;
+use super::{Common, open_device};
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
 

@@ -1,22 +1,15 @@
 //! Gate G: logits. From embedding to head on every backend that is here; finite, plausible, and alike.
 
 use gptoss_cpu::{Activations, CpuModel, CpuOptions};
-use gptoss_gates::{Comparison, Report};
-use gptoss_model::{Asked, Backend, Prediction, Quiet};
-use gptoss_text::Tokenizer;
-use serde_json::{Value, json};
+use gptoss_gates::Report;
+use gptoss_gates::whole::{self, Reach, Subject, logits};
+use gptoss_model::{Backend, Quiet};
 
-use super::Common;
-use super::subject::{Reach, Size, Subject, open_device};
+use super::{Common, Opened, SizeArgs, open_device};
 use crate::error::CliError;
 use crate::exit;
 
-pub const TITLE: &str = "logits: embedding, layers and head on every backend";
-
-/// How many logits are shown.
-const TOP: usize = 5;
-/// Limit that no trained head comes near; weights that are read wrongly exceed it.
-const LARGEST_LOGIT: f32 = 1e4;
+pub use gptoss_gates::whole::logits::TITLE;
 
 /// Logits: embedding, layers and head on every backend
 ///
@@ -31,45 +24,44 @@ pub struct Args {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
-    size: Size,
+    size: SizeArgs,
     /// Largest relative difference between the backends that passes
-    #[arg(long, value_name = "X", default_value_t = 1e-4)]
+    #[arg(long, value_name = "X", default_value_t = whole::USUAL_TOLERANCE)]
     tolerance: f64,
 }
 
 pub fn check(args: &Args, report: &mut Report) -> Result<(), CliError> {
-    let subject = Subject::open(&args.common.path, &args.size, Reach::Prompt, report)?;
-    let tokenizer = subject.file.tokenizer()?;
-    let on_cpu = pollster::block_on(async {
-        let mut model = CpuModel::open(&subject.file.path, &cpu_options(&subject), &Quiet).await?;
-        report.fact("CPU", model.description().trim_start_matches("CPU: "));
-        run(&mut model, &subject.tokens).await
-    })?;
-    look_at("CPU", &on_cpu, &tokenizer, report)?;
-
-    // A missing GPU is a fact; a GPU that fails is a failure.
-    let gpu = match open_device(report) {
-        Ok(gpu) => gpu,
-        Err(error) if error.exit_status() == exit::COULD_NOT_RUN => {
-            report.fact("GPU", format!("none, so nothing was compared: {error}"));
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let on_gpu = pollster::block_on(async {
-        let mut model = subject.on_gpu(&gpu).await?;
-        report.fact("GPU", model.description().trim_start_matches("GPU: "));
-        run(&mut model, &subject.tokens).await
-    })?;
-    look_at("GPU", &on_gpu, &tokenizer, report)?;
-    let shape = [u64::from(subject.config.vocabulary)];
-    report.compare(
-        Comparison::new("logits on the GPU", "logits on the CPU", &shape, args.tolerance).with(&on_gpu, &on_cpu),
-    );
-    Ok(())
+    let file = Opened::open(&args.common.path)?;
+    let path = &args.common.path;
+    file.with(|gated| {
+        let subject = Subject::new(gated, &args.size.size(), Reach::Prompt, report);
+        let subject = subject.map_err(|error| CliError::of_gate(error, path))?;
+        let on_cpu = pollster::block_on(async {
+            let mut model = CpuModel::open(&file.file.path, &cpu_options(&subject), &Quiet).await?;
+            report.fact("CPU", model.description().trim_start_matches("CPU: "));
+            Ok::<_, CliError>(logits::last_logits(&mut model, &subject.tokens, &Quiet).await?)
+        })?;
+        // A missing GPU is a fact; a GPU that fails is a failure.
+        let gpu = match open_device(report) {
+            Ok(gpu) => Some(gpu),
+            Err(error) if error.exit_status() == exit::COULD_NOT_RUN => {
+                report.fact("GPU", format!("none, so nothing was compared: {error}"));
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let done = pollster::block_on(async {
+            let mut model = match &gpu {
+                Some(gpu) => Some(subject.on_gpu(gpu, &Quiet).await?),
+                None => None,
+            };
+            logits::check(&subject, &on_cpu, model.as_mut(), args.tolerance, report, &Quiet).await
+        });
+        done.map_err(|error| CliError::of_gate(error, path))
+    })
 }
 
-fn cpu_options(subject: &Subject) -> CpuOptions {
+fn cpu_options(subject: &Subject<'_>) -> CpuOptions {
     CpuOptions {
         max_kv_tokens: Some(subject.kv_tokens()),
         layers: Some(subject.layers),
@@ -77,52 +69,4 @@ fn cpu_options(subject: &Subject) -> CpuOptions {
         activations: Activations::F32,
         ..CpuOptions::default()
     }
-}
-
-/// The logits after `tokens`, `[vocabulary]`.
-async fn run(model: &mut impl Backend, tokens: &[u32]) -> Result<Vec<f32>, CliError> {
-    let sequence = model.open()?;
-    model.prefill(sequence, tokens, Asked::TOP, &Quiet, |_| {}).await?;
-    let logits = model.last_logits(sequence, &Quiet).await;
-    model.close(sequence);
-    Ok(logits?)
-}
-
-/// Shows the most likely tokens and checks what must hold of any model's logits.
-fn look_at(backend: &str, logits: &[f32], tokenizer: &Tokenizer, report: &mut Report) -> Result<(), CliError> {
-    let not_finite = logits.iter().filter(|logit| !logit.is_finite()).count();
-    report.check(
-        format!("finite on the {backend}"),
-        not_finite == 0,
-        format!("{not_finite} of {} are not", logits.len()),
-    );
-    if not_finite > 0 {
-        return Ok(());
-    }
-    let prediction = Prediction::from_logits(logits, 1.0, true, 0)?;
-    let name = if backend == "GPU" { "top 5 on the GPU" } else { "top 5 on the CPU" };
-    report.fact(name, top(&prediction, tokenizer));
-
-    let largest = logits.iter().fold(0.0f32, |largest, logit| largest.max(logit.abs()));
-    report.check(
-        format!("of plausible size on the {backend}"),
-        largest > 0.0 && largest < LARGEST_LOGIT,
-        format!("the largest is {largest}; expected above 0 and below {LARGEST_LOGIT}"),
-    );
-    let uniform = (logits.len() as f32).ln();
-    report.check(
-        format!("less spread than chance on the {backend}"),
-        prediction.entropy_nats < uniform,
-        format!("entropy {:.4} nats; {uniform:.4} if all tokens were equally likely", prediction.entropy_nats),
-    );
-    Ok(())
-}
-
-fn top(prediction: &Prediction, tokenizer: &Tokenizer) -> Value {
-    let line = |(token, logit): (u32, f32)| {
-        let text = tokenizer.decode(&[token]).unwrap_or_default();
-        let probability = (logit - prediction.log_sum_exp).exp();
-        json!(format!("{text:?} ({token}): logit {logit:.4}, probability {probability:.4}"))
-    };
-    prediction.candidates.iter().take(TOP).map(|candidate| line((candidate.token, candidate.logit))).collect()
 }

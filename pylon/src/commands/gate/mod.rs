@@ -4,19 +4,22 @@
 mod determinism;
 mod gpu_matmul;
 mod index;
-mod layered;
 mod limits;
 mod logits;
 mod model;
 mod mxfp4;
 mod report;
-mod subject;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use clap::Subcommand;
+use gptoss_gates::whole::{self, Size};
 use gptoss_gates::{GatedFile, Part, Report};
+use gptoss_kernels::{Gpu, GpuOptions};
+use gptoss_model::Quiet;
+use gptoss_protocol::FailureKind;
 
 use crate::error::CliError;
 use crate::exit;
@@ -56,6 +59,33 @@ pub struct Common {
     json: bool,
 }
 
+/// How much of a whole model is run.
+#[derive(Debug, clap::Args)]
+struct SizeArgs {
+    /// Run the first N layers; 0 is embedding and output matrix only. All layers if not given, 2 of models whose
+    /// weights take more than 1 GiB in F32
+    #[arg(long, value_name = "N")]
+    layers: Option<u32>,
+    /// Text whose tokens are run, as plain text
+    #[arg(long, value_name = "TEXT", default_value = whole::USUAL_PROMPT)]
+    prompt: String,
+    /// Run N tokens: the prompt cut short, or repeated. 8 if not given; in gate d as many as reach beyond the sliding
+    /// window of models whose weights take at most 1 GiB in F32
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    tokens: Option<u32>,
+}
+
+impl SizeArgs {
+    fn size(&self) -> Size {
+        Size { layers: self.layers, prompt: self.prompt.clone(), tokens: self.tokens }
+    }
+}
+
+/// The device that the engine would use.
+fn open_device(report: &mut Report) -> Result<Rc<Gpu>, CliError> {
+    Ok(pollster::block_on(gptoss_gates::limits::open_device(&GpuOptions::default(), report, &Quiet))?)
+}
+
 /// A file, opened for gates that run elsewhere, too.
 struct Opened {
     file: GgufFile,
@@ -78,7 +108,7 @@ impl Opened {
     {
         let parts: Vec<Part<'_>> =
             self.names.iter().zip(&self.file.parts).map(|(name, part)| Part { name, gguf: &part.gguf }).collect();
-        Ok(look(&GatedFile { source: self.file.source.as_ref(), gguf: &self.file.gguf, parts: &parts })?)
+        Ok(look(&GatedFile { source: &self.file.source, gguf: &self.file.gguf, parts: &parts })?)
     }
 }
 
@@ -110,7 +140,8 @@ fn run_gate(
         Err(error) => {
             note(format_args!("pylon: {error}"));
             note(format_args!("  {}", error.advice()));
-            if error.exit_status() == exit::COULD_NOT_RUN {
+            let does_not_fit = matches!(&error, CliError::Engine(error) if error.kind() == FailureKind::Memory);
+            if error.exit_status() == exit::COULD_NOT_RUN || does_not_fit {
                 report.could_not_run(error.to_string());
             } else {
                 report.check("runs to its end", false, error.to_string());

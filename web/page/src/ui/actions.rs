@@ -8,12 +8,9 @@ use gptoss_protocol::{
 use gptoss_source::store::CACHED_SCHEME;
 use js_sys::Reflect;
 use wasm_bindgen::{JsCast, JsValue};
-use web_sys::{
-    DragEvent, Event, File, FileList, HtmlDialogElement, HtmlElement, HtmlInputElement, HtmlSelectElement,
-    KeyboardEvent, MouseEvent,
-};
+use web_sys::{Event, File, HtmlDialogElement, HtmlElement, HtmlSelectElement, KeyboardEvent, MouseEvent};
 
-use super::dom::{after, document, element, listen, report, show, window};
+use super::dom::{after, document, element, listen, report, window};
 use super::worker_link::WorkerLink;
 use super::{App, catalog, charts, local_network, memory, storage};
 use crate::inputs::{Inputs, element_id};
@@ -216,11 +213,6 @@ impl App {
         self.on_click("approve", Self::approve);
         self.on_click("decline", Self::stop);
         self.on_click("end-engine", Self::end_engine);
-        self.on_click("pick", |_| element::<HtmlElement>("file").click());
-        self.on_click("unpick", |app| {
-            app.controls.pick(Vec::new());
-            report(element::<HtmlElement>(&element_id(OptionId::Gguf)).focus());
-        });
         let app = Rc::clone(self);
         listen(&window(), "resize", move |_: Event| {
             app.redraw_pictures();
@@ -325,32 +317,7 @@ impl App {
 
     fn listen_to_files(self: &Rc<Self>) {
         let app = Rc::clone(self);
-        listen(&element::<HtmlElement>("file"), "change", move |_: Event| {
-            let picked = listed(element::<HtmlInputElement>("file").files());
-            if !picked.is_empty() {
-                app.controls.pick(picked);
-            }
-        });
-        listen(&document(), "dragover", |event: DragEvent| {
-            if carries_files(&event) {
-                event.prevent_default();
-                show("drop", true);
-            }
-        });
-        listen(&document(), "dragleave", |event: DragEvent| {
-            // Leaving one element for another of the page is not leaving the page.
-            if event.related_target().is_none() {
-                show("drop", false);
-            }
-        });
-        let app = Rc::clone(self);
-        listen(&document(), "drop", move |event: DragEvent| {
-            show("drop", false);
-            if carries_files(&event) {
-                event.prevent_default();
-                app.controls.pick(listed(event.data_transfer().and_then(|data| data.files())));
-            }
-        });
+        self.controls.listen_to_files(move |files| app.controls.pick(files));
     }
 }
 
@@ -377,14 +344,6 @@ pub(super) fn location(text: &str) -> Result<ModelLocation, InputError> {
         Ok(url) => Ok(ModelLocation::Url { url: url.href() }),
         Err(_) => Err(InputError { field, message: format!("The address \"{text}\" is not a valid URL.") }),
     }
-}
-
-fn carries_files(event: &DragEvent) -> bool {
-    event.data_transfer().is_some_and(|data| data.types().includes(&JsValue::from_str("Files"), 0))
-}
-
-fn listed(files: Option<FileList>) -> Vec<File> {
-    files.map_or_else(Vec::new, |files| (0..files.length()).filter_map(|index| files.get(index)).collect())
 }
 
 /// Today where the user is, as the system message writes it.

@@ -1,24 +1,25 @@
 //! The inputs: read into commands, filled from the address, marked when they cannot be used.
 
-use std::cell::RefCell;
-
 use gptoss_protocol::options::Kind;
 use gptoss_protocol::{InputError, OptionId};
 use wasm_bindgen::JsCast;
 use web_sys::{File, HtmlElement, HtmlInputElement, HtmlSelectElement, HtmlTextAreaElement};
 
-use super::dom::{document, element, report, show};
-use crate::format;
+use super::dom::{document, element, report};
+use super::picked::PickedFiles;
 use crate::inputs::{Inputs, element_id};
 use crate::query::Query;
 
 /// What the user picked besides the inputs themselves.
-#[derive(Default)]
 pub struct Controls {
-    files: RefCell<Vec<File>>,
+    picked: PickedFiles,
 }
 
 impl Controls {
+    pub fn new() -> Self {
+        Self { picked: PickedFiles::new("") }
+    }
+
     /// What stands in every input; `today` is what that word means as a date.
     pub fn read(&self, today: String) -> Inputs {
         let mut inputs = Inputs::on(today);
@@ -70,12 +71,16 @@ impl Controls {
     }
 
     pub fn files(&self) -> Vec<File> {
-        self.files.borrow().clone()
+        self.picked.files()
+    }
+
+    /// Calls `pick` with files that are picked or dropped.
+    pub fn listen_to_files(&self, pick: impl Fn(Vec<File>) + 'static) {
+        self.picked.listen(pick);
     }
 
     /// Uses picked files instead of the address: one, or all of a split model. None goes back to the address.
     pub fn pick(&self, files: Vec<File>) {
-        show("picked", !files.is_empty());
         if !files.is_empty() {
             // What was dropped or picked is seen, and what else can be done with it.
             report(element::<HtmlElement>("source-more").set_attribute("open", ""));
@@ -83,14 +88,7 @@ impl Controls {
         // What is picked is on this machine's disk already.
         let keep = if files.is_empty() { "Download only" } else { "Cache in browser" };
         element::<HtmlElement>("download").set_text_content(Some(keep));
-        if let Some(first) = files.first() {
-            let total_bytes = files.iter().map(|file| file.size() as u64).sum();
-            let text = format::picked(&first.name(), files.len(), total_bytes);
-            element::<HtmlElement>("picked-name").set_text_content(Some(&text));
-        }
-        // Otherwise picking the same file again would not be noticed.
-        element::<HtmlInputElement>("file").set_value("");
-        *self.files.borrow_mut() = files;
+        self.picked.set(files);
     }
 }
 

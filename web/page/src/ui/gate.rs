@@ -11,6 +11,7 @@ use web_sys::{Element, HtmlDialogElement, HtmlInputElement, HtmlSelectElement, K
 
 use super::actions::{is_typing, location};
 use super::dom::{Texts, document, element, listen, report, show, window};
+use super::picked::PickedFiles;
 use super::view::enable;
 use super::worker_link::WorkerLink;
 use super::{App, catalog, clipboard, local_network};
@@ -31,6 +32,7 @@ struct Shared {
     tensors: RefCell<Mounted>,
     models: RefCell<Mounted>,
     texts: RefCell<Texts>,
+    picked: PickedFiles,
     phase: Cell<Option<Phase>>,
     /// Number of tensors that are offered.
     offered: Cell<usize>,
@@ -64,6 +66,7 @@ impl GateView {
                 tensors: mounted("gate-tensors"),
                 models: mounted("gate-models"),
                 texts: RefCell::default(),
+                picked: PickedFiles::new("gate-"),
                 phase: Cell::new(None),
                 offered: Cell::new(0),
             }),
@@ -81,12 +84,20 @@ impl GateView {
         let again = Rc::clone(app);
         listen(&document(), "visibilitychange", move |_: web_sys::Event| again.next_frame());
         let keys = Rc::clone(app);
-        listen(&document(), "keydown", move |event: KeyboardEvent| key(&keys, &event));
+        listen(&document(), "keydown", move |event: KeyboardEvent| {
+            if let Some(gates) = &keys.gate {
+                key(gates, &keys, &event);
+            }
+        });
         let typing = Rc::clone(app);
         listen(&input(Field::Tensor), "input", move |_: web_sys::Event| typing.request_frame());
-        listen(&element::<HtmlSelectElement>("gate-models"), "change", |_: web_sys::Event| {
+        let shared = Rc::clone(&self.shared);
+        listen(&element::<HtmlSelectElement>("gate-models"), "change", move |_: web_sys::Event| {
+            shared.picked.set(Vec::new());
             input(Field::Gguf).set_value(&element::<HtmlSelectElement>("gate-models").value());
         });
+        let shared = Rc::clone(&self.shared);
+        self.shared.picked.listen(move |files| shared.picked.set(files));
         WorkerLink::start(app);
         let shared = Rc::clone(&self.shared);
         spawn_local(async move {
@@ -124,7 +135,7 @@ impl GateView {
                 }
             }
         }
-        for press in [GatePress::Run, GatePress::Header, GatePress::EachType] {
+        for press in [GatePress::Run, GatePress::Header, GatePress::EachType, GatePress::WholeModel] {
             enable(&format!("gate-{}", press.name()), !state.phase.busy());
         }
         enable("gate-stop", state.can_stop());
@@ -137,13 +148,42 @@ impl GateView {
         }
     }
 
+    /// Asks for what the form says, of the files that were picked or else of the address.
+    fn begin(&self, app: &Rc<App>, press: GatePress) {
+        if app.state.borrow().phase.busy() {
+            return;
+        }
+        let (inputs, files) = (typed(), self.shared.picked.files());
+        let mut refused: Vec<Refused> = Vec::new();
+        let no = |error: InputError| (error.field.map(|_| Field::Gguf), error.message);
+        let model = match files.first() {
+            Some(file) => Some(ModelLocation::PickedFile { name: file.name() }),
+            None => location(inputs.get(Field::Gguf)).map_err(|error| refused.push(no(error))).ok(),
+        };
+        let chosen = inputs.chosen().map_err(|errors| refused.extend(errors)).ok();
+        mark(&refused);
+        let (Some(model), Some((slice, whole))) = (model, chosen) else { return refuse(app, &refused) };
+        let (slice, whole) = match press {
+            GatePress::Header => (None, None),
+            GatePress::WholeModel => (None, Some(whole)),
+            GatePress::EachType => (Some(GateSlice { tensor: None, ..slice }), None),
+            _ => (Some(slice), None),
+        };
+        if matches!(model, ModelLocation::Url { .. }) {
+            show_in_address(&inputs);
+        }
+        local_network::ask_worker(app, Command::Gate { model, slice, whole }, files);
+    }
+
     /// A button of the gate page was pressed.
     pub fn press(&self, app: &Rc<App>, press: GatePress, target: &Element) {
         match press {
             GatePress::Stop => app.stop(),
             GatePress::EndEngine => app.end_engine(),
             GatePress::Copy => clipboard::copy_from(target, self.shared.gates.borrow().to_json()),
-            GatePress::Run | GatePress::Header | GatePress::EachType => begin(app, press),
+            GatePress::Run | GatePress::Header | GatePress::EachType | GatePress::WholeModel => {
+                self.begin(app, press);
+            }
         }
     }
 }
@@ -159,39 +199,16 @@ fn offer(shared: &Shared, models: &[HostedModel]) {
     element::<HtmlSelectElement>("gate-models").set_value(&input(Field::Gguf).value());
 }
 
-fn key(app: &Rc<App>, event: &KeyboardEvent) {
+fn key(gates: &GateView, app: &Rc<App>, event: &KeyboardEvent) {
     match event.key().as_str() {
         "Escape" => app.stop(),
         "?" if !is_typing(event) => drop(report(element::<HtmlDialogElement>("keys").show_modal())),
         "Enter" if event.ctrl_key() || event.meta_key() || is_in_form(event) => {
             event.prevent_default();
-            begin(app, GatePress::Run);
+            gates.begin(app, GatePress::Run);
         }
         _ => {}
     }
-}
-
-/// Asks for what the form says.
-fn begin(app: &Rc<App>, press: GatePress) {
-    if app.state.borrow().phase.busy() {
-        return;
-    }
-    let inputs = typed();
-    let mut refused: Vec<Refused> = Vec::new();
-    let no = |error: InputError| (error.field.map(|_| Field::Gguf), error.message);
-    let model = location(inputs.get(Field::Gguf)).map_err(|error| refused.push(no(error))).ok();
-    let slice = inputs.slice().map_err(|errors| refused.extend(errors)).ok();
-    mark(&refused);
-    let (Some(model), Some(slice)) = (model, slice) else { return refuse(app, &refused) };
-    let slice = match press {
-        GatePress::Header => None,
-        GatePress::EachType => Some(GateSlice { tensor: None, ..slice }),
-        _ => Some(slice),
-    };
-    if matches!(model, ModelLocation::Url { .. }) {
-        show_in_address(&inputs);
-    }
-    local_network::ask_worker(app, Command::Gate { model, slice }, Vec::new());
 }
 
 fn refuse(app: &Rc<App>, refused: &[Refused]) {

@@ -17,6 +17,7 @@ mod long_tasks;
 mod looking;
 mod memory;
 mod panels;
+mod picked;
 mod storage;
 mod time;
 mod view;
@@ -88,7 +89,7 @@ pub fn run() {
         gate: gate::is_here().then(GateView::new),
         core: RefCell::new(CoreView::new()),
         core_frame: Cell::new(false),
-        controls: Controls::default(),
+        controls: Controls::new(),
         composer: Composer::new(),
         keeping: Cell::new(false),
         worker: RefCell::new(WorkerLink::default()),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use gptoss_engine::{GpuEngine, GpuOptions, Loader, Session, open_engine};
+use gptoss_gates::Reopen;
+use gptoss_gates::determinism::Opening;
 use gptoss_gguf::{arrange_parts, part_names};
 use gptoss_model::{EngineError, Host, StageError};
 use gptoss_node::{Download, Downloaded, Gates, Load, Platform, Teller};
@@ -82,6 +84,18 @@ impl BrowserPlatform {
     }
 }
 
+/// Reaches a file once more, for gates.
+struct Again<'a> {
+    platform: &'a BrowserPlatform,
+    wanted: Wanted<'a>,
+}
+
+impl Reopen for Again<'_> {
+    fn reopen<'a>(&'a self, host: &'a dyn Host) -> Opening<'a> {
+        Box::pin(async move { self.platform.reach(false, &self.wanted, host).await.map_err(|error| error.error) })
+    }
+}
+
 impl Platform for BrowserPlatform {
     type Model = Session;
     type Attachment = Vec<File>;
@@ -106,7 +120,7 @@ impl Platform for BrowserPlatform {
 
     /// The download cache is neither read nor written: what is measured is the way from where the file is.
     async fn gate(&self, wanted: Gates<'_, Vec<File>>, host: &dyn Host) -> Result<(), StageError> {
-        let Gates { model, attachment: files, slice } = wanted;
+        let Gates { model, attachment: files, slice, whole } = wanted;
         let cache = CacheOptions { mode: CacheMode::Off };
         let wanted = Wanted { model, files, network: &NetworkOptions::default(), cache: &cache };
         let source = self.reach(false, &wanted, host).await?;
@@ -114,7 +128,8 @@ impl Platform for BrowserPlatform {
             ModelLocation::Url { url } => url,
             ModelLocation::PickedFile { name } | ModelLocation::Cached { name } => name,
         };
-        gptoss_gates::run(source, path, slice, host).await.map(drop)
+        let again = &Again { platform: self, wanted };
+        gptoss_gates::run(source, gptoss_gates::Wanted { path, slice, whole, again }, host).await.map(drop)
     }
 
     async fn cache(&self, action: CacheAction, host: &dyn Host) {

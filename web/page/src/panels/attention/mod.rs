@@ -21,17 +21,20 @@ pub const PANEL: Panel = Panel {
 
 fn view(seen: &Seen<'_>) -> Shown {
     let rows = &seen.inside.inside.attention;
-    let input = |id: &'static str| {
-        element("input").id(id).with("inputmode", "numeric").with("value", "0").with("autocomplete", "off")
+    // What somebody typed stays; until then the inputs say what the picture shows.
+    let said = rows.back().map(|row| row.head).or(seen.head).unwrap_or_default();
+    let input = |id: &'static str, number: u32| {
+        let input = element("input").id(id).with("inputmode", "numeric").with("autocomplete", "off");
+        input.with("value", number.to_string())
     };
     let watch = element("button").id("attention-on").class("quiet").with("type", "button");
     let watch = watch.with("aria-pressed", if seen.head.is_some() { "true" } else { "false" }).text("watch");
     let chosen: Element = element("div")
         .class("heads")
         .child(label("attention-layer", "Layer"))
-        .child(input("attention-layer"))
+        .child(input("attention-layer", said.layer))
         .child(label("attention-head", "Head"))
-        .child(input("attention-head"))
+        .child(input("attention-head", said.head))
         .child(watch);
     let map = element("canvas").id("attention-map").with("role", "img").with("aria-label", "Attention is not watched");
     let line = match seen.head_problem {
@@ -108,8 +111,11 @@ pub fn label_of(rows: &VecDeque<AttentionRow>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use gptoss_protocol::Event;
+
     use super::super::tests::{html, html_of, seen, state};
     use super::*;
+    use crate::state::State;
 
     fn row(position: u32, first_position: u32, weights: &[f32]) -> AttentionRow {
         AttentionRow {
@@ -149,6 +155,22 @@ mod tests {
         );
         seen.head_problem = "The layer is \"x\", expected 0 to 5";
         assert!(html_of(&PANEL, &seen).contains(">The layer is &quot;x&quot;, expected 0 to 5<"));
+    }
+
+    /// A recording that is opened shows the head that was watched then.
+    #[test]
+    fn the_inputs_say_what_the_picture_shows() {
+        let inputs = |state: &State| {
+            let said = html(&PANEL, state);
+            let value = |id: &str| {
+                let (_, tag) = said.split_once(&format!("<input id=\"{id}\"")).expect("an input");
+                let (_, value) = tag.split_once("value=\"").expect("a value");
+                value.split_once('"').expect("its end").0.to_owned()
+            };
+            [value("attention-layer"), value("attention-head")]
+        };
+        assert_eq!(inputs(&state([])), ["0", "0"]);
+        assert_eq!(inputs(&state([Event::Attention(row(4, 2, &[0.1]))])), ["1", "2"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::build::{el, of, pair, say, table, with};
-use super::report::{Report, power, verdict_word};
+use super::report::{Report, outcome, power, verdict_word};
 use crate::format::count;
 use crate::view::{Element, Node};
 
@@ -12,7 +12,8 @@ pub fn card(report: Report<'_>) -> Element {
     let (verdict, gate, slice) = (report.verdict(), report.text("gate"), report.slice());
     let title = slice.map_or_else(|| report.text("title").split(':').next().unwrap_or(""), |it| it.text("tensor"));
     let heading = vec![say("b", "", gate), say("span", "", title)];
-    let is_line = slice.is_none() && verdict == "pass";
+    let compared: Vec<Node> = report.all("comparisons").filter(|_| slice.is_none()).filter_map(comparison).collect();
+    let is_line = slice.is_none() && compared.is_empty() && verdict == "pass";
     let (tag, head) = if is_line { ("details", "summary") } else { ("section", "header") };
     let head = of(el(head, ""), vec![of(el("h3", ""), heading), say("span", "verdict", verdict_word(verdict))]);
     let mut body = vec![head];
@@ -23,7 +24,7 @@ pub fn card(report: Report<'_>) -> Element {
         Some(slice) => slice_nodes(report, slice, &mut body),
         None => body.push(facts(report)),
     }
-    let checks: Vec<Node> = report.all("checks").map(check).collect();
+    let checks: Vec<Node> = report.all("checks").map(check).chain(compared).collect();
     if !checks.is_empty() {
         body.push(of(el("ul", "checks"), checks));
     }
@@ -37,6 +38,16 @@ fn check(check: Report<'_>) -> Node {
     let ok = if check.is("ok") { "yes" } else { "no" };
     let said = vec![say("span", "", check.text("check")), say("span", "", check.text("found"))];
     of(with(el("li", ""), &[("data-ok", ok)]), said)
+}
+
+/// A comparison that is no product of a slice: its outcome, and its numbers.
+fn comparison(comparison: Report<'_>) -> Option<Node> {
+    let ok = if comparison.is("ok") { "yes" } else { "no" };
+    let (_, came) = outcome(comparison).split_once(": ").map(|(what, came)| (what.to_owned(), came.to_owned()))?;
+    let numbers =
+        comparison.fill("; max abs {max_abs^} of values up to {largest_expected^}; {values#} values; {against}");
+    let said = vec![say("span", "", comparison.text("what")), say("span", "", &(came + &numbers))];
+    Some(of(with(el("li", ""), &[("data-ok", ok)]), said))
 }
 
 /// The facts as they are; of a list one line for each.

@@ -1,6 +1,6 @@
 //! What can be chosen on the gate page: in its form and in its address, by the same names.
 
-use gptoss_protocol::{GateSlice, OptionId};
+use gptoss_protocol::{GateSlice, GateWhole, OptionId};
 
 use crate::query::{decode, is_others};
 
@@ -21,12 +21,22 @@ pub enum Field {
     Tolerance,
     /// SHA-256 that the range has to have.
     Sha256,
+    /// Layers of the whole model.
+    Layers,
 }
 
 impl Field {
     /// All of them, in the order of the form.
-    pub const ALL: [Self; 7] =
-        [Self::Gguf, Self::Tensor, Self::Expert, Self::Columns, Self::Rows, Self::Tolerance, Self::Sha256];
+    pub const ALL: [Self; 8] = [
+        Self::Gguf,
+        Self::Tensor,
+        Self::Expert,
+        Self::Columns,
+        Self::Rows,
+        Self::Tolerance,
+        Self::Sha256,
+        Self::Layers,
+    ];
 
     /// Name in the address.
     pub fn key(self) -> &'static str {
@@ -38,6 +48,7 @@ impl Field {
             Self::Rows => "n",
             Self::Tolerance => "tolerance",
             Self::Sha256 => "sha256",
+            Self::Layers => "layers",
         }
     }
 
@@ -65,11 +76,11 @@ impl GateInputs {
         value.clone_into(&mut self.0[field as usize]);
     }
 
-    /// The slice that is chosen, of the output matrix if no tensor is named.
+    /// The slice that is chosen, of the output matrix if no tensor is named, and how much of the whole model is.
     ///
     /// # Errors
     /// Every number that is none.
-    pub fn slice(&self) -> Result<GateSlice, Vec<Refused>> {
+    pub fn chosen(&self) -> Result<(GateSlice, GateWhole), Vec<Refused>> {
         let mut refused = Vec::new();
         let text = |field| Some(self.get(field)).filter(|text| !text.is_empty()).map(str::to_owned);
         let whole = "a whole number";
@@ -83,11 +94,12 @@ impl GateInputs {
             tolerance,
             sha256: text(Field::Sha256),
         };
+        let whole = GateWhole { layers: self.number(Field::Layers, whole, &mut refused), tolerance };
         // JSON has no infinities, and no NaN.
         if tolerance.is_some_and(|tolerance| !(tolerance.is_finite() && tolerance >= 0.0)) {
             refused.push((Some(Field::Tolerance), "tolerance has to be zero or above.".to_owned()));
         }
-        if refused.is_empty() { Ok(slice) } else { Err(refused) }
+        if refused.is_empty() { Ok((slice, whole)) } else { Err(refused) }
     }
 
     fn number<T: std::str::FromStr>(&self, field: Field, expected: &str, refused: &mut Vec<Refused>) -> Option<T> {
@@ -129,6 +141,6 @@ pub fn parse(query: &str) -> (GateInputs, Vec<Refused>) {
     {
         refused.push((Some(Field::Gguf), error.message));
     }
-    refused.extend(inputs.slice().err().into_iter().flatten());
+    refused.extend(inputs.chosen().err().into_iter().flatten());
     (inputs, refused)
 }

@@ -1,6 +1,6 @@
 use gptoss_protocol::{
     Command, Envelope, Event, Expect, Failure, FailureKind, GateCheck, GateComparison, GateFacts, GateProgress,
-    GateReport, GateSlice, GateStep, GateTensor, GateVerdict, ModelLocation, Replay, RequestId, Sequencer,
+    GateReport, GateSlice, GateStep, GateTensor, GateVerdict, GateWhole, ModelLocation, Replay, RequestId, Sequencer,
     SliceFigures, Stage, StageStatus, Tier, TierFigures, WorstValue,
 };
 use serde_json::{Value, json};
@@ -30,7 +30,11 @@ impl Run {
             gates: Gates::default(),
         };
         let model = ModelLocation::Url { url: "http://h/m.gguf".into() };
-        let asked = run.own.wrap(0.0, Some(RequestId(0)), Event::Asked { command: Command::Gate { model, slice } });
+        let asked = run.own.wrap(
+            0.0,
+            Some(RequestId(0)),
+            Event::Asked { command: Command::Gate { model, slice, whole: None } },
+        );
         run.take(&asked);
         run
     }
@@ -229,6 +233,45 @@ fn what_could_not_run_says_why_and_what_helps() {
     assert!(!run.gates.running);
 }
 
+/// What is told of a whole model: no slice, but comparisons with numbers.
+#[test]
+fn a_whole_model_is_compared_with_its_figures() {
+    let mut run = Run::asked(None);
+    let progress = GateProgress {
+        tensor: "layer 1 of 6".into(),
+        step: GateStep::Reference,
+        fetched_bytes: 0,
+        needed_bytes: 0,
+        elapsed_ms: 1.0,
+    };
+    run.told(Event::GateProgress(progress));
+    assert_eq!(sentence(&run.state, &run.gates), "layer 1 of 6: scalar F64.");
+    let equal = GateComparison {
+        what: "GPU logits of all positions".into(),
+        against: "scalar arithmetic, all 6 layers".into(),
+        shape: vec![72, 1280],
+        values: 92_160,
+        tier: None,
+        ..comparison(Expect::Equal, 3e-7, true)
+    };
+    let control = GateComparison { tier: None, ..comparison(Expect::Different, 1.2, true) };
+    let facts = GateFacts(vec![("layers".into(), json!("6 of 6"))]);
+    let told = GateReport { facts, comparisons: vec![equal, control], ..report('d', GateVerdict::Pass) };
+    run.told(told.to_event());
+    run.told(Event::GatesEnded { verdict: GateVerdict::Pass, elapsed_ms: 5.0 });
+    assert_eq!(run.text("gate-why"), "Logits after 6 of 6 layers: the GPU gives what scalar arithmetic gives.");
+    let html = run.page().to_html();
+    for words in [
+        "relative error 3.00e-7, at most 1e-5; max abs 4.75e-7 of values up to 3.00e0; 92\u{202f}160 values; scalar arithmetic, all 6 layers",
+        "relative error 1.20e0, a control, which must be above 1e-5",
+        "<span>compare</span><b>3.00e-7</b>",
+        "<dt>layers</dt><dd>6 of 6</dd>",
+    ] {
+        assert!(html.contains(words), "{words} is not in {html}");
+    }
+    assert!(html.contains("<section class=\"gate-card\" data-gate=\"d\""), "it is open: {html}");
+}
+
 #[test]
 fn several_types_have_a_line_each() {
     let mut run = Run::asked(Some(GateSlice::default()));
@@ -262,7 +305,7 @@ fn the_form_knows_the_tensor_that_is_typed() {
     assert_eq!(placeholders.map(Option::unwrap_or_default), ["0, at most 31", "2880, in 32s", "2741 of 2880", ""]);
     // The same file again: its list is still there to choose from.
     let model = run.gates.model.clone().expect("asked");
-    run.gates.apply(&Event::Asked { command: Command::Gate { model, slice: None } });
+    run.gates.apply(&Event::Asked { command: Command::Gate { model, slice: None, whole: None } });
     assert_eq!(run.gates.tensors.len(), 2);
 }
 
@@ -284,7 +327,8 @@ fn the_json_has_the_reports_as_pylon_prints_them() {
 
 #[test]
 fn the_address_is_read_and_nothing_in_it_is_ignored() {
-    let (inputs, refused) = parse("?gguf=%2Fapi%2Fm.gguf&tensor=a.b&expert=3&k=64&n=10&tolerance=1e-6&utm_source=x");
+    let (inputs, refused) =
+        parse("?gguf=%2Fapi%2Fm.gguf&tensor=a.b&expert=3&k=64&n=10&tolerance=1e-6&layers=2&utm_source=x");
     assert_eq!(refused, []);
     assert_eq!(inputs.get(Field::Gguf), "/api/m.gguf");
     let expected = GateSlice {
@@ -295,11 +339,13 @@ fn the_address_is_read_and_nothing_in_it_is_ignored() {
         tolerance: Some(1e-6),
         sha256: None,
     };
-    assert_eq!(inputs.slice(), Ok(expected));
-    assert_eq!(parse("").0.slice().map(|slice| slice.tensor), Ok(Some("output.weight".into())));
+    let whole = GateWhole { layers: Some(2), tolerance: Some(1e-6) };
+    assert_eq!(inputs.chosen(), Ok((expected, whole)));
+    assert_eq!(parse("").0.chosen().map(|(slice, _)| slice.tensor), Ok(Some("output.weight".into())));
     for (query, words) in [
         ("?k=x", "k is \"x\""),
         ("?n=-1", "n is \"-1\""),
+        ("?layers=all", "layers is \"all\""),
         ("?tolerance=-1", "zero or above"),
         ("?tolerance=nan", "zero or above"),
         ("?rows=3", "a parameter \"rows\" that the gate page does not know"),
@@ -323,7 +369,7 @@ fn the_document_has_what_the_program_reads() {
             assert!(document.contains(&wanted), "index.html has no {wanted}");
         }
     }
-    for press in [GatePress::Run, GatePress::Stop, GatePress::Header, GatePress::EachType] {
+    for press in [GatePress::Run, GatePress::Stop, GatePress::Header, GatePress::EachType, GatePress::WholeModel] {
         let button = format!("id=\"gate-{}\"", press.name());
         assert!(document.contains(&button) && document.contains(&Action::Gate(press).to_string()), "no {button}");
     }

@@ -127,7 +127,7 @@ fn way(state: &State, gates: &Gates) -> Node {
         };
         stations.push(station(step_name(step), status, whose.map(|it| it.fill(name))));
     }
-    let compared = gates.last("c").filter(|_| gates.progress.is_none());
+    let compared = gates.last("c").or_else(|| gates.last("d")).filter(|_| gates.progress.is_none());
     let error = compared.and_then(|report| report.all("comparisons").next()).map(|it| it.fill("{relative_error^}"));
     stations.push(station("compare", compared.map_or("", Report::verdict), error));
     of(with(el("ol", "way"), &[("aria-label", "The way of the slice")]), stations)
@@ -176,6 +176,9 @@ fn praise(gates: &Gates) -> String {
     let gives = "the GPU gives what scalar arithmetic gives.";
     let slices: Vec<Report<'_>> = gates.all().filter_map(Report::slice).collect();
     match slices[..] {
+        [] if let Some(whole) = gates.last("d") => {
+            Report(&whole.0["facts"]).fill("Logits after {layers} layers: ") + gives
+        }
         [] => "The header describes a whole gpt-oss model. Choose one of its tensors and press RUN.".to_owned(),
         [it] => it.fill("{rows#} rows of {tensor}, {format}: ") + gives,
         ref slices => format!("{}: {gives}", plural(slices.len() as u64, "type")),
