@@ -71,11 +71,10 @@ pub struct CachedModel {
 }
 
 impl CachedModel {
-    /// Whether it holds nothing of any model and nobody is about to change that: a leftover of a cache that had no
-    /// room.
+    /// Whether it holds nothing of any model: a leftover of a cache that had no room, if nobody is about to change that.
     pub fn is_empty(&self) -> bool {
         let holds = self.summary.as_ref().map_or(self.disk_bytes, |summary| u64::from(summary.stored_chunks));
-        !self.in_use && holds == 0
+        holds == 0
     }
 }
 

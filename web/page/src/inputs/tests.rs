@@ -114,6 +114,9 @@ fn every_choice_arrives() {
         max_new_tokens: 64,
         sampling: Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, seed: u64::MAX, ..Sampling::default() },
         stop: Vec::new(),
+        logits: Box::default(),
+        response_format: None,
+        shape: None,
     };
     assert_eq!(inputs.prompt().expect("good"), prompt);
 }

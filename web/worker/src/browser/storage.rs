@@ -62,7 +62,8 @@ async fn report(listed: Result<Vec<CachedModel>, StoreError>, told: Option<Strin
 async fn tidied(models: &CachedModels) -> Result<Vec<CachedModel>, StoreError> {
     let mut cached = Vec::new();
     for model in models.list().await? {
-        // One that cannot be deleted now is there to be seen, and to be deleted by hand.
+        // Whoever uses an empty one may be about to fill it, or to let go of it: deleting waits a moment for that. One that
+        // cannot be deleted now is there to be seen, and to be deleted by hand.
         if !model.is_empty() || models.delete(&model.id).await.is_err() {
             cached.push(model);
         }
