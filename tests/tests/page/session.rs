@@ -18,7 +18,8 @@ use crate::lease::Lease;
 /// Loading and answering with the nano model takes seconds; a slow machine with a software adapter gets minutes.
 pub const PATIENCE: Duration = Duration::from_secs(300);
 
-/// One browser at a time: the software adapter uses every core there is, and the page's own timing is looked at.
+/// One browser at a time, since the page's own timing is looked at. `cargo xtask test` runs two parts of this program at once:
+/// a page with the software adapter keeps about 1.4 cores busy.
 static TURN: AsyncMutex<()> = AsyncMutex::const_new(());
 
 /// Fields drop in this order.
