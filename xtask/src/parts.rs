@@ -63,7 +63,7 @@ fn names(toolbox: &Toolbox, program: &Executable, runner: &[String]) -> Result<V
     Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
-/// Neighbours are of one kind and take about as long, so each part gets every so manieth.
+/// Neighbours are of one kind and take about as long, so they are dealt out in turn.
 fn parts<'a>(program: &'a Executable, names: &'a [String]) -> Vec<Part<'a>> {
     let count = match names.len() {
         0 => 0,
