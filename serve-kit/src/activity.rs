@@ -2,8 +2,8 @@
 //!
 //! hyper has a timer for headers, none for a client that takes nothing, and for HTTP/2 none for a client that asks
 //! nothing. Without them a client keeps its connection, and the memory behind it, for as long as it likes. Here every
-//! wait has a limit, whatever the protocol: [`Watched`] sees the bytes that pass, [`Answering`] the answers under way,
-//! and [`Activity::overdue`] ends when one of the limits has passed. [`Traffic`] counts the answers of all connections.
+//! wait has a limit, whatever the protocol: `Watched` sees the bytes that pass, [`Answering`] the answers under way,
+//! and `Activity::overdue` ends when one of the limits has passed. [`Traffic`] counts the answers of all connections.
 //!
 //! A server that computes its answers lets the client wait, too: that is no fault of the client's, and has no limit.
 
