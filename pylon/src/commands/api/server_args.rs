@@ -28,7 +28,7 @@ pub struct ServerArgs {
     /// A name in Host and Origin that is allowed beside those of this machine; may be repeated
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
-    /// Let pages of this origin (scheme://host[:port], or *) ask; those of this machine always may; may be repeated
+    /// Let pages of this origin (as https://host:8443, or *) ask; those of this machine always may; may be repeated
     #[arg(long, value_name = "ORIGIN")]
     allow_origin: Vec<String>,
     #[command(flatten)]
