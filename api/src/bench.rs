@@ -27,9 +27,9 @@ struct Report {
     model: String,
     questions: u32,
     max_new_tokens: u32,
-    /// Of each question.
+    /// Tokens of the prompt of each question.
     prompt_tokens: u32,
-    /// Of all answers together; one that ended by itself is shorter than it might be.
+    /// Tokens of all answers together; one that ended by itself is shorter than it might be.
     new_tokens: u32,
     elapsed_ms: f64,
     /// Tokens of all answers by the whole time, reading of prompts included.
@@ -39,7 +39,7 @@ struct Report {
     token_ms: Spread,
 }
 
-/// Of many times, in milliseconds; `null` where there is none.
+/// What many times spread over, in milliseconds; `null` where there is none.
 #[derive(Debug, PartialEq, Serialize)]
 struct Spread {
     p50: Option<f64>,

@@ -188,7 +188,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of a request that was asked at this time.
+    /// Nothing has come yet of a request that was asked at this time.
     pub fn new(asked: Instant) -> Self {
         Self { asked, last_token: None, is_answering: false, cached_tokens: 0, kv_used_tokens: 0 }
     }

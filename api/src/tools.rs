@@ -9,7 +9,7 @@ use crate::prompt::function;
 /// A tool that the model is told of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tool {
-    /// As the model sees it.
+    /// The function that the model sees.
     pub function: Function,
     /// What its input has to be like.
     pub input: TextShape,

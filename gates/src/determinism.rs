@@ -51,7 +51,7 @@ pub struct Range {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Hashes {
     bytes: String,
-    /// Of the bits of all weights, decoded to F32.
+    /// Hash of the bits of all weights, decoded to F32.
     weights: Option<String>,
 }
 

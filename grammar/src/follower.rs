@@ -50,9 +50,9 @@ const LEAST_FOR_THREAD: usize = 16_384;
 
 /// One answer, followed.
 enum Follower {
-    /// By whoever draws the tokens.
+    /// Whoever draws the tokens follows it, too.
     Here { matcher: Box<Matcher>, error: Option<String> },
-    /// By a thread.
+    /// A thread follows it.
     Beside {
         tokens: Option<Sender<u32>>,
         masks: Receiver<Result<AllowedTokens, String>>,

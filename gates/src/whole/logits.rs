@@ -45,7 +45,7 @@ pub async fn check(
 /// The logits after `tokens`, `[vocabulary]`.
 ///
 /// # Errors
-/// As the backend's, and STOP.
+/// The errors are the backend's, and STOP.
 pub async fn last_logits(model: &mut impl Backend, tokens: &[u32], host: &dyn Host) -> Result<Vec<f32>, EngineError> {
     let sequence = model.open()?;
     model.prefill(sequence, tokens, Asked::TOP, host, |_| {}).await?;
