@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import typing
 
 import openai
 import pydantic
@@ -88,9 +89,10 @@ def responses():
     assert final.output[0].type == "reasoning" and final.output[0].content[0].text == REASONING
 
 
+# Bounded: a model that knows nothing of cities may write a text without an end.
 class City(pydantic.BaseModel):
-    city: str
-    letters: int
+    name: typing.Literal["Budapest", "Vienna"]
+    is_capital: bool
 
 
 def shapes():
