@@ -349,7 +349,7 @@ fn answers_that_take_too_long_are_ended_as_their_dialect_has_it() {
     // What these weights think likeliest never ends an answer, which takes longer than the test.
     let folder = Folder::new();
     let file = folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap());
-    let start = |grace| serve(&["--gguf", &file, "--sequences", "4", "--max-kv", "65536", "--grace-seconds", grace]);
+    let start = |grace| serve(&["--gguf", &file, "--sequences", "5", "--max-kv", "65536", "--grace-seconds", grace]);
     let mut server = start("1");
     let text = json!({"prompt": "word", "max_tokens": 60_000, "temperature": 0});
     let chat = json!({"messages": [{"role": "user", "content": "word"}], "temperature": 0, "stream_options": {"include_usage": true}});
@@ -359,9 +359,11 @@ fn answers_that_take_too_long_are_ended_as_their_dialect_has_it() {
         server.begin_stream("/v1/responses", json!({"input": "word", "temperature": 0}), "response.in_progress"),
     ];
     let mut whole = server.open("POST", "/v1/completions", "", &text.to_string());
+    let message = json!({"messages": [{"role": "user", "content": "word"}], "max_tokens": 60_000, "temperature": 0});
+    let mut whole_message = server.open("POST", "/v1/messages", "", &message.to_string());
     let begun = Instant::now();
-    while !server.ask("GET", "/health", "", "").2.contains("\"open_requests\":4") {
-        assert!(begun.elapsed() < Duration::from_secs(20), "the fourth request is not under way");
+    while !server.ask("GET", "/health", "", "").2.contains("\"open_requests\":5") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not all requests are under way");
     }
     server.terminate();
     let ends = streams.each_mut().map(|stream| {
@@ -381,6 +383,9 @@ fn answers_that_take_too_long_are_ended_as_their_dialect_has_it() {
     let mut answer = String::new();
     whole.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("server_shutting_down"), "{answer}");
+    answer.clear();
+    whole_message.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("overloaded_error"), "{answer}");
     assert_eq!(server.exit_code(), Some(0));
 
     let mut server = start("600");
