@@ -105,9 +105,10 @@ impl Said {
                 }
                 // What no client hears of comes back from none: the model is not to wait for a result.
                 let messages = messages.into_iter().filter(|message| self.is_heard(message)).collect();
-                self.ending = Some(match junk_tokens {
-                    0 => Ending::Finished { reason, messages },
-                    tokens => Ending::Junk(tokens),
+                self.ending = Some(match (reason, junk_tokens) {
+                    // What was stopped is judged by nobody: the client hears that it was.
+                    (_, 0) | (FinishReason::Stopped, _) => Ending::Finished { reason, messages },
+                    (_, tokens) => Ending::Junk(tokens),
                 });
             }
             Event::Stopped { .. } => self.ending = Some(Ending::Stopped),
@@ -190,10 +191,10 @@ impl Said {
 mod tests {
     use super::*;
 
-    fn finished(junk_tokens: u32) -> Ending {
+    fn finished(reason: FinishReason, junk_tokens: u32) -> Ending {
         let mut said = Said::default();
         said.follow(Event::Finished {
-            reason: FinishReason::Return,
+            reason,
             new_tokens: 90,
             reused_tokens: 0,
             junk_tokens,
@@ -250,9 +251,11 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_not_given_as_one() {
-        assert_eq!(finished(0), Ending::Finished { reason: FinishReason::Return, messages: Vec::new() });
-        assert_eq!(finished(80), Ending::Junk(80));
-        let error = crate::answer::error_of(&finished(80));
+        let whole = |reason| Ending::Finished { reason, messages: Vec::new() };
+        assert_eq!(finished(FinishReason::Return, 0), whole(FinishReason::Return));
+        assert_eq!(finished(FinishReason::MaxTokens, 80), Ending::Junk(80));
+        assert_eq!(finished(FinishReason::Stopped, 80), whole(FinishReason::Stopped));
+        let error = crate::answer::error_of(&finished(FinishReason::Return, 80));
         assert!(error.status.is_server_error() && error.message.contains("80 tokens"), "{error}");
     }
 }
