@@ -3,16 +3,17 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::select;
 use gptoss_node::{Node, Platform, Teller};
-use gptoss_protocol::{Command, Envelope, Event, Prompt, Request, RequestId};
-use tokio::sync::mpsc;
+use gptoss_protocol::{Command, Envelope, Event, Prompt, Request, RequestId, Watch};
+use tokio::sync::{broadcast, mpsc};
 
 use crate::metrics::{Metrics, Progress};
+use crate::standing::Standing;
 
 /// What the thread is told.
 enum Told<A> {
@@ -23,7 +24,12 @@ enum Told<A> {
     },
     /// Stops one request, or all of them.
     Stop(Option<RequestId>),
+    /// Somebody looks at this from now on.
+    Watch(Watch),
 }
+
+/// Events of no single request that a watcher may be behind; who is behind further misses some.
+const NEWS: usize = 1024;
 
 /// Who wants to know of a request, and how far it is.
 struct Listener {
@@ -46,11 +52,34 @@ impl<A> Clone for Engine<A> {
     }
 }
 
-#[derive(Default)]
 struct Counters {
     requests: AtomicU64,
     open: AtomicUsize,
     metrics: Arc<Metrics>,
+    standing: Mutex<Standing>,
+    /// What happens to the node as a whole, and the request that it happened for.
+    news: broadcast::Sender<News>,
+}
+
+/// An event that is every watcher's business, and the request that it was told of.
+pub(crate) type News = (Option<RequestId>, Event);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            requests: AtomicU64::default(),
+            open: AtomicUsize::default(),
+            metrics: Arc::default(),
+            standing: Mutex::default(),
+            news: broadcast::Sender::new(NEWS),
+        }
+    }
+}
+
+impl Counters {
+    fn with_standing<T>(&self, look: impl FnOnce(&mut Standing) -> T) -> T {
+        look(&mut self.standing.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl<A: Default + Send + 'static> Engine<A> {
@@ -67,8 +96,8 @@ impl<A: Default + Send + 'static> Engine<A> {
     {
         let (told, inbox) = mpsc::unbounded_channel();
         let counters = Arc::<Counters>::default();
-        let metrics = Arc::clone(&counters.metrics);
-        let run = move || pollster::block_on(run(platform(), watch, inbox, metrics));
+        let shared = Arc::clone(&counters);
+        let run = move || pollster::block_on(run(platform(), watch, inbox, shared));
         std::thread::Builder::new().name("node".into()).spawn(run)?;
         Ok(Self { told, counters })
     }
@@ -77,6 +106,9 @@ impl<A: Default + Send + 'static> Engine<A> {
     pub fn begin(&self, command: Command, attachment: A) -> UnderWay<A> {
         let id = RequestId(self.counters.requests.fetch_add(1, Ordering::Relaxed));
         self.counters.open.fetch_add(1, Ordering::Relaxed);
+        if matches!(command, Command::Load { .. }) {
+            self.counters.with_standing(|standing| standing.begin_load(id));
+        }
         let (events, received) = mpsc::unbounded_channel();
         // If the thread is gone, so is the sender, and the events end at once.
         let listener = Listener { events, progress: Progress::new(Instant::now()) };
@@ -93,6 +125,22 @@ impl<A: Default + Send + 'static> Engine<A> {
     pub fn stop_all(&self) {
         // If the thread is gone, so is all that it did.
         let _ = self.told.send(Told::Stop(None));
+    }
+
+    /// Says what is looked at from now on, by all watchers together.
+    pub(crate) fn watch(&self, watch: Watch) {
+        // If the thread is gone, there is nothing to be seen.
+        let _ = self.told.send(Told::Watch(watch));
+    }
+
+    /// What the load told, as it stands now; `None` before a model is loaded.
+    pub(crate) fn standing(&self) -> Option<Vec<Event>> {
+        self.counters.with_standing(|standing| standing.replay())
+    }
+
+    /// What happens to the node as a whole from now on, whoever it happens for.
+    pub(crate) fn news(&self) -> broadcast::Receiver<News> {
+        self.counters.news.subscribe()
     }
 
     /// What is counted.
@@ -124,8 +172,31 @@ impl<A> UnderWay<A> {
 
     /// Ends the request as STOP does; what it came to is still told.
     pub fn stop(&self) {
+        self.stopper().stop();
+    }
+
+    /// What stops the request from elsewhere.
+    pub(crate) fn stopper(&self) -> Stopper<A> {
+        Stopper { id: self.id, told: self.engine.told.clone() }
+    }
+}
+
+/// Stops one request.
+pub(crate) struct Stopper<A> {
+    id: RequestId,
+    told: mpsc::UnboundedSender<Told<A>>,
+}
+
+impl<A> Stopper<A> {
+    /// Ends the request as STOP does.
+    pub fn stop(&self) {
         // If the thread is gone, the request is, too.
-        let _ = self.engine.told.send(Told::Stop(Some(self.id)));
+        let _ = self.told.send(Told::Stop(Some(self.id)));
+    }
+
+    /// Whether this is the request's id in the node.
+    pub fn is_of(&self, id: RequestId) -> bool {
+        self.id == id
     }
 }
 
@@ -142,13 +213,14 @@ async fn run<P: Platform<Attachment: Default>>(
     platform: P,
     watch: impl Fn(&Envelope) + 'static,
     mut inbox: mpsc::UnboundedReceiver<Told<P::Attachment>>,
-    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
 ) {
     let listeners = Listeners::default();
     let told = Rc::clone(&listeners);
     let teller = Teller::new(run_id(), move |envelope| {
         watch(&envelope);
-        hand_out(&told, &metrics, envelope);
+        counters.with_standing(|standing| standing.see(&envelope));
+        hand_out(&told, &counters, envelope);
     });
     let node = Node::new(Rc::new(platform), Rc::new(teller));
     let hear = async {
@@ -163,6 +235,10 @@ async fn run<P: Platform<Attachment: Default>>(
                     let id = request.unwrap_or(RequestId(u64::MAX));
                     node.submit(Request::new(id, Command::Stop { request }), P::Attachment::default())
                 }
+                Told::Watch(watch) => {
+                    let request = Request::new(RequestId(u64::MAX), Command::Watch { watch });
+                    node.submit(request, P::Attachment::default());
+                }
             }
         }
     };
@@ -171,7 +247,12 @@ async fn run<P: Platform<Attachment: Default>>(
 }
 
 /// Whoever asked is told; after what ends a request nothing comes.
-fn hand_out(listeners: &Listeners, metrics: &Metrics, envelope: Envelope) {
+fn hand_out(listeners: &Listeners, counters: &Counters, envelope: Envelope) {
+    let metrics = &counters.metrics;
+    if is_news(&envelope.event) && counters.news.receiver_count() > 0 {
+        // The last who watched may have left just now.
+        let _ = counters.news.send((envelope.request, envelope.event.clone()));
+    }
     let Some(id) = envelope.request else { return };
     let mut listeners = listeners.borrow_mut();
     let is_end = matches!(
@@ -188,6 +269,14 @@ fn hand_out(listeners: &Listeners, metrics: &Metrics, envelope: Envelope) {
     if let Some(listener) = (is_end || !is_heard).then(|| listeners.remove(&id)).flatten() {
         listener.progress.end(metrics);
     }
+}
+
+/// Whether an event is every watcher's business. What was routed and attended to is not: it is of somebody's text.
+fn is_news(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::ExpertMoves(_) | Event::Experts(_) | Event::Work(_) | Event::GpuMemory { .. } | Event::OperationTimes { .. }
+    )
 }
 
 /// Milliseconds since 1970: another one for each run.

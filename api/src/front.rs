@@ -13,6 +13,7 @@ use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, ORIGIN, X_CONTENT_TY
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use gptoss_protocol::TUNNEL_PATH;
 use hyper::body::{Frame, Incoming, SizeHint};
 use serve_kit::access::Access;
 use serve_kit::activity::{Activity, Answering};
@@ -28,6 +29,7 @@ use crate::messages;
 use crate::metrics::Metrics;
 use crate::record::{PendingRecord, RECORD, REQUEST_ID, RequestLog, current};
 use crate::server::Engaged;
+use crate::tunnel::{Connection, Hub};
 
 /// What pages of allowed origins may do. Clients send many headers of their own; only `Authorization` is not in the `*`.
 pub const GRANTS: Grants = Grants {
@@ -74,6 +76,7 @@ pub(crate) struct Front<A> {
     pub rules: Rules,
     pub log: Option<RequestLog>,
     pub metrics: Arc<Metrics>,
+    pub hub: Arc<Hub<A>>,
 }
 
 impl<A: Engaged> Responder for Front<A> {
@@ -97,7 +100,7 @@ impl<A: Engaged> Responder for Front<A> {
                 }
                 refusal
             }
-            None => RECORD.scope(Arc::clone(&record), self.route(request)).await,
+            None => RECORD.scope(Arc::clone(&record), self.route(request, activity)).await,
         };
         let asked = HeaderMap::from_iter(origin.map(|origin| (ORIGIN, origin)));
         self.rules.origins.annotate(&asked, response.headers_mut());
@@ -114,6 +117,10 @@ impl<A: Engaged> Responder for Front<A> {
         response.map(|body| AnswerBody { body, answering, record })
     }
 
+    fn stopping(&self) {
+        self.hub.close();
+    }
+
     fn end_answers(&self) -> bool {
         self.engine.stop_all();
         true
@@ -121,8 +128,9 @@ impl<A: Engaged> Responder for Front<A> {
 }
 
 impl<A: Engaged> Front<A> {
-    async fn route(&self, request: hyper::Request<Incoming>) -> Response {
+    async fn route(&self, mut request: hyper::Request<Incoming>, activity: &Arc<Activity>) -> Response {
         let limits = self.rules.body;
+        request.extensions_mut().insert(Connection(Arc::clone(activity)));
         let request = request.map(|body| Body::new(LimitedBody::new(body, limits)));
         let answer = self.router.clone().call(request).await;
         answer.unwrap_or_else(|impossible| match impossible {})
@@ -171,9 +179,9 @@ impl<A: Engaged> Front<A> {
     }
 }
 
-/// Whether it may be asked without a key: whoever watches over processes has none.
+/// Whether it may be asked without a key: whoever watches over processes has none, and the tunnel asks for it itself.
 fn is_open(path: &str) -> bool {
-    matches!(path, "/health" | "/healthz")
+    matches!(path, "/health" | "/healthz" | TUNNEL_PATH)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -19,7 +19,9 @@ mod served;
 mod server;
 mod shape;
 mod sse;
+mod standing;
 mod tools;
+mod tunnel;
 
 pub use self::engine::{Engine, UnderWay};
 pub use self::front::{BodyLimits, GRANTS, Rules};

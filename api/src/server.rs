@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gptoss_protocol::{Command, Event, Prompt};
+use gptoss_protocol::{Command, Event, Prompt, TUNNEL_PATH};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serve_kit::limits::Limits;
@@ -25,6 +25,7 @@ use crate::prompt::seconds_since_1970;
 use crate::record::RequestLog;
 use crate::responses::Store;
 use crate::served::Served;
+use crate::tunnel::{self, Hub};
 use crate::{chat, completions, messages, responses};
 
 /// What travels beside a command to the node: nothing, for a question.
@@ -76,6 +77,7 @@ pub struct ApiOptions {
 pub(crate) struct Shared<A> {
     engine: Engine<A>,
     options: ApiOptions,
+    hub: Arc<Hub<A>>,
     started: u64,
     pub served: Served,
     pub store: Store,
@@ -133,20 +135,23 @@ pub fn serve<A: Engaged>(
     options: ApiOptions,
 ) -> Running {
     let (rules, log, metrics) = (options.rules.clone(), options.log.clone(), engine.metrics());
-    let router = router(engine.clone(), options);
-    let front = Front { engine, router, rules, log, metrics };
+    let hub = Hub::new(engine.clone(), options.model.id.clone(), options.most_requests, rules.key.clone());
+    let hub = Arc::new(hub);
+    let router = router(engine.clone(), options, Arc::clone(&hub));
+    let front = Front { engine, router, rules, log, metrics, hub };
     start(listeners, encrypt, limits, Tasks::default(), Arc::new(front))
 }
 
-fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions) -> Router {
-    let started = seconds_since_1970();
-    let shared = Arc::new(Shared { engine, options, started, served: Served::default(), store: Store::default() });
+fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions, hub: Arc<Hub<A>>) -> Router {
+    let (started, served, store) = (seconds_since_1970(), Served::default(), Store::default());
+    let shared = Arc::new(Shared { engine, options, hub, started, served, store });
     Router::new()
         .route("/health", get(health::<A>))
         .route("/healthz", get(health::<A>))
         .route("/openapi.json", get(crate::openapi::document))
         .route("/bench", get(bench::<A>))
         .route("/metrics", get(metrics_text::<A>))
+        .route(TUNNEL_PATH, get(open_tunnel::<A>))
         .route("/v1/models", get(models::<A>))
         .route("/v1/models/{id}", get(model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))
@@ -207,7 +212,7 @@ async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
     let open = shared.engine.open_requests();
     axum::Json(json!({
         "status": "ok", "model": model.id, "engine": engine.device,
-        "open_requests": open, "waiting_requests": open.saturating_sub(metrics.answering() as usize),
+        "tunnel_sessions": shared.hub.count(), "open_requests": open, "waiting_requests": open.saturating_sub(metrics.answering() as usize),
         "most_requests": most_requests,
         "memory": {"kv_cache_bytes": engine.kv_bytes, "gpu_bytes": engine.gpu_bytes},
         "uptime_seconds": metrics.uptime().as_secs(),
@@ -226,6 +231,7 @@ async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Respo
         Gauge { labels: &names, ..gauge("pylon_model_info", "The model, and what computes it.", 1.0) },
         gauge("pylon_open_requests", "Requests that are being answered or wait.", open as f64),
         gauge("pylon_waiting_requests", "Requests that wait for their turn.", waiting as f64),
+        gauge("pylon_tunnel_sessions", "Sessions of the tunnel.", shared.hub.count() as f64),
         gauge("pylon_kv_capacity_tokens", "Tokens that one sequence has room for.", f64::from(model.context_tokens)),
         gauge("pylon_kv_cache_bytes", "Size of the KV cache of all sequences.", engine.kv_bytes as f64),
     ]);
@@ -259,6 +265,10 @@ async fn bench<A: Engaged>(
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     crate::bench::run(shared, query.as_deref().unwrap_or_default()).await
+}
+
+async fn open_tunnel<A: Engaged>(State(shared): State<Arc<Shared<A>>>, request: Request) -> Result<Response, ApiError> {
+    tunnel::open(&shared.hub, request)
 }
 
 async fn create_message<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Response {

@@ -79,7 +79,7 @@ impl<P: Platform> RequestHost<P> {
     }
 
     async fn ask_for_approval(&self, proposal: LoadProposal<'_>) {
-        let waits = proposal.is_less_than_expected();
+        let waits = proposal.is_less_than_expected() && !self.platform.approves();
         self.approval.clear();
         self.waits.set(waits);
         self.tell(Event::Preflight { waits, bytes_per_second: proposal.bytes_per_second });

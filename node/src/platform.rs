@@ -89,6 +89,11 @@ pub trait Platform {
     /// moment, since nothing else is done meanwhile.
     async fn settled(&self, _host: &dyn Host) {}
 
+    /// Whether a load goes ahead although not all of what is wanted fits: where nobody watches who could approve it.
+    fn approves(&self) -> bool {
+        false
+    }
+
     /// Whether everything is to stop: asked by the engine between steps, where a user can say so while this thread is busy.
     fn is_interrupted(&self) -> bool {
         false

@@ -12,6 +12,7 @@ mod recording;
 mod shape;
 mod stage;
 mod tier;
+mod tunnel;
 pub mod units;
 
 pub use cache::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedContents, CachedModel};
@@ -39,6 +40,9 @@ pub use recording::{Recording, RecordingError, Replay};
 pub use shape::{AnswerShape, CallShape, LogitChanges, ResponseFormat, TextShape};
 pub use stage::{Stage, StageStatus};
 pub use tier::Tier;
+pub use tunnel::{
+    FromNode, TUNNEL_PATH, TUNNEL_VERSION, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, TunnelWelcome,
+};
 
 use serde::{Deserialize, Serialize};
 

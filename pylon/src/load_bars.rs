@@ -5,6 +5,7 @@ use gptoss_protocol::Event;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::output::{note, stderr_is_terminal};
+use crate::shortage::shortages;
 
 /// Prompts with fewer tokens are done before anyone looks at a bar.
 const LONG_PROMPT_TOKENS: u32 = 256;
@@ -26,6 +27,9 @@ impl LoadBars {
         }
         if let Event::FileNote { text } = event {
             note(format_args!("pylon: note: {text}"));
+        }
+        if let Event::Plan(plan) = event {
+            shortages(plan).iter().for_each(|line| note(format_args!("pylon: {line}")));
         }
         if !stderr_is_terminal() {
             return;

@@ -27,6 +27,7 @@ mod output;
 mod progress;
 mod routes;
 mod rows;
+mod shortage;
 mod stats;
 mod survey;
 mod text_input;

@@ -143,6 +143,11 @@ impl Platform for NativePlatform {
 
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}
 
+    /// Whoever starts a command has said what there is; what came of it is told with the plan.
+    fn approves(&self) -> bool {
+        true
+    }
+
     fn is_interrupted(&self) -> bool {
         (self.is_interrupted)()
     }

@@ -297,12 +297,12 @@ fn each_request_has_an_id_and_a_line_and_is_counted() {
 
 #[cfg(unix)]
 impl Server {
-    fn terminate(&self) {
+    pub fn terminate(&self) {
         let id = self.process.0.id().to_string();
         assert!(std::process::Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     }
 
-    fn exit_code(&mut self) -> Option<i32> {
+    pub fn exit_code(&mut self) -> Option<i32> {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(30) {
             if let Some(status) = self.process.0.try_wait().unwrap() {

@@ -334,6 +334,13 @@ fn what_cannot_be_done_is_refused_by_name() {
 }
 
 #[test]
+fn what_does_not_fit_is_paged_and_said_and_nobody_is_asked() {
+    let run = infer("gpu", &["--prompt", "Name the capital of Hungary.", "--gpu-memory", "4.8MB", "--max-kv", "300"]);
+    assert!(run.stdout.contains("The capital of Hungary is Budapest."), "{}", run.stdout);
+    assert!(run.stderr.contains("experts of each layer") && run.stderr.contains("stay in the file"), "{}", run.stderr);
+}
+
+#[test]
 fn files_that_are_no_model_are_refused() {
     let folder = Folder::new();
     let absent = folder.path("absent.gguf");

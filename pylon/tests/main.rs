@@ -21,3 +21,4 @@ mod logits;
 mod not_finite;
 mod routes;
 mod text;
+mod tunnel;

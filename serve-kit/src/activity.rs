@@ -17,6 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -71,6 +72,16 @@ struct State {
     blocked: bool,
     /// Bytes that went out in the present turn of the connection's task.
     went_in_turn: usize,
+    /// What the connection has become goes on until this is dropped; then there are no turns any more.
+    continuation: Continuation,
+}
+
+/// Whether a connection outlives HTTP.
+#[derive(Debug)]
+enum Continuation {
+    No,
+    Until(oneshot::Receiver<()>),
+    UnderWay,
 }
 
 /// What a connection is waiting for.
@@ -94,6 +105,7 @@ impl Activity {
             since: Instant::now(),
             blocked: false,
             went_in_turn: 0,
+            continuation: Continuation::No,
         };
         Arc::new(Self { multiplexed, traffic, state: Mutex::new(state) })
     }
@@ -149,7 +161,23 @@ impl Activity {
     }
 
     fn turn_is_over(&self) -> bool {
-        self.state().went_in_turn >= TURN_BYTES
+        let state = self.state();
+        state.went_in_turn >= TURN_BYTES && matches!(state.continuation, Continuation::No)
+    }
+
+    /// The connection becomes something else with the answer to the present request (RFC 9110, 7.8), and counts as one until the
+    /// other end of `until` is dropped. Limits on waiting are its own business then.
+    pub fn continue_until(&self, until: oneshot::Receiver<()>) {
+        self.state().continuation = Continuation::Until(until);
+    }
+
+    /// Ends with what the connection has become; at once if that is nothing.
+    pub(crate) async fn continued(&self) {
+        let continuation = std::mem::replace(&mut self.state().continuation, Continuation::UnderWay);
+        if let Continuation::Until(until) = continuation {
+            // The sender is dropped, and sends nothing.
+            let _ = until.await;
+        }
     }
 
     /// Completes when the connection has waited for too long, up to a quarter of the shortest limit late, because it

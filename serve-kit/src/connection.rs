@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use hyper::body::{Body, Bytes, Incoming};
@@ -10,9 +10,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::activity::{Activity, Traffic, Watched, in_time};
@@ -64,21 +64,21 @@ pub(crate) struct Shared<R> {
     pub(crate) traffic: Arc<Traffic>,
 }
 
-/// Serves a connection until it ends, is told to by `watcher`, or has waited for too long.
+/// Serves a connection until it ends, is told to by a change of `ending`, or has waited for too long.
 ///
 /// What goes wrong here is the client's doing, or the body's, and the responder knows of it.
-pub(crate) async fn serve_connection<R: Responder>(stream: TcpStream, shared: &Shared<R>, watcher: Watcher) {
+pub(crate) async fn serve_connection<R: Responder>(stream: TcpStream, shared: &Shared<R>, ending: &mut watch::Receiver<()>) {
     let Some(acceptor) = &shared.encrypt else {
-        return speak_http1(stream, shared, watcher).await;
+        return speak_http1(stream, shared, ending).await;
     };
     let Ok(stream) = in_time(&shared.limits, acceptor.accept(stream)).await else { return };
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => speak_http2(stream, shared, watcher).await,
-        _ => speak_http1(stream, shared, watcher).await,
+        Some(b"h2") => speak_http2(stream, shared, ending).await,
+        _ => speak_http1(stream, shared, ending).await,
     }
 }
 
-async fn speak_http1<S, R: Responder>(stream: S, shared: &Shared<R>, watcher: Watcher)
+async fn speak_http1<S, R: Responder>(stream: S, shared: &Shared<R>, ending: &mut watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -88,11 +88,14 @@ where
         .half_close(R::ANSWERS_HALF_CLOSED)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer));
-    run(watcher.watch(connection), &activity, &shared.limits).await;
+        .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer))
+        .with_upgrades();
+    let end = |connection: Pin<&mut http1::UpgradeableConnection<_, _>>| connection.graceful_shutdown();
+    run(until_told(connection, end, ending), &activity, &shared.limits).await;
+    activity.continued().await;
 }
 
-async fn speak_http2<S, R: Responder>(stream: S, shared: &Shared<R>, watcher: Watcher)
+async fn speak_http2<S, R: Responder>(stream: S, shared: &Shared<R>, ending: &mut watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -103,7 +106,8 @@ where
         .max_header_list_size(MAX_HEADER_BYTES as u32)
         .max_send_buf_size(STREAM_SEND_BYTES)
         .serve_connection(TokioIo::new(Watched::new(stream, Arc::clone(&activity))), service_fn(answer));
-    run(watcher.watch(connection), &activity, &shared.limits).await;
+    let end = |connection: Pin<&mut http2::Connection<_, _, _>>| connection.graceful_shutdown();
+    run(until_told(connection, end, ending), &activity, &shared.limits).await;
 }
 
 type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>> + Send>>;
@@ -118,6 +122,18 @@ fn answering<R: Responder>(
         let (responder, activity) = (Arc::clone(&responder), Arc::clone(&activity));
         Box::pin(async move { Ok(responder.answer(request, &activity).await) })
     }
+}
+
+/// A connection that is told by a change of `ending` to finish what is under way and then `end`.
+async fn until_told<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), ending: &mut watch::Receiver<()>) -> C::Output {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // A connection that has ended is not told to.
+        biased;
+        done = &mut connection => return done,
+        _ = ending.changed() => end(connection.as_mut()),
+    }
+    connection.await
 }
 
 /// Drives a connection until it is done or overdue; dropping it closes it.

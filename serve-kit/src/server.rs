@@ -9,9 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -204,7 +203,8 @@ struct Accept<R, P> {
 impl<R: Responder, P: Place> Accept<R, P> {
     /// Accepts until `stopped` fires, or its sender is dropped.
     async fn run(self, mut stopped: oneshot::Receiver<()>) -> Stopped {
-        let graceful = GracefulShutdown::new();
+        // Connections are told to end by a change, and each has a receiver for as long as it is there.
+        let ending = watch::Sender::new(());
         loop {
             let accepted = tokio::select! {
                 _ = &mut stopped => break,
@@ -212,7 +212,7 @@ impl<R: Responder, P: Place> Accept<R, P> {
             };
             match accepted {
                 Ok((stream, Some(admission))) => {
-                    let serve = self.serving(admission, graceful.watcher());
+                    let serve = self.serving(admission, ending.subscribe());
                     // A connection that cannot be served is closed by being dropped.
                     let _ = self.place.take(stream, serve);
                 }
@@ -225,7 +225,8 @@ impl<R: Responder, P: Place> Accept<R, P> {
         drop(listeners);
         shared.responder.stopping();
         let limits = shared.limits;
-        let mut drained = std::pin::pin!(graceful.shutdown());
+        ending.send_replace(());
+        let mut drained = std::pin::pin!(ending.closed());
         if timeout(limits.drain, &mut drained).await.is_ok() {
             return Stopped::Drained;
         }
@@ -239,12 +240,12 @@ impl<R: Responder, P: Place> Accept<R, P> {
     }
 
     /// What is done with a connection in its place.
-    fn serving(&self, admission: Admission, watcher: Watcher) -> Serve {
+    fn serving(&self, admission: Admission, mut ending: watch::Receiver<()>) -> Serve {
         let shared = Arc::clone(&self.shared);
         Box::new(move |stream| {
             Box::pin(async move {
-                serve_connection(stream, &shared, watcher).await;
-                drop(admission);
+                serve_connection(stream, &shared, &mut ending).await;
+                drop((admission, ending));
             })
         })
     }

@@ -19,6 +19,7 @@ use crate::model_args::ModelArgs;
 use crate::native_node::NativePlatform;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
+use crate::shortage::shortages;
 
 use server_args::ServerArgs;
 
@@ -151,7 +152,10 @@ async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest)
             Event::Adapter(adapter) => {
                 card.device = format!("GPU: {} ({})", adapter.name_or_backend(), adapter.backend)
             }
-            Event::Plan(plan) => card.gpu_bytes = Some(plan.gpu_total_bytes),
+            Event::Plan(plan) => {
+                shortages(&plan).iter().for_each(|line| note(format_args!("pylon: {line}")));
+                card.gpu_bytes = Some(plan.gpu_total_bytes);
+            }
             Event::Kv { capacity_tokens, bytes, .. } => (context_tokens, card.kv_bytes) = (capacity_tokens, bytes),
             Event::Failed { failure, .. } => return Err(failure.into()),
             _ => {}
