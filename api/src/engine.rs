@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::select;
@@ -275,7 +275,11 @@ fn hand_out(listeners: &Listeners, counters: &Counters, envelope: Envelope) {
 fn is_news(event: &Event) -> bool {
     matches!(
         event,
-        Event::ExpertMoves(_) | Event::Experts(_) | Event::Work(_) | Event::GpuMemory { .. } | Event::OperationTimes { .. }
+        Event::ExpertMoves(_)
+            | Event::Experts(_)
+            | Event::Work(_)
+            | Event::GpuMemory { .. }
+            | Event::OperationTimes { .. }
     )
 }
 

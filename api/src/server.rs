@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gptoss_protocol::{Command, Event, Prompt, TUNNEL_PATH};
+use gptoss_protocol::{Command, Event, Prompt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serve_kit::limits::Limits;
@@ -151,7 +151,7 @@ fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions, hub: Arc<Hub<A>>) 
         .route("/openapi.json", get(crate::openapi::document))
         .route("/bench", get(bench::<A>))
         .route("/metrics", get(metrics_text::<A>))
-        .route(TUNNEL_PATH, get(open_tunnel::<A>))
+        .route("/tunnel", get(open_tunnel::<A>))
         .route("/v1/models", get(models::<A>))
         .route("/v1/models/{id}", get(model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))

@@ -115,8 +115,7 @@ mod tests {
         let arrived = ExpertMoves { arrived: vec![place(1), place(2)], ..ExpertMoves::default() };
         see(&mut standing, Some(4), Event::ExpertMoves(arrived));
         see(&mut standing, Some(4), Event::Ready { load_ms: 2.0 });
-        let moved =
-            ExpertMoves { evicted: vec![place(1)], arrived: vec![place(3)], ..ExpertMoves::default() };
+        let moved = ExpertMoves { evicted: vec![place(1)], arrived: vec![place(3)], ..ExpertMoves::default() };
         see(&mut standing, None, Event::ExpertMoves(moved));
         see(&mut standing, Some(5), fetch(1));
         let now = ExpertMoves { arrived: vec![place(2), place(3)], ..ExpertMoves::default() };

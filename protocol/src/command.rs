@@ -117,6 +117,11 @@ pub enum ModelLocation {
         /// Name of the file; for a split model, of any part.
         name: String,
     },
+    /// A node has the model, and answers with it.
+    Node {
+        /// `pylon://host:port`, without a key.
+        address: String,
+    },
 }
 
 /// What can be chosen at load time, by whose business it is.

@@ -412,6 +412,8 @@ pub enum TroubleKind {
     Refused,
     /// There is no network.
     Offline,
+    /// The connection to the node that has the model broke.
+    NodeGone,
 }
 
 /// Experts of one layer that the tokens of a batch need, and that are not there.

@@ -14,9 +14,9 @@ pub fn shortages(plan: &MemoryPlan) -> Vec<String> {
             bytes(*on_disk_bytes)
         )
     });
-    let shortened = plan.shortened_from_tokens.map(|usual| {
-        format!("memory has room for a context of {} tokens, not of {usual}", plan.kv_capacity_tokens)
-    });
+    let shortened = plan
+        .shortened_from_tokens
+        .map(|usual| format!("memory has room for a context of {} tokens, not of {usual}", plan.kv_capacity_tokens));
     paged.into_iter().chain(shortened).collect()
 }
 

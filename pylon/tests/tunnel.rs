@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt};
 use gptoss_protocol::{
-    Command, Envelope, Event, FinishReason, FromNode, LoadOptions, LoadSettings, ModelLocation, Prompt, Request,
-    RequestId, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, Watch,
+    Command, Envelope, Event, ExpertLoading, FinishReason, FromNode, LoadOptions, LoadSettings, ModelLocation, Prompt,
+    Request, RequestId, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, Watch,
 };
 use gptoss_synth::Spec;
 use tokio::net::TcpStream;
@@ -154,7 +154,10 @@ fn is_stopped(event: &Event) -> bool {
 
 /// Text of all tokens.
 fn text_of(events: &[Event]) -> String {
-    events.iter().filter_map(|event| if let Event::Token(token) = event { Some(token.text.as_str()) } else { None }).collect()
+    events
+        .iter()
+        .filter_map(|event| if let Event::Token(token) = event { Some(token.text.as_str()) } else { None })
+        .collect()
 }
 
 #[test]
@@ -162,7 +165,10 @@ fn a_watcher_sees_the_load_and_the_answer_of_the_nodes_model() {
     let server = demo();
     let mut watcher = Watcher::new(&server);
     watcher.ask(7, Command::Watch { watch: Watch { routes: true, residual: true, ..Watch::default() } });
-    watcher.ask(8, load(Some(prompt(HUNGARY, 200)), LoadSettings::default()));
+    // As the page has it, whatever the node does.
+    let as_needed = LoadOptions { experts: ExpertLoading::AsNeeded, ..LoadOptions::default() };
+    let options = LoadSettings { engine: as_needed, ..LoadSettings::default() };
+    watcher.ask(8, load(Some(prompt(HUNGARY, 200)), options));
     let events = watcher.until(8, is_finished);
     let place = |wanted: fn(&Event) -> bool| events.iter().position(wanted).expect("it is told");
     let order = [
@@ -196,7 +202,8 @@ fn a_watcher_sees_the_load_and_the_answer_of_the_nodes_model() {
     assert!(!unwatched.iter().any(|event| matches!(event, Event::Routes(_) | Event::Residual(_))));
     assert_eq!(text_of(&unwatched), text_of(&events));
 
-    let options = LoadSettings { engine: LoadOptions { layers: Some(1), ..LoadOptions::default() }, ..LoadSettings::default() };
+    let options =
+        LoadSettings { engine: LoadOptions { layers: Some(1), ..LoadOptions::default() }, ..LoadSettings::default() };
     watcher.ask(12, load(None, options));
     let refused = watcher.until(12, |event| matches!(event, Event::Failed { .. }));
     let Some(Event::Failed { failure, .. }) = refused.last() else { unreachable!() };

@@ -67,7 +67,11 @@ pub(crate) struct Shared<R> {
 /// Serves a connection until it ends, is told to by a change of `ending`, or has waited for too long.
 ///
 /// What goes wrong here is the client's doing, or the body's, and the responder knows of it.
-pub(crate) async fn serve_connection<R: Responder>(stream: TcpStream, shared: &Shared<R>, ending: &mut watch::Receiver<()>) {
+pub(crate) async fn serve_connection<R: Responder>(
+    stream: TcpStream,
+    shared: &Shared<R>,
+    ending: &mut watch::Receiver<()>,
+) {
     let Some(acceptor) = &shared.encrypt else {
         return speak_http1(stream, shared, ending).await;
     };
@@ -125,7 +129,11 @@ fn answering<R: Responder>(
 }
 
 /// A connection that is told by a change of `ending` to finish what is under way and then `end`.
-async fn until_told<C: Future>(connection: C, end: impl FnOnce(Pin<&mut C>), ending: &mut watch::Receiver<()>) -> C::Output {
+async fn until_told<C: Future>(
+    connection: C,
+    end: impl FnOnce(Pin<&mut C>),
+    ending: &mut watch::Receiver<()>,
+) -> C::Output {
     let mut connection = pin!(connection);
     tokio::select! {
         // A connection that has ended is not told to.

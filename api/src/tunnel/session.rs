@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use gptoss_protocol::{
-    Command, Event, Failure, FailureKind, FromNode, LoadSettings, PROTOCOL_VERSION, Prompt, Request, RequestId,
-    Sequencer, Stage, TunnelRefusal, TunnelStage, Watch,
+    Command, DeviceOptions, Event, ExpertLoading, Failure, FailureKind, FromNode, LoadOptions, LoadSettings,
+    PROTOCOL_VERSION, Prompt, Request, RequestId, Sequencer, Stage, TunnelRefusal, TunnelStage, Watch,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -165,8 +165,7 @@ impl<A: Engaged> Session<A> {
 
     /// Tells that a request failed before anything was done.
     fn fail(&self, request: RequestId, stage: Stage, (message, advice): (String, &str)) {
-        let failure =
-            Failure { kind: FailureKind::Request, message, advice: advice.to_owned(), parameter: None };
+        let failure = Failure { kind: FailureKind::Request, message, advice: advice.to_owned(), parameter: None };
         self.tell(Some(request), Event::Failed { stage, failure });
     }
 
@@ -181,7 +180,8 @@ impl<A: Engaged> Session<A> {
     pub fn take(self: &Arc<Self>, hub: &Arc<Hub<A>>, request: Request) {
         let Request { version, id, command } = request;
         if version != PROTOCOL_VERSION {
-            let message = format!("a request has protocol version {version}, this node speaks version {PROTOCOL_VERSION}");
+            let message =
+                format!("a request has protocol version {version}, this node speaks version {PROTOCOL_VERSION}");
             return self.refuse(message, "Use a page and a pylon of the same version.");
         }
         if self.state().requests.contains_key(&id) {
@@ -212,10 +212,12 @@ impl<A: Engaged> Session<A> {
 
     /// Tells what the node's own load told, and answers the prompt that came with the command.
     fn load(self: &Arc<Self>, hub: &Arc<Hub<A>>, id: RequestId, options: &LoadSettings, prompt: Option<Prompt>) {
-        let LoadSettings { engine, gpu, .. } = LoadSettings::default();
-        if options.engine != engine || options.gpu != gpu {
+        // When experts are read, how patiently, and what is cached is the business of whoever reads the file.
+        let asked = LoadOptions { experts: ExpertLoading::default(), ..options.engine.clone() };
+        if asked != LoadOptions::default() || options.gpu != DeviceOptions::default() {
             let message = "options of the model or of the GPU are set here, and the node has loaded its model already";
-            let advice = "Set them back to their defaults, or start the node with them: pylon api --help has their names.";
+            let advice =
+                "Set them back to their defaults, or start the node with them: pylon api --help has their names.";
             return self.fail(id, Stage::RangeCheck, (message.to_owned(), advice));
         }
         // From here on, so that nothing is missed between what stands and what changes.

@@ -111,12 +111,7 @@ async fn meet<A: Engaged>(
 }
 
 /// Sends what there is and takes what comes.
-async fn serve<A: Engaged>(
-    hub: &Arc<Hub<A>>,
-    session: &Arc<Session<A>>,
-    socket: &mut Socket,
-    connection: u64,
-) -> End {
+async fn serve<A: Engaged>(hub: &Arc<Hub<A>>, session: &Arc<Session<A>>, socket: &mut Socket, connection: u64) -> End {
     let mut changes = session.changes();
     let mut closing = hub.closing();
     let mut ping = interval_at(Instant::now() + PING, PING);

@@ -225,6 +225,8 @@ impl<'h> UnderWay<'h> {
         let Said { turn, final_text, junk_tokens } = self.speech.finish();
         let tokens = self.generated().to_vec();
         let answer = Answer { reason, tokens, reused_tokens: self.reused_tokens, turn, junk_tokens, final_text };
+        // The end of a request is the last that is told of it.
+        self.end_stage(StageStatus::Completed);
         self.host.emit(Event::Finished {
             reason,
             new_tokens: answer.tokens.len() as u32,
@@ -238,7 +240,6 @@ impl<'h> UnderWay<'h> {
             decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),
             time_to_first_token_ms: self.first_token_ms,
         });
-        self.end_stage(StageStatus::Completed);
         answer
     }
 

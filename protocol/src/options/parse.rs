@@ -8,7 +8,14 @@ const CACHED: &str = "cached:";
 /// What [`parse_date`] expects.
 pub(super) const DATE_EXPECTED: &str = "a date as YYYY-MM-DD, today or none";
 /// What [`check_address`] expects.
-pub(super) const ADDRESS_EXPECTED: &str = "an http(s) address, or a path on this host that begins with \"/\"";
+/// What addresses of nodes begin with.
+pub const NODE_SCHEME: &str = "pylon://";
+
+/// What the address of a node is like.
+pub const NODE_EXPECTED: &str = "pylon://host:port, the address of a node that was started with `pylon api`";
+
+pub(super) const ADDRESS_EXPECTED: &str =
+    "an http(s) address, a path on this host that begins with \"/\", or pylon://host:port for a node";
 
 /// Like `str::parse`, without the leading `+` that it accepts.
 pub(super) fn digits(text: &str) -> Option<u64> {
@@ -65,12 +72,10 @@ pub(super) fn check_address(text: &str) -> Result<(), String> {
             Err("an http(s) address: a page cannot open file: addresses, use Pick file or drop the file here"
                 .to_owned())
         }
-        Some("pylon") => {
-            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
-        }
-        _ if text.eq_ignore_ascii_case("pylon") => {
-            Err("an http(s) address: answering through a pylon node is not supported by this page".to_owned())
-        }
+        // Whether there is more than host and port is looked at where it is opened.
+        Some("pylon") if text.len() > NODE_SCHEME.len() && text.contains("://") => Ok(()),
+        Some("pylon") => Err(NODE_EXPECTED.to_owned()),
+        _ if text.eq_ignore_ascii_case("pylon") => Err(NODE_EXPECTED.to_owned()),
         _ if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") => Ok(()),
         _ => Err(ADDRESS_EXPECTED.to_owned()),
     }

@@ -52,7 +52,12 @@ pub static OPTIONS: [OptionRow; 33] = [
         kind: Kind::Address { set: |settings, text| settings.gguf = text.to_owned() },
         default: DefaultWords { page: "what the page's host offers", pylon: "the demo model, for infer and bench" },
         help: "Where the GGUF file of the model is",
-        examples: &["https://example.com/models/model.gguf", "/models/model.gguf", "cached:model.gguf"],
+        examples: &[
+            "https://example.com/models/model.gguf",
+            "/models/model.gguf",
+            "cached:model.gguf",
+            "pylon://127.0.0.1:9899",
+        ],
     },
     OptionRow {
         id: OptionId::Prompt,

@@ -24,6 +24,7 @@ mod stopping;
 mod talk;
 mod time;
 mod tiny_host;
+mod tunnel;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -102,6 +102,7 @@ fn trouble_sentence(trouble: &Trouble) -> String {
         TroubleKind::HostBusy => "The host is busy",
         TroubleKind::Refused => "The host no longer hands the file out",
         TroubleKind::Offline => "There is no network",
+        TroubleKind::NodeGone => "The connection to the node broke",
     };
     match trouble.next {
         Some(NextAttempt { attempt, attempts, wait_ms }) => {
@@ -516,6 +517,7 @@ fn asked_line(command: &Command) -> String {
         ModelLocation::Url { url } => url.clone(),
         ModelLocation::PickedFile { name } => format!("picked file {name}"),
         ModelLocation::Cached { name } => format!("cached file {name}"),
+        ModelLocation::Node { address } => format!("by way of {address}"),
     };
     match command {
         Command::Load { model, .. } => format!("to load {}", place(model)),

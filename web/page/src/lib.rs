@@ -22,6 +22,7 @@ pub mod describe;
 pub mod format;
 pub mod inputs;
 pub mod local_network;
+pub mod node_address;
 pub mod panels;
 pub mod query;
 pub mod state;

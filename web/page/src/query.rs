@@ -211,7 +211,7 @@ mod tests {
             ("?prompt=%4", "not valid percent-encoded UTF-8"),
             ("?prompt=%ff", "not valid percent-encoded UTF-8"),
             ("?prompt=%zz", "not valid percent-encoded UTF-8"),
-            ("?gguf=pylon://h:9899", "pylon node is not supported"),
+            ("?gguf=pylon", "expected pylon://host:port"),
             ("?gguf=file:///m.gguf", "cannot open file: addresses"),
             ("?moe=fallback", "expert routing is not supported"),
             ("?moe=maybe", "moe is \"maybe\", expected full"),

@@ -1,6 +1,8 @@
 //! Everything the page knows: a fold over events, those of the worker and those of the page, what the user does among
 //! them. It is pure: it knows no browser. A [`gptoss_protocol::Recording`] of the events replays to the same state.
 
+use std::collections::BTreeMap;
+
 use gptoss_protocol::{
     AdapterInfo, Attention, CacheCounters, Command, Envelope, Event, Failure, FailureKind, FinishReason, LoadOptions,
     MemoryPlan, ModelInfo, ModelLocation, OperationTime, Prefetch, Prompt, Replay, RequestId, SelfCheck, Stage,
@@ -184,7 +186,9 @@ pub struct State {
     /// Question that came with the load, until its answer begins.
     first_prompt: Option<Prompt>,
     stages: [StageState; Stage::LOAD.len() + Stage::ANSWER.len()],
-    next_sequence: u64,
+    /// Sequence number of the event that comes next, of each run that tells: a worker, a node.
+    #[serde(default)]
+    next_sequences: BTreeMap<u64, u64>,
     stopping: Option<StopWish>,
 }
 
@@ -228,6 +232,11 @@ impl State {
     /// Whether experts are being prefetched: read although nobody waits for them.
     pub fn is_prefetching(&self) -> bool {
         !self.phase.busy() && self.prefetch.is_some_and(|rest| rest.missing_bytes > 0)
+    }
+
+    /// Whether a model takes memory: the one that is loaded, or the one before while another is looked at.
+    pub fn holds_model(&self) -> bool {
+        self.model_loaded || self.before.is_some()
     }
 
     /// Whether there is something that STOP would end.
@@ -327,7 +336,7 @@ impl State {
 
     /// A new worker begins to number its events at zero.
     pub(super) fn worker_started(&mut self) {
-        self.next_sequence = 0;
+        self.next_sequences.clear();
         self.host_ready = false;
         self.wasm_heap_bytes = None;
     }
@@ -580,8 +589,9 @@ impl Replay for State {
         if envelope.event.is_of_watcher() {
             return self.apply_own(envelope);
         }
-        self.missing_events += envelope.sequence.saturating_sub(self.next_sequence);
-        self.next_sequence = self.next_sequence.max(envelope.sequence + 1);
+        let next = self.next_sequences.entry(envelope.run_id).or_default();
+        self.missing_events += envelope.sequence.saturating_sub(*next);
+        *next = (*next).max(envelope.sequence + 1);
         self.apply_event(&envelope.event, envelope.at_ms);
     }
 }

@@ -136,12 +136,12 @@ fn each_field_accepts_and_refuses_what_it_says() {
     let rows: [Row; 20] = [
         (
             OptionId::Gguf,
-            &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "cached:m.gguf"],
+            &["http://h/m.gguf", "HTTPS://h/m", "/models/m.gguf", "./m.gguf", "cached:m.gguf", "pylon://h:1"],
             &[
                 "",
                 "cached:",
                 "m.gguf",
-                "pylon://h:1",
+                "pylon://",
                 "pylon",
                 "file:///m.gguf",
                 "ftp://h/m",

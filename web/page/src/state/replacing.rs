@@ -22,7 +22,7 @@ impl State {
             // The worker is the same.
             wasm_heap_bytes: earlier.wasm_heap_bytes,
             missing_events: earlier.missing_events,
-            next_sequence: earlier.next_sequence,
+            next_sequences: mem::take(&mut earlier.next_sequences),
             refused: mem::take(&mut earlier.refused),
             ..Self::default()
         };
@@ -68,7 +68,7 @@ impl State {
         self.answer = now.answer;
         (self.turns, self.question) = (now.turns, now.question);
         self.missing_events = now.missing_events;
-        self.next_sequence = now.next_sequence;
+        self.next_sequences = now.next_sequences;
         self.refused = now.refused;
         self.failure = now.failure;
         self.stopping = now.stopping;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use gptoss_protocol::options::{NODE_EXPECTED, NODE_SCHEME};
 use gptoss_protocol::{
     CacheMode, CacheOptions, Command, Failure, FailureKind, InputError, ModelLocation, OptionId, PromptFormat,
 };
@@ -11,9 +12,11 @@ use wasm_bindgen::{JsCast, JsValue};
 use web_sys::{Event, File, HtmlDialogElement, HtmlElement, HtmlSelectElement, KeyboardEvent, MouseEvent};
 
 use super::dom::{after, document, element, listen, report, window};
+use super::tunnel_link::TunnelLink;
 use super::worker_link::WorkerLink;
-use super::{App, catalog, charts, local_network, memory, storage};
+use super::{App, catalog, charts, local_network, memory, storage, tunnel_link};
 use crate::inputs::{Inputs, element_id};
+use crate::node_address::{self, NodeAddress};
 use crate::state::STOP_PATIENCE_MS;
 use crate::{inputs, query};
 
@@ -127,7 +130,8 @@ impl App {
         }
         let inputs = self.controls.read(today());
         let files = self.controls.files();
-        match (self.model_location(&inputs, &files), inputs.load_options()) {
+        let model = self.model_location(&inputs, &files).and_then(file_only);
+        match (model, inputs.load_options()) {
             (Ok(model), Ok(mut options)) => {
                 change(&mut options.cache);
                 let command = Command::Download { model, network: options.network, cache: options.cache };
@@ -153,7 +157,7 @@ impl App {
             Ok(mut prompt) => {
                 prompt.history = self.history(inputs.alone() || prompt.format != PromptFormat::Harmony);
                 self.looking.borrow_mut().go_live();
-                WorkerLink::ask(self, Command::Generate { prompt }, &[]);
+                tunnel_link::ask(self, Command::Generate { prompt });
             }
             Err(errors) => self.refuse(&errors),
         }
@@ -161,7 +165,7 @@ impl App {
 
     pub(super) fn stop(self: &Rc<Self>) {
         if self.state.borrow().can_stop() {
-            WorkerLink::ask(self, Command::Stop { request: None }, &[]);
+            tunnel_link::ask(self, Command::Stop { request: None });
             let app = Rc::clone(self);
             // A timer may be a little early by another clock.
             after(STOP_PATIENCE_MS + 50.0, move || {
@@ -176,7 +180,11 @@ impl App {
     /// End the engine: for when STOP did not help.
     pub(super) fn end_engine(self: &Rc<Self>) {
         if self.state.borrow().offers_end() {
-            WorkerLink::replace(self);
+            if TunnelLink::is_in_use(self) {
+                TunnelLink::end(self);
+            } else {
+                WorkerLink::replace(self);
+            }
             // The button goes, and the focus must not go with it.
             if self.gate.is_none() {
                 report(element::<HtmlElement>("load").focus());
@@ -188,7 +196,7 @@ impl App {
     fn approve(self: &Rc<Self>) {
         let load = self.state.borrow().load_that_asks();
         if let Some(load) = load {
-            WorkerLink::ask(self, Command::Approve { load }, &[]);
+            tunnel_link::ask(self, Command::Approve { load });
         }
     }
 
@@ -210,6 +218,7 @@ impl App {
         self.on_click("ask", Self::ask);
         self.on_click("stop", Self::stop);
         self.on_click("download", Self::download);
+        self.on_click("use-node", Self::use_node);
         self.on_click("approve", Self::approve);
         self.on_click("decline", Self::stop);
         self.on_click("end-engine", Self::end_engine);
@@ -315,6 +324,15 @@ impl App {
         });
     }
 
+    /// USE PYLON: a node takes the page's questions, the one in the address field or that of this machine.
+    fn use_node(self: &Rc<Self>) {
+        if NodeAddress::parse(self.controls.read(today()).get(OptionId::Gguf)).is_none() {
+            self.use_address(node_address::DEFAULT);
+        }
+        self.controls.pick(Vec::new());
+        self.load();
+    }
+
     fn listen_to_files(self: &Rc<Self>) {
         let app = Rc::clone(self);
         self.controls.listen_to_files(move |files| app.controls.pick(files));
@@ -340,9 +358,26 @@ pub(super) fn location(text: &str) -> Result<ModelLocation, InputError> {
         return Ok(ModelLocation::Cached { name: name.to_owned() });
     }
     let page = window().location().href().unwrap_or_default();
+    if text.to_ascii_lowercase().starts_with(NODE_SCHEME) {
+        let expected = || format!("The address \"{text}\" is none of a node: expected {NODE_EXPECTED}.");
+        let address = NodeAddress::parse(text).ok_or_else(|| InputError { field, message: expected() })?;
+        return Ok(ModelLocation::Node { address: address.public() });
+    }
     match web_sys::Url::new_with_base(text, &page) {
         Ok(url) => Ok(ModelLocation::Url { url: url.href() }),
         Err(_) => Err(InputError { field, message: format!("The address \"{text}\" is not a valid URL.") }),
+    }
+}
+
+/// The same place, unless it is no file's.
+pub(super) fn file_only(model: ModelLocation) -> Result<ModelLocation, InputError> {
+    match model {
+        ModelLocation::Node { .. } => {
+            let message =
+                "A node has its model where it runs, and this is about a file that the page reads.".to_owned();
+            Err(InputError { field: Some(OptionId::Gguf), message })
+        }
+        model => Ok(model),
     }
 }
 

@@ -7,7 +7,7 @@ use wasm_bindgen::JsCast;
 use web_sys::{Element, File, HtmlElement, HtmlInputElement, HtmlTextAreaElement, MouseEvent};
 
 use super::dom::{document, element, listen, report};
-use super::worker_link::WorkerLink;
+use super::tunnel_link;
 use super::{App, clipboard, files};
 use crate::action::Action;
 use crate::panels::chat::file;
@@ -167,7 +167,7 @@ impl App {
         }
         self.looking.borrow_mut().go_live();
         match self.controls.read(super::actions::today()).prompt_of("-") {
-            Ok(prompt) => WorkerLink::ask(self, Command::Generate { prompt: change(prompt) }, &[]),
+            Ok(prompt) => tunnel_link::ask(self, Command::Generate { prompt: change(prompt) }),
             Err(errors) => self.refuse(&errors),
         }
     }

@@ -9,7 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::spawn_local;
 use web_sys::{Element, HtmlDialogElement, HtmlInputElement, HtmlSelectElement, KeyboardEvent};
 
-use super::actions::{is_typing, location};
+use super::actions::{file_only, is_typing, location};
 use super::dom::{Texts, document, element, listen, report, show, window};
 use super::picked::PickedFiles;
 use super::view::enable;
@@ -158,7 +158,7 @@ impl GateView {
         let no = |error: InputError| (error.field.map(|_| Field::Gguf), error.message);
         let model = match files.first() {
             Some(file) => Some(ModelLocation::PickedFile { name: file.name() }),
-            None => location(inputs.get(Field::Gguf)).map_err(|error| refused.push(no(error))).ok(),
+            None => location(inputs.get(Field::Gguf)).and_then(file_only).map_err(|error| refused.push(no(error))).ok(),
         };
         let chosen = inputs.chosen().map_err(|errors| refused.extend(errors)).ok();
         mark(&refused);

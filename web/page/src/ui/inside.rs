@@ -8,7 +8,7 @@ use wasm_bindgen::closure::Closure;
 use web_sys::{Element, Event, HtmlElement, HtmlInputElement, KeyboardEvent, MouseEvent, ResizeObserver};
 
 use super::dom::{document, element, listen, report, show, window};
-use super::worker_link::WorkerLink;
+use super::tunnel_link;
 use super::{App, now_ms};
 use crate::action::Tab;
 use crate::core::geometry::Arrow;
@@ -120,7 +120,7 @@ impl App {
         };
         let is_new = std::mem::replace(&mut self.core.borrow_mut().watched, watch) != watch;
         if is_new {
-            WorkerLink::ask(self, Command::Watch { watch }, &[]);
+            tunnel_link::ask(self, Command::Watch { watch });
         }
     }
 

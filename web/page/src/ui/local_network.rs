@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use gptoss_protocol::{Command, Event, FailureKind, ModelLocation};
+use gptoss_protocol::{Command, Event, FailureKind, ModelLocation, OptionId};
 use js_sys::{Object, Reflect};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -12,8 +12,10 @@ use web_sys::{AbortController, File, Headers, PermissionState, PermissionStatus,
 
 use super::App;
 use super::dom::{report, window};
+use super::tunnel_link::TunnelLink;
 use super::worker_link::WorkerLink;
 use crate::local_network::{LocalNetwork, Permission};
+use crate::node_address::NodeAddress;
 
 /// What was asked of the worker last and reads from a host, so that it can be asked again.
 #[derive(Default)]
@@ -36,12 +38,13 @@ pub fn ask_worker(app: &Rc<App>, command: Command, files: Vec<File>) {
     if link.asking.get() {
         return;
     }
-    let url = host_url(&command).cloned();
-    link.reading.replace(url.clone().map(|url| Reading { url, command: command.clone(), again: false }));
     let page = window().location().href().unwrap_or_default();
+    let node = node_of(app, &command);
+    let url = node.as_ref().map(|node| node.health_url(&page)).or_else(|| host_url(&command).cloned());
+    link.reading.replace(url.clone().map(|url| Reading { url, command: command.clone(), again: false }));
     let needed = url.and_then(|url| LocalNetwork::for_page(&page, &url).map(|network| (network, url)));
     let Some((network, url)) = needed else {
-        return WorkerLink::ask(app, command, &files);
+        return send(app, command, &files, node);
     };
     link.asking.set(true);
     let app = Rc::clone(app);
@@ -50,8 +53,28 @@ pub fn ask_worker(app: &Rc<App>, command: Command, files: Vec<File>) {
             ask(network, &url).await;
         }
         app.local_network.asking.set(false);
-        WorkerLink::ask(&app, command, &files);
+        send(&app, command, &files, node);
     });
+}
+
+/// The node that a command loads by way of, with the key that stands in the address field: commands are recorded, and have none.
+fn node_of(app: &App, command: &Command) -> Option<NodeAddress> {
+    let Command::Load { model: ModelLocation::Node { address }, .. } = command else { return None };
+    let typed = NodeAddress::parse(app.controls.read(String::new()).get(OptionId::Gguf));
+    typed.filter(|typed| typed.public() == *address).or_else(|| NodeAddress::parse(address))
+}
+
+fn send(app: &Rc<App>, command: Command, files: &[File], node: Option<NodeAddress>) {
+    match node {
+        Some(node) => TunnelLink::load(app, command, node),
+        None => {
+            // The page has one model at a time.
+            if matches!(command, Command::Load { .. }) {
+                TunnelLink::close(app);
+            }
+            WorkerLink::ask(app, command, files);
+        }
+    }
 }
 
 /// The address of a host that a command reads from.
@@ -81,7 +104,8 @@ pub fn look_at(app: &Rc<App>, event: &Event) {
             now = permission(network).await;
             // Meanwhile the user may have begun something else.
             if now == Some(Permission::Granted) && app.state.borrow().failure.as_ref() == Some(&failure) {
-                WorkerLink::ask(&app, reading.command.clone(), &[]);
+                let node = node_of(&app, &reading.command);
+                send(&app, reading.command.clone(), &[], node);
                 app.local_network.reading.replace(Some(Reading { again: true, ..reading }));
                 return;
             }

@@ -20,6 +20,7 @@ mod panels;
 mod picked;
 mod storage;
 mod time;
+mod tunnel_link;
 mod view;
 mod worker_link;
 
@@ -36,6 +37,7 @@ use self::inside::CoreView;
 use self::local_network::LocalNetworkLink;
 use self::long_tasks::LongTasks;
 use self::looking::Looking;
+use self::tunnel_link::TunnelLink;
 use self::view::{Scene, View};
 use self::worker_link::WorkerLink;
 use gptoss_protocol::{Command, Envelope, Event, InputError, Recording, Replay, RequestId, Sequencer};
@@ -64,6 +66,7 @@ pub struct App {
     /// The conversation is kept in this browser.
     keeping: Cell<bool>,
     worker: RefCell<WorkerLink>,
+    tunnel: TunnelLink,
     local_network: LocalNetworkLink,
     long_tasks: Rc<LongTasks>,
     drawings: Cell<Drawings>,
@@ -93,6 +96,7 @@ pub fn run() {
         composer: Composer::new(),
         keeping: Cell::new(false),
         worker: RefCell::new(WorkerLink::default()),
+        tunnel: TunnelLink::default(),
         local_network: LocalNetworkLink::default(),
         long_tasks: LongTasks::observe(),
         drawings: Cell::default(),

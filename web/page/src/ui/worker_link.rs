@@ -70,6 +70,12 @@ impl WorkerLink {
         Self::start(app);
     }
 
+    /// Another worker in place of this one, whose model is not wanted any more.
+    pub fn renew(app: &Rc<App>) {
+        Self::terminate(app);
+        Self::start(app);
+    }
+
     fn terminate(app: &Rc<App>) {
         let link = std::mem::take(&mut *app.worker.borrow_mut());
         if let Some(worker) = link.worker {

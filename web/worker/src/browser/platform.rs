@@ -127,6 +127,8 @@ impl Platform for BrowserPlatform {
         let path = match model {
             ModelLocation::Url { url } => url,
             ModelLocation::PickedFile { name } | ModelLocation::Cached { name } => name,
+            // What reaches it has refused this.
+            ModelLocation::Node { address } => address,
         };
         let again = &Again { platform: self, wanted };
         gptoss_gates::run(source, gptoss_gates::Wanted { path, slice, whole, again }, host).await.map(drop)
@@ -201,6 +203,11 @@ async fn open(
             got: format!("only the name of a picked file, {name:?}"),
         }),
         ModelLocation::Cached { name } => open_cached(cache, name).await,
+        ModelLocation::Node { address } => Err(EngineError::Option {
+            option: OptionId::Gguf,
+            expected: "a file: a node's model is where the node is",
+            got: address.clone(),
+        }),
     }
 }
 
