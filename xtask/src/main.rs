@@ -18,6 +18,7 @@ mod progress;
 mod server;
 mod setup;
 mod shader_costs;
+mod streams;
 mod synth;
 mod test;
 mod test_program;
@@ -68,6 +69,10 @@ enum Command {
     RunTestProgram(test_program::Arguments),
     /// Run other people's clients (openai for Python and Node, anthropic) against `pylon api`; installs them first.
     Clients,
+    /// Measure several streams of `pylon api` together, against llama.cpp's server. Prints a table, judges nothing.
+    BenchStreams(streams::bench::Arguments),
+    /// Let clients come, read, dawdle and leave for minutes; fails on leaks, mixed answers, and whatever is held for nobody (Linux).
+    Soak(streams::soak::Arguments),
     /// Measure gguf-serve against nginx: same machine, file and client, in turns. Prints a table, judges nothing.
     BenchServe(bench_serve::Arguments),
 }
@@ -124,6 +129,8 @@ fn main() -> Result<()> {
         Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),
         Command::RunTestProgram(arguments) => test_program::run(&arguments),
         Command::Clients => clients::run_all(&workspace, &toolbox),
+        Command::BenchStreams(arguments) => streams::bench::run(&toolbox, &arguments),
+        Command::Soak(arguments) => streams::soak::run(&workspace, &toolbox, &arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),
     }
 }
