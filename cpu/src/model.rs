@@ -345,7 +345,8 @@ fn kv_capacity(config: &ModelConfig, options: &CpuOptions) -> Result<u32, Engine
     Ok(wanted)
 }
 
-fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
+/// Threads and instruction set that the options ask for.
+pub(crate) fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
     let threads = match options.threads {
         Some(0) => {
             return Err(EngineError::Option { option: OptionId::Threads, expected: "at least 1", got: "0".into() });

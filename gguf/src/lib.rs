@@ -17,12 +17,13 @@ mod split_error;
 mod tensor_type;
 mod value;
 pub mod weight_type;
+pub mod write;
 
 pub use error::GgufError;
 pub use gpt_oss::{GPT_OSS_ARCHITECTURES, TensorUse, WrongKey, check_keys, check_tokenizer, runs, unknown_keys};
 pub use identify::{ForeignFile, IDENTIFY_BYTES, identify, is_unfinished_name, piece_stem};
 pub use metadata::Metadata;
-pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse};
+pub use parse::{DEFAULT_ALIGNMENT, MAX_HEADER_BYTES, Progress, parse, raw_pairs};
 pub use role::Role;
 pub use split::{SplitInfo, arrange_parts, part_names, part_paths, split_name};
 pub use split_error::SplitError;

@@ -97,6 +97,36 @@ fn read_header(cursor: &mut Cursor<'_>, file_len: u64) -> Result<Gguf, Stop> {
     Ok(Gguf { version, alignment, data_offset, file_len, metadata, tensors, by_name, split })
 }
 
+/// The key of each key-value pair of a header, and the bytes of the whole pair: key, type and value.
+///
+/// They are for writers that carry metadata over as they are, also strings that are not UTF-8.
+///
+/// # Errors
+/// As [`parse`]; [`GgufError::HeaderTruncated`] if `header` ends before the last pair does.
+pub fn raw_pairs(header: &[u8], file_len: u64) -> Result<Vec<(&str, &[u8])>, GgufError> {
+    locate_pairs(&mut Cursor::new(header, file_len), header).map_err(|stop| match stop {
+        Stop::Fault(error) => *error,
+        Stop::NeedMore(needed_len) => {
+            GgufError::HeaderTruncated { what: "the metadata".to_owned(), needed_len, file_len: header.len() as u64 }
+        }
+    })
+}
+
+fn locate_pairs<'b>(cursor: &mut Cursor<'b>, header: &'b [u8]) -> Result<Vec<(&'b str, &'b [u8])>, Stop> {
+    read_version(cursor)?;
+    cursor.u64(Place::Field("the tensor count"))?;
+    let count = cursor.count(LEAST_PAIR_BYTES, Place::Field("the metadata count"))?;
+    let mut pairs = Vec::new();
+    for index in 0..count {
+        let begin = cursor.position() as usize;
+        let key = cursor.name(MAX_NAME_BYTES, Place::Key { index })?;
+        let value_type = cursor.u32(Place::Value { key })?;
+        read_value(cursor, key, value_type)?;
+        pairs.push((key, &header[begin..cursor.position() as usize]));
+    }
+    Ok(pairs)
+}
+
 fn read_version(cursor: &mut Cursor<'_>) -> Result<u32, Stop> {
     match &cursor.array::<4>(Place::Field("the magic number"))? {
         b"GGUF" => {}

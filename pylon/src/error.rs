@@ -11,6 +11,7 @@ use gptoss_protocol::{Failure, FailureKind, RefusedOption};
 use gptoss_source::SourceError;
 use serve_kit::tls::TlsError;
 
+use crate::commands::gguf::quantize::QuantizeError;
 use crate::exit;
 use crate::option_args::flag_of;
 use crate::output::note;
@@ -33,6 +34,8 @@ pub enum CliError {
     Gguf { path: PathBuf, error: GgufError },
     #[error("{} has no tensor {tensor}", .path.display())]
     NoTensor { path: PathBuf, tensor: String },
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     #[error(transparent)]
     Source(#[from] SourceError),
     #[error(transparent)]
@@ -139,11 +142,15 @@ impl CliError {
             Self::File { source, .. } if source.kind() == io::ErrorKind::InvalidData => {
                 "Store it as a text in UTF-8 and try again.".into()
             }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "Make room there, or write to another disk.".into()
+            }
             Self::File { .. } => "Check the path and its permissions.".into(),
             Self::Input(_) => "Give the rows on standard input, one JSON object to a line, in UTF-8.".into(),
             Self::InputLine { .. } => "Correct that line; the lines before it were answered.".into(),
             Self::Gguf { error, .. } => error.advice().into(),
             Self::NoTensor { .. } => "`pylon gguf dump` lists the tensors of a file.".into(),
+            Self::Quantize(error) => error.advice().into(),
             Self::Source(error) => error.advice().into(),
             Self::Engine(error) => error.advice(),
             Self::Failed(failure) => failure.advice.clone(),
@@ -174,6 +181,7 @@ impl CliError {
             Self::Failed(failure) if failure.kind == FailureKind::NoGpu => exit::COULD_NOT_RUN,
             Self::InputLine { .. }
             | Self::Gguf { .. }
+            | Self::Quantize(_)
             | Self::Source(_)
             | Self::Engine(_)
             | Self::Failed(_)

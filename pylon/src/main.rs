@@ -24,6 +24,7 @@ mod native_node;
 mod npy;
 mod option_args;
 mod output;
+mod part_file;
 mod progress;
 mod routes;
 mod rows;

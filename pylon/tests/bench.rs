@@ -1,6 +1,8 @@
 //! `pylon bench`: what it reports adds up, and what it cannot do it says.
 
-use crate::support::{Mortal, finish, nano, pylon, run};
+use crate::support::{Folder, Mortal, finish, nano, pylon, run};
+use gptoss_gguf::TensorType;
+use gptoss_synth::{Spec, TypeMix};
 use serde_json::Value;
 
 const SMALL: [&str; 6] = ["--prompt-tokens", "96", "--new-tokens", "16", "--repeat", "2"];
@@ -73,6 +75,33 @@ fn an_instruction_set_is_forced_or_refused_by_name() {
         assert!(error.contains("--isa") && error.contains(expected), "{error}");
     }
     assert!(refused(&["--isa", "portable", "--backend", "gpu"]).contains("cpu with --isa"));
+}
+
+/// The two ways give the same sums, but for their order.
+#[test]
+fn products_of_blocks_are_measured_beside_those_of_decoded_weights() {
+    let measured = run(&["bench", "--gguf", nano(), "--products", "--threads", "2", "--repeat", "3", "--json"]);
+    assert_eq!(measured.code, 0, "{}", measured.stderr);
+    let report = measured.json();
+    assert_eq!((&report["threads"], &report["repeat"]), (&2.into(), &3.into()));
+    let products = report["products"].as_array().expect("a list");
+    let kinds: Vec<_> = products.iter().map(|product| product["type"].as_str().expect("a name")).collect();
+    assert_eq!(kinds, ["Q8_0", "MXFP4"]);
+    // The embedding, and gate, up or down of a layer: 8 experts of 96 by 192.
+    let sizes = [1280.0 * 192.0, 8.0 * 96.0 * 192.0];
+    for (product, weights) in products.iter().zip(sizes) {
+        assert!((number(&product["rows"]) * number(&product["columns"]) - weights).abs() < 0.5, "{product}");
+        let [fused, decode, multiply] =
+            ["fused_f32_us", "decode_us", "multiply_us"].map(|field| number(&product[field]));
+        assert!(fused > 0.0 && decode > 0.0 && multiply > 0.0 && number(&product["fused_int8_us"]) > 0.0, "{product}");
+        assert!((number(&product["times_fused"]) / ((decode + multiply) / fused) - 1.0).abs() < 1e-6, "{product}");
+        assert!(number(&product["difference"]) < 1e-5, "{product}");
+    }
+    assert!(refused(&["--products", "--backend", "gpu"]).contains("cpu with --products"));
+    let folder = Folder::new();
+    let wide = Spec::tiny().layers(1).types(TypeMix::Uniform(TensorType::BF16)).to_bytes().expect("a model");
+    let wide = run(&["bench", "--products", "--gguf", &folder.write("wide.gguf", &wide)]).expect(2);
+    assert!(wide.stderr.contains("wide.gguf") && wide.stderr.contains("quantised"), "{}", wide.stderr);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod gguf;
 mod infer;
 mod logits;
 mod not_finite;
+mod quantize;
 mod routes;
 mod text;
 mod tunnel;

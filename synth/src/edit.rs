@@ -233,7 +233,7 @@ impl RawTensor {
     /// a half to Q8_0, nothing is lost; otherwise weights are rounded to the nearest.
     ///
     /// # Panics
-    /// From types other than F32, F16, BF16, Q8_0 and MXFP4, and to others than F32, F16, BF16 and Q8_0.
+    /// From types that are not computed with, and to others than those of [`gptoss_gguf::WeightType::WRITTEN`].
     pub fn retype(&mut self, kind: TensorType) {
         self.data = match (TensorType::from_id(self.kind), kind) {
             (from, to) if from == to => return,

@@ -2,7 +2,6 @@
 
 pub mod edit;
 mod error;
-mod header;
 mod metadata;
 mod model;
 mod random;

@@ -1,9 +1,10 @@
 //! The key-value pairs, in the order of the public files (as llama.cpp's loader lists them).
 
-use crate::header::{self, ALIGNMENT, Pairs};
+use gptoss_gguf::write::{Pairs, header_bytes};
+
 use crate::spec::{HEAD_DIM, Publisher, Spec};
 use crate::template::{CHAT_TEMPLATE, padded};
-use crate::tensors::Tensor;
+use crate::tensors::{ALIGNMENT, Tensor, entries};
 use crate::{Arrays, SynthError};
 
 /// All pairs of a file with these tensors.
@@ -32,7 +33,7 @@ pub(crate) fn pairs(spec: &Spec, vocabulary: &Arrays, tensors: &[Tensor]) -> Res
     };
     let unpadded = with_template(template);
     let Some(wanted) = spec.data_offset else { return Ok(unpadded) };
-    let padding = padding(header::len_bytes(&unpadded, tensors), wanted)?;
+    let padding = padding(header_bytes(&unpadded, &entries(tensors)), wanted)?;
     match padded(template, padding) {
         Some(template) => Ok(with_template(&template)),
         None => Err(data_offset_fault(wanted, &format!("no comment can be {padding} bytes long"))),

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::ops::Range;
 use std::sync::mpsc;
 
-use crate::header::{self, ALIGNMENT, Pairs};
+use gptoss_gguf::write::{self, Pairs};
+
 use crate::metadata;
 use crate::split::Part;
-use crate::tensors::{self, Tensor};
+use crate::tensors::{self, ALIGNMENT, Tensor, entries};
 use crate::weights::Rows;
 use crate::{Spec, SynthError};
 
@@ -48,12 +49,12 @@ impl Model {
 
     /// The header of the model in one file, padded to where tensor data begin.
     pub fn header(&self) -> Vec<u8> {
-        header::encode(&self.pairs, &self.tensors)
+        write::header(&self.pairs, &entries(&self.tensors), ALIGNMENT)
     }
 
     /// Where tensor data begin in the model's one file, in bytes.
     pub fn data_offset(&self) -> u64 {
-        header::len_bytes(&self.pairs, &self.tensors).next_multiple_of(ALIGNMENT)
+        write::header_bytes(&self.pairs, &entries(&self.tensors)).next_multiple_of(ALIGNMENT)
     }
 
     /// Length of the model's one file, in bytes.

@@ -4,8 +4,10 @@
 use std::io::Write;
 use std::ops::Range;
 
-use crate::header::{self, ALIGNMENT, Pairs};
+use gptoss_gguf::write::{self, Pairs};
+
 use crate::model::data_bytes;
+use crate::tensors::{ALIGNMENT, entries};
 use crate::{Model, SynthError, Tensor};
 
 /// One file of a split model.
@@ -45,7 +47,7 @@ impl<'a> Part<'a> {
 
     /// Length of the part's file, in bytes.
     pub fn file_bytes(&self) -> u64 {
-        header::len_bytes(&self.pairs, self.tensors).next_multiple_of(ALIGNMENT) + data_bytes(self.tensors)
+        write::header_bytes(&self.pairs, &entries(self.tensors)).next_multiple_of(ALIGNMENT) + data_bytes(self.tensors)
     }
 
     /// Writes the part's file.
@@ -53,7 +55,7 @@ impl<'a> Part<'a> {
     /// # Errors
     /// `out` fails.
     pub fn write(&self, out: &mut impl Write) -> Result<(), SynthError> {
-        out.write_all(&header::encode(&self.pairs, self.tensors))?;
+        out.write_all(&write::header(&self.pairs, &entries(self.tensors), ALIGNMENT))?;
         self.model.write_tensors(self.tensors, out)?;
         Ok(out.flush()?)
     }

@@ -1,9 +1,15 @@
 //! The tensors of a model: names, shapes, types and what their values look like, in the order of the public files.
 
+use gptoss_gguf::DEFAULT_ALIGNMENT;
+use gptoss_gguf::write::Entry;
+
 use crate::spec::{HEAD_DIM, Publisher, Spec};
 use crate::types::matches;
 use crate::weights::{Distribution, Rows, row_bytes};
 use crate::{SynthError, TensorType};
+
+/// Where tensors and their data begin: at multiples of the format's default alignment, in bytes.
+pub(crate) const ALIGNMENT: u64 = DEFAULT_ALIGNMENT;
 
 /// One tensor of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +35,17 @@ impl Tensor {
     pub(crate) fn generator(&self, seed: u64) -> Result<Rows, SynthError> {
         Rows::new(seed, &self.name, self.kind, self.shape[0], self.distribution)
     }
+}
+
+/// What a header says of these tensors.
+pub(crate) fn entries<'a>(tensors: &'a [Tensor]) -> Vec<Entry<'a>> {
+    let entry = |tensor: &'a Tensor| Entry {
+        name: &tensor.name,
+        shape: &tensor.shape,
+        kind: tensor.kind,
+        size_bytes: tensor.size_bytes,
+    };
+    tensors.iter().map(entry).collect()
 }
 
 /// The purpose of a tensor, which decides its type and its values.

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 use gptoss_tests::cargo_graph::{CargoGraph, host};
 use gptoss_tests::workspace_root;
 
-const DOCUMENTS: [&str; 14] = [
+const DOCUMENTS: [&str; 17] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -25,6 +25,9 @@ const DOCUMENTS: [&str; 14] = [
     "examples/README.md",
     "costs/README.md",
     "pylon/README.md",
+    "docs/CONFIGURATION.md",
+    "docs/FILES.md",
+    "ops/README.md",
     "range-server/README.md",
     "tests/README.md",
     "web/README.md",
@@ -322,6 +325,23 @@ fn every_command_of_the_documents_works() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(counts.0 >= 20 && counts.1 >= 20, "{counts:?} commands: this check looks at nothing");
+}
+
+/// Commands of a unit of systemd, without the folder of the program.
+fn started_by(unit: &str) -> Vec<String> {
+    let commands = unit.lines().filter_map(|line| line.strip_prefix("ExecStart="));
+    commands.map(|command| command.trim_start_matches("/usr/local/bin/").to_owned()).collect()
+}
+
+#[test]
+fn the_service_starts_what_there_is() {
+    let workspace = Workspace::read();
+    let unit = fs::read_to_string(workspace_root().join("ops/pylon-api.service")).expect("ops/pylon-api.service");
+    let commands = started_by(&unit);
+    assert!(commands.len() == 1 && commands[0].starts_with("pylon api "), "{commands:?}");
+    for command in commands {
+        workspace.check(&Shown { command, output: Vec::new() }).unwrap_or_else(|error| panic!("{error}"));
+    }
 }
 
 /// A server that is taken down however the test ends.

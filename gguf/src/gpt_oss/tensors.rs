@@ -6,15 +6,17 @@ use crate::{Gguf, TensorInfo, TensorType, WeightType};
 /// What a tensor is to the model, which decides the types that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TensorUse {
-    /// A weight matrix that every token uses, including the router's.
+    /// A weight matrix that every token uses.
     Matrix,
+    /// The router's weight matrix, which is widened to F32 when it is read.
+    Router,
     /// The weights of all experts of a layer.
     Experts,
     /// Norms, biases, sinks: numbers that are widened to F32 when they are read.
     Plain,
 }
 
-use TensorUse::{Experts, Matrix, Plain};
+use TensorUse::{Experts, Matrix, Plain, Router};
 
 /// Types of tensors that are widened when they are read.
 const PLAIN_TYPES: [TensorType; 3] = [TensorType::F32, TensorType::F16, TensorType::BF16];
@@ -37,7 +39,7 @@ const OF_LAYER: [(&[&str], TensorUse); 19] = [
     (&["attn_output.bias", "attn_out.bias"], Plain),
     (&["attn_sinks.weight", "attn_sinks"], Plain),
     (&["post_attention_norm.weight", "ffn_norm.weight"], Plain),
-    (&["ffn_gate_inp.weight"], Matrix),
+    (&["ffn_gate_inp.weight"], Router),
     (&["ffn_gate_inp.bias"], Plain),
     (&["ffn_gate_exps.weight", "ffn_gate_up_exps.weight"], Experts),
     (&["ffn_gate_exps.bias", "ffn_gate_up_exps.bias"], Plain),
@@ -59,18 +61,20 @@ pub fn runs(kind: TensorType, used: TensorUse, architecture: &str) -> bool {
 fn types_of(used: TensorUse) -> &'static [TensorType] {
     match used {
         Plain => &PLAIN_TYPES,
-        Matrix | Experts => &WeightType::KINDS,
+        Matrix | Router | Experts => &WeightType::KINDS,
     }
 }
 
-/// What the engine uses a tensor of this name for; `None` for names that it does not know and does not read.
-fn use_of(name: &str) -> Option<TensorUse> {
-    let of_layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
-    let (suffix, table) = match of_layer {
-        Some((layer, suffix)) if layer.bytes().all(|byte| byte.is_ascii_digit()) => (suffix, OF_LAYER.as_slice()),
-        _ => (name, OF_MODEL.as_slice()),
-    };
-    table.iter().find(|(names, _)| names.contains(&suffix)).map(|(_, used)| *used)
+impl TensorUse {
+    /// What the engine uses a tensor of this name for; `None` for names that it does not know and does not read.
+    pub fn of(name: &str) -> Option<Self> {
+        let of_layer = name.strip_prefix("blk.").and_then(|rest| rest.split_once('.'));
+        let (suffix, table) = match of_layer {
+            Some((layer, suffix)) if layer.bytes().all(|byte| byte.is_ascii_digit()) => (suffix, OF_LAYER.as_slice()),
+            _ => (name, OF_MODEL.as_slice()),
+        };
+        table.iter().find(|(names, _)| names.contains(&suffix)).map(|(_, used)| *used)
+    }
 }
 
 impl Gguf {
@@ -81,7 +85,7 @@ impl Gguf {
     ) -> impl Iterator<Item = (&TensorInfo, &'static [TensorType])> {
         let with_weights = self.tensors.iter().filter(|tensor| !tensor.is_empty());
         with_weights.filter_map(move |tensor| {
-            let used = use_of(&tensor.name)?;
+            let used = TensorUse::of(&tensor.name)?;
             (!runs(tensor.kind, used, architecture)).then(|| (tensor, types_of(used)))
         })
     }

@@ -8,6 +8,7 @@
 //! All numbers are little endian.
 
 mod blocks;
+mod encode;
 mod iq3_s;
 mod iq3_xxs;
 

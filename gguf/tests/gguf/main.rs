@@ -8,6 +8,7 @@ mod garble;
 mod metadata;
 mod nano;
 mod prefixes;
+mod rewrite;
 mod sense;
 mod split;
 mod types;

@@ -87,6 +87,7 @@ mod tests {
             for architecture in ["gpt-oss", OLLAMA] {
                 for (used, is_good) in [
                     (TensorUse::Matrix, of_matrix(&tensor, architecture, false).is_ok()),
+                    (TensorUse::Router, of_matrix(&tensor, architecture, false).is_ok()),
                     (TensorUse::Experts, of_matrix(&tensor, architecture, true).is_ok()),
                     (TensorUse::Plain, of_plain(&tensor).is_ok()),
                 ] {

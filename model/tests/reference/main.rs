@@ -13,6 +13,7 @@ mod attention;
 mod experts;
 mod formats;
 mod matmul;
+mod quantised;
 mod rms_norm;
 mod rope;
 mod router;

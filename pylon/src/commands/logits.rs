@@ -18,6 +18,7 @@ use crate::model_args::{ActivationsArg, ModelArgs};
 use crate::npy;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
+use crate::part_file::{cannot, part_path};
 use crate::text_input::read_text;
 
 /// Write the logits of every position to a file
@@ -69,7 +70,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     // It is found out before anything is computed whether the file can be written; what is there stays until there is
     // something to replace it with. A device or a pipe is written directly.
     let is_file = fs::metadata(&args.out).map_or(true, |metadata| metadata.is_file());
-    let target = if is_file { part_file(&args.out) } else { args.out.clone() };
+    let target = if is_file { part_path(&args.out) } else { args.out.clone() };
     let file = File::create(&target).map_err(cannot("write", &target))?;
     let written = compute(&request, &tokens).and_then(|(logits, columns)| {
         npy::write_f32(&mut BufWriter::new(file), &logits, columns).map_err(cannot("write", &target))?;
@@ -132,18 +133,6 @@ fn read_tokens(path: &Path) -> Result<Vec<u32>, CliError> {
         Ok(ids) => Ok(ids),
         Err((index, word)) => Err(refuse(format!("{word:?} at place {}", index + 1))),
     }
-}
-
-/// Path of the unfinished file, beside the file whose place it takes.
-fn part_file(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
-    out.with_file_name(name)
-}
-
-fn cannot(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CliError {
-    let path = path.to_owned();
-    move |source| CliError::File { path, action, source }
 }
 
 fn after_help() -> String {

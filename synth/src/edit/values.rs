@@ -4,15 +4,12 @@ use std::borrow::Cow;
 
 use gptoss_gguf::weight_type::{self, Blocks};
 use gptoss_gguf::{TensorType, WeightType};
-use half::{bf16, f16};
+use half::f16;
 
 /// The format's ids of value types that are not numbers.
 const BOOL: u32 = 7;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
-
-/// Weights in a block of Q8_0.
-const BLOCK: usize = 32;
 
 /// A metadata value as it is in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,24 +157,10 @@ pub(super) fn decode(kind: TensorType, data: &[u8]) -> Vec<f32> {
 }
 
 pub(super) fn encode(kind: TensorType, values: &[f32]) -> Vec<u8> {
-    match kind {
-        TensorType::F32 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        TensorType::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-        TensorType::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
-        TensorType::Q8_0 => {
-            assert_eq!(values.len() % BLOCK, 0, "{} weights are not whole blocks", values.len());
-            values.chunks_exact(BLOCK).flat_map(q8_0).collect()
-        }
-        other => panic!("weights of type {other} are not written here"),
-    }
-}
-
-fn q8_0(values: &[f32]) -> Vec<u8> {
-    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
-    let scale = f16::from_f32(largest / 127.0);
-    let inverse = if scale.to_f32() > 0.0 { 1.0 / scale.to_f32() } else { 0.0 };
-    let codes = values.iter().map(|value| (value * inverse).round().clamp(-127.0, 127.0) as i8 as u8);
-    scale.to_le_bytes().into_iter().chain(codes).collect()
+    let weights = WeightType::of(kind).unwrap_or_else(|| panic!("weights of type {kind} are not written here"));
+    let mut bytes = Vec::new();
+    weights.encode(values, &mut bytes);
+    bytes
 }
 
 /// The same weights in Q8_0: the doubled codes are whole numbers, and the scale is a power of two.

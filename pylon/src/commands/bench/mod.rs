@@ -4,6 +4,7 @@ mod bandwidth;
 mod gpu;
 mod llama_bench;
 mod measure;
+mod products;
 mod report;
 mod routes;
 mod watched;
@@ -28,6 +29,7 @@ use crate::model_args::ModelArgs;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::{Output, note};
 use measure::{Bench, Sample};
+use products::Products;
 use report::{Comparison, Pair, Report, SideBySide};
 use routes::Replays;
 
@@ -67,6 +69,10 @@ pub struct Args {
     /// read, and how often it would wait, by slots of each layer and by who goes where none is free
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "sequences", "watch", "isa", "gguf", "model"])]
     replay_trace: Option<PathBuf>,
+    /// Run no model, but one product of a matrix and a vector for each quantised type of the file, on the CPU: from
+    /// blocks as they are, and by way of weights that are decoded to memory first
+    #[arg(long, conflicts_with_all = ["compare", "sequences", "watch", "replay_trace"])]
+    products: bool,
     /// Print one JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -91,6 +97,10 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
     }
     let environment = Environment::read()?;
     let request = request(&args, &environment)?;
+    if args.products {
+        warn_of_development_builds();
+        return print(&args, &Products::of(&request, args.repeat)?);
+    }
     // A missing program is reported before minutes are spent.
     let rival = args.compare.as_ref().map(|_| llama_bench::locate()).transpose()?;
     let interrupts = Interrupts::catch();
@@ -122,10 +132,11 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
     let mut request =
         LoadRequest { gpu: settings.load.gpu, sequences, ..args.model.request_or_demo(environment, load)? };
     request.isa = args.isa;
-    let needs_cpu = match (&args.compare, args.isa) {
-        (Some(_), _) => Some("cpu with --compare: the comparison is one of CPU engines"),
-        (None, Some(_)) => Some("cpu with --isa: instruction sets are of the CPU backend"),
-        (None, None) => None,
+    let needs_cpu = match (&args.compare, args.products, args.isa) {
+        (Some(_), ..) => Some("cpu with --compare: the comparison is one of CPU engines"),
+        (None, true, _) => Some("cpu with --products: no kernel of the GPU writes decoded weights to memory"),
+        (None, false, Some(_)) => Some("cpu with --isa: instruction sets are of the CPU backend"),
+        (None, false, None) => None,
     };
     request.backend = match (request.backend, needs_cpu) {
         (BackendChoice::Gpu, Some(expected)) => {
@@ -136,6 +147,12 @@ fn request(args: &Args, environment: &Environment) -> Result<LoadRequest, CliErr
         (backend, None) => backend,
     };
     Ok(request)
+}
+
+fn warn_of_development_builds() {
+    if cfg!(debug_assertions) {
+        note("pylon: this is a development build; measure with `cargo build --release -p pylon`");
+    }
 }
 
 /// Reads the name of an instruction set that this processor has.
@@ -156,9 +173,7 @@ async fn measure_all(
 ) -> Result<Report, CliError> {
     let mut opened = backend::open(request, host).await?;
     opened.announce(request);
-    if cfg!(debug_assertions) {
-        note("pylon: this is a development build; measure with `cargo build --release -p pylon`");
-    }
+    warn_of_development_builds();
     let on_cpu = !opened.model.is_on_gpu();
     let threads = request.threads.unwrap_or_else(machine::threads);
     let open_ms = host.account().load_ms().unwrap_or_default();
@@ -288,4 +303,5 @@ Examples:
   pylon bench --gguf models/nano/gpt-oss-nano.gguf --backend cpu --prompt-tokens 128
   pylon bench --gguf gpt-oss-20b-mxfp4.gguf --compare llama-bench --json > bench.json
   pylon bench --isa avx2-fma --threads 1
+  pylon bench --gguf gpt-oss-20b-mxfp4.gguf --products
   pylon bench --replay-trace models/nano/routes.jsonl";

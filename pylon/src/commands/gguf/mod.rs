@@ -1,8 +1,9 @@
-//! `pylon gguf`: what is in a GGUF file, and whether it is whole.
+//! `pylon gguf`: what is in a GGUF file, whether it is whole, and the same model in other types.
 
 mod dump;
 mod hash;
 mod meta;
+pub mod quantize;
 mod range;
 mod verify;
 
@@ -13,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::CliError;
 
-/// Look into GGUF files: tensors, metadata, hashes, and whether everything is whole
+/// Look into GGUF files (tensors, metadata, hashes, whether all is whole), and quantise them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example:
@@ -30,6 +31,7 @@ enum Action {
     Range(range::Args),
     Hash(hash::Args),
     Verify(verify::Args),
+    Quantize(quantize::Args),
 }
 
 /// # Errors
@@ -41,6 +43,7 @@ pub fn run(args: Args) -> Result<ExitCode, CliError> {
         Action::Range(args) => range::run(&args),
         Action::Hash(args) => hash::run(&args),
         Action::Verify(args) => verify::run(&args),
+        Action::Quantize(args) => quantize::run(&args),
     }
 }
 
