@@ -266,7 +266,7 @@ impl Whole {
                 };
                 into.push_str(&text);
             }
-            Piece::End => {}
+            Piece::Token(_) | Piece::End => {}
         }
     }
 }
@@ -358,7 +358,7 @@ impl<A: Engaged> Chunks<A> {
                 Delta { reasoning: Some(text.clone()), reasoning_content: Some(text.clone()), ..Delta::default() }
             }
             (Piece::Text(text, _), _) => Delta { content: Some(text.clone()), ..Delta::default() },
-            (Piece::Begin(_) | Piece::End, _) => return None,
+            (Piece::Begin(_) | Piece::Token(_) | Piece::End, _) => return None,
         })
     }
 }
