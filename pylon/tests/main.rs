@@ -22,3 +22,5 @@ mod not_finite;
 mod routes;
 mod text;
 mod tunnel;
+mod upstream;
+mod upstream_hostile;
