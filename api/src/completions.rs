@@ -1,10 +1,10 @@
-//! `/v1/completions`: a text that the model continues, without Harmony.
+//! `/v1/completions`: a text, or token ids, that the model continues, without Harmony.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use gptoss_protocol::{FinishReason, Prompt, PromptFormat};
+use gptoss_protocol::{FinishReason, Prompt, PromptFormat, PromptIds};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -29,6 +29,12 @@ pub(crate) struct CompletionRequest {
     max_tokens: Option<u32>,
     #[serde(default)]
     stop: Option<Stop>,
+    /// Token ids that end the answer, beside those that end every answer.
+    #[serde(default)]
+    stop_token_ids: Option<Vec<u32>>,
+    /// Whether the ids of the answer's tokens are told, as `token_ids` of a choice.
+    #[serde(default)]
+    return_token_ids: Option<bool>,
     #[serde(default)]
     stream: Option<bool>,
     #[serde(default)]
@@ -60,28 +66,58 @@ impl CompletionRequest {
                 return Err(ApiError::invalid(param, format!("{param} is not served for completions: leave it out")));
             }
         }
-        let text = match &self.prompt {
-            Value::String(text) => text.clone(),
-            Value::Array(texts) if texts.len() == 1 && texts[0].is_string() => {
-                texts[0].as_str().unwrap_or("").to_owned()
-            }
-            _ => return Err(ApiError::invalid("prompt", "prompt is to be one text")),
-        };
-        if text.is_empty() {
-            return Err(ApiError::invalid("prompt", "prompt is empty, expected a text to continue"));
-        }
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }
+        let (user, tokens, format) = match Asked::of(&self.prompt)? {
+            Asked::Text(text) => (text, Vec::new(), PromptFormat::Text),
+            Asked::Tokens(tokens) => (String::new(), tokens, PromptFormat::Tokens),
+        };
         Ok(Prompt {
-            user: text,
-            format: PromptFormat::Text,
+            user,
+            format,
+            ids: Box::new(PromptIds { prompt: tokens, stop: self.stop_token_ids.unwrap_or_default() }),
             max_new_tokens: self.max_tokens.unwrap_or(USUAL_TOKENS),
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
             ..Prompt::default()
         })
+    }
+}
+
+/// What is to be continued.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Text(String),
+    Tokens(Vec<u32>),
+}
+
+impl Asked {
+    /// A text or token ids; a list with one of them is the same.
+    fn of(prompt: &Value) -> Result<Self, ApiError> {
+        let refused = |got: &str| {
+            let expected = "one text, or one list of token ids";
+            ApiError::invalid("prompt", format!("prompt is {got}, expected {expected}"))
+        };
+        match prompt {
+            Value::String(text) if text.is_empty() => Err(refused("empty")),
+            Value::String(text) => Ok(Self::Text(text.clone())),
+            Value::Array(parts) => match &parts[..] {
+                [] => Err(refused("an empty list")),
+                [one @ (Value::String(_) | Value::Array(_))] => Self::of(one),
+                [Value::String(_) | Value::Array(_), ..] => Err(refused("a list of several prompts")),
+                ids => {
+                    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+                    let wrong = |id: &Value| refused(&format!("a list with {id}, which is no token id"));
+                    ids.iter()
+                        .map(|value| id(value).ok_or_else(|| wrong(value)))
+                        .collect::<Result<_, _>>()
+                        .map(Self::Tokens)
+                }
+            },
+            _ => Err(refused("neither")),
+        }
     }
 }
 
@@ -93,23 +129,48 @@ pub(crate) async fn create<A: Engaged>(
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
     let usage = request.stream_options.as_ref().is_some_and(|options| options["include_usage"] == true);
-    let chunks = Chunks { id: new_id("cmpl"), created: seconds_since_1970(), model, usage };
+    let tells_ids = request.return_token_ids == Some(true);
+    let tokens = tells_ids.then(Vec::new);
+    let said = Said { text: String::new(), tokens };
+    let chunks = Chunks { id: new_id("cmpl"), created: seconds_since_1970(), model, usage, said };
     let mut answering = begin(&shared, request.into_prompt()?).await?;
     if streams {
         return Ok(stream(answering, chunks));
     }
-    let mut text = String::new();
+    let mut said = chunks.said.clone();
     while let Some(pieces) = answering.next().await {
-        for piece in pieces {
-            if let Piece::Text(more, _) = piece {
-                text.push_str(&more);
-            }
-        }
+        pieces.into_iter().for_each(|piece| said.add(piece));
     }
     let (usage, reason) = answering.end(|_| {})?;
-    let mut object = chunks.object(Some((&text, Some(reason))));
+    let mut object = chunks.object(Some((&said, Some(reason))));
     object["usage"] = json!(UsageOut::from(usage));
     Ok(Json(object).into_response())
+}
+
+/// What was said and has not been told.
+#[derive(Clone, Default)]
+struct Said {
+    text: String,
+    /// Ids of the tokens, where they are wanted.
+    tokens: Option<Vec<u32>>,
+}
+
+impl Said {
+    fn add(&mut self, piece: Piece) {
+        match piece {
+            Piece::Text(more, _) => self.text.push_str(&more),
+            Piece::Token(id) => self.tokens.iter_mut().for_each(|tokens| tokens.push(id)),
+            Piece::Begin(_) | Piece::End => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.tokens.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    fn take(&mut self) -> Self {
+        Self { text: std::mem::take(&mut self.text), tokens: self.tokens.as_mut().map(std::mem::take) }
+    }
 }
 
 struct Chunks {
@@ -117,20 +178,24 @@ struct Chunks {
     created: u64,
     model: String,
     usage: bool,
+    said: Said,
 }
 
 impl Chunks {
-    fn object(&self, choice: Option<(&str, Option<FinishReason>)>) -> Value {
+    fn object(&self, choice: Option<(&Said, Option<FinishReason>)>) -> Value {
         let reason = |reason| match reason {
             FinishReason::MaxTokens | FinishReason::ContextFull => "length",
             _ => "stop",
         };
-        let choices: Vec<Value> = choice
-            .into_iter()
-            .map(
-                |(text, ended)| json!({"index": 0, "text": text, "logprobs": null, "finish_reason": ended.map(reason)}),
-            )
-            .collect();
+        let object = |(said, ended): (&Said, Option<FinishReason>)| {
+            let mut object =
+                json!({"index": 0, "text": said.text, "logprobs": null, "finish_reason": ended.map(reason)});
+            if let Some(tokens) = &said.tokens {
+                object["token_ids"] = json!(tokens);
+            }
+            object
+        };
+        let choices: Vec<Value> = choice.into_iter().map(object).collect();
         json!({"id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices})
     }
 }
@@ -141,10 +206,14 @@ impl Frames for Chunks {
     }
 
     fn piece(&mut self, piece: Piece, _so_far: Usage) -> Vec<Frame> {
-        match piece {
-            Piece::Text(text, _) => vec![(None, self.object(Some((&text, None))).to_string())],
-            Piece::Begin(_) | Piece::End => Vec::new(),
+        // The token comes behind the text that it completed: both are one chunk.
+        let is_whole = matches!(piece, Piece::Token(_));
+        self.said.add(piece);
+        if !is_whole || self.said.is_empty() {
+            return Vec::new();
         }
+        let said = self.said.take();
+        vec![(None, self.object(Some((&said, None))).to_string())]
     }
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame> {
@@ -157,7 +226,8 @@ impl Frames for Chunks {
         };
         match reason {
             Some(reason) => {
-                frames.push((None, self.object(Some(("", Some(reason)))).to_string()));
+                let rest = self.said.take();
+                frames.push((None, self.object(Some((&rest, Some(reason)))).to_string()));
                 if self.usage {
                     let mut last = self.object(None);
                     last["usage"] = json!(UsageOut::from(usage));
@@ -168,5 +238,34 @@ impl Frames for Chunks {
         }
         frames.push((None, DONE.into()));
         frames
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_one_text_or_one_list_of_tokens() {
+        let asked = |prompt: Value| Asked::of(&prompt).map_err(|error| error.message);
+        assert_eq!(asked(json!("a")), Ok(Asked::Text("a".into())));
+        assert_eq!(asked(json!(["a"])), Ok(Asked::Text("a".into())));
+        for tokens in [json!([5, 0, 7]), json!([[5, 0, 7]])] {
+            assert_eq!(asked(tokens), Ok(Asked::Tokens(vec![5, 0, 7])));
+        }
+        for (wrong, words) in [
+            (json!(""), "empty"),
+            (json!([]), "an empty list"),
+            (json!([[]]), "an empty list"),
+            (json!(["a", "b"]), "several"),
+            (json!([[1], [2]]), "several"),
+            (json!([1, -2]), "-2"),
+            (json!([1, 4294967296_u64]), "4294967296"),
+            (json!([1, "a"]), "\"a\""),
+            (json!({}), "neither"),
+        ] {
+            let error = asked(wrong).expect_err(words);
+            assert!(error.contains(words) && error.contains("token ids"), "{error}");
+        }
     }
 }

@@ -1,4 +1,7 @@
-//! A node on a thread of its own: its futures never leave that thread, and whoever answers HTTP requests sits on others.
+//! The seam above the tokens: commands in, events out, whatever computes.
+//!
+//! A node is on a thread of its own: its futures never leave that thread, and whoever answers HTTP requests sits on others. An
+//! engine elsewhere ([`Remote`]) has a future for each request, beside those.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,8 +12,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::select;
 use gptoss_node::{Node, Platform, Teller};
-use gptoss_protocol::{Command, Envelope, Event, Prompt, Request, RequestId, Watch};
-use tokio::sync::{broadcast, mpsc};
+use gptoss_protocol::{Command, Envelope, Event, Failure, Prompt, Request, RequestId, Stage, Watch};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::metrics::{Metrics, Progress};
 use crate::standing::Standing;
@@ -40,7 +43,18 @@ struct Listener {
 /// Who wants to know of a request, by request.
 type Listeners = Rc<RefCell<HashMap<RequestId, Listener>>>;
 
-/// The way to a node; clones lead to the same one, which ends with the last of them.
+/// What computes elsewhere, and answers each request by itself.
+pub trait Remote: Send + Sync + 'static {
+    /// Does what is asked, and tells `tell` of it as a node does, but for STOP, which drops the future, and for what it fails
+    /// with. What it has begun elsewhere ends with it.
+    fn run(
+        &self,
+        command: Command,
+        tell: &(dyn Fn(Event) + Send + Sync),
+    ) -> impl Future<Output = Result<(), (Stage, Failure)>> + Send;
+}
+
+/// The way to what computes, a node or a [`Remote`]; clones lead to the same one, which ends with the last of them.
 pub struct Engine<A> {
     told: mpsc::UnboundedSender<Told<A>>,
     counters: Arc<Counters>,
@@ -100,6 +114,17 @@ impl<A: Default + Send + 'static> Engine<A> {
         let run = move || pollster::block_on(run(platform(), watch, inbox, shared));
         std::thread::Builder::new().name("node".into()).spawn(run)?;
         Ok(Self { told, counters })
+    }
+
+    /// An engine elsewhere in place of a node.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn remote(remote: Arc<impl Remote>) -> Self {
+        let (told, inbox) = mpsc::unbounded_channel();
+        let counters = Arc::<Counters>::default();
+        tokio::spawn(run_remote(remote, inbox, Arc::clone(&counters.metrics)));
+        Self { told, counters }
     }
 
     /// Asks for something. What comes of it is stopped when its events are no longer wanted.
@@ -244,6 +269,53 @@ async fn run<P: Platform<Attachment: Default>>(
     };
     // Nobody is left who could ask: then the node ends where it stands.
     select(Box::pin(hear), Box::pin(node.run())).await;
+}
+
+/// Begins what is asked of an engine elsewhere, and stops it.
+async fn run_remote<A>(remote: Arc<impl Remote>, mut inbox: mpsc::UnboundedReceiver<Told<A>>, metrics: Arc<Metrics>) {
+    let mut stops: HashMap<RequestId, oneshot::Sender<()>> = HashMap::new();
+    while let Some(told) = inbox.recv().await {
+        match told {
+            Told::Begin { request, listener, .. } => {
+                let (stop, stopped) = oneshot::channel();
+                stops.retain(|_, stop| !stop.is_closed());
+                stops.insert(request.id, stop);
+                let (remote, metrics) = (Arc::clone(&remote), Arc::clone(&metrics));
+                tokio::spawn(answer_remotely(remote, request.command, (listener, metrics), stopped));
+            }
+            // Whoever has ended hears of it no more.
+            Told::Stop(id) => {
+                for (_, stop) in stops.extract_if(|known, _| id.is_none_or(|id| id == *known)) {
+                    let _ = stop.send(());
+                }
+            }
+            // Nothing of the inside is to be seen from here.
+            Told::Watch(_) => {}
+        }
+    }
+}
+
+async fn answer_remotely(
+    remote: Arc<impl Remote>,
+    command: Command,
+    (listener, metrics): (Listener, Arc<Metrics>),
+    stopped: oneshot::Receiver<()>,
+) {
+    let listener = Mutex::new(listener);
+    let tell = |event: Event| {
+        let mut listener = listener.lock().unwrap_or_else(PoisonError::into_inner);
+        listener.progress.see(&event, &metrics);
+        // Nobody listens any more: then STOP is on its way.
+        let _ = listener.events.send(event);
+    };
+    let end = tokio::select! {
+        biased;
+        // Its sender is dropped with the engine, when nobody is left who could ask.
+        _ = stopped => Some(Event::Stopped { model_loaded: true }),
+        done = remote.run(command, &tell) => done.err().map(|(stage, failure)| Event::Failed { stage, failure }),
+    };
+    end.into_iter().for_each(tell);
+    listener.into_inner().unwrap_or_else(PoisonError::into_inner).progress.end(&metrics);
 }
 
 /// Whoever asked is told; after what ends a request nothing comes.

@@ -75,7 +75,10 @@ impl ApiError {
                     code: Some(if is_too_long { "context_length_exceeded" } else { "invalid_value" }),
                 }
             }
-            FailureKind::DeviceLost | FailureKind::Memory => {
+            FailureKind::Upstream => {
+                Self { status: StatusCode::BAD_GATEWAY, message, param: None, code: Some("upstream_error") }
+            }
+            FailureKind::DeviceLost | FailureKind::Memory | FailureKind::Unavailable => {
                 Self { status: StatusCode::SERVICE_UNAVAILABLE, message, param: None, code: Some("engine_unavailable") }
             }
             _ => Self::internal(message),

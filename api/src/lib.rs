@@ -22,8 +22,10 @@ mod sse;
 mod standing;
 mod tools;
 mod tunnel;
+mod upstreams;
 
-pub use self::engine::{Engine, UnderWay};
+pub use self::engine::{Engine, Remote, UnderWay};
 pub use self::front::{BodyLimits, GRANTS, Rules};
 pub use self::record::{RequestLog, RequestRecord, RequestTokens};
 pub use self::server::{ApiOptions, Engaged, EngineCard, ModelCard, serve};
+pub use self::upstreams::{UpstreamState, Upstreams};

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use gptoss_protocol::Event;
 
+use crate::upstreams::UpstreamState;
+
 /// Type of the text, for its header.
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -119,6 +121,27 @@ impl Metrics {
         self.first_token.write(&mut text, "pylon_time_to_first_token_seconds", help);
         self.token.write(&mut text, "pylon_time_per_token_seconds", "Time between two tokens of an answer.");
         text
+    }
+}
+
+/// One upstream's number of a metric.
+type OfUpstream = fn(&UpstreamState) -> u64;
+
+/// The engines elsewhere, each with a label for its address.
+pub(crate) fn write_upstreams(text: &mut String, states: &[UpstreamState]) {
+    let rows: [(&str, &str, &str, OfUpstream); 4] = [
+        ("pylon_upstream_ready", "Whether requests go to the upstream.", "gauge", |state| u64::from(state.is_ready)),
+        ("pylon_upstream_in_flight", "Requests that the upstream is answering.", "gauge", |state| state.in_flight),
+        ("pylon_upstream_requests_total", "Requests that were sent to the upstream.", "counter", |state| {
+            state.requests
+        }),
+        ("pylon_upstream_errors_total", "Requests that the upstream failed.", "counter", |state| state.errors),
+    ];
+    for (name, help, kind, value) in rows {
+        head(text, name, help, kind);
+        for state in states {
+            line(text, name, &labels(&[("upstream", &state.id)]), value(state) as f64);
+        }
     }
 }
 

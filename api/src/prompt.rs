@@ -19,7 +19,7 @@ const BIASES: Allowed = Allowed { from: -100.0, is_from_included: true, to: 100.
 pub(crate) struct Draw {
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
-    pub top_k: Option<u32>,
+    top_k: Option<i64>,
     pub min_p: Option<f32>,
     pub seed: Option<i64>,
     presence_penalty: Option<f32>,
@@ -34,9 +34,19 @@ impl Draw {
             temperature: allowed("temperature", self.temperature, Sampling::TEMPERATURES)?.unwrap_or(1.0),
             top_p: allowed("top_p", self.top_p, Sampling::TOP_PS)?.unwrap_or(1.0),
             min_p: allowed("min_p", self.min_p, Sampling::MIN_PS)?.unwrap_or(0.0),
-            top_k: self.top_k.unwrap_or(0),
+            top_k: self.top_k()?,
             seed: self.seed.map_or_else(any_seed, |seed| seed as u64),
         })
+    }
+
+    /// 0 and -1 both keep all, as servers have it that differ in which of them they take.
+    fn top_k(&self) -> Result<u32, ApiError> {
+        let wrong =
+            |got| ApiError::invalid("top_k", format!("top_k is {got}, expected a number from 1, or 0 or -1 for all"));
+        match self.top_k {
+            None | Some(-1) => Ok(0),
+            Some(top_k) => u32::try_from(top_k).map_err(|_| wrong(top_k)),
+        }
     }
 
     /// What is added to logits.

@@ -25,6 +25,8 @@ pub(crate) enum Piece {
     Begin(Part),
     /// More of the part, with the token that completed it.
     Text(String, Option<Box<TokenInfo>>),
+    /// This token came, whatever it says; the text that it completed comes before it.
+    Token(u32),
     /// The part is complete, unless the answer was cut in it.
     End,
 }
@@ -130,6 +132,7 @@ impl Said {
 
     fn hear(&mut self, token: TokenInfo, pieces: &mut Vec<Piece>) {
         self.usage.new_tokens = token.index + 1;
+        let id = token.id;
         let (channel, recipient) = (token.channel, token.recipient.clone());
         let of = channel.map(|channel| (channel, recipient)).or_else(|| self.open.clone());
         if of.as_ref().is_some_and(|(channel, _)| *channel == Channel::Analysis) {
@@ -140,6 +143,7 @@ impl Said {
             let text = token.text.clone();
             self.say(of, text, Some(token), pieces);
         }
+        pieces.push(Piece::Token(id));
         if channel.is_none() {
             self.close(pieces);
         }

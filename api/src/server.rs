@@ -26,6 +26,7 @@ use crate::record::RequestLog;
 use crate::responses::Store;
 use crate::served::Served;
 use crate::tunnel::{self, Hub};
+use crate::upstreams::Upstreams;
 use crate::{chat, completions, messages, responses};
 
 /// What travels beside a command to the node: nothing, for a question.
@@ -65,6 +66,8 @@ pub struct ApiOptions {
     pub model: ModelCard,
     /// What computes it.
     pub engine: EngineCard,
+    /// The engines elsewhere that do, if it is them. Of their tokens no probabilities are known.
+    pub upstreams: Option<Upstreams>,
     /// Who may ask.
     pub rules: Rules,
     /// Requests that are answered or wait at the same time; further ones are told to come again.
@@ -106,6 +109,19 @@ impl<A: Engaged> Shared<A> {
             return Err(ApiError::busy(open));
         }
         Ok(self.engine.ask(prompt))
+    }
+
+    /// Refuses a field that asks for probabilities, where they are not known.
+    pub fn require_probabilities(&self, field: &str) -> Result<(), ApiError> {
+        match self.options.upstreams {
+            None => Ok(()),
+            Some(_) => {
+                let message = format!(
+                    "{field} is not served with --engine upstream, which is told no probabilities: leave it out"
+                );
+                Err(ApiError::invalid(field, message))
+            }
+        }
     }
 
     /// The tokens of a prompt. Does not wait for answers.
@@ -207,27 +223,37 @@ fn advice_on(error: &str) -> String {
 }
 
 async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let ApiOptions { model, engine, most_requests, .. } = &shared.options;
+    let ApiOptions { model, engine, most_requests, upstreams, .. } = &shared.options;
     let metrics = shared.engine.metrics();
     let open = shared.engine.open_requests();
-    axum::Json(json!({
+    let mut health = json!({
         "status": "ok", "model": model.id, "engine": engine.device,
         "tunnel_sessions": shared.hub.count(), "open_requests": open, "waiting_requests": open.saturating_sub(metrics.answering() as usize),
         "most_requests": most_requests,
         "memory": {"kv_cache_bytes": engine.kv_bytes, "gpu_bytes": engine.gpu_bytes},
         "uptime_seconds": metrics.uptime().as_secs(),
-    }))
-    .into_response()
+    });
+    let mut status = StatusCode::OK;
+    if let Some(upstreams) = upstreams {
+        let states = upstreams.states();
+        if !states.iter().any(|state| state.is_ready) {
+            // Whoever spreads requests over servers is to send none here.
+            status = StatusCode::SERVICE_UNAVAILABLE;
+            health["status"] = "no upstream is ready".into();
+        }
+        health["upstreams"] = json!(states);
+    }
+    (status, axum::Json(health)).into_response()
 }
 
 async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let ApiOptions { model, engine, .. } = &shared.options;
+    let ApiOptions { model, engine, upstreams, .. } = &shared.options;
     let metrics = shared.engine.metrics();
     let open = shared.engine.open_requests();
     let gauge = |name, help, value| Gauge { name, help, labels: &[], value };
     let names = [("model", model.id.as_str()), ("device", engine.device.as_str())];
     let waiting = open.saturating_sub(metrics.answering() as usize);
-    let text = metrics.to_text(&[
+    let mut text = metrics.to_text(&[
         Gauge { labels: &names, ..gauge("pylon_model_info", "The model, and what computes it.", 1.0) },
         gauge("pylon_open_requests", "Requests that are being answered or wait.", open as f64),
         gauge("pylon_waiting_requests", "Requests that wait for their turn.", waiting as f64),
@@ -235,6 +261,9 @@ async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Respo
         gauge("pylon_kv_capacity_tokens", "Tokens that one sequence has room for.", f64::from(model.context_tokens)),
         gauge("pylon_kv_cache_bytes", "Size of the KV cache of all sequences.", engine.kv_bytes as f64),
     ]);
+    if let Some(upstreams) = upstreams {
+        metrics::write_upstreams(&mut text, &upstreams.states());
+    }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
@@ -268,6 +297,10 @@ async fn bench<A: Engaged>(
 }
 
 async fn open_tunnel<A: Engaged>(State(shared): State<Arc<Shared<A>>>, request: Request) -> Result<Response, ApiError> {
+    if shared.options.upstreams.is_some() {
+        let message = "nothing is computed here (--engine upstream): open the tunnel of a pylon that computes";
+        return Err(ApiError::not_found(message));
+    }
     tunnel::open(&shared.hub, request)
 }
 

@@ -20,8 +20,8 @@ mod waiting;
 mod watched;
 
 pub use answering::{
-    AllowedTokens, Answer, AnswerLimits, Answers, Draw, Ended, Engine, Reading, Restriction, Restrictions, Sampler,
-    check_prompt_fits,
+    AllowedTokens, Answer, AnswerLimits, Answers, Draw, Ended, Engine, Likelihood, Reading, Restriction, Restrictions,
+    Sampler, Utterance, check_prompt_fits, check_tokens, encode_prompt, require_room_for_answer,
 };
 pub use backend::{Asked, Backend, rows_of};
 pub use cache_format::CacheFormat;

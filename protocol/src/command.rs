@@ -251,6 +251,9 @@ pub struct Prompt {
     /// Texts that end the answer when they appear on the final channel; they are not part of it.
     #[serde(default)]
     pub stop: Vec<String>,
+    /// What is said of it in token ids.
+    #[serde(default, skip_serializing_if = "PromptIds::is_none")]
+    pub ids: Box<PromptIds>,
     /// What is added to logits before a token is drawn.
     #[serde(default)]
     pub logits: Box<LogitChanges>,
@@ -260,6 +263,23 @@ pub struct Prompt {
     /// What the answer has to look like; `None`: as the model likes. Only Harmony has shapes, and only hosts with grammars.
     #[serde(default)]
     pub shape: Option<Box<AnswerShape>>,
+}
+
+/// What a prompt says in token ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptIds {
+    /// All of the prompt where its format is [`PromptFormat::Tokens`], which has no use for texts.
+    pub prompt: Vec<u32>,
+    /// Tokens that end the answer, beside those that end every answer.
+    pub stop: Vec<u32>,
+}
+
+impl PromptIds {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.prompt.is_empty() && self.stop.is_empty()
+    }
 }
 
 /// What becomes of the user's text before the model sees it.
@@ -274,6 +294,8 @@ pub enum PromptFormat {
     /// The text is Harmony with special tokens by name, and the model continues it. For experiments: the text can say
     /// anything that the model's own messages could.
     Raw,
+    /// [`PromptIds::prompt`] is all there is, and the model continues it. What it writes is read as text.
+    Tokens,
 }
 
 /// How much the model reasons before it answers: the `Reasoning:` line of the system message.
@@ -349,7 +371,7 @@ impl PromptFormat {
     pub fn least_context_tokens(self) -> u32 {
         match self {
             Self::Harmony => 32,
-            Self::Text | Self::Raw => LoadOptions::LEAST_KV_TOKENS,
+            Self::Text | Self::Raw | Self::Tokens => LoadOptions::LEAST_KV_TOKENS,
         }
     }
 }

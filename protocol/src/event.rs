@@ -782,6 +782,10 @@ pub enum FailureKind {
     Request,
     /// The GPU went away or refused work.
     DeviceLost,
+    /// Nothing that could compute is to be reached now; it may be a moment later.
+    Unavailable,
+    /// What computes elsewhere answered with something that is no answer, or broke off.
+    Upstream,
     /// A fault of ours.
     Internal,
 }

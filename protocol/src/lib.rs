@@ -18,7 +18,7 @@ pub mod units;
 pub use cache::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedContents, CachedModel};
 pub use command::{
     Allowed, Attention, CacheAction, CacheMode, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading,
-    LoadOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt, PromptFormat, Sampling,
+    LoadOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt, PromptFormat, PromptIds, Sampling,
 };
 pub use conversation::{Chat, ChatMessage, Function};
 pub use date::is_date;

@@ -32,7 +32,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Infer(infer::Args),
-    Api(api::Args),
+    Api(Box<api::Args>),
     Logits(logits::Args),
     Tokenize(tokenize::Args),
     Harmony(harmony::Args),
@@ -51,7 +51,7 @@ impl Command {
     pub fn run(self) -> Result<ExitCode, CliError> {
         match self {
             Self::Infer(args) => infer::run(args),
-            Self::Api(args) => api::run(args),
+            Self::Api(args) => api::run(&args),
             Self::Logits(args) => logits::run(args),
             Self::Tokenize(args) => tokenize::run(args),
             Self::Harmony(args) => harmony::run(args),

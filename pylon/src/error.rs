@@ -46,6 +46,9 @@ pub enum CliError {
     /// An address that cannot be listened on, or a server that ended.
     #[error("cannot serve at {address}: {source}")]
     Server { address: String, source: io::Error },
+    /// The system has no room for sockets or threads.
+    #[error("no sockets can be opened: {0}")]
+    Runtime(io::Error),
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("standard output cannot be written: {0}")]
@@ -162,6 +165,7 @@ impl CliError {
             Self::Tls(_) => {
                 "--tls-cert and --tls-key take a certificate with its chain and its private key, as PEM.".into()
             }
+            Self::Runtime(_) => "Raise the limits of open files and threads.".into(),
             Self::Output(_) => "Check that there is room where standard output goes.".into(),
         }
     }
@@ -174,6 +178,7 @@ impl CliError {
             | Self::Input(_)
             | Self::NoTensor { .. }
             | Self::Server { .. }
+            | Self::Runtime(_)
             | Self::Tls(_) => exit::COULD_NOT_RUN,
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,

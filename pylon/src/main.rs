@@ -33,6 +33,7 @@ mod stats;
 mod survey;
 mod text_input;
 mod transcript;
+mod upstream;
 mod vocabulary;
 
 #[cfg(target_os = "linux")]

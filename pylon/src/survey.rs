@@ -8,6 +8,7 @@ use crate::adapters::{self, Adapter};
 use crate::catalogue::{self, Catalogue, FoundModel, SkippedFile};
 use crate::environment::Environment;
 use crate::machine::Machine;
+use crate::upstream::ProviderState;
 
 /// Everything `pylon doctor` and `pylon compute` know.
 #[derive(Debug, Serialize)]
@@ -16,6 +17,8 @@ pub struct Survey {
     pub machine: Machine,
     pub adapters: Vec<Adapter>,
     pub backends: Vec<BackendState>,
+    /// All that could answer: the backends, and servers elsewhere that were named.
+    pub providers: Vec<ProviderState>,
     pub models: Vec<FoundModel>,
     /// Files that the search for models passed over, and why.
     pub skipped: Vec<SkippedFile>,
@@ -41,18 +44,28 @@ pub struct BackendState {
 }
 
 impl Survey {
-    /// Looks at everything.
-    pub fn take(environment: &Environment) -> Self {
+    /// Looks at everything; of servers elsewhere at those of which somebody has looked already.
+    pub fn take(environment: &Environment, upstreams: Vec<ProviderState>) -> Self {
         let machine = Machine::look();
         let adapters = pollster::block_on(adapters::list());
         let Catalogue { models, skipped } = catalogue::search(environment);
         let backends = backends(&machine, &adapters);
         let model_ids: Vec<String> =
             models.iter().filter(|model| model.supported).map(|model| model.id.clone()).collect();
-        let can_run = !model_ids.is_empty() && backends.iter().any(|backend| backend.ready);
+        let runs_here = !model_ids.is_empty() && backends.iter().any(|backend| backend.ready);
+        let can_run = runs_here || upstreams.iter().any(|upstream| upstream.is_ready);
         let findings = findings(&machine, &adapters, &models);
         let version = env!("CARGO_PKG_VERSION");
-        Self { version, machine, adapters, backends, models, skipped, model_ids, can_run, findings }
+        let here = backends.iter().map(|backend| backend.provider(&model_ids));
+        let providers = here.chain(upstreams).collect();
+        Self { version, machine, adapters, backends, providers, models, skipped, model_ids, can_run, findings }
+    }
+}
+
+impl BackendState {
+    fn provider(&self, model_ids: &[String]) -> ProviderState {
+        let models = if self.ready { model_ids.to_vec() } else { Vec::new() };
+        ProviderState { id: self.backend.to_owned(), is_ready: self.ready, models, remark: self.remark.clone() }
     }
 }
 

@@ -27,14 +27,19 @@ pub fn serve(arguments: &[&str]) -> Server {
 
 /// With these variables; `lines`: where its lines about requests go.
 pub fn serve_in(arguments: &[&str], variables: &[(&str, &str)], lines: Stdio) -> Server {
+    start(&[&["--bind", "127.0.0.1:0", "--backend", "cpu"], arguments].concat(), variables, lines)
+}
+
+/// With these arguments and no others.
+pub fn start(arguments: &[&str], variables: &[(&str, &str)], lines: Stdio) -> Server {
     let mut command = pylon();
-    command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu"]).args(arguments);
+    command.arg("api").args(arguments);
     command.envs(variables.iter().copied());
     let mut process = command.stdout(lines).stderr(Stdio::piped()).spawn().expect("it starts");
     let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
     let address = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
-        Some(line.split_once("://")?.1.split_once('/')?.0.to_owned())
+        Some(line.split_once(" at http")?.1.split_once("://")?.1.split_once('/')?.0.to_owned())
     });
     // What it says later is read, so that it never waits for a reader.
     std::thread::spawn(move || lines.for_each(drop));
@@ -69,6 +74,18 @@ impl Server {
         let (status, _, text) = self.ask("POST", path, "", &body.to_string());
         assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// A stream of which something has come.
+    pub fn begin_stream(&self, path: &str, mut body: Value, until: &str) -> BufReader<TcpStream> {
+        body["stream"] = true.into();
+        let mut stream = BufReader::new(self.open("POST", path, "", &body.to_string()));
+        let mut line = String::new();
+        while !line.contains(until) {
+            line.clear();
+            assert!(stream.read_line(&mut line).unwrap() > 0, "{path} ended before {until}");
+        }
+        stream
     }
 
     /// The data of each event, and the names.

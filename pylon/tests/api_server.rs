@@ -312,18 +312,6 @@ impl Server {
         }
         panic!("it does not end");
     }
-
-    /// A stream of which something has come.
-    fn begin_stream(&self, path: &str, mut body: Value, until: &str) -> BufReader<TcpStream> {
-        body["stream"] = true.into();
-        let mut stream = BufReader::new(self.open("POST", path, "", &body.to_string()));
-        let mut line = String::new();
-        while !line.contains(until) {
-            line.clear();
-            assert!(stream.read_line(&mut line).unwrap() > 0, "{path} ended before {until}");
-        }
-        stream
-    }
 }
 
 #[cfg(unix)]

@@ -23,3 +23,5 @@ mod quantize;
 mod routes;
 mod text;
 mod tunnel;
+mod upstream;
+mod upstream_hostile;

@@ -37,6 +37,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("gptoss-grammar", &["gptoss-model", "gptoss-protocol", "gptoss-text"]),
     // Whatever computes is given to it: it knows no engine. Of grammars it asks whether a request's can be used.
     ("gptoss-api", &["gptoss-grammar", "gptoss-node", "gptoss-protocol", "serve-kit"]),
+    // Engines elsewhere: what a prompt and an answer are is the model's business, who serves it nobody's here.
+    ("gptoss-upstream", &["gptoss-model", "gptoss-protocol", "gptoss-text"]),
     (
         "pylon",
         &[
@@ -53,6 +55,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
             "gptoss-source",
             "gptoss-protocol",
             "gptoss-text",
+            "gptoss-upstream",
             "serve-kit",
         ],
     ),

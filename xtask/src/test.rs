@@ -51,6 +51,7 @@ const NATIVE_PACKAGES: &[&str] = &[
     "gptoss-node",
     "gptoss-grammar",
     "gptoss-api",
+    "gptoss-upstream",
     "pylon",
     "gptoss-page",
     "gptoss-worker",

@@ -266,7 +266,7 @@ impl Whole {
                 };
                 into.push_str(&text);
             }
-            Piece::End => {}
+            Piece::Token(_) | Piece::End => {}
         }
     }
 }
@@ -275,6 +275,9 @@ impl Whole {
 pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequest) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
     let head = Head { id: new_id("chatcmpl"), object: "chat.completion", created: seconds_since_1970(), model };
+    if request.logprobs == Some(true) {
+        shared.require_probabilities("logprobs")?;
+    }
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0) as usize);
     let (streams, usage) = (request.stream == Some(true), request.wants_usage());
     let (prompt, custom) = request.into_prompt(&shared.served)?;
@@ -358,7 +361,7 @@ impl<A: Engaged> Chunks<A> {
                 Delta { reasoning: Some(text.clone()), reasoning_content: Some(text.clone()), ..Delta::default() }
             }
             (Piece::Text(text, _), _) => Delta { content: Some(text.clone()), ..Delta::default() },
-            (Piece::Begin(_) | Piece::End, _) => return None,
+            (Piece::Begin(_) | Piece::Token(_) | Piece::End, _) => return None,
         })
     }
 }

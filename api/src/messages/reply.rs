@@ -157,6 +157,7 @@ impl Blocks {
                 call.arguments.push_str(&more);
                 None
             }
+            Piece::Token(_) => None,
             Piece::End => {
                 self.is_not_offered = false;
                 if let (true, Some(Block::ToolUse { input, .. })) = (self.is_open, self.blocks.last_mut()) {

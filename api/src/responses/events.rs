@@ -47,6 +47,7 @@ impl<A: Engaged> Writer<A> {
             }
             Piece::Begin(part) => self.begin_item(part),
             Piece::Text(text, _) => self.add(&text),
+            Piece::Token(_) => Vec::new(),
             Piece::End => self.end_item("completed"),
         }
     }

@@ -7,7 +7,7 @@ use gptoss_text::Tokenizer;
 use gptoss_text::harmony::Turn;
 
 use super::answers::Answers;
-use super::conversation::{chat_message, encode};
+use super::conversation::{chat_message, encode_prompt};
 use super::restriction::{Restriction, Restrictions};
 use super::sampling::Sampler;
 use super::speech::Reading;
@@ -35,6 +35,8 @@ pub struct AnswerLimits {
     pub max_new_tokens: u32,
     /// Texts that end the answer when they appear on the final channel; they are not part of it.
     pub stop: Vec<String>,
+    /// Tokens that end the answer, beside those that end every answer.
+    pub stop_tokens: Vec<u32>,
     /// How the tokens are read: only as Harmony do they have channels.
     pub reading: Reading,
     /// Whether the answer goes on in a sequence that holds the beginning of the prompt, instead of reading all of it.
@@ -42,18 +44,19 @@ pub struct AnswerLimits {
 }
 
 impl AnswerLimits {
-    /// The limits that a prompt asks for. What the KV cache holds is used where there is a history: single questions are
-    /// answered, and measured, from an empty sequence.
+    /// The limits that a prompt asks for. What the KV cache holds is used where there is a history, or may be one among tokens:
+    /// single questions are answered, and measured, from an empty sequence.
     pub fn of(prompt: &Prompt) -> Self {
         Self {
             max_new_tokens: prompt.max_new_tokens,
             stop: prompt.stop.clone(),
+            stop_tokens: prompt.ids.stop.clone(),
             reading: match prompt.format {
                 PromptFormat::Harmony => Reading::Harmony,
-                PromptFormat::Text => Reading::Text,
+                PromptFormat::Text | PromptFormat::Tokens => Reading::Text,
                 PromptFormat::Raw => Reading::Raw,
             },
-            reuse_prefix: !prompt.history.is_empty(),
+            reuse_prefix: !prompt.history.is_empty() || prompt.format == PromptFormat::Tokens,
         }
     }
 }
@@ -98,6 +101,18 @@ impl Answer {
     }
 }
 
+/// Refuses tokens that are not in the vocabulary.
+///
+/// # Errors
+/// [`EngineError::Token`] with the first of them.
+pub fn check_tokens<'t>(tokenizer: &Tokenizer, tokens: impl IntoIterator<Item = &'t u32>) -> Result<(), EngineError> {
+    let vocabulary = tokenizer.vocab_size() as u32;
+    match tokens.into_iter().find(|token| **token >= vocabulary) {
+        Some(&id) => Err(EngineError::Token { id, vocabulary }),
+        None => Ok(()),
+    }
+}
+
 impl<B: Backend> Engine<B> {
     /// An engine around a model that is loaded already.
     pub fn new(model: B, tokenizer: Tokenizer) -> Self {
@@ -112,7 +127,7 @@ impl<B: Backend> Engine<B> {
     /// The tokens of a prompt; as Harmony they end where the assistant begins. User text never becomes a special token, unless
     /// the format is [`PromptFormat::Raw`].
     pub fn encode(&self, prompt: &Prompt) -> Vec<u32> {
-        encode(&self.tokenizer, prompt)
+        encode_prompt(&self.tokenizer, prompt)
     }
 
     /// Answers one prompt. What the KV cache holds of its beginning is not read again if it has a history.
@@ -138,6 +153,7 @@ impl<B: Backend> Engine<B> {
             let sampler = Sampler::new(prompt.sampling)?.with_changes(self.checked(&prompt.logits)?);
             let sampler = sampler.with_restriction(restriction);
             let tokens = self.encode(prompt);
+            check_tokens(&self.tokenizer, &tokens)?;
             host.emit(Event::PromptEncoded { tokens: tokens.len() as u32, context_tokens: self.model.kv_capacity() });
             Ok((tokens, sampler, AnswerLimits::of(prompt)))
         })
@@ -155,11 +171,8 @@ impl<B: Backend> Engine<B> {
 
     /// Changes of logits, if all of them are of tokens of this vocabulary.
     fn checked(&self, changes: &LogitChanges) -> Result<LogitChanges, EngineError> {
-        let vocabulary = self.tokenizer.vocab_size() as u32;
-        match changes.bias.iter().find(|(token, _)| *token >= vocabulary) {
-            Some(&(id, _)) => Err(EngineError::Token { id, vocabulary }),
-            None => Ok(changes.clone()),
-        }
+        check_tokens(&self.tokenizer, changes.bias.iter().map(|(token, _)| token))?;
+        Ok(changes.clone())
     }
 
     /// Continues token ids that end where the assistant begins.

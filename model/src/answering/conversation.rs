@@ -10,11 +10,12 @@ use gptoss_text::harmony::{
 use crate::error::EngineError;
 
 /// Token ids of a prompt; as Harmony they end where the assistant begins. Reasoning of completed turns is left out by the renderer.
-pub(super) fn encode(tokenizer: &Tokenizer, prompt: &Prompt) -> Vec<u32> {
+pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &Prompt) -> Vec<u32> {
     match prompt.format {
         PromptFormat::Harmony => Renderer::default().tokens(tokenizer, &conversation(prompt)),
         PromptFormat::Text => tokenizer.encode_ordinary(&prompt.user),
         PromptFormat::Raw => tokenizer.encode_with_specials(&prompt.user),
+        PromptFormat::Tokens => prompt.ids.prompt.clone(),
     }
 }
 
@@ -97,11 +98,14 @@ pub fn check_prompt_fits(
     kv_capacity: u32,
     longest: u32,
 ) -> Result<(), EngineError> {
-    require_room_for_answer(encode(tokenizer, prompt).len() as u32, kv_capacity, longest)
+    require_room_for_answer(encode_prompt(tokenizer, prompt).len() as u32, kv_capacity, longest)
 }
 
 /// Does what [`check_prompt_fits`] does for a prompt of so many tokens.
-pub(super) fn require_room_for_answer(tokens: u32, capacity: u32, longest: u32) -> Result<(), EngineError> {
+///
+/// # Errors
+/// [`EngineError::PromptTooLong`].
+pub fn require_room_for_answer(tokens: u32, capacity: u32, longest: u32) -> Result<(), EngineError> {
     if tokens < capacity { Ok(()) } else { Err(EngineError::PromptTooLong { tokens, capacity, longest }) }
 }
 

@@ -77,6 +77,11 @@ impl Speech {
         }
     }
 
+    /// Whether the message that is being read calls a tool.
+    pub fn calls_tool(&self) -> bool {
+        self.open == Some(Channel::ToolCall)
+    }
+
     /// Returns the visible text that the token completed.
     pub fn push(&mut self, tokenizer: &Tokenizer, token: u32) -> Result<String, UnknownToken> {
         let mut visible = String::new();

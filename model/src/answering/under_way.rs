@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::{Event, FinishReason, Stage, StageStatus, TokenInfo, TopToken};
-use gptoss_text::{Special, Tokenizer};
+use gptoss_protocol::{Event, FinishReason, Stage, StageStatus, TopToken};
+use gptoss_text::Tokenizer;
 use web_time::Instant;
 
 use super::answer::{Answer, AnswerLimits};
 use super::conversation::require_room_for_answer;
 use super::sampling::{Draw, Sampler};
-use super::speech::{Said, Speech};
+use super::utterance::{Likelihood, Utterance};
 use crate::backend::{Asked, Backend, rows_of};
 use crate::error::{EngineError, StageError};
 use crate::host::{Host, check_cancelled, milliseconds_since};
@@ -26,20 +26,12 @@ const TOP_TOKENS: usize = 5;
 pub(super) struct UnderWay<'h> {
     pub host: Rc<dyn Host + 'h>,
     pub sequence: SequenceId,
-    /// The prompt, then what was generated.
-    tokens: Vec<u32>,
-    prompt_tokens: usize,
+    said: Utterance,
     sampler: Sampler,
-    limits: AnswerLimits,
-    speech: Speech,
     stage: Stage,
     stage_begun: Instant,
-    begun: Instant,
     /// Tokens of the prompt that were in the KV cache already.
     reused_tokens: u32,
-    prefill_seconds: f64,
-    last_token: Instant,
-    first_token_ms: Option<f64>,
 }
 
 impl<'h> UnderWay<'h> {
@@ -56,22 +48,14 @@ impl<'h> UnderWay<'h> {
         host: Rc<dyn Host + 'h>,
     ) -> Result<Self, StageError> {
         let (tokens, sampler, limits) = asked;
-        let now = Instant::now();
         let mut answer = Self {
-            speech: Speech::new(tokenizer, limits.reading, &limits.stop),
-            prompt_tokens: tokens.len(),
+            said: Utterance::new(tokenizer, tokens, limits),
             host,
             sequence,
-            tokens,
             sampler,
-            limits,
             stage: Stage::Prefill,
-            stage_begun: now,
-            begun: now,
+            stage_begun: Instant::now(),
             reused_tokens: 0,
-            prefill_seconds: 0.0,
-            last_token: now,
-            first_token_ms: None,
         };
         answer.begin_stage(Stage::Prefill);
         match answer.rewind(model) {
@@ -82,22 +66,24 @@ impl<'h> UnderWay<'h> {
 
     fn rewind(&mut self, model: &mut impl Backend) -> Result<(), EngineError> {
         check_cancelled(self.host.as_ref())?;
-        require_room_for_answer(self.tokens.len() as u32, model.kv_capacity(), model.config().context_tokens)?;
+        let tokens = self.said.tokens();
+        require_room_for_answer(tokens.len() as u32, model.kv_capacity(), model.config().context_tokens)?;
         let held = model.tokens(self.sequence);
-        let common = held.iter().zip(&self.tokens).take_while(|(held, wanted)| held == wanted).count();
+        let common = held.iter().zip(tokens).take_while(|(held, wanted)| held == wanted).count();
         // The last token is always run: its logits are wanted.
-        let keep = if self.limits.reuse_prefix { common.min(self.tokens.len().saturating_sub(1)) } else { 0 };
+        let keep = if self.said.limits().reuse_prefix { common.min(tokens.len().saturating_sub(1)) } else { 0 };
         self.reused_tokens = model.rewind(self.sequence, keep as u32);
-        model.require_room(self.sequence, self.tokens.len() - self.reused_tokens as usize)
+        model.require_room(self.sequence, self.said.tokens().len() - self.reused_tokens as usize)
     }
 
     /// Rows for the next batch, at most `most`: tokens that the sequence does not hold. None while what comes next depends on a
     /// batch that is under way.
     pub fn rows(&self, model: &impl Backend, most: usize) -> Vec<Row> {
         let next = model.sequences().cache.len(self.sequence) as usize;
-        let end = self.tokens.len().min(next + most);
-        let mut rows = rows_of(self.sequence, &self.tokens[next..end], Wanted::Nothing);
-        if end == self.tokens.len()
+        let tokens = self.said.tokens();
+        let end = tokens.len().min(next + most);
+        let mut rows = rows_of(self.sequence, &tokens[next..end], Wanted::Nothing);
+        if end == tokens.len()
             && let Some(last) = rows.last_mut()
         {
             last.wanted = self.asked().wanted();
@@ -124,17 +110,18 @@ impl<'h> UnderWay<'h> {
         if self.stage == Stage::Prefill {
             self.host.emit(Event::Prefill {
                 done_tokens: model.position(self.sequence),
-                total_tokens: self.prompt_tokens as u32,
+                total_tokens: self.said.prompt().len() as u32,
                 reused_tokens: self.reused_tokens,
-                elapsed_ms: milliseconds_since(self.begun),
+                elapsed_ms: self.said.elapsed_ms(),
             });
         }
     }
 
     /// What came of its last token is lost: the token is computed again.
     pub fn run_last_again(&self, model: &mut impl Backend) {
-        if model.position(self.sequence) as usize == self.tokens.len() {
-            model.rewind(self.sequence, self.tokens.len() as u32 - 1);
+        let tokens = self.said.tokens().len();
+        if model.position(self.sequence) as usize == tokens {
+            model.rewind(self.sequence, tokens as u32 - 1);
         }
     }
 
@@ -154,7 +141,7 @@ impl<'h> UnderWay<'h> {
             self.report_state(model);
         }
         check_cancelled(self.host.as_ref())?;
-        if self.generated().len() as u32 >= self.limits.max_new_tokens {
+        if self.said.is_full() {
             return Ok(Some(self.finished(FinishReason::MaxTokens)));
         }
         let token = match self.sampler.draw(prediction)? {
@@ -176,70 +163,34 @@ impl<'h> UnderWay<'h> {
         // The next prompt goes on here: reasoning is no part of it.
         model.mark_turn(self.sequence);
         self.end_stage(StageStatus::Completed);
-        self.prefill_seconds = self.begun.elapsed().as_secs_f64();
+        self.said.prompt_was_read();
         self.report_state(model);
         self.begin_stage(Stage::Decode);
-        self.last_token = self.stage_begun;
     }
 
     fn say(&mut self, tokenizer: &Tokenizer, token: u32, prediction: &Prediction) -> Result<(), EngineError> {
-        let unknown = |_| EngineError::Token { id: token, vocabulary: tokenizer.vocab_size() as u32 };
-        let text = self.speech.push(tokenizer, token).map_err(unknown)?;
-        self.tokens.push(token);
-        self.sampler.accept(token, self.speech.channel.is_some() && !tokenizer.is_special(token));
-        self.first_token_ms.get_or_insert_with(|| milliseconds_since(self.begun));
-        let elapsed_ms = milliseconds_since(std::mem::replace(&mut self.last_token, Instant::now()));
-        let decoded = self.generated().len() - 1;
-        self.host.emit(Event::Token(TokenInfo {
-            index: decoded as u32,
-            id: token,
-            text,
-            channel: self.speech.channel,
-            recipient: self.speech.recipient.clone(),
+        let known = Likelihood {
             probability: probability(prediction, token),
             entropy_nats: prediction.entropy_nats,
             top: top_tokens(tokenizer, prediction),
-            elapsed_ms,
-            decode_tokens_per_second: rate(decoded, self.stage_begun.elapsed().as_secs_f64()),
-        }));
+        };
+        let told = self.said.say(tokenizer, token, known)?;
+        self.sampler.accept(token, self.said.says_text() && !tokenizer.is_special(token));
+        self.host.emit(Event::Token(told));
         Ok(())
     }
 
     /// Why nothing comes after `token`, if nothing does.
     fn end_after(&self, model: &impl Backend, tokenizer: &Tokenizer, token: u32) -> Option<FinishReason> {
-        match tokenizer.special(token) {
-            Some(Special::Return | Special::EndOfText) => Some(FinishReason::Return),
-            Some(Special::Call) => Some(FinishReason::Call),
-            _ if self.speech.stopped => Some(FinishReason::StopSequence),
-            _ if model.kv_capacity() < self.tokens.len() as u32 => Some(FinishReason::ContextFull),
-            _ => None,
-        }
-    }
-
-    fn generated(&self) -> &[u32] {
-        &self.tokens[self.prompt_tokens..]
+        let is_full = model.kv_capacity() < self.said.tokens().len() as u32;
+        self.said.end_after(tokenizer, token).or(is_full.then_some(FinishReason::ContextFull))
     }
 
     fn finished(&mut self, reason: FinishReason) -> Answer {
-        let decode_seconds = self.stage_begun.elapsed().as_secs_f64();
-        let Said { turn, final_text, junk_tokens } = self.speech.finish();
-        let tokens = self.generated().to_vec();
-        let answer = Answer { reason, tokens, reused_tokens: self.reused_tokens, turn, junk_tokens, final_text };
+        let (answer, told) = self.said.finish(reason, self.reused_tokens);
         // The end of a request is the last that is told of it.
         self.end_stage(StageStatus::Completed);
-        self.host.emit(Event::Finished {
-            reason,
-            new_tokens: answer.tokens.len() as u32,
-            reused_tokens: answer.reused_tokens,
-            junk_tokens,
-            final_text: answer.final_text.clone(),
-            analysis_text: answer.turn.reasoning().unwrap_or_default(),
-            tool_calls: answer.tool_calls(),
-            messages: answer.messages(),
-            prefill_tokens_per_second: rate(self.prompt_tokens - self.reused_tokens as usize, self.prefill_seconds),
-            decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),
-            time_to_first_token_ms: self.first_token_ms,
-        });
+        self.host.emit(told);
         answer
     }
 
@@ -293,8 +244,4 @@ fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
             .token_bytes(id)
             .map_or_else(|_| format!("[{id}]"), |bytes| String::from_utf8_lossy(bytes).into_owned()),
     }
-}
-
-fn rate(count: usize, seconds: f64) -> Option<f64> {
-    (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
 }

@@ -1,25 +1,32 @@
-//! `pylon api`: the model behind OpenAI's APIs.
+//! `pylon api`: the model behind OpenAI's APIs, computed here or elsewhere.
 
 mod server_args;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use gptoss_api::{ApiOptions, Engine, EngineCard, ModelCard, serve};
+use gptoss_api::{ApiOptions, Engaged, Engine, EngineCard, ModelCard, Upstreams, serve};
+use gptoss_gguf::part_paths;
 use gptoss_protocol::options::Settings;
-use gptoss_protocol::{Command, Event, LoadSettings, ModelInfo, ModelLocation, OptionId};
+use gptoss_protocol::{Command, DeviceOptions, Event, LoadOptions, LoadSettings, ModelInfo, ModelLocation, OptionId};
 use serve_kit::Signals;
+use serve_kit::limits::Limits;
 use serve_kit::server::{BindFault, Stopped, address_of, listen};
+use serve_kit::tls::TlsAcceptor;
+use tokio::net::TcpListener;
 
-use crate::backend::{self, LoadRequest};
+use crate::backend::{self, BackendChoice, LoadRequest};
 use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
+use crate::gguf_file::GgufFile;
 use crate::model_args::ModelArgs;
 use crate::native_node::NativePlatform;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 use crate::shortage::shortages;
+use crate::upstream::{self, Known, UpstreamArgs};
 
 use server_args::ServerArgs;
 
@@ -27,11 +34,22 @@ use server_args::ServerArgs;
 ///
 /// It listens on this machine only, unless --bind says otherwise. Each request is a line on standard output. Ctrl-C or SIGTERM
 /// ends it: answers that are under way have --grace-seconds, a second one ends it at once.
+///
+/// With --engine upstream other servers compute: prompts go to them as token ids, and what comes back is read as a local answer
+/// is. Of the GGUF file only the header is read, for its vocabulary, which has to be that of the model there.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
     #[command(flatten)]
     model: ModelArgs,
+    /// What computes: this machine's GPU or CPU, as --backend has it, or the servers that --upstream names
+    #[arg(long, value_enum, value_name = "ENGINE", conflicts_with = "backend")]
+    engine: Option<EngineChoice>,
+    #[command(flatten)]
+    upstreams: UpstreamArgs,
+    /// Time without a byte from an upstream, before its first token and between tokens, after which it has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86400))]
+    upstream_stall_seconds: u64,
     #[command(flatten)]
     options: OptionArgs<ApiGroup>,
     /// Another name of the model, beside its id; may be repeated
@@ -69,65 +87,179 @@ impl Group for ApiGroup {
     }
 }
 
+/// What computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum EngineChoice {
+    /// The GPU, also a software one
+    Gpu,
+    /// The CPU: threads and vector instructions, no GPU needed
+    Cpu,
+    /// Servers elsewhere
+    Upstream,
+}
+
+/// What serves, once its address is taken and before anything is loaded.
+struct Host {
+    listeners: Vec<TcpListener>,
+    encrypt: Option<TlsAcceptor>,
+    limits: Limits,
+    signals: Signals,
+}
+
+/// What is served.
+struct Served {
+    model: ModelCard,
+    engine: EngineCard,
+    upstreams: Option<Upstreams>,
+}
+
 /// Runs `pylon api`.
 ///
 /// # Errors
 /// Arguments that cannot be used, a model that cannot be run, an address that is taken.
-pub fn run(args: Args) -> Result<ExitCode, CliError> {
+pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let environment = Environment::read()?;
+    let is_elsewhere = args.is_elsewhere()?;
     let mut settings = environment.settings();
     args.options.apply(&mut settings)?;
     let Settings { load, .. } = settings;
-    let request = LoadRequest {
-        gpu: load.gpu,
-        sequences: args.sequences,
-        ..args.model.request_or_demo(&environment, load.engine)?
+    let request = args.model.request_or_demo(&environment, load.engine)?;
+    let backend = match args.engine {
+        Some(EngineChoice::Gpu) => BackendChoice::Gpu,
+        Some(EngineChoice::Cpu) => BackendChoice::Cpu,
+        Some(EngineChoice::Upstream) | None => request.backend,
     };
-    backend::open_source(&request.path)?;
-    let rules = args.server.rules()?;
-    let encrypt = args.server.encrypt()?;
-    let limits = args.server.limits();
-    let bind = args.server.bind;
-    let failed = |source| CliError::Server { address: bind.to_string(), source };
-    let bind_failed = |fault: BindFault| CliError::Server { address: fault.address.to_string(), source: fault.source };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
+    let request = LoadRequest { gpu: load.gpu, sequences: args.sequences, backend, ..request };
+    backend::open_source(&part_paths(&request.path)[0])?;
+    args.server.rules()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(CliError::Runtime)?;
     runtime.block_on(async {
-        let mut signals = Signals::new().map_err(failed)?;
-        // The address first: whoever has it taken is told before minutes of loading.
-        let listeners = listen(Some(bind.ip()), bind.port()).await.map_err(bind_failed)?;
-        let address = address_of(&listeners[0]).map_err(bind_failed)?;
-        let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars(), |_| {}).map_err(failed)?;
-        let loaded = tokio::select! {
-            loaded = load_model(&engine, &request) => loaded?,
-            () = signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
-        };
-        let model = card(&args, &environment, &request.path, &loaded.info, loaded.context_tokens);
-        let scheme = if encrypt.is_some() { "https" } else { "http" };
-        note(format_args!("pylon: {} at {scheme}://{address}/v1 (Ctrl-C ends it)", model.id));
-        let lines = args.server.request_log();
-        let options = ApiOptions {
-            model,
-            engine: loaded.engine,
-            rules,
-            most_requests: args.max_requests as usize,
-            log: Some(lines.log()),
-        };
-        let running = serve(listeners, encrypt, limits, engine, options);
-        signals.next().await;
-        let seconds = limits.drain.as_secs();
-        note(format_args!("pylon: ending; answers that are under way have {seconds} s (once more ends it at once)"));
-        let code = tokio::select! {
-            stopped = running.shutdown() => {
-                if stopped != Stopped::Drained {
-                    note("pylon: some answers took longer and were stopped");
-                }
-                exit::SUCCESS
-            }
-            () = signals.next() => ExitCode::from(exit::INTERRUPTED),
-        };
-        lines.flush();
-        Ok(code)
+        if is_elsewhere {
+            run_elsewhere(args, &environment, &request).await
+        } else {
+            run_here(args, &environment, &request).await
+        }
     })
+}
+
+impl Args {
+    /// Whether other servers compute.
+    ///
+    /// # Errors
+    /// There are none, one twice, or some that nobody is to ask.
+    fn is_elsewhere(&self) -> Result<bool, CliError> {
+        let refused = |what: &str, got: &str, expected: &str| CliError::Argument {
+            what: what.into(),
+            got: got.into(),
+            expected: expected.into(),
+        };
+        if let Some(twice) = self.upstreams.twice() {
+            return Err(refused("--upstream", &format!("{twice}, twice"), "each server once"));
+        }
+        match (self.engine, self.upstreams.upstream.is_empty()) {
+            (Some(EngineChoice::Upstream), true) => Err(refused(
+                "--upstream",
+                "missing",
+                "the address of a server for --engine upstream, as http://127.0.0.1:8000",
+            )),
+            (Some(EngineChoice::Upstream), false) => Ok(true),
+            (_, false) => Err(refused("--upstream", "given", "beside it --engine upstream")),
+            (_, true) => Ok(false),
+        }
+    }
+
+    /// Takes the address first: whoever has it taken is told before minutes of loading.
+    async fn host(&self) -> Result<Host, CliError> {
+        let bind = self.server.bind;
+        let encrypt = self.server.encrypt()?;
+        let signals = Signals::new().map_err(CliError::Runtime)?;
+        let listeners = listen(Some(bind.ip()), bind.port()).await.map_err(bind_failed)?;
+        Ok(Host { listeners, encrypt, limits: self.server.limits(), signals })
+    }
+}
+
+fn bind_failed(fault: BindFault) -> CliError {
+    CliError::Server { address: fault.address.to_string(), source: fault.source }
+}
+
+/// Serves a model that this machine computes.
+async fn run_here(args: &Args, environment: &Environment, request: &LoadRequest) -> Result<ExitCode, CliError> {
+    // All parts of a split model are needed.
+    backend::open_source(&request.path)?;
+    let mut host = args.host().await?;
+    let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars(), |_| {}).map_err(CliError::Runtime)?;
+    let loaded = tokio::select! {
+        loaded = load_model(&engine, request) => loaded?,
+        () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
+    };
+    let Loaded { info, context_tokens, engine: card } = loaded;
+    let usual = usual_name(&info.architecture, info.layers, info.experts);
+    let model = model_card(args, environment, (&request.path, usual), context_tokens);
+    serve_until_told(args, host, engine, Served { model, engine: card, upstreams: None }).await
+}
+
+/// Serves a model that other servers compute. Of its file the header is read.
+async fn run_elsewhere(args: &Args, environment: &Environment, request: &LoadRequest) -> Result<ExitCode, CliError> {
+    let mut host = args.host().await?;
+    let path = &part_paths(&request.path)[0];
+    // The first part of a split model has all of this; the others need not be there.
+    let known = Known::of(&GgufFile::open(path)?)?;
+    note(format_args!("pylon: the vocabulary is that of {}, whose weights are not read", path.display()));
+    let unused = LoadOptions { max_kv_tokens: request.load.max_kv_tokens, ..Settings::pylon().load.engine };
+    if request.load != unused || request.gpu != DeviceOptions::default() {
+        note("pylon: of the options of a model only --max-kv has an effect with --engine upstream");
+    }
+    let usual = usual_name(&known.architecture, known.layers, known.experts);
+    let context_tokens = request.load.max_kv_tokens.unwrap_or(u32::MAX).min(known.context_tokens);
+    let silence = Duration::from_secs(args.upstream_stall_seconds);
+    let opened = tokio::select! {
+        opened = upstream::open(&args.upstreams, silence, (known.tokenizer, context_tokens)) => opened,
+        () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
+    };
+    let (elsewhere, upstreams) = opened;
+    let engine = Engine::<()>::remote(elsewhere);
+    let model = model_card(args, environment, (&request.path, usual), context_tokens);
+    let device = format!("upstream: {}", args.upstreams);
+    let card = EngineCard { device, kv_bytes: 0, gpu_bytes: None };
+    serve_until_told(args, host, engine, Served { model, engine: card, upstreams: Some(upstreams) }).await
+}
+
+async fn serve_until_told<A: Engaged>(
+    args: &Args,
+    host: Host,
+    engine: Engine<A>,
+    served: Served,
+) -> Result<ExitCode, CliError> {
+    let Host { listeners, encrypt, limits, mut signals } = host;
+    let Served { model, engine: card, upstreams } = served;
+    let address = address_of(&listeners[0]).map_err(bind_failed)?;
+    let scheme = if encrypt.is_some() { "https" } else { "http" };
+    note(format_args!("pylon: {} at {scheme}://{address}/v1 (Ctrl-C ends it)", model.id));
+    let lines = args.server.request_log();
+    let options = ApiOptions {
+        model,
+        engine: card,
+        upstreams,
+        rules: args.server.rules()?,
+        most_requests: args.max_requests as usize,
+        log: Some(lines.log()),
+    };
+    let running = serve(listeners, encrypt, limits, engine, options);
+    signals.next().await;
+    let seconds = limits.drain.as_secs();
+    note(format_args!("pylon: ending; answers that are under way have {seconds} s (once more ends it at once)"));
+    let code = tokio::select! {
+        stopped = running.shutdown() => {
+            if stopped != Stopped::Drained {
+                note("pylon: some answers took longer and were stopped");
+            }
+            exit::SUCCESS
+        }
+        () = signals.next() => ExitCode::from(exit::INTERRUPTED),
+    };
+    lines.flush();
+    Ok(code)
 }
 
 /// What is known of a model that is loaded.
@@ -168,14 +300,23 @@ async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest)
     })
 }
 
-/// The model as clients know it.
-fn card(args: &Args, environment: &Environment, path: &Path, info: &ModelInfo, context_tokens: u32) -> ModelCard {
-    let id = id_of(args, environment, path);
-    let usual = match (info.architecture.as_str(), info.layers, info.experts) {
+/// The name of the published model of this shape, if there is one.
+fn usual_name(architecture: &str, layers: u32, experts: u32) -> Option<&'static str> {
+    match (architecture, layers, experts) {
         ("gpt-oss", 24, 32) => Some("gpt-oss-20b"),
         ("gpt-oss", 36, 128) => Some("gpt-oss-120b"),
         _ => None,
-    };
+    }
+}
+
+/// The model as clients know it, from its file and the name of its shape.
+fn model_card(
+    args: &Args,
+    environment: &Environment,
+    (path, usual): (&Path, Option<&str>),
+    context_tokens: u32,
+) -> ModelCard {
+    let id = id_of(args, environment, path);
     let aliases = args.alias.iter().cloned().chain(usual.map(str::to_owned)).collect();
     ModelCard { id, aliases, context_tokens }
 }
@@ -194,5 +335,6 @@ const EXAMPLES: &str = "\
 Examples:
   pylon api
   pylon api --gguf gpt-oss-20b-mxfp4.gguf --alias default --sequences 8
+  pylon api --engine upstream --upstream http://10.0.0.2:8000 --upstream http://10.0.0.3:8000 --gguf gpt-oss-120b.gguf
   pylon api --tls --bind 0.0.0.0:9899 --allow-host models.lan --api-key SECRET
   curl http://127.0.0.1:9899/v1/models";

@@ -12,12 +12,13 @@ use crate::exit;
 use crate::machine::Machine;
 use crate::output::Output;
 use crate::survey::Survey;
+use crate::upstream::{ProviderState, UpstreamArgs};
 
 /// Say what would run here, and why not
 ///
 /// Looks at processor, memory, GPU adapters, and the models in the usual places: GPT_OSS_GGUF_PATH, the current folder
 /// and its folder models, the cache of the Hugging Face hub, what LM Studio, Ollama and llama.cpp keep, and ~/models.
-/// Of models only headers are read.
+/// Of models only headers are read. A server that --upstream names is asked how it is, for its models, and for one token.
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
 pub struct Args {
@@ -27,6 +28,8 @@ pub struct Args {
     /// Print one JSON object with everything instead
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    upstreams: UpstreamArgs,
 }
 
 /// Runs `pylon doctor`.
@@ -34,18 +37,20 @@ pub struct Args {
 /// # Errors
 /// The environment cannot be used, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let survey = Survey::take(&Environment::read()?);
+    let upstreams = ProviderState::of_upstreams(&args.upstreams, true).map_err(CliError::Runtime)?;
+    let elsewhere = upstreams.clone();
+    let survey = Survey::take(&Environment::read()?, upstreams);
     let mut output = Output::new();
     if args.json {
         output.json(&survey)?;
     } else {
-        write(&survey, args.verbose, &mut output)?;
+        write(&survey, args.verbose, &elsewhere, &mut output)?;
     }
     output.finish()?;
     Ok(if survey.can_run { exit::SUCCESS } else { ExitCode::from(exit::FAILED) })
 }
 
-fn write(survey: &Survey, verbose: bool, output: &mut Output) -> Result<(), CliError> {
+fn write(survey: &Survey, verbose: bool, elsewhere: &[ProviderState], output: &mut Output) -> Result<(), CliError> {
     output.line(format_args!("pylon {}", survey.version))?;
     write_machine(&survey.machine, output)?;
     output.line("\nGPU adapters")?;
@@ -65,12 +70,22 @@ fn write(survey: &Survey, verbose: bool, output: &mut Output) -> Result<(), CliE
     for SkippedFile { path, place, reason } in &survey.skipped {
         output.line(format_args!("  skipped {} ({place}): {reason}", path.display()))?;
     }
+    if !elsewhere.is_empty() {
+        output.line("\nupstreams")?;
+    }
+    for ProviderState { id, is_ready, models, remark } in elsewhere {
+        let state = if *is_ready { format!("ready, serves {}", models.join(", ")) } else { "not ready".to_owned() };
+        let remark = remark.as_ref().map_or_else(String::new, |remark| format!("; {remark}"));
+        output.line(format_args!("  {id}: {state}{remark}"))?;
+    }
     output.line("")?;
     for finding in &survey.findings {
         output.line(finding)?;
     }
-    if survey.can_run {
+    if !survey.model_ids.is_empty() && survey.can_run {
         output.line(format_args!("Can run and serve: {}", survey.model_ids.join(", ")))
+    } else if survey.can_run {
+        output.line("Nothing can run here yet, but `pylon api --engine upstream` can serve.")
     } else {
         output.line("Nothing can run here yet.")
     }
@@ -138,8 +153,9 @@ fn after_help() -> String {
 }
 
 const EXAMPLES: &str = "\
-Exit status: 0 a model can run here, 1 none can, 2 the environment holds a value that cannot be used
+Exit status: 0 a model can run here or on an upstream, 1 none can, 2 the environment holds a value that cannot be used
 
 Examples:
   pylon doctor --verbose
+  pylon doctor --upstream http://127.0.0.1:8000
   pylon doctor --json | jq .findings";

@@ -374,6 +374,7 @@ fn failure_title(kind: FailureKind) -> &'static str {
         FailureKind::WrongResults => "This GPU computes wrongly",
         FailureKind::Request => "This cannot be done as asked",
         FailureKind::DeviceLost => "The GPU went away",
+        FailureKind::Unavailable | FailureKind::Upstream => "What computes elsewhere did not answer",
         FailureKind::Internal => "A fault of this program",
     }
 }

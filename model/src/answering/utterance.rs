@@ -1,0 +1,167 @@
+//! What is told of an answer, token by token, wherever its tokens come from: what they say, when they end it, how fast they came.
+
+use gptoss_protocol::{Event, FinishReason, TokenInfo, TopToken};
+use gptoss_text::{Special, Tokenizer};
+use web_time::Instant;
+
+use super::answer::{Answer, AnswerLimits};
+use super::speech::{Said, Speech};
+use crate::error::EngineError;
+use crate::host::milliseconds_since;
+
+/// An answer as far as it has come, without whatever computes it.
+pub struct Utterance {
+    /// The prompt, then what was generated.
+    tokens: Vec<u32>,
+    prompt_tokens: usize,
+    limits: AnswerLimits,
+    speech: Speech,
+    begun: Instant,
+    prompt_read: Instant,
+    last_token: Instant,
+    first_token_ms: Option<f64>,
+}
+
+/// What is known of a token beside its id.
+#[derive(Clone, Debug)]
+pub struct Likelihood {
+    /// As [`TokenInfo::probability`] has it.
+    pub probability: Option<f32>,
+    /// As [`TokenInfo::entropy_nats`] has it.
+    pub entropy_nats: f32,
+    /// As [`TokenInfo::top`] has it.
+    pub top: Vec<TopToken>,
+}
+
+impl Likelihood {
+    /// Nothing is known: another program drew the token.
+    pub fn unknown() -> Self {
+        Self { probability: None, entropy_nats: f32::NAN, top: Vec::new() }
+    }
+}
+
+impl Utterance {
+    /// An answer to `prompt` of which nothing has come.
+    pub fn new(tokenizer: &Tokenizer, prompt: Vec<u32>, limits: AnswerLimits) -> Self {
+        let now = Instant::now();
+        Self {
+            speech: Speech::new(tokenizer, limits.reading, &limits.stop),
+            prompt_tokens: prompt.len(),
+            tokens: prompt,
+            limits,
+            begun: now,
+            prompt_read: now,
+            last_token: now,
+            first_token_ms: None,
+        }
+    }
+
+    /// The prompt, then what was generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The prompt.
+    pub fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.prompt_tokens]
+    }
+
+    /// The generated tokens.
+    pub fn generated(&self) -> &[u32] {
+        &self.tokens[self.prompt_tokens..]
+    }
+
+    /// When it ends.
+    pub fn limits(&self) -> &AnswerLimits {
+        &self.limits
+    }
+
+    /// Time since it began, in milliseconds.
+    pub fn elapsed_ms(&self) -> f64 {
+        milliseconds_since(self.begun)
+    }
+
+    /// The prompt was read: tokens come from now on.
+    pub fn prompt_was_read(&mut self) {
+        self.prompt_read = Instant::now();
+        self.last_token = self.prompt_read;
+    }
+
+    /// Whether it has as many tokens as it may have.
+    pub fn is_full(&self) -> bool {
+        self.generated().len() as u32 >= self.limits.max_new_tokens
+    }
+
+    /// Whether the last token was part of a text, and not of a message's header.
+    pub fn says_text(&self) -> bool {
+        self.speech.channel.is_some()
+    }
+
+    /// Whether the message that is being written calls a tool.
+    pub fn calls_tool(&self) -> bool {
+        self.speech.calls_tool()
+    }
+
+    /// Takes the next token. Gives what is to be told of it.
+    ///
+    /// # Errors
+    /// [`EngineError::Token`]: it is not in the vocabulary.
+    pub fn say(&mut self, tokenizer: &Tokenizer, token: u32, known: Likelihood) -> Result<TokenInfo, EngineError> {
+        let unknown = |_| EngineError::Token { id: token, vocabulary: tokenizer.vocab_size() as u32 };
+        let text = self.speech.push(tokenizer, token).map_err(unknown)?;
+        self.tokens.push(token);
+        self.first_token_ms.get_or_insert_with(|| milliseconds_since(self.begun));
+        let elapsed_ms = milliseconds_since(std::mem::replace(&mut self.last_token, Instant::now()));
+        let decoded = self.generated().len() - 1;
+        let Likelihood { probability, entropy_nats, top } = known;
+        Ok(TokenInfo {
+            index: decoded as u32,
+            id: token,
+            text,
+            channel: self.speech.channel,
+            recipient: self.speech.recipient.clone(),
+            probability,
+            entropy_nats,
+            top,
+            elapsed_ms,
+            decode_tokens_per_second: rate(decoded, self.prompt_read.elapsed().as_secs_f64()),
+        })
+    }
+
+    /// Why nothing comes after `token`, which came last, if it ends the answer.
+    pub fn end_after(&self, tokenizer: &Tokenizer, token: u32) -> Option<FinishReason> {
+        match tokenizer.special(token) {
+            Some(Special::Return | Special::EndOfText) => Some(FinishReason::Return),
+            Some(Special::Call) => Some(FinishReason::Call),
+            _ if self.limits.stop_tokens.contains(&token) => Some(FinishReason::Return),
+            _ if self.speech.stopped => Some(FinishReason::StopSequence),
+            _ => None,
+        }
+    }
+
+    /// Everything, now that nothing comes any more, and what is to be told of it.
+    pub fn finish(&mut self, reason: FinishReason, reused_tokens: u32) -> (Answer, Event) {
+        let decode_seconds = self.prompt_read.elapsed().as_secs_f64();
+        let prefill_seconds = (self.prompt_read - self.begun).as_secs_f64();
+        let Said { turn, final_text, junk_tokens } = self.speech.finish();
+        let answer = Answer { reason, tokens: self.generated().to_vec(), reused_tokens, turn, junk_tokens, final_text };
+        let finished = Event::Finished {
+            reason,
+            new_tokens: answer.tokens.len() as u32,
+            reused_tokens,
+            junk_tokens,
+            final_text: answer.final_text.clone(),
+            analysis_text: answer.turn.reasoning().unwrap_or_default(),
+            tool_calls: answer.tool_calls(),
+            messages: answer.messages(),
+            prefill_tokens_per_second: rate(self.prompt_tokens - reused_tokens as usize, prefill_seconds),
+            decode_tokens_per_second: rate(answer.tokens.len().saturating_sub(1), decode_seconds),
+            time_to_first_token_ms: self.first_token_ms,
+        };
+        (answer, finished)
+    }
+}
+
+fn rate(count: usize, seconds: f64) -> Option<f64> {
+    (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
+}
