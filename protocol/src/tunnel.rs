@@ -13,6 +13,7 @@ pub const TUNNEL_PATH: &str = "/tunnel";
 /// What the watcher sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "each is written or read once, and none is kept in numbers")]
 pub enum ToNode {
     /// The first message, and no other.
     Hello(TunnelHello),

@@ -158,11 +158,8 @@ fn take<A: Engaged>(
     session: &Arc<Session<A>>,
     message: Option<Result<Message, tokio_websockets::Error>>,
 ) -> Option<End> {
-    let message = match message {
-        Some(Ok(message)) => message,
-        // Whatever it was: a connection that broke off says nothing, and one that breaks the protocol is not understood.
-        Some(Err(_)) | None => return Some(End::Broke),
-    };
+    // Whatever it was: a connection that broke off says nothing, and one that breaks the protocol is not understood.
+    let Some(Ok(message)) = message else { return Some(End::Broke) };
     if let Some((code, _)) = message.as_close() {
         let has_left = matches!(code, CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY);
         return Some(if has_left { End::Left } else { End::Broke });

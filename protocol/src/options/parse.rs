@@ -7,13 +7,13 @@ const CACHED: &str = "cached:";
 
 /// What [`parse_date`] expects.
 pub(super) const DATE_EXPECTED: &str = "a date as YYYY-MM-DD, today or none";
-/// What [`check_address`] expects.
 /// What addresses of nodes begin with.
 pub const NODE_SCHEME: &str = "pylon://";
 
 /// What the address of a node is like.
 pub const NODE_EXPECTED: &str = "pylon://host:port, the address of a node that was started with `pylon api`";
 
+/// What [`check_address`] expects.
 pub(super) const ADDRESS_EXPECTED: &str =
     "an http(s) address, a path on this host that begins with \"/\", or pylon://host:port for a node";
 

@@ -140,7 +140,7 @@ fn together(server: &Server, arguments: &Arguments, count: u32, round: u32) -> R
     let last = told.iter().map(|told| told.last).max().unwrap_or_default();
     let slowest = told.iter().map(|told| told.first).max().unwrap_or_default();
     Ok(Figures {
-        decode_tokens_per_second: f64::from(tokens) / (last - first).as_secs_f64(),
+        decode_tokens_per_second: f64::from(tokens) / last.saturating_sub(first).as_secs_f64(),
         slowest_first_ms: slowest.as_secs_f64() * 1e3,
     })
 }
