@@ -95,8 +95,9 @@ fn values(row: &OptionRow) -> String {
         }
         Kind::Text { .. } => "text".to_owned(),
         Kind::Date { .. } => "a date as YYYY-MM-DD, `today` or `none`".to_owned(),
-        Kind::Address { .. } => {
-            "an http(s) address, a path on this host, or `cached:` and the name of a cached file".to_owned()
+        Kind::Address { node, .. } => {
+            let file = "an http(s) address, a path on this host, or `cached:` and the name of a cached file";
+            if *node { format!("{file}; or `pylon://` and the host and port of a node") } else { file.to_owned() }
         }
     };
     if examples.is_empty() { said } else { format!("{said}; such as {}", examples.join(", ")) }

@@ -220,8 +220,10 @@ pub enum Kind {
         /// Stores the value; `None` leaves the date out of the prompt.
         set: fn(&mut Settings, Option<String>),
     },
-    /// Address of a model; pylon has paths instead.
+    /// Address of a file; pylon has paths instead.
     Address {
+        /// Whether it may be that of a node, which has a file.
+        node: bool,
         /// Stores the value.
         set: fn(&mut Settings, &str),
     },
@@ -311,8 +313,8 @@ impl OptionRow {
                 let date = date.resolve(&settings.today);
                 set(settings, date);
             }
-            Kind::Address { set } => {
-                parse::check_address(text)?;
+            Kind::Address { node, set } => {
+                parse::check_address(text, *node)?;
                 set(settings, text);
             }
         }
@@ -360,7 +362,7 @@ impl Kind {
             Kind::Words { words, .. } => any_of(words),
             Kind::Text { .. } => "some text that is not empty".to_owned(),
             Kind::Date { .. } => parse::DATE_EXPECTED.to_owned(),
-            Kind::Address { .. } => parse::ADDRESS_EXPECTED.to_owned(),
+            Kind::Address { node, .. } => parse::address_expected(*node),
         }
     }
 }

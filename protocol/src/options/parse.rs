@@ -13,9 +13,8 @@ pub const NODE_SCHEME: &str = "pylon://";
 /// What the address of a node is like.
 pub const NODE_EXPECTED: &str = "pylon://host:port, the address of a node that was started with `pylon api`";
 
-/// What [`check_address`] expects.
-pub(super) const ADDRESS_EXPECTED: &str =
-    "an http(s) address, a path on this host that begins with \"/\", or pylon://host:port for a node";
+/// What [`check_address`] expects of the address of a file.
+const ADDRESS_EXPECTED: &str = "an http(s) address, or a path on this host that begins with \"/\"";
 
 /// Like `str::parse`, without the leading `+` that it accepts.
 pub(super) fn digits(text: &str) -> Option<u64> {
@@ -61,9 +60,14 @@ pub fn parse_date(text: &str) -> Result<DateChoice, String> {
     }
 }
 
-/// An absolute http(s) URL, the name of a picked and cached file, or a path that the page resolves against its own
-/// address. Whether there is a GGUF file behind it is not known here.
-pub(super) fn check_address(text: &str) -> Result<(), String> {
+/// What [`check_address`] expects.
+pub(super) fn address_expected(node: bool) -> String {
+    if node { format!("{ADDRESS_EXPECTED}; or {NODE_EXPECTED}") } else { ADDRESS_EXPECTED.to_owned() }
+}
+
+/// An absolute http(s) URL, the name of a picked and cached file, a path that the page resolves against its own address, or, where
+/// `node` says so, that of a node. Whether there is a GGUF file behind it is not known here.
+pub(super) fn check_address(text: &str, node: bool) -> Result<(), String> {
     let scheme = text.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
     match scheme.as_deref() {
         Some("http" | "https") if text.contains("://") => Ok(()),
@@ -73,10 +77,10 @@ pub(super) fn check_address(text: &str) -> Result<(), String> {
                 .to_owned())
         }
         // Whether there is more than host and port is looked at where it is opened.
-        Some("pylon") if text.len() > NODE_SCHEME.len() && text.contains("://") => Ok(()),
-        Some("pylon") => Err(NODE_EXPECTED.to_owned()),
-        _ if text.eq_ignore_ascii_case("pylon") => Err(NODE_EXPECTED.to_owned()),
+        Some("pylon") if node && text.len() > NODE_SCHEME.len() && text.contains("://") => Ok(()),
+        Some("pylon") if node => Err(NODE_EXPECTED.to_owned()),
+        _ if node && text.eq_ignore_ascii_case("pylon") => Err(NODE_EXPECTED.to_owned()),
         _ if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") => Ok(()),
-        _ => Err(ADDRESS_EXPECTED.to_owned()),
+        _ => Err(address_expected(node)),
     }
 }

@@ -49,7 +49,7 @@ pub static OPTIONS: [OptionRow; 33] = [
         key: input("gguf"),
         flag: flag_with("gguf", "a path instead of an address"),
         label: "GGUF address",
-        kind: Kind::Address { set: |settings, text| settings.gguf = text.to_owned() },
+        kind: Kind::Address { node: true, set: |settings, text| settings.gguf = text.to_owned() },
         default: DefaultWords { page: "what the page's host offers", pylon: "the demo model, for infer and bench" },
         help: "Where the GGUF file of the model is",
         examples: &[
@@ -622,7 +622,7 @@ pub static OPTIONS: [OptionRow; 33] = [
         key: address_only("data"),
         flag: None,
         label: "data",
-        kind: Kind::Address { set: |settings, text| text.clone_into(&mut settings.recording) },
+        kind: Kind::Address { node: false, set: |settings, text| text.clone_into(&mut settings.recording) },
         default: always("none"),
         help: "Recording to show, as the page saved it; needs no GPU",
         examples: &["/recordings/nano.jsonl"],

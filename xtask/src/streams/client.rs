@@ -120,7 +120,7 @@ mod tests {
     fn events_are_read_across_chunks_and_a_cut_is_an_error() {
         for (body, events, is_whole) in [
             (
-                "Transfer-Encoding: chunked\r\n\r\n7\r\ndata: a\r\n6\r\nb\n\nda\r\n6\r\nta: c\n\r\n0\r\n\r\n",
+                "Transfer-Encoding: chunked\r\n\r\n7\r\ndata: a\r\n5\r\nb\n\nda\r\n6\r\nta: c\n\r\n0\r\n\r\n",
                 &["ab", "c"][..],
                 true,
             ),
