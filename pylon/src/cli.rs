@@ -32,6 +32,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Infer(infer::Args),
+    #[command(visible_alias = "start")]
     Api(Box<api::Args>),
     Logits(logits::Args),
     Tokenize(tokenize::Args),

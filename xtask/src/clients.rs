@@ -28,7 +28,10 @@ pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     // Node looks for packages beside the script.
     let script = "openai_client.mjs";
     fs::copy(sources.join(script), node_folder.join(script)).with_context(|| format!("cannot copy {script}"))?;
-    run(toolbox.command("node").arg(node_folder.join(script)).arg(&server.url))
+    run(toolbox.command("node").arg(node_folder.join(script)).arg(&server.url))?;
+    let codex = node_folder.join("node_modules/.bin/codex");
+    let script = sources.join("codex_client.py");
+    run(toolbox.command(&python).arg(script).arg(&server.program).arg(codex).arg(workspace.nano_model()))
 }
 
 /// The interpreter that has what `requirements.txt` pins.
@@ -67,6 +70,7 @@ fn keep(folder: &Path, pins: &Path) -> Result<()> {
 
 /// A running `pylon api`; dropping it ends it.
 struct Server {
+    program: PathBuf,
     child: Child,
     url: String,
 }
@@ -75,13 +79,13 @@ impl Server {
     fn start(workspace: &Workspace, toolbox: &Toolbox) -> Result<Self> {
         let built = cargo_tests::build(toolbox, "build", &["--workspace", "--bin", "pylon"])?;
         let pylon = built.into_iter().find(|built| built.package == "pylon").context("cargo built no pylon")?.path;
-        let mut command = toolbox.command(pylon);
+        let mut command = toolbox.command(&pylon);
         // Shorter than what a client says that says too much.
         command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu", "--max-kv", "8192"]);
         command.arg("--gguf").arg(workspace.nano_model()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(&command)))?;
         let mut lines = BufReader::new(child.stderr.take().context("pylon has no output")?).lines();
-        let mut server = Self { child, url: String::new() };
+        let mut server = Self { program: pylon, child, url: String::new() };
         for line in lines.by_ref().map_while(Result::ok) {
             println!("{line}");
             if let Some((url, _)) = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')) {

@@ -67,7 +67,7 @@ enum Command {
     /// Run a test program for cargo; `test` makes cargo call it.
     #[command(hide = true)]
     RunTestProgram(test_program::Arguments),
-    /// Run other people's clients (openai for Python and Node, anthropic) against `pylon api`; installs them first.
+    /// Run other people's clients (openai for Python and Node, anthropic, Codex) against `pylon api`; installs them first.
     Clients,
     /// Measure several streams of `pylon api` together, against llama.cpp's server. Prints a table, judges nothing.
     BenchStreams(streams::bench::Arguments),

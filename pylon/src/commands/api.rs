@@ -63,6 +63,9 @@ pub struct Args {
     max_requests: u32,
     #[command(flatten)]
     server: ServerArgs,
+    /// Stay in the foreground, as it always does: for `pylon start -f`
+    #[arg(short = 'f', long)]
+    foreground: bool,
 }
 
 /// What of the model runs.

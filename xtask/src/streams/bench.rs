@@ -61,7 +61,8 @@ pub fn run(toolbox: &Toolbox, arguments: &Arguments) -> Result<()> {
     let pylon = build(toolbox)?;
     let mut rows: Vec<(u32, [Vec<Figures>; 2])> = streams.iter().map(|&count| (count, [vec![], vec![]])).collect();
     for round in 0..*rounds {
-        let (max_kv, sequences, count) = (context_tokens.to_string(), most.to_string(), threads.to_string());
+        // Sequences share one cache: room for all of them, as the other server has for each of its slots.
+        let (max_kv, sequences, count) = ((context_tokens * most).to_string(), most.to_string(), threads.to_string());
         let server = Server::pylon(
             toolbox,
             &pylon,
