@@ -14,15 +14,16 @@ use crate::workspace::Workspace;
 /// Where scripts and pins are, in the checkout.
 const SOURCES: &str = "tests/clients";
 
-/// Installs what is missing, serves, and runs every script to its end.
-pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
+/// Installs what is missing, serves, and runs every script to its end; gives their number.
+pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<u64> {
     let sources = workspace.root.join(SOURCES);
     let installed = workspace.target.join("clients");
     let python = install_python(toolbox, &sources, &installed.join("python"))?;
     let node_folder = installed.join("node");
     install_node(toolbox, &sources, &node_folder)?;
     let server = Server::start(workspace, toolbox)?;
-    for script in ["openai_client.py", "anthropic_client.py"] {
+    let python_scripts = ["openai_client.py", "anthropic_client.py"];
+    for script in python_scripts {
         run(toolbox.command(&python).arg(sources.join(script)).arg(&server.url))?;
     }
     // Node looks for packages beside the script.
@@ -31,7 +32,8 @@ pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<()> {
     run(toolbox.command("node").arg(node_folder.join(script)).arg(&server.url))?;
     let codex = node_folder.join("node_modules/.bin/codex");
     let script = sources.join("codex_client.py");
-    run(toolbox.command(&python).arg(script).arg(&server.program).arg(codex).arg(workspace.nano_model()))
+    run(toolbox.command(&python).arg(script).arg(&server.program).arg(codex).arg(workspace.nano_model()))?;
+    Ok(python_scripts.len() as u64 + 2)
 }
 
 /// The interpreter that has what `requirements.txt` pins.
@@ -77,8 +79,10 @@ struct Server {
 
 impl Server {
     fn start(workspace: &Workspace, toolbox: &Toolbox) -> Result<Self> {
-        let built = cargo_tests::build(toolbox, "build", &["--workspace", "--bin", "pylon"])?;
-        let pylon = built.into_iter().find(|built| built.package == "pylon").context("cargo built no pylon")?.path;
+        // As the native tests have it: `cargo build` chooses other features, and compiles half of the dependencies anew.
+        let built = cargo_tests::build(toolbox, "test", &["--workspace", "--no-run", "--test", "command_line"])?;
+        let is_program = |path: &Path| path.file_stem().is_some_and(|name| name == "pylon");
+        let pylon = built.into_iter().find(|built| is_program(&built.path)).context("cargo built no pylon")?.path;
         let mut command = toolbox.command(&pylon);
         // Shorter than what a client says that says too much.
         command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu", "--max-kv", "8192"]);

@@ -128,7 +128,7 @@ fn main() -> Result<()> {
         Command::Bench(arguments) => bench::run(&workspace, &toolbox, &arguments),
         Command::GpuHour(arguments) => gpu_hour::run(Some(&workspace), &arguments),
         Command::RunTestProgram(arguments) => test_program::run(&arguments),
-        Command::Clients => clients::run_all(&workspace, &toolbox),
+        Command::Clients => clients::run_all(&workspace, &toolbox).map(drop),
         Command::BenchStreams(arguments) => streams::bench::run(&toolbox, &arguments),
         Command::Soak(arguments) => streams::soak::run(&workspace, &toolbox, &arguments),
         Command::BenchServe(arguments) => bench_serve::run(&workspace, &toolbox, &arguments),

@@ -7,6 +7,7 @@ use browser_driver::{Gpu, Installation, LaunchOptions, chrome_arguments};
 use serde_json::json;
 
 use crate::cargo_tests::{self, Case, Counts, Ran, Selection, Times};
+use crate::clients;
 use crate::fuzz;
 use crate::page;
 use crate::parts;
@@ -32,9 +33,12 @@ pub enum Step {
     Wasm,
     /// The real page, served by gguf-serve, in headless Chromium.
     EndToEnd,
+    /// Other people's clients of the API, installed at pinned versions.
+    Clients,
 }
 
-const STEPS: [Step; 7] = [Step::Format, Step::Lint, Step::Page, Step::Native, Step::Fuzz, Step::Wasm, Step::EndToEnd];
+const STEPS: [Step; 8] =
+    [Step::Format, Step::Lint, Step::Page, Step::Native, Step::Fuzz, Step::Wasm, Step::EndToEnd, Step::Clients];
 
 /// The same selection in every native command, so that cargo sees the same features and compiles each dependency once.
 const NATIVE: &[&str] = &["--workspace"];
@@ -140,6 +144,10 @@ fn run_step(step: Step, workspace: &Workspace, toolbox: &Toolbox) -> Ran {
         Step::Fuzz => fuzz::test(workspace, toolbox),
         Step::Wasm => wasm_tests(workspace, toolbox),
         Step::EndToEnd => end_to_end_tests(toolbox),
+        Step::Clients => match clients::run_all(workspace, toolbox) {
+            Ok(passed) => Ran::without_cases(Counts { passed, ..Counts::default() }, Ok(())),
+            Err(error) => Ran::failed(error),
+        },
     }
 }
 
@@ -204,6 +212,7 @@ fn name(step: Step) -> &'static str {
         Step::Fuzz => "fuzz",
         Step::Wasm => "wasm",
         Step::EndToEnd => "end-to-end",
+        Step::Clients => "clients",
     }
 }
 
