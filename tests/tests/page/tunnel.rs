@@ -182,6 +182,9 @@ async fn without_a_node_the_page_says_how_to_start_one() {
     assert!(failed.error_advice.contains("`pylon api`"), "{failed:?}");
     // What a node cannot do is refused at the input.
     page.press("#download").await.expect("Download only can be pressed");
-    let said = eval(&session, "return document.body.innerText.includes('A node has its model where it runs');").await;
-    assert_eq!(said, json!(true));
+    let look = async |browser: &Browser| {
+        let said = browser.eval("return document.body.innerText;", vec![]).await?.to_string();
+        Ok(if said.contains("A node has its model where it runs") { Ok(()) } else { Err(said) })
+    };
+    session.browser.wait_for("the refusal", Duration::from_secs(30), look).await.expect("it is said at the input");
 }
