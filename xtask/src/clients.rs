@@ -1,14 +1,13 @@
 //! `cargo xtask clients`: other people's clients of the API, at pinned versions, against `pylon api` with the demo model.
 
-use std::io::{BufRead, BufReader};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::{fs, thread};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::cargo_tests;
-use crate::process::{Toolbox, run, shown};
+use crate::process::{Toolbox, run};
+use crate::streams::servers::Server;
 use crate::workspace::Workspace;
 
 /// Where scripts and pins are, in the checkout.
@@ -21,19 +20,29 @@ pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<u64> {
     let python = install_python(toolbox, &sources, &installed.join("python"))?;
     let node_folder = installed.join("node");
     install_node(toolbox, &sources, &node_folder)?;
-    let server = Server::start(workspace, toolbox)?;
+    let pylon = pylon(toolbox)?;
+    // Shorter than what a client says that says too much.
+    let server = Server::pylon(toolbox, &pylon, &workspace.nano_model(), &["--max-kv", "8192"])?;
+    let url = format!("http://{}", server.address);
     let python_scripts = ["openai_client.py", "anthropic_client.py"];
     for script in python_scripts {
-        run(toolbox.command(&python).arg(sources.join(script)).arg(&server.url))?;
+        run(toolbox.command(&python).arg(sources.join(script)).arg(&url))?;
     }
     // Node looks for packages beside the script.
     let script = "openai_client.mjs";
     fs::copy(sources.join(script), node_folder.join(script)).with_context(|| format!("cannot copy {script}"))?;
-    run(toolbox.command("node").arg(node_folder.join(script)).arg(&server.url))?;
+    run(toolbox.command("node").arg(node_folder.join(script)).arg(&url))?;
     let codex = node_folder.join("node_modules/.bin/codex");
     let script = sources.join("codex_client.py");
-    run(toolbox.command(&python).arg(script).arg(&server.program).arg(codex).arg(workspace.nano_model()))?;
+    run(toolbox.command(&python).arg(script).arg(&pylon).arg(codex).arg(workspace.nano_model()))?;
     Ok(python_scripts.len() as u64 + 2)
+}
+
+/// `pylon` as the native tests have it: `cargo build` chooses other features, and compiles half of the dependencies anew.
+fn pylon(toolbox: &Toolbox) -> Result<PathBuf> {
+    let built = cargo_tests::build(toolbox, "test", &["--workspace", "--no-run", "--test", "command_line"])?;
+    let is_program = |path: &Path| path.file_stem().is_some_and(|name| name == "pylon");
+    Ok(built.into_iter().find(|built| is_program(&built.path)).context("cargo built no pylon")?.path)
 }
 
 /// The interpreter that has what `requirements.txt` pins.
@@ -68,46 +77,4 @@ fn is_installed(folder: &Path, pins: &Path) -> Result<bool> {
 fn keep(folder: &Path, pins: &Path) -> Result<()> {
     fs::copy(pins, folder.join("installed")).with_context(|| format!("cannot write into {}", folder.display()))?;
     Ok(())
-}
-
-/// A running `pylon api`; dropping it ends it.
-struct Server {
-    program: PathBuf,
-    child: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(workspace: &Workspace, toolbox: &Toolbox) -> Result<Self> {
-        // As the native tests have it: `cargo build` chooses other features, and compiles half of the dependencies anew.
-        let built = cargo_tests::build(toolbox, "test", &["--workspace", "--no-run", "--test", "command_line"])?;
-        let is_program = |path: &Path| path.file_stem().is_some_and(|name| name == "pylon");
-        let pylon = built.into_iter().find(|built| is_program(&built.path)).context("cargo built no pylon")?.path;
-        let mut command = toolbox.command(&pylon);
-        // Shorter than what a client says that says too much.
-        command.args(["api", "--bind", "127.0.0.1:0", "--backend", "cpu", "--max-kv", "8192"]);
-        command.arg("--gguf").arg(workspace.nano_model()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", shown(&command)))?;
-        let mut lines = BufReader::new(child.stderr.take().context("pylon has no output")?).lines();
-        let mut server = Self { program: pylon, child, url: String::new() };
-        for line in lines.by_ref().map_while(Result::ok) {
-            println!("{line}");
-            if let Some((url, _)) = line.split_once("http://").and_then(|(_, rest)| rest.split_once('/')) {
-                server.url = format!("http://{url}");
-                break;
-            }
-        }
-        ensure!(!server.url.is_empty(), "pylon ended without saying where it serves; its messages are above");
-        // What it says later is read, so that it never waits for a reader.
-        thread::spawn(move || lines.map_while(Result::ok).for_each(|line| println!("{line}")));
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

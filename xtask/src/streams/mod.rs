@@ -3,5 +3,5 @@
 
 pub mod bench;
 mod client;
-mod servers;
+pub mod servers;
 pub mod soak;
