@@ -174,8 +174,9 @@ async fn end(browser: &Browser) {
 }
 
 /// Waits until the page has drawn itself anew, which it does at most every 66 ms, and until what changes over time, as colours
-/// do, is what it will be.
-async fn drawn(browser: &Browser) {
+/// do, is what it will be. That is asked at every frame: the `finished` of a transition that another one replaces in the meantime
+/// can stay open for ever.
+pub async fn drawn(browser: &Browser) {
     let script = "const done = arguments[0]; \
          const frame = () => new Promise(requestAnimationFrame); \
          const wait = async () => { \
@@ -183,8 +184,9 @@ async fn drawn(browser: &Browser) {
              await new Promise((goOn) => setTimeout(goOn, 70)); \
              await frame(); \
              await frame(); \
-             const ending = document.getAnimations().filter(({ effect }) => effect.getComputedTiming().endTime < Infinity); \
-             await Promise.allSettled(ending.map(({ finished }) => finished)); \
+             const moves = ({ effect, playState }) => \
+                 effect.getComputedTiming().endTime < Infinity && (playState === 'running' || playState === 'pending'); \
+             while (document.getAnimations().some(moves)) await frame(); \
          }; \
          wait().then(() => done(true));";
     browser.eval_async(script, vec![]).await.expect("it draws");

@@ -4,7 +4,7 @@ use browser_driver::{Browser, GptossPage, PageState};
 use gptoss_protocol::Event;
 
 use crate::event_log;
-use crate::looks::Look;
+use crate::looks::{Look, drawn};
 use crate::session::{Session, case, follow, load_and_answer};
 
 /// Questions and answers as the page shows them.
@@ -73,8 +73,7 @@ async fn a_conversation_goes_on_is_edited_and_answered_again() {
     // The second question anew: what came after it goes.
     press(browser, "edit 1").await;
     browser.set_value("#edited", "Add 20 and 22.").await.expect("type");
-    let begun = async || event_log::all(&event_log::export(browser).await, begins).len();
-    let before = begun().await;
+    let before = answered(browser).await;
     press(browser, "ask-edited 1").await;
     wait_for_answer(browser, &page, before).await;
     let edited = turns(browser).await;
@@ -84,7 +83,7 @@ async fn a_conversation_goes_on_is_edited_and_answered_again() {
     assert!(reused_tokens > 0 && reused_tokens < all, "the first turn is not read again: {reused_tokens} of {all}");
 
     // The same question again, greedily: the same answer.
-    let before = begun().await;
+    let before = answered(browser).await;
     press(browser, "again 1").await;
     wait_for_answer(browser, &page, before).await;
     assert_eq!(turns(browser).await, edited);
@@ -107,19 +106,27 @@ async fn a_conversation_goes_on_is_edited_and_answered_again() {
     session.assert_quiet_console().await;
 }
 
-fn begins(event: &Event) -> Option<()> {
-    matches!(event, Event::PromptEncoded { .. }).then_some(())
+fn ends(event: &Event) -> Option<()> {
+    matches!(event, Event::Finished { .. }).then_some(())
 }
 
-/// Waits until one more answer than before has begun and is complete.
+/// Answers that are complete.
+async fn answered(browser: &Browser) -> usize {
+    event_log::all(&event_log::export(browser).await, ends).len()
+}
+
+/// Waits until one more answer than before is complete, and until the page shows it: it draws later than its log is written, and
+/// stands at DONE from the answer before.
 async fn wait_for_answer(browser: &Browser, page: &GptossPage<'_>, before: usize) {
     let look = async |browser: &Browser| {
-        let begun = event_log::all(&event_log::export(browser).await, begins).len();
-        let state = page.snapshot().await?.state;
-        Ok(if begun > before && state == PageState::Done { Ok(()) } else { Err(format!("{state:?}, {begun} begun")) })
+        let complete = answered(browser).await;
+        Ok(if complete > before { Ok(()) } else { Err(format!("{complete} complete")) })
     };
     let patience = std::time::Duration::from_secs(120);
     browser.wait_for("the answer", patience, look).await.expect("an answer");
+    drawn(browser).await;
+    let state = page.snapshot().await.expect("a page").state;
+    assert_eq!(state, PageState::Done);
 }
 
 async fn wait_for_turns(browser: &Browser, count: usize) -> Vec<(String, String)> {
@@ -151,7 +158,7 @@ async fn what_a_function_gives_goes_back_to_the_model() {
     assert!(call.contains("calculator") && call.contains("{\"expression\":\"532+38\"}"), "{call}");
     Look { state: "call", button: "#ask", fits_desk: true }.check(&session).await;
     browser.set_value(".calls textarea", "{\"result\": 570}").await.expect("type");
-    let before = event_log::all(&event_log::export(browser).await, begins).len();
+    let before = answered(browser).await;
     press(browser, "send-results 0").await;
     wait_for_answer(browser, &page, before).await;
     let turns = turns(browser).await;
