@@ -5,7 +5,6 @@ use std::num::NonZeroU64;
 
 use rustix::fs::{Advice, fadvise};
 use rustix::io::{ReadWriteFlags, preadv2};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// Reads only what is in the page cache: 0 bytes if nothing is, or if the file system does not support it.
 pub(crate) fn read_cached_at(file: &File, buffer: &mut [u8], offset: u64) -> usize {
@@ -19,22 +18,6 @@ pub(crate) fn will_need(file: &File, offset: u64, len: u64) {
     let Some(len) = NonZeroU64::new(len) else { return };
     // Advice that was not taken costs nothing but speed.
     let _ = fadvise(file, offset, Some(len), Advice::WillNeed);
-}
-
-/// A core by its number.
-pub(crate) type Core = usize;
-
-/// The cores that this thread may run on; empty if the system does not tell.
-pub(crate) fn cores() -> Vec<Core> {
-    let Ok(allowed) = sched_getaffinity(None) else { return Vec::new() };
-    (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
-}
-
-/// Restricts this thread, and those that it starts, to these cores. If the system refuses, it runs where it did.
-pub(crate) fn stay_on(cores: &[Core]) {
-    let mut allowed = CpuSet::new();
-    cores.iter().for_each(|&core| allowed.set(core));
-    let _ = sched_setaffinity(None, &allowed);
 }
 
 /// The shortest turn that the scheduler gives (`sched_runtime` of sched(7), in nanoseconds).

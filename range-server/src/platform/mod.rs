@@ -11,9 +11,9 @@ mod unix;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Core, cores, prefer_short_turns, read_cached_at, stay_on, will_need};
+pub(crate) use linux::{prefer_short_turns, read_cached_at, will_need};
 #[cfg(not(target_os = "linux"))]
-pub(crate) use not_linux::{Core, cores, prefer_short_turns, read_cached_at, stay_on, will_need};
+pub(crate) use not_linux::{prefer_short_turns, read_cached_at, will_need};
 #[cfg(unix)]
 pub use unix::allow_many_open_files;
 #[cfg(unix)]

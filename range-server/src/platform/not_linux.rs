@@ -8,17 +8,5 @@ pub(crate) fn read_cached_at(_file: &File, _buffer: &mut [u8], _offset: u64) -> 
 /// Does nothing: the system's own read-ahead has to suffice.
 pub(crate) fn will_need(_file: &File, _offset: u64, _len: u64) {}
 
-/// Cores cannot be told apart here.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Core {}
-
-/// Returns no cores: only Linux lets a thread choose by an interface that is the same everywhere.
-pub(crate) fn cores() -> Vec<Core> {
-    Vec::new()
-}
-
-/// Never called, because there are no cores.
-pub(crate) fn stay_on(_cores: &[Core]) {}
-
 /// Does nothing: only Linux can be asked.
 pub(crate) fn prefer_short_turns() {}

@@ -87,23 +87,53 @@ pub fn stream(target: &Target, connections: u64, time: Duration) -> Result<Trans
     Ok(Transfer { timely_bytes, time, all_bytes })
 }
 
-/// Gets short ranges from all over the file, one after the other over each connection.
-pub fn request(target: &Target, connections: u64, time: Duration) -> Result<Latencies> {
+/// Gets short ranges from all over the file, one after the other over each connection: each as soon as the one before is there,
+/// or, with `per_second`, so many a second over all connections together. Then two servers are compared at the same load, and a
+/// request that has to wait because the one before is late is late itself: its time begins when it was due.
+pub fn request(target: &Target, connections: u64, time: Duration, per_second: Option<u32>) -> Result<Latencies> {
     let ranges = target.file_bytes / REQUEST_BYTES;
     let (latencies, elapsed) = in_parallel(target, connections, time, |index, mut connection, deadline| {
         let mut latencies = Vec::new();
         // The same in every run, so that all servers get the same requests.
         let mut random = SplitMix64::seed_from_u64(index);
+        let mut pace = per_second.map(|per_second| Pace::new(per_second, (index, connections)));
         let mut now = Instant::now();
         while now < deadline {
+            let begin = pace.as_mut().map_or(now, |pace| pace.next(now));
             let offset = random.next_u64() % ranges * REQUEST_BYTES;
             connection.get(offset, REQUEST_BYTES, |_| ())?;
-            let then = std::mem::replace(&mut now, Instant::now());
-            latencies.push(now - then);
+            now = Instant::now();
+            latencies.push(now - begin);
         }
         Ok(latencies)
     })?;
     Ok(Latencies::new(latencies.concat(), elapsed))
+}
+
+/// When the requests of one connection are due.
+struct Pace {
+    due: Instant,
+    interval: Duration,
+}
+
+impl Pace {
+    /// Those of connection `index` of `connections`, which take turns.
+    fn new(per_second: u32, (index, connections): (u64, u64)) -> Self {
+        let every = Duration::from_secs(1) / per_second;
+        Self { due: Instant::now() + every * index as u32, interval: every * connections as u32 }
+    }
+
+    /// Waits until the next request is due, and gives the time from which it counts. A clock that wakes this thread late is not
+    /// the server's fault; an answer that comes after `due` is.
+    fn next(&mut self, now: Instant) -> Instant {
+        let due = self.due;
+        self.due += self.interval;
+        if now >= due {
+            return due;
+        }
+        std::thread::sleep(due - now);
+        Instant::now()
+    }
 }
 
 /// Does `work` on a thread for each connection, with the connection's number and the time when to end. All of them are
@@ -151,6 +181,16 @@ mod tests {
         assert_eq!(three.percentile_microseconds(900).map(f64::round), Some(30.0));
         assert_eq!(three.percentile_microseconds(0).map(f64::round), Some(10.0));
         assert_eq!(latencies(std::iter::empty()).percentile_microseconds(500), None);
+    }
+
+    #[test]
+    fn a_request_that_was_kept_waiting_counts_from_when_it_was_due() {
+        let mut pace = Pace::new(1000, (1, 2));
+        let begin = pace.due;
+        assert!(pace.next(Instant::now()) >= begin, "not before its time");
+        let late = begin + Duration::from_millis(50);
+        assert_eq!(pace.next(late), begin + Duration::from_millis(2));
+        assert_eq!(pace.next(late), begin + Duration::from_millis(4));
     }
 
     #[test]

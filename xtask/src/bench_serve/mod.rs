@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Measure only these figures.
     #[arg(long, value_enum)]
     only: Option<Figures>,
+    /// Measure the times of 64 KiB ranges at so many requests a second instead of as many as come.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1_000_000))]
+    requests_per_second: Option<u32>,
     /// Measure this gguf-serve instead of building the one of this checkout.
     #[arg(long, value_name = "PATH")]
     gguf_serve: Option<PathBuf>,
@@ -138,9 +141,11 @@ fn rates(targets: &[Target; 2], arguments: &Arguments, time: Duration) -> Result
 }
 
 fn latencies(targets: &[Target; 2], arguments: &Arguments, time: Duration) -> Result<Vec<Row>> {
-    let what = format!("64 KiB ranges, {}", counted(LATENCY_CONNECTIONS));
+    let pace = arguments.requests_per_second;
+    let at_pace = pace.map(|pace| format!(", {pace} a second")).unwrap_or_default();
+    let what = format!("64 KiB ranges{at_pace}, {}", counted(LATENCY_CONNECTIONS));
     let measured = in_turns(targets, arguments.rounds, |target| {
-        let turn = turn(target, || load::request(target, LATENCY_CONNECTIONS, time))?;
+        let turn = turn(target, || load::request(target, LATENCY_CONNECTIONS, time, pace))?;
         println!("bench-serve: {what}: {} {:.0} requests/s", target.name, turn.seen.requests_per_second());
         Ok(turn)
     })?;
@@ -209,7 +214,7 @@ fn memory_row(targets: &[Target; 2]) -> Option<Row> {
 }
 
 fn heading(toolbox: &Toolbox, nginx: &Nginx, arguments: &Arguments) -> String {
-    let Arguments { size_mib, seconds, rounds, nginx: setup, gguf_serve, only: _ } = arguments;
+    let Arguments { size_mib, seconds, rounds, nginx: setup, gguf_serve, only: _, requests_per_second: _ } = arguments;
     let program = match gguf_serve {
         Some(path) => path.display().to_string(),
         None => "this checkout, release build".to_owned(),
