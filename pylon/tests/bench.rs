@@ -60,8 +60,10 @@ fn the_cpu_is_measured_beside_its_memory() {
     assert!(report["backend"].as_str().is_some_and(|backend| backend.starts_with("CPU: 1 thread,")), "{report}");
     let memory = number(&report["memory_bytes_per_second"]);
     assert!((1e8..1e13).contains(&memory), "{memory} bytes/s");
-    let share = number(&report["memory_share"]);
-    assert!((share / (number(&report["weight_bytes_per_second"]) / memory) - 1.0).abs() < 1e-6);
+    // In turns of their own, which other work on this machine makes slower or faster than the warm runs.
+    let of_warm_runs = number(&report["weight_bytes_per_second"]) / memory;
+    let share = number(&report["memory_share"]) / of_warm_runs;
+    assert!((0.1..10.0).contains(&share), "{share} times that of the warm runs");
     assert_eq!(report["compare"], Value::Null);
 }
 

@@ -12,21 +12,41 @@ use crate::output::note;
 const BUFFER_BYTES: usize = 1 << 30;
 /// The buffer takes at most one part in this many of the free memory.
 const FREE_SHARE: u64 = 4;
-const PASSES: usize = 4;
 
-/// Bytes per second that `threads` threads read from memory one after the other: the best of a few passes over a buffer
-/// larger than the caches. `None` when there is not enough memory free for such a buffer.
-pub fn measure(threads: usize, available_bytes: u64) -> Option<f64> {
-    let bytes = BUFFER_BYTES.min((available_bytes / FREE_SHARE) as usize);
-    if bytes < BUFFER_BYTES / 4 {
-        return None;
+/// A buffer whose reading shows what this machine's memory delivers.
+pub struct Memory {
+    buffer: MmapMut,
+    threads: usize,
+}
+
+impl Memory {
+    /// A buffer larger than the caches, for `threads` threads; `None` when there is not enough memory free for one.
+    pub fn for_threads(threads: usize, available_bytes: u64) -> Option<Self> {
+        let bytes = BUFFER_BYTES.min((available_bytes / FREE_SHARE) as usize);
+        if bytes < BUFFER_BYTES / 4 {
+            return None;
+        }
+        let mut buffer = buffer(bytes)?;
+        // Every page is written once: pages that never were are one page of zeros.
+        words_mut(&mut buffer).iter_mut().zip(0..).for_each(|(word, index)| *word = index);
+        Some(Self { buffer, threads })
     }
-    let mut buffer = buffer(bytes)?;
-    let words: &mut [u64] = bytemuck::cast_slice_mut(&mut buffer[..]);
-    // Every page is written once: pages that never were are one page of zeros.
-    words.iter_mut().zip(0..).for_each(|(word, index)| *word = index);
-    let best = (0..PASSES).map(|_| seconds_of_a_pass(words, threads)).min_by(f64::total_cmp)?;
-    Some(bytes as f64 / best)
+
+    /// Bytes per second that the threads read right now: one pass over the buffer, each reading its part from one end to the other.
+    pub fn bytes_per_second(&self) -> f64 {
+        let words: &[u64] = bytemuck::cast_slice(&self.buffer);
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            for part in words.chunks(words.len().div_ceil(self.threads.max(1))) {
+                scope.spawn(move || black_box(sum(part)));
+            }
+        });
+        self.buffer.len() as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+fn words_mut(buffer: &mut MmapMut) -> &mut [u64] {
+    bytemuck::cast_slice_mut(&mut buffer[..])
 }
 
 /// A buffer in huge pages, where the system has them: with small ones, what is measured is the search for pages, not the
@@ -38,16 +58,6 @@ fn buffer(bytes: usize) -> Option<MmapMut> {
         note(format_args!("pylon: memory is measured in small pages, which is slower: {error}"));
     }
     Some(buffer)
-}
-
-fn seconds_of_a_pass(words: &[u64], threads: usize) -> f64 {
-    let begin = Instant::now();
-    std::thread::scope(|scope| {
-        for part in words.chunks(words.len().div_ceil(threads.max(1))) {
-            scope.spawn(move || black_box(sum(part)));
-        }
-    });
-    begin.elapsed().as_secs_f64()
 }
 
 /// Adds up in eight sums side by side, so that additions do not wait for each other.
@@ -101,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_does_not_fit_is_not_measured() {
-        assert_eq!(measure(1, 100 << 20), None);
+    fn a_buffer_that_does_not_fit_is_not_made() {
+        assert!(Memory::for_threads(1, 100 << 20).is_none());
     }
 }

@@ -4,9 +4,13 @@ use std::time::Instant;
 
 use gptoss_model::{Asked, Backend, EngineError, Host, Prediction, Row, SequenceId};
 
+use super::bandwidth::Memory;
 use super::report::{PrefixHit, Run};
 use crate::backend::AnyModel;
 use crate::stats::{Percentiles, median};
+
+/// Turns that decoding and memory take.
+const TURNS: u32 = 16;
 
 /// The work to measure: a prompt, and the tokens after it.
 pub struct Bench {
@@ -110,6 +114,34 @@ impl Bench {
         let seconds = begin.elapsed().as_secs_f64();
         open.into_iter().for_each(|(sequence, _)| model.close(sequence));
         Ok(f64::from(sequences) * f64::from(self.new_tokens - 1) / seconds)
+    }
+
+    /// Decodes in turns with reading memory, in up to [`TURNS`] turns: some machines' memory has a faster and a slower state that
+    /// change within seconds, so that what is compared has to lie side by side. Of each turn tokens per second, and the mean of what
+    /// memory delivered right before and right after, in bytes per second.
+    pub async fn beside_memory(
+        &self,
+        memory: &Memory,
+        model: &mut AnyModel,
+        host: &dyn Host,
+    ) -> Result<Vec<(f64, f64)>, EngineError> {
+        let sequence = model.open()?;
+        let mut prediction = model.prefill(sequence, &self.prompt, Asked::TOP, host, |_| {}).await?;
+        let steps = (self.new_tokens - 1) / TURNS.min(self.new_tokens - 1);
+        let mut turns = Vec::new();
+        let mut before = memory.bytes_per_second();
+        for _ in 0..(self.new_tokens - 1) / steps {
+            let begin = Instant::now();
+            for _ in 0..steps {
+                prediction = model.decode(sequence, prediction.token, Asked::TOP, host).await?;
+            }
+            let rate = f64::from(steps) / begin.elapsed().as_secs_f64();
+            let after = memory.bytes_per_second();
+            turns.push((rate, (before + after) / 2.0));
+            before = after;
+        }
+        model.close(sequence);
+        Ok(turns)
     }
 
     /// Prefill and decode apart, each from an empty context, as llama-bench measures them: it runs each once before it

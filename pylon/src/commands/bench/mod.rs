@@ -28,6 +28,7 @@ use crate::machine::{self, Machine};
 use crate::model_args::ModelArgs;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::{Output, note};
+use bandwidth::Memory;
 use measure::{Bench, Sample};
 use products::Products;
 use report::{Comparison, Pair, Report, SideBySide};
@@ -204,11 +205,12 @@ async fn measure_all(
     let weight_bytes = bandwidth::weight_bytes_per_token(&header.config, &header.inventory, layers);
     let warm = Sample::together(&warm);
     let weight_bytes_per_second = weight_bytes as f64 * warm.decode_tokens_per_second;
-    // Weights on a GPU do not come from this memory.
-    let available = Machine::look().memory.filter(|_| on_cpu).map(|memory| memory.available_bytes);
-    let memory = match opened.model.on_gpu() {
-        Some(model) => gpu::copy_bytes_per_second(model.gpu()).await?,
-        None => available.and_then(|available_bytes| bandwidth::measure(threads, available_bytes)),
+    let (memory, memory_share) = match opened.model.on_gpu() {
+        Some(model) => {
+            let memory = gpu::copy_bytes_per_second(model.gpu()).await?;
+            (memory, memory.map(|memory| weight_bytes_per_second / memory))
+        }
+        None => memory_and_share(&bench, threads, weight_bytes, &mut opened.model, host).await?,
     };
     Ok(Report {
         model: header.config.name.clone(),
@@ -226,13 +228,29 @@ async fn measure_all(
         weight_bytes_per_token: weight_bytes,
         weight_bytes_per_second,
         memory_bytes_per_second: memory,
-        memory_share: memory.map(|memory| weight_bytes_per_second / memory),
+        memory_share,
         experts,
         operations,
         sequences,
         watched,
         compare,
     })
+}
+
+/// What main memory delivers, and the share of it that decoding gets: medians of their turns.
+async fn memory_and_share(
+    bench: &Bench,
+    threads: usize,
+    weight_bytes: u64,
+    model: &mut AnyModel,
+    host: &ConsoleHost,
+) -> Result<(Option<f64>, Option<f64>), CliError> {
+    let memory = Machine::look().memory.and_then(|memory| Memory::for_threads(threads, memory.available_bytes));
+    let Some(memory) = memory else { return Ok((None, None)) };
+    let turns = bench.beside_memory(&memory, model, host).await?;
+    let delivered: Vec<f64> = turns.iter().map(|&(_, delivered)| delivered).collect();
+    let shares: Vec<f64> = turns.iter().map(|&(rate, delivered)| rate * weight_bytes as f64 / delivered).collect();
+    Ok((Some(measure::median_of(&delivered)), Some(measure::median_of(&shares))))
 }
 
 /// Decodes in several sequences at once, for every number of them that was asked for.

@@ -30,10 +30,11 @@ pub struct Report {
     pub weight_bytes_per_token: u64,
     /// `weight_bytes_per_token` times decoded tokens per second, warm.
     pub weight_bytes_per_second: f64,
-    /// Speed of the memory, measured in this run: of main memory for this many threads, or of the GPU's memory while it
-    /// copies, reading and writing taken together.
+    /// Speed of the memory, measured in this run: of main memory for this many threads, in turns with decoding, or of the GPU's
+    /// memory while it copies, reading and writing taken together.
     pub memory_bytes_per_second: Option<f64>,
-    /// The share of that speed that decoding uses. Above 1 the weights come from the processor's caches.
+    /// The share of that speed that decoding uses, on the CPU the median of the turns. Above 1 the weights come from the processor's
+    /// caches.
     pub memory_share: Option<f64>,
     /// Statistics of experts on a GPU.
     pub experts: Option<Experts>,
@@ -198,7 +199,8 @@ impl fmt::Display for Report {
         match (self.memory_bytes_per_second, self.memory_share) {
             (Some(memory), Some(share)) => {
                 let memory = bytes_per_second(memory);
-                writeln!(f, "; memory delivers {memory}, of which that is {:.0} %", share * 100.0)?;
+                let turns = if self.threads.is_some() { " (in turns)" } else { "" };
+                writeln!(f, "; memory delivers {memory}, of which decoding takes {:.0} %{turns}", share * 100.0)?;
             }
             _ => writeln!(f, "; memory bandwidth not measured")?,
         }
