@@ -56,6 +56,7 @@ impl Standing {
             | Event::Plan(_)
             | Event::SelfCheck(_)
             | Event::Tensor { .. }
+            | Event::Mapped { .. }
             | Event::Kv { .. } => self.told.push(event.clone()),
             _ => {}
         }

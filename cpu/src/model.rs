@@ -10,7 +10,7 @@ use gptoss_model::{
     ModelConfig, NonFinite, NotFinite, Outcome, SequenceId, Sequences, StageError, Wanted, announce, in_stage,
     read_header, require_finite_rows,
 };
-use gptoss_protocol::{CacheCounters, OptionId, Stage, WorkCounters};
+use gptoss_protocol::{CacheCounters, Event, OptionId, Stage, WorkCounters};
 use gptoss_source::FileSource;
 
 use crate::activations::Activations;
@@ -99,7 +99,10 @@ impl CpuModel {
                 });
             }
             announce(&header, layers, host);
-            Self::new(&paths, header, layers as usize, options)
+            let bytes = header.gguf.file_len;
+            let model = Self::new(&paths, header, layers as usize, options)?;
+            host.emit(Event::Mapped { bytes });
+            Ok(model)
         })
         .await
     }

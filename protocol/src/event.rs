@@ -112,6 +112,12 @@ pub enum Event {
         /// Tensors that the load brings in all.
         count: u32,
     },
+    /// The processor computes with the weights where they lie in the file: it is mapped into memory, and the system reads a part
+    /// of it when that is used first. Nothing is fetched for a load, and nothing is put anywhere.
+    Mapped {
+        /// Length of the file; of a split model, of all files together.
+        bytes: u64,
+    },
     /// GPU memory was allocated for the model.
     GpuMemory {
         /// Bytes of all GPU buffers that this engine holds right now.

@@ -137,6 +137,9 @@ async fn a_node_answers_in_the_workers_place() {
     let stages = page.snapshot().await.expect("snapshot").stages;
     assert!(stages.iter().all(|stage| stage.status != "running"), "{stages:?}");
     assert!(node.health().contains("\"tunnel_sessions\":1"));
+    // The node computes on the CPU: its file is mapped, and nothing of it waits to be fetched.
+    let core = eval(&session, "return document.querySelector('#core-canvas').ariaLabel;").await;
+    assert!(core.as_str().is_some_and(|core| core.contains("48 of 48 experts are in the mapped file")), "{core}");
     session.screenshot("tunnel").await;
 
     // The line breaks in the middle of an answer, of which nothing is lost.

@@ -381,6 +381,7 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Tensor { name, format, bytes: size, index, count } => {
             ("tensor", format!("{name} · {format} · {} · {} of {count}", bytes(*size), index + 1))
         }
+        Event::Mapped { bytes: mapped } => ("memory", format!("{} of the file are mapped", bytes(*mapped))),
         Event::GpuMemory { allocated_bytes } => ("memory", format!("{} of GPU buffers", bytes(*allocated_bytes))),
         Event::WasmHeap { bytes: heap } => ("memory", format!("{} of wasm heap", bytes(*heap))),
         Event::Downloaded { cached_bytes, model_bytes, elapsed_ms } => {

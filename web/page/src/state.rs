@@ -519,6 +519,7 @@ impl State {
             // `inside` has them.
             Event::FileMap(_)
             | Event::Reads(_)
+            | Event::Mapped { .. }
             | Event::ExpertMoves(_)
             | Event::Routes(_)
             | Event::Residual(_)

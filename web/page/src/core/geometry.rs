@@ -91,8 +91,7 @@ impl Arrow {
 }
 
 /// What the legend explains.
-pub const LEGEND: [&str; 7] =
-    ["on the GPU", "chosen now", "missed", "not fetched", "coming", "evicted", "KV ring / bar"];
+pub const LEGEND: [&str; 7] = ["in place", "chosen now", "missed", "not fetched", "coming", "evicted", "KV ring / bar"];
 
 /// Width of a character of the page's mono face, as a share of its size.
 pub const CHARACTER: f64 = 0.61;

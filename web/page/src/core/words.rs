@@ -64,7 +64,8 @@ pub fn file_part(inside: &Inside, from: f64, to: f64) -> Option<String> {
     let at = |share: f64| (share * file_bytes as f64) as u64;
     let what = place_in_file(inside, at(from)).or_else(|| place_in_file(inside, at(to)));
     let arrived = inside.arrived.covered(at(from)..at(to));
-    let here = format!("{} of {} read", bytes(arrived), bytes(at(to).saturating_sub(at(from))));
+    let verb = if inside.is_mapped { "mapped" } else { "read" };
+    let here = format!("{} of {} {verb}", bytes(arrived), bytes(at(to).saturating_sub(at(from))));
     Some(
         [Some(format!("byte {}", count(at(from)))), what, Some(here)]
             .into_iter()
@@ -135,11 +136,12 @@ pub fn label(state: &State) -> String {
     }
     let number = |value: usize| count(value as u64);
     let mut text = format!(
-        "Picture of the model: {} layers of {} experts; {} of {} experts are on the GPU",
+        "Picture of the model: {} layers of {} experts; {} of {} experts are {}",
         inside.layers,
         inside.experts,
         number(inside.resident()),
-        number(inside.cells.len())
+        number(inside.cells.len()),
+        inside.place_name()
     );
     let evicted = inside.cells.iter().filter(|expert| expert.place == Place::Evicted).count();
     let missed = inside.cells.iter().filter(|expert| expert.is_missed()).count();
@@ -187,7 +189,7 @@ pub fn table(state: &State) -> Table {
         ]
     };
     Table {
-        header: ["layer", "attention", "KV cache", "experts on the GPU", "chosen last (weight)"],
+        header: ["layer", "attention", "KV cache", "experts in place", "chosen last (weight)"],
         rows: (0..inside.layers).map(row).collect(),
     }
 }
@@ -217,7 +219,7 @@ fn chosen(inside: &Inside, layer: u32) -> String {
 fn place(inside: &Inside, cell: Cell, expert: &Expert) -> String {
     let arrived = || format!("{} here", bytes(inside.arrived_bytes(cell)));
     match expert.place {
-        Place::Resident => "on the GPU".to_owned(),
+        Place::Resident => inside.place_name().to_owned(),
         _ if expert.is_missed() => format!("missed: a batch waits for it, {}", arrived()),
         Place::Awaited => format!("coming, {}", arrived()),
         Place::Evicted => "gave up its place on the GPU".to_owned(),
@@ -309,6 +311,14 @@ mod tests {
         );
         assert!(say(12, 1).contains("gave up its place on the GPU"), "{}", say(12, 1));
         assert!(say(0, 31).contains("not fetched"));
+        let mut run = Run::new(6, 8);
+        run.tell(Event::Mapped { bytes: run.map.file_bytes });
+        let mapped = fold(&run);
+        let said = cell(&mapped.inside, Cell { layer: 5, expert: 7 }).expect("the model has it");
+        assert!(said.contains("in the mapped file"), "{said}");
+        assert!(label(&mapped).contains("48 of 48 experts are in the mapped file"), "{}", label(&mapped));
+        let all = bytes(run.map.file_bytes);
+        assert!(readout(&mapped).starts_with(&format!("{all} of {all} in place")), "{}", readout(&mapped));
         let heaviest = made_up::chosen(7, 4, 32)[0];
         assert!(say(7, heaviest).contains("on the GPU"), "{}", say(7, heaviest));
         assert!(say(7, heaviest).ends_with("last by “word4” with weight 0.40"), "{}", say(7, heaviest));

@@ -93,6 +93,9 @@ pub struct Inside {
     pub under_way: Vec<FileRange>,
     /// Whether each tensor of the map is complete where it belongs.
     pub complete: Vec<bool>,
+    /// Whether all of the file is mapped, and computed with where it lies: then "resident" is there and not on a GPU.
+    #[serde(default)]
+    pub is_mapped: bool,
     /// Every expert, layer by layer: see [`Inside::expert`].
     pub cells: Vec<Expert>,
     /// Misses since the load.
@@ -137,6 +140,12 @@ impl Inside {
             }
             Event::FileMap(map) => self.apply_map(map),
             Event::Tensor { name, .. } => self.apply_tensor(name, at_ms),
+            Event::Mapped { bytes } => {
+                self.is_mapped = true;
+                self.arrived.insert(0..*bytes);
+                self.complete.fill(true);
+                self.cells.iter_mut().for_each(|cell| cell.arrives(at_ms));
+            }
             Event::Reads(reads) => {
                 self.under_way.clone_from(&reads.under_way);
                 reads.arrived.iter().for_each(|range| self.arrived.insert(to_range(range)));
@@ -193,12 +202,17 @@ impl Inside {
         self.map.is_some()
     }
 
-    /// Experts of one layer that are on the GPU.
+    /// Where experts are that can be computed with.
+    pub fn place_name(&self) -> &'static str {
+        if self.is_mapped { "in the mapped file" } else { "on the GPU" }
+    }
+
+    /// Experts of one layer that are on the GPU, or mapped.
     pub fn resident_in(&self, layer: u32) -> usize {
         self.layer(layer).iter().filter(|expert| expert.place == Place::Resident).count()
     }
 
-    /// Experts that are on the GPU, of all layers together.
+    /// Experts that are on the GPU, or mapped, of all layers together.
     pub fn resident(&self) -> usize {
         self.cells.iter().filter(|expert| expert.place == Place::Resident).count()
     }
@@ -385,6 +399,7 @@ impl Inside {
     }
 
     fn forget_places(&mut self) {
+        self.is_mapped = false;
         self.cells.iter_mut().for_each(Expert::forget_place);
         self.complete.fill(false);
         self.arrived.clear();

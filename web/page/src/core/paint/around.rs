@@ -255,7 +255,7 @@ pub fn legend(brush: &Brush<'_>, geometry: &Geometry) {
     for (index, x) in geometry.legend_items() {
         let sample = Rect { x, y: y - 7.0, width: 9.0, height: 7.0 };
         match LEGEND[index] {
-            "on the GPU" => brush.fill(Colour::Accent, 0.3),
+            "in place" => brush.fill(Colour::Accent, 0.3),
             "chosen now" => brush.fill(Colour::Accent, 1.0),
             "missed" => brush.fill(Colour::Bad, 0.9),
             "KV ring / bar" => brush.fill(Colour::Cool, 0.8),

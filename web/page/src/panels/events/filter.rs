@@ -68,6 +68,7 @@ impl Group {
             | Event::Fetch { .. }
             | Event::Reads(_)
             | Event::Tensor { .. }
+            | Event::Mapped { .. }
             | Event::Downloaded { .. }
             | Event::Cached(_)
             | Event::Cache(_)

@@ -10,7 +10,7 @@ pub enum Place {
     Absent,
     /// It has a slot on the GPU; its bytes are on their way.
     Awaited,
-    /// On the GPU.
+    /// On the GPU, or in a mapped file.
     Resident,
     /// It gave up its slot for another.
     Evicted,
@@ -22,7 +22,7 @@ pub enum Place {
 pub struct Expert {
     /// Where it is now.
     pub place: Place,
-    /// How often it came to the GPU since the load.
+    /// How often it came to the GPU, or was mapped, since the load.
     pub arrivals: u32,
     /// Number of its last miss, counted over all experts from 1 on; 0 if it never was missed.
     pub miss: u32,

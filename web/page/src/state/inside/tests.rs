@@ -40,6 +40,18 @@ fn what_arrives_is_counted_by_expert_and_tensor() {
 }
 
 #[test]
+fn all_of_a_mapped_file_is_in_place_until_another_model_is() {
+    let mut run = Run::new(6, 8);
+    run.tell(Event::Mapped { bytes: run.map.file_bytes });
+    let inside = fold(&run);
+    assert_eq!((inside.resident(), inside.arrived.bytes()), (48, run.map.file_bytes));
+    assert!(inside.is_mapped && inside.complete.iter().all(|complete| *complete));
+    run.tell(Event::Unloaded);
+    let gone = fold(&run);
+    assert_eq!((gone.resident(), gone.arrived.bytes(), gone.is_mapped), (0, 0, false));
+}
+
+#[test]
 fn bytes_of_the_file_belong_to_tensors_and_experts() {
     let run = Run::new(6, 8);
     let inside = fold(&run);
