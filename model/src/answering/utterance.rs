@@ -1,6 +1,6 @@
 //! What is told of an answer, token by token, wherever its tokens come from: what they say, when they end it, how fast they came.
 
-use gptoss_protocol::{Event, FinishReason, TokenInfo, TopToken};
+use gptoss_protocol::{Event, FinishReason, StoppedBy, TokenInfo, TopToken};
 use gptoss_text::{Special, Tokenizer};
 use web_time::Instant;
 
@@ -20,6 +20,9 @@ pub struct Utterance {
     prompt_read: Instant,
     last_token: Instant,
     first_token_ms: Option<f64>,
+    /// The last token, if the prompt names it among its stops. A token that ends every answer is none of them, named or not:
+    /// so vLLM has it, and clients tell by it whether the model ended the answer itself.
+    stop_token: Option<u32>,
 }
 
 /// What is known of a token beside its id.
@@ -53,6 +56,7 @@ impl Utterance {
             prompt_read: now,
             last_token: now,
             first_token_ms: None,
+            stop_token: None,
         }
     }
 
@@ -110,6 +114,9 @@ impl Utterance {
         let unknown = |_| EngineError::Token { id: token, vocabulary: tokenizer.vocab_size() as u32 };
         let text = self.speech.push(tokenizer, token).map_err(unknown)?;
         self.tokens.push(token);
+        let ends_every_answer = matches!(tokenizer.special(token), Some(Special::Return | Special::EndOfText));
+        let is_named = self.limits.stop_tokens.contains(&token);
+        self.stop_token = (is_named && !ends_every_answer).then_some(token);
         self.first_token_ms.get_or_insert_with(|| milliseconds_since(self.begun));
         let elapsed_ms = milliseconds_since(std::mem::replace(&mut self.last_token, Instant::now()));
         let decoded = self.generated().len() - 1;
@@ -134,7 +141,7 @@ impl Utterance {
             Some(Special::Return | Special::EndOfText) => Some(FinishReason::Return),
             Some(Special::Call) => Some(FinishReason::Call),
             _ if self.limits.stop_tokens.contains(&token) => Some(FinishReason::Return),
-            _ if self.speech.stopped => Some(FinishReason::StopSequence),
+            _ if self.speech.stopped.is_some() => Some(FinishReason::StopSequence),
             _ => None,
         }
     }
@@ -143,10 +150,16 @@ impl Utterance {
     pub fn finish(&mut self, reason: FinishReason, reused_tokens: u32) -> (Answer, Event) {
         let decode_seconds = self.prompt_read.elapsed().as_secs_f64();
         let prefill_seconds = (self.prompt_read - self.begun).as_secs_f64();
+        let stopped_by = match reason {
+            FinishReason::StopSequence => self.speech.stopped.clone().map(StoppedBy::Text),
+            FinishReason::Return | FinishReason::Call => self.stop_token.map(StoppedBy::Token),
+            FinishReason::MaxTokens | FinishReason::ContextFull | FinishReason::Stopped => None,
+        };
         let Said { turn, final_text, junk_tokens } = self.speech.finish();
         let answer = Answer { reason, tokens: self.generated().to_vec(), reused_tokens, turn, junk_tokens, final_text };
         let finished = Event::Finished {
             reason,
+            stopped_by,
             new_tokens: answer.tokens.len() as u32,
             reused_tokens,
             junk_tokens,
