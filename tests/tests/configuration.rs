@@ -49,12 +49,13 @@ const LOOK_UPS: [&str; 5] = [
 /// How names begin that can only be variables, wherever they stand.
 const OURS: [&str; 5] = ["GPT_OSS_", "PYLON_", "GGUF_SERVE_", "HF_", "XDG_"];
 
+/// The sources of a program; files of tests beside them aside.
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             rust_files(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
         }
     }
