@@ -178,3 +178,54 @@ impl Utterance {
 fn rate(count: usize, seconds: f64) -> Option<f64> {
     (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
 }
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use gptoss_source::MemorySource;
+
+    use super::*;
+    use crate::{Quiet, Reading, read_header, tokenizer};
+
+    /// How an answer of these tokens ends, and by which of these stops: a text, or the name of a token.
+    fn ended(stop: &[&str], stop_tokens: &[Special], text: &str) -> (FinishReason, Option<String>) {
+        let file = include_bytes!("../../../models/nano/gpt-oss-nano.gguf").to_vec();
+        let header = pollster::block_on(read_header(&MemorySource::new("nano", file), &Quiet)).expect("a model");
+        let tokenizer = tokenizer(&header.gguf).expect("a tokenizer");
+        let limits = AnswerLimits {
+            max_new_tokens: 99,
+            stop: stop.iter().map(|text| (*text).to_owned()).collect(),
+            stop_tokens: stop_tokens.iter().map(|special| tokenizer.special_id(*special)).collect(),
+            reading: Reading::Harmony,
+            reuse_prefix: false,
+        };
+        let mut said = Utterance::new(&tokenizer, vec![0], limits);
+        let end = tokenizer.encode_with_specials(text).into_iter().find_map(|token| {
+            said.say(&tokenizer, token, Likelihood::unknown()).expect("a token");
+            said.end_after(&tokenizer, token)
+        });
+        let reason = end.unwrap_or(FinishReason::MaxTokens);
+        let (_, Event::Finished { stopped_by, .. }) = said.finish(reason, 0) else { panic!("another event") };
+        let name = |id: u32| tokenizer.special_name(id).map(str::to_owned);
+        let told = stopped_by.map(|by| match by {
+            StoppedBy::Text(text) => text,
+            StoppedBy::Token(id) => name(id).expect("a special token"),
+        });
+        (reason, told)
+    }
+
+    #[test]
+    fn what_ended_an_answer_is_told_where_the_prompt_asked_for_it() {
+        let answer = "<|channel|>final<|message|>A b c.<|return|>";
+        let call = "<|channel|>commentary to=functions.f<|message|>{}<|call|>";
+        let by = |text: &str| Some(text.to_owned());
+        assert_eq!(ended(&["x", " c", " b c"], &[], answer), (FinishReason::StopSequence, by(" b c")));
+        assert_eq!(ended(&["x"], &[], answer), (FinishReason::Return, None));
+        assert_eq!(ended(&["x"], &[], "<|channel|>final<|message|>A b"), (FinishReason::MaxTokens, None));
+        // A token that ends every answer does so by itself; the one of a call is told where it was asked for.
+        assert_eq!(ended(&[], &[Special::Return, Special::Call], answer), (FinishReason::Return, None));
+        assert_eq!(ended(&[], &[Special::Return], call), (FinishReason::Call, None));
+        assert_eq!(ended(&[], &[Special::Call], call), (FinishReason::Call, by("<|call|>")));
+        let two = "<|channel|>analysis<|message|>a<|end|><|start|>assistant";
+        assert_eq!(ended(&[], &[Special::End], two), (FinishReason::Return, by("<|end|>")));
+    }
+}
