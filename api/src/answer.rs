@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::http::StatusCode;
-use gptoss_protocol::{ChatMessage, Event, FinishReason, Prompt};
+use gptoss_protocol::{ChatMessage, Event, Prompt};
 
 use crate::engine::UnderWay;
 use crate::error::ApiError;
 use crate::record::{PendingRecord, current};
-use crate::said::{Ending, Piece, Said, Usage};
+use crate::said::{End, Ending, Piece, Said, Usage};
 use crate::server::{Engaged, Shared};
 
 /// The answer to one request. Dropping it stops the engine.
@@ -71,12 +71,12 @@ impl<A> Answering<A> {
     ///
     /// # Errors
     /// There is no answer.
-    pub fn end(self, keep: impl FnOnce(&[ChatMessage])) -> Result<(Usage, FinishReason), ApiError> {
+    pub fn end(self, keep: impl FnOnce(&[ChatMessage])) -> Result<(Usage, End), ApiError> {
         let (usage, ending) = self.into_ending();
         match ending {
-            Ending::Finished { reason, messages } => {
+            Ending::Finished { end, messages } => {
                 keep(&messages);
-                Ok((usage, reason))
+                Ok((usage, end))
             }
             ending => Err(error_of(&ending)),
         }

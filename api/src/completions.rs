@@ -12,7 +12,7 @@ use crate::answer::begin;
 use crate::chat::{Stop, UsageOut};
 use crate::error::ApiError;
 use crate::prompt::{Draw, new_id, seconds_since_1970};
-use crate::said::{Ending, Piece, Usage};
+use crate::said::{End, Ending, Piece, Usage};
 use crate::server::{Engaged, Shared};
 use crate::sse::{DONE, Frame, Frames, stream};
 
@@ -141,8 +141,8 @@ pub(crate) async fn create<A: Engaged>(
     while let Some(pieces) = answering.next().await {
         pieces.into_iter().for_each(|piece| said.add(piece));
     }
-    let (usage, reason) = answering.end(|_| {})?;
-    let mut object = chunks.object(Some((&said, Some(reason))));
+    let (usage, end) = answering.end(|_| {})?;
+    let mut object = chunks.object(Some((&said, Some(&end))));
     object["usage"] = json!(UsageOut::from(usage));
     Ok(Json(object).into_response())
 }
@@ -182,14 +182,17 @@ struct Chunks {
 }
 
 impl Chunks {
-    fn object(&self, choice: Option<(&Said, Option<FinishReason>)>) -> Value {
-        let reason = |reason| match reason {
+    fn object(&self, choice: Option<(&Said, Option<&End>)>) -> Value {
+        let reason = |end: &End| match end.reason {
             FinishReason::MaxTokens | FinishReason::ContextFull => "length",
             _ => "stop",
         };
-        let object = |(said, ended): (&Said, Option<FinishReason>)| {
+        let object = |(said, ended): (&Said, Option<&End>)| {
             let mut object =
                 json!({"index": 0, "text": said.text, "logprobs": null, "finish_reason": ended.map(reason)});
+            if let Some(end) = ended {
+                object["stop_reason"] = end.stop_reason();
+            }
             if let Some(tokens) = &said.tokens {
                 object["token_ids"] = json!(tokens);
             }
@@ -218,16 +221,16 @@ impl Frames for Chunks {
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame> {
         let mut frames = Vec::new();
-        let reason = match &ending {
-            Ending::Finished { reason, .. } => Some(*reason),
+        let end = match &ending {
+            Ending::Finished { end, .. } => Some(end.clone()),
             // The server ends: what there is of the text was cut.
-            Ending::Stopped => Some(FinishReason::MaxTokens),
+            Ending::Stopped => Some(End { reason: FinishReason::MaxTokens, stopped_by: None }),
             _ => None,
         };
-        match reason {
-            Some(reason) => {
+        match end {
+            Some(end) => {
                 let rest = self.said.take();
-                frames.push((None, self.object(Some((&rest, Some(reason)))).to_string()));
+                frames.push((None, self.object(Some((&rest, Some(&end)))).to_string()));
                 if self.usage {
                     let mut last = self.object(None);
                     last["usage"] = json!(UsageOut::from(usage));

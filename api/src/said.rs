@@ -1,6 +1,7 @@
 //! What an answer says, piece by piece: the fold over its events that every dialect is written from.
 
-use gptoss_protocol::{Channel, ChatMessage, Event, Failure, FinishReason, TokenInfo};
+use gptoss_protocol::{Channel, ChatMessage, Event, Failure, FinishReason, StoppedBy, TokenInfo};
+use serde_json::Value;
 
 /// What a stretch of an answer is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,12 +43,32 @@ pub(crate) struct Usage {
     pub reasoning_tokens: u32,
 }
 
+/// Why nothing comes after the last token of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct End {
+    pub reason: FinishReason,
+    /// Which of the request's own stops it was.
+    pub stopped_by: Option<StoppedBy>,
+}
+
+impl End {
+    /// The stop as vLLM tells it, in `stop_reason`: a stop sequence as text, a token as its id. Null where the model itself ended
+    /// the answer, or a limit did.
+    pub fn stop_reason(&self) -> Value {
+        match &self.stopped_by {
+            Some(StoppedBy::Text(text)) => text.as_str().into(),
+            Some(StoppedBy::Token(id)) => (*id).into(),
+            None => Value::Null,
+        }
+    }
+}
+
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Ending {
     /// There is an answer, which adds `messages` to a conversation.
     Finished {
-        reason: FinishReason,
+        end: End,
         messages: Vec<ChatMessage>,
     },
     /// So many tokens in a row belong to no message: whatever was made of them is no word of a sound model.
@@ -85,6 +106,7 @@ impl Said {
             Event::Token(token) => self.hear(token, &mut pieces),
             Event::Finished {
                 reason,
+                stopped_by,
                 new_tokens,
                 reused_tokens,
                 final_text,
@@ -109,7 +131,9 @@ impl Said {
                 let messages = messages.into_iter().filter(|message| self.is_heard(message)).collect();
                 self.ending = Some(match (reason, junk_tokens) {
                     // What was stopped is judged by nobody: the client hears that it was.
-                    (_, 0) | (FinishReason::Stopped, _) => Ending::Finished { reason, messages },
+                    (_, 0) | (FinishReason::Stopped, _) => {
+                        Ending::Finished { end: End { reason, stopped_by }, messages }
+                    }
                     (_, tokens) => Ending::Junk(tokens),
                 });
             }
@@ -199,6 +223,7 @@ mod tests {
         let mut said = Said::default();
         said.follow(Event::Finished {
             reason,
+            stopped_by: None,
             new_tokens: 90,
             reused_tokens: 0,
             junk_tokens,
@@ -255,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_not_given_as_one() {
-        let whole = |reason| Ending::Finished { reason, messages: Vec::new() };
+        let whole = |reason| Ending::Finished { end: End { reason, stopped_by: None }, messages: Vec::new() };
         assert_eq!(finished(FinishReason::Return, 0), whole(FinishReason::Return));
         assert_eq!(finished(FinishReason::MaxTokens, 80), Ending::Junk(80));
         assert_eq!(finished(FinishReason::Stopped, 80), whole(FinishReason::Stopped));

@@ -255,6 +255,9 @@ pub enum Event {
     Finished {
         /// Why nothing comes after the last token.
         reason: FinishReason,
+        /// What of the prompt's own stops ended it; `None` where none of them did, and in older recordings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stopped_by: Option<StoppedBy>,
         /// Tokens of the answer, the one that ended it included.
         new_tokens: u32,
         /// Tokens of the prompt that the KV cache held already.
@@ -651,6 +654,16 @@ pub enum FinishReason {
     StopSequence,
     /// The user stopped it.
     Stopped,
+}
+
+/// Which of a prompt's stops ended an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoppedBy {
+    /// This stop sequence ([`crate::Prompt::stop`]).
+    Text(String),
+    /// This token ([`crate::PromptIds::stop`]).
+    Token(u32),
 }
 
 /// Counters of the expert cache since the load. Uses are counted in experts that a batch chose, each once a layer: as

@@ -24,8 +24,8 @@ pub use conversation::{Chat, ChatMessage, Function};
 pub use date::is_date;
 pub use event::{
     AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, InputError, MemoryPlan, Missing,
-    ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, TokenInfo, ToolCall, TopToken, Trouble, TroubleKind,
-    WorkCounters,
+    ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, StoppedBy, TokenInfo, ToolCall, TopToken, Trouble,
+    TroubleKind, WorkCounters,
 };
 pub use gate::{
     Expect, GateCheck, GateComparison, GateFacts, GateProgress, GateReport, GateSlice, GateStep, GateTensor,
@@ -197,6 +197,29 @@ mod tests {
             let got = Envelope::from_json(&sent.to_json()).expect("round trip");
             assert_eq!(got, sent);
             assert_eq!(got.sequence, sequence);
+        }
+    }
+
+    /// Recordings outlive the programs that wrote them: a field that came later has a default.
+    #[test]
+    fn what_ended_an_answer_crosses_the_border_and_is_not_asked_of_older_recordings() {
+        let old = r#"{"reason":"return","new_tokens":3,"final_text":"A.","analysis_text":"","tool_calls":[],
+            "prefill_tokens_per_second":null,"decode_tokens_per_second":null,"time_to_first_token_ms":null}"#;
+        let of = |more: &str| {
+            let event = format!(r#"{{"finished":{}}}"#, old.replacen('{', &format!("{{{more}"), 1));
+            serde_json::from_str::<Event>(&event).expect("it can be read")
+        };
+        for (more, expected) in [
+            ("", None),
+            (r#""stopped_by":{"text":"\n"},"#, Some(StoppedBy::Text("\n".into()))),
+            (r#""stopped_by":{"token":7},"#, Some(StoppedBy::Token(7))),
+        ] {
+            let event = of(more);
+            let Event::Finished { stopped_by, .. } = &event else { panic!("{event:?}") };
+            assert_eq!(stopped_by, &expected);
+            let json = serde_json::to_string(&event).expect("JSON");
+            assert_eq!(json.contains("stopped_by"), expected.is_some(), "{json}");
+            assert_eq!(serde_json::from_str::<Event>(&json).expect("round trip"), event);
         }
     }
 

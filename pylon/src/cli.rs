@@ -64,3 +64,62 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serve_kit::config;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<api::Args, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("api.toml");
+        std::fs::write(&path, text).expect("a file");
+        let arguments = ["pylon".into(), "api".into(), "--config".into(), path.into_os_string()];
+        let (cli, _) = config::read::<Cli>(arguments.into(), &api::CONFIG).map_err(|error| error.to_string())?;
+        match cli.command {
+            Command::Api(args) => Ok(*args),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    /// The sample as it is, and with everything in it that is commented out.
+    #[test]
+    fn the_sample_file_can_be_used() {
+        let sample = include_str!("../../ops/pylon-api.toml");
+        read(sample).expect("the sample");
+        let is_option = |line: &&str| {
+            let key = line.split_once(" = ").map_or("", |(key, _)| key);
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')
+        };
+        let uncommented: Vec<&str> =
+            sample.lines().map(|line| line.strip_prefix("# ").unwrap_or(line)).filter(is_option).collect();
+        assert!(uncommented.len() >= 15, "this looks at nothing: {uncommented:?}");
+        let args = read(&uncommented.join("\n")).expect("the sample with all of its options");
+        for part in ["bind: 127.0.0.1:9899", "\"models.lan\"", "\"/srv/models/gpt-oss-20b-mxfp4.gguf\""] {
+            assert!(format!("{args:?}").contains(part), "{part}: {args:?}");
+        }
+        let wrong = read(&sample.replace("grace-seconds", "grace-second")).expect_err("no such option");
+        assert!(wrong.contains("`grace-seconds`"), "{wrong}");
+    }
+
+    /// No option but these is of the command line only: a new one can stand in a file by itself.
+    #[test]
+    fn every_option_of_the_api_can_stand_in_a_file() {
+        let command = <Cli as clap::CommandFactory>::command();
+        let api = command.find_subcommand("api").expect("api");
+        let mut only_typed = Vec::new();
+        for arg in api.get_arguments() {
+            let name = arg.get_long().expect("all of them have a long name");
+            // Of a kind that no option is: a key that is known says so.
+            let error = read(&format!("{name} = 2026-11-30")).expect_err(name);
+            if error.contains("command line only") {
+                only_typed.push(name);
+            } else {
+                assert!(error.contains("a date, expected"), "{error}");
+            }
+        }
+        only_typed.sort_unstable();
+        assert_eq!(only_typed, ["config", "foreground"]);
+    }
+}

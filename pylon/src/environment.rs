@@ -23,6 +23,25 @@ Environment (flags win):
   GPT_OSS_GGUF_HARMONY         0 is --no-harmony
   GPT_OSS_GGUF_MOE_FALLBACK    1 is --moe-fallback";
 
+/// The variables, each with the long name of the flag that it stands for.
+const FLAGS: [(&str, &str); 9] = [
+    ("gguf", "GPT_OSS_GGUF_PATH"),
+    ("model", "GPT_OSS_GGUF_MODEL_ID"),
+    ("max-kv", "GPT_OSS_GGUF_MAX_KV"),
+    ("max-kv", "GPT_OSS_GGUF_CONTEXT_LENGTH"),
+    ("max-tokens", "GPT_OSS_GGUF_MAX_TOKENS"),
+    ("layers", "GPT_OSS_GGUF_LAYER_LIMIT"),
+    ("threads", "GPT_OSS_GGUF_THREADS"),
+    ("no-harmony", "GPT_OSS_GGUF_HARMONY"),
+    ("moe-fallback", "GPT_OSS_GGUF_MOE_FALLBACK"),
+];
+
+/// Whether a variable of this process stands for a flag. Then it wins over a configuration file.
+pub fn is_set(flag: &str) -> bool {
+    let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
+    FLAGS.iter().any(|(name, variable)| *name == flag && is_set(variable))
+}
+
 /// Values of the variables. An empty one counts as not set.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Environment {
@@ -147,6 +166,26 @@ mod tests {
         let both = environment(&[("GPT_OSS_GGUF_CONTEXT_LENGTH", "4096"), ("GPT_OSS_GGUF_MAX_KV", "100")]);
         assert_eq!(both.map(|environment| environment.max_kv), Ok(Some(100)), "the cache's own variable wins");
         assert_eq!(environment(&[("GPT_OSS_GGUF_MAX_KV", "")]), Ok(Environment::default()), "empty is not set");
+    }
+
+    /// The same table three times: what is read, what the help says, what a configuration file gives way to.
+    #[test]
+    fn every_variable_stands_for_a_flag() {
+        let read = std::cell::RefCell::new(Vec::new());
+        Environment::from_lookup(|name| {
+            read.borrow_mut().push(name.to_owned());
+            None
+        })
+        .expect("nothing is set");
+        let mut read = read.into_inner();
+        read.sort();
+        let mut listed: Vec<_> = FLAGS.iter().map(|(_, variable)| (*variable).to_owned()).collect();
+        listed.sort();
+        assert_eq!(read, listed);
+        for (flag, variable) in FLAGS {
+            let line = HELP.lines().find(|line| line.trim_start().starts_with(variable)).expect(variable);
+            assert!(line.contains(&format!("--{flag}")), "{line}");
+        }
     }
 
     #[test]

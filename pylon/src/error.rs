@@ -9,6 +9,7 @@ use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
 use gptoss_protocol::{Failure, FailureKind, RefusedOption};
 use gptoss_source::SourceError;
+use serve_kit::config::FromFile;
 use serve_kit::tls::TlsError;
 
 use crate::commands::gguf::quantize::QuantizeError;
@@ -119,6 +120,14 @@ impl CliError {
             }
             GateError::NoTensor { tensor } => Self::NoTensor { path: path.to_owned(), tensor },
             GateError::Engine(error) => error.into(),
+        }
+    }
+
+    /// An argument that a configuration file gave is named by its line there: nobody typed the flag.
+    pub fn of_file(self, from_file: &FromFile) -> Self {
+        match self {
+            Self::Argument { what, got, expected } => Self::Argument { what: from_file.explain(&what), got, expected },
+            other => other,
         }
     }
 

@@ -40,14 +40,13 @@ mod vocabulary;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
     choose_no_device_by_the_display();
-    match cli::Cli::parse().command.run() {
+    let (cli, from_file) = serve_kit::config::parse::<cli::Cli>(&commands::api::CONFIG);
+    match cli.command.run() {
         Ok(code) => code,
-        Err(error) => error.report(),
+        Err(error) => error.of_file(&from_file).report(),
     }
 }
 

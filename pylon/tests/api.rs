@@ -170,6 +170,8 @@ fn a_chat_is_answered_whole_and_in_chunks() {
     let reasons: Vec<&Value> =
         chunks.iter().map(|chunk| &chunk["choices"][0]["finish_reason"]).filter(|it| !it.is_null()).collect();
     assert_eq!(reasons, ["stop"]);
+    let stops = chunks.iter().filter_map(|chunk| chunk["choices"][0].get("stop_reason"));
+    assert_eq!(stops.collect::<Vec<_>>(), [&Value::Null], "it is told with the end");
     assert!(server.stream("/v1/chat/completions", question(HUNGARY)).iter().all(|(_, data)| !data.contains("usage")));
 }
 
@@ -318,6 +320,14 @@ fn an_answer_that_is_cut_says_so() {
         server.post("/v1/chat/completions", &body)
     };
     assert_eq!(stopped["choices"][0]["message"]["content"], "The capital of Hungary");
+    let ids = |stop: &Value| {
+        let body = json!({"prompt": "Add 12 and", "temperature": 0, "return_token_ids": true, "stop_token_ids": stop});
+        server.post("/v1/completions", &body)["choices"][0].clone()
+    };
+    let whole = ids(&json!([]));
+    let third = &whole["token_ids"][2];
+    let stopped = ids(&json!([third]));
+    assert_eq!((&stopped["finish_reason"], &stopped["stop_reason"]), (&json!("stop"), third), "{whole} {stopped}");
     let text = json!({"prompt": "Add 12 and", "max_tokens": 3, "temperature": 0});
     let text = server.post("/v1/completions", &text);
     assert_eq!(
@@ -603,10 +613,12 @@ fn what_broke_other_servers_holds() {
         server.post("/v1/chat/completions", &body)["choices"][0].clone()
     };
     // A stop text is looked for in the answer only, and is never a special token.
-    let stopped = chat(json!({"stop": "capital"}));
+    let stopped = chat(json!({"stop": ["Hungary", "capital"]}));
+    assert_eq!((&stopped["finish_reason"], &stopped["stop_reason"]), (&json!("stop"), &json!("capital")));
     assert_eq!((&stopped["message"]["content"], &stopped["message"]["reasoning"]), (&json!("The "), &json!(REASONING)));
     let special = chat(json!({"stop": ["<|end|>", "<|call|>", "<|return|>", "<|message|>"], "ignore_eos": true}));
     assert_eq!((&special["message"]["content"], &special["finish_reason"]), (&json!(ANSWER), &json!("stop")));
+    assert_eq!(special.get("stop_reason"), Some(&Value::Null), "the model ended it");
     // A call that is cut is cut.
     let tools = json!([{"type": "function", "function": {"name": "get_weather",
         "description": "Get the current weather in a city.", "parameters": weather_schema()}}]);

@@ -132,6 +132,15 @@ fn what_ends_or_refuses_a_message_is_said_in_its_dialect() {
     let stopped = server.post("/v1/messages", &body);
     assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(" is")));
     assert_eq!(stopped["content"][0]["text"], "The capital of Hungary");
+    // Two of these end first, and together: the longer one ended it.
+    body["stop_sequences"] = json!(["Hun", " is", "gary", " of Hun"]);
+    let stopped = server.post("/v1/messages", &body);
+    assert_eq!((&stopped["stop_reason"], &stopped["stop_sequence"]), (&json!("stop_sequence"), &json!(" of Hun")));
+    assert_eq!(stopped["content"][0]["text"], "The capital");
+    body["stream"] = true.into();
+    let streamed = events(&server, body);
+    let delta = json!({"stop_reason": "stop_sequence", "stop_sequence": " of Hun"});
+    assert_eq!(streamed[streamed.len() - 2]["delta"], delta);
 
     body = question(HUNGARY);
     body["max_tokens"] = 8.into();

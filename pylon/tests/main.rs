@@ -7,6 +7,7 @@ mod support;
 
 mod api;
 mod api_bench;
+mod api_config;
 mod api_messages;
 mod api_server;
 mod bench;

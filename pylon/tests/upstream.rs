@@ -97,7 +97,7 @@ fn questions() -> Vec<(&'static str, Value)> {
         ("/v1/responses", json!({"input": HUNGARY, "temperature": 0, "max_output_tokens": 16})),
         ("/v1/messages", message(HUNGARY)),
         ("/v1/messages", with(message(weather), "tools", json!([message_tool]))),
-        ("/v1/messages", with(message(HUNGARY), "stop_sequences", json!([" is"]))),
+        ("/v1/messages", with(message(HUNGARY), "stop_sequences", json!(["gary", " is", " of Hun"]))),
         ("/v1/messages", with(message(HUNGARY), "max_tokens", json!(9))),
         ("/v1/completions", json!({"prompt": "Add 12 and", "max_tokens": 9, "temperature": 0})),
         ("/v1/completions", json!({"prompt": [5, 6, 7], "max_tokens": 9, "temperature": 0, "return_token_ids": true})),

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use etcetera::BaseStrategy;
 use gguf_serve::{AccessLog, DEFAULT_PORT, Limits, Options};
 use gptoss_finder::{hub_folder, places};
+use serve_kit::config::ConfigArgument;
 use serve_kit::tls::TlsArguments;
 
 /// Connections from one address where others can reach the server: two browsers' worth.
@@ -61,6 +62,8 @@ pub struct Arguments {
     pub isolate: bool,
     #[command(flatten)]
     pub tls: TlsArguments,
+    #[command(flatten)]
+    pub config: ConfigArgument,
     /// Print every line as one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -6,15 +6,15 @@ mod report;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use gguf_serve::{Stopped, allow_many_open_files, serve};
 use serve_kit::Signals;
+use serve_kit::config::{self, Rules};
 
 use arguments::{Arguments, Command};
 use report::Report;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let (arguments, from_file) = config::parse::<Arguments>(&Rules::default());
     let outcome = match arguments.command {
         Some(Command::Hash(arguments)) => hash::run(&arguments),
         None => run(arguments),
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("gguf-serve: {error}");
+            eprintln!("gguf-serve: {}", from_file.explain(&error.to_string()));
             ExitCode::FAILURE
         }
     }

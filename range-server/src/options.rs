@@ -83,19 +83,19 @@ pub enum ServeError {
         source: io::Error,
     },
     /// An origin that is none.
-    #[error("{origin:?} is not an origin: expected {}", origin::EXPECTED)]
+    #[error("--allow-origin: {origin:?} is not an origin: expected {}", origin::EXPECTED)]
     Origin {
         /// The value as given.
         origin: String,
     },
     /// A host that is none.
-    #[error("{host:?} is not a host: expected {}", host::EXPECTED)]
+    #[error("--allow-host: {host:?} is not a host: expected {}", host::EXPECTED)]
     Host {
         /// The value as given.
         host: String,
     },
     /// A token that would protect nothing.
-    #[error("the token is empty")]
+    #[error("--token: the token is empty")]
     EmptyToken,
     /// Others could reach the server, and nothing says who may.
     #[error(

@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod activity;
+pub mod config;
 mod connection;
 pub mod host;
 pub mod limits;

@@ -49,12 +49,13 @@ const LOOK_UPS: [&str; 5] = [
 /// How names begin that can only be variables, wherever they stand.
 const OURS: [&str; 5] = ["GPT_OSS_", "PYLON_", "GGUF_SERVE_", "HF_", "XDG_"];
 
+/// The sources of a program; files of tests beside them aside.
 fn rust_files(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
             rust_files(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs") && !path.ends_with("tests.rs") {
             files.push(path);
         }
     }
@@ -144,6 +145,30 @@ mod tests { fn t() { set("IN_TESTS") } }
 "#;
     let expected = ["LOOKED_UP", "OF_CLAP", "READ_PLAINLY", "XDG_SOMETHING"];
     assert_eq!(read_in(source), expected.map(str::to_owned).into());
+}
+
+/// The unit, the sample and the manual are of one file: what the unit reads is what the manual installs the sample as.
+#[test]
+fn the_service_reads_the_file_that_the_manual_installs() {
+    let read =
+        |path: &str| fs::read_to_string(workspace_root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let unit = read("ops/pylon-api.service");
+    let started = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let file = started.strip_prefix("/usr/local/bin/pylon api --config ").expect("nothing but the file");
+    let manual = read("ops/README.md");
+    assert!(
+        manual
+            .lines()
+            .any(|line| line.starts_with("install ") && line.contains(&format!("ops/pylon-api.toml {file} ")))
+    );
+    assert!(read("ops/pylon-api.toml").contains(&format!("`pylon api --config {file}`")));
+    assert!(read("docs/CONFIGURATION.md").contains(&format!("`pylon api --config {file}`")));
+    // Answers are given their time before systemd ends the service.
+    let number = |text: &str, key: &str| -> u64 {
+        let value = text.lines().find_map(|line| line.strip_prefix(key)).expect(key);
+        value.parse().unwrap_or_else(|error| panic!("{key}{value}: {error}"))
+    };
+    assert!(number(&read("ops/pylon-api.toml"), "grace-seconds = ") < number(&unit, "TimeoutStopSec="));
 }
 
 /// Paths that a container file takes from its context.

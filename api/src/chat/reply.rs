@@ -12,7 +12,7 @@ use super::request::ChatRequest;
 use crate::answer::{Answering, begin};
 use crate::error::ApiError;
 use crate::prompt::{new_id, seconds_since_1970};
-use crate::said::{Ending, Part, Piece, Usage};
+use crate::said::{End, Ending, Part, Piece, Usage};
 use crate::served::Sketch;
 use crate::server::{Engaged, Shared};
 use crate::sse::{DONE, Frames, stream};
@@ -41,6 +41,8 @@ struct Choice {
     message: Message,
     logprobs: Option<Logprobs>,
     finish_reason: &'static str,
+    /// vLLM's: which of the request's own stops ended the answer.
+    stop_reason: Value,
     #[serde(skip_serializing_if = "Pylon::is_empty")]
     pylon: Pylon,
 }
@@ -117,6 +119,9 @@ struct ChunkChoice {
     delta: Delta,
     logprobs: Option<Logprobs>,
     finish_reason: Option<&'static str>,
+    /// It is told, and may be null, where `finish_reason` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_reason: Option<Value>,
     #[serde(skip_serializing_if = "Pylon::is_empty")]
     pylon: Pylon,
 }
@@ -300,8 +305,8 @@ async fn whole<A: Engaged>(
     while let Some(pieces) = answering.next().await {
         pieces.into_iter().for_each(|piece| whole.add(piece, logprobs));
     }
-    let (usage, reason) = answering.end(|messages| shared.served.remember(&sketch(&whole), messages))?;
-    let finish_reason = finish_reason(reason, whole.calls.len());
+    let (usage, end) = answering.end(|messages| shared.served.remember(&sketch(&whole), messages))?;
+    let finish_reason = finish_reason(end.reason, whole.calls.len());
     let some = |text: String| (!text.is_empty()).then_some(text);
     let reasoning = some(whole.reasoning);
     let custom = whole.custom;
@@ -318,7 +323,8 @@ async fn whole<A: Engaged>(
         tool_calls: tool_calls.collect(),
     };
     let logprobs = logprobs.map(|_| Logprobs { content: whole.logprobs, refusal: None });
-    let choice = Choice { index: 0, message, logprobs, finish_reason, pylon: whole.pylon };
+    let stop_reason = end.stop_reason();
+    let choice = Choice { index: 0, message, logprobs, finish_reason, stop_reason, pylon: whole.pylon };
     Ok(Json(Completion { head, choices: vec![choice], usage: Some(usage.into()) }).into_response())
 }
 
@@ -336,9 +342,25 @@ struct Chunks<A> {
 }
 
 impl<A: Engaged> Chunks<A> {
-    fn chunk(&self, delta: Delta, logprobs: Option<Logprobs>, finish_reason: Option<&'static str>) -> String {
-        let pylon = finish_reason.map(|_| self.whole.pylon.clone()).unwrap_or_default();
-        let choices = vec![ChunkChoice { index: 0, delta, logprobs, finish_reason, pylon }];
+    fn chunk(&self, delta: Delta, logprobs: Option<Logprobs>) -> String {
+        let (finish_reason, stop_reason, pylon) = (None, None, Pylon::default());
+        self.choice(ChunkChoice { index: 0, delta, logprobs, finish_reason, stop_reason, pylon })
+    }
+
+    /// The chunk that says how the answer ended.
+    fn last_chunk(&self, end: &End) -> String {
+        self.choice(ChunkChoice {
+            index: 0,
+            delta: Delta::default(),
+            logprobs: None,
+            finish_reason: Some(finish_reason(end.reason, self.whole.calls.len())),
+            stop_reason: Some(end.stop_reason()),
+            pylon: self.whole.pylon.clone(),
+        })
+    }
+
+    fn choice(&self, choice: ChunkChoice) -> String {
+        let choices = vec![choice];
         text(&Completion { head: self.head.clone(), choices, usage: None })
     }
 
@@ -369,7 +391,7 @@ impl<A: Engaged> Chunks<A> {
 impl<A: Engaged> Frames for Chunks<A> {
     fn begin(&mut self) -> Vec<(Option<&'static str>, String)> {
         let role = Delta { role: Some("assistant"), content: Some(String::new()), ..Delta::default() };
-        vec![(None, self.chunk(role, None, None))]
+        vec![(None, self.chunk(role, None))]
     }
 
     fn piece(&mut self, piece: Piece, _so_far: Usage) -> Vec<(Option<&'static str>, String)> {
@@ -378,23 +400,23 @@ impl<A: Engaged> Frames for Chunks<A> {
         let logprobs = (self.whole.logprobs.len() > before)
             .then(|| Logprobs { content: self.whole.logprobs.split_off(before), refusal: None });
         let delta = self.delta(&piece);
-        delta.map(|delta| (None, self.chunk(delta, logprobs, None))).into_iter().collect()
+        delta.map(|delta| (None, self.chunk(delta, logprobs))).into_iter().collect()
     }
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<(Option<&'static str>, String)> {
         let mut frames = Vec::new();
-        let reason = match &ending {
-            Ending::Finished { reason, messages } => {
+        let end = match &ending {
+            Ending::Finished { end, messages } => {
                 self.shared.served.remember(&sketch(&self.whole), messages);
-                Some(finish_reason(*reason, self.whole.calls.len()))
+                Some(end.clone())
             }
             // The server ends: what there is of the answer was cut.
-            Ending::Stopped => Some("length"),
+            Ending::Stopped => Some(End { reason: FinishReason::MaxTokens, stopped_by: None }),
             _ => None,
         };
-        match reason {
-            Some(reason) => {
-                frames.push((None, self.chunk(Delta::default(), None, Some(reason))));
+        match end {
+            Some(end) => {
+                frames.push((None, self.last_chunk(&end)));
                 if self.usage {
                     let choices = Vec::<ChunkChoice>::new();
                     let last = Completion { head: self.head.clone(), choices, usage: Some(usage.into()) };
@@ -436,6 +458,7 @@ mod tests {
             delta: Delta::default(),
             logprobs: None,
             finish_reason: Some(finish_reason(FinishReason::Call, whole.calls.len())),
+            stop_reason: Some(Value::Null),
             pylon: whole.pylon,
         };
         let choice = serde_json::to_value(&choice).expect("JSON");
@@ -447,6 +470,7 @@ mod tests {
             delta: Delta::default(),
             logprobs: None,
             finish_reason: None,
+            stop_reason: None,
             pylon: Pylon::default(),
         };
         assert_eq!(serde_json::to_value(&other).expect("JSON").get("pylon"), None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use gptoss_protocol::FinishReason;
+use gptoss_protocol::{FinishReason, StoppedBy};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -200,8 +200,6 @@ struct Writer<A> {
     shared: Arc<Shared<A>>,
     message: Message,
     blocks: Blocks,
-    /// The texts that end the answer.
-    stop: Vec<String>,
     has_begun: bool,
 }
 
@@ -210,7 +208,6 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
     let asked = request.into_asked(&shared.served)?;
-    let stop = asked.prompt.stop.clone();
     let mut answering = begin(&shared, asked.prompt).await?;
     let message = Message {
         id: new_id("msg"),
@@ -225,7 +222,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
     };
     let shows_thinking = asked.shows_thinking;
     let blocks = Blocks { shows_thinking, ..Blocks::default() };
-    let mut writer = Writer { shared, message, blocks, stop, has_begun: false };
+    let mut writer = Writer { shared, message, blocks, has_begun: false };
     if streams {
         return Ok(stream(answering, writer));
     }
@@ -242,16 +239,17 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
 impl<A: Engaged> Writer<A> {
     /// The whole message.
     fn finish(&mut self, usage: Usage, ending: &Ending) -> Result<Message, ApiError> {
-        let Ending::Finished { reason, messages } = ending else { return Err(error_of(ending)) };
+        let Ending::Finished { end, messages } = ending else { return Err(error_of(ending)) };
         // The answer may have been cut within a block.
         self.blocks.follow(Piece::End);
         self.shared.served.remember(&self.blocks.sketch(), messages);
-        // With several it is not told which.
-        let is_stopped = *reason == FinishReason::StopSequence;
-        let stop_sequence = is_stopped.then_some(&self.stop).filter(|stop| stop.len() == 1).map(|stop| stop[0].clone());
+        let stop_sequence = match &end.stopped_by {
+            Some(StoppedBy::Text(text)) => Some(text.clone()),
+            Some(StoppedBy::Token(_)) | None => None,
+        };
         Ok(Message {
             content: self.blocks.blocks.clone(),
-            stop_reason: Some(self.blocks.stop_reason(*reason)),
+            stop_reason: Some(self.blocks.stop_reason(end.reason)),
             stop_sequence,
             usage: usage.into(),
             pylon: Pylon { calls_not_offered: self.blocks.not_offered.clone(), ..self.message.pylon.clone() },

@@ -57,13 +57,13 @@ impl<A: Engaged> Writer<A> {
         if !self.not_offered.is_empty() {
             self.response.metadata.insert("pylon.calls_not_offered".into(), self.not_offered.join(", ").into());
         }
-        let Ending::Finished { reason, messages } = ending else {
+        let Ending::Finished { end, messages } = ending else {
             let error = error_of(&ending).body();
             self.response.error = Some(json!({"code": error.code.unwrap_or("server_error"), "message": error.message}));
             self.response.end("failed", usage);
             return self.response.clone();
         };
-        let is_cut = matches!(reason, FinishReason::MaxTokens | FinishReason::ContextFull);
+        let is_cut = matches!(end.reason, FinishReason::MaxTokens | FinishReason::ContextFull);
         if is_cut {
             self.response.incomplete_details = Some(json!({"reason": "max_output_tokens"}));
             if let Some(last) = self.response.output.last_mut() {

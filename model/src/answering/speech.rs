@@ -34,8 +34,8 @@ pub(crate) struct Speech {
     /// read.
     pub channel: Option<Channel>,
     pub recipient: Option<String>,
-    /// Whether a stop sequence was completed.
-    pub stopped: bool,
+    /// The stop sequence that was completed.
+    pub stopped: Option<String>,
     /// Tokens since the last text of a message, and the most there ever were.
     silent_tokens: u32,
     most_silent_tokens: u32,
@@ -71,7 +71,7 @@ impl Speech {
             open_recipient: None,
             channel: None,
             recipient: None,
-            stopped: false,
+            stopped: None,
             silent_tokens: 0,
             most_silent_tokens: 0,
         }
@@ -157,7 +157,7 @@ impl Speech {
 
     /// More text that may hold a stop sequence; with `everything` the sequence is shown, too.
     fn hear(&mut self, text: &str, everything: bool, visible: &mut String) {
-        if self.stopped {
+        if self.stopped.is_some() {
             return;
         }
         let (before, stopped) = self.stop.push(text);
@@ -217,11 +217,11 @@ mod tests {
         let mut shown = String::new();
         for token in tokenizer.encode_with_specials(text) {
             shown += &speech.push(tokenizer, token).expect("a token");
-            if speech.stopped {
+            if speech.stopped.is_some() {
                 break;
             }
         }
-        let stopped = speech.stopped;
+        let stopped = speech.stopped.is_some();
         let Said { turn, final_text, .. } = speech.finish();
         assert_eq!(turn.messages.is_empty(), reading != Reading::Harmony);
         (shown, final_text, stopped)

@@ -15,18 +15,22 @@ impl StopFilter {
         Self { sequences, held: String::new() }
     }
 
-    /// Takes the next piece of text. Returns what can be shown now, and whether a sequence was completed; the sequence
-    /// itself and what follows it are never shown. If several are there, the one that begins first counts.
-    pub fn push(&mut self, text: &str) -> (String, bool) {
+    /// Takes the next piece of text. Returns what can be shown now, and the sequence that was completed, if one was; the
+    /// sequence itself and what follows it are never shown.
+    ///
+    /// If several are there, the one that ends first counts, and of those that end together the longest: so it does not
+    /// matter at which letters the text was cut into pieces.
+    pub fn push(&mut self, text: &str) -> (String, Option<String>) {
         self.held.push_str(text);
-        if let Some(at) = self.sequences.iter().filter_map(|sequence| self.held.find(sequence.as_str())).min() {
-            let shown = self.held[..at].to_owned();
+        let found = self.sequences.iter().filter_map(|sequence| Some((self.held.find(sequence.as_str())?, sequence)));
+        if let Some((at, sequence)) = found.min_by_key(|(at, sequence)| (at + sequence.len(), *at)) {
+            let (shown, sequence) = (self.held[..at].to_owned(), sequence.clone());
             self.held.clear();
-            return (shown, true);
+            return (shown, Some(sequence));
         }
         let keep = self.sequences.iter().map(|sequence| self.overlap(sequence)).max().unwrap_or(0);
         let rest = self.held.split_off(self.held.len() - keep);
-        (std::mem::replace(&mut self.held, rest), false)
+        (std::mem::replace(&mut self.held, rest), None)
     }
 
     /// What was held back when the text ended without completing a sequence.
@@ -44,43 +48,80 @@ impl StopFilter {
 mod tests {
     use super::*;
 
-    fn stream(sequences: &[&str], pieces: &[&str]) -> (Vec<String>, bool) {
+    fn stream(sequences: &[&str], pieces: &[&str]) -> (Vec<String>, Option<String>) {
         let sequences: Vec<String> = sequences.iter().map(|sequence| (*sequence).to_owned()).collect();
         let mut filter = StopFilter::new(&sequences);
         let mut shown = Vec::new();
         for piece in pieces {
             let (text, stopped) = filter.push(piece);
             shown.push(text);
-            if stopped {
-                return (shown, true);
+            if stopped.is_some() {
+                return (shown, stopped);
             }
         }
         shown.push(filter.finish());
-        (shown, false)
+        (shown, None)
+    }
+
+    fn by(sequence: &str) -> Option<String> {
+        Some(sequence.to_owned())
     }
 
     #[test]
     fn a_sequence_across_pieces_ends_the_text_before_it() {
-        assert_eq!(stream(&["END"], &["a E", "N", "D b"]), (vec!["a ".into(), String::new(), String::new()], true));
+        assert_eq!(
+            stream(&["END"], &["a E", "N", "D b"]),
+            (vec!["a ".into(), String::new(), String::new()], by("END"))
+        );
     }
 
     #[test]
     fn what_only_looks_like_a_sequence_comes_out_later() {
         let (shown, stopped) = stream(&["END"], &["EN", "EN", "x"]);
-        assert_eq!((shown.concat().as_str(), stopped), ("ENENx", false));
+        assert_eq!((shown.concat().as_str(), stopped), ("ENENx", None));
         let (shown, stopped) = stream(&["END"], &["a", "E"]);
-        assert_eq!((shown, stopped), (vec!["a".into(), String::new(), "E".into()], false));
+        assert_eq!((shown, stopped), (vec!["a".into(), String::new(), "E".into()], None));
     }
 
     #[test]
     fn the_first_of_several_counts_and_empty_ones_do_not() {
-        assert_eq!(stream(&["c", "b", ""], &["abc"]), (vec!["a".into()], true));
-        assert_eq!(stream(&[""], &["abc"]), (vec!["abc".into(), String::new()], false));
+        assert_eq!(stream(&["c", "b", ""], &["abc"]), (vec!["a".into()], by("b")));
+        assert_eq!(stream(&[""], &["abc"]), (vec!["abc".into(), String::new()], None));
+    }
+
+    /// Models cut the same text into other tokens; the answer and the sequence that is named are the same.
+    #[test]
+    fn what_ends_first_counts_then_the_longest_wherever_the_text_is_cut() {
+        for (sequences, text, shown, sequence) in [
+            (&["abcd", "c"][..], "xabcde", "xab", Some("c")),
+            (&["c", "abcd"], "xabcde", "xab", Some("c")),
+            (&["c", "abc", "bc"], "xabcde", "x", Some("abc")),
+            (&["bc", "ab"], "xabcde", "x", Some("ab")),
+            (&["aab", "ab"], "aaab", "a", Some("aab")),
+            (&["abx", "bcy", "de"], "abcde", "abc", Some("de")),
+            (&["abcdef", "cdf"], "abcde", "abcde", None),
+            (&["語", "日本"], "今日本語", "今", Some("日本")),
+        ] {
+            let letters: Vec<char> = text.chars().collect();
+            // Each bit is a place between two letters, where the text is cut or not.
+            for cuts in 0..1_u32 << (letters.len() - 1) {
+                let mut pieces = vec![String::new()];
+                for (at, letter) in letters.iter().enumerate() {
+                    if at > 0 && cuts >> (at - 1) & 1 == 1 {
+                        pieces.push(String::new());
+                    }
+                    pieces.last_mut().expect("it begins with one").push(*letter);
+                }
+                let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
+                let (told, stopped) = stream(sequences, &pieces);
+                assert_eq!((told.concat().as_str(), stopped.as_deref()), (shown, sequence), "{sequences:?} {pieces:?}");
+            }
+        }
     }
 
     #[test]
     fn letters_of_several_bytes_stay_whole() {
         let (shown, stopped) = stream(&["日本"], &["今日", "は"]);
-        assert_eq!((shown, stopped), (vec!["今".into(), "日は".into(), String::new()], false));
+        assert_eq!((shown, stopped), (vec!["今".into(), "日は".into(), String::new()], None));
     }
 }

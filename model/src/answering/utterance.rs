@@ -1,6 +1,6 @@
 //! What is told of an answer, token by token, wherever its tokens come from: what they say, when they end it, how fast they came.
 
-use gptoss_protocol::{Event, FinishReason, TokenInfo, TopToken};
+use gptoss_protocol::{Event, FinishReason, StoppedBy, TokenInfo, TopToken};
 use gptoss_text::{Special, Tokenizer};
 use web_time::Instant;
 
@@ -20,6 +20,9 @@ pub struct Utterance {
     prompt_read: Instant,
     last_token: Instant,
     first_token_ms: Option<f64>,
+    /// The last token, if the prompt names it among its stops. A token that ends every answer is none of them, named or not:
+    /// so vLLM has it, and clients tell by it whether the model ended the answer itself.
+    stop_token: Option<u32>,
 }
 
 /// What is known of a token beside its id.
@@ -53,6 +56,7 @@ impl Utterance {
             prompt_read: now,
             last_token: now,
             first_token_ms: None,
+            stop_token: None,
         }
     }
 
@@ -110,6 +114,9 @@ impl Utterance {
         let unknown = |_| EngineError::Token { id: token, vocabulary: tokenizer.vocab_size() as u32 };
         let text = self.speech.push(tokenizer, token).map_err(unknown)?;
         self.tokens.push(token);
+        let ends_every_answer = matches!(tokenizer.special(token), Some(Special::Return | Special::EndOfText));
+        let is_named = self.limits.stop_tokens.contains(&token);
+        self.stop_token = (is_named && !ends_every_answer).then_some(token);
         self.first_token_ms.get_or_insert_with(|| milliseconds_since(self.begun));
         let elapsed_ms = milliseconds_since(std::mem::replace(&mut self.last_token, Instant::now()));
         let decoded = self.generated().len() - 1;
@@ -134,7 +141,7 @@ impl Utterance {
             Some(Special::Return | Special::EndOfText) => Some(FinishReason::Return),
             Some(Special::Call) => Some(FinishReason::Call),
             _ if self.limits.stop_tokens.contains(&token) => Some(FinishReason::Return),
-            _ if self.speech.stopped => Some(FinishReason::StopSequence),
+            _ if self.speech.stopped.is_some() => Some(FinishReason::StopSequence),
             _ => None,
         }
     }
@@ -143,10 +150,16 @@ impl Utterance {
     pub fn finish(&mut self, reason: FinishReason, reused_tokens: u32) -> (Answer, Event) {
         let decode_seconds = self.prompt_read.elapsed().as_secs_f64();
         let prefill_seconds = (self.prompt_read - self.begun).as_secs_f64();
+        let stopped_by = match reason {
+            FinishReason::StopSequence => self.speech.stopped.clone().map(StoppedBy::Text),
+            FinishReason::Return | FinishReason::Call => self.stop_token.map(StoppedBy::Token),
+            FinishReason::MaxTokens | FinishReason::ContextFull | FinishReason::Stopped => None,
+        };
         let Said { turn, final_text, junk_tokens } = self.speech.finish();
         let answer = Answer { reason, tokens: self.generated().to_vec(), reused_tokens, turn, junk_tokens, final_text };
         let finished = Event::Finished {
             reason,
+            stopped_by,
             new_tokens: answer.tokens.len() as u32,
             reused_tokens,
             junk_tokens,
@@ -164,4 +177,55 @@ impl Utterance {
 
 fn rate(count: usize, seconds: f64) -> Option<f64> {
     (count > 0 && seconds > 0.0).then(|| count as f64 / seconds)
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use gptoss_source::MemorySource;
+
+    use super::*;
+    use crate::{Quiet, Reading, read_header, tokenizer};
+
+    /// How an answer of these tokens ends, and by which of these stops: a text, or the name of a token.
+    fn ended(stop: &[&str], stop_tokens: &[Special], text: &str) -> (FinishReason, Option<String>) {
+        let file = include_bytes!("../../../models/nano/gpt-oss-nano.gguf").to_vec();
+        let header = pollster::block_on(read_header(&MemorySource::new("nano", file), &Quiet)).expect("a model");
+        let tokenizer = tokenizer(&header.gguf).expect("a tokenizer");
+        let limits = AnswerLimits {
+            max_new_tokens: 99,
+            stop: stop.iter().map(|text| (*text).to_owned()).collect(),
+            stop_tokens: stop_tokens.iter().map(|special| tokenizer.special_id(*special)).collect(),
+            reading: Reading::Harmony,
+            reuse_prefix: false,
+        };
+        let mut said = Utterance::new(&tokenizer, vec![0], limits);
+        let end = tokenizer.encode_with_specials(text).into_iter().find_map(|token| {
+            said.say(&tokenizer, token, Likelihood::unknown()).expect("a token");
+            said.end_after(&tokenizer, token)
+        });
+        let reason = end.unwrap_or(FinishReason::MaxTokens);
+        let (_, Event::Finished { stopped_by, .. }) = said.finish(reason, 0) else { panic!("another event") };
+        let name = |id: u32| tokenizer.special_name(id).map(str::to_owned);
+        let told = stopped_by.map(|by| match by {
+            StoppedBy::Text(text) => text,
+            StoppedBy::Token(id) => name(id).expect("a special token"),
+        });
+        (reason, told)
+    }
+
+    #[test]
+    fn what_ended_an_answer_is_told_where_the_prompt_asked_for_it() {
+        let answer = "<|channel|>final<|message|>A b c.<|return|>";
+        let call = "<|channel|>commentary to=functions.f<|message|>{}<|call|>";
+        let by = |text: &str| Some(text.to_owned());
+        assert_eq!(ended(&["x", " c", " b c"], &[], answer), (FinishReason::StopSequence, by(" b c")));
+        assert_eq!(ended(&["x"], &[], answer), (FinishReason::Return, None));
+        assert_eq!(ended(&["x"], &[], "<|channel|>final<|message|>A b"), (FinishReason::MaxTokens, None));
+        // A token that ends every answer does so by itself; the one of a call is told where it was asked for.
+        assert_eq!(ended(&[], &[Special::Return, Special::Call], answer), (FinishReason::Return, None));
+        assert_eq!(ended(&[], &[Special::Return], call), (FinishReason::Call, None));
+        assert_eq!(ended(&[], &[Special::Call], call), (FinishReason::Call, by("<|call|>")));
+        let two = "<|channel|>analysis<|message|>a<|end|><|start|>assistant";
+        assert_eq!(ended(&[], &[Special::End], two), (FinishReason::Return, by("<|end|>")));
+    }
 }

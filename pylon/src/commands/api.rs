@@ -11,6 +11,7 @@ use gptoss_gguf::part_paths;
 use gptoss_protocol::options::Settings;
 use gptoss_protocol::{Command, DeviceOptions, Event, LoadOptions, LoadSettings, ModelInfo, ModelLocation, OptionId};
 use serve_kit::Signals;
+use serve_kit::config::{ConfigArgument, Rules};
 use serve_kit::limits::Limits;
 use serve_kit::server::{BindFault, Stopped, address_of, listen};
 use serve_kit::tls::TlsAcceptor;
@@ -63,10 +64,16 @@ pub struct Args {
     max_requests: u32,
     #[command(flatten)]
     server: ServerArgs,
+    #[command(flatten)]
+    config: ConfigArgument,
     /// Stay in the foreground, as it always does: for `pylon start -f`
     #[arg(short = 'f', long)]
     foreground: bool,
 }
+
+/// How its options stand in a file.
+pub const CONFIG: Rules<'static> =
+    Rules { subcommand: Some("api"), not_in_file: &["foreground"], is_set_elsewhere: environment::is_set };
 
 /// What of the model runs.
 #[derive(Clone, Debug)]
@@ -338,6 +345,7 @@ const EXAMPLES: &str = "\
 Examples:
   pylon api
   pylon api --gguf gpt-oss-20b-mxfp4.gguf --alias default --sequences 8
+  pylon api --config /etc/pylon/api.toml
   pylon api --engine upstream --upstream http://10.0.0.2:8000 --upstream http://10.0.0.3:8000 --gguf gpt-oss-120b.gguf
   pylon api --tls --bind 0.0.0.0:9899 --allow-host models.lan --api-key SECRET
   curl http://127.0.0.1:9899/v1/models";

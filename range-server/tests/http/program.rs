@@ -53,6 +53,45 @@ fn faults_are_told_and_end_it() {
     }
 }
 
+#[test]
+fn a_file_gives_what_no_flag_gives() {
+    let folder = folder();
+    let path = folder.path().join("serve.toml");
+    let config = format!("--config={}", path.display());
+    write(&folder, "sub/m.gguf", &pattern(1000));
+    std::fs::write(&path, "paths = ['sub']\nport = 0\ntoken = 's3cret'\nallow-host = ['models.lan']\n").unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    // It starts somewhere else than where the file lies.
+    let program = Program::start(&[&config]);
+    let status = |program: &Program, host: &str, token: &str| {
+        let mut client = Client::connect(program.addr);
+        client.send(&format!("GET /m.gguf HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\n\r\n"));
+        client.read_head().status
+    };
+    assert_eq!((status(&program, "localhost", "s3cret"), status(&program, "localhost", "other")), (200, 401));
+    assert_eq!((status(&program, "models.lan", "s3cret"), status(&program, "other.lan", "s3cret")), (200, 421));
+    // A variable and a flag win over it.
+    let program = Program::start_with(&[&config, "--allow-host", "other.lan"], &[("GGUF_SERVE_TOKEN", "other")]);
+    assert_eq!((status(&program, "localhost", "other"), status(&program, "localhost", "s3cret")), (200, 401));
+    assert_eq!((status(&program, "other.lan", "other"), status(&program, "models.lan", "other")), (200, 421));
+    for (text, parts, status) in [
+        ("paths = []\nprot = 1", &["serve.toml, line 2", "`port`"][..], 2),
+        ("port = 70000", &["port (", "serve.toml, line 1)", "70000"], 2),
+        ("bind = '0.0.0.0'\nport = 0", &["--allow-host NAME"], 1),
+        ("port = 0\nallow-origin = 'a.lan'", &["allow-origin (", "line 2): \"a.lan\" is not an origin"], 1),
+        ("port = 0\ntoken = ''", &["token (", "line 2): the token is empty"], 1),
+        ("port = 0\npaths = ['none.gguf']", &["/none.gguf"], 1),
+        ("usual-places = true\nhf-cache = true", &["usual-places (", "hf-cache ("], 2),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_gguf-serve")).arg(&config).output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{message}");
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn sigterm_in_the_middle_of_an_answer_lets_it_finish() {

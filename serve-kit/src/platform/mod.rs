@@ -1,4 +1,5 @@
-//! What differs between operating systems: files that nobody else may read, and how a process is told to end.
+//! What differs between operating systems: files that nobody else may read, whether others may read one, and how a process
+//! is told to end.
 
 #[cfg(unix)]
 mod unix;
@@ -6,6 +7,6 @@ mod unix;
 mod windows;
 
 #[cfg(unix)]
-pub(crate) use unix::{Ends, write_private};
+pub(crate) use unix::{Ends, others_can_read, write_private};
 #[cfg(windows)]
-pub(crate) use windows::{Ends, write_private};
+pub(crate) use windows::{Ends, others_can_read, write_private};

@@ -1,6 +1,6 @@
-use std::fs::OpenOptions;
+use std::fs::{Metadata, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,6 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(bytes)
+}
+
+/// Whether others than its owner may read a file, or change it.
+pub(crate) fn others_can_read(metadata: &Metadata) -> bool {
+    metadata.is_file() && metadata.permissions().mode() & 0o077 != 0
 }
 
 /// Ctrl-C and SIGTERM.

@@ -1,3 +1,4 @@
+use std::fs::Metadata;
 use std::io;
 use std::path::Path;
 
@@ -6,6 +7,11 @@ use tokio::signal::windows::{CtrlC, ctrl_c};
 /// Files in a user's profile are readable by that user alone.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     std::fs::write(path, bytes)
+}
+
+/// Who may read a file is not in its metadata here.
+pub(crate) fn others_can_read(_: &Metadata) -> bool {
+    false
 }
 
 /// Ctrl-C.

@@ -146,6 +146,7 @@ mod tests {
     fn finished(final_text: &str, messages: Vec<ChatMessage>) -> Event {
         Event::Finished {
             reason: FinishReason::Return,
+            stopped_by: None,
             new_tokens: 3,
             reused_tokens: 0,
             junk_tokens: 0,

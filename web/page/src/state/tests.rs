@@ -124,6 +124,7 @@ fn token(index: u32, text: &str, channel: Option<Channel>) -> Event {
 fn finished(reason: FinishReason, final_text: &str) -> Event {
     Event::Finished {
         reason,
+        stopped_by: None,
         reused_tokens: 0,
         messages: Vec::new(),
         new_tokens: 3,

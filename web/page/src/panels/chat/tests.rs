@@ -24,6 +24,7 @@ fn token(index: u32, said: &str, channel: Option<Channel>, probability: f32) -> 
 fn finished(reason: FinishReason, final_text: &str, analysis_text: &str) -> Event {
     Event::Finished {
         reason,
+        stopped_by: None,
         new_tokens: 6,
         reused_tokens: 0,
         junk_tokens: 0,
