@@ -1,12 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod answer;
 mod cache;
 mod command;
 mod conversation;
+mod counters;
 mod date;
 mod event;
+mod failure;
 mod gate;
 mod inside;
+mod loading;
 pub mod options;
 mod recording;
 mod shape;
@@ -15,18 +19,17 @@ mod tier;
 mod tunnel;
 pub mod units;
 
+pub use answer::{Channel, FinishReason, StoppedBy, TokenInfo, ToolCall, TopToken};
 pub use cache::{CacheNotice, CacheNoticeKind, CacheReport, CacheState, CachedContents, CachedModel};
 pub use command::{
     Allowed, Attention, CacheAction, CacheMode, CacheOptions, Command, DeviceOptions, Effort, ExpertLoading,
     LoadOptions, LoadSettings, ModelLocation, NetworkOptions, Prompt, PromptFormat, PromptIds, Sampling,
 };
 pub use conversation::{Chat, ChatMessage, Function};
+pub use counters::{CacheCounters, WorkCounters};
 pub use date::is_date;
-pub use event::{
-    AdapterInfo, CacheCounters, Channel, Event, Failure, FailureKind, FinishReason, InputError, MemoryPlan, Missing,
-    ModelInfo, NextAttempt, Prefetch, RefusedOption, SelfCheck, StoppedBy, TokenInfo, ToolCall, TopToken, Trouble,
-    TroubleKind, WorkCounters,
-};
+pub use event::Event;
+pub use failure::{Failure, FailureKind, InputError, RefusedOption};
 pub use gate::{
     Expect, GateCheck, GateComparison, GateFacts, GateProgress, GateReport, GateSlice, GateStep, GateTensor,
     GateVerdict, GateWhole, SliceFigures, TierFigures, WorstValue,
@@ -34,6 +37,9 @@ pub use gate::{
 pub use inside::{
     AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, OperationTime, Reads, Residual, Route, Routes,
     TensorPlace, Watch,
+};
+pub use loading::{
+    AdapterInfo, MemoryPlan, Missing, ModelInfo, NextAttempt, Prefetch, SelfCheck, Trouble, TroubleKind,
 };
 pub use options::OptionId;
 pub use recording::{Recording, RecordingError, Replay};
