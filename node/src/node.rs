@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, join, select};
 use futures_util::stream::FuturesUnordered;
 use gptoss_model::{Answers, Backend, Engine, EngineError, Host, StageError, milliseconds_since};
-use gptoss_protocol::{CacheAction, Command, Event, FailureKind, Prompt, Request, RequestId, Stage};
+use gptoss_protocol::{CacheAction, Command, Event, FailureKind, KvBlocks, Prompt, Request, RequestId, Stage};
 use web_time::Instant;
 
 use crate::hosts::{CommonHost, RequestHost};
@@ -28,6 +28,8 @@ pub struct Node<P: Platform> {
     engine: RefCell<Option<Engine<P::Model>>>,
     /// Questions are being answered; more may join them.
     answers: Cell<bool>,
+    /// How the KV cache is used, as it was told last.
+    kv_blocks: Cell<Option<KvBlocks>>,
     /// Something was submitted.
     arrived: Signal,
     cache_action_arrived: Signal,
@@ -47,6 +49,7 @@ impl<P: Platform> Node<P> {
             cache_actions: RefCell::default(),
             engine: RefCell::default(),
             answers: Cell::new(false),
+            kv_blocks: Cell::new(None),
             arrived: Signal::default(),
             cache_action_arrived: Signal::default(),
             end_prefetch: Signal::default(),
@@ -216,6 +219,9 @@ impl<P: Platform> Node<P> {
             Ok(engine) => (Some(engine), Ok(())),
             Err(error) => (host.take_held(), Err(error)),
         };
+        if let Some(engine) = &engine {
+            self.tell_kv_blocks(engine, &Answers::default());
+        }
         self.engine.replace(engine);
         done
     }
@@ -260,6 +266,7 @@ impl<P: Platform> Node<P> {
                 next = if answers.has_room(&engine) { self.queue.begin_question() } else { None };
             }
             self.queue.tell_waiting();
+            self.tell_kv_blocks(&engine, &answers);
             if answers.is_empty() {
                 break;
             }
@@ -282,6 +289,17 @@ impl<P: Platform> Node<P> {
         // A model that was stopped between two devices is nothing to keep.
         self.engine.replace((engine.model.is_there() && !is_lost).then_some(engine));
         went_well
+    }
+
+    /// Tells how the KV cache is used, if that has changed and somebody wants to know.
+    fn tell_kv_blocks(&self, engine: &Engine<P::Model>, answers: &Answers<'_>) {
+        if !self.platform.wants_kv_blocks() {
+            return;
+        }
+        let now = answers.kv_usage(engine);
+        if self.kv_blocks.replace(Some(now)) != Some(now) {
+            self.teller.tell_of(None, Event::KvBlocks(now));
+        }
     }
 
     /// Tells how many tokens a prompt has.

@@ -89,6 +89,12 @@ pub trait Platform {
     /// moment, since nothing else is done meanwhile.
     async fn settled(&self, _host: &dyn Host) {}
 
+    /// Whether it is told how the KV cache is used, with [`gptoss_protocol::Event::KvBlocks`]: where many ask, and somebody
+    /// counts. Elsewhere it would be the last word of a command that has its answer.
+    fn wants_kv_blocks(&self) -> bool {
+        false
+    }
+
     /// Whether a load goes ahead although not all of what is wanted fits: where nobody watches who could approve it.
     fn approves(&self) -> bool {
         false

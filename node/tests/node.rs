@@ -69,6 +69,34 @@ fn questions_are_answered_together_as_each_is_alone() {
 }
 
 #[test]
+fn blocks_are_busy_while_answers_need_them_and_idle_afterwards() {
+    let desk = Desk::new(Scripted { sequences: 2, kv_blocks: true, ..Scripted::default() });
+    desk.submit(0, load());
+    for (id, question) in (1..).zip(questions()) {
+        desk.submit(id, generate(question));
+    }
+    desk.run();
+    let events = desk.events();
+    let told: Vec<_> = events
+        .iter()
+        .filter_map(|envelope| match (envelope.request, &envelope.event) {
+            (None, Event::KvBlocks(blocks)) => Some(*blocks),
+            _ => None,
+        })
+        .collect();
+    assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "only what has changed: {told:?}");
+    for places in told.iter().flat_map(|blocks| [blocks.full, blocks.sliding, blocks.sequences]) {
+        assert_eq!(places.busy + places.idle + places.free, places.places, "none is lost: {told:?}");
+    }
+    let (first, last) = (told[0], told[told.len() - 1]);
+    // 2048 positions, and a block for what the second sequence forks.
+    assert_eq!((first.full.places, first.full.free, first.sequences.free), (33, 33, 2), "{told:?}");
+    assert_eq!((last.full.busy, last.sliding.busy, last.sequences.busy, last.sequences.idle), (0, 0, 0, 2));
+    assert!(last.full.idle >= 4, "two prompts of more than 64 tokens are there: {last:?}");
+    assert_eq!(told.iter().map(|blocks| blocks.sequences.busy).max(), Some(2), "two answers at a time: {told:?}");
+}
+
+#[test]
 fn a_question_that_comes_later_joins_those_under_way() {
     let right = alone(&questions());
     let desk = Desk::new(Scripted { sequences: 2, ..Scripted::default() });

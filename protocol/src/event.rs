@@ -10,7 +10,7 @@ use crate::conversation::ChatMessage;
 use crate::counters::{CacheCounters, WorkCounters};
 use crate::failure::{Failure, InputError};
 use crate::gate::{GateProgress, GateTensor, GateVerdict};
-use crate::inside::{AttentionRow, ExpertMoves, FileMap, OperationTime, Reads, Residual, Routes};
+use crate::inside::{AttentionRow, ExpertMoves, FileMap, KvBlocks, OperationTime, Reads, Residual, Routes};
 use crate::loading::{AdapterInfo, MemoryPlan, Missing, ModelInfo, Prefetch, SelfCheck, Trouble};
 use crate::stage::{Stage, StageStatus};
 
@@ -232,6 +232,8 @@ pub enum Event {
         /// Size of the whole KV cache, of all sequences together, filled or not.
         bytes: u64,
     },
+    /// How the blocks of the KV cache are used, of all sequences together; a server tells it whenever that has changed.
+    KvBlocks(KvBlocks),
     /// A batch of the prompt waits for experts that are being read.
     Missing(Missing),
     /// Experts came to the GPU, or left it.

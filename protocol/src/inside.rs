@@ -180,6 +180,32 @@ pub struct OperationTime {
     pub elapsed_ms: f64,
 }
 
+/// How the KV cache is used, of all sequences together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvBlocks {
+    /// Positions whose keys and values a block has.
+    pub block_tokens: u32,
+    /// Blocks of the layers that see all positions.
+    pub full: PlacesInUse,
+    /// Blocks of the layers with a window.
+    pub sliding: PlacesInUse,
+    /// Sequences that can be open.
+    pub sequences: PlacesInUse,
+}
+
+/// Places of one kind. Those that are neither busy nor idle nor free would be lost: there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacesInUse {
+    /// All of them.
+    pub places: u32,
+    /// Those that answers under way use.
+    pub busy: u32,
+    /// Those that hold a conversation that no answer is under way in, for whoever goes on with it.
+    pub idle: u32,
+    /// Those that nothing uses.
+    pub free: u32,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,8 +35,8 @@ pub use gate::{
     GateVerdict, GateWhole, SliceFigures, TierFigures, WorstValue,
 };
 pub use inside::{
-    AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, OperationTime, Reads, Residual, Route, Routes,
-    TensorPlace, Watch,
+    AttentionRow, ExpertMoves, ExpertPlace, FileMap, FileRange, Head, KvBlocks, OperationTime, PlacesInUse, Reads,
+    Residual, Route, Routes, TensorPlace, Watch,
 };
 pub use loading::{
     AdapterInfo, MemoryPlan, Missing, ModelInfo, NextAttempt, Prefetch, SelfCheck, Trouble, TroubleKind,

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_util::future::{FutureExt, select_all};
-use gptoss_protocol::{Event, Prompt, Stage, Watch};
+use gptoss_protocol::{Event, KvBlocks, Prompt, Stage, Watch};
 
 use super::answer::{Answer, AnswerLimits, Engine};
 use super::sampling::Sampler;
@@ -112,6 +112,11 @@ impl<'h> Answers<'h> {
         let answer = UnderWay::begin(&mut engine.model, &engine.tokenizer, sequence, asked, host)?;
         self.running.push(Running { tag, answer, paused: false });
         Ok(())
+    }
+
+    /// How the KV cache is used, with these answers under way and no others.
+    pub fn kv_usage<B: Backend>(&self, engine: &Engine<B>) -> KvBlocks {
+        engine.model.sequences().cache.usage(&self.busy())
     }
 
     fn busy(&self) -> Vec<SequenceId> {

@@ -15,6 +15,7 @@
 
 mod blocks;
 mod kv_cache;
+mod usage;
 mod work;
 
 pub use self::blocks::{BLOCK_TOKENS, Block, blocks_of};

@@ -42,11 +42,13 @@ pub struct Scripted {
     pub sequences: u32,
     pub max_kv_tokens: u32,
     pub path: Option<PathBuf>,
+    /// Whether it is told how the KV cache is used.
+    pub kv_blocks: bool,
 }
 
 impl Default for Scripted {
     fn default() -> Self {
-        Self { load_as: vec![LoadAs::Model], sequences: 1, max_kv_tokens: 2048, path: None }
+        Self { load_as: vec![LoadAs::Model], sequences: 1, max_kv_tokens: 2048, path: None, kv_blocks: false }
     }
 }
 
@@ -124,6 +126,10 @@ impl Platform for ScriptedPlatform {
     }
 
     async fn cache(&self, _action: CacheAction, _host: &dyn Host) {}
+
+    fn wants_kv_blocks(&self) -> bool {
+        self.script.kv_blocks
+    }
 }
 
 type Reaction = Box<dyn FnMut(&Envelope) -> Vec<(u64, Command)>>;

@@ -1,8 +1,9 @@
 //! Plain sentences for people, made from typed state. Nothing ever reads them back.
 
 use gptoss_protocol::{
-    Attention, CacheReport, CacheState, Channel, Command, Event, ExpertMoves, FileRange, FinishReason, LoadOptions,
-    Missing, ModelLocation, NextAttempt, Prefetch, Stage, StageStatus, TokenInfo, Trouble, TroubleKind,
+    Attention, CacheReport, CacheState, Channel, Command, Event, ExpertMoves, FileRange, FinishReason, KvBlocks,
+    LoadOptions, Missing, ModelLocation, NextAttempt, PlacesInUse, Prefetch, Stage, StageStatus, TokenInfo, Trouble,
+    TroubleKind,
 };
 
 use super::format;
@@ -409,6 +410,11 @@ pub fn event_line(event: &Event) -> (&'static str, String) {
         Event::Token(token) => ("token", token_line(token)),
         Event::Kv { used_tokens, capacity_tokens, bytes: size } => {
             ("kv", format!("{used_tokens} of {capacity_tokens} tokens · {}", bytes(*size)))
+        }
+        Event::KvBlocks(KvBlocks { full, sliding, sequences, .. }) => {
+            let used = |of: &PlacesInUse| format!("{} busy, {} idle of {}", of.busy, of.idle, of.places);
+            let (full, sliding, sequences) = (used(full), used(sliding), used(sequences));
+            ("kv", format!("blocks: {full} · with a window: {sliding} · sequences: {sequences}"))
         }
         Event::Missing(missing) => ("experts", missing_words(missing)),
         Event::FileMap(map) => {

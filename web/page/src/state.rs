@@ -515,7 +515,7 @@ impl State {
             // Whoever reads the worker's messages sees to it.
             Event::Remember { .. } => {}
             // The log has them.
-            Event::FileNote { .. } | Event::Queued { .. } | Event::Counted { .. } => {}
+            Event::FileNote { .. } | Event::Queued { .. } | Event::Counted { .. } | Event::KvBlocks(_) => {}
             // `inside` has them.
             Event::FileMap(_)
             | Event::Reads(_)

@@ -84,6 +84,7 @@ impl Group {
             | Event::Prefill { .. }
             | Event::Token(_)
             | Event::Kv { .. }
+            | Event::KvBlocks(_)
             | Event::Residual(_)
             | Event::Attention(_)
             | Event::OperationTimes { .. }
