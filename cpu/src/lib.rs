@@ -17,6 +17,7 @@ mod products;
 mod recorder;
 mod shared;
 mod simd;
+mod turn;
 mod vector;
 mod watching;
 

@@ -22,6 +22,7 @@ use crate::matmul::Compute;
 use crate::pool::Pool;
 use crate::recorder::{BatchRoutes, Recorder};
 use crate::shared::SharedMut;
+use crate::turn::{Place, Turn};
 use crate::watching::Watching;
 
 /// Rows of the largest batch: experts see 64 of 512 on average, enough to pay for unpacking their weights.
@@ -67,6 +68,8 @@ pub struct CpuModel {
     caches: Vec<LayerCache>,
     sequences: Sequences,
     compute: Compute,
+    /// Its place among the models that compute on the same processors.
+    place: Place,
     scratch: Scratch,
     /// Logits of the rows of the last batch that wanted something, [rows, vocabulary].
     logits: Vec<f32>,
@@ -119,6 +122,7 @@ impl CpuModel {
         let caches = (0..layers).map(|layer| LayerCache::new(cache_format, kv_heads, blocks_of(layer))).collect();
         let limits = BatchLimits { rows: BATCH_ROWS, wanted: BATCH_ROWS };
         let mapped = Mapped::open(paths, gguf.file_len)?;
+        let compute = compute(options)?;
         mapped.check_sense(&gguf, paths)?;
         Ok(Self {
             layers: inventory.layers[..layers].iter().map(|tensors| LayerVectors::new(&mapped, tensors)).collect(),
@@ -128,7 +132,8 @@ impl CpuModel {
             cache_format,
             caches,
             sequences: Sequences::new(KvCache::new(shape), config.vocabulary, limits),
-            compute: compute(options)?,
+            place: Place::new(compute.pool.threads(), processors()),
+            compute,
             scratch: Scratch::default(),
             logits: Vec::new(),
             logit_rows: Vec::new(),
@@ -171,8 +176,8 @@ impl CpuModel {
         self.scratch.recorder.as_mut().map(Recorder::take).unwrap_or_default()
     }
 
-    /// Computes the oldest batch, and keeps the logits of its rows that want something.
-    fn forward(&mut self, host: &dyn Host) -> Result<(), EngineError> {
+    /// Computes the oldest batch, and keeps the logits of its rows that want something. In `turn` other models may wait.
+    fn forward(&mut self, turn: &Turn, host: &dyn Host) -> Result<(), EngineError> {
         let batch = self.sequences.pending().front().expect("a batch is pending");
         let weights = Weights {
             config: &self.config,
@@ -194,6 +199,7 @@ impl CpuModel {
         let (full, sliding) = (rows_at(Reach::Full), rows_at(Reach::Sliding));
         self.logit_rows.clear();
         for (index, cache) in self.caches.iter_mut().enumerate() {
+            turn.pass_on();
             if host.cancelled() {
                 return Err(EngineError::Cancelled);
             }
@@ -263,7 +269,8 @@ impl Backend for CpuModel {
         if let Some(recorder) = &mut self.scratch.recorder {
             recorder.begin_batch();
         }
-        let computed = self.forward(host);
+        let turn = self.place.turn();
+        let computed = self.forward(&turn, host);
         if let (Err(_), Some(recorder)) = (&computed, &mut self.scratch.recorder) {
             recorder.drop_batch();
         }
@@ -348,6 +355,11 @@ fn kv_capacity(config: &ModelConfig, options: &CpuOptions) -> Result<u32, Engine
     Ok(wanted)
 }
 
+/// Processors that the system grants.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
 /// Threads and instruction set that the options ask for.
 pub(crate) fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
     let threads = match options.threads {
@@ -355,7 +367,7 @@ pub(crate) fn compute(options: &CpuOptions) -> Result<Compute, EngineError> {
             return Err(EngineError::Option { option: OptionId::Threads, expected: "at least 1", got: "0".into() });
         }
         Some(threads) => threads,
-        None => std::thread::available_parallelism().map_or(1, NonZero::get),
+        None => processors(),
     };
     let pool = Pool::new(threads).map_err(|error| EngineError::Option {
         option: OptionId::Threads,

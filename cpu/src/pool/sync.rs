@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::turn::holder;
+
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
@@ -35,21 +37,23 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// Says how long a thread that has nothing to do has waited.
+/// Says how long a thread that has nothing to do has waited. Once another model computes, it would only be in the way.
 pub(crate) struct Patience {
     since: Instant,
     spins: u32,
+    /// Whose turn it was.
+    holder: u64,
 }
 
 impl Patience {
     pub fn new() -> Self {
-        Self { since: Instant::now(), spins: 0 }
+        Self { since: Instant::now(), spins: 0, holder: holder() }
     }
 
     /// Waits for a moment; whether the thread should sleep now.
     pub fn is_spent(&mut self) -> bool {
         spin_loop();
         self.spins = self.spins.wrapping_add(1);
-        self.spins.is_multiple_of(256) && self.since.elapsed() > SPIN
+        self.spins.is_multiple_of(256) && (self.since.elapsed() > SPIN || self.holder != holder())
     }
 }
