@@ -7,9 +7,10 @@ use gptoss_protocol::{ChatMessage, Event, Prompt};
 
 use crate::engine::UnderWay;
 use crate::error::ApiError;
+use crate::models::Model;
 use crate::record::{PendingRecord, current};
 use crate::said::{End, Ending, Piece, Said, Usage};
-use crate::server::{Engaged, Shared};
+use crate::server::Engaged;
 
 /// The answer to one request. Dropping it stops the engine.
 pub(crate) struct Answering<A> {
@@ -23,9 +24,9 @@ pub(crate) struct Answering<A> {
 
 /// Begins to answer. Ends once it is known that there will be an answer, so that a prompt that cannot be answered has a status of
 /// its own; or once it is known that it waits for others.
-pub(crate) async fn begin<A: Engaged>(shared: &Shared<A>, prompt: Prompt) -> Result<Answering<A>, ApiError> {
+pub(crate) async fn begin<A: Engaged>(model: &Model<A>, prompt: Prompt) -> Result<Answering<A>, ApiError> {
     let offered = prompt.functions.iter().map(|function| function.name.clone()).collect();
-    let under_way = shared.ask(prompt)?;
+    let under_way = model.ask(prompt)?;
     let mut answering = Answering { under_way, said: Said::of(offered), ahead: None, record: current() };
     while let Some(event) = answering.under_way.next().await {
         let is_under_way =

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::engine::UnderWay;
 use crate::error::ApiError;
 use crate::prompt::prompt;
-use crate::query::number;
+use crate::query::{number, text_value};
 use crate::server::{Engaged, Shared};
 
 /// Questions at once.
@@ -63,13 +63,14 @@ struct Times {
     tokens_ms: Vec<f64>,
 }
 
-/// `GET /bench?n=4&max_new_tokens=64`: asks `n` questions at once and tells how the tokens came. What others ask meanwhile is
+/// `GET /bench?n=4&max_new_tokens=64&model=ID`: asks `n` questions of a model at once and tells how the tokens came. What others ask meanwhile is
 /// measured with it.
 pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Result<Response, ApiError> {
     let questions = number(query, "n", 1, MOST_QUESTIONS)?.unwrap_or(1);
     let max_new_tokens = number(query, "max_new_tokens", 1, MOST_TOKENS)?.unwrap_or(64);
     let begin = Instant::now();
-    let asked = (0..questions).map(|index| shared.ask(question(index, max_new_tokens)));
+    let model = shared.model_of(text_value(query, "model").as_deref())?;
+    let asked = (0..questions).map(|index| model.ask(question(index, max_new_tokens)));
     let asked = asked.collect::<Result<Vec<_>, _>>()?;
     let answers = join_all(asked.into_iter().map(|answer| follow(answer, begin))).await;
     let elapsed_ms = milliseconds(begin);
@@ -78,7 +79,7 @@ pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Resu
     let firsts = answers.iter().filter_map(|times| times.tokens_ms.first().copied());
     let steps = answers.iter().flat_map(|times| times.tokens_ms.windows(2).map(|pair| pair[1] - pair[0]));
     Ok(Json(Report {
-        model: shared.model_of(None)?,
+        model: model.id().to_owned(),
         questions,
         max_new_tokens,
         prompt_tokens: answers.iter().map(|times| times.prompt_tokens).max().unwrap_or(0),

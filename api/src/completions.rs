@@ -132,8 +132,9 @@ pub(crate) async fn create<A: Engaged>(
     let tells_ids = request.return_token_ids == Some(true);
     let tokens = tells_ids.then(Vec::new);
     let said = Said { text: String::new(), tokens };
-    let chunks = Chunks { id: new_id("cmpl"), created: seconds_since_1970(), model, usage, said };
-    let mut answering = begin(&shared, request.into_prompt()?).await?;
+    let (id, created) = (new_id("cmpl"), seconds_since_1970());
+    let chunks = Chunks { id, created, model: model.id().to_owned(), usage, said };
+    let mut answering = begin(&model, request.into_prompt()?).await?;
     if streams {
         return Ok(stream(answering, chunks));
     }

@@ -325,6 +325,9 @@ fn hand_out(listeners: &Listeners, counters: &Counters, envelope: Envelope) {
         // The last who watched may have left just now.
         let _ = counters.news.send((envelope.request, envelope.event.clone()));
     }
+    if let Event::KvBlocks(blocks) = envelope.event {
+        metrics.set_kv_blocks(blocks);
+    }
     let Some(id) = envelope.request else { return };
     let mut listeners = listeners.borrow_mut();
     let is_end = matches!(
@@ -351,6 +354,7 @@ fn is_news(event: &Event) -> bool {
             | Event::Experts(_)
             | Event::Work(_)
             | Event::GpuMemory { .. }
+            | Event::KvBlocks(_)
             | Event::OperationTimes { .. }
     )
 }

@@ -23,13 +23,13 @@ use serve_kit::{Responder, must_close};
 use tokio::time::Sleep;
 use tower_service::Service;
 
-use crate::engine::Engine;
 use crate::error::ApiError;
 use crate::messages;
-use crate::metrics::Metrics;
+use crate::metrics::ServerMetrics;
+use crate::models::Models;
 use crate::record::{PendingRecord, RECORD, REQUEST_ID, RequestLog, current};
 use crate::server::Engaged;
-use crate::tunnel::{Connection, Hub};
+use crate::tunnel::Connection;
 
 /// What pages of allowed origins may do. Clients send many headers of their own; only `Authorization` is not in the `*`.
 pub const GRANTS: Grants = Grants {
@@ -71,12 +71,11 @@ impl Default for BodyLimits {
 
 /// Answers all requests.
 pub(crate) struct Front<A> {
-    pub engine: Engine<A>,
+    pub models: Arc<Models<A>>,
     pub router: Router,
     pub rules: Rules,
     pub log: Option<RequestLog>,
-    pub metrics: Arc<Metrics>,
-    pub hub: Arc<Hub<A>>,
+    pub metrics: Arc<ServerMetrics>,
 }
 
 impl<A: Engaged> Responder for Front<A> {
@@ -118,11 +117,11 @@ impl<A: Engaged> Responder for Front<A> {
     }
 
     fn stopping(&self) {
-        self.hub.close();
+        self.models.iter().for_each(|model| model.hub.close());
     }
 
     fn end_answers(&self) -> bool {
-        self.engine.stop_all();
+        self.models.iter().for_each(|model| model.engine.stop_all());
         true
     }
 }

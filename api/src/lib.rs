@@ -9,6 +9,7 @@ mod error;
 mod front;
 mod messages;
 mod metrics;
+mod models;
 mod openapi;
 mod prompt;
 mod query;
@@ -26,6 +27,7 @@ mod upstreams;
 
 pub use self::engine::{Engine, Remote, UnderWay};
 pub use self::front::{BodyLimits, GRANTS, Rules};
+pub use self::models::{EngineCard, ModelCard, ServedModel};
 pub use self::record::{RequestLog, RequestRecord, RequestTokens};
-pub use self::server::{ApiOptions, Engaged, EngineCard, ModelCard, serve};
+pub use self::server::{ApiOptions, Engaged, serve};
 pub use self::upstreams::{UpstreamState, Upstreams};

@@ -1,36 +1,62 @@
-//! Counters of the server, in Prometheus' text format (version 0.0.4).
+//! Counters of the server and of each model; [`text`] has them as Prometheus reads them.
 //!
 //! Times are taken on the thread that computes, so that a client that reads slowly does not make the model slow.
 
+mod text;
+
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
-use gptoss_protocol::Event;
+use gptoss_protocol::{Event, KvBlocks};
 
-use crate::upstreams::UpstreamState;
-
-/// Type of the text, for its header.
-pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) use self::text::{CONTENT_TYPE, ModelNumbers, write_upstreams};
 
 /// Upper bounds of the histograms, in seconds: a GPU's token takes milliseconds, a long prompt on a CPU minutes.
 const FIRST_TOKEN_BOUNDS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
 const TOKEN_BOUNDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// What is counted while the server runs.
+/// What is counted of the server, whatever a request is for.
+#[derive(Debug)]
+pub(crate) struct ServerMetrics {
+    begun: Instant,
+    /// Requests by endpoint, status and model. Status 0 stands for those that got none, a model without a name for those that
+    /// are for none.
+    requests: Mutex<BTreeMap<(String, u16, String), u64>>,
+}
+
+impl Default for ServerMetrics {
+    fn default() -> Self {
+        Self { begun: Instant::now(), requests: Mutex::default() }
+    }
+}
+
+impl ServerMetrics {
+    /// A request was answered, or the client went away before it was.
+    pub fn answered(&self, endpoint: &str, status: Option<StatusCode>, model: &str) {
+        let status = status.map_or(0, |status| status.as_u16());
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *requests.entry((endpoint.to_owned(), status, model.to_owned())).or_default() += 1;
+    }
+
+    /// Time since the server began.
+    pub fn uptime(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
+/// What is counted of one model while it is served.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    begun: Instant,
-    /// Requests by endpoint and status; 0 stands for those that got none.
-    requests: Mutex<BTreeMap<(String, u16), u64>>,
     answering: AtomicU64,
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
     new_tokens: AtomicU64,
     kv_used_tokens: AtomicU64,
+    /// How its KV cache is used; `None` where it has none here.
+    kv_blocks: Mutex<Option<KvBlocks>>,
     first_token: Histogram<12>,
     token: Histogram<12>,
 }
@@ -38,110 +64,31 @@ pub(crate) struct Metrics {
 impl Default for Metrics {
     fn default() -> Self {
         Self {
-            begun: Instant::now(),
-            requests: Mutex::default(),
             answering: AtomicU64::new(0),
             prompt_tokens: AtomicU64::new(0),
             cached_tokens: AtomicU64::new(0),
             new_tokens: AtomicU64::new(0),
             kv_used_tokens: AtomicU64::new(0),
+            kv_blocks: Mutex::default(),
             first_token: Histogram::new(FIRST_TOKEN_BOUNDS),
             token: Histogram::new(TOKEN_BOUNDS),
         }
     }
 }
 
-/// A number that whoever asks for the text knows at that moment.
-pub(crate) struct Gauge<'a> {
-    pub name: &'static str,
-    pub help: &'static str,
-    pub labels: &'a [(&'static str, &'a str)],
-    pub value: f64,
-}
-
 impl Metrics {
-    /// A request was answered, or the client went away before it was.
-    pub fn answered(&self, endpoint: &str, status: Option<StatusCode>) {
-        let status = status.map_or(0, |status| status.as_u16());
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((endpoint.to_owned(), status)).or_default() += 1;
-    }
-
     /// Questions that are being answered, those that wait left out.
     pub fn answering(&self) -> u64 {
         self.answering.load(Ordering::Relaxed)
     }
 
-    /// Time since the server began.
-    pub fn uptime(&self) -> Duration {
-        self.begun.elapsed()
+    /// This is how the KV cache is used from now on.
+    pub fn set_kv_blocks(&self, blocks: KvBlocks) {
+        *self.kv_blocks.lock().unwrap_or_else(PoisonError::into_inner) = Some(blocks);
     }
 
-    /// All of it as text, with these numbers beside.
-    pub fn to_text(&self, gauges: &[Gauge<'_>]) -> String {
-        let mut text = String::new();
-        head(&mut text, "pylon_requests_total", "Requests by endpoint and status; 0 is no answer.", "counter");
-        for ((endpoint, status), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            let labels = labels(&[("endpoint", endpoint), ("status", &status.to_string())]);
-            line(&mut text, "pylon_requests_total", &labels, *count as f64);
-        }
-        for (name, help, count) in [
-            ("pylon_prompt_tokens_total", "Tokens of prompts, cached ones included.", &self.prompt_tokens),
-            ("pylon_cached_tokens_total", "Tokens of prompts that the KV cache held.", &self.cached_tokens),
-            ("pylon_generated_tokens_total", "Tokens that the model produced.", &self.new_tokens),
-        ] {
-            head(&mut text, name, help, "counter");
-            line(&mut text, name, "", count.load(Ordering::Relaxed) as f64);
-        }
-        let own = [
-            Gauge {
-                name: "pylon_answering_requests",
-                help: "Requests that are being answered.",
-                labels: &[],
-                value: self.answering() as f64,
-            },
-            Gauge {
-                name: "pylon_kv_used_tokens",
-                help: "Tokens in the KV cache of sequences that are being answered.",
-                labels: &[],
-                value: self.kv_used_tokens.load(Ordering::Relaxed) as f64,
-            },
-            Gauge {
-                name: "pylon_uptime_seconds",
-                help: "Time since the server began.",
-                labels: &[],
-                value: self.uptime().as_secs_f64(),
-            },
-        ];
-        for gauge in own.iter().chain(gauges) {
-            head(&mut text, gauge.name, gauge.help, "gauge");
-            line(&mut text, gauge.name, &labels(gauge.labels), gauge.value);
-        }
-        let help = "Time from the request to its first token, the wait for its turn included.";
-        self.first_token.write(&mut text, "pylon_time_to_first_token_seconds", help);
-        self.token.write(&mut text, "pylon_time_per_token_seconds", "Time between two tokens of an answer.");
-        text
-    }
-}
-
-/// One upstream's number of a metric.
-type OfUpstream = fn(&UpstreamState) -> u64;
-
-/// The engines elsewhere, each with a label for its address.
-pub(crate) fn write_upstreams(text: &mut String, states: &[UpstreamState]) {
-    let rows: [(&str, &str, &str, OfUpstream); 4] = [
-        ("pylon_upstream_ready", "Whether requests go to the upstream.", "gauge", |state| u64::from(state.is_ready)),
-        ("pylon_upstream_in_flight", "Requests that the upstream is answering.", "gauge", |state| state.in_flight),
-        ("pylon_upstream_requests_total", "Requests that were sent to the upstream.", "counter", |state| {
-            state.requests
-        }),
-        ("pylon_upstream_errors_total", "Requests that the upstream failed.", "counter", |state| state.errors),
-    ];
-    for (name, help, kind, value) in rows {
-        head(text, name, help, kind);
-        for state in states {
-            line(text, name, &labels(&[("upstream", &state.id)]), value(state) as f64);
-        }
+    fn kv_blocks(&self) -> Option<KvBlocks> {
+        *self.kv_blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -166,38 +113,6 @@ impl<const N: usize> Histogram<N> {
         at.map_or(&self.beyond, |at| &self.counts[at]).fetch_add(1, Ordering::Relaxed);
         self.sum_microseconds.fetch_add(time.as_micros() as u64, Ordering::Relaxed);
     }
-
-    fn write(&self, text: &mut String, name: &str, help: &str) {
-        head(text, name, help, "histogram");
-        let mut sum = 0;
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
-            sum += count.load(Ordering::Relaxed);
-            line(text, &format!("{name}_bucket"), &labels(&[("le", &bound.to_string())]), sum as f64);
-        }
-        sum += self.beyond.load(Ordering::Relaxed);
-        line(text, &format!("{name}_bucket"), &labels(&[("le", "+Inf")]), sum as f64);
-        let seconds = self.sum_microseconds.load(Ordering::Relaxed) as f64 / 1e6;
-        line(text, &format!("{name}_sum"), "", seconds);
-        line(text, &format!("{name}_count"), "", sum as f64);
-    }
-}
-
-fn head(text: &mut String, name: &str, help: &str, kind: &str) {
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-}
-
-fn line(text: &mut String, name: &str, labels: &str, value: f64) {
-    let _ = writeln!(text, "{name}{labels} {value}");
-}
-
-fn labels(labels: &[(&str, &str)]) -> String {
-    if labels.is_empty() {
-        return String::new();
-    }
-    let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-    format!("{{{}}}", pairs.join(","))
 }
 
 /// How far one request is, as the thread that computes sees it.
@@ -257,24 +172,6 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn buckets_add_up() {
-        let histogram = Histogram::new([0.1, 1.0]);
-        for milliseconds in [50, 100, 900, 5000] {
-            histogram.observe(Duration::from_millis(milliseconds));
-        }
-        let mut text = String::new();
-        histogram.write(&mut text, "t", "Times.");
-        let want = "# HELP t Times.\n# TYPE t histogram\nt_bucket{le=\"0.1\"} 2\nt_bucket{le=\"1\"} 3\n\
-                    t_bucket{le=\"+Inf\"} 4\nt_sum 6.05\nt_count 4\n";
-        assert_eq!(text, want);
-    }
-
-    #[test]
-    fn values_of_labels_are_escaped() {
-        assert_eq!(labels(&[("model", "a\"b\\c\nd")]), r#"{model="a\"b\\c\nd"}"#);
-    }
 
     #[test]
     fn what_a_request_holds_is_given_back_when_it_ends() {

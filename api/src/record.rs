@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 use serde_json::json;
 
-use crate::metrics::Metrics;
+use crate::metrics::ServerMetrics;
 use crate::prompt::new_id;
 use crate::said::Usage;
 
@@ -30,6 +30,8 @@ pub struct RequestRecord {
     pub status: Option<StatusCode>,
     /// Time from the request's headers to the end of the answer.
     pub elapsed: Duration,
+    /// Id of the model that the request was for, where it was for one.
+    pub model: Option<String>,
     /// Tokens, where the model was asked.
     pub tokens: Option<RequestTokens>,
     /// Whether the answer was handed over to its end.
@@ -64,6 +66,7 @@ impl RequestRecord {
             "path": self.path,
             "status": self.status.map(|status| status.as_u16()),
             "ms": self.milliseconds(),
+            "model": self.model,
             "prompt_tokens": self.tokens.map(|tokens| tokens.prompt),
             "cached_tokens": self.tokens.map(|tokens| tokens.cached),
             "new_tokens": self.tokens.map(|tokens| tokens.new),
@@ -80,6 +83,9 @@ impl fmt::Display for RequestRecord {
             None => f.write_str("unanswered")?,
         }
         write!(f, " {:.1} ms", self.milliseconds())?;
+        if let Some(model) = &self.model {
+            write!(f, " model {model}")?;
+        }
         if let Some(RequestTokens { prompt, cached, new }) = self.tokens {
             write!(f, " tokens: {prompt} in, {cached} cached, {new} out;")?;
         }
@@ -96,7 +102,7 @@ pub(crate) struct PendingRecord {
     begun: Instant,
     state: Mutex<State>,
     log: Option<RequestLog>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<ServerMetrics>,
 }
 
 struct State {
@@ -122,11 +128,12 @@ impl PendingRecord {
         path: String,
         headers: &HeaderMap,
         log: Option<RequestLog>,
-        metrics: Arc<Metrics>,
+        metrics: Arc<ServerMetrics>,
     ) -> Arc<Self> {
         let id = given_id(headers).map_or_else(|| new_id("req"), str::to_owned);
         let elapsed = Duration::ZERO;
-        let record = RequestRecord { id, method, path, status: None, elapsed, tokens: None, is_whole: false };
+        let (status, model, tokens) = (None, None, None);
+        let record = RequestRecord { id, method, path, status, elapsed, model, tokens, is_whole: false };
         let state = Mutex::new(State { record, endpoint: "none".into() });
         Arc::new(Self { begun: Instant::now(), state, log, metrics })
     }
@@ -143,6 +150,11 @@ impl PendingRecord {
     /// This route answers.
     pub fn routed(&self, endpoint: &str) {
         self.state().endpoint = endpoint.into();
+    }
+
+    /// It is for this model.
+    pub fn asked(&self, model: &str) {
+        self.state().record.model = Some(model.into());
     }
 
     /// There is an answer.
@@ -167,7 +179,8 @@ impl Drop for PendingRecord {
         let elapsed = self.begun.elapsed();
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
         state.record.elapsed = elapsed;
-        self.metrics.answered(&state.endpoint, state.record.status);
+        let model = state.record.model.as_deref().unwrap_or_default();
+        self.metrics.answered(&state.endpoint, state.record.status, model);
         if let Some(log) = &self.log {
             log(&state.record);
         }
@@ -208,21 +221,23 @@ mod tests {
         let log: RequestLog = Arc::new(move |record: &RequestRecord| {
             told.lock().expect("no panic").push((record.to_string(), record.to_json()));
         });
-        let metrics = Arc::new(Metrics::default());
+        let metrics = Arc::new(ServerMetrics::default());
         let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static("mine"))]);
         let pending = PendingRecord::new(Method::POST, "/v1/x".into(), &headers, Some(log), Arc::clone(&metrics));
         let usage = Usage { prompt_tokens: 90, cached_tokens: 80, new_tokens: 30, reasoning_tokens: 0 };
         pending.used(usage);
         pending.routed("/v1/{x}");
+        pending.asked("m");
         pending.answered(StatusCode::OK);
         drop(pending);
         let (line, object) = lines.lock().expect("no panic").pop().expect("one record");
         assert!(line.starts_with("POST /v1/x 200 0."), "{line}");
-        assert!(line.ends_with(" ms tokens: 90 in, 80 cached, 30 out; id mine aborted"), "{line}");
+        assert!(line.ends_with(" ms model m tokens: 90 in, 80 cached, 30 out; id mine aborted"), "{line}");
         let field = |name: &str| object[name].clone();
         assert_eq!([field("prompt_tokens"), field("cached_tokens"), field("new_tokens")], [90, 80, 30]);
         assert_eq!((field("id"), field("aborted"), field("status")), (json!("mine"), json!(true), json!(200)));
+        assert_eq!(field("model"), json!("m"));
         let text = metrics.to_text(&[]);
-        assert!(text.contains("pylon_requests_total{endpoint=\"/v1/{x}\",status=\"200\"} 1\n"), "{text}");
+        assert!(text.contains("pylon_requests_total{endpoint=\"/v1/{x}\",status=\"200\",model=\"m\"} 1\n"), "{text}");
     }
 }

@@ -9,7 +9,6 @@ use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use gptoss_protocol::{Command, Event, Prompt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serve_kit::limits::Limits;
@@ -17,15 +16,15 @@ use serve_kit::server::{Running, Tasks, start};
 use serve_kit::tls::TlsAcceptor;
 use tokio::net::TcpListener;
 
-use crate::engine::{Engine, UnderWay};
 use crate::error::ApiError;
 use crate::front::{BodyFault, Front, Rules, note_route};
-use crate::metrics::{self, Gauge};
+use crate::metrics::{self, ModelNumbers, ServerMetrics};
+use crate::models::{EngineCard, Model, ModelCard, Models, ServedModel};
 use crate::prompt::seconds_since_1970;
+use crate::query::text_value;
 use crate::record::RequestLog;
 use crate::responses::Store;
-use crate::served::Served;
-use crate::tunnel::{self, Hub};
+use crate::tunnel;
 use crate::upstreams::Upstreams;
 use crate::{chat, completions, messages, responses};
 
@@ -37,40 +36,14 @@ impl<A: Default + Send + Sync + 'static> Engaged for A {}
 /// JSON may be nested so deep: the limit of its parser, which is there so that no body overflows the stack.
 const MOST_JSON_DEPTH: u32 = 128;
 
-/// The model, as clients know it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelCard {
-    /// Its id in `/v1/models`.
-    pub id: String,
-    /// Other names that requests may have; upper and lower case are one.
-    pub aliases: Vec<String>,
-    /// Tokens that a sequence has room for.
-    pub context_tokens: u32,
-}
-
-/// What computes, as whoever watches over the server wants to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EngineCard {
-    /// The device, in words.
-    pub device: String,
-    /// Size of the KV cache, of all sequences together.
-    pub kv_bytes: u64,
-    /// Memory of the GPU that was planned for everything; `None` where no GPU computes.
-    pub gpu_bytes: Option<u64>,
-}
-
 /// How the server is run.
 #[derive(Clone)]
 pub struct ApiOptions {
-    /// The one model that is served.
-    pub model: ModelCard,
-    /// What computes it.
-    pub engine: EngineCard,
-    /// The engines elsewhere that do, if it is them. Of their tokens no probabilities are known.
+    /// The engines elsewhere that compute, if it is them. Of their tokens no probabilities are known.
     pub upstreams: Option<Upstreams>,
     /// Who may ask.
     pub rules: Rules,
-    /// Requests that are answered or wait at the same time; further ones are told to come again.
+    /// Requests that are answered or wait at the same time, of all models together; further ones are told to come again.
     pub most_requests: usize,
     /// Called once per request; `None` for no log.
     pub log: Option<RequestLog>,
@@ -78,37 +51,17 @@ pub struct ApiOptions {
 
 /// What all requests share.
 pub(crate) struct Shared<A> {
-    engine: Engine<A>,
+    models: Arc<Models<A>>,
     options: ApiOptions,
-    hub: Arc<Hub<A>>,
+    metrics: Arc<ServerMetrics>,
     started: u64,
-    pub served: Served,
     pub store: Store,
 }
 
 impl<A: Engaged> Shared<A> {
-    /// The id of the model that a request is for.
-    pub fn model_of(&self, wanted: Option<&str>) -> Result<String, ApiError> {
-        let ModelCard { id, aliases, .. } = &self.options.model;
-        let is_known =
-            |wanted: &str| std::iter::once(id).chain(aliases).any(|known| known.eq_ignore_ascii_case(wanted));
-        match wanted {
-            Some(wanted) if !is_known(wanted) => Err(ApiError {
-                param: Some("model".into()),
-                code: Some("model_not_found"),
-                ..ApiError::not_found(format!("model is {wanted:?}, and this server has {id:?}"))
-            }),
-            _ => Ok(id.clone()),
-        }
-    }
-
-    /// Asks the engine, unless too many do.
-    pub fn ask(&self, prompt: Prompt) -> Result<UnderWay<A>, ApiError> {
-        let open = self.engine.open_requests();
-        if open >= self.options.most_requests {
-            return Err(ApiError::busy(open));
-        }
-        Ok(self.engine.ask(prompt))
+    /// The model that a request is for: one that names none is for the first.
+    pub fn model_of(&self, wanted: Option<&str>) -> Result<Arc<Model<A>>, ApiError> {
+        self.models.asked(wanted)
     }
 
     /// Refuses a field that asks for probabilities, where they are not known.
@@ -123,44 +76,30 @@ impl<A: Engaged> Shared<A> {
             }
         }
     }
-
-    /// The tokens of a prompt. Does not wait for answers.
-    pub async fn count(&self, prompt: Prompt) -> Result<u32, ApiError> {
-        let mut under_way = self.engine.begin(Command::Count { prompt }, A::default());
-        while let Some(event) = under_way.next().await {
-            match event {
-                Event::Counted { tokens } => return Ok(tokens),
-                Event::Failed { failure, .. } => return Err(ApiError::engine(&failure)),
-                _ => {}
-            }
-        }
-        Err(ApiError::internal("the engine ended without an answer"))
-    }
 }
 
 /// Serves the API in the background. When it is shut down, answers that take longer than [`Limits::drain`] are stopped, and
 /// end as their dialect has it.
 ///
 /// # Panics
-/// Outside a tokio runtime with I/O and time enabled.
+/// There is no model; outside a tokio runtime with I/O and time enabled.
 pub fn serve<A: Engaged>(
     listeners: Vec<TcpListener>,
     encrypt: Option<TlsAcceptor>,
     limits: Limits,
-    engine: Engine<A>,
+    models: Vec<ServedModel<A>>,
     options: ApiOptions,
 ) -> Running {
-    let (rules, log, metrics) = (options.rules.clone(), options.log.clone(), engine.metrics());
-    let hub = Hub::new(engine.clone(), options.model.id.clone(), options.most_requests, rules.key.clone());
-    let hub = Arc::new(hub);
-    let router = router(engine.clone(), options, Arc::clone(&hub));
-    let front = Front { engine, router, rules, log, metrics, hub };
+    let (rules, log, metrics) = (options.rules.clone(), options.log.clone(), Arc::<ServerMetrics>::default());
+    let models = Arc::new(Models::new(models, options.most_requests, rules.key.as_ref()));
+    let router = router(Arc::clone(&models), options, Arc::clone(&metrics));
+    let front = Front { models, router, rules, log, metrics };
     start(listeners, encrypt, limits, Tasks::default(), Arc::new(front))
 }
 
-fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions, hub: Arc<Hub<A>>) -> Router {
-    let (started, served, store) = (seconds_since_1970(), Served::default(), Store::default());
-    let shared = Arc::new(Shared { engine, options, hub, started, served, store });
+fn router<A: Engaged>(models: Arc<Models<A>>, options: ApiOptions, metrics: Arc<ServerMetrics>) -> Router {
+    let (started, store) = (seconds_since_1970(), Store::default());
+    let shared = Arc::new(Shared { models, options, metrics, started, store });
     Router::new()
         .route("/health", get(health::<A>))
         .route("/healthz", get(health::<A>))
@@ -168,8 +107,8 @@ fn router<A: Engaged>(engine: Engine<A>, options: ApiOptions, hub: Arc<Hub<A>>) 
         .route("/bench", get(bench::<A>))
         .route("/metrics", get(metrics_text::<A>))
         .route("/tunnel", get(open_tunnel::<A>))
-        .route("/v1/models", get(models::<A>))
-        .route("/v1/models/{id}", get(model::<A>))
+        .route("/v1/models", get(list_models::<A>))
+        .route("/v1/models/{id}", get(get_model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))
         .route("/v1/completions", post(text_completions::<A>))
         .route("/v1/messages", post(create_message::<A>))
@@ -223,15 +162,20 @@ fn advice_on(error: &str) -> String {
 }
 
 async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let ApiOptions { model, engine, most_requests, upstreams, .. } = &shared.options;
-    let metrics = shared.engine.metrics();
-    let open = shared.engine.open_requests();
+    let ApiOptions { most_requests, upstreams, .. } = &shared.options;
+    let (models, first) = (&shared.models, shared.models.first());
+    let sum = |number: fn(&Model<A>) -> usize| models.iter().map(|model| number(model)).sum::<usize>();
+    let gpu_bytes = models.iter().filter_map(|model| model.engine_card.gpu_bytes).reduce(|all, one| all + one);
     let mut health = json!({
-        "status": "ok", "model": model.id, "engine": engine.device,
-        "tunnel_sessions": shared.hub.count(), "open_requests": open, "waiting_requests": open.saturating_sub(metrics.answering() as usize),
+        "status": "ok", "model": first.id(), "engine": first.engine_card.device,
+        "models": models.iter().map(|model| health_of(model)).collect::<Vec<_>>(),
+        "tunnel_sessions": sum(|model| model.hub.count()),
+        "open_requests": sum(Model::open_requests), "waiting_requests": sum(Model::waiting_requests),
         "most_requests": most_requests,
-        "memory": {"kv_cache_bytes": engine.kv_bytes, "gpu_bytes": engine.gpu_bytes},
-        "uptime_seconds": metrics.uptime().as_secs(),
+        "memory": {
+            "kv_cache_bytes": models.iter().map(|model| model.engine_card.kv_bytes).sum::<u64>(), "gpu_bytes": gpu_bytes,
+        },
+        "uptime_seconds": shared.metrics.uptime().as_secs(),
     });
     let mut status = StatusCode::OK;
     if let Some(upstreams) = upstreams {
@@ -246,39 +190,54 @@ async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
     (status, axum::Json(health)).into_response()
 }
 
+/// How one model is.
+fn health_of<A: Engaged>(model: &Model<A>) -> serde_json::Value {
+    let EngineCard { device, kv_bytes, gpu_bytes } = &model.engine_card;
+    json!({
+        "id": model.id(), "engine": device, "tunnel_sessions": model.hub.count(),
+        "open_requests": model.open_requests(), "waiting_requests": model.waiting_requests(),
+        "memory": {"kv_cache_bytes": kv_bytes, "gpu_bytes": gpu_bytes},
+    })
+}
+
 async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let ApiOptions { model, engine, upstreams, .. } = &shared.options;
-    let metrics = shared.engine.metrics();
-    let open = shared.engine.open_requests();
-    let gauge = |name, help, value| Gauge { name, help, labels: &[], value };
-    let names = [("model", model.id.as_str()), ("device", engine.device.as_str())];
-    let waiting = open.saturating_sub(metrics.answering() as usize);
-    let mut text = metrics.to_text(&[
-        Gauge { labels: &names, ..gauge("pylon_model_info", "The model, and what computes it.", 1.0) },
-        gauge("pylon_open_requests", "Requests that are being answered or wait.", open as f64),
-        gauge("pylon_waiting_requests", "Requests that wait for their turn.", waiting as f64),
-        gauge("pylon_tunnel_sessions", "Sessions of the tunnel.", shared.hub.count() as f64),
-        gauge("pylon_kv_capacity_tokens", "Tokens that one sequence has room for.", f64::from(model.context_tokens)),
-        gauge("pylon_kv_cache_bytes", "Size of the KV cache of all sequences.", engine.kv_bytes as f64),
-    ]);
-    if let Some(upstreams) = upstreams {
+    let numbers: Vec<_> = shared.models.iter().map(|model| numbers_of(model)).collect();
+    let mut text = shared.metrics.to_text(&numbers);
+    if let Some(upstreams) = &shared.options.upstreams {
         metrics::write_upstreams(&mut text, &upstreams.states());
     }
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-fn model_object<A>(shared: &Shared<A>) -> serde_json::Value {
-    let ModelCard { id, context_tokens, .. } = &shared.options.model;
+fn numbers_of<A: Engaged>(model: &Model<A>) -> ModelNumbers<'_> {
+    ModelNumbers {
+        id: model.id(),
+        device: &model.engine_card.device,
+        metrics: model.engine.metrics(),
+        open_requests: model.open_requests(),
+        waiting_requests: model.waiting_requests(),
+        tunnel_sessions: model.hub.count(),
+        context_tokens: model.card.context_tokens,
+        kv_bytes: model.engine_card.kv_bytes,
+    }
+}
+
+fn model_object<A: Engaged>(shared: &Shared<A>, model: &Model<A>) -> serde_json::Value {
+    let ModelCard { id, context_tokens, .. } = &model.card;
     json!({"id": id, "object": "model", "created": shared.started, "owned_by": "openai", "context_length": context_tokens})
 }
 
-async fn models<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    axum::Json(json!({"object": "list", "data": [model_object(&shared)]})).into_response()
+async fn list_models<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
+    let data: Vec<_> = shared.models.iter().map(|model| model_object(&shared, model)).collect();
+    axum::Json(json!({"object": "list", "data": data})).into_response()
 }
 
-async fn model<A: Engaged>(State(shared): State<Arc<Shared<A>>>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    shared.model_of(Some(&id))?;
-    Ok(axum::Json(model_object(&shared)).into_response())
+async fn get_model<A: Engaged>(
+    State(shared): State<Arc<Shared<A>>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let model = shared.model_of(Some(&id))?;
+    Ok(axum::Json(model_object(&shared, &model)).into_response())
 }
 
 async fn chat_completions<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Result<Response, ApiError> {
@@ -301,7 +260,8 @@ async fn open_tunnel<A: Engaged>(State(shared): State<Arc<Shared<A>>>, request: 
         let message = "nothing is computed here (--engine upstream): open the tunnel of a pylon that computes";
         return Err(ApiError::not_found(message));
     }
-    tunnel::open(&shared.hub, request)
+    let model = shared.model_of(text_value(request.uri().query().unwrap_or_default(), "model").as_deref())?;
+    tunnel::open(&model.hub, request)
 }
 
 async fn create_message<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Response {

@@ -15,6 +15,7 @@ pub(crate) struct Standing {
     experts: Option<CacheCounters>,
     work: Option<WorkCounters>,
     gpu_memory: Option<Event>,
+    kv_blocks: Option<Event>,
 }
 
 impl Standing {
@@ -33,6 +34,7 @@ impl Standing {
             Event::Experts(counters) => self.experts = Some(*counters),
             Event::Work(counters) => self.work = Some(*counters),
             Event::GpuMemory { .. } => self.gpu_memory = Some(envelope.event.clone()),
+            Event::KvBlocks(_) => self.kv_blocks = Some(envelope.event.clone()),
             event if envelope.request == self.load => self.see_load(event),
             _ => {}
         }
@@ -76,6 +78,7 @@ impl Standing {
         let moves = (!arrived.is_empty()).then(|| ExpertMoves { arrived, ..ExpertMoves::default() });
         let now = [
             self.gpu_memory.clone(),
+            self.kv_blocks.clone(),
             moves.map(Event::ExpertMoves),
             self.experts.map(Event::Experts),
             self.work.map(Event::Work),

@@ -44,6 +44,9 @@ pub enum CliError {
     /// What a node said of a request.
     #[error("{}", .0.message)]
     Failed(Failure),
+    /// What went wrong with one of several files.
+    #[error("{}: {error}", .path.display())]
+    OfFile { path: PathBuf, error: Box<CliError> },
     /// An address that cannot be listened on, or a server that ended.
     #[error("cannot serve at {address}: {source}")]
     Server { address: String, source: io::Error },
@@ -136,6 +139,15 @@ impl CliError {
         Self::Gguf { path: path.to_owned(), error: error.of_file(&path.to_string_lossy()) }
     }
 
+    /// The error with the file that it is about, unless it names that already.
+    #[must_use]
+    pub fn with_file(self, path: &Path) -> Self {
+        match self.to_string().contains(&*path.to_string_lossy()) {
+            true => self,
+            false => Self::OfFile { path: path.to_owned(), error: Box::new(self) },
+        }
+    }
+
     /// The error for a failed write to standard output.
     pub fn from_output(error: io::Error) -> Self {
         match error.kind() {
@@ -166,6 +178,7 @@ impl CliError {
             Self::Source(error) => error.advice().into(),
             Self::Engine(error) => error.advice(),
             Self::Failed(failure) => failure.advice.clone(),
+            Self::OfFile { error, .. } => error.advice(),
             Self::Server { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 "Another program listens there; --bind takes another address, such as 127.0.0.1:0 for any free port."
                     .into()
@@ -189,6 +202,7 @@ impl CliError {
             | Self::Server { .. }
             | Self::Runtime(_)
             | Self::Tls(_) => exit::COULD_NOT_RUN,
+            Self::OfFile { error, .. } => error.exit_status(),
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,
             Self::Engine(error) if error.kind() == FailureKind::NoGpu => exit::COULD_NOT_RUN,

@@ -25,18 +25,25 @@ pub struct NativeNode {
 pub struct NativePlatform {
     is_interrupted: Box<dyn Fn() -> bool>,
     has_grammars: bool,
+    wants_kv_blocks: bool,
 }
 
 impl NativePlatform {
     /// With what says that everything is to stop.
     pub fn new(is_interrupted: impl Fn() -> bool + 'static) -> Self {
-        Self { is_interrupted: Box::new(is_interrupted), has_grammars: false }
+        Self { is_interrupted: Box::new(is_interrupted), has_grammars: false, wants_kv_blocks: false }
     }
 
     /// The same, where prompts may ask for the shape of their answer.
     #[must_use]
     pub fn with_grammars(self) -> Self {
         Self { has_grammars: true, ..self }
+    }
+
+    /// The same, where it is told how the KV cache is used.
+    #[must_use]
+    pub fn with_kv_blocks(self) -> Self {
+        Self { wants_kv_blocks: true, ..self }
     }
 }
 
@@ -146,6 +153,10 @@ impl Platform for NativePlatform {
     /// Whoever starts a command has said what there is; what came of it is told with the plan.
     fn approves(&self) -> bool {
         true
+    }
+
+    fn wants_kv_blocks(&self) -> bool {
+        self.wants_kv_blocks
     }
 
     fn is_interrupted(&self) -> bool {

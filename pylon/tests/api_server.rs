@@ -256,11 +256,12 @@ fn each_request_has_an_id_and_a_line_and_is_counted() {
         (&json!("mine-1.a"), &json!("POST"), &json!("/v1/chat/completions"), &json!(200), &json!(false))
     );
     assert_eq!(
-        (&first["prompt_tokens"], &first["new_tokens"], &first["cached_tokens"]),
-        (&usage["prompt_tokens"], &usage["completion_tokens"], &json!(0))
+        (&first["model"], &first["prompt_tokens"], &first["new_tokens"], &first["cached_tokens"]),
+        (&json!("gpt-oss-nano"), &usage["prompt_tokens"], &usage["completion_tokens"], &json!(0))
     );
     let second = next();
     assert_eq!((&second["id"], &second["status"], &second["prompt_tokens"]), (&json!(made), &json!(404), &Value::Null));
+    assert_eq!(second["model"], Value::Null);
     let third = next();
     assert_eq!(third["new_tokens"], usage["completion_tokens"]);
     assert!(third["cached_tokens"].as_u64().unwrap() > 0, "{third}");
@@ -272,15 +273,19 @@ fn each_request_has_an_id_and_a_line_and_is_counted() {
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse::<f64>().unwrap()
     };
     let number = |name: &str| usage[name].as_f64().unwrap();
-    assert_eq!(value("pylon_requests_total{endpoint=\"/v1/chat/completions\",status=\"200\"}"), 2.0);
-    assert_eq!(value("pylon_requests_total{endpoint=\"none\",status=\"404\"}"), 1.0);
-    assert_eq!(value("pylon_generated_tokens_total"), 2.0 * number("completion_tokens"));
-    assert_eq!(value("pylon_prompt_tokens_total"), 2.0 * number("prompt_tokens"));
-    assert_eq!(value("pylon_cached_tokens_total"), third["cached_tokens"].as_f64().unwrap());
-    assert_eq!(value("pylon_time_to_first_token_seconds_count"), 2.0);
-    assert_eq!(value("pylon_time_per_token_seconds_count"), 2.0 * number("completion_tokens") - 2.0);
-    assert_eq!((value("pylon_open_requests"), value("pylon_kv_used_tokens")), (0.0, 0.0));
-    assert!(value("pylon_kv_cache_bytes") > 0.0 && value("pylon_uptime_seconds") > 0.0);
+    let of_model = |name: &str| value(&format!("{name}{{model=\"gpt-oss-nano\"}}"));
+    assert_eq!(
+        value("pylon_requests_total{endpoint=\"/v1/chat/completions\",status=\"200\",model=\"gpt-oss-nano\"}"),
+        2.0
+    );
+    assert_eq!(value("pylon_requests_total{endpoint=\"none\",status=\"404\",model=\"\"}"), 1.0);
+    assert_eq!(of_model("pylon_generated_tokens_total"), 2.0 * number("completion_tokens"));
+    assert_eq!(of_model("pylon_prompt_tokens_total"), 2.0 * number("prompt_tokens"));
+    assert_eq!(of_model("pylon_cached_tokens_total"), third["cached_tokens"].as_f64().unwrap());
+    assert_eq!(of_model("pylon_time_to_first_token_seconds_count"), 2.0);
+    assert_eq!(of_model("pylon_time_per_token_seconds_count"), 2.0 * number("completion_tokens") - 2.0);
+    assert_eq!((of_model("pylon_open_requests"), of_model("pylon_kv_used_tokens")), (0.0, 0.0));
+    assert!(of_model("pylon_kv_cache_bytes") > 0.0 && value("pylon_uptime_seconds") > 0.0);
     assert_eq!(value("pylon_model_info{model=\"gpt-oss-nano\",device=\"CPU\"}"), 1.0);
     // Every line is a comment, or a name with or without labels and a number.
     for line in text.lines().filter(|line| !line.starts_with("# HELP ") && !line.starts_with("# TYPE ")) {

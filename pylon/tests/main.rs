@@ -9,6 +9,7 @@ mod api;
 mod api_bench;
 mod api_config;
 mod api_messages;
+mod api_models;
 mod api_server;
 mod bench;
 mod chat;

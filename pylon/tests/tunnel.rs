@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 use super::api::{ANSWER, HUNGARY, REASONING, Server, demo, serve};
+use super::api_models::write_other;
 use super::support::{Folder, nano};
 
 /// A watcher on a thread that waits for each of its messages.
@@ -26,10 +27,15 @@ struct Watcher {
 
 /// Opens the tunnel and says something.
 fn open(server: &Server, first: Message) -> (Runtime, WebSocketStream<TcpStream>) {
+    open_at(server, "/tunnel", first)
+}
+
+/// The same at this path.
+fn open_at(server: &Server, path: &str, first: Message) -> (Runtime, WebSocketStream<TcpStream>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let socket = runtime.block_on(async {
         let stream = TcpStream::connect(&server.address).await.unwrap();
-        let uri = format!("ws://{}/tunnel", server.address).parse().unwrap();
+        let uri = format!("ws://{}{path}", server.address).parse().unwrap();
         let (mut socket, response) = ClientBuilder::from_uri(uri).connect_on(stream).await.unwrap();
         assert_eq!(response.status(), 101);
         socket.send(first).await.unwrap();
@@ -73,12 +79,18 @@ impl Watcher {
     }
 
     fn with(server: &Server, first: TunnelHello) -> Self {
+        let (watcher, model) = Self::at(server, "/tunnel", first);
+        assert!(model.contains("nano") || model == "endless", "{model}");
+        watcher
+    }
+
+    /// A watcher of the model that this path is of, and the id of that.
+    fn at(server: &Server, path: &str, first: TunnelHello) -> (Self, String) {
         let next_sequence = first.resume.as_ref().map_or(0, |resume| resume.next_sequence);
-        let (runtime, mut socket) = open(server, hello(first));
+        let (runtime, mut socket) = open_at(server, path, hello(first));
         let welcome = receive(&runtime, &mut socket);
         let Some(FromNode::Welcome(welcome)) = welcome else { panic!("no welcome: {welcome:?}") };
-        assert!(welcome.model.contains("nano") || welcome.model == "endless", "{welcome:?}");
-        Self { runtime, socket, session: welcome.session, next_sequence, run_id: None }
+        (Self { runtime, socket, session: welcome.session, next_sequence, run_id: None }, welcome.model)
     }
 
     /// The connection breaks without a word; another goes on with the session.
@@ -161,6 +173,39 @@ fn text_of(events: &[Event]) -> String {
 }
 
 #[test]
+fn each_model_has_a_tunnel_of_its_own() {
+    let folder = Folder::new();
+    let other = write_other(&folder);
+    let server = serve(&["--gguf", nano(), "--gguf", &other, "--max-kv", "2000"]);
+    let layers = |watcher: &mut Watcher| {
+        watcher.ask(1, load(Some(prompt(HUNGARY, 8)), LoadSettings::default()));
+        let events = watcher.until(1, is_finished);
+        let layers = events.iter().find_map(|event| match event {
+            Event::Model(model) => Some((model.layers, model.vocabulary)),
+            _ => None,
+        });
+        let text = text_of(&events);
+        assert!(events.iter().any(|event| matches!(event, Event::KvBlocks(blocks) if blocks.full.places > 0)));
+        (layers.expect("it is told of the model"), text)
+    };
+    let (mut second, model) = Watcher::at(&server, "/tunnel?model=OTHER", TunnelHello::new(None, None));
+    let ((layers_run, vocabulary), text) = layers(&mut second);
+    assert_eq!((model.as_str(), layers_run), ("other", 3));
+    let (mut first, model) = Watcher::at(&server, "/tunnel", TunnelHello::new(None, None));
+    let ((_, first_vocabulary), first_text) = layers(&mut first);
+    assert_eq!(model, "gpt-oss-nano");
+    assert!(first_text.starts_with("We need") && text != first_text && vocabulary != first_vocabulary);
+    // A session is of one node: another does not know it.
+    let resume = TunnelResume { session: second.session.clone(), next_sequence: 0 };
+    let wrong = refusal(&server, hello(TunnelHello::new(None, Some(resume))));
+    assert_eq!(wrong.stage, TunnelStage::Resume);
+    let health = server.ask("GET", "/health", "", "").2;
+    let health: serde_json::Value = serde_json::from_str(&health).unwrap();
+    let sessions = |of: &serde_json::Value| of["tunnel_sessions"].as_u64().unwrap();
+    assert_eq!((sessions(&health), sessions(&health["models"][0]), sessions(&health["models"][1])), (2, 1, 1));
+}
+
+#[test]
 fn a_watcher_sees_the_load_and_the_answer_of_the_nodes_model() {
     let server = demo();
     let mut watcher = Watcher::new(&server);
@@ -211,7 +256,7 @@ fn a_watcher_sees_the_load_and_the_answer_of_the_nodes_model() {
     watcher.ask(13, Command::Cache { action: gptoss_protocol::CacheAction::List });
     watcher.until(13, |event| matches!(event, Event::Failed { .. }));
     let metrics = server.ask("GET", "/metrics", "", "").2;
-    assert!(metrics.contains("pylon_tunnel_sessions 1"), "{metrics}");
+    assert!(metrics.contains("pylon_tunnel_sessions{model=\"gpt-oss-nano\"} 1\n"), "{metrics}");
 }
 
 #[test]

@@ -299,8 +299,8 @@ fn who_goes_away_is_computed_for_no_more() {
     let open = |count: u32| wait_for(&back, |health| health["open_requests"] == count);
     let generated = || {
         let metrics = back.ask("GET", "/metrics", "", "").2;
-        let line = metrics.lines().find_map(|line| line.strip_prefix("pylon_generated_tokens_total "));
-        line.unwrap().parse::<f64>().unwrap()
+        let line = metrics.lines().find(|line| line.starts_with("pylon_generated_tokens_total{model="));
+        line.unwrap().rsplit_once(' ').unwrap().1.parse::<f64>().unwrap()
     };
     let stream = front.begin_stream("/v1/completions", text.clone(), "\"text\"");
     let whole = front.open("POST", "/v1/completions", "", &text.to_string());

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::request::ChatRequest;
 use crate::answer::{Answering, begin};
 use crate::error::ApiError;
+use crate::models::Model;
 use crate::prompt::{new_id, seconds_since_1970};
 use crate::said::{End, Ending, Part, Piece, Usage};
 use crate::served::Sketch;
@@ -279,25 +280,26 @@ impl Whole {
 /// `POST /v1/chat/completions`.
 pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequest) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
-    let head = Head { id: new_id("chatcmpl"), object: "chat.completion", created: seconds_since_1970(), model };
+    let (id, created) = (new_id("chatcmpl"), seconds_since_1970());
+    let head = Head { id, object: "chat.completion", created, model: model.id().to_owned() };
     if request.logprobs == Some(true) {
         shared.require_probabilities("logprobs")?;
     }
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0) as usize);
     let (streams, usage) = (request.stream == Some(true), request.wants_usage());
-    let (prompt, custom) = request.into_prompt(&shared.served)?;
+    let (prompt, custom) = request.into_prompt(&model.served)?;
     let said = Whole::of(custom);
-    let answering = begin(&shared, prompt).await?;
+    let answering = begin(&model, prompt).await?;
     if streams {
         let head = Head { object: "chat.completion.chunk", ..head };
-        let chunks = Chunks { shared, head, logprobs, usage, whole: said };
+        let chunks = Chunks { model, head, logprobs, usage, whole: said };
         return Ok(stream(answering, chunks));
     }
-    whole(&shared, head, (said, logprobs), answering).await
+    whole(&model, head, (said, logprobs), answering).await
 }
 
 async fn whole<A: Engaged>(
-    shared: &Shared<A>,
+    model: &Model<A>,
     head: Head,
     (mut whole, logprobs): (Whole, Option<usize>),
     mut answering: Answering<A>,
@@ -305,7 +307,7 @@ async fn whole<A: Engaged>(
     while let Some(pieces) = answering.next().await {
         pieces.into_iter().for_each(|piece| whole.add(piece, logprobs));
     }
-    let (usage, end) = answering.end(|messages| shared.served.remember(&sketch(&whole), messages))?;
+    let (usage, end) = answering.end(|messages| model.served.remember(&sketch(&whole), messages))?;
     let finish_reason = finish_reason(end.reason, whole.calls.len());
     let some = |text: String| (!text.is_empty()).then_some(text);
     let reasoning = some(whole.reasoning);
@@ -334,7 +336,7 @@ fn sketch(whole: &Whole) -> Sketch {
 
 /// Writes a stream's chunks.
 struct Chunks<A> {
-    shared: Arc<Shared<A>>,
+    model: Arc<Model<A>>,
     head: Head,
     logprobs: Option<usize>,
     usage: bool,
@@ -407,7 +409,7 @@ impl<A: Engaged> Frames for Chunks<A> {
         let mut frames = Vec::new();
         let end = match &ending {
             Ending::Finished { end, messages } => {
-                self.shared.served.remember(&sketch(&self.whole), messages);
+                self.model.served.remember(&sketch(&self.whole), messages);
                 Some(end.clone())
             }
             // The server ends: what there is of the answer was cut.

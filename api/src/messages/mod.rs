@@ -24,7 +24,7 @@ pub(crate) async fn count_tokens<A: Engaged>(
     shared: Arc<Shared<A>>,
     request: MessagesRequest,
 ) -> Result<Response, ApiError> {
-    shared.model_of(request.model.as_deref())?;
-    let tokens = shared.count(request.into_asked(&shared.served)?.prompt).await?;
+    let model = shared.model_of(request.model.as_deref())?;
+    let tokens = model.count(request.into_asked(&model.served)?.prompt).await?;
     Ok(Json(json!({ "input_tokens": tokens })).into_response())
 }

@@ -12,6 +12,7 @@ use super::error;
 use super::request::{MessagesRequest, arguments_of, input_of};
 use crate::answer::{begin, error_of};
 use crate::error::ApiError;
+use crate::models::Model;
 use crate::prompt::new_id;
 use crate::said::{Ending, Part, Piece, Usage};
 use crate::served::Sketch;
@@ -197,7 +198,7 @@ impl Blocks {
 
 /// Writes one message.
 struct Writer<A> {
-    shared: Arc<Shared<A>>,
+    model: Arc<Model<A>>,
     message: Message,
     blocks: Blocks,
     has_begun: bool,
@@ -207,13 +208,13 @@ struct Writer<A> {
 pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: MessagesRequest) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
-    let asked = request.into_asked(&shared.served)?;
-    let mut answering = begin(&shared, asked.prompt).await?;
+    let asked = request.into_asked(&model.served)?;
+    let mut answering = begin(&model, asked.prompt).await?;
     let message = Message {
         id: new_id("msg"),
         kind: "message",
         role: "assistant",
-        model,
+        model: model.id().to_owned(),
         content: Vec::new(),
         stop_reason: None,
         stop_sequence: None,
@@ -222,7 +223,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
     };
     let shows_thinking = asked.shows_thinking;
     let blocks = Blocks { shows_thinking, ..Blocks::default() };
-    let mut writer = Writer { shared, message, blocks, has_begun: false };
+    let mut writer = Writer { model, message, blocks, has_begun: false };
     if streams {
         return Ok(stream(answering, writer));
     }
@@ -242,7 +243,7 @@ impl<A: Engaged> Writer<A> {
         let Ending::Finished { end, messages } = ending else { return Err(error_of(ending)) };
         // The answer may have been cut within a block.
         self.blocks.follow(Piece::End);
-        self.shared.served.remember(&self.blocks.sketch(), messages);
+        self.model.served.remember(&self.blocks.sketch(), messages);
         let stop_sequence = match &end.stopped_by {
             Some(StoppedBy::Text(text)) => Some(text.clone()),
             Some(StoppedBy::Token(_)) | None => None,

@@ -10,6 +10,7 @@ use super::object::{Item, ResponseObject};
 use super::request::Asked;
 use super::store::Stored;
 use crate::answer::error_of;
+use crate::models::Model;
 use crate::prompt::new_id;
 use crate::said::{Ending, Part, Piece, Usage};
 use crate::served::Sketch;
@@ -21,6 +22,7 @@ const CUSTOM_INPUT_DELTA: &str = "response.custom_tool_call_input.delta";
 /// Writes one response, as events and as an object.
 pub(crate) struct Writer<A> {
     shared: Arc<Shared<A>>,
+    model: Arc<Model<A>>,
     asked: Asked,
     response: ResponseObject,
     /// The item that is being written.
@@ -32,9 +34,10 @@ pub(crate) struct Writer<A> {
 }
 
 impl<A: Engaged> Writer<A> {
-    pub fn new(shared: Arc<Shared<A>>, asked: Asked) -> Self {
+    pub fn new((shared, model): (Arc<Shared<A>>, Arc<Model<A>>), asked: Asked) -> Self {
         let response = ResponseObject::new(new_id("resp"), &asked);
-        Self { shared, asked, response, open: None, sketch: Sketch::default(), not_offered: Vec::new(), sequence: 0 }
+        let (sketch, not_offered) = (Sketch::default(), Vec::new());
+        Self { shared, model, asked, response, open: None, sketch, not_offered, sequence: 0 }
     }
 
     /// Takes a piece in, and gives its events.
@@ -71,7 +74,7 @@ impl<A: Engaged> Writer<A> {
             }
         }
         self.response.end(if is_cut { "incomplete" } else { "completed" }, usage);
-        self.shared.served.remember(&self.sketch, &messages);
+        self.model.served.remember(&self.sketch, &messages);
         if self.asked.is_stored {
             self.keep(messages);
         }
@@ -84,7 +87,8 @@ impl<A: Engaged> Writer<A> {
         let own = self.sketch.calls.iter().map(|(id, name, _)| (id.clone(), name.clone()));
         let calls = self.asked.calls.iter().cloned().chain(own).collect();
         let object = serde_json::to_value(&self.response).expect("texts and numbers become JSON");
-        let stored = Stored { object, input: self.asked.input.clone(), history, calls };
+        let model = self.asked.model.clone();
+        let stored = Stored { model, object, input: self.asked.input.clone(), history, calls };
         self.shared.store.keep(self.response.id.clone(), stored);
     }
 

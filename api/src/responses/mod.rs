@@ -30,9 +30,9 @@ pub(crate) async fn create<A: Engaged>(
 ) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
-    let asked = request.into_asked(model, &shared)?;
-    let mut answering = begin(&shared, asked.prompt.clone()).await?;
-    let mut writer = Writer::new(Arc::clone(&shared), asked);
+    let asked = request.into_asked(&model, &shared.store)?;
+    let mut answering = begin(&model, asked.prompt.clone()).await?;
+    let mut writer = Writer::new((shared, model), asked);
     if streams {
         return Ok(stream(answering, writer));
     }

@@ -5,10 +5,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::input::{Conversation, Input};
-use super::store::Stored;
+use super::store::Store;
 use crate::error::ApiError;
+use crate::models::Model;
 use crate::prompt::{Draw, effort, prompt};
-use crate::server::{Engaged, Shared};
+use crate::server::Engaged;
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
 
@@ -84,17 +85,17 @@ pub(crate) struct Asked {
 
 impl ResponsesRequest {
     /// The prompt, with what is known of earlier turns, and what is told of it.
-    pub fn into_asked<A: Engaged>(self, model: String, shared: &Shared<A>) -> Result<Asked, ApiError> {
+    pub fn into_asked<A: Engaged>(self, model: &Model<A>, store: &Store) -> Result<Asked, ApiError> {
         self.refuse_what_cannot_be()?;
         let Some(input) = self.input else {
             return Err(ApiError::invalid("input", "input is missing, expected a text or a list of items"));
         };
         let mut conversation = Conversation::default();
         if let Some(id) = &self.previous_response_id {
-            let Stored { history, calls, .. } = shared.store.recall(id).ok_or_else(|| unknown(id))?;
-            (conversation.history, conversation.calls) = (history, calls);
+            let stored = store.recall(id).ok_or_else(|| unknown(id))?;
+            (conversation.history, conversation.calls) = (stored.history_for(model.id()), stored.calls);
         }
-        conversation.hear(&input, &shared.served)?;
+        conversation.hear(&input, &model.served)?;
         let Conversation { history, instructions, calls, .. } = conversation;
         if !matches!(history.last(), Some(ChatMessage::User { .. } | ChatMessage::FunctionResult { .. })) {
             let message = "input is to end with something the user or a function says, which the model then answers";
@@ -123,7 +124,7 @@ impl ResponsesRequest {
         };
         Ok(Asked {
             prompt: wanted.apply(prompt)?,
-            model,
+            model: model.id().to_owned(),
             is_stored: self.store.unwrap_or(true),
             input: input.items(),
             calls,

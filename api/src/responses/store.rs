@@ -15,6 +15,8 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// A response with what it takes to go on from it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
+    /// Id of the model that wrote it.
+    pub model: String,
     pub object: Value,
     /// Items that were its input, without those of responses before it.
     pub input: Vec<Value>,
@@ -22,6 +24,21 @@ pub(crate) struct Stored {
     pub history: Vec<ChatMessage>,
     /// Ids of the calls in it, with the function of each.
     pub calls: Vec<(String, String)>,
+}
+
+impl Stored {
+    /// The history for this model: what another one wrote goes to it as text, since tokens are those of a vocabulary.
+    pub fn history_for(&self, model: &str) -> Vec<ChatMessage> {
+        let mut history = self.history.clone();
+        if self.model != model {
+            for message in &mut history {
+                if let ChatMessage::Assistant { tokens, .. } = message {
+                    *tokens = None;
+                }
+            }
+        }
+        history
+    }
 }
 
 /// The last responses.

@@ -1,4 +1,4 @@
-//! The sessions of a node's tunnel.
+//! The sessions of the tunnel to one model's node.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::session::Session;
 use crate::engine::Engine;
+use crate::models::{ModelCard, Room};
 use crate::server::Engaged;
 
 /// Sessions at the same time, those included whose connection broke.
@@ -21,10 +22,10 @@ pub(super) const KEPT: Duration = Duration::from_secs(30);
 /// All sessions, and what they share.
 pub(crate) struct Hub<A> {
     pub(super) engine: Engine<A>,
-    /// Id of the model that is served.
+    /// Id of the model.
     pub(super) model: String,
-    /// Requests of all clients that are answered or wait at the same time.
-    pub(super) most_requests: usize,
+    /// Requests of all clients and models that are answered or wait at the same time.
+    pub(super) room: Arc<Room<A>>,
     key: Option<Secret>,
     sessions: Mutex<HashMap<String, Arc<Session<A>>>>,
     /// Whether the node is ending.
@@ -33,9 +34,9 @@ pub(crate) struct Hub<A> {
 
 impl<A: Engaged> Hub<A> {
     /// A hub without sessions. Watchers have to bring `key`, if there is one.
-    pub fn new(engine: Engine<A>, model: String, most_requests: usize, key: Option<Secret>) -> Self {
+    pub fn new(engine: &Engine<A>, card: &ModelCard, room: Arc<Room<A>>, key: Option<Secret>) -> Self {
         let (sessions, closing) = (Mutex::default(), watch::Sender::new(false));
-        Self { engine, model, most_requests, key, sessions, closing }
+        Self { engine: engine.clone(), model: card.id.clone(), room, key, sessions, closing }
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<String, Arc<Session<A>>>> {

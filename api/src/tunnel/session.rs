@@ -239,8 +239,7 @@ impl<A: Engaged> Session<A> {
             let message = "the node is shutting down".to_owned();
             return self.fail(id, stage, (message, "Start it again, and load again."));
         }
-        let open = hub.engine.open_requests();
-        if open >= hub.most_requests {
+        if let Some(open) = hub.room.full() {
             let message = format!("{open} requests are being answered or wait, which is as many as this node takes");
             return self.fail(id, stage, (message, "Try again later."));
         }

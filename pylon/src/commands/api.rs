@@ -1,12 +1,13 @@
-//! `pylon api`: the model behind OpenAI's APIs, computed here or elsewhere.
+//! `pylon api`: models behind OpenAI's APIs, computed here or elsewhere.
 
+mod models;
 mod server_args;
 
-use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use gptoss_api::{ApiOptions, Engaged, Engine, EngineCard, ModelCard, Upstreams, serve};
+use gptoss_api::{ApiOptions, Engaged, Engine, EngineCard, ServedModel, Upstreams, serve};
 use gptoss_gguf::part_paths;
 use gptoss_protocol::options::Settings;
 use gptoss_protocol::{Command, DeviceOptions, Event, LoadOptions, LoadSettings, ModelInfo, ModelLocation, OptionId};
@@ -22,19 +23,22 @@ use crate::environment::{self, Environment};
 use crate::error::CliError;
 use crate::exit;
 use crate::gguf_file::GgufFile;
-use crate::model_args::ModelArgs;
 use crate::native_node::NativePlatform;
 use crate::option_args::{Group, OptionArgs};
 use crate::output::note;
 use crate::shortage::shortages;
 use crate::upstream::{self, Known, UpstreamArgs};
 
+use models::{Chosen, ModelsArgs, Shape, cards};
 use server_args::ServerArgs;
 
-/// Serve the model over OpenAI's APIs: /v1/chat/completions, /v1/completions, /v1/responses
+/// Serve models over OpenAI's APIs: /v1/chat/completions, /v1/completions, /v1/responses
 ///
 /// It listens on this machine only, unless --bind says otherwise. Each request is a line on standard output. Ctrl-C or SIGTERM
 /// ends it: answers that are under way have --grace-seconds, a second one ends it at once.
+///
+/// With several models the field `model` of a request chooses one, and the first is meant where it says none. They are loaded one
+/// after the other, and compute side by side.
 ///
 /// With --engine upstream other servers compute: prompts go to them as token ids, and what comes back is read as a local answer
 /// is. Of the GGUF file only the header is read, for its vocabulary, which has to be that of the model there.
@@ -42,7 +46,7 @@ use server_args::ServerArgs;
 #[command(after_help = after_help())]
 pub struct Args {
     #[command(flatten)]
-    model: ModelArgs,
+    models: ModelsArgs,
     /// What computes: this machine's GPU or CPU, as --backend has it, or the servers that --upstream names
     #[arg(long, value_enum, value_name = "ENGINE", conflicts_with = "backend")]
     engine: Option<EngineChoice>,
@@ -53,13 +57,10 @@ pub struct Args {
     upstream_stall_seconds: u64,
     #[command(flatten)]
     options: OptionArgs<ApiGroup>,
-    /// Another name of the model, beside its id; may be repeated
-    #[arg(long, value_name = "NAME")]
-    alias: Vec<String>,
-    /// Answers at the same time; further requests wait for their turn
+    /// Answers of a model at the same time; further requests wait for their turn
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     sequences: u32,
-    /// Requests that are answered or wait; further ones are told to come again
+    /// Requests that are answered or wait, of all models together; further ones are told to come again
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     max_requests: u32,
     #[command(flatten)]
@@ -116,13 +117,6 @@ struct Host {
     signals: Signals,
 }
 
-/// What is served.
-struct Served {
-    model: ModelCard,
-    engine: EngineCard,
-    upstreams: Option<Upstreams>,
-}
-
 /// Runs `pylon api`.
 ///
 /// # Errors
@@ -133,24 +127,21 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let mut settings = environment.settings();
     args.options.apply(&mut settings)?;
     let Settings { load, .. } = settings;
-    let request = args.model.request_or_demo(&environment, load.engine)?;
-    let backend = match args.engine {
-        Some(EngineChoice::Gpu) => BackendChoice::Gpu,
-        Some(EngineChoice::Cpu) => BackendChoice::Cpu,
-        Some(EngineChoice::Upstream) | None => request.backend,
-    };
-    let request = LoadRequest { gpu: load.gpu, sequences: args.sequences, backend, ..request };
-    backend::open_source(&part_paths(&request.path)[0])?;
+    let mut chosen = args.models.choose(&environment, &load.engine)?;
+    for Chosen { request, .. } in &mut chosen {
+        match args.engine {
+            Some(EngineChoice::Gpu) => request.backend = BackendChoice::Gpu,
+            Some(EngineChoice::Cpu) => request.backend = BackendChoice::Cpu,
+            Some(EngineChoice::Upstream) | None => {}
+        }
+        (request.gpu, request.sequences) = (load.gpu.clone(), args.sequences);
+        backend::open_source(&part_paths(&request.path)[0])?;
+    }
     args.server.rules()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(CliError::Runtime)?;
-    runtime.block_on(async {
-        if is_elsewhere {
-            run_elsewhere(args, &environment, &request).await
-        } else {
-            run_here(args, &environment, &request).await
-        }
-    })
+    runtime
+        .block_on(async { if is_elsewhere { run_elsewhere(args, chosen).await } else { run_here(args, chosen).await } })
 }
 
 impl Args {
@@ -193,24 +184,52 @@ fn bind_failed(fault: BindFault) -> CliError {
     CliError::Server { address: fault.address.to_string(), source: fault.source }
 }
 
-/// Serves a model that this machine computes.
-async fn run_here(args: &Args, environment: &Environment, request: &LoadRequest) -> Result<ExitCode, CliError> {
-    // All parts of a split model are needed.
-    backend::open_source(&request.path)?;
+/// Serves models that this machine computes.
+async fn run_here(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, CliError> {
+    for Chosen { request, .. } in &chosen {
+        // All parts of a split model are needed.
+        backend::open_source(&request.path)?;
+    }
     let mut host = args.host().await?;
-    let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars(), |_| {}).map_err(CliError::Runtime)?;
-    let loaded = tokio::select! {
-        loaded = load_model(&engine, request) => loaded?,
-        () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
-    };
-    let Loaded { info, context_tokens, engine: card } = loaded;
-    let usual = usual_name(&info.architecture, info.layers, info.experts);
-    let model = model_card(args, environment, (&request.path, usual), context_tokens);
-    serve_until_told(args, host, engine, Served { model, engine: card, upstreams: None }).await
+    let is_one = chosen.len() == 1;
+    let (mut engines, mut all) = (Vec::new(), Vec::new());
+    for Chosen { id, request, .. } in &chosen {
+        if !is_one {
+            note(format_args!("pylon: loading {id} from {}", request.path.display()));
+        }
+        let engine = Engine::start(|| NativePlatform::new(|| false).with_grammars().with_kv_blocks(), |_| {});
+        let engine = engine.map_err(CliError::Runtime)?;
+        let loaded = tokio::select! {
+            loaded = load_model(&engine, request) => loaded,
+            () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
+        };
+        all.push(if is_one { loaded? } else { loaded.map_err(|error| error.with_file(&request.path))? });
+        engines.push(engine);
+    }
+    let known: Vec<_> =
+        all.iter().map(|Loaded { info, context_tokens, .. }| (shape_of(info), *context_tokens)).collect();
+    let cards = cards(chosen, &known);
+    let served = cards.into_iter().zip(engines).zip(&all).map(|((card, engine), loaded)| ServedModel {
+        card,
+        engine_card: loaded.engine.clone(),
+        engine,
+    });
+    serve_until_told(args, host, served.collect(), None).await
+}
+
+fn shape_of(info: &ModelInfo) -> Shape<'_> {
+    Shape { architecture: &info.architecture, layers: info.layers, experts: info.experts }
 }
 
 /// Serves a model that other servers compute. Of its file the header is read.
-async fn run_elsewhere(args: &Args, environment: &Environment, request: &LoadRequest) -> Result<ExitCode, CliError> {
+async fn run_elsewhere(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, CliError> {
+    let [Chosen { request, .. }] = &chosen[..] else {
+        return Err(CliError::Argument {
+            what: "--gguf".into(),
+            got: format!("given for {} models", chosen.len()),
+            expected: "one model with --engine upstream: start another pylon for another one".into(),
+        });
+    };
     let mut host = args.host().await?;
     let path = &part_paths(&request.path)[0];
     // The first part of a split model has all of this; the others need not be there.
@@ -220,42 +239,44 @@ async fn run_elsewhere(args: &Args, environment: &Environment, request: &LoadReq
     if request.load != unused || request.gpu != DeviceOptions::default() {
         note("pylon: of the options of a model only --max-kv has an effect with --engine upstream");
     }
-    let usual = usual_name(&known.architecture, known.layers, known.experts);
     let context_tokens = request.load.max_kv_tokens.unwrap_or(u32::MAX).min(known.context_tokens);
     let silence = Duration::from_secs(args.upstream_stall_seconds);
+    let Known { tokenizer, architecture, layers, experts, .. } = known;
     let opened = tokio::select! {
-        opened = upstream::open(&args.upstreams, silence, (known.tokenizer, context_tokens)) => opened,
+        opened = upstream::open(&args.upstreams, silence, (tokenizer, context_tokens)) => opened,
         () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
     };
     let (elsewhere, upstreams) = opened;
-    let engine = Engine::<()>::remote(elsewhere);
-    let model = model_card(args, environment, (&request.path, usual), context_tokens);
+    let shape = Shape { architecture: &architecture, layers, experts };
     let device = format!("upstream: {}", args.upstreams);
-    let card = EngineCard { device, kv_bytes: 0, gpu_bytes: None };
-    serve_until_told(args, host, engine, Served { model, engine: card, upstreams: Some(upstreams) }).await
+    let engine_card = EngineCard { device, kv_bytes: 0, gpu_bytes: None };
+    let served = cards(chosen, &[(shape, context_tokens)]).into_iter().map(|card| ServedModel {
+        card,
+        engine_card: engine_card.clone(),
+        engine: Engine::<()>::remote(Arc::clone(&elsewhere)),
+    });
+    serve_until_told(args, host, served.collect(), Some(upstreams)).await
 }
 
 async fn serve_until_told<A: Engaged>(
     args: &Args,
     host: Host,
-    engine: Engine<A>,
-    served: Served,
+    models: Vec<ServedModel<A>>,
+    upstreams: Option<Upstreams>,
 ) -> Result<ExitCode, CliError> {
     let Host { listeners, encrypt, limits, mut signals } = host;
-    let Served { model, engine: card, upstreams } = served;
     let address = address_of(&listeners[0]).map_err(bind_failed)?;
     let scheme = if encrypt.is_some() { "https" } else { "http" };
-    note(format_args!("pylon: {} at {scheme}://{address}/v1 (Ctrl-C ends it)", model.id));
+    let ids: Vec<&str> = models.iter().map(|model| model.card.id.as_str()).collect();
+    note(format_args!("pylon: {} at {scheme}://{address}/v1 (Ctrl-C ends it)", ids.join(", ")));
     let lines = args.server.request_log();
     let options = ApiOptions {
-        model,
-        engine: card,
         upstreams,
         rules: args.server.rules()?,
         most_requests: args.max_requests as usize,
         log: Some(lines.log()),
     };
-    let running = serve(listeners, encrypt, limits, engine, options);
+    let running = serve(listeners, encrypt, limits, models, options);
     signals.next().await;
     let seconds = limits.drain.as_secs();
     note(format_args!("pylon: ending; answers that are under way have {seconds} s (once more ends it at once)"));
@@ -310,33 +331,6 @@ async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest)
     })
 }
 
-/// The name of the published model of this shape, if there is one.
-fn usual_name(architecture: &str, layers: u32, experts: u32) -> Option<&'static str> {
-    match (architecture, layers, experts) {
-        ("gpt-oss", 24, 32) => Some("gpt-oss-20b"),
-        ("gpt-oss", 36, 128) => Some("gpt-oss-120b"),
-        _ => None,
-    }
-}
-
-/// The model as clients know it, from its file and the name of its shape.
-fn model_card(
-    args: &Args,
-    environment: &Environment,
-    (path, usual): (&Path, Option<&str>),
-    context_tokens: u32,
-) -> ModelCard {
-    let id = id_of(args, environment, path);
-    let aliases = args.alias.iter().cloned().chain(usual.map(str::to_owned)).collect();
-    ModelCard { id, aliases, context_tokens }
-}
-
-/// What the model is called: as the environment or `--model` does, or the file's name without its ending.
-fn id_of(args: &Args, environment: &Environment, path: &Path) -> String {
-    let named = args.model.model.clone().or_else(|| environment.model_id.clone().filter(|_| args.model.gguf.is_none()));
-    named.unwrap_or_else(|| path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned())
-}
-
 fn after_help() -> String {
     format!("{EXAMPLES}\n\n{}", environment::HELP)
 }
@@ -345,6 +339,7 @@ const EXAMPLES: &str = "\
 Examples:
   pylon api
   pylon api --gguf gpt-oss-20b-mxfp4.gguf --alias default --sequences 8
+  pylon api --gguf gpt-oss-20b-mxfp4.gguf --gguf other.gguf --alias fast=gpt-oss-20b-mxfp4 --alias slow=other
   pylon api --config /etc/pylon/api.toml
   pylon api --engine upstream --upstream http://10.0.0.2:8000 --upstream http://10.0.0.3:8000 --gguf gpt-oss-120b.gguf
   pylon api --tls --bind 0.0.0.0:9899 --allow-host models.lan --api-key SECRET

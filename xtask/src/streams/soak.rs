@@ -160,23 +160,64 @@ fn client(server: &Server, known: &[(&str, String)], seed: u64, until: Instant, 
     Ok(())
 }
 
-/// Nobody asks any more: nothing is open, waits, or holds tokens of the cache.
+/// Nobody asks any more: nothing is open, waits, or holds tokens or blocks of the cache for an answer, and no block is lost.
 fn wait_until_quiet(server: &Server) -> Result<()> {
     let begun = Instant::now();
     loop {
         let text = send(&server.address, "GET", "/metrics", None)?.text()?;
-        let held: Vec<&str> = text
-            .lines()
-            .filter(|line| {
-                let is_held = ["pylon_open_requests ", "pylon_waiting_requests ", "pylon_kv_used_tokens "];
-                is_held.iter().any(|name| line.starts_with(name)) && !line.ends_with(" 0")
-            })
-            .collect();
-        ensure!(text.contains("pylon_kv_used_tokens "), "/metrics does not tell of the cache");
+        let held: Vec<&str> = text.lines().filter(|line| is_of_answers(line) && !line.ends_with(" 0")).collect();
+        let told = text.lines().filter(|line| is_of_answers(line)).count();
+        ensure!(told == 6, "/metrics tells {told} numbers of requests and the cache, expected 6:\n{text}");
         if held.is_empty() {
-            return Ok(());
+            return no_block_is_lost(&text);
         }
         ensure!(begun.elapsed() < SOON, "something is held for nobody: {held:?}");
         thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Whether a line of `/metrics` is about what answers under way hold.
+fn is_of_answers(line: &str) -> bool {
+    let of_answers = ["pylon_open_requests{", "pylon_waiting_requests{", "pylon_kv_used_tokens{"];
+    let of_cache = ["pylon_kv_blocks{", "pylon_kv_sequences{"];
+    of_answers.iter().any(|name| line.starts_with(name))
+        || of_cache.iter().any(|name| line.starts_with(name)) && line.contains("state=\"busy\"")
+}
+
+/// Blocks are busy, idle or free: one that is none of these was not given back.
+fn no_block_is_lost(text: &str) -> Result<()> {
+    for reach in ["reach=\"full\"", "reach=\"sliding\""] {
+        let sum = |name: &str| -> Result<f64> {
+            let lines: Vec<&str> = text.lines().filter(|line| line.starts_with(name) && line.contains(reach)).collect();
+            ensure!(!lines.is_empty(), "/metrics has no {name} with {reach}");
+            lines.iter().map(|line| Ok(line.rsplit_once(' ').context("a number")?.1.parse::<f64>()?)).sum()
+        };
+        let (known, all) = (sum("pylon_kv_blocks{")?, sum("pylon_kv_capacity_blocks{")?);
+        ensure!(known == all, "of {all} blocks with {reach} {known} are known of:\n{text}");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_nobody_knows_of_is_found() {
+        let text = |free: u32| {
+            let of = |reach: &str| {
+                format!(
+                    "pylon_kv_capacity_blocks{{model=\"m\",reach=\"{reach}\"}} 9\n\
+                     pylon_kv_blocks{{model=\"m\",reach=\"{reach}\",state=\"busy\"}} 0\n\
+                     pylon_kv_blocks{{model=\"m\",reach=\"{reach}\",state=\"idle\"}} 4\n\
+                     pylon_kv_blocks{{model=\"m\",reach=\"{reach}\",state=\"free\"}} {free}\n"
+                )
+            };
+            of("full") + &of("sliding")
+        };
+        assert!(no_block_is_lost(&text(5)).is_ok());
+        let error = no_block_is_lost(&text(4)).expect_err("one is lost").to_string();
+        assert!(error.contains("of 9 blocks") && error.contains(" 8 are known"), "{error}");
+        assert!(no_block_is_lost("").is_err());
     }
 }
