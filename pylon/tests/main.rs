@@ -10,6 +10,8 @@ mod api_bench;
 mod api_config;
 mod api_messages;
 mod api_models;
+#[cfg(unix)]
+mod api_script;
 mod api_server;
 mod bench;
 mod chat;
