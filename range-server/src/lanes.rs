@@ -123,18 +123,25 @@ mod tests {
     async fn as_many_connections_as_threads_have_one_each() {
         let lanes = Lanes::start().unwrap();
         let (told, mut seen) = mpsc::unbounded_channel();
+        let (all_are_here, end) = watch::channel(());
         for _ in 0..lanes.lanes.len() {
-            let told = told.clone();
-            let serve: Serve =
-                Box::new(move |stream| Box::pin(async move { told.send((thread::current().id(), stream)).unwrap() }));
+            let (told, mut end) = (told.clone(), end.clone());
+            let serve: Serve = Box::new(move |_stream| {
+                Box::pin(async move {
+                    told.send(thread::current().id()).unwrap();
+                    drop(told);
+                    // It is there until all of them are.
+                    let _ = end.changed().await;
+                })
+            });
             lanes.take(connection(), serve).unwrap();
         }
         drop(told);
         let mut serving = HashSet::new();
-        while let Some((thread, stream)) = seen.recv().await {
+        while let Some(thread) = seen.recv().await {
             assert!(serving.insert(thread), "{thread:?} has two connections");
-            drop(stream);
         }
+        drop(all_are_here);
         assert_eq!(serving.len(), lanes.lanes.len());
     }
 }

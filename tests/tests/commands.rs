@@ -146,6 +146,8 @@ fn known(command: &str) -> Result<Known, String> {
     match &words[..] {
         // It prints help, and takes no flag.
         ["pylon", "help"] => Ok(Known::Help(owned(&["pylon"]))),
+        ["ops/pylon.sh", "start", rest @ ..] => Ok(Known::Help(owned(&[&["pylon", "api"], rest].concat()))),
+        ["ops/pylon.sh", "status" | "stop"] => Ok(Known::Foreign("ops/pylon.sh")),
         ["pylon" | "gguf-serve", ..] => Ok(Known::Help(owned(&words))),
         // These hand all that follows to another program, which they build first.
         ["cargo", "xtask", "bench", rest @ ..] => {
