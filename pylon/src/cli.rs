@@ -111,7 +111,7 @@ mod tests {
         let mut only_typed = Vec::new();
         for arg in api.get_arguments() {
             let name = arg.get_long().expect("all of them have a long name");
-            // Of a kind that no option is: a key that is known says so.
+            // No option takes a date, so that a known key complains of it.
             let error = read(&format!("{name} = 2026-11-30")).expect_err(name);
             if error.contains("command line only") {
                 only_typed.push(name);

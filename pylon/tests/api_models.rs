@@ -71,7 +71,7 @@ fn each_model_answers_as_it_does_alone_whoever_else_is_asked() {
             assert_eq!(answer(&server, &chat(id, said)), chats[at], "turn {at} of {id}");
         }
     }
-    // At the same time, several of each.
+    // Eight ask at the same time, four of each model.
     std::thread::scope(|scope| {
         let asking = models.iter().zip(&expected).cycle().take(8).map(|((id, _), (chats, text))| {
             let server = &server;
