@@ -1,48 +1,47 @@
 //! A grammar that follows an answer, on a thread of its own: while the engine computes the next logits, it works out which tokens
 //! may come.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use gptoss_model::{AllowedTokens, EngineError, Restriction, Restrictions};
 use gptoss_protocol::AnswerShape;
 use gptoss_text::Tokenizer;
-use llguidance::{Matcher, ParserFactory};
+use llguidance::Matcher;
 
-use crate::turn::grammar;
+use crate::compiled::{Compiler, OPENING};
 use crate::vocabulary::{end, factory, words};
 
 /// Grammars for the vocabulary of one model.
 pub struct Grammars {
-    factory: Arc<OnceLock<Result<ParserFactory, String>>>,
+    compiler: Arc<Compiler>,
+    vocabulary: usize,
 }
 
 impl Grammars {
     /// Begins to make what grammars need of a vocabulary, on a thread of its own. The first request that has a shape waits for it.
     pub fn new(tokenizer: &Tokenizer) -> Self {
         let (words, end) = (words(tokenizer), end(tokenizer));
-        let ready = Arc::new(OnceLock::new());
-        let made = Arc::clone(&ready);
-        let make = move || drop(made.set(factory(&words, end)));
+        let opening = tokenizer.encode_with_specials(OPENING);
+        let grammars = Self { compiler: Arc::new(Compiler::new(opening)), vocabulary: words.len() };
+        let compiler = Arc::clone(&grammars.compiler);
+        let make = move || compiler.set_factory(factory(&words, end));
         if let Err(error) = std::thread::Builder::new().name("vocabulary".into()).spawn(make) {
-            let _ = ready.set(Err(format!("no thread can be started: {error}")));
+            grammars.compiler.set_factory(Err(format!("no thread can be started: {error}")));
         }
-        Self { factory: ready }
+        grammars
     }
 }
 
 impl Restrictions for Grammars {
     fn begin(&self, shape: &AnswerShape) -> Result<Box<dyn Restriction>, EngineError> {
-        let factory = self.factory.wait().as_ref().map_err(|reason| EngineError::Shape { reason: reason.clone() })?;
-        let parser = factory.create_parser(grammar(shape)).map_err(|error| refused(&error))?;
-        let vocabulary = factory.tok_env().tok_trie().vocab_size();
-        Ok(Box::new(Follower::begin(Matcher::new(Ok(parser)), vocabulary)?))
+        Ok(Box::new(Follower::begin(&self.compiler, shape, self.vocabulary)?))
     }
 }
 
-fn refused(error: &impl std::fmt::Display) -> EngineError {
-    EngineError::Shape { reason: format!("{error:#}") }
+fn refused(reason: String) -> EngineError {
+    EngineError::Shape { reason }
 }
 
 /// Vocabularies of fewer tokens are followed without a thread: handing a token over takes longer than their masks do.
@@ -61,15 +60,22 @@ enum Follower {
 }
 
 impl Follower {
-    fn begin(matcher: Matcher, vocabulary: usize) -> Result<Self, EngineError> {
+    fn begin(compiler: &Arc<Compiler>, shape: &AnswerShape, vocabulary: usize) -> Result<Self, EngineError> {
         if vocabulary < LEAST_FOR_THREAD {
+            let matcher = compiler.matcher(shape).map_err(refused)?;
             return Ok(Self::Here { matcher: Box::new(matcher), error: None });
         }
         let (tokens, taken) = channel();
         let (told, masks) = channel();
-        let follow = move || follow(matcher, &taken, &told);
-        let thread =
-            std::thread::Builder::new().name("grammar".into()).spawn(follow).map_err(|error| refused(&error))?;
+        let (compiler, shape) = (Arc::clone(compiler), shape.clone());
+        // It is compiled there, too: other answers do not wait for that, and the prompt is read meanwhile.
+        let follow = move || match compiler.matcher(&shape) {
+            Ok(matcher) => follow(matcher, &taken, &told),
+            // If nobody listens any more, nobody wants to know.
+            Err(reason) => drop(told.send(Err(reason))),
+        };
+        let thread = std::thread::Builder::new().name("grammar".into()).spawn(follow);
+        let thread = thread.map_err(|error| refused(error.to_string()))?;
         Ok(Self::Beside { tokens: Some(tokens), masks, thread: Some(thread) })
     }
 }
@@ -111,7 +117,7 @@ impl Restriction for Follower {
                 masks.recv().unwrap_or_else(|_| Err("the thread that follows the grammar has ended".into()))
             }
         };
-        mask.map_err(|reason| EngineError::Shape { reason })
+        mask.map_err(refused)
     }
 }
 
@@ -131,29 +137,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    fn nano() -> Tokenizer {
-        let file = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
-        let Ok(gptoss_gguf::Progress::Ready(gguf)) = gptoss_gguf::parse(file, file.len() as u64) else {
-            panic!("the demo model is a whole GGUF file");
-        };
-        let tokens = gguf.metadata.string_array("tokenizer.ggml.tokens").expect("tokens");
-        let merges = gguf.metadata.string_array("tokenizer.ggml.merges").expect("merges");
-        let types = gguf.metadata.i32_array("tokenizer.ggml.token_type").expect("types");
-        Tokenizer::new(tokens.iter(), &types, merges.iter()).expect("a tokenizer")
-    }
+    use crate::vocabulary::tests::nano;
 
     /// Large vocabularies are followed by a thread, which the demo model's is too small for.
     #[test]
     fn a_thread_says_the_same_as_whoever_draws() {
         let tokenizer = nano();
-        let factory = factory(&words(&tokenizer), end(&tokenizer)).expect("a vocabulary");
+        let compiler = Arc::new(Compiler::new(tokenizer.encode_with_specials(OPENING)));
+        compiler.set_factory(factory(&words(&tokenizer), end(&tokenizer)));
         let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
         let shape = AnswerShape { answer: Some(TextShape::JsonSchema(schema)), calls: Vec::new() };
-        let follower = |vocabulary| {
-            let parser = factory.create_parser(grammar(&shape)).expect("a grammar");
-            Follower::begin(Matcher::new(Ok(parser)), vocabulary).expect("a follower")
-        };
+        let follower = |vocabulary| Follower::begin(&compiler, &shape, vocabulary).expect("a follower");
         let (mut here, mut beside) = (follower(LEAST_FOR_THREAD - 1), follower(LEAST_FOR_THREAD));
         assert!(matches!((&here, &beside), (Follower::Here { .. }, Follower::Beside { .. })));
         let turn = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{\"a\": 12";
@@ -172,5 +166,19 @@ mod tests {
             assert!(matches!(follower.allowed(), Err(EngineError::Shape { .. })));
         }
         drop(follower(LEAST_FOR_THREAD));
+    }
+
+    /// The check before would have refused it; whatever gets past that is told where the first token is drawn.
+    #[test]
+    fn a_shape_that_cannot_be_used_ends_the_answer_with_its_reason() {
+        let tokenizer = nano();
+        let compiler = Arc::new(Compiler::new(Vec::new()));
+        compiler.set_factory(factory(&words(&tokenizer), end(&tokenizer)));
+        let shape = AnswerShape { answer: Some(TextShape::Regex("(".into())), calls: Vec::new() };
+        let here = Follower::begin(&compiler, &shape, LEAST_FOR_THREAD - 1).err().expect("refused at once");
+        let mut beside = Follower::begin(&compiler, &shape, LEAST_FOR_THREAD).expect("a thread");
+        let told = beside.allowed().expect_err("refused at the first token");
+        assert!(matches!(&here, EngineError::Shape { reason } if !reason.is_empty()));
+        assert_eq!(here.to_string(), told.to_string());
     }
 }

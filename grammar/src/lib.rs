@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod check;
+mod compiled;
 mod follower;
 mod turn;
 mod vocabulary;

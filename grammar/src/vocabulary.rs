@@ -37,3 +37,20 @@ pub(crate) fn factory(words: &[Vec<u8>], end: u32) -> Result<ParserFactory, Stri
     factory.quiet().limits_mut().verbose_errors = false;
     Ok(factory)
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use gptoss_text::Tokenizer;
+
+    /// The tokenizer of the demo model: Harmony's specials, and 1,280 tokens in all.
+    pub(crate) fn nano() -> Tokenizer {
+        let file = include_bytes!("../../models/nano/gpt-oss-nano.gguf");
+        let Ok(gptoss_gguf::Progress::Ready(gguf)) = gptoss_gguf::parse(file, file.len() as u64) else {
+            panic!("the demo model is a whole GGUF file");
+        };
+        let tokens = gguf.metadata.string_array("tokenizer.ggml.tokens").expect("tokens");
+        let merges = gguf.metadata.string_array("tokenizer.ggml.merges").expect("merges");
+        let types = gguf.metadata.i32_array("tokenizer.ggml.token_type").expect("types");
+        Tokenizer::new(tokens.iter(), &types, merges.iter()).expect("a tokenizer")
+    }
+}

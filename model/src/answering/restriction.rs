@@ -30,7 +30,7 @@ pub trait Restriction {
     /// Which tokens may come next. Waits until that is known.
     ///
     /// # Errors
-    /// [`EngineError::Shape`]: it became too hard to tell.
+    /// [`EngineError::Shape`]: it became too hard to tell, or the shape cannot be enforced.
     fn allowed(&mut self) -> Result<AllowedTokens, EngineError>;
 }
 
@@ -39,6 +39,7 @@ pub trait Restrictions {
     /// What restricts an answer to `shape`, before its first token.
     ///
     /// # Errors
-    /// [`EngineError::Shape`]: the shape asks for something that cannot be enforced.
+    /// [`EngineError::Shape`]: the shape asks for something that cannot be enforced. Where that takes long to find out,
+    /// [`Restriction::allowed`] tells instead.
     fn begin(&self, shape: &AnswerShape) -> Result<Box<dyn Restriction>, EngineError>;
 }

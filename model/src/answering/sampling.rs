@@ -94,14 +94,20 @@ impl Sampler {
     /// What is allowed cannot be told.
     pub fn draw(&mut self, prediction: &Prediction) -> Result<Draw, EngineError> {
         self.allowed = self.restriction.as_mut().map(|restriction| restriction.allowed()).transpose()?;
-        if self.allowed.is_some() || !self.changes.is_none() {
+        if !self.changes.is_none() || (self.allowed.is_some() && !self.is_greedy()) {
             return Ok(self.draw_changed(prediction));
         }
         if self.is_greedy() {
-            return Ok(Draw::Token(prediction.token));
+            return Ok(self.best_allowed(prediction).map_or(Draw::NeedsAll { uniform: 0.0 }, Draw::Token));
         }
         let uniform = unit(&mut self.random);
         Ok(self.draw_plain(prediction, uniform))
+    }
+
+    /// The most likely token that may come, if it is among the candidates. Nothing needs to be weighed for it.
+    fn best_allowed(&self, prediction: &Prediction) -> Option<u32> {
+        let Some(allowed) = &self.allowed else { return Some(prediction.token) };
+        prediction.candidates.iter().map(|candidate| candidate.token).find(|token| allowed.allows(*token))
     }
 
     fn draw_plain(&self, prediction: &Prediction, uniform: f64) -> Draw {
