@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -154,14 +154,14 @@ impl<A: Engaged> Front<A> {
             let advice = "start it with --allow-origin ORIGIN, or --allow-host NAME, if they should";
             return refuse(StatusCode::FORBIDDEN, format!("pages of {origin} may not ask this server; {advice}"));
         }
-        if request.method() == Method::OPTIONS {
+        if request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+            // Whatever path it is of: what is not there is told to the request itself, whose answer the page may read.
             let mut response = StatusCode::NO_CONTENT.into_response();
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(GRANTS.methods));
             origins.preflight(request.headers(), response.headers_mut());
             return Some(response);
         }
         if let Some(key) = key
-            && !is_open(request.uri().path())
+            && !is_open(request)
         {
             let given = request.headers().get_all(API_KEY).iter().map(HeaderValue::as_bytes);
             if !bearers(request.headers()).chain(given).any(|given| key.is(given)) {
@@ -178,9 +178,10 @@ impl<A: Engaged> Front<A> {
     }
 }
 
-/// Whether it may be asked without a key: whoever watches over processes has none, and the tunnel asks for it itself.
-fn is_open(path: &str) -> bool {
-    matches!(path, "/health" | "/healthz" | TUNNEL_PATH)
+/// Whether it may be asked without a key: whoever watches over processes has none, the tunnel asks for it itself, and which methods
+/// there are is no secret.
+fn is_open<B>(request: &hyper::Request<B>) -> bool {
+    request.method() == Method::OPTIONS || matches!(request.uri().path(), "/health" | "/healthz" | TUNNEL_PATH)
 }
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -88,6 +88,13 @@ fn pages_of_allowed_origins_may_ask_and_no_others() {
         assert_eq!(got, status, "{path} {headers}");
         assert_eq!(header(&head, "www-authenticate").is_some(), status == 401, "{head}");
     }
+    // Without a question of a browser's, it is about the path, and not secret.
+    for (path, methods) in [("/v1/chat/completions", "POST"), ("/v1/responses/a", "GET,HEAD,DELETE")] {
+        let (status, head, _) = server.ask("OPTIONS", path, "", "");
+        assert_eq!((status, header(&head, "allow")), (204, Some(methods)), "{head}");
+        assert_eq!(server.ask("PUT", path, KEY, "").0, 405);
+    }
+    assert_eq!(server.ask("OPTIONS", "/v1/nowhere", "", "").0, 404);
     is_alive(&server, KEY);
 }
 
