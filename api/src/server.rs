@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -119,8 +119,12 @@ fn router<A: Engaged>(models: Arc<Models<A>>, options: ApiOptions, metrics: Arc<
         .route("/v1/responses/{id}/cancel", post(cancel_response::<A>))
         .fallback(|request: Request| async move { nowhere(request.uri().path()) })
         .method_not_allowed_fallback(|request: Request| async move {
+            // The router adds which methods there are.
+            if request.method() == Method::OPTIONS {
+                return Ok(StatusCode::NO_CONTENT);
+            }
             let message = format!("{} is not for {}", request.method(), request.uri().path());
-            ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message)
+            Err(ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message))
         })
         .layer(middleware::from_fn(note_route))
         .with_state(shared)
@@ -281,15 +285,16 @@ async fn create_response<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body:
 async fn get_response<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
-    responses::get(&shared, &id)
+    responses::get(&shared, &id, query.as_deref().unwrap_or_default())
 }
 
 async fn delete_response<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    responses::delete(&shared, &id)
+    responses::delete(&shared, &id).await
 }
 
 async fn input_items<A: Engaged>(
@@ -304,5 +309,5 @@ async fn cancel_response<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    responses::cancel(&shared, &id)
+    responses::cancel(&shared, &id).await
 }

@@ -45,8 +45,7 @@ pub(crate) fn stream<A: Engaged>(answering: Answering<A>, mut frames: impl Frame
     let events = stream::unfold(State { answering: Some(answering), frames, ready }, |mut state| async move {
         loop {
             if let Some((name, data)) = state.ready.pop_front() {
-                let event = name.map_or_else(Event::default, |name| Event::default().event(name)).data(data);
-                return Some((Ok::<_, Infallible>(event), state));
+                return Some((Ok::<_, Infallible>(event((name, data))), state));
             }
             let mut answering = state.answering.take()?;
             match answering.next().await {
@@ -62,7 +61,17 @@ pub(crate) fn stream<A: Engaged>(answering: Answering<A>, mut frames: impl Frame
             }
         }
     });
-    Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response()
+    Sse::new(events).keep_alive(keep_alive()).into_response()
+}
+
+/// A frame as it is sent.
+pub(crate) fn event((name, data): Frame) -> Event {
+    name.map_or_else(Event::default, |name| Event::default().event(name)).data(data)
+}
+
+/// What keeps proxies from taking silence for death.
+pub(crate) fn keep_alive() -> KeepAlive {
+    KeepAlive::new().interval(KEEP_ALIVE)
 }
 
 /// An ending that is no answer, as data.

@@ -94,12 +94,16 @@ impl Server {
         body["stream"] = true.into();
         let (status, head, text) = self.ask("POST", path, "", &body.to_string());
         assert!(status == 200 && head.contains("text/event-stream"), "{head}\n{text}");
-        let field = |event: &str, name: &str| {
-            event.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().to_owned()))
-        };
-        let events = text.split("\n\n").filter(|event| event.contains("data:"));
-        events.map(|event| (field(event, "event:"), field(event, "data:").expect("data"))).collect()
+        events(&text)
     }
+}
+
+/// The names and data of a stream's events.
+pub fn events(text: &str) -> Vec<(Option<String>, String)> {
+    let field =
+        |event: &str, name: &str| event.lines().find_map(|line| Some(line.strip_prefix(name)?.trim_start().to_owned()));
+    let events = text.split("\n\n").filter(|event| event.contains("data:"));
+    events.map(|event| (field(event, "event:"), field(event, "data:").expect("data"))).collect()
 }
 
 fn unchunked(mut body: &str) -> String {
@@ -416,7 +420,7 @@ fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
 
 /// Every event has the fields that the contract asks for, and the numbers in order. Gives their data.
 #[track_caller]
-fn by_contract(events: &[(Option<String>, String)]) -> Vec<Value> {
+pub fn by_contract(events: &[(Option<String>, String)]) -> Vec<Value> {
     let contract = contract();
     assert_eq!(events.last().unwrap(), &(None, "[DONE]".to_owned()));
     let data = events[..events.len() - 1].iter().enumerate().map(|(number, (name, data))| {

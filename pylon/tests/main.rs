@@ -6,6 +6,7 @@ mod goldens;
 mod support;
 
 mod api;
+mod api_background;
 mod api_bench;
 mod api_config;
 mod api_messages;

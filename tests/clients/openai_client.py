@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import time
 import typing
 
 import openai
@@ -89,6 +90,33 @@ def responses():
     assert final.output[0].type == "reasoning" and final.output[0].content[0].text == REASONING
 
 
+def background():
+    # Its text has to be long, so that there is time to leave, to come back and to cancel it.
+    schema = {"type": "object", "properties": {"a": {"type": "string", "minLength": 2000}}, "required": ["a"]}
+    format = {"type": "json_schema", "name": "long", "schema": schema}
+    begun = client.responses.create(
+        model=MODEL, input=HUNGARY, temperature=0, background=True, stream=True, text={"format": format}
+    )
+    events = []
+    for event in begun:
+        events.append(event)
+        if event.type == "response.output_text.delta":
+            break
+    begun.close()
+    id = events[0].response.id
+    assert client.responses.retrieve(id).status == "in_progress"
+    rest = client.responses.retrieve(id, stream=True, starting_after=events[-1].sequence_number)
+    assert next(rest).sequence_number == events[-1].sequence_number + 1
+    assert client.responses.cancel(id).status == "cancelled"
+    last = list(rest)[-1]
+    assert (last.type, last.response.status) == ("response.incomplete", "cancelled"), last
+    begun = client.responses.create(model=MODEL, input=HUNGARY, temperature=0, background=True)
+    while begun.status in ("queued", "in_progress"):
+        time.sleep(0.02)
+        begun = client.responses.retrieve(begun.id)
+    assert (begun.status, begun.output_text) == ("completed", ANSWER)
+
+
 # Bounded: a model that knows nothing of cities may write a text without an end.
 class City(pydantic.BaseModel):
     name: typing.Literal["Budapest", "Vienna"]
@@ -152,6 +180,6 @@ def expect(kind, ask):
     raise AssertionError(f"no {kind.__name__}")
 
 
-for test in [models, chat, chat_tools, responses, shapes, completions, errors]:
+for test in [models, chat, chat_tools, responses, background, shapes, completions, errors]:
     test()
     print(f"openai {openai.__version__} (Python): {test.__name__} ok", flush=True)

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use gptoss_protocol::{ChatMessage, FinishReason};
 use serde_json::{Value, json};
 
+use super::background::Background;
 use super::object::{Item, ResponseObject};
 use super::request::Asked;
-use super::store::Stored;
+use super::store::Said;
 use crate::answer::error_of;
 use crate::models::Model;
 use crate::prompt::new_id;
@@ -81,15 +82,43 @@ impl<A: Engaged> Writer<A> {
         self.response.clone()
     }
 
+    /// It was cancelled: what there is of it stands, and nothing goes on from it.
+    pub fn cancelled(&mut self, usage: Usage) -> Vec<Frame> {
+        let mut frames = self.end_item("incomplete");
+        self.response.end("cancelled", usage);
+        // No event of the streams is of its own name; this is the one for what is neither whole nor failed.
+        frames.push(self.of_response("response.incomplete"));
+        frames.push((None, DONE.into()));
+        frames
+    }
+
+    /// The response as it is told.
+    pub fn object(&self) -> Value {
+        serde_json::to_value(&self.response).expect("texts and numbers become JSON")
+    }
+
+    /// Items that are complete.
+    pub fn items(&self) -> usize {
+        self.response.output.len()
+    }
+
+    /// Keeps it from its beginning on.
+    pub fn keep_under_way(&self, background: &Arc<Background>) {
+        let (id, input) = (self.response.id.clone(), self.asked.input.clone());
+        self.shared.store.keep_under_way(id, input, Arc::clone(background));
+    }
+
     fn keep(&self, messages: Vec<ChatMessage>) {
         let mut history = self.asked.prompt.history.clone();
         history.extend(messages);
         let own = self.sketch.calls.iter().map(|(id, name, _)| (id.clone(), name.clone()));
         let calls = self.asked.calls.iter().cloned().chain(own).collect();
-        let object = serde_json::to_value(&self.response).expect("texts and numbers become JSON");
-        let model = self.asked.model.clone();
-        let stored = Stored { model, object, input: self.asked.input.clone(), history, calls };
-        self.shared.store.keep(self.response.id.clone(), stored);
+        let said = Said { model: self.asked.model.clone(), history, calls };
+        let id = self.response.id.clone();
+        match self.asked.is_background {
+            true => self.shared.store.keep_said(&id, said),
+            false => self.shared.store.keep(id, self.object(), self.asked.input.clone(), said),
+        }
     }
 
     fn begin_item(&mut self, part: Part) -> Vec<Frame> {
@@ -179,7 +208,7 @@ impl<A: Engaged> Writer<A> {
     }
 
     fn of_response(&mut self, name: &'static str) -> Frame {
-        let response = serde_json::to_value(&self.response).expect("texts and numbers become JSON");
+        let response = self.object();
         self.numbered(name, json!({"response": response}))
     }
 

@@ -1,5 +1,6 @@
 //! `/v1/responses`.
 
+mod background;
 mod events;
 mod input;
 mod object;
@@ -31,8 +32,13 @@ pub(crate) async fn create<A: Engaged>(
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
     let asked = request.into_asked(&model, &shared.store)?;
+    let is_background = asked.is_background;
     let mut answering = begin(&model, asked.prompt.clone()).await?;
     let mut writer = Writer::new((shared, model), asked);
+    if is_background {
+        let background = background::run(answering, writer, streams);
+        return Ok(if streams { background.follow(0) } else { Json(background.object()).into_response() });
+    }
     if streams {
         return Ok(stream(answering, writer));
     }
@@ -48,15 +54,32 @@ pub(crate) async fn create<A: Engaged>(
     Ok(Json(writer.finish(usage, ending)).into_response())
 }
 
-/// `GET /v1/responses/{id}`.
-pub(crate) fn get<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
-    Ok(Json(stored(shared, id)?.object).into_response())
+/// `GET /v1/responses/{id}`: the response as it stands, or with `stream=true` its events, those after `starting_after` where that is
+/// given.
+pub(crate) fn get<A: Engaged>(shared: &Shared<A>, id: &str, query: &str) -> Result<Response, ApiError> {
+    let stored = stored(shared, id)?;
+    let after = number(query, "starting_after", 0, u32::MAX)?;
+    match value(query, "stream") {
+        None | Some("false") if after.is_some() => {
+            Err(ApiError::invalid("starting_after", "starting_after is for streams: ask with stream=true, too"))
+        }
+        None | Some("false") => Ok(Json(stored.object()).into_response()),
+        Some("true") => match stored.background().filter(|background| background.is_streamed()) {
+            Some(background) => Ok(Arc::clone(background).follow(after.map_or(0, |after| after as usize + 1))),
+            None => {
+                let message = "stream is true, and this response was not asked for with background and stream: its events are gone";
+                Err(ApiError::invalid("stream", message))
+            }
+        },
+        Some(other) => Err(ApiError::invalid("stream", format!("stream is {other:?}, expected true or false"))),
+    }
 }
 
-/// `DELETE /v1/responses/{id}`.
-pub(crate) fn delete<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
-    if !shared.store.forget(id) {
-        return Err(missing(id));
+/// `DELETE /v1/responses/{id}`. One that is under way ends.
+pub(crate) async fn delete<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
+    let forgotten = shared.store.forget(id).ok_or_else(|| missing(id))?;
+    if let Some(background) = forgotten.background() {
+        background.cancel().await;
     }
     Ok(Json(json!({"id": id, "object": "response", "deleted": true})).into_response())
 }
@@ -85,12 +108,16 @@ pub(crate) fn input_items<A: Engaged>(shared: &Shared<A>, id: &str, query: &str)
     Ok(Json(list).into_response())
 }
 
-/// `POST /v1/responses/{id}/cancel`.
-pub(crate) fn cancel<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
-    stored(shared, id)?;
-    let message = "only responses in the background can be cancelled, and this server has none: close the connection of a stream \
-                   to end it";
-    Err(ApiError::refused(axum::http::StatusCode::BAD_REQUEST, message))
+/// `POST /v1/responses/{id}/cancel`. One that has ended stays as it is.
+pub(crate) async fn cancel<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Response, ApiError> {
+    match stored(shared, id)?.background() {
+        Some(background) => Ok(Json(background.cancel().await).into_response()),
+        None => {
+            let message = "only a response that was asked for with background can be cancelled: close the connection of another one \
+                           to end it";
+            Err(ApiError::refused(axum::http::StatusCode::BAD_REQUEST, message))
+        }
+    }
 }
 
 fn stored<A: Engaged>(shared: &Shared<A>, id: &str) -> Result<Stored, ApiError> {

@@ -53,7 +53,7 @@ impl ResponseObject {
             created_at: seconds_since_1970(),
             completed_at: None,
             status: "in_progress",
-            background: false,
+            background: asked.is_background,
             error: None,
             incomplete_details: None,
             instructions: asked.instructions.clone(),

@@ -67,6 +67,7 @@ pub(crate) struct Asked {
     pub prompt: Prompt,
     pub model: String,
     pub is_stored: bool,
+    pub is_background: bool,
     pub input: Vec<Value>,
     pub calls: Vec<(String, String)>,
     pub instructions: Option<String>,
@@ -92,8 +93,8 @@ impl ResponsesRequest {
         };
         let mut conversation = Conversation::default();
         if let Some(id) = &self.previous_response_id {
-            let stored = store.recall(id).ok_or_else(|| unknown(id))?;
-            (conversation.history, conversation.calls) = (stored.history_for(model.id()), stored.calls);
+            let said = store.recall(id).ok_or_else(|| unknown(id))?.said.ok_or_else(|| unfinished(id))?;
+            (conversation.history, conversation.calls) = (said.history_for(model.id()), said.calls);
         }
         conversation.hear(&input, &model.served)?;
         let Conversation { history, instructions, calls, .. } = conversation;
@@ -126,6 +127,7 @@ impl ResponsesRequest {
             prompt: wanted.apply(prompt)?,
             model: model.id().to_owned(),
             is_stored: self.store.unwrap_or(true),
+            is_background: self.background == Some(true),
             input: input.items(),
             calls,
             instructions: self.instructions,
@@ -143,11 +145,9 @@ impl ResponsesRequest {
 
     /// What would be a lie to accept.
     fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
-        if self.background == Some(true) {
-            return Err(ApiError::invalid(
-                "background",
-                "background is true, and responses in the background are not served",
-            ));
+        if self.background == Some(true) && self.store == Some(false) {
+            let message = "background is true and store is false: what is not stored could not be asked for";
+            return Err(ApiError::invalid("background", message));
         }
         if self.max_output_tokens.is_some_and(|tokens| tokens < 16) {
             return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
@@ -183,6 +183,11 @@ fn unknown(id: &str) -> ApiError {
             format!("previous_response_id is {id:?}, and no response of that id is stored here"),
         )
     }
+}
+
+fn unfinished(id: &str) -> ApiError {
+    let message = "is under way, was cancelled or failed: only from a whole response another one goes on";
+    ApiError::invalid("previous_response_id", format!("previous_response_id is {id:?}, which {message}"))
 }
 
 impl Asked {
