@@ -133,8 +133,9 @@ def shapes():
         model=MODEL, input=HUNGARY, temperature=0, text_format=City, max_output_tokens=400
     )
     assert isinstance(parsed.output_parsed, City)
-    function = {"name": "get_weather", "description": DESCRIPTION, "parameters": WEATHER}
-    tools = [{"type": "function", "function": function}]
+    bounded = {**WEATHER, "properties": {"city": {"type": "string", "maxLength": 40}}}
+    function = {"name": "get_weather", "description": DESCRIPTION, "parameters": bounded}
+    tools = [{"type": "function", "function": {**function, "strict": True}}]
     forced = client.chat.completions.create(
         model=MODEL, messages=messages, tools=tools, temperature=0, tool_choice="required"
     )
