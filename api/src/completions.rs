@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::answer::begin;
 use crate::chat::{Stop, UsageOut};
 use crate::error::ApiError;
+use crate::logprobs::{Logprob, columns, top};
 use crate::prompt::{Draw, new_id, seconds_since_1970};
 use crate::said::{End, Ending, Piece, Usage};
 use crate::server::{Engaged, Shared};
@@ -59,7 +60,6 @@ impl CompletionRequest {
             ("n", self.n.is_some_and(|n| n != 1)),
             ("best_of", self.best_of.is_some_and(|n| n != 1)),
             ("echo", self.echo == Some(true)),
-            ("logprobs", self.logprobs.is_some()),
             ("suffix", self.suffix.is_some_and(|suffix| !suffix.is_empty())),
         ] {
             if is_given {
@@ -81,6 +81,7 @@ impl CompletionRequest {
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
+            top_tokens: top("logprobs", self.logprobs)?,
             ..Prompt::default()
         })
     }
@@ -131,7 +132,11 @@ pub(crate) async fn create<A: Engaged>(
     let usage = request.stream_options.as_ref().is_some_and(|options| options["include_usage"] == true);
     let tells_ids = request.return_token_ids == Some(true);
     let tokens = tells_ids.then(Vec::new);
-    let said = Said { text: String::new(), tokens };
+    if request.logprobs.is_some() {
+        shared.require_probabilities("logprobs")?;
+    }
+    let logprobs = request.logprobs.map(|top| Logprobs { top, offset: 0, of_tokens: Vec::new() });
+    let said = Said { text: String::new(), tokens, logprobs };
     let (id, created) = (new_id("cmpl"), seconds_since_1970());
     let chunks = Chunks { id, created, model: model.id().to_owned(), usage, said };
     let mut answering = begin(&model, request.into_prompt()?).await?;
@@ -154,12 +159,28 @@ struct Said {
     text: String,
     /// Ids of the tokens, where they are wanted.
     tokens: Option<Vec<u32>>,
+    /// The tokens' log probabilities, where they are wanted.
+    logprobs: Option<Logprobs>,
+}
+
+#[derive(Clone)]
+struct Logprobs {
+    /// As many of the most likely tokens are told.
+    top: u32,
+    /// Characters that were told before.
+    offset: usize,
+    of_tokens: Vec<Logprob>,
 }
 
 impl Said {
     fn add(&mut self, piece: Piece) {
         match piece {
-            Piece::Text(more, _) => self.text.push_str(&more),
+            Piece::Text(more, token) => {
+                if let (Some(logprobs), Some(token)) = (&mut self.logprobs, token) {
+                    logprobs.of_tokens.push(Logprob::of(&more, &token, logprobs.top));
+                }
+                self.text.push_str(&more);
+            }
             Piece::Token(id) => self.tokens.iter_mut().for_each(|tokens| tokens.push(id)),
             Piece::Begin(_) | Piece::End => {}
         }
@@ -170,7 +191,14 @@ impl Said {
     }
 
     fn take(&mut self) -> Self {
-        Self { text: std::mem::take(&mut self.text), tokens: self.tokens.as_mut().map(std::mem::take) }
+        let text = std::mem::take(&mut self.text);
+        let logprobs = self.logprobs.as_mut().map(|logprobs| {
+            let of_tokens = std::mem::take(&mut logprobs.of_tokens);
+            let told = Logprobs { of_tokens, ..*logprobs };
+            logprobs.offset += text.chars().count();
+            told
+        });
+        Self { text, tokens: self.tokens.as_mut().map(std::mem::take), logprobs }
     }
 }
 
@@ -189,8 +217,9 @@ impl Chunks {
             _ => "stop",
         };
         let object = |(said, ended): (&Said, Option<&End>)| {
+            let logprobs = said.logprobs.as_ref().map(|logprobs| columns(&logprobs.of_tokens, logprobs.offset));
             let mut object =
-                json!({"index": 0, "text": said.text, "logprobs": null, "finish_reason": ended.map(reason)});
+                json!({"index": 0, "text": said.text, "logprobs": logprobs, "finish_reason": ended.map(reason)});
             if let Some(end) = ended {
                 object["stop_reason"] = end.stop_reason();
             }

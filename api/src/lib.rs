@@ -7,6 +7,7 @@ mod completions;
 mod engine;
 mod error;
 mod front;
+mod logprobs;
 mod messages;
 mod metrics;
 mod models;

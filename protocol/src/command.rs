@@ -254,6 +254,9 @@ pub struct Prompt {
     /// What is said of it in token ids.
     #[serde(default, skip_serializing_if = "PromptIds::is_none")]
     pub ids: Box<PromptIds>,
+    /// As many of the most likely tokens are told with each token of the answer; `None`: five. There are 64 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub top_tokens: Option<u32>,
     /// What is added to logits before a token is drawn.
     #[serde(default)]
     pub logits: Box<LogitChanges>,

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use gptoss_protocol::{FinishReason, TokenInfo};
+use gptoss_protocol::FinishReason;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::request::ChatRequest;
 use crate::answer::{Answering, begin};
 use crate::error::ApiError;
+use crate::logprobs::Logprob;
 use crate::models::Model;
 use crate::prompt::{new_id, seconds_since_1970};
 use crate::said::{End, Ending, Part, Piece, Usage};
@@ -179,39 +180,6 @@ struct Logprobs {
     refusal: Option<Value>,
 }
 
-#[derive(Serialize)]
-struct Logprob {
-    #[serde(flatten)]
-    own: TokenLogprob,
-    top_logprobs: Vec<TokenLogprob>,
-}
-
-#[derive(Serialize)]
-struct TokenLogprob {
-    token: String,
-    logprob: f32,
-    bytes: Vec<u8>,
-}
-
-/// Stands for a probability that is too small to be known.
-const UNKNOWN_LOGPROB: f32 = -9999.0;
-
-impl Logprob {
-    /// What is known of a token, whose visible text is what it completed.
-    fn of(text: &str, token: &TokenInfo, top: usize) -> Self {
-        let logprob = |probability: Option<f32>| probability.filter(|it| *it > 0.0).map_or(UNKNOWN_LOGPROB, f32::ln);
-        let entry = |text: &str, probability| TokenLogprob {
-            token: text.into(),
-            logprob: logprob(probability),
-            bytes: text.into(),
-        };
-        Self {
-            own: entry(text, token.probability),
-            top_logprobs: token.top.iter().take(top).map(|it| entry(&it.text, Some(it.probability))).collect(),
-        }
-    }
-}
-
 /// `finish_reason` of an answer that calls so many functions.
 fn finish_reason(reason: FinishReason, calls: usize) -> &'static str {
     match reason {
@@ -243,7 +211,7 @@ impl Whole {
         self.custom.iter().any(|custom| custom == name)
     }
 
-    fn add(&mut self, piece: Piece, logprobs: Option<usize>) {
+    fn add(&mut self, piece: Piece, logprobs: Option<u32>) {
         match piece {
             Piece::Begin(part) => {
                 match &part {
@@ -285,7 +253,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequ
     if request.logprobs == Some(true) {
         shared.require_probabilities("logprobs")?;
     }
-    let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0) as usize);
+    let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     let (streams, usage) = (request.stream == Some(true), request.wants_usage());
     let (prompt, custom) = request.into_prompt(&model.served)?;
     let said = Whole::of(custom);
@@ -301,7 +269,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequ
 async fn whole<A: Engaged>(
     model: &Model<A>,
     head: Head,
-    (mut whole, logprobs): (Whole, Option<usize>),
+    (mut whole, logprobs): (Whole, Option<u32>),
     mut answering: Answering<A>,
 ) -> Result<Response, ApiError> {
     while let Some(pieces) = answering.next().await {
@@ -338,7 +306,7 @@ fn sketch(whole: &Whole) -> Sketch {
 struct Chunks<A> {
     model: Arc<Model<A>>,
     head: Head,
-    logprobs: Option<usize>,
+    logprobs: Option<u32>,
     usage: bool,
     whole: Whole,
 }

@@ -1,10 +1,11 @@
 //! A chat completion as it is asked for, and the prompt that it makes.
 
-use gptoss_protocol::{ChatMessage, Prompt};
+use gptoss_protocol::{ChatMessage, Prompt, PromptIds};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::logprobs::top;
 use crate::prompt::{Content, Draw, call, custom_call, effort, on_channel, prompt};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
@@ -37,6 +38,9 @@ pub(crate) struct ChatRequest {
     max_completion_tokens: Option<u32>,
     #[serde(default)]
     stop: Option<Stop>,
+    /// Token ids that end the answer, beside those that end every answer.
+    #[serde(default)]
+    stop_token_ids: Option<Vec<u32>>,
     #[serde(default)]
     n: Option<u32>,
     #[serde(default)]
@@ -168,6 +172,8 @@ impl ChatRequest {
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
+            ids: Box::new(PromptIds { prompt: Vec::new(), stop: self.stop_token_ids.unwrap_or_default() }),
+            top_tokens: self.top_logprobs,
             max_new_tokens: limit.unwrap_or(u32::MAX),
             ..prompt(history, instructions)
         };
@@ -187,8 +193,10 @@ impl ChatRequest {
         if self.n.is_some_and(|n| n != 1) {
             return Err(ApiError::invalid("n", "n is not 1: this server gives one answer to a request"));
         }
-        if self.top_logprobs.is_some_and(|top| top > 5) {
-            return Err(ApiError::invalid("top_logprobs", "top_logprobs is above 5, which is as many as are kept"));
+        let top = top("top_logprobs", self.top_logprobs)?;
+        if top.is_some_and(|top| top > 0) && self.logprobs != Some(true) {
+            let message = format!("top_logprobs is {}, expected logprobs to be true with it", top.unwrap_or(0));
+            return Err(ApiError::invalid("top_logprobs", message));
         }
         if self.functions.is_some() || self.function_call.is_some() {
             let message = "functions and function_call are the names of old: expected tools and tool_choice";

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use gptoss_protocol::{ChatMessage, FinishReason};
+use gptoss_protocol::{ChatMessage, FinishReason, TokenInfo};
 use serde_json::{Value, json};
 
 use super::background::Background;
@@ -11,6 +11,7 @@ use super::object::{Item, ResponseObject};
 use super::request::Asked;
 use super::store::Said;
 use crate::answer::error_of;
+use crate::logprobs::Logprob;
 use crate::models::Model;
 use crate::prompt::new_id;
 use crate::said::{Ending, Part, Piece, Usage};
@@ -50,7 +51,7 @@ impl<A: Engaged> Writer<A> {
                 Vec::new()
             }
             Piece::Begin(part) => self.begin_item(part),
-            Piece::Text(text, _) => self.add(&text),
+            Piece::Text(text, token) => self.add(&text, token.as_deref()),
             Piece::Token(_) => Vec::new(),
             Piece::End => self.end_item("completed"),
         }
@@ -124,8 +125,12 @@ impl<A: Engaged> Writer<A> {
     fn begin_item(&mut self, part: Part) -> Vec<Frame> {
         let item = match part {
             Part::Reasoning => Item::Reasoning { id: new_id("rs"), text: String::new() },
-            Part::Preamble => Item::Message { id: new_id("msg"), phase: "commentary", text: String::new() },
-            Part::Answer => Item::Message { id: new_id("msg"), phase: "final_answer", text: String::new() },
+            Part::Preamble => {
+                Item::Message { id: new_id("msg"), phase: "commentary", text: String::new(), logprobs: Vec::new() }
+            }
+            Part::Answer => {
+                Item::Message { id: new_id("msg"), phase: "final_answer", text: String::new(), logprobs: Vec::new() }
+            }
             Part::Call(name) => {
                 let call_id = new_id("call");
                 self.sketch.calls.push((call_id.clone(), name.clone(), String::new()));
@@ -145,16 +150,18 @@ impl<A: Engaged> Writer<A> {
         frames
     }
 
-    fn add(&mut self, text: &str) -> Vec<Frame> {
+    fn add(&mut self, text: &str, token: Option<&TokenInfo>) -> Vec<Frame> {
         let Some(mut item) = self.open.take() else { return Vec::new() };
         item.text().push_str(text);
-        let frame = match &item {
+        let frame = match &mut item {
             Item::Reasoning { .. } => {
                 self.event("response.reasoning_text.delta", &item, json!({"content_index": 0, "delta": text}))
             }
-            Item::Message { .. } => {
+            Item::Message { logprobs, .. } => {
                 self.sketch.text.push_str(text);
-                let delta = json!({"content_index": 0, "delta": text, "logprobs": []});
+                let logprob = token.zip(self.asked.logprobs).map(|(token, top)| Logprob::of(text, token, top));
+                logprobs.extend(logprob.clone());
+                let delta = json!({"content_index": 0, "delta": text, "logprobs": Vec::from_iter(logprob)});
                 self.event("response.output_text.delta", &item, delta)
             }
             Item::Call { .. } | Item::CustomCall { .. } => {
@@ -176,8 +183,8 @@ impl<A: Engaged> Writer<A> {
             Item::Reasoning { text, .. } => {
                 self.event("response.reasoning_text.done", &item, json!({"content_index": 0, "text": text}))
             }
-            Item::Message { text, .. } => {
-                let done = json!({"content_index": 0, "text": text, "logprobs": []});
+            Item::Message { text, logprobs, .. } => {
+                let done = json!({"content_index": 0, "text": text, "logprobs": logprobs});
                 self.event("response.output_text.done", &item, done)
             }
             Item::Call { name, arguments, .. } => {

@@ -32,6 +32,9 @@ pub(crate) async fn create<A: Engaged>(
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
     let asked = request.into_asked(&model, &shared.store)?;
+    if asked.logprobs.is_some() {
+        shared.require_probabilities("top_logprobs")?;
+    }
     let is_background = asked.is_background;
     let mut answering = begin(&model, asked.prompt.clone()).await?;
     let mut writer = Writer::new((shared, model), asked);

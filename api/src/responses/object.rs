@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::request::Asked;
+use crate::logprobs::Logprob;
 use crate::prompt::{effort_name, seconds_since_1970};
 use crate::said::Usage;
 
@@ -72,7 +73,7 @@ impl ResponseObject {
             text: json!({"format": asked.format, "verbosity": "medium"}),
             tool_choice: asked.tool_choice.clone(),
             tools: asked.told_tools(),
-            top_logprobs: 0,
+            top_logprobs: asked.logprobs.unwrap_or(0),
             top_p: sampling.top_p,
             presence_penalty: asked.prompt.logits.presence_penalty,
             frequency_penalty: asked.prompt.logits.frequency_penalty,
@@ -107,6 +108,8 @@ pub(crate) enum Item {
         id: String,
         phase: &'static str,
         text: String,
+        /// Of the tokens of the text, where they are wanted.
+        logprobs: Vec<Logprob>,
     },
     Call {
         id: String,
@@ -147,8 +150,8 @@ impl Item {
     pub fn part(&self) -> Option<Value> {
         match self {
             Self::Reasoning { text, .. } => Some(json!({"type": "reasoning_text", "text": text})),
-            Self::Message { text, .. } => {
-                Some(json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []}))
+            Self::Message { text, logprobs, .. } => {
+                Some(json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}))
             }
             Self::Call { .. } | Self::CustomCall { .. } => None,
         }

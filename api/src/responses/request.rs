@@ -7,11 +7,15 @@ use serde_json::{Map, Value, json};
 use super::input::{Conversation, Input};
 use super::store::Store;
 use crate::error::ApiError;
+use crate::logprobs::top;
 use crate::models::Model;
 use crate::prompt::{Draw, effort, prompt};
 use crate::server::Engaged;
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
+
+/// What `include` names log probabilities.
+const LOGPROBS: &str = "message.output_text.logprobs";
 
 /// The body of a request. Fields that are not named here are ignored.
 #[derive(Debug, Deserialize)]
@@ -44,6 +48,8 @@ pub(crate) struct ResponsesRequest {
     text: Option<TextIn>,
     #[serde(default)]
     top_logprobs: Option<u32>,
+    #[serde(default)]
+    include: Option<Vec<String>>,
     #[serde(default)]
     metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
@@ -80,6 +86,8 @@ pub(crate) struct Asked {
     pub tool_choice: Value,
     pub parallel_tool_calls: bool,
     pub max_output_tokens: Option<u32>,
+    /// Log probabilities of the texts are told, with as many of the most likely tokens.
+    pub logprobs: Option<u32>,
     pub metadata: Map<String, Value>,
     pub effort: Effort,
 }
@@ -116,11 +124,13 @@ impl ResponsesRequest {
         let all: Vec<String> =
             self.instructions.iter().filter(|text| !text.is_empty()).cloned().chain(instructions).collect();
         let effort = effort("reasoning.effort", self.reasoning.unwrap_or_default().effort.as_deref())?;
+        let logprobs = logprobs(self.include.as_deref(), self.top_logprobs);
         let prompt = Prompt {
             effort,
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
             max_new_tokens: self.max_output_tokens.unwrap_or(u32::MAX),
+            top_tokens: logprobs,
             ..prompt(history, all.join("\n\n"))
         };
         Ok(Asked {
@@ -138,6 +148,7 @@ impl ResponsesRequest {
             tool_choice,
             parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
             max_output_tokens: self.max_output_tokens,
+            logprobs,
             metadata,
             effort,
         })
@@ -152,10 +163,7 @@ impl ResponsesRequest {
         if self.max_output_tokens.is_some_and(|tokens| tokens < 16) {
             return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
         }
-        if self.top_logprobs.is_some_and(|top| top > 0) {
-            let message = "top_logprobs is not 0: log probabilities are served by chat completions only";
-            return Err(ApiError::invalid("top_logprobs", message));
-        }
+        top("top_logprobs", self.top_logprobs)?;
         Ok(())
     }
 }
@@ -173,6 +181,12 @@ fn offered(tools: &[Value]) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
         }
     }
     Ok((offered, left_out))
+}
+
+/// How many of the most likely tokens are told with each token of a text. Asking for some asks for log probabilities.
+fn logprobs(include: Option<&[String]>, top: Option<u32>) -> Option<u32> {
+    let is_included = include.is_some_and(|include| include.iter().any(|what| what == LOGPROBS));
+    (is_included || top.is_some_and(|top| top > 0)).then(|| top.unwrap_or(0))
 }
 
 fn unknown(id: &str) -> ApiError {

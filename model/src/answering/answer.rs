@@ -28,7 +28,7 @@ pub struct Engine<B> {
     conversations: Vec<SequenceId>,
 }
 
-/// When an answer ends, besides by the model's own word.
+/// When an answer ends, besides by the model's own word, and how it is told.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AnswerLimits {
     /// The answer ends once it has so many tokens, those of reasoning included.
@@ -37,6 +37,8 @@ pub struct AnswerLimits {
     pub stop: Vec<String>,
     /// Tokens that end the answer, beside those that end every answer.
     pub stop_tokens: Vec<u32>,
+    /// As many of the most likely tokens are told with each token; `None`: five.
+    pub top_tokens: Option<u32>,
     /// How the tokens are read: only as Harmony do they have channels.
     pub reading: Reading,
     /// Whether the answer goes on in a sequence that holds the beginning of the prompt, instead of reading all of it.
@@ -51,6 +53,7 @@ impl AnswerLimits {
             max_new_tokens: prompt.max_new_tokens,
             stop: prompt.stop.clone(),
             stop_tokens: prompt.ids.stop.clone(),
+            top_tokens: prompt.top_tokens,
             reading: match prompt.format {
                 PromptFormat::Harmony => Reading::Harmony,
                 PromptFormat::Text | PromptFormat::Tokens => Reading::Text,

@@ -16,8 +16,8 @@ use crate::host::{Host, check_cancelled, milliseconds_since};
 use crate::prediction::Prediction;
 use crate::sequences::{Row, SequenceId, Wanted};
 
-/// Number of the most likely tokens that go with each token of the stream.
-const TOP_TOKENS: usize = 5;
+/// Number of the most likely tokens that go with each token of the stream, where nobody says how many.
+const USUAL_TOP_TOKENS: u32 = 5;
 
 /// An answer from its prompt to its last token, one batch at a time.
 ///
@@ -172,7 +172,7 @@ impl<'h> UnderWay<'h> {
         let known = Likelihood {
             probability: probability(prediction, token),
             entropy_nats: prediction.entropy_nats,
-            top: top_tokens(tokenizer, prediction),
+            top: top_tokens(tokenizer, prediction, self.said.limits().top_tokens.unwrap_or(USUAL_TOP_TOKENS)),
         };
         let told = self.said.say(tokenizer, token, known)?;
         self.sampler.accept(token, self.said.says_text() && !tokenizer.is_special(token));
@@ -228,8 +228,8 @@ fn probability(prediction: &Prediction, token: u32) -> Option<f32> {
     Some((candidate.logit - prediction.log_sum_exp).exp())
 }
 
-fn top_tokens(tokenizer: &Tokenizer, prediction: &Prediction) -> Vec<TopToken> {
-    let top = prediction.candidates.iter().take(TOP_TOKENS).map(|candidate| TopToken {
+fn top_tokens(tokenizer: &Tokenizer, prediction: &Prediction, most: u32) -> Vec<TopToken> {
+    let top = prediction.candidates.iter().take(most as usize).map(|candidate| TopToken {
         id: candidate.token,
         text: token_text(tokenizer, candidate.token),
         probability: (candidate.logit - prediction.log_sum_exp).exp(),

@@ -194,6 +194,7 @@ mod tests {
         let limits = AnswerLimits {
             max_new_tokens: 99,
             stop: stop.iter().map(|text| (*text).to_owned()).collect(),
+            top_tokens: None,
             stop_tokens: stop_tokens.iter().map(|special| tokenizer.special_id(*special)).collect(),
             reading: Reading::Harmony,
             reuse_prefix: false,

@@ -115,6 +115,7 @@ fn every_choice_arrives() {
         sampling: Sampling { temperature: 0.7, top_k: 40, top_p: 0.9, seed: u64::MAX, ..Sampling::default() },
         stop: Vec::new(),
         ids: Box::default(),
+        top_tokens: None,
         logits: Box::default(),
         response_format: None,
         shape: None,
