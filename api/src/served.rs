@@ -23,10 +23,17 @@ pub(crate) struct Served {
     turns: Mutex<VecDeque<(u64, Vec<ChatMessage>)>>,
 }
 
+impl Sketch {
+    /// Whether nothing can be told by it: a turn that was cut while the model reasoned looks like every other such turn.
+    fn says_nothing(&self) -> bool {
+        self.text.is_empty() && self.calls.is_empty()
+    }
+}
+
 impl Served {
-    /// Keeps what the model wrote.
+    /// Keeps what the model wrote, if it can be told by what was visible of it.
     pub fn remember(&self, sketch: &Sketch, messages: &[ChatMessage]) {
-        if messages.is_empty() {
+        if messages.is_empty() || sketch.says_nothing() {
             return;
         }
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +79,10 @@ mod tests {
         }
         assert_eq!(served.recall(&sketch("a", "2")), None, "it was used before the first");
         assert!(served.recall(&sketch("a", "1")).is_some());
-        served.remember(&Sketch::default(), &[]);
-        assert_eq!(served.recall(&Sketch::default()), None, "nothing was said");
+        // A turn of which nothing was visible could be anybody's.
+        served.remember(&Sketch::default(), &[ChatMessage::said("secret")]);
+        assert_eq!(served.recall(&Sketch::default()), None);
+        served.remember(&sketch("b", "1"), &[]);
+        assert_eq!(served.recall(&sketch("b", "1")), None, "nothing was said");
     }
 }
