@@ -182,7 +182,7 @@ impl Said {
                 self.text.push_str(&more);
             }
             Piece::Token(id) => self.tokens.iter_mut().for_each(|tokens| tokens.push(id)),
-            Piece::Begin(_) | Piece::End => {}
+            Piece::Begin(_) | Piece::End | Piece::Cut => {}
         }
     }
 

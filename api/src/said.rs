@@ -28,8 +28,10 @@ pub(crate) enum Piece {
     Text(String, Option<Box<TokenInfo>>),
     /// This token came, whatever it says; the text that it completed comes before it.
     Token(u32),
-    /// The part is complete, unless the answer was cut in it.
+    /// The part is complete.
     End,
+    /// The answer was cut in the part: nothing comes of it any more.
+    Cut,
 }
 
 /// Tokens of a request, as usage is reported.
@@ -121,11 +123,17 @@ impl Said {
                     let rest = rest.to_owned();
                     self.say((Channel::Final, None), rest, None, &mut pieces);
                 }
-                self.close(&mut pieces);
-                // A call whose arguments are empty was not seen in any token.
-                for call in tool_calls.into_iter().skip(self.calls) {
-                    let part = self.part(&(Channel::ToolCall, Some(call.name)));
-                    pieces.extend([Piece::Begin(part), Piece::Text(call.arguments, None), Piece::End]);
+                let is_cut =
+                    matches!(reason, FinishReason::MaxTokens | FinishReason::ContextFull | FinishReason::Stopped);
+                if is_cut {
+                    pieces.extend(self.open.take().map(|_| Piece::Cut));
+                } else {
+                    self.close(&mut pieces);
+                    // A call whose arguments are empty was not seen in any token. One that was cut before them is none.
+                    for call in tool_calls.into_iter().skip(self.calls) {
+                        let part = self.part(&(Channel::ToolCall, Some(call.name)));
+                        pieces.extend([Piece::Begin(part), Piece::Text(call.arguments, None), Piece::End]);
+                    }
                 }
                 // What no client hears of comes back from none: the model is not to wait for a result.
                 let messages = messages.into_iter().filter(|message| self.is_heard(message)).collect();
@@ -217,25 +225,35 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
+    use gptoss_protocol::ToolCall;
+
     use super::*;
 
-    fn finished(reason: FinishReason, junk_tokens: u32) -> Ending {
+    fn finished(reason: FinishReason, junk: u32) -> Ending {
         let mut said = Said::default();
-        said.follow(Event::Finished {
+        let mut event = ended(reason, Vec::new());
+        if let Event::Finished { junk_tokens, .. } = &mut event {
+            *junk_tokens = junk;
+        }
+        said.follow(event);
+        said.into_ending()
+    }
+
+    fn ended(reason: FinishReason, tool_calls: Vec<ToolCall>) -> Event {
+        Event::Finished {
             reason,
             stopped_by: None,
             new_tokens: 90,
             reused_tokens: 0,
-            junk_tokens,
+            junk_tokens: 0,
             final_text: String::new(),
             analysis_text: String::new(),
-            tool_calls: Vec::new(),
+            tool_calls,
             messages: Vec::new(),
             prefill_tokens_per_second: None,
             decode_tokens_per_second: None,
             time_to_first_token_ms: None,
-        });
-        said.into_ending()
+        }
     }
 
     fn token(channel: Channel, recipient: &str, text: &str) -> Event {
@@ -276,6 +294,24 @@ mod tests {
         };
         assert!(said.is_heard(&call("functions.add")) && said.is_heard(&ChatMessage::said("add")));
         assert!(!said.is_heard(&call("python")));
+    }
+
+    /// What comes with the end of an answer whose last call has no arguments, after a call that was seen.
+    fn at_the_end(reason: FinishReason) -> Vec<Piece> {
+        let call = |name: &str| ToolCall { name: name.into(), arguments: "{}".into() };
+        let mut said = Said::of(vec!["add".into(), "now".into()]);
+        said.follow(token(Channel::ToolCall, "functions.add", "{}"));
+        said.follow(ended(reason, vec![call("add"), call("now")]))
+    }
+
+    #[test]
+    fn a_call_that_was_cut_before_its_arguments_is_none() {
+        let begun = Piece::Begin(Part::Call("now".into()));
+        let whole = vec![Piece::End, begun, Piece::Text("{}".into(), None), Piece::End];
+        assert_eq!(at_the_end(FinishReason::Call), whole);
+        for reason in [FinishReason::MaxTokens, FinishReason::ContextFull, FinishReason::Stopped] {
+            assert_eq!(at_the_end(reason), [Piece::Cut]);
+        }
     }
 
     #[test]

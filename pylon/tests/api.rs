@@ -129,6 +129,7 @@ pub fn weather_schema() -> Value {
 
 pub const HUNGARY: &str = "Name the capital of Hungary.";
 pub const ANSWER: &str = "The capital of Hungary is Budapest.";
+pub const PARIS: &str = "What is the weather in Paris?";
 pub const REASONING: &str = "We need the capital of Hungary.";
 
 #[test]

@@ -12,6 +12,7 @@ mod api_config;
 mod api_logprobs;
 mod api_messages;
 mod api_models;
+mod api_responses;
 #[cfg(unix)]
 mod api_script;
 mod api_server;

@@ -240,7 +240,7 @@ impl Whole {
                 };
                 into.push_str(&text);
             }
-            Piece::Token(_) | Piece::End => {}
+            Piece::Token(_) | Piece::End | Piece::Cut => {}
         }
     }
 }
@@ -353,7 +353,7 @@ impl<A: Engaged> Chunks<A> {
                 Delta { reasoning: Some(text.clone()), reasoning_content: Some(text.clone()), ..Delta::default() }
             }
             (Piece::Text(text, _), _) => Delta { content: Some(text.clone()), ..Delta::default() },
-            (Piece::Begin(_) | Piece::Token(_) | Piece::End, _) => return None,
+            (Piece::Begin(_) | Piece::Token(_) | Piece::End | Piece::Cut, _) => return None,
         })
     }
 }

@@ -159,7 +159,7 @@ impl Blocks {
                 None
             }
             Piece::Token(_) => None,
-            Piece::End => {
+            Piece::End | Piece::Cut => {
                 self.is_not_offered = false;
                 if let (true, Some(Block::ToolUse { input, .. })) = (self.is_open, self.blocks.last_mut()) {
                     *input = input_of(&std::mem::take(&mut self.arguments));

@@ -54,6 +54,7 @@ impl<A: Engaged> Writer<A> {
             Piece::Text(text, token) => self.add(&text, token.as_deref()),
             Piece::Token(_) => Vec::new(),
             Piece::End => self.end_item("completed"),
+            Piece::Cut => self.end_item("incomplete"),
         }
     }
 
@@ -71,9 +72,6 @@ impl<A: Engaged> Writer<A> {
         let is_cut = matches!(end.reason, FinishReason::MaxTokens | FinishReason::ContextFull);
         if is_cut {
             self.response.incomplete_details = Some(json!({"reason": "max_output_tokens"}));
-            if let Some(last) = self.response.output.last_mut() {
-                last["status"] = "incomplete".into();
-            }
         }
         self.response.end(if is_cut { "incomplete" } else { "completed" }, usage);
         self.model.served.remember(&self.sketch, &messages);
@@ -114,7 +112,8 @@ impl<A: Engaged> Writer<A> {
         history.extend(messages);
         let own = self.sketch.calls.iter().map(|(id, name, _)| (id.clone(), name.clone()));
         let calls = self.asked.calls.iter().cloned().chain(own).collect();
-        let said = Said { model: self.asked.model.clone(), history, calls };
+        let instructions = self.asked.said_instructions.clone();
+        let said = Said { model: self.asked.model.clone(), history, instructions, calls };
         let id = self.response.id.clone();
         match self.asked.is_background {
             true => self.shared.store.keep_said(&id, said),

@@ -51,8 +51,44 @@ struct Turn {
     messages: Vec<ChatMessage>,
 }
 
+/// Whether this server can read items of a type.
+fn is_known(kind: &str) -> bool {
+    matches!(
+        kind,
+        "message"
+            | "reasoning"
+            | "function_call"
+            | "function_call_output"
+            | "custom_tool_call"
+            | "custom_tool_call_output"
+    )
+}
+
 impl Input {
-    /// Items with ids and types, as they are told again.
+    /// The same with the items that are referred to in place of the references.
+    ///
+    /// # Errors
+    /// An item is not among those that are kept.
+    pub fn resolved(self, find: impl Fn(&str) -> Option<Value>) -> Result<Self, ApiError> {
+        let Self::Items(items) = self else { return Ok(self) };
+        let resolved = items.into_iter().enumerate().map(|(at, item)| {
+            let is_bare = item["type"].is_null() && item["role"].is_null() && item["id"].is_string();
+            if item["type"] != "item_reference" && !is_bare {
+                return Ok(item);
+            }
+            let id = item["id"].as_str().unwrap_or_default();
+            find(id).ok_or_else(|| {
+                let param = format!("input[{at}].id");
+                let message = format!(
+                    "{param} is {id:?}, and no response that is stored here has an item of that id: send the item itself"
+                );
+                ApiError::invalid(param, message)
+            })
+        });
+        resolved.collect::<Result<_, _>>().map(Self::Items)
+    }
+
+    /// Items as they are told again: with ids, types and states, and texts in parts.
     pub fn items(&self) -> Vec<Value> {
         let items = match self {
             Self::Text(text) => {
@@ -68,6 +104,19 @@ impl Input {
                     let kind = fields.entry("type").or_insert_with(|| "message".into()).as_str().unwrap_or_default();
                     let prefix = if kind == "message" { "msg" } else { "item" };
                     fields.entry("id").or_insert_with(|| new_id(prefix).into());
+                    if prefix == "msg" {
+                        let is_said = fields.get("role").is_some_and(|role| role == "assistant");
+                        let kind = if is_said { "output_text" } else { "input_text" };
+                        if let Some(Value::String(text)) = fields.get("content") {
+                            let mut part = serde_json::json!({"type": kind, "text": text});
+                            if is_said {
+                                (part["annotations"], part["logprobs"]) =
+                                    (Vec::<Value>::new().into(), Vec::<Value>::new().into());
+                            }
+                            fields.insert("content".into(), vec![part].into());
+                        }
+                        fields.entry("status").or_insert_with(|| "completed".into());
+                    }
                 }
                 item
             })
@@ -83,9 +132,13 @@ impl Conversation {
             Input::Items(items) => {
                 for (at, item) in items.iter().enumerate() {
                     let param = format!("input[{at}]");
-                    let item: Item = serde_json::from_value(item.clone())
-                        .map_err(|error| ApiError::invalid(&param, format!("{param} cannot be read: {error}")))?;
-                    self.item(&param, item, served)?;
+                    if !item.is_object() {
+                        return Err(ApiError::invalid(&param, format!("{param} is to be an object")));
+                    }
+                    // Items of tools that other people's servers run say nothing that this model could read.
+                    if item["type"].as_str().is_none_or(is_known) {
+                        self.item(&param, read(&param, item)?, served)?;
+                    }
                 }
             }
         }
@@ -119,7 +172,8 @@ impl Conversation {
                     }
                     other => {
                         let expected = "system, developer, user or assistant";
-                        let message = format!("{param}.role is {other:?}, expected {expected}");
+                        let got = other.map_or_else(|| "missing".to_owned(), |role| format!("{role:?}"));
+                        let message = format!("{param}.role is {got}, expected {expected}");
                         return Err(ApiError::invalid(format!("{param}.role"), message));
                     }
                 }
@@ -160,7 +214,7 @@ impl Conversation {
                 self.history
                     .push(ChatMessage::FunctionResult { name, result: required(item.output.as_ref(), "output")? });
             }
-            // Items of tools that other people's servers run say nothing that this model could read.
+            // Those of other types were left out.
             _ => {}
         }
         Ok(())
@@ -173,6 +227,17 @@ impl Conversation {
             self.history.extend(served.recall(&sketch).unwrap_or(messages));
         }
     }
+}
+
+fn read(param: &str, item: &Value) -> Result<Item, ApiError> {
+    serde_path_to_error::deserialize(item).map_err(|error| {
+        let place = format!("{param}.{}", error.path());
+        let expected = match error.path().to_string().as_str() {
+            "content" | "summary" | "output" => "expected a text or a list of parts".to_owned(),
+            _ => error.inner().to_string(),
+        };
+        ApiError::invalid(&place, format!("{place} cannot be read: {expected}"))
+    })
 }
 
 fn missing(param: &str, field: &str) -> ApiError {
@@ -202,6 +267,8 @@ mod tests {
              "encrypted_content": null},
             {"type": "function_call", "call_id": "c1", "name": "add", "arguments": "{}", "status": "completed"},
             {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+            {"type": "shell_call_output", "call_id": "s", "output": [{"stdout": "", "stderr": "", "outcome": {}}]},
+            {"type": "computer_call_output", "call_id": "s", "output": {"type": "computer_screenshot"}, "content": 5},
             {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "3"}]},
             {"type": "custom_tool_call", "call_id": "c2", "name": "note", "input": "3\n", "status": "completed"},
             {"type": "custom_tool_call_output", "call_id": "c2", "output": "noted"},
@@ -231,7 +298,9 @@ mod tests {
             (json!({"role": "critic", "content": "x"}), "input[0].role"),
             (json!({"type": "function_call_output", "call_id": "c9", "output": "3"}), "input[0].call_id"),
             (json!({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}), "input[0].content[0]"),
-            (json!({"role": "user", "content": 5}), "input[0]"),
+            (json!({"role": "user", "content": 5}), "input[0].content"),
+            (json!({"type": "function_call_output", "call_id": "c", "output": {"a": 1}}), "input[0].output"),
+            (json!("Hi"), "input[0]"),
             (json!({"role": "user"}), "input[0].content"),
             (json!({"type": "function_call", "call_id": "c", "arguments": "{}"}), "input[0].name"),
             (json!({"type": "function_call", "name": "add", "arguments": "{}"}), "input[0].call_id"),
@@ -249,7 +318,23 @@ mod tests {
         let items = Input::Text("Hi".into()).items();
         assert_eq!((&items[0]["type"], &items[0]["content"][0]["text"]), (&json!("message"), &json!("Hi")));
         assert!(items[0]["id"].as_str().is_some_and(|id| id.starts_with("msg_")));
+        let said = json!({"role": "assistant", "content": "Hello."});
+        let told = &Input::Items(vec![said]).items()[0];
+        assert_eq!((&told["status"], &told["content"][0]["type"]), (&json!("completed"), &json!("output_text")));
         let given = json!({"type": "function_call_output", "id": "own", "call_id": "c", "output": "3"});
         assert_eq!(Input::Items(vec![given.clone()]).items(), [given]);
+    }
+
+    #[test]
+    fn references_stand_for_items_that_are_kept() {
+        let kept = |id: &str| (id == "msg_1").then(|| json!({"id": "msg_1", "role": "assistant", "content": "Hello."}));
+        let user = json!({"role": "user", "content": "Hi"});
+        let input =
+            Input::Items(vec![user.clone(), json!({"type": "item_reference", "id": "msg_1"}), json!({"id": "msg_1"})]);
+        let Input::Items(items) = input.resolved(kept).expect("known") else { panic!("items") };
+        assert_eq!(items, [user, kept("msg_1").expect("kept"), kept("msg_1").expect("kept")]);
+        let unknown = Input::Items(vec![json!({"type": "item_reference", "id": "msg_2"})]);
+        let error = unknown.resolved(kept).expect_err("unknown");
+        assert_eq!(error.param.as_deref(), Some("input[0].id"));
     }
 }

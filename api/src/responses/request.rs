@@ -51,6 +51,18 @@ pub(crate) struct ResponsesRequest {
     #[serde(default)]
     include: Option<Vec<String>>,
     #[serde(default)]
+    conversation: Option<Value>,
+    #[serde(default)]
+    prompt: Option<Value>,
+    #[serde(default)]
+    truncation: Option<String>,
+    #[serde(default)]
+    max_tool_calls: Option<u32>,
+    #[serde(default)]
+    prompt_cache_key: Option<String>,
+    #[serde(default)]
+    safety_identifier: Option<String>,
+    #[serde(default)]
     metadata: Option<Map<String, Value>>,
     #[serde(flatten)]
     draw: Draw,
@@ -66,6 +78,17 @@ struct ReasoningIn {
 struct TextIn {
     #[serde(default)]
     format: Option<Value>,
+    #[serde(default)]
+    verbosity: Option<String>,
+}
+
+/// What is told again, and has no effect here.
+#[derive(Clone, Debug)]
+pub(crate) struct Echoes {
+    pub verbosity: String,
+    pub max_tool_calls: Option<u32>,
+    pub prompt_cache_key: Option<String>,
+    pub safety_identifier: Option<String>,
 }
 
 /// What was asked for, with all that is said of it in the response.
@@ -77,6 +100,8 @@ pub(crate) struct Asked {
     pub input: Vec<Value>,
     pub calls: Vec<(String, String)>,
     pub instructions: Option<String>,
+    /// What system and developer said among the items, in this and in earlier turns.
+    pub said_instructions: Vec<String>,
     pub previous_response_id: Option<String>,
     pub tools: Vec<Value>,
     /// Names of tools whose input is plain text.
@@ -88,6 +113,7 @@ pub(crate) struct Asked {
     pub max_output_tokens: Option<u32>,
     /// Log probabilities of the texts are told, with as many of the most likely tokens.
     pub logprobs: Option<u32>,
+    pub echoes: Echoes,
     pub metadata: Map<String, Value>,
     pub effort: Effort,
 }
@@ -99,17 +125,27 @@ impl ResponsesRequest {
         let Some(input) = self.input else {
             return Err(ApiError::invalid("input", "input is missing, expected a text or a list of items"));
         };
+        let input = input.resolved(|id| store.item(id))?;
         let mut conversation = Conversation::default();
         if let Some(id) = &self.previous_response_id {
             let said = store.recall(id).ok_or_else(|| unknown(id))?.said.ok_or_else(|| unfinished(id))?;
             (conversation.history, conversation.calls) = (said.history_for(model.id()), said.calls);
+            conversation.instructions = said.instructions;
         }
         conversation.hear(&input, &model.served)?;
         let Conversation { history, instructions, calls, .. } = conversation;
-        if !matches!(history.last(), Some(ChatMessage::User { .. } | ChatMessage::FunctionResult { .. })) {
+        // Where only system or developer said something, the model begins.
+        let is_begun = !history.is_empty() || instructions.is_empty();
+        if is_begun && !matches!(history.last(), Some(ChatMessage::User { .. } | ChatMessage::FunctionResult { .. })) {
             let message = "input is to end with something the user or a function says, which the model then answers";
             return Err(ApiError::invalid("input", message));
         }
+        let echoes = Echoes {
+            verbosity: self.text.as_ref().and_then(|text| text.verbosity.clone()).unwrap_or_else(|| "medium".into()),
+            max_tool_calls: self.max_tool_calls,
+            prompt_cache_key: self.prompt_cache_key,
+            safety_identifier: self.safety_identifier,
+        };
         let tool_choice = self.tool_choice.filter(|choice| !choice.is_null()).unwrap_or_else(|| "auto".into());
         let tools = self.tools.unwrap_or_default();
         let format = self.text.and_then(|text| text.format).filter(|format| !format.is_null());
@@ -122,7 +158,7 @@ impl ResponsesRequest {
             metadata.insert("pylon.tools_left_out".into(), left_out.join(", ").into());
         }
         let all: Vec<String> =
-            self.instructions.iter().filter(|text| !text.is_empty()).cloned().chain(instructions).collect();
+            self.instructions.iter().filter(|text| !text.is_empty()).cloned().chain(instructions.clone()).collect();
         let effort = effort("reasoning.effort", self.reasoning.unwrap_or_default().effort.as_deref())?;
         let logprobs = logprobs(self.include.as_deref(), self.top_logprobs);
         let prompt = Prompt {
@@ -141,6 +177,7 @@ impl ResponsesRequest {
             input: input.items(),
             calls,
             instructions: self.instructions,
+            said_instructions: instructions,
             previous_response_id: self.previous_response_id,
             tools,
             custom,
@@ -149,6 +186,7 @@ impl ResponsesRequest {
             parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
             max_output_tokens: self.max_output_tokens,
             logprobs,
+            echoes,
             metadata,
             effort,
         })
@@ -164,6 +202,27 @@ impl ResponsesRequest {
             return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
         }
         top("top_logprobs", self.top_logprobs)?;
+        let conversation =
+            "conversation is given, and there are none here: go on with previous_response_id, or send all items";
+        let prompt =
+            "prompt is given, and there are no prompt templates here: send their text as instructions and input";
+        for (param, field, message) in
+            [("conversation", &self.conversation, conversation), ("prompt", &self.prompt, prompt)]
+        {
+            if field.as_ref().is_some_and(|value| !value.is_null()) {
+                return Err(ApiError::invalid(param, message));
+            }
+        }
+        one_of("truncation", self.truncation.as_deref(), &["disabled", "auto"])?;
+        one_of(
+            "text.verbosity",
+            self.text.as_ref().and_then(|text| text.verbosity.as_deref()),
+            &["low", "medium", "high"],
+        )?;
+        if let Some((name, _)) = self.metadata.iter().flatten().find(|(_, value)| !value.is_string()) {
+            let param = format!("metadata.{name}");
+            return Err(ApiError::invalid(&param, format!("{param} is to be a text")));
+        }
         Ok(())
     }
 }
@@ -181,6 +240,15 @@ fn offered(tools: &[Value]) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
         }
     }
     Ok((offered, left_out))
+}
+
+fn one_of(param: &str, given: Option<&str>, words: &[&str]) -> Result<(), ApiError> {
+    match given {
+        Some(given) if !words.contains(&given) => {
+            Err(ApiError::invalid(param, format!("{param} is {given:?}, expected {}", words.join(" or "))))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How many of the most likely tokens are told with each token of a text. Asking for some asks for log probabilities.

@@ -11,6 +11,8 @@ use super::background::Background;
 
 /// Responses that are kept at most, besides those under way.
 const MOST: usize = 256;
+/// Bytes that they have at most together, as JSON: one request can have 32 MiB.
+const MOST_BYTES: usize = 256 << 20;
 /// How long each is kept after it was made or last used.
 const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -21,6 +23,8 @@ pub(crate) struct Said {
     pub model: String,
     /// All that was said up to its end, as the model wrote it.
     pub history: Vec<ChatMessage>,
+    /// What system and developer said among the items, unlike `instructions`, which are those of one response only.
+    pub instructions: Vec<String>,
     /// Ids of the calls in it, with the function of each.
     pub calls: Vec<(String, String)>,
 }
@@ -74,6 +78,16 @@ impl Stored {
         }
     }
 
+    /// About as many bytes as it takes: texts, each of which is there a second time in the history.
+    fn bytes(&self) -> usize {
+        let input: usize = self.input.iter().map(json_bytes).sum();
+        let object = match &self.object {
+            Object::Whole(object) => json_bytes(object),
+            Object::Background(background) => json_bytes(&background.object()),
+        };
+        2 * (input + object)
+    }
+
     fn is_under_way(&self) -> bool {
         self.background().is_some_and(|background| !background.has_ended())
     }
@@ -82,7 +96,19 @@ impl Stored {
 struct Entry {
     used: Instant,
     id: String,
+    bytes: usize,
     stored: Stored,
+}
+
+fn json_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 16,
+        Value::String(text) => 24 + text.len(),
+        Value::Array(items) => 24 + items.iter().map(json_bytes).sum::<usize>(),
+        Value::Object(fields) => {
+            24 + fields.iter().map(|(name, value)| 24 + name.len() + json_bytes(value)).sum::<usize>()
+        }
+    }
 }
 
 /// The last responses, the one that was used last at the end.
@@ -112,12 +138,26 @@ impl Store {
 
     fn push(&self, id: String, stored: Stored) {
         let mut entries = self.entries();
-        entries.push_back(Entry { used: Instant::now(), id, stored });
-        if entries.len() > MOST
-            && let Some(oldest) = entries.iter().position(|entry| !entry.stored.is_under_way())
-        {
+        let bytes = stored.bytes();
+        entries.push_back(Entry { used: Instant::now(), id, bytes, stored });
+        while entries.len() > MOST || entries.iter().map(|entry| entry.bytes).sum::<usize>() > MOST_BYTES {
+            let Some(oldest) = entries.iter().position(|entry| !entry.stored.is_under_way()) else { return };
             entries.remove(oldest);
         }
+    }
+
+    /// An item of a response that is kept: of what it said, or of what it answered.
+    pub fn item(&self, id: &str) -> Option<Value> {
+        let entries = self.entries();
+        let of = |entry: &Entry| {
+            let found = |items: &[Value]| items.iter().find(|item| item["id"] == id).cloned();
+            let said = |object: &Value| found(object["output"].as_array()?);
+            found(&entry.stored.input).or_else(|| match &entry.stored.object {
+                Object::Whole(object) => said(object),
+                Object::Background(background) => said(&background.object()),
+            })
+        };
+        entries.iter().rev().find_map(of)
     }
 
     /// A response that is kept.
@@ -140,5 +180,51 @@ impl Store {
 
     fn entries(&self) -> MutexGuard<'_, VecDeque<Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn said() -> Said {
+        Said { model: "m".into(), history: Vec::new(), instructions: Vec::new(), calls: Vec::new() }
+    }
+
+    fn keep(store: &Store, id: &str, text: &str) {
+        let object = json!({"id": id, "output": [{"id": format!("msg_{id}"), "text": text}]});
+        store.keep(id.into(), object, vec![json!({"id": format!("in_{id}")})], said());
+    }
+
+    #[test]
+    fn the_last_ones_are_kept_by_number_and_by_size() {
+        let store = Store::default();
+        for number in 0..MOST {
+            keep(&store, &number.to_string(), "a");
+        }
+        assert!(store.recall("0").is_some(), "it is used, and is the last to go now");
+        keep(&store, "new", "a");
+        assert!(store.recall("1").is_none() && store.recall("0").is_some() && store.recall("2").is_some());
+        // Two that are large leave no room for the others.
+        let large = "x".repeat(MOST_BYTES / 5);
+        keep(&store, "large", &large);
+        keep(&store, "larger", &large);
+        assert!(store.recall("large").is_some() && store.recall("larger").is_some() && store.recall("2").is_some());
+        keep(&store, "largest", &large);
+        assert!(store.recall("largest").is_some());
+        let bytes: usize = store.entries().iter().map(|entry| entry.bytes).sum();
+        assert!(bytes <= MOST_BYTES && store.entries().len() < 10, "{bytes} bytes, {}", store.entries().len());
+    }
+
+    #[test]
+    fn items_are_found_by_their_ids_until_their_response_is_forgotten() {
+        let store = Store::default();
+        keep(&store, "a", "said");
+        assert_eq!(store.item("msg_a").expect("an item")["text"], "said");
+        assert_eq!(store.item("in_a"), Some(json!({"id": "in_a"})));
+        assert_eq!(store.item("msg_b"), None);
+        assert!(store.forget("a").is_some() && store.forget("a").is_none() && store.item("msg_a").is_none());
     }
 }

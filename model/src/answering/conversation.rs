@@ -41,8 +41,9 @@ fn conversation(prompt: &Prompt) -> Conversation {
     };
     let mut messages = vec![Message::System(system), Message::Developer(developer)];
     messages.extend(prompt.history.iter().map(harmony_message));
-    // After the result of a function the model goes on by itself.
-    if !prompt.user.is_empty() || prompt.history.is_empty() {
+    // After the result of a function the model goes on by itself, and after instructions alone it begins.
+    let is_begun = !prompt.history.is_empty() || !prompt.instructions.is_empty();
+    if !prompt.user.is_empty() || !is_begun {
         messages.push(Message::User(prompt.user.clone()));
     }
     Conversation { messages }
