@@ -69,9 +69,22 @@ fn schema_fault(schema: &Value) -> Option<String> {
         (Some(keywords), _) => format!("keywords {keywords} are not supported"),
         (None, Some((_, target))) => format!("$ref to {target} is not supported, expected one that begins with #/"),
         // Further lines tell of the same fault where it is referred to.
-        (None, None) => error.lines().next().unwrap_or_default().to_owned(),
+        (None, None) => plain(&error),
     };
     Some(format!("the JSON Schema cannot be enforced: {reason}, at {place}"))
+}
+
+/// The library's words without what only its own users can do something about.
+fn plain(error: &str) -> String {
+    let first = error.lines().next().unwrap_or_default();
+    let pattern = error.lines().find_map(|line| line.strip_prefix("error: "));
+    if first.starts_with("oneOf constraints are not supported") {
+        return "oneOf whose variants overlap is not supported, use anyOf".into();
+    }
+    match pattern.filter(|_| first.contains("regex parse error")) {
+        Some(reason) => format!("a pattern cannot be used: {reason}"),
+        None => first.to_owned(),
+    }
 }
 
 /// Whether a part of a schema has a fault by itself. It keeps the definitions that it may refer to.

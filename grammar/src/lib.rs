@@ -3,6 +3,7 @@
 mod check;
 mod compiled;
 mod follower;
+mod schema;
 mod turn;
 mod vocabulary;
 

@@ -7,6 +7,8 @@ use gptoss_protocol::{AnswerShape, TextShape};
 use llguidance::api::{GrammarWithLexer, TopLevelGrammar};
 use serde_json::{Value, json};
 
+use crate::schema::without_remarks;
+
 /// JSON may have blanks between its parts, and no more than these at one place: a model that is not sure writes blanks for ever.
 const BLANKS: &str = r"[\x20\x0A\x0D\x09]{1,64}";
 
@@ -14,6 +16,10 @@ const FREE: &str = r#"
 free: <|channel|> ("analysis" | "commentary") <|message|> TEXT <|end|> <|start|> "assistant"
 TEXT: /(?s:.*)/
 "#;
+
+/// Messages of reasoning and preambles at most, before an answer or a call that has to be: more than models write where nothing asks
+/// anything of them.
+const MOST_FREE: usize = 4;
 
 /// What may stand between a header's names and `<|message|>` where the text is JSON.
 const JSON_TYPE: &str = r#"(" "? <|constrain|> "json" | " json" | " code")?"#;
@@ -23,7 +29,9 @@ const KIND: &str = r#"KIND: "text" | "code" | "json" | "markdown" | "xml" | "yam
 
 /// The grammar of a turn.
 pub(crate) fn grammar(shape: &AnswerShape) -> TopLevelGrammar {
-    let mut rules = format!("start: free* last\n{FREE}{KIND}\n");
+    // A model that may not end as it likes could go on reasoning for ever.
+    let free = if shape.answer == Some(TextShape::Any) { "free*".into() } else { format!("free{{0,{MOST_FREE}}}") };
+    let mut rules = format!("start: {free} last\n{FREE}{KIND}\n");
     let mut ends = Vec::new();
     let mut grammars = Vec::new();
     if let Some(answer) = &shape.answer {
@@ -73,7 +81,7 @@ pub(crate) fn text(shape: &TextShape) -> Option<GrammarWithLexer> {
 
 /// A schema with options of ours, in place of any that it brought: one of them would loosen it.
 fn with_options(schema: &Value) -> Value {
-    let mut schema = schema.clone();
+    let mut schema = without_remarks(schema);
     if let Some(fields) = schema.as_object_mut() {
         fields.insert("x-guidance".into(), json!({"whitespace_pattern": BLANKS}));
     }

@@ -65,6 +65,10 @@ fn reasoning_and_preambles_are_free_and_the_answer_is_held_to_its_schema() {
     desk.ends_after("<|channel|>analysis<|message|>Hm", "<|channel|>analysis<|message|>Hm<|return|>");
     desk.ends_after("<|channel|>commentary", "<|channel|>commentary to=functions.a<|message|>");
     desk.ends_after("", "Hello");
+    // Reasoning does, too: the model may not go on for ever before what has to come.
+    let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+    desk.good(&format!("{}{FINAL}{{\"a\":1,\"b\":\"\"}}<|return|>", thought.repeat(4)));
+    desk.ends_after(&format!("{}<|channel|>", thought.repeat(4)), &thought.repeat(5));
     // Blanks come to an end.
     let blanks = |count: usize| format!("{FINAL}{{{}\"a\": 1, \"b\": \"\"}}<|return|>", "\n".repeat(count));
     desk.good(&blanks(60));
@@ -116,6 +120,9 @@ fn a_turn_may_end_with_an_answer_or_a_call_where_both_are_offered() {
     desk.good(&format!("{FINAL}Hello, <b> é {{<|return|>"));
     desk.good("<|channel|>commentary to=functions.get <|constrain|>json<|message|>{}<|call|>");
     desk.ends_after(&format!("{FINAL}Hello"), &format!("{FINAL}Hello<|call|>"));
+    // What may end as the model likes is as free as any other turn.
+    let thought = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant";
+    desk.good(&format!("{}{FINAL}Hello<|return|>", thought.repeat(9)));
 }
 
 #[test]
@@ -136,9 +143,10 @@ fn what_cannot_be_enforced_is_named_with_its_place() {
     for (schema, word) in [
         (json!({"not": {"type": "null"}}), "[\"not\"]"),
         (json!({"type": "array", "uniqueItems": true}), "[\"uniqueItems\"]"),
-        (json!({"type": "string", "format": "iri"}), "iri"),
+        (json!({"type": "string", "pattern": "a(?=b)"}), "look-around"),
+        (json!({"type": "object", "propertyNames": {"maxLength": 3}}), "[\"propertyNames\"]"),
         (json!({"$ref": "http://example.org/schema"}), "http://example.org/schema"),
-        (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "oneOf"),
+        (json!({"oneOf": [{"type": "integer"}, {"type": "number"}]}), "overlap"),
     ] {
         let reason = deep(schema);
         assert!(reason.contains(word) && reason.contains(place), "{reason}");
