@@ -24,7 +24,7 @@ pub fn run_all(workspace: &Workspace, toolbox: &Toolbox) -> Result<u64> {
     // Shorter than what a client says that says too much.
     let server = Server::pylon(toolbox, &pylon, &workspace.nano_model(), &["--max-kv", "8192"])?;
     let url = format!("http://{}", server.address);
-    let python_scripts = ["openai_client.py", "anthropic_client.py"];
+    let python_scripts = ["openai_client.py", "anthropic_client.py", "schemas.py"];
     for script in python_scripts {
         run(toolbox.command(&python).arg(sources.join(script)).arg(&url))?;
     }

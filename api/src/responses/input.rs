@@ -2,7 +2,7 @@
 
 use gptoss_protocol::ChatMessage;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::prompt::{Content, call, custom_call, new_id, on_channel};
@@ -92,36 +92,39 @@ impl Input {
     pub fn items(&self) -> Vec<Value> {
         let items = match self {
             Self::Text(text) => {
-                let content = serde_json::json!([{"type": "input_text", "text": text}]);
-                vec![serde_json::json!({"type": "message", "role": "user", "content": content})]
+                let content = json!([{"type": "input_text", "text": text}]);
+                vec![json!({"type": "message", "role": "user", "content": content})]
             }
             Self::Items(items) => items.clone(),
         };
-        items
-            .into_iter()
-            .map(|mut item| {
-                if let Some(fields) = item.as_object_mut() {
-                    let kind = fields.entry("type").or_insert_with(|| "message".into()).as_str().unwrap_or_default();
-                    let prefix = if kind == "message" { "msg" } else { "item" };
-                    fields.entry("id").or_insert_with(|| new_id(prefix).into());
-                    if prefix == "msg" {
-                        let is_said = fields.get("role").is_some_and(|role| role == "assistant");
-                        let kind = if is_said { "output_text" } else { "input_text" };
-                        if let Some(Value::String(text)) = fields.get("content") {
-                            let mut part = serde_json::json!({"type": kind, "text": text});
-                            if is_said {
-                                (part["annotations"], part["logprobs"]) =
-                                    (Vec::<Value>::new().into(), Vec::<Value>::new().into());
-                            }
-                            fields.insert("content".into(), vec![part].into());
-                        }
-                        fields.entry("status").or_insert_with(|| "completed".into());
-                    }
-                }
-                item
-            })
-            .collect()
+        items.into_iter().map(told).collect()
     }
+}
+
+/// An item as it is told again, with the fields that clients may leave out.
+fn told(mut item: Value) -> Value {
+    let Some(fields) = item.as_object_mut() else { return item };
+    let kind = fields.entry("type").or_insert_with(|| "message".into()).as_str().unwrap_or_default().to_owned();
+    let prefix = if kind == "message" { "msg" } else { "item" };
+    fields.entry("id").or_insert_with(|| new_id(prefix).into());
+    if is_known(&kind) {
+        fields.entry("status").or_insert_with(|| "completed".into());
+    }
+    if kind == "message" {
+        let is_said = fields.get("role").is_some_and(|role| role == "assistant");
+        let text_kind = if is_said { "output_text" } else { "input_text" };
+        let content = fields.entry("content").or_insert(Value::Null);
+        if let Value::String(text) = content {
+            *content = json!([{"type": text_kind, "text": text}]);
+        }
+        let parts = content.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
+        for part in parts.filter(|part| part.get("type").is_some_and(|kind| kind == "output_text")) {
+            for name in ["annotations", "logprobs"] {
+                part.entry(name).or_insert_with(|| json!([]));
+            }
+        }
+    }
+    item
 }
 
 impl Conversation {
@@ -247,8 +250,6 @@ fn missing(param: &str, field: &str) -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn heard(items: Value) -> Result<Conversation, ApiError> {
@@ -321,7 +322,8 @@ mod tests {
         let said = json!({"role": "assistant", "content": "Hello."});
         let told = &Input::Items(vec![said]).items()[0];
         assert_eq!((&told["status"], &told["content"][0]["type"]), (&json!("completed"), &json!("output_text")));
-        let given = json!({"type": "function_call_output", "id": "own", "call_id": "c", "output": "3"});
+        let given =
+            json!({"type": "function_call_output", "id": "own", "call_id": "c", "output": "3", "status": "incomplete"});
         assert_eq!(Input::Items(vec![given.clone()]).items(), [given]);
     }
 
