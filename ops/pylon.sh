@@ -29,6 +29,10 @@ start() {
         echo "pylon: it runs already, process $pid, $(address); \`$0 stop\` ends it" >&2
         return 1
     fi
+    if ! command -v "$program" >/dev/null; then
+        echo "pylon: there is no program $program on the PATH; set PYLON to where it is, as PYLON=target/release/pylon" >&2
+        return 127
+    fi
     mkdir -p "$state" && : >"$log" || return 2
     # Its keys come from the environment or a file: whoever lists processes does not see them.
     nohup "$program" api "$@" >>"$log" 2>&1 </dev/null &

@@ -10,9 +10,13 @@ struct State(Folder);
 
 impl State {
     fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.run_with(env!("CARGO_BIN_EXE_pylon"), arguments)
+    }
+
+    fn run_with(&self, program: &str, arguments: &[&str]) -> (i32, String, String) {
         let script: PathBuf = [env!("CARGO_MANIFEST_DIR"), "..", "ops", "pylon.sh"].iter().collect();
         let mut command = Command::new("sh");
-        command.arg(script).args(arguments).env("PYLON", env!("CARGO_BIN_EXE_pylon"));
+        command.arg(script).args(arguments).env("PYLON", program);
         let Output { status, stdout, stderr } = command.env("PYLON_STATE", self.0.path("state")).output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         (status.code().unwrap(), text(stdout), text(stderr))
@@ -44,6 +48,8 @@ fn a_node_is_started_told_of_and_ended_by_the_script() {
     // What could not start says why, and leaves nothing behind.
     let (code, said, error) = state.run(&["start", "--gguf", "/no/such.gguf"]);
     assert!(code == 2 && said.is_empty() && error.contains("/no/such.gguf"), "{code}: {said}{error}");
+    let (code, _, error) = state.run_with("no-such-pylon", &["start"]);
+    assert!(code == 127 && error.contains("no-such-pylon on the PATH"), "{code}: {error}");
     let (code, said, _) = state.run(&["begin"]);
     assert!(code == 2 && said.contains("ops/pylon.sh start"), "{code}: {said}");
 }

@@ -32,7 +32,7 @@ use crate::upstream::{self, Known, UpstreamArgs};
 use models::{Chosen, ModelsArgs, Shape, cards};
 use server_args::ServerArgs;
 
-/// Serve models over OpenAI's APIs: /v1/chat/completions, /v1/completions, /v1/responses
+/// Serve models over OpenAI's APIs and Anthropic's: /v1/chat/completions, /v1/responses, /v1/messages
 ///
 /// It listens on this machine only, unless --bind says otherwise. Each request is a line on standard output. Ctrl-C or SIGTERM
 /// ends it: answers that are under way have --grace-seconds, a second one ends it at once.

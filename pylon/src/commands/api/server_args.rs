@@ -1,6 +1,6 @@
 //! How `pylon api` is run as a server: where it listens, who may ask, limits, log lines.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::error::CliError;
 #[derive(Debug, clap::Args)]
 pub struct ServerArgs {
     /// Address and port to listen on
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9899")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9899", value_parser = bind_address)]
     pub bind: SocketAddr,
     /// Key that requests have to bring as "Authorization: Bearer KEY"; also from PYLON_API_KEY
     #[arg(long, value_name = "KEY", env = "PYLON_API_KEY", hide_env_values = true)]
@@ -89,10 +89,13 @@ impl ServerArgs {
             return Err(refused("--api-key", "empty", "a secret"));
         }
         if is_exposed(self.bind.ip(), &self.allow_host, self.api_key.is_some()) {
-            let expected = format!(
-                "beside it --allow-host NAME, since others can reach that address, and --api-key KEY (a fresh one: {})",
-                random_secret()
-            );
+            let (host, key) = ("--allow-host NAME", format!("--api-key KEY (a fresh one: {})", random_secret()));
+            let missing = match (self.allow_host.is_empty(), self.api_key.is_some()) {
+                (true, true) => host.to_owned(),
+                (false, _) => key,
+                (true, false) => format!("{host} and {key}"),
+            };
+            let expected = format!("{missing} beside it, since others can reach that address");
             return Err(refused("--bind", &self.bind.to_string(), &expected));
         }
         let hosts = HostList::of(&self.allow_host, Some(self.bind.ip()));
@@ -137,6 +140,15 @@ impl ServerArgs {
     }
 }
 
+/// An address with a port. `localhost` is this machine, and so is a port alone.
+fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    let on_loopback = text.parse().ok().or_else(|| text.strip_prefix("localhost:")?.parse().ok());
+    match on_loopback {
+        Some(port) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        None => text.parse().map_err(|_| "expected an IP address and a port, as 127.0.0.1:9899".to_owned()),
+    }
+}
+
 impl RequestLines {
     /// Writes a line per record.
     pub fn log(&self) -> RequestLog {
@@ -150,5 +162,26 @@ impl RequestLines {
     /// Writes what is waiting.
     pub fn flush(&self) {
         self.lines.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_people_write_them() {
+        for (text, address) in [
+            ("127.0.0.1:9899", "127.0.0.1:9899"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("8080", "127.0.0.1:8080"),
+            ("[::1]:1", "[::1]:1"),
+            ("0.0.0.0:0", "0.0.0.0:0"),
+        ] {
+            assert_eq!(bind_address(text).map(|address| address.to_string()), Ok(address.to_owned()));
+        }
+        for text in ["", "127.0.0.1", "localhost", "70000", "models.lan:80", ":80"] {
+            assert!(bind_address(text).is_err_and(|error| error.contains("127.0.0.1:9899")), "{text}");
+        }
     }
 }
