@@ -208,6 +208,20 @@ pub(crate) fn on_channel(channel: &str, text: String) -> ChatMessage {
     ChatMessage::Assistant { channel: Some(channel.into()), recipient: None, content_type: None, text, tokens: None }
 }
 
+/// Puts what system or developer says where it was said: at the beginning it is an instruction; later on moving it there would change
+/// the order, and the KV cache could not be used for anything behind it.
+pub(crate) fn instruct(text: String, instructions: &mut Vec<String>, history: &mut Vec<ChatMessage>) {
+    match history.is_empty() {
+        true => instructions.push(text),
+        false => history.push(ChatMessage::Developer { text }),
+    }
+}
+
+/// Whether there is something for the model to answer, or to begin from: instructions alone are that.
+pub(crate) fn is_asked(history: &[ChatMessage], instructions: &[String]) -> bool {
+    history.last().map_or(instructions.iter().any(|text| !text.is_empty()), ChatMessage::asks)
+}
+
 /// A conversation that the model is to go on with, and what shapes its answer.
 pub(crate) fn prompt(history: Vec<ChatMessage>, instructions: String) -> Prompt {
     Prompt { history, instructions, date: Some(today()), max_new_tokens: u32::MAX, ..Prompt::default() }

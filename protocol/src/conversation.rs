@@ -14,6 +14,11 @@ pub enum ChatMessage {
         /// Plain text: it never becomes a special token.
         text: String,
     },
+    /// Whoever runs the conversation said this in its course. What stands at its beginning is [`crate::Prompt::instructions`].
+    Developer {
+        /// Plain text, as instructions are.
+        text: String,
+    },
     /// The model said this, as [`crate::Event::Finished`] told it.
     Assistant {
         /// Name of the Harmony channel (`analysis`, `commentary`, `final`), if the header named one.
@@ -39,6 +44,11 @@ pub enum ChatMessage {
 }
 
 impl ChatMessage {
+    /// Whether the model is to answer it: everybody's words but its own.
+    pub fn asks(&self) -> bool {
+        !matches!(self, Self::Assistant { .. })
+    }
+
     /// The model's answer, as a user would type it in.
     pub fn said(text: impl Into<String>) -> Self {
         let channel = Some("final".to_owned());

@@ -165,3 +165,35 @@ fn nobody_hears_what_the_model_thought_for_somebody_else() {
     assert!(cut["message"]["content"].is_null() && cut["message"]["reasoning"].is_string(), "{cut}");
     assert_eq!(read(), before);
 }
+
+/// The prompt's tokens and those that the cache had, of a chat.
+fn cached(server: &Server, messages: &[Value]) -> (u64, u64) {
+    let mut body = question("");
+    body["messages"] = json!(messages);
+    let usage = server.post("/v1/chat/completions", &body)["usage"].clone();
+    let number = |value: &Value| value.as_u64().expect("a number");
+    (number(&usage["prompt_tokens"]), number(&usage["prompt_tokens_details"]["cached_tokens"]))
+}
+
+#[test]
+fn what_the_system_says_later_stands_where_it_was_said() {
+    let server = demo();
+    let said = json!({"role": "assistant", "content": "Budapest."});
+    let system = |text: &str| json!({"role": "system", "content": text});
+    let begun = [system("Be brief."), user(HUNGARY), said];
+    let (read, _) = cached(&server, &[&begun[..], &[user("And of France?")]].concat());
+    // Everything before it is in the cache: nothing moved to the front.
+    let later = [&begun[..], &[system("Answer in English."), user("And of France?")]].concat();
+    let (more, of_cache) = cached(&server, &later);
+    assert!(more > read && of_cache + 30 > read, "{of_cache} of {more}, {read} before");
+    // It can be the last, or all there is.
+    cached(&server, &[&begun[..], &[system("Now name its river.")]].concat());
+    cached(&server, &[system(HUNGARY)]);
+    let anthropic = |messages: Value, system: &str| {
+        let body = json!({"max_tokens": 60, "temperature": 0, "system": system, "messages": messages});
+        server.ask("POST", "/v1/messages", "", &body.to_string()).0
+    };
+    assert_eq!(anthropic(json!([user("Hi"), {"role": "system", "content": "Be kind."}]), ""), 200);
+    assert_eq!(anthropic(json!([]), HUNGARY), 200);
+    assert_eq!((anthropic(json!([]), ""), anthropic(json!([{"role": "assistant", "content": "a"}]), "a")), (400, 400));
+}

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::logprobs::top;
-use crate::prompt::{Content, Draw, call, custom_call, effort, on_channel, prompt};
+use crate::prompt::{Content, Draw, call, custom_call, effort, instruct, is_asked, on_channel, prompt};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
@@ -223,7 +223,7 @@ fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, 
         };
         last_role.clone_from(&message.role);
         match message.role.as_str() {
-            "system" | "developer" => instructions.push(said()?),
+            "system" | "developer" => instruct(said()?, &mut instructions, &mut history),
             "user" => history.push(ChatMessage::User { text: said()? }),
             "assistant" => assistant(&param, message, content, served, &mut calls, &mut history)?,
             "tool" => {
@@ -249,8 +249,8 @@ fn history(messages: Vec<ChatIn>, served: &Served) -> Result<(Vec<ChatMessage>, 
             }
         }
     }
-    if last_role == "assistant" || history.is_empty() {
-        let message = "the last of messages is to be the user's or a tool's, which the model then answers";
+    if !is_asked(&history, &instructions) || last_role == "assistant" {
+        let message = "the last of messages is to be anybody's but the assistant's, which the model then answers";
         return Err(ApiError::invalid("messages", message));
     }
     Ok((history, instructions.join("\n\n")))

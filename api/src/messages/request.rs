@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::{Content, Draw, call, effort, on_channel, prompt};
+use crate::prompt::{Content, Draw, call, effort, instruct, is_asked, on_channel, prompt};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
@@ -220,16 +220,16 @@ fn history(
         match role.as_str() {
             "user" => user(&param, blocks, &calls, &mut history)?,
             "assistant" => assistant(&param, blocks, served, &mut calls, &mut history)?,
-            "system" => instructions.push(system_text(&param, blocks)?),
+            "system" => instruct(system_text(&param, blocks)?, &mut instructions, &mut history),
             other => {
                 let message = format!("{param}.role is {other:?}, expected user, assistant or system");
                 return Err(ApiError::invalid(format!("{param}.role"), message));
             }
         }
-        last_role = if role == "system" { last_role } else { role };
+        last_role = role;
     }
-    if last_role != "user" {
-        let message = "the last of messages is to be the user's, which the model then answers";
+    if !is_asked(&history, &instructions) || last_role == "assistant" {
+        let message = "the last of messages is to be anybody's but the assistant's, which the model then answers";
         return Err(ApiError::invalid("messages", message));
     }
     Ok((history, instructions.join("\n\n")))
@@ -387,7 +387,7 @@ mod tests {
         let prompt = &asked.prompt;
         assert_eq!(
             (prompt.effort, prompt.max_new_tokens, prompt.instructions.as_str()),
-            (Effort::High, 7, "Be brief.\n\nBe kind.")
+            (Effort::High, 7, "Be brief.")
         );
         assert_eq!((prompt.sampling.temperature, &prompt.stop[..]), (0.5, &["\n".to_owned()][..]));
         assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
@@ -399,6 +399,7 @@ mod tests {
             call("add", "{\"a\":1}".into()),
             ChatMessage::FunctionResult { name: "add".into(), result: "Error: no b".into() },
             ChatMessage::User { text: "Again?".into() },
+            ChatMessage::Developer { text: "Be kind.".into() },
         ];
         assert_eq!(prompt.history, want);
     }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::{Content, call, custom_call, new_id, on_channel};
+use crate::prompt::{Content, call, custom_call, instruct, new_id, on_channel};
 use crate::served::{Served, Sketch};
 
 /// `input`: one text, or items.
@@ -161,7 +161,10 @@ impl Conversation {
             "message" => {
                 let said = required(item.content.as_ref(), "content")?;
                 match item.role.as_deref() {
-                    Some("system" | "developer") => self.instructions.push(said),
+                    Some("system" | "developer") => {
+                        self.end_turn(served);
+                        instruct(said, &mut self.instructions, &mut self.history);
+                    }
                     Some("user") => {
                         self.end_turn(served);
                         self.history.push(ChatMessage::User { text: said });
@@ -275,6 +278,7 @@ mod tests {
             {"type": "custom_tool_call_output", "call_id": "c2", "output": "noted"},
             {"type": "message", "role": "assistant", "phase": "commentary", "content": "Well."},
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "3.", "annotations": []}]},
+            {"role": "system", "content": "Be kind."},
             {"role": "user", "content": "Sure?"},
         ]))
         .expect("good");
@@ -288,6 +292,7 @@ mod tests {
             ChatMessage::FunctionResult { name: "note".into(), result: "noted".into() },
             on_channel("commentary", "Well.".into()),
             ChatMessage::said("3."),
+            ChatMessage::Developer { text: "Be kind.".into() },
             ChatMessage::User { text: "Sure?".into() },
         ];
         assert_eq!(conversation.history, want);

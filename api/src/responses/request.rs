@@ -1,6 +1,6 @@
 //! A response as it is asked for.
 
-use gptoss_protocol::{ChatMessage, Effort, Prompt};
+use gptoss_protocol::{Effort, Prompt};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use super::store::Store;
 use crate::error::ApiError;
 use crate::logprobs::top;
 use crate::models::Model;
-use crate::prompt::{Draw, effort, prompt};
+use crate::prompt::{Draw, effort, is_asked, prompt};
 use crate::server::Engaged;
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
@@ -134,10 +134,8 @@ impl ResponsesRequest {
         }
         conversation.hear(&input, &model.served)?;
         let Conversation { history, instructions, calls, .. } = conversation;
-        // Where only system or developer said something, the model begins.
-        let is_begun = !history.is_empty() || instructions.is_empty();
-        if is_begun && !matches!(history.last(), Some(ChatMessage::User { .. } | ChatMessage::FunctionResult { .. })) {
-            let message = "input is to end with something the user or a function says, which the model then answers";
+        if !is_asked(&history, &instructions) {
+            let message = "input is to end with anybody's words but the assistant's, which the model then answers";
             return Err(ApiError::invalid("input", message));
         }
         let echoes = Echoes {

@@ -59,6 +59,9 @@ const CONSTRAIN: &str = "<|constrain|>";
 fn harmony_message(message: &ChatMessage) -> Message {
     match message.clone() {
         ChatMessage::User { text } => Message::User(text),
+        ChatMessage::Developer { text } => {
+            Message::Developer(DeveloperMessage { instructions: text, ..DeveloperMessage::default() })
+        }
         ChatMessage::Assistant { channel, recipient, content_type, text, tokens } => {
             Message::Assistant(AssistantMessage {
                 channel: channel.map(|name| Channel::from_name(&name)),

@@ -54,6 +54,8 @@ fn turns_of(history: &[ChatMessage]) -> Vec<Turn> {
                 results.push(message.clone());
             }
             (ChatMessage::FunctionResult { .. }, _) => turns.push(begun(Question::Results(vec![message.clone()]))),
+            // Nobody says such on this page.
+            (ChatMessage::Developer { .. }, _) => {}
             (ChatMessage::Assistant { .. }, Some(turn)) => turn.answer.take_message(message.clone()),
             (ChatMessage::Assistant { .. }, None) => {
                 let mut turn = begun(Question::User(String::new()));
