@@ -2,8 +2,10 @@
 
 usage: codex_client.py PYLON CODEX VOCABULARY
 
-The script answers /v1/completions behind `pylon api --engine upstream`, with Harmony as a model writes it: it has Codex apply a patch,
-looks at the file, and says what it saw. So the model of this test does what it is to do, and pylon what it always does.
+The script answers /v1/completions behind `pylon api --engine upstream`, with Harmony as a model writes it: it calls `apply_patch`, the
+custom tool that Codex offers a model which it knows (`codex_models.json`), looks at the file with a command, and says what it saw. So
+the model of this test does what it is to do, and pylon what it always does. No grammar holds a model elsewhere. Therefore Codex's own
+request goes to `pylon api` with the demo model, too, which has to call `apply_patch`, and of whose text Codex's grammar makes a patch.
 """
 
 import http.server
@@ -15,10 +17,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 
 CONFIG = """
 model = "gpt-oss-20b"
 model_provider = "pylon"
+model_catalog_json = "{catalog}"
 
 [model_providers.pylon]
 name = "pylon"
@@ -26,12 +30,11 @@ base_url = "{url}/v1"
 wire_api = "responses"
 """
 
-PATCH = """apply_patch <<'EOF'
-*** Begin Patch
+PATCH = """*** Begin Patch
 *** Add File: hello.txt
 +hello from a patch
 *** End Patch
-EOF"""
+"""
 
 
 def call(why, command):
@@ -44,7 +47,8 @@ def call(why, command):
 
 
 TURNS = [
-    call("A patch adds the file.", PATCH),
+    "<|channel|>analysis<|message|>A patch adds the file.<|end|><|start|>assistant<|channel|>commentary "
+    f"to=functions.apply_patch<|message|>{PATCH}<|call|>",
     call("Is it there?", "cat hello.txt"),
     "<|channel|>analysis<|message|>It is.<|end|><|start|>assistant<|channel|>final<|message|>hello.txt is there.<|return|>",
 ]
@@ -81,11 +85,41 @@ class Script(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"data: [DONE]\n\n")
 
 
-def start_pylon(program, vocabulary, upstream):
-    """A front of the script, and where it listens."""
-    arguments = ["api", "--bind", "127.0.0.1:0", "--engine", "upstream", "--upstream", upstream, "--gguf", vocabulary]
+class Relay(http.server.BaseHTTPRequestHandler):
+    """Between Codex and the front: keeps what Codex asks."""
+
+    front, asked = None, []
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.asked.append(json.loads(body))
+        answer = post(self.front + self.path, body)
+        text = answer.read()
+        self.send_response(200)
+        self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+
+def post(url, body):
+    return urllib.request.urlopen(urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"}))
+
+
+def serve(handler):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def start_pylon(program, vocabulary, *options):
+    """A server, and where it listens."""
+    arguments = ["api", "--bind", "127.0.0.1:0", "--gguf", vocabulary, "--alias", "gpt-oss-20b"]
     process = subprocess.Popen(
-        [program, *arguments, "--alias", "gpt-oss-20b"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [program, *arguments, *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     for line in process.stderr:
         if found := re.search(r" at (http://[^/]+)/v1", line):
@@ -95,15 +129,15 @@ def start_pylon(program, vocabulary, upstream):
 
 
 def main(pylon, codex, vocabulary):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Script)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    front, url = start_pylon(pylon, vocabulary, f"http://127.0.0.1:{server.server_port}")
+    front, Relay.front = start_pylon(pylon, vocabulary, "--engine", "upstream", "--upstream", serve(Script))
+    url = serve(Relay)
+    catalog = pathlib.Path(__file__).parent.resolve() / "codex_models.json"
     try:
         with tempfile.TemporaryDirectory() as folder:
             home, work = pathlib.Path(folder, "home"), pathlib.Path(folder, "work")
             home.mkdir()
             work.mkdir()
-            (home / "config.toml").write_text(CONFIG.format(url=url))
+            (home / "config.toml").write_text(CONFIG.format(url=url, catalog=catalog))
             # The commands are those of the script above, and need no sandbox.
             flags = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
             done = subprocess.run(
@@ -125,7 +159,29 @@ def main(pylon, codex, vocabulary):
     assert len(Script.prompts) == len(TURNS), f"{len(Script.prompts)} turns"
     # Each prompt goes on from the one before, with the turn that the model wrote and what came of it.
     assert len(Script.prompts[0]) < len(Script.prompts[1]) < len(Script.prompts[2])
-    print("ok   codex: a patch is applied, a command is run, the answer is said")
+    [tool] = [tool for tool in Relay.asked[0]["tools"] if tool["type"] == "custom"]
+    assert tool["name"] == "apply_patch" and tool["format"]["syntax"] == "lark", tool
+    results = [item for item in Relay.asked[1]["input"] if item["type"] == "custom_tool_call_output"]
+    assert len(results) == 1 and "hello.txt" in json.dumps(results), results
+    print("ok   codex: apply_patch is called, a command is run, the answer is said")
+    hold(pylon, vocabulary, Relay.asked[0])
+
+
+def hold(pylon, vocabulary, asked):
+    """The demo model, which never saw a patch, writes one: Codex's grammar lets nothing else come."""
+    local, url = start_pylon(pylon, vocabulary, "--backend", "cpu", "--max-kv", "16384")
+    try:
+        forced = {"tool_choice": {"type": "custom", "name": "apply_patch"}, "stream": False}
+        limits = {"max_output_tokens": 400, "temperature": 0}
+        body = json.dumps({**asked, **forced, **limits}).encode()
+        response = json.load(post(f"{url}/v1/responses", body))
+    finally:
+        local.terminate()
+        local.wait()
+    [call] = [item for item in response["output"] if item["type"] == "custom_tool_call"]
+    begun = r"\*\*\* Begin Patch\n\*\*\* (Add|Delete|Update) File: .+"
+    assert call["name"] == "apply_patch" and re.match(begun, call["input"]), response
+    print("ok   codex: its grammar of patches holds the demo model")
 
 
 if __name__ == "__main__":
