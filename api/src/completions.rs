@@ -13,6 +13,7 @@ use crate::chat::{Stop, UsageOut};
 use crate::error::ApiError;
 use crate::logprobs::{Logprob, columns, top};
 use crate::prompt::{Draw, new_id, seconds_since_1970};
+use crate::refused::{NOT_FOR_COMPLETIONS, refuse};
 use crate::said::{End, Ending, Piece, Usage};
 use crate::server::{Engaged, Shared};
 use crate::sse::{DONE, Frame, Frames, stream};
@@ -25,6 +26,7 @@ const USUAL_TOKENS: u32 = 16;
 pub(crate) struct CompletionRequest {
     #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
     prompt: Value,
     #[serde(default)]
     max_tokens: Option<u32>,
@@ -41,31 +43,14 @@ pub(crate) struct CompletionRequest {
     #[serde(default)]
     stream_options: Option<Value>,
     #[serde(default)]
-    echo: Option<bool>,
-    #[serde(default)]
-    n: Option<u32>,
-    #[serde(default)]
-    best_of: Option<u32>,
-    #[serde(default)]
     logprobs: Option<u32>,
-    #[serde(default)]
-    suffix: Option<String>,
     #[serde(flatten)]
     draw: Draw,
 }
 
 impl CompletionRequest {
     fn into_prompt(self) -> Result<Prompt, ApiError> {
-        for (param, is_given) in [
-            ("n", self.n.is_some_and(|n| n != 1)),
-            ("best_of", self.best_of.is_some_and(|n| n != 1)),
-            ("echo", self.echo == Some(true)),
-            ("suffix", self.suffix.is_some_and(|suffix| !suffix.is_empty())),
-        ] {
-            if is_given {
-                return Err(ApiError::invalid(param, format!("{param} is not served for completions: leave it out")));
-            }
-        }
+        refuse(&self.draw, &NOT_FOR_COMPLETIONS)?;
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }
@@ -102,6 +87,7 @@ impl Asked {
             ApiError::invalid("prompt", format!("prompt is {got}, expected {expected}"))
         };
         match prompt {
+            Value::Null => Err(refused("missing")),
             Value::String(text) if text.is_empty() => Err(refused("empty")),
             Value::String(text) => Ok(Self::Text(text.clone())),
             Value::Array(parts) => match &parts[..] {
@@ -287,6 +273,7 @@ mod tests {
             assert_eq!(asked(tokens), Ok(Asked::Tokens(vec![5, 0, 7])));
         }
         for (wrong, words) in [
+            (Value::Null, "prompt is missing"),
             (json!(""), "empty"),
             (json!([]), "an empty list"),
             (json!([[]]), "an empty list"),

@@ -4,84 +4,94 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use gptoss_protocol::{Allowed, ChatMessage, Effort, Function, LogitChanges, Prompt, Sampling};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::refused::{NOT_SERVED, refuse};
 
 /// Range of penalties.
 const PENALTIES: Allowed = Allowed { from: -2.0, is_from_included: true, to: 2.0, words: "a number from -2 to 2" };
 /// Range of biases.
 const BIASES: Allowed = Allowed { from: -100.0, is_from_included: true, to: 100.0, words: "a number from -100 to 100" };
 
-/// How tokens are drawn, as every dialect spells it. What is not given is as the model was trained to be used: temperature 1, all
-/// tokens, another seed for each request.
+/// The fields of a request that its dialect has no field of its own for: how tokens are drawn, as every dialect spells it, what
+/// other servers know ([`NOT_SERVED`]), and what is ignored. They stay values until they are used: whatever reads flattened fields
+/// by their types does not tell which of them has a wrong one.
+///
+/// What is not given is as the model was trained to be used: temperature 1, all tokens, another seed for each request.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(crate) struct Draw {
-    pub temperature: Option<f32>,
-    pub top_p: Option<f32>,
-    top_k: Option<i64>,
-    pub min_p: Option<f32>,
-    pub seed: Option<i64>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
-    logit_bias: Option<Value>,
-}
+#[serde(transparent)]
+pub(crate) struct Draw(Map<String, Value>);
 
 impl Draw {
-    /// The numbers, or which of them cannot be used.
+    /// A field, unless it is missing or null.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.0.get(field).filter(|value| !value.is_null())
+    }
+
+    /// The numbers, or which of them cannot be used; what would change the draw and is not served is refused.
     pub fn sampling(&self) -> Result<Sampling, ApiError> {
+        refuse(self, &NOT_SERVED)?;
         Ok(Sampling {
-            temperature: allowed("temperature", self.temperature, Sampling::TEMPERATURES)?.unwrap_or(1.0),
-            top_p: allowed("top_p", self.top_p, Sampling::TOP_PS)?.unwrap_or(1.0),
-            min_p: allowed("min_p", self.min_p, Sampling::MIN_PS)?.unwrap_or(0.0),
+            temperature: self.number("temperature", Sampling::TEMPERATURES)?.unwrap_or(1.0),
+            top_p: self.number("top_p", Sampling::TOP_PS)?.unwrap_or(1.0),
+            min_p: self.number("min_p", Sampling::MIN_PS)?.unwrap_or(0.0),
             top_k: self.top_k()?,
-            seed: self.seed.map_or_else(any_seed, |seed| seed as u64),
+            seed: self.seed()?,
         })
+    }
+
+    fn number(&self, field: &str, allowed: Allowed) -> Result<Option<f32>, ApiError> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let number = value.as_f64().map(|value| value as f32).filter(|value| allowed.holds(*value));
+        number.map(Some).ok_or_else(|| wrong(field, value, allowed.words))
     }
 
     /// 0 and -1 both keep all, as servers have it that differ in which of them they take.
     fn top_k(&self) -> Result<u32, ApiError> {
-        let wrong =
-            |got| ApiError::invalid("top_k", format!("top_k is {got}, expected a number from 1, or 0 or -1 for all"));
-        match self.top_k {
-            None | Some(-1) => Ok(0),
-            Some(top_k) => u32::try_from(top_k).map_err(|_| wrong(top_k)),
-        }
+        let Some(value) = self.get("top_k") else { return Ok(0) };
+        let top_k = if value.as_i64() == Some(-1) { Some(0) } else { value.as_u64() };
+        let top_k = top_k.and_then(|top_k| u32::try_from(top_k).ok());
+        top_k.ok_or_else(|| wrong("top_k", value, "a whole number from 1, or 0 or -1 for all"))
+    }
+
+    fn seed(&self) -> Result<u64, ApiError> {
+        let Some(value) = self.get("seed") else { return Ok(any_seed()) };
+        let seed = value.as_i64().map(|seed| seed as u64);
+        seed.ok_or_else(|| wrong("seed", value, "a whole number of at most 64 bits with its sign"))
     }
 
     /// What is added to logits.
     pub fn changes(&self) -> Result<LogitChanges, ApiError> {
-        let penalty = |param, value| Ok::<f32, ApiError>(allowed(param, value, PENALTIES)?.unwrap_or(0.0));
+        let penalty = |field| Ok::<f32, ApiError>(self.number(field, PENALTIES)?.unwrap_or(0.0));
         let mut bias = Vec::new();
-        let given = match &self.logit_bias {
-            None | Some(Value::Null) => None,
+        let given = match self.get("logit_bias") {
+            None => None,
             Some(Value::Object(given)) => Some(given),
-            Some(_) => {
-                return Err(ApiError::invalid("logit_bias", "logit_bias is to be an object of token ids and numbers"));
-            }
+            Some(value) => return Err(wrong("logit_bias", value, "an object of token ids and numbers")),
         };
         for (token, value) in given.into_iter().flatten() {
             let param = format!("logit_bias.{token}");
             let is_no_id = |_| ApiError::invalid(&param, format!("{param}: {token:?} is no token id"));
-            let is_wrong = || ApiError::invalid(&param, format!("{param} is {value}, expected {}", BIASES.words));
             let number = value.as_f64().map(|value| value as f32).filter(|value| BIASES.holds(*value));
-            bias.push((token.parse().map_err(is_no_id)?, number.ok_or_else(is_wrong)?));
+            bias.push((token.parse().map_err(is_no_id)?, number.ok_or_else(|| wrong(&param, value, BIASES.words))?));
         }
         Ok(LogitChanges {
             bias,
-            presence_penalty: penalty("presence_penalty", self.presence_penalty)?,
-            frequency_penalty: penalty("frequency_penalty", self.frequency_penalty)?,
+            presence_penalty: penalty("presence_penalty")?,
+            frequency_penalty: penalty("frequency_penalty")?,
         })
     }
 }
 
-fn allowed(param: &str, value: Option<f32>, allowed: Allowed) -> Result<Option<f32>, ApiError> {
-    match value {
-        Some(value) if !allowed.holds(value) => {
-            Err(ApiError::invalid(param, format!("{param} is {value}, expected {}", allowed.words)))
-        }
-        value => Ok(value),
-    }
+/// A field has a value that it cannot have.
+pub(crate) fn wrong(field: &str, value: &Value, expected: &str) -> ApiError {
+    let got = match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        plain => plain.to_string(),
+    };
+    ApiError::invalid(field, format!("{field} is {got}, expected {expected}"))
 }
 
 fn any_seed() -> u64 {
@@ -230,4 +240,67 @@ pub(crate) fn prompt(history: Vec<ChatMessage>, instructions: String) -> Prompt 
 /// Today in UTC, as the system message has it: `YYYY-MM-DD`.
 fn today() -> String {
     time::OffsetDateTime::now_utc().date().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A dialect's request, whose own fields come first.
+    #[derive(Debug, Deserialize)]
+    struct Whole {
+        model: String,
+        #[serde(flatten)]
+        draw: Draw,
+    }
+
+    fn draw(fields: &Value) -> Draw {
+        let mut body = fields.clone();
+        body["model"] = "m".into();
+        let Whole { model, draw } = serde_json::from_str(&body.to_string()).expect("of the shape");
+        assert_eq!((model.as_str(), draw.get("model")), ("m", None));
+        draw
+    }
+
+    #[test]
+    fn a_field_of_a_wrong_type_is_named() {
+        for (field, value) in [
+            ("temperature", json!("hot")),
+            ("temperature", json!(1e300)),
+            ("top_p", json!([1])),
+            ("min_p", json!({})),
+            ("top_k", json!(1.5)),
+            ("top_k", json!(-2)),
+            ("seed", json!("seven")),
+            ("seed", json!(0.5)),
+            ("presence_penalty", json!(true)),
+            ("frequency_penalty", json!("0")),
+            ("logit_bias", json!("none")),
+        ] {
+            let draw = draw(&json!({ field: value }));
+            let error = draw.sampling().map(drop).and_then(|()| draw.changes().map(drop)).expect_err(field);
+            assert_eq!(error.param.as_deref(), Some(field), "{error}");
+            assert!(
+                error.message.starts_with(&format!("{field} is ")) && error.message.contains("expected"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn null_is_as_missing_and_numbers_are_read() {
+        let nulls = json!({"temperature": null, "top_p": null, "top_k": null, "min_p": null, "logit_bias": null, "presence_penalty": null});
+        let sampling = draw(&nulls).sampling().expect("good");
+        assert_eq!((sampling.temperature, sampling.top_p, sampling.min_p, sampling.top_k), (1.0, 1.0, 0.0, 0));
+        assert_eq!(draw(&nulls).changes().expect("good"), LogitChanges::default());
+        let some = draw(
+            &json!({"temperature": 0, "top_k": -1, "seed": -3, "frequency_penalty": 2, "logit_bias": {"5": -100}}),
+        );
+        let sampling = some.sampling().expect("good");
+        assert_eq!((sampling.temperature, sampling.top_k, sampling.seed), (0.0, 0, -3_i64 as u64));
+        let changes = some.changes().expect("good");
+        assert_eq!((changes.frequency_penalty, changes.bias), (2.0, vec![(5, -100.0)]));
+    }
 }

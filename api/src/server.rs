@@ -9,6 +9,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use gptoss_protocol::Prompt;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use serve_kit::limits::Limits;
@@ -26,7 +27,7 @@ use crate::record::RequestLog;
 use crate::responses::Store;
 use crate::tunnel;
 use crate::upstreams::Upstreams;
-use crate::{chat, completions, messages, responses};
+use crate::{chat, completions, elsewhere, messages, responses};
 
 /// What travels beside a command to the node: nothing, for a question.
 pub trait Engaged: Default + Send + Sync + 'static {}
@@ -74,6 +75,15 @@ impl<A: Engaged> Shared<A> {
                 );
                 Err(ApiError::invalid(field, message))
             }
+        }
+    }
+
+    /// Takes from a prompt what only an engine of this process enforces, where others compute, and gives the names of the tools
+    /// that it was asked for. `format_field` is where the request says what form the answer has.
+    pub fn loosen(&self, prompt: &mut Prompt, format_field: &str) -> Result<Vec<String>, ApiError> {
+        match self.options.upstreams {
+            None => Ok(Vec::new()),
+            Some(_) => elsewhere::loosen(prompt, format_field),
         }
     }
 }

@@ -5,32 +5,64 @@ use gptoss_protocol::{AnswerShape, CallShape, Function, Prompt, ResponseFormat, 
 use serde_json::Value;
 
 use crate::error::ApiError;
-use crate::tools::{Choice, Tool};
+use crate::tools::{Choice, Tool, grammar};
 
-/// `response_format` or `text.format`.
+/// Name of a schema that the request has no name for.
+const ANSWER: &str = "answer";
+
+/// `response_format`, `text.format`, or what other servers have in their place.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Format {
     answer: TextShape,
     told: Option<ResponseFormat>,
-    /// Where in the request the schema is.
-    schema_param: String,
+    /// The field of the request.
+    field: String,
+    /// Where in the request the schema or the grammar is.
+    shape_param: String,
 }
 
 impl Format {
     /// Reads a format, whose fields are in it, or as chat completions have them under the name of its type.
     pub fn read(param: &str, format: Option<&Value>) -> Result<Self, ApiError> {
-        let free = |answer| Self { answer, told: None, schema_param: param.to_owned() };
-        let Some(format) = format.filter(|format| !format.is_null()) else { return Ok(free(TextShape::Any)) };
+        let Some(format) = format.filter(|format| !format.is_null()) else {
+            return Ok(Self::untold(param, TextShape::Any));
+        };
         match format["type"].as_str() {
-            Some("text") => Ok(free(TextShape::Any)),
-            Some("json_object") => Ok(free(TextShape::JsonObject)),
+            Some("text") => Ok(Self::untold(param, TextShape::Any)),
+            // llama.cpp's way to give a schema.
+            Some("json_object") if !format["schema"].is_null() => {
+                let read = Self::of_schema(&format!("{param}.schema"), &format["schema"])?;
+                Ok(Self { field: param.to_owned(), ..read })
+            }
+            Some("json_object") => Ok(Self::untold(param, TextShape::JsonObject)),
             Some("json_schema") => Self::with_schema(param, format),
+            Some("grammar") => {
+                let (answer, shape_param) = grammar(param, format)?;
+                Ok(Self { shape_param, ..Self::untold(param, answer) })
+            }
             _ => {
-                let expected = "\"text\", \"json_object\" or \"json_schema\"";
+                let expected = "\"text\", \"json_object\", \"json_schema\" or \"grammar\"";
                 let message = format!("{param}.type is {}, expected {expected}", format["type"]);
                 Err(ApiError::invalid(format!("{param}.type"), message))
             }
         }
+    }
+
+    /// A form that the model is not told of, since it was trained with no words for it.
+    pub fn untold(field: &str, answer: TextShape) -> Self {
+        Self { answer, told: None, field: field.to_owned(), shape_param: field.to_owned() }
+    }
+
+    /// A JSON Schema without a name.
+    pub fn of_schema(field: &str, schema: &Value) -> Result<Self, ApiError> {
+        require_schema(field, schema)?;
+        let told = ResponseFormat { name: ANSWER.into(), description: String::new(), schema: schema.clone() };
+        Ok(Self { told: Some(told), ..Self::untold(field, TextShape::JsonSchema(schema.clone())) })
+    }
+
+    /// The field of the request that asks for this form; `None` where no form is asked for.
+    pub fn field(&self) -> Option<&str> {
+        (self.answer != TextShape::Any).then_some(self.field.as_str())
     }
 
     fn with_schema(param: &str, format: &Value) -> Result<Self, ApiError> {
@@ -44,15 +76,20 @@ impl Format {
             let message = format!("{at}.name is {name:?}, expected 1 to 64 letters, digits, _ or -");
             return Err(ApiError::invalid(format!("{at}.name"), message));
         }
-        let schema_param = format!("{at}.schema");
+        let shape_param = format!("{at}.schema");
         let schema = &fields["schema"];
-        if !schema.is_object() {
-            let message = format!("{schema_param} is to be a JSON Schema, which is an object");
-            return Err(ApiError::invalid(schema_param, message));
-        }
+        require_schema(&shape_param, schema)?;
         let description = fields["description"].as_str().unwrap_or_default().to_owned();
         let told = ResponseFormat { name: name.to_owned(), description, schema: schema.clone() };
-        Ok(Self { answer: TextShape::JsonSchema(schema.clone()), told: Some(told), schema_param })
+        let answer = TextShape::JsonSchema(schema.clone());
+        Ok(Self { answer, told: Some(told), field: param.to_owned(), shape_param })
+    }
+}
+
+fn require_schema(param: &str, schema: &Value) -> Result<(), ApiError> {
+    match schema.is_object() {
+        true => Ok(()),
+        false => Err(ApiError::invalid(param, format!("{param} is to be a JSON Schema, which is an object"))),
     }
 }
 
@@ -97,8 +134,8 @@ impl Wanted {
         check(&shape).map_err(|unusable| {
             let of_tool = |name: &String| tools.iter().find(|tool| tool.function.name == *name);
             let param = match &unusable.part {
-                ShapePart::Answer => &format.schema_param,
-                ShapePart::Input(name) => of_tool(name).map_or(&format.schema_param, |tool| &tool.input_param),
+                ShapePart::Answer => &format.shape_param,
+                ShapePart::Input(name) => of_tool(name).map_or(&format.shape_param, |tool| &tool.input_param),
             };
             ApiError::invalid(param, format!("{param}: {unusable}"))
         })?;
@@ -219,6 +256,21 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_may_follow_a_grammar_of_its_own() {
+        let lark = json!({"type": "grammar", "syntax": "lark", "definition": "start: \"x\"\n"});
+        let prompt = wanted(&[function("a")], json!("auto"), lark).expect("good");
+        assert_eq!(prompt.response_format, None);
+        assert_eq!(prompt.shape.expect("a shape").answer, Some(TextShape::Lark("start: \"x\"\n".into())));
+        let nested = json!({"type": "grammar", "grammar": {"syntax": "regex", "definition": "[0-9]+"}});
+        let prompt = wanted(&[], Value::Null, nested).expect("good");
+        assert_eq!(prompt.shape.expect("a shape").answer, Some(TextShape::Regex("[0-9]+".into())));
+        // llama.cpp's schema.
+        let schema = json!({"type": "object", "properties": {}});
+        let prompt = wanted(&[], Value::Null, json!({"type": "json_object", "schema": schema})).expect("good");
+        assert_eq!(prompt.shape.expect("a shape").answer, Some(TextShape::JsonSchema(schema)));
+    }
+
+    #[test]
     fn what_cannot_be_enforced_is_refused_by_field_keyword_and_place() {
         let bad = json!({"type": "object", "properties": {"a": {"not": {"type": "null"}}}});
         let refused = |tools: &[Value], format: Value, field: &str, word: &str| {
@@ -238,6 +290,13 @@ mod tests {
             "two words",
         );
         refused(&[], json!({"type": "xml"}), "response_format.type", "xml");
+        refused(&[], json!({"type": "json_object", "schema": bad}), "response_format.schema", "/properties/a");
+        let answer =
+            |syntax: &str, definition: &str| json!({"type": "grammar", "syntax": syntax, "definition": definition});
+        refused(&[], answer("lark", "start: nothing"), "response_format.definition", "Lark");
+        refused(&[], answer("regex", "("), "response_format.definition", "regular expression");
+        refused(&[], answer("gbnf", "root ::= x"), "response_format.syntax", "\"lark\"");
+        refused(&[], json!({"type": "grammar", "syntax": "lark"}), "response_format.definition", "missing");
         let strict = json!({"type": "function", "function": {"name": "s", "strict": true, "parameters": bad}});
         refused(&[strict], Value::Null, "tools[0].function.parameters", "\"not\"");
         let tool = |format: Value| json!({"type": "custom", "name": "t", "format": format});

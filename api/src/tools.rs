@@ -4,7 +4,7 @@ use gptoss_protocol::{Function, TextShape};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::function;
+use crate::prompt::{function, wrong};
 
 /// A tool that the model is told of.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,39 +57,66 @@ impl Tool {
     /// `apply_patch`, with the format in its comment: a grammar alone would only keep the model from what it would like to write.
     fn custom(param: &str, name: &str, description: Option<String>, format: &Value) -> Result<Self, ApiError> {
         let at = format!("{param}.format");
-        let grammar = format.get("grammar").unwrap_or(format);
-        let field = |name: &str| {
-            let missing = || ApiError::invalid(format!("{at}.{name}"), format!("{at}.{name} is missing"));
-            grammar[name].as_str().ok_or_else(missing)
-        };
-        let (input, words) = match format["type"].as_str() {
-            None if format.is_null() => (TextShape::Any, String::new()),
-            Some("text") => (TextShape::Any, String::new()),
-            Some("grammar") => {
-                let text = field("definition")?.to_owned();
-                match field("syntax")? {
-                    "lark" => {
-                        (TextShape::Lark(text.clone()), format!(" It follows this Lark grammar:\n{}", text.trim_end()))
-                    }
-                    "regex" => (TextShape::Regex(text.clone()), format!(" It matches this regular expression: {text}")),
-                    other => {
-                        let message = format!("{at}.syntax is {other:?}, expected \"lark\" or \"regex\"");
-                        return Err(ApiError::invalid(format!("{at}.syntax"), message));
-                    }
-                }
-            }
+        let (input, input_param) = match format["type"].as_str() {
+            None if format.is_null() => (TextShape::Any, at),
+            Some("text") => (TextShape::Any, at),
+            Some("grammar") => grammar(&at, format)?,
             _ => {
                 let message = format!("{at}.type is {}, expected \"text\" or \"grammar\"", format["type"]);
                 return Err(ApiError::invalid(format!("{at}.type"), message));
             }
         };
+        let words = match &input {
+            TextShape::Lark(text) => format!(" It follows this Lark grammar:\n{}", text.trim_end()),
+            TextShape::Regex(text) => format!(" It matches this regular expression: {text}"),
+            _ => String::new(),
+        };
         let mut lines: Vec<String> = description.into_iter().filter(|text| !text.is_empty()).collect();
         lines.push(format!("The input is plain text, not JSON.{words}"));
         let parameters = Some(json!({"type": "string"}));
         let function = function(&format!("{param}.name"), name, Some(lines.join("\n")), parameters)?;
-        let (is_strict, input_param) = (input != TextShape::Any, format!("{at}.definition"));
+        let is_strict = input != TextShape::Any;
         Ok(Self { function, input, is_strict, is_custom: true, input_param })
     }
+}
+
+/// A format of type `grammar`, and where in the request its definition is: in the format, or as chat completions have it under the
+/// name of its type.
+pub(crate) fn grammar(param: &str, format: &Value) -> Result<(TextShape, String), ApiError> {
+    let (fields, at) = match format.get("grammar") {
+        Some(fields) => (fields, format!("{param}.grammar")),
+        None => (format, param.to_owned()),
+    };
+    let field = |name: &str, expected: &str| {
+        let missing = || {
+            let message = format!("{at}.{name} is missing, expected {expected}");
+            ApiError::invalid(format!("{at}.{name}"), message)
+        };
+        fields[name].as_str().ok_or_else(missing)
+    };
+    let syntaxes = "\"lark\" or \"regex\"";
+    let shape = match field("syntax", syntaxes)? {
+        "lark" => TextShape::Lark,
+        "regex" => TextShape::Regex,
+        _ => return Err(wrong(&format!("{at}.syntax"), &fields["syntax"], syntaxes)),
+    };
+    let definition = field("definition", "the text of the grammar or of the regular expression")?;
+    Ok((shape(definition.to_owned()), format!("{at}.definition")))
+}
+
+/// The tools that the model is told of, and what cannot be served: types, with the names of those that have one.
+pub(crate) fn offered(tools: &[Value]) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
+    let (mut offered, mut left_out) = (Vec::new(), Vec::new());
+    for (at, tool) in tools.iter().enumerate() {
+        match Tool::read(&format!("tools[{at}]"), tool)? {
+            Some(tool) => offered.push(tool),
+            None => {
+                let kind = tool["type"].as_str().unwrap_or_default();
+                left_out.push(tool["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}")));
+            }
+        }
+    }
+    Ok((offered, left_out))
 }
 
 /// `tool_choice`: which tools may be called, and whether one has to be.

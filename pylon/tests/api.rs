@@ -621,7 +621,7 @@ fn what_broke_other_servers_holds() {
     let stopped = chat(json!({"stop": ["Hungary", "capital"]}));
     assert_eq!((&stopped["finish_reason"], &stopped["stop_reason"]), (&json!("stop"), &json!("capital")));
     assert_eq!((&stopped["message"]["content"], &stopped["message"]["reasoning"]), (&json!("The "), &json!(REASONING)));
-    let special = chat(json!({"stop": ["<|end|>", "<|call|>", "<|return|>", "<|message|>"], "ignore_eos": true}));
+    let special = chat(json!({"stop": ["<|end|>", "<|call|>", "<|return|>", "<|message|>"]}));
     assert_eq!((&special["message"]["content"], &special["finish_reason"]), (&json!(ANSWER), &json!("stop")));
     assert_eq!(special.get("stop_reason"), Some(&Value::Null), "the model ended it");
     // A call that is cut is cut.

@@ -147,7 +147,7 @@ fn what_no_upstream_can_be_held_to_is_refused_by_name() {
     let front = front(nano(), &[&back.address], &["--max-kv", "300"]);
     let schema = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}});
     for (more, word) in [
-        (json!({"response_format": schema}), "grammars"),
+        (json!({"response_format": schema}), "response_format is not served"),
         (json!({"presence_penalty": 0.5}), "presence_penalty"),
         (json!({"frequency_penalty": 0.5}), "frequency_penalty"),
         (json!({"logprobs": true}), "logprobs"),

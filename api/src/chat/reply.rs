@@ -8,7 +8,7 @@ use gptoss_protocol::FinishReason;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::request::ChatRequest;
+use super::request::{Asked, ChatRequest};
 use crate::answer::{Answering, begin};
 use crate::error::ApiError;
 use crate::logprobs::Logprob;
@@ -53,12 +53,19 @@ struct Choice {
 #[derive(Clone, Default, Serialize)]
 struct Pylon {
     /// Calls of what the request did not offer. They are no calls of the client's tools.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     calls_not_offered: Vec<Called>,
+    /// Tools that the model is not told of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools_left_out: Vec<String>,
+    /// Tools whose input an engine elsewhere is not held to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools_not_enforced: Vec<String>,
 }
 
 impl Pylon {
     fn is_empty(&self) -> bool {
-        self.calls_not_offered.is_empty()
+        self.calls_not_offered.is_empty() && self.tools_left_out.is_empty() && self.tools_not_enforced.is_empty()
     }
 }
 
@@ -203,8 +210,8 @@ struct Whole {
 }
 
 impl Whole {
-    fn of(custom: Vec<String>) -> Self {
-        Self { custom, ..Self::default() }
+    fn of(custom: Vec<String>, pylon: Pylon) -> Self {
+        Self { custom, pylon, ..Self::default() }
     }
 
     fn is_custom(&self, name: &str) -> bool {
@@ -255,8 +262,9 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: ChatRequ
     }
     let logprobs = (request.logprobs == Some(true)).then(|| request.top_logprobs.unwrap_or(0));
     let (streams, usage) = (request.stream == Some(true), request.wants_usage());
-    let (prompt, custom) = request.into_prompt(&model.served)?;
-    let said = Whole::of(custom);
+    let Asked { mut prompt, custom, tools_left_out, format_field } = request.into_asked(&model.served)?;
+    let tools_not_enforced = shared.loosen(&mut prompt, &format_field)?;
+    let said = Whole::of(custom, Pylon { tools_left_out, tools_not_enforced, ..Pylon::default() });
     let answering = begin(&model, prompt).await?;
     if streams {
         let head = Head { object: "chat.completion.chunk", ..head };
@@ -412,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_call_of_what_was_not_offered_stands_in_a_field_of_its_own() {
-        let mut whole = Whole::of(Vec::new());
+        let mut whole = Whole::of(Vec::new(), Pylon::default());
         let said = [
             Piece::Begin(Part::NotOffered("browser.search".into())),
             Piece::Text("[{\"q\":1}]".into(), None),

@@ -7,16 +7,33 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::logprobs::top;
 use crate::prompt::{Content, Draw, call, custom_call, effort, instruct, is_asked, on_channel, prompt};
+use crate::refused::{NOT_FOR_CHAT, refuse};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
-use crate::tools::{Choice, Tool};
+use crate::structured::{one_of, structured};
+use crate::tools::{Choice, offered};
+
+/// Where OpenAI's clients say what form the answer has.
+const FORMAT: &str = "response_format";
+
+/// What was asked for, with all that is said of it in the answer.
+pub(crate) struct Asked {
+    pub prompt: Prompt,
+    /// Names of tools whose input is plain text.
+    pub custom: Vec<String>,
+    /// Tools that the model is not told of.
+    pub tools_left_out: Vec<String>,
+    /// The field that says what form the answer has.
+    pub format_field: String,
+}
 
 /// The body of a request. Fields that are not named here are ignored, as everybody's server does.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
     #[serde(default)]
     pub model: Option<String>,
-    messages: Vec<ChatIn>,
+    #[serde(default)]
+    messages: Option<Vec<ChatIn>>,
     #[serde(default)]
     tools: Option<Vec<Value>>,
     #[serde(default)]
@@ -41,8 +58,6 @@ pub(crate) struct ChatRequest {
     /// Token ids that end the answer, beside those that end every answer.
     #[serde(default)]
     stop_token_ids: Option<Vec<u32>>,
-    #[serde(default)]
-    n: Option<u32>,
     #[serde(default)]
     pub logprobs: Option<bool>,
     #[serde(default)]
@@ -157,12 +172,18 @@ impl ChatRequest {
         self.stream_options.as_ref().and_then(|options| options.include_usage) == Some(true)
     }
 
-    /// The prompt, with what `served` knows of earlier turns, and the names of tools whose input is plain text.
-    pub fn into_prompt(self, served: &Served) -> Result<(Prompt, Vec<String>), ApiError> {
+    /// The prompt, with what `served` knows of earlier turns, and what is told of it.
+    pub fn into_asked(self, served: &Served) -> Result<Asked, ApiError> {
         self.refuse_what_cannot_be()?;
-        let wanted = self.wanted()?;
+        let (wanted, tools_left_out) = self.wanted()?;
         let custom = wanted.custom_names();
-        let (history, instructions) = history(self.messages, served)?;
+        let format_field = wanted.format.field().unwrap_or(FORMAT).to_owned();
+        let messages = self.messages.ok_or_else(|| {
+            let message =
+                "messages is missing, expected a list of messages, of which the last is the user's or a tool's";
+            ApiError::invalid("messages", message)
+        })?;
+        let (history, instructions) = history(messages, served)?;
         let limit = self.max_completion_tokens.or(self.max_tokens);
         if limit == Some(0) {
             return Err(ApiError::invalid("max_completion_tokens", "max_completion_tokens is 0, expected at least 1"));
@@ -177,22 +198,20 @@ impl ChatRequest {
             max_new_tokens: limit.unwrap_or(u32::MAX),
             ..prompt(history, instructions)
         };
-        Ok((wanted.apply(prompt)?, custom))
+        Ok(Asked { prompt: wanted.apply(prompt)?, custom, tools_left_out, format_field })
     }
 
-    fn wanted(&self) -> Result<Wanted, ApiError> {
-        let given = self.tools.iter().flatten().enumerate();
-        let read = given.filter_map(|(at, tool)| Tool::read(&format!("tools[{at}]"), tool).transpose());
-        let tools: Vec<Tool> = read.collect::<Result<_, _>>()?;
+    /// What is asked of the answer's form, and the tools that are left out.
+    fn wanted(&self) -> Result<(Wanted, Vec<String>), ApiError> {
+        let (tools, left_out) = offered(self.tools.as_deref().unwrap_or_default())?;
         let choice = Choice::read(self.tool_choice.as_ref(), &tools)?;
-        Ok(Wanted { tools, choice, format: Format::read("response_format", self.response_format.as_ref())? })
+        let format = one_of(Format::read(FORMAT, self.response_format.as_ref())?, structured(&self.draw)?)?;
+        Ok((Wanted { tools, choice, format }, left_out))
     }
 
     /// What would be a lie to accept.
     fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
-        if self.n.is_some_and(|n| n != 1) {
-            return Err(ApiError::invalid("n", "n is not 1: this server gives one answer to a request"));
-        }
+        refuse(&self.draw, &NOT_FOR_CHAT)?;
         let top = top("top_logprobs", self.top_logprobs)?;
         if top.is_some_and(|top| top > 0) && self.logprobs != Some(true) {
             let message = format!("top_logprobs is {}, expected logprobs to be true with it", top.unwrap_or(0));
@@ -297,7 +316,7 @@ mod tests {
 
     fn prompt_of(body: Value) -> Result<Prompt, ApiError> {
         let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
-        request.into_prompt(&Served::default()).map(|(prompt, _)| prompt)
+        request.into_asked(&Served::default()).map(|asked| asked.prompt)
     }
 
     fn refused(change: (&str, Value)) -> String {
@@ -371,12 +390,14 @@ mod tests {
             {"role": "user", "content": "1 + 2?"}, {"role": "assistant", "content": "3."}, {"role": "user", "content": "Sure?"}
         ]});
         let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
-        assert_eq!(request.into_prompt(&served).expect("good").0.history[1], own);
+        assert_eq!(request.into_asked(&served).expect("good").prompt.history[1], own);
     }
 
     #[test]
     fn what_cannot_be_served_is_named() {
         refused(("n", json!(2)));
+        assert!(refused(("messages", Value::Null)).starts_with("messages is missing"));
+        assert!(refused(("messages", json!([]))).starts_with("the last of messages"));
         refused(("temperature", json!(3)));
         refused(("top_p", json!(0)));
         refused(("presence_penalty", json!(2.5)));

@@ -31,9 +31,13 @@ pub(crate) async fn create<A: Engaged>(
 ) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
-    let asked = request.into_asked(&model, &shared.store)?;
+    let mut asked = request.into_asked(&model, &shared.store)?;
     if asked.logprobs.is_some() {
         shared.require_probabilities("top_logprobs")?;
+    }
+    let not_enforced = shared.loosen(&mut asked.prompt, "text.format")?;
+    if !not_enforced.is_empty() {
+        asked.metadata.insert("pylon.tools_not_enforced".into(), not_enforced.join(", ").into());
     }
     let is_background = asked.is_background;
     let mut answering = begin(&model, asked.prompt.clone()).await?;

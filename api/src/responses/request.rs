@@ -12,7 +12,7 @@ use crate::models::Model;
 use crate::prompt::{Draw, effort, is_asked, prompt};
 use crate::server::Engaged;
 use crate::shape::{Format, Wanted};
-use crate::tools::{Choice, Tool};
+use crate::tools::{Choice, offered};
 
 /// What `include` names log probabilities.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -223,21 +223,6 @@ impl ResponsesRequest {
         }
         Ok(())
     }
-}
-
-/// The tools that the model is told of, and what cannot be served.
-fn offered(tools: &[Value]) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
-    let (mut offered, mut left_out) = (Vec::new(), Vec::new());
-    for (at, tool) in tools.iter().enumerate() {
-        match Tool::read(&format!("tools[{at}]"), tool)? {
-            Some(tool) => offered.push(tool),
-            None => {
-                let kind = tool["type"].as_str().unwrap_or_default();
-                left_out.push(tool["name"].as_str().map_or_else(|| kind.to_owned(), |name| format!("{kind} {name}")));
-            }
-        }
-    }
-    Ok((offered, left_out))
 }
 
 fn one_of(param: &str, given: Option<&str>, words: &[&str]) -> Result<(), ApiError> {
