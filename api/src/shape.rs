@@ -129,7 +129,8 @@ impl Wanted {
             return Ok(None);
         }
         let answer = (!choice.must_call).then(|| format.answer.clone());
-        let call = |tool: &Tool| CallShape { name: tool.function.name.clone(), input: tool.input.clone() };
+        let input = |tool: &Tool| if choice.must_call { forced(tool) } else { tool.input.clone() };
+        let call = |tool: &Tool| CallShape { name: tool.function.name.clone(), input: input(tool) };
         let shape = AnswerShape { answer, calls: callable().map(call).collect() };
         check(&shape).map_err(|unusable| {
             let of_tool = |name: &String| tools.iter().find(|tool| tool.function.name == *name);
@@ -141,6 +142,18 @@ impl Wanted {
         })?;
         Ok(Some(shape))
     }
+}
+
+/// What the input of a call is held to that has to be made: the parameters, also of a function that is not strict, where they can be
+/// enforced. A model that is made to call fits its words to the function less well than one that chose to.
+fn forced(tool: &Tool) -> TextShape {
+    let parameters = tool.function.parameters.as_ref().filter(|_| tool.input == TextShape::JsonObject);
+    let schema = parameters.map(|parameters| TextShape::JsonSchema(parameters.clone()));
+    let can_be_enforced = |input: &TextShape| {
+        let call = CallShape { name: tool.function.name.clone(), input: input.clone() };
+        check(&AnswerShape { answer: None, calls: vec![call] }).is_ok()
+    };
+    schema.filter(can_be_enforced).unwrap_or_else(|| tool.input.clone())
 }
 
 #[cfg(test)]
@@ -313,5 +326,19 @@ mod tests {
             "missing",
         );
         refused(&[tool(json!({"type": "table"}))], Value::Null, "tools[0].format.type", "table");
+    }
+
+    #[test]
+    fn a_call_that_has_to_be_made_is_held_to_its_parameters_where_that_can_be() {
+        let function = |name: &str, parameters: Value| json!({"type": "function", "function": {"name": name, "parameters": parameters}});
+        let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+        let unenforceable = json!({"type": "object", "not": {"required": ["b"]}});
+        let tools = [function("good", schema.clone()), function("other", unenforceable)];
+        let inputs = |choice: &str| {
+            let prompt = wanted(&tools, json!(choice), json!({"type": "json_object"})).expect("a prompt");
+            prompt.shape.expect("a shape").calls.into_iter().map(|call| call.input).collect::<Vec<_>>()
+        };
+        assert_eq!(inputs("required"), [TextShape::JsonSchema(schema), TextShape::JsonObject]);
+        assert_eq!(inputs("auto"), [TextShape::JsonObject, TextShape::JsonObject]);
     }
 }
