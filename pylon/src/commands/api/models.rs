@@ -131,26 +131,29 @@ fn id_of(one: &ModelArgs, environment: &Environment, path: &Path) -> String {
 /// The models as clients know them, from what is known of their headers and the tokens that their sequences have room for. One that
 /// is alone in having the shape of a published model is called like that, too.
 pub fn cards(chosen: Vec<Chosen>, known: &[(Shape<'_>, u32)]) -> Vec<ModelCard> {
-    let usual: Vec<Option<&str>> = known.iter().map(|(shape, _)| shape.usual_name()).collect();
+    let usual: Vec<&[&str]> = known.iter().map(|(shape, _)| shape.usual_names()).collect();
     let is_free = |at: usize, name: &str| {
         let others = || (0..chosen.len()).filter(move |other| *other != at);
-        others().all(|other| usual[other] != Some(name) && !chosen[other].is_called(name))
+        others().all(|other| !usual[other].contains(&name) && !chosen[other].is_called(name))
     };
-    let own: Vec<Option<&str>> = (0..chosen.len()).map(|at| usual[at].filter(|name| is_free(at, name))).collect();
-    let card = |((one, usual), (_, context_tokens)): ((Chosen, Option<&str>), &(Shape<'_>, u32))| {
-        let aliases = one.aliases.into_iter().chain(usual.map(str::to_owned)).collect();
+    let is_usual = |at: &usize| usual[*at].iter().all(|name| is_free(*at, name));
+    let own: Vec<&[&str]> = (0..chosen.len()).map(|at| if is_usual(&at) { usual[at] } else { &[] }).collect();
+    let card = |((one, usual), (_, context_tokens)): ((Chosen, &[&str]), &(Shape<'_>, u32))| {
+        let usual = usual.iter().filter(|name| !one.is_called(name)).map(|name| (*name).to_owned());
+        let usual: Vec<String> = usual.collect();
+        let aliases = one.aliases.into_iter().chain(usual).collect();
         ModelCard { id: one.id, aliases, context_tokens: *context_tokens }
     };
     chosen.into_iter().zip(own).zip(known).map(card).collect()
 }
 
 impl Shape<'_> {
-    /// The name of the published model of this shape, if there is one.
-    fn usual_name(self) -> Option<&'static str> {
+    /// The names of the published model of this shape, if there is one: the short one, and the one on the hub.
+    fn usual_names(self) -> &'static [&'static str] {
         match (self.architecture, self.layers, self.experts) {
-            ("gpt-oss", 24, 32) => Some("gpt-oss-20b"),
-            ("gpt-oss", 36, 128) => Some("gpt-oss-120b"),
-            _ => None,
+            ("gpt-oss", 24, 32) => &["gpt-oss-20b", "openai/gpt-oss-20b"],
+            ("gpt-oss", 36, 128) => &["gpt-oss-120b", "openai/gpt-oss-120b"],
+            _ => &[],
         }
     }
 }
@@ -196,9 +199,10 @@ mod tests {
         let aliases = |paths: &[&str], shapes: &[Shape<'static>]| {
             let known: Vec<_> = shapes.iter().map(|shape| (*shape, 9)).collect();
             let cards = cards(chosen(paths, &[]).expect("they differ"), &known);
-            cards.into_iter().map(|card| card.aliases.concat()).collect::<Vec<_>>()
+            cards.into_iter().map(|card| card.aliases.join(" ")).collect::<Vec<_>>()
         };
-        assert_eq!(aliases(&["a", "b", "c"], &[small, other, large]), ["gpt-oss-20b", "", "gpt-oss-120b"]);
+        let expected = ["gpt-oss-20b openai/gpt-oss-20b", "", "gpt-oss-120b openai/gpt-oss-120b"];
+        assert_eq!(aliases(&["a", "b", "c"], &[small, other, large]), expected);
         assert_eq!(aliases(&["a", "b"], &[small, small]), ["", ""], "neither is meant more than the other");
         assert_eq!(aliases(&["a", "GPT-OSS-20B"], &[small, other]), ["", ""], "another has the name");
     }
