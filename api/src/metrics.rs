@@ -121,6 +121,8 @@ pub(crate) struct Progress {
     asked: Instant,
     last_token: Option<Instant>,
     is_answering: bool,
+    /// Tokens of a prompt that was not read yet.
+    unread_tokens: u32,
     cached_tokens: u32,
     kv_used_tokens: u32,
 }
@@ -128,18 +130,22 @@ pub(crate) struct Progress {
 impl Progress {
     /// Nothing has come yet of a request that was asked at this time.
     pub fn new(asked: Instant) -> Self {
-        Self { asked, last_token: None, is_answering: false, cached_tokens: 0, kv_used_tokens: 0 }
+        Self { asked, last_token: None, is_answering: false, unread_tokens: 0, cached_tokens: 0, kv_used_tokens: 0 }
     }
 
     /// Counts an event of it.
     pub fn see(&mut self, event: &Event, metrics: &Metrics) {
         let add = |counter: &AtomicU64, count: u32| counter.fetch_add(u64::from(count), Ordering::Relaxed);
+        // A prompt that is refused is known, and not read: only what comes of it says that it was.
+        if matches!(event, Event::Prefill { .. } | Event::Token(_) | Event::Finished { .. }) {
+            add(&metrics.prompt_tokens, std::mem::take(&mut self.unread_tokens));
+        }
         match event {
             Event::PromptEncoded { tokens, .. } => {
                 if !std::mem::replace(&mut self.is_answering, true) {
                     add(&metrics.answering, 1);
                 }
-                add(&metrics.prompt_tokens, *tokens);
+                self.unread_tokens = *tokens;
             }
             Event::Prefill { reused_tokens, .. } | Event::Finished { reused_tokens, .. } => {
                 add(&metrics.cached_tokens, reused_tokens.saturating_sub(self.cached_tokens));
@@ -188,6 +194,11 @@ mod tests {
         let held = || (metrics.answering(), metrics.kv_used_tokens.load(Ordering::Relaxed));
         assert_eq!(held(), (1, 91));
         progress.end(&metrics);
+        assert_eq!(held(), (0, 0));
+        // One that is too long is refused after it became tokens.
+        let mut refused = Progress::new(Instant::now());
+        refused.see(&Event::PromptEncoded { tokens: 2000, context_tokens: 1000 }, &metrics);
+        refused.end(&metrics);
         assert_eq!(held(), (0, 0));
         let tokens = [&metrics.prompt_tokens, &metrics.cached_tokens].map(|count| count.load(Ordering::Relaxed));
         assert_eq!(tokens, [90, 80]);
