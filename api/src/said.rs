@@ -105,6 +105,7 @@ impl Said {
         let mut pieces = Vec::new();
         match event {
             Event::PromptEncoded { tokens, .. } => self.usage.prompt_tokens = tokens,
+            Event::Prefill { reused_tokens, .. } => self.usage.cached_tokens = reused_tokens,
             Event::Token(token) => self.hear(token, &mut pieces),
             Event::Finished {
                 reason,

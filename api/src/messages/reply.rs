@@ -258,7 +258,8 @@ impl<A: Engaged> Writer<A> {
         })
     }
 
-    /// What a stream begins with, once it is known how many tokens the prompt has.
+    /// What a stream begins with, at the first word: then it is known how many tokens the prompt has, and how many of them the KV
+    /// cache had. Of an engine elsewhere the latter is known at the end only, and stands in `message_delta`.
     fn start(&mut self, so_far: Usage) -> Option<Frame> {
         if std::mem::replace(&mut self.has_begun, true) {
             return None;

@@ -67,8 +67,9 @@ struct Block {
     input: Value,
     #[serde(default)]
     tool_use_id: Option<String>,
+    /// Of any form: blocks of Anthropic's own servers have others than results of tools.
     #[serde(default)]
-    content: Option<Content>,
+    content: Value,
     #[serde(default)]
     is_error: Option<bool>,
 }
@@ -78,7 +79,11 @@ struct ToolIn {
     /// Tools that the client runs have none, or "custom"; others are of Anthropic's own servers.
     #[serde(rename = "type", default)]
     kind: Option<String>,
-    name: String,
+    /// Some tools of those servers have none.
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    mcp_server_name: Option<String>,
     #[serde(default)]
     description: Option<String>,
     #[serde(default)]
@@ -165,9 +170,10 @@ impl MessagesRequest {
 fn tools(given: Option<Vec<ToolIn>>) -> Result<(Vec<Tool>, Vec<String>), ApiError> {
     let (mut tools, mut left_out) = (Vec::new(), Vec::new());
     for (at, tool) in given.into_iter().flatten().enumerate() {
-        let ToolIn { kind, name, description, input_schema, strict } = tool;
-        if kind.is_some_and(|kind| kind != "custom") {
-            left_out.push(name);
+        let ToolIn { kind, name, mcp_server_name, description, input_schema, strict } = tool;
+        if let Some(kind) = kind.filter(|kind| kind != "custom") {
+            let named = mcp_server_name.map(|server| format!("{kind} {server}"));
+            left_out.push(name.or(named).unwrap_or(kind));
             continue;
         }
         let of_everybody = json!({
@@ -276,8 +282,7 @@ fn user(
                         format!("{param}.tool_use_id is {id:?}, and no message before it has a tool_use of that id");
                     ApiError::invalid(format!("{param}.tool_use_id"), message)
                 })?;
-                let text = block.content.map(|content| content.text(&format!("{param}.content"))).transpose()?;
-                let text = text.unwrap_or_default();
+                let text = result_text(&format!("{param}.content"), block.content)?;
                 // The model has no field for it.
                 let result = if block.is_error == Some(true) { format!("Error: {text}") } else { text };
                 history.push(ChatMessage::FunctionResult { name, result });
@@ -287,6 +292,14 @@ fn user(
     }
     history.extend(said.map(|text| ChatMessage::User { text }));
     Ok(())
+}
+
+/// What a tool gave back; nothing at all is an empty text.
+fn result_text(param: &str, content: Value) -> Result<String, ApiError> {
+    let content: Option<Content> = serde_json::from_value(content).map_err(|_| {
+        ApiError::invalid(param, format!("{param} cannot be read, expected a text or a list of blocks of type text"))
+    })?;
+    content.map_or_else(|| Ok(String::new()), |content| content.text(param))
 }
 
 fn assistant(
@@ -302,15 +315,14 @@ fn assistant(
         match block.kind.as_str() {
             "text" => sketch.text.push_str(&Block::field(&param, "text", block.text)?),
             "thinking" => thoughts.push_str(&Block::field(&param, "thinking", block.thinking)?),
-            // Another server's, which nobody else can read.
-            "redacted_thinking" => {}
             "tool_use" => {
                 let id = Block::field(&param, "id", block.id)?;
                 let name = Block::field(&param, "name", block.name)?;
                 calls.push((id.clone(), name.clone()));
                 sketch.calls.push((id, name, arguments_of(&block.input)));
             }
-            _ => return Err(block.unknown(&param, "text, thinking or tool_use")),
+            // Of another server's own tools and thoughts, in a conversation that began there: the model has no words for them.
+            _ => {}
         }
     }
     if let Some(messages) = served.recall(&sketch) {
@@ -371,11 +383,14 @@ mod tests {
             "tools": [
                 {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}},
                 {"type": "web_search_20250305", "name": "web_search", "max_uses": 5},
+                {"type": "mcp_toolset", "mcp_server_name": "files"}, {"type": "later"},
             ],
             "messages": [
                 {"role": "user", "content": [{"type": "text", "text": "1 + "}, {"type": "text", "text": "2?"}]},
                 {"role": "assistant", "content": [
                     {"type": "thinking", "thinking": "Add them.", "signature": ""}, {"type": "text", "text": "One moment."},
+                    {"type": "redacted_thinking", "data": "x"}, {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}},
+                    {"type": "code_execution_tool_result", "tool_use_id": "s", "content": {"type": "error", "error_code": 3}},
                     {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}}]},
                 {"role": "user", "content": [
                     {"type": "tool_result", "tool_use_id": "t1", "is_error": true, "content": [{"type": "text", "text": "no b"}]},
@@ -391,7 +406,8 @@ mod tests {
         );
         assert_eq!((prompt.sampling.temperature, &prompt.stop[..]), (0.5, &["\n".to_owned()][..]));
         assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
-        assert_eq!((asked.shows_thinking, &asked.left_out[..]), (true, &["web_search".to_owned()][..]));
+        assert!(asked.shows_thinking);
+        assert_eq!(asked.left_out, ["web_search", "mcp_toolset files", "later"]);
         let want = [
             ChatMessage::User { text: "1 + 2?".into() },
             on_channel("analysis", "Add them.".into()),
@@ -418,6 +434,7 @@ mod tests {
         let strict = refused(("tools", json!([{"name": "a", "strict": true, "input_schema": schema}])));
         assert!(strict.contains("tools[0].input_schema"), "{strict}");
         refused(("tools", json!([{"name": "two words"}])));
+        refused(("tools", json!([{"type": "custom"}])));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
         said(json!({"role": "critic", "content": "?"}));
         said(json!({"role": "system", "content": [{"type": "image"}]}));
