@@ -67,6 +67,12 @@ struct Times {
 /// measured with it.
 pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Result<Response, ApiError> {
     let questions = number(query, "n", 1, MOST_QUESTIONS)?.unwrap_or(1);
+    let most = shared.most_requests();
+    if questions as usize > most {
+        let message =
+            format!("n is {questions}, expected at most {most}: --max-requests allows no more at the same time");
+        return Err(ApiError::invalid("n", message));
+    }
     let max_new_tokens = number(query, "max_new_tokens", 1, MOST_TOKENS)?.unwrap_or(64);
     let begin = Instant::now();
     let model = shared.model_of(text_value(query, "model").as_deref())?;

@@ -27,7 +27,7 @@ use crate::error::ApiError;
 use crate::messages;
 use crate::metrics::ServerMetrics;
 use crate::models::Models;
-use crate::record::{PendingRecord, RECORD, REQUEST_ID, RequestLog, current};
+use crate::record::{ANTHROPIC_REQUEST_ID, PendingRecord, RECORD, REQUEST_ID, RequestLog, current};
 use crate::server::Engaged;
 use crate::tunnel::Connection;
 
@@ -35,7 +35,7 @@ use crate::tunnel::Connection;
 pub const GRANTS: Grants = Grants {
     methods: "GET, POST, DELETE, OPTIONS",
     request_headers: "*, authorization",
-    response_headers: "x-request-id, retry-after",
+    response_headers: "x-request-id, request-id, retry-after",
 };
 
 /// Where Anthropic's clients have the key.
@@ -90,9 +90,10 @@ impl<A: Engaged> Responder for Front<A> {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let request_is_head = method == Method::HEAD;
         let (log, metrics) = (self.log.clone(), Arc::clone(&self.metrics));
-        let record = PendingRecord::new(method, path, request.headers(), log, metrics);
+        let record = PendingRecord::new(method, path.clone(), request.headers(), log, metrics);
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut response = match self.refusal(&request) {
+        let is_anthropic = path.starts_with(messages::PATH);
+        let mut response = match RECORD.sync_scope(Arc::clone(&record), || self.refusal(&request)) {
             Some(mut refusal) => {
                 if request.version() < Version::HTTP_2 && must_close(request.body()) {
                     refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -106,6 +107,9 @@ impl<A: Engaged> Responder for Front<A> {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Ok(id) = HeaderValue::from_str(&record.id()) {
+            if is_anthropic {
+                headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
+            }
             headers.insert(REQUEST_ID, id);
         }
         record.answered(response.status());
@@ -137,10 +141,7 @@ impl<A: Engaged> Front<A> {
 
     /// The answer to whoever has no business here, and to preflights.
     fn refusal<B>(&self, request: &hyper::Request<B>) -> Option<Response> {
-        let in_dialect = |error: ApiError| match request.uri().path().starts_with(messages::PATH) {
-            true => messages::in_dialect(Err(error)),
-            false => error.into_response(),
-        };
+        let in_dialect = |error: ApiError| messages::error_at(request.uri().path(), error);
         let refuse = |status, message: String| Some(in_dialect(ApiError::refused(status, message)));
         let Rules { access, origins, key, body } = &self.rules;
         if let Err(fault) = access.check(request) {
@@ -153,6 +154,11 @@ impl<A: Engaged> Front<A> {
         {
             let advice = "start it with --allow-origin ORIGIN, or --allow-host NAME, if they should";
             return refuse(StatusCode::FORBIDDEN, format!("pages of {origin} may not ask this server; {advice}"));
+        }
+        if is_embedded(request.headers()) {
+            let message =
+                "a page of another site may not have this as a picture, a script or a form: a page asks with fetch";
+            return refuse(StatusCode::FORBIDDEN, message.into());
         }
         if request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             // Whatever path it is of: what is not there is told to the request itself, whose answer the page may read.
@@ -167,7 +173,8 @@ impl<A: Engaged> Front<A> {
             if !bearers(request.headers()).chain(given).any(|given| key.is(given)) {
                 let message = "the API key is missing or wrong: expected the one of --api-key in the header \
                                Authorization, after \"Bearer \"";
-                return refuse(StatusCode::UNAUTHORIZED, message.into());
+                let error = ApiError::refused(StatusCode::UNAUTHORIZED, message);
+                return Some(in_dialect(ApiError { code: Some("invalid_api_key"), ..error }));
             }
         }
         let length = text(request.headers(), CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
@@ -184,6 +191,13 @@ fn is_open<B>(request: &hyper::Request<B>) -> bool {
     request.method() == Method::OPTIONS || matches!(request.uri().path(), "/health" | "/healthz" | TUNNEL_PATH)
 }
 
+/// Whether a page of another site would have the answer as a picture or the like. Browsers tell no origin with such requests, and let
+/// every page make them.
+fn is_embedded(headers: &HeaderMap) -> bool {
+    let says = |name: &str, value: &str| headers.get(name).is_some_and(|it| it == value);
+    says("sec-fetch-site", "cross-site") && says("sec-fetch-mode", "no-cors")
+}
+
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("not text"))
 }
@@ -191,7 +205,8 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 /// Notes which route answers.
 pub(crate) async fn note_route(request: Request, next: Next) -> Response {
     if let (Some(record), Some(path)) = (current(), request.extensions().get::<MatchedPath>()) {
-        record.routed(path.as_str());
+        // How much of a path a name stands for is the router's business.
+        record.routed(&path.as_str().replace("{*", "{"));
     }
     next.run(request).await
 }

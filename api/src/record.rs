@@ -14,6 +14,9 @@ use crate::said::Usage;
 /// Names a request, in the request and in its answer.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The same in an answer, where Anthropic's clients look for it.
+pub(crate) const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
 /// Longest id of a client's that is taken over.
 const MOST_ID_BYTES: usize = 128;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -65,6 +66,11 @@ impl<A: Engaged> Shared<A> {
         self.models.asked(wanted)
     }
 
+    /// Requests that are answered or wait at the same time.
+    pub fn most_requests(&self) -> usize {
+        self.options.most_requests
+    }
+
     /// Refuses a field that asks for probabilities, where they are not known.
     pub fn require_probabilities(&self, field: &str) -> Result<(), ApiError> {
         match self.options.upstreams {
@@ -118,26 +124,47 @@ fn router<A: Engaged>(models: Arc<Models<A>>, options: ApiOptions, metrics: Arc<
         .route("/metrics", get(metrics_text::<A>))
         .route("/tunnel", get(open_tunnel::<A>))
         .route("/v1/models", get(list_models::<A>))
-        .route("/v1/models/{id}", get(get_model::<A>))
+        .route("/v1/models/{*id}", get(get_model::<A>))
         .route("/v1/chat/completions", post(chat_completions::<A>))
         .route("/v1/completions", post(text_completions::<A>))
         .route("/v1/messages", post(create_message::<A>))
         .route("/v1/messages/count_tokens", post(count_tokens::<A>))
         .route("/v1/responses", post(create_response::<A>))
+        .route("/v1/responses/input_tokens", post(count_input::<A>))
         .route("/v1/responses/{id}", get(get_response::<A>).delete(delete_response::<A>))
         .route("/v1/responses/{id}/input_items", get(input_items::<A>))
         .route("/v1/responses/{id}/cancel", post(cancel_response::<A>))
-        .fallback(|request: Request| async move { nowhere(request.uri().path()) })
+        .fallback(
+            |request: Request| async move { messages::error_at(request.uri().path(), nowhere(request.uri().path())) },
+        )
         .method_not_allowed_fallback(|request: Request| async move {
             // The router adds which methods there are.
             if request.method() == Method::OPTIONS {
-                return Ok(StatusCode::NO_CONTENT);
+                return StatusCode::NO_CONTENT.into_response();
+            }
+            if request.method() == Method::POST && request.uri().path() == "/v1/responses/compact" {
+                let error =
+                    ApiError::not_found("conversations are not compacted here: send the items that are to be read");
+                return error.into_response();
             }
             let message = format!("{} is not for {}", request.method(), request.uri().path());
-            Err(ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message))
+            messages::error_at(request.uri().path(), ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message))
         })
         .layer(middleware::from_fn(note_route))
         .with_state(shared)
+}
+
+/// The id in an address, which is text.
+struct Id(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        let wrong = |_| ApiError::invalid("id", format!("the id in {} is no text, expected UTF-8", parts.uri.path()));
+        id.map(|Path(id)| Self(id)).map_err(wrong)
+    }
 }
 
 fn nowhere(path: &str) -> ApiError {
@@ -238,18 +265,29 @@ fn numbers_of<A: Engaged>(model: &Model<A>) -> ModelNumbers<'_> {
 
 fn model_object<A: Engaged>(shared: &Shared<A>, model: &Model<A>) -> serde_json::Value {
     let ModelCard { id, context_tokens, .. } = &model.card;
-    json!({"id": id, "object": "model", "created": shared.started, "owned_by": "openai", "context_length": context_tokens})
+    json!({
+        "id": id, "object": "model", "created": shared.started, "owned_by": "openai", "context_length": context_tokens,
+        // What Anthropic's clients read.
+        "type": "model", "display_name": id, "created_at": time_of(shared.started),
+    })
+}
+
+/// Seconds since 1970 as RFC 3339 writes that time; null beyond the years that are written with four digits.
+fn time_of(seconds: u64) -> Option<String> {
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds.try_into().ok()?).ok()?;
+    let (hour, minute, second) = time.to_hms();
+    Some(format!("{}T{hour:02}:{minute:02}:{second:02}Z", time.date()))
 }
 
 async fn list_models<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
     let data: Vec<_> = shared.models.iter().map(|model| model_object(&shared, model)).collect();
-    axum::Json(json!({"object": "list", "data": data})).into_response()
+    let id_of = |object: Option<&serde_json::Value>| object.map(|object| object["id"].clone());
+    let (first_id, last_id) = (id_of(data.first()), id_of(data.last()));
+    axum::Json(json!({"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": false}))
+        .into_response()
 }
 
-async fn get_model<A: Engaged>(
-    State(shared): State<Arc<Shared<A>>>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+async fn get_model<A: Engaged>(State(shared): State<Arc<Shared<A>>>, Id(id): Id) -> Result<Response, ApiError> {
     let model = shared.model_of(Some(&id))?;
     Ok(axum::Json(model_object(&shared, &model)).into_response())
 }
@@ -264,8 +302,13 @@ async fn text_completions<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body
 
 async fn bench<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
+    method: Method,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
+    if method == Method::HEAD {
+        let message = "HEAD is not for /bench: it would compute what nobody is told";
+        return Err(ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message));
+    }
     crate::bench::run(shared, query.as_deref().unwrap_or_default()).await
 }
 
@@ -292,32 +335,30 @@ async fn create_response<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body:
     responses::create(shared, read(body).await?).await
 }
 
+async fn count_input<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Result<Response, ApiError> {
+    responses::count_tokens(&shared, read(body).await?).await
+}
+
 async fn get_response<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     responses::get(&shared, &id, query.as_deref().unwrap_or_default())
 }
 
-async fn delete_response<A: Engaged>(
-    State(shared): State<Arc<Shared<A>>>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+async fn delete_response<A: Engaged>(State(shared): State<Arc<Shared<A>>>, Id(id): Id) -> Result<Response, ApiError> {
     responses::delete(&shared, &id).await
 }
 
 async fn input_items<A: Engaged>(
     State(shared): State<Arc<Shared<A>>>,
-    Path(id): Path<String>,
+    Id(id): Id,
     RawQuery(query): RawQuery,
 ) -> Result<Response, ApiError> {
     responses::input_items(&shared, &id, query.as_deref().unwrap_or_default())
 }
 
-async fn cancel_response<A: Engaged>(
-    State(shared): State<Arc<Shared<A>>>,
-    Path(id): Path<String>,
-) -> Result<Response, ApiError> {
+async fn cancel_response<A: Engaged>(State(shared): State<Arc<Shared<A>>>, Id(id): Id) -> Result<Response, ApiError> {
     responses::cancel(&shared, &id).await
 }

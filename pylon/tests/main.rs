@@ -9,6 +9,7 @@ mod api;
 mod api_background;
 mod api_bench;
 mod api_config;
+mod api_dialects;
 mod api_fields;
 mod api_logprobs;
 mod api_messages;

@@ -5,7 +5,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use super::PATH;
 use crate::error::ApiError;
+use crate::record::current;
 
 /// An answer, whose error is written in this dialect: status and headers are those of every dialect.
 pub(crate) fn in_dialect(answer: Result<Response, ApiError>) -> Response {
@@ -18,7 +20,15 @@ pub(crate) fn in_dialect(answer: Result<Response, ApiError>) -> Response {
     })
 }
 
-/// An error's body.
+/// An error of a path, in the dialect that is spoken there.
+pub(crate) fn error_at(path: &str, error: ApiError) -> Response {
+    match path.starts_with(PATH) {
+        true => in_dialect(Err(error)),
+        false => error.into_response(),
+    }
+}
+
+/// An error's body. Within a stream, whose headers have told it, the id of the request is not told again.
 pub(super) fn body(error: &ApiError) -> Value {
     let kind = match error.status {
         StatusCode::UNAUTHORIZED => "authentication_error",
@@ -30,5 +40,9 @@ pub(super) fn body(error: &ApiError) -> Value {
         status if status.is_client_error() => "invalid_request_error",
         _ => "api_error",
     };
-    json!({"type": "error", "error": {"type": kind, "message": error.message}})
+    let mut body = json!({"type": "error", "error": {"type": kind, "message": error.message}});
+    if let Some(record) = current() {
+        body["request_id"] = record.id().into();
+    }
+    body
 }

@@ -10,7 +10,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-pub(crate) use self::error::in_dialect;
+pub(crate) use self::error::{error_at, in_dialect};
 pub(crate) use self::reply::create;
 pub(crate) use self::request::MessagesRequest;
 use crate::error::ApiError;

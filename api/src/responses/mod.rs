@@ -61,6 +61,16 @@ pub(crate) async fn create<A: Engaged>(
     Ok(Json(writer.finish(usage, ending)).into_response())
 }
 
+/// `POST /v1/responses/input_tokens`: the tokens of what a request would have the model read.
+pub(crate) async fn count_tokens<A: Engaged>(
+    shared: &Shared<A>,
+    request: ResponsesRequest,
+) -> Result<Response, ApiError> {
+    let model = shared.model_of(request.model.as_deref())?;
+    let tokens = model.count(request.into_asked(&model, &shared.store)?.prompt).await?;
+    Ok(Json(json!({"object": "response.input_tokens", "input_tokens": tokens})).into_response())
+}
+
 /// `GET /v1/responses/{id}`: the response as it stands, or with `stream=true` its events, those after `starting_after` where that is
 /// given.
 pub(crate) fn get<A: Engaged>(shared: &Shared<A>, id: &str, query: &str) -> Result<Response, ApiError> {
