@@ -52,6 +52,26 @@ def tools():
     assert second.usage.cache_read_input_tokens > first.usage.input_tokens, (first.usage, second.usage)
 
 
+def runner():
+    """The client's own loop. It would leave the conversation to the server, if that did not say that it keeps none."""
+    asked = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Get the current weather in a city.
+
+        Args:
+            city: The city.
+        """
+        asked.append(city)
+        return '{"temperature": 21, "sky": "sunny"}'
+
+    messages = [{"role": "user", "content": "What is the weather in Paris?"}]
+    final = client.beta.messages.tool_runner(messages=messages, tools=[get_weather], **common).until_done()
+    assert asked == ["Paris"], asked
+    assert final.stop_reason == "end_turn" and final.content[-1].type == "text", final
+
+
 def shapes():
     city = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"]}
     schema = {**city, "additionalProperties": False}
@@ -76,6 +96,6 @@ def errors():
         assert error.body["error"]["type"] == "not_found_error"
 
 
-for test in [create, stream, tools, shapes, errors]:
+for test in [create, stream, tools, runner, shapes, errors]:
     test()
     print(f"anthropic {anthropic.__version__} (Python): {test.__name__} ok", flush=True)

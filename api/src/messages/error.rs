@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::PATH;
+use super::request::NO_THREADS;
 use crate::error::ApiError;
 use crate::record::current;
 
@@ -41,6 +42,9 @@ pub(super) fn body(error: &ApiError) -> Value {
         _ => "api_error",
     };
     let mut body = json!({"type": "error", "error": {"type": kind, "message": error.message}});
+    if error.code == Some(NO_THREADS) {
+        body["error"]["details"] = json!({"error_code": NO_THREADS});
+    }
     if let Some(record) = current() {
         body["request_id"] = record.id().into();
     }

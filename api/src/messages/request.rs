@@ -10,6 +10,9 @@ use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
 
+/// By this Anthropic's own clients know that they have to send all messages again, which they then do.
+pub(super) const NO_THREADS: &str = "thread_unsupported_request";
+
 /// The body of a request. Fields that are not named here are ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesRequest {
@@ -32,6 +35,9 @@ pub(crate) struct MessagesRequest {
     thinking: Option<ThinkingIn>,
     #[serde(default)]
     output_config: Option<OutputConfig>,
+    /// A conversation that the server is to keep.
+    #[serde(default)]
+    thread: Option<Value>,
     #[serde(flatten)]
     draw: Draw,
 }
@@ -129,6 +135,10 @@ pub(crate) struct Asked {
 impl MessagesRequest {
     /// The prompt, with what `served` knows of earlier turns.
     pub fn into_asked(self, served: &Served) -> Result<Asked, ApiError> {
+        if self.thread.as_ref().is_some_and(|thread| !thread.is_null()) {
+            let message = "thread is given, and conversations are not kept here in this dialect: send all messages";
+            return Err(ApiError { code: Some(NO_THREADS), ..ApiError::invalid("thread", message) });
+        }
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }
