@@ -149,11 +149,15 @@ impl<A: Engaged> Models<A> {
         let Some(wanted) = wanted else { return Ok(self.first()) };
         let is_wanted = |model: &&Arc<Model<A>>| model.card.names().any(|known| known.eq_ignore_ascii_case(wanted));
         self.models.iter().find(is_wanted).ok_or_else(|| {
-            let ids: Vec<String> = self.models.iter().map(|model| format!("{:?}", model.id())).collect();
+            let names = self.models.iter().flat_map(|model| model.card.names());
+            let names: Vec<String> = names.map(|name| format!("{name:?}")).collect();
             ApiError {
                 param: Some("model".into()),
                 code: Some("model_not_found"),
-                ..ApiError::not_found(format!("model is {wanted:?}, and this server has {}", ids.join(", ")))
+                ..ApiError::not_found(format!(
+                    "model is {wanted:?}, and this server has {}; --alias gives it further names",
+                    names.join(", ")
+                ))
             }
         })
     }

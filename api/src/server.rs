@@ -168,9 +168,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 fn nowhere(path: &str) -> ApiError {
-    ApiError::not_found(format!(
-        "there is nothing at {path}: /v1/models, /v1/chat/completions, /v1/completions, /v1/responses, /v1/messages"
-    ))
+    const PATHS: [&str; 5] = ["/v1/models", "/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"];
+    let advice = match PATHS.iter().find(|known| known.strip_prefix("/v1") == Some(path)) {
+        Some(known) => format!("{known} is what is meant, if the base URL of the client ends in /v1"),
+        None => PATHS.join(", "),
+    };
+    ApiError::not_found(format!("there is nothing at {path}: {advice}"))
 }
 
 async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {

@@ -131,3 +131,12 @@ fn a_bench_is_begun_by_those_who_may_and_who_hear_of_it() {
         assert_eq!(server.ask("GET", "/bench?n=2&max_new_tokens=1", &headers, "").0, 200, "{headers}");
     }
 }
+
+#[test]
+fn a_base_url_without_its_version_and_a_model_of_another_name_are_helped() {
+    let server = serve(&["--gguf", nano(), "--max-kv", "2000", "--alias", "fast"]);
+    let (status, _, text) = server.ask("POST", "/chat/completions", "", "{}");
+    assert!(status == 404 && text.contains("/v1/chat/completions is what is meant"), "{text}");
+    let (status, _, text) = server.ask("GET", "/v1/models/other", "", "");
+    assert!(status == 404 && text.contains("fast") && text.contains("gpt-oss-nano"), "{text}");
+}
