@@ -104,6 +104,14 @@ fn behind_a_front_tools_are_served_without_their_grammars_and_forms_are_refused(
     assert_eq!((metadata(&front), metadata(&back)), (json!({"pylon.tools_not_enforced": "patch, s"}), json!({})));
     let told = front.post("/v1/chat/completions", &chat(&json!({"tools": tools})))["choices"][0]["pylon"].clone();
     assert_eq!(told, json!({"tools_not_enforced": ["patch", "s"]}));
+    let mut message = json!({"max_tokens": 300, "temperature": 0, "messages": [{"role": "user", "content": HUNGARY}],
+        "tools": [{"name": "s", "strict": true, "input_schema": strict["parameters"]}, {"name": "f", "input_schema": {}}]});
+    let pylon = |server: &Server, body: &Value| server.post("/v1/messages", body).get("pylon").cloned();
+    let told = (pylon(&front, &message), pylon(&back, &message));
+    assert_eq!(told, (Some(json!({"tools_not_enforced": ["s"]})), None));
+    message["output_config"] = json!({"format": {"type": "json_schema", "schema": strict["parameters"]}});
+    let words = refused(&front, "/v1/messages", &message)["message"].as_str().unwrap().to_owned();
+    assert!(words.starts_with("output_config.format is not served with --engine upstream"), "{words}");
 
     let (one, some) = (json!({"type": "custom", "name": "patch"}), json!([{"type": "custom", "name": "patch"}]));
     let allowed = json!({"type": "allowed_tools", "mode": "auto", "tools": some});

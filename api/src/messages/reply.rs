@@ -42,6 +42,9 @@ struct Pylon {
     /// Tools that the model was not told of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools_left_out: Vec<String>,
+    /// Tools whose input an engine elsewhere is not held to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools_not_enforced: Vec<String>,
     /// What the model called though nobody had offered it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     calls_not_offered: Vec<NotOffered>,
@@ -55,7 +58,7 @@ struct NotOffered {
 
 impl Pylon {
     fn is_empty(&self) -> bool {
-        self.tools_left_out.is_empty() && self.calls_not_offered.is_empty()
+        self.tools_left_out.is_empty() && self.tools_not_enforced.is_empty() && self.calls_not_offered.is_empty()
     }
 }
 
@@ -208,7 +211,8 @@ struct Writer<A> {
 pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: MessagesRequest) -> Result<Response, ApiError> {
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
-    let asked = request.into_asked(&model.served)?;
+    let mut asked = request.into_asked(&model.served)?;
+    let tools_not_enforced = shared.loosen(&mut asked.prompt, "output_config.format")?;
     let mut answering = begin(&model, asked.prompt).await?;
     let message = Message {
         id: new_id("msg"),
@@ -219,7 +223,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
         stop_reason: None,
         stop_sequence: None,
         usage: Usage::default().into(),
-        pylon: Pylon { tools_left_out: asked.left_out, ..Pylon::default() },
+        pylon: Pylon { tools_left_out: asked.left_out, tools_not_enforced, ..Pylon::default() },
     };
     let shows_thinking = asked.shows_thinking;
     let blocks = Blocks { shows_thinking, ..Blocks::default() };
