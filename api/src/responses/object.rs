@@ -108,7 +108,7 @@ pub(crate) enum Item {
         id: String,
         phase: &'static str,
         text: String,
-        /// Of the tokens of the text, where they are wanted.
+        /// Log probabilities of the text's tokens; empty where nobody wants them.
         logprobs: Vec<Logprob>,
     },
     Call {
