@@ -5,10 +5,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use gptoss_synth::Spec;
 use serde_json::{Value, json};
 
-use super::support::{Folder, Mortal, nano, pylon};
+use super::support::{Folder, Mortal, endless, nano, pylon};
 
 /// A server that runs until it is dropped.
 pub struct Server {
@@ -379,21 +378,20 @@ fn what_is_wrong_is_named_and_harms_nobody() {
 
 #[test]
 fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
-    // What these weights think likeliest never ends an answer, which takes longer than the test.
     let folder = Folder::new();
-    let file = folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap());
+    let file = endless(&folder, "endless.gguf");
     let limits = ["--max-requests", "3", "--sequences", "2", "--max-kv", "65536"];
     let server = serve(&[&["--gguf", &file, "--api-key", "secret"], &limits[..]].concat());
     let key = "Authorization: Bearer secret\r\n";
-    let endless = json!({"prompt": "word", "max_tokens": 100_000, "temperature": 0, "stream": true}).to_string();
-    assert_eq!(server.ask("POST", "/v1/completions", "", &endless).0, 401);
+    let text = json!({"prompt": "word", "max_tokens": 100_000, "temperature": 0, "stream": true}).to_string();
+    assert_eq!(server.ask("POST", "/v1/completions", "", &text).0, 401);
     assert_eq!(server.ask("GET", "/v1/models", "Authorization: Bearer secre\r\n", "").0, 401);
     assert_eq!(server.ask("GET", "/v1/models", key, "").0, 200);
     let open = || {
         let health: Value = serde_json::from_str(&server.ask("GET", "/health", "", "").2).unwrap();
         health["open_requests"].as_u64().unwrap()
     };
-    let ask = || server.open("POST", "/v1/completions", key, &endless);
+    let ask = || server.open("POST", "/v1/completions", key, &text);
     let mut streams = vec![ask(), ask()];
     for stream in &mut streams {
         let mut line = String::new();
@@ -413,7 +411,7 @@ fn a_key_is_asked_for_and_who_goes_away_ends_the_answer() {
     // A third one waits.
     streams.push(ask());
     until(3);
-    let (status, head, _) = server.ask("POST", "/v1/completions", key, &endless);
+    let (status, head, _) = server.ask("POST", "/v1/completions", key, &text);
     assert!(status == 429 && head.to_lowercase().contains("retry-after"), "{head}");
     drop(streams);
     until(0);

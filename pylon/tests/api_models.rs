@@ -7,7 +7,7 @@ use gptoss_synth::{Spec, Vocabulary};
 use serde_json::{Value, json};
 
 use super::api::{ANSWER, HUNGARY, Server, question, serve};
-use super::support::{Folder, nano, run};
+use super::support::{Folder, endless, nano, run};
 
 /// A model of other weights and another vocabulary than the demo model's, which says nothing that means something.
 pub fn write_other(folder: &Folder) -> String {
@@ -203,10 +203,9 @@ fn blocks_of_each_cache_are_counted() {
 #[test]
 fn all_of_them_share_the_room_and_end_together() {
     let folder = Folder::new();
-    let endless =
-        ["first.gguf", "second.gguf"].map(|name| folder.write(name, &Spec::nano().layers(12).to_bytes().unwrap()));
+    let files = ["first.gguf", "second.gguf"].map(|name| endless(&folder, name));
     let setup = ["--sequences", "1", "--max-kv", "65536", "--max-requests", "3", "--grace-seconds", "0"];
-    let mut server = serve(&[&["--gguf", &endless[0], "--gguf", &endless[1]], &setup[..]].concat());
+    let mut server = serve(&[&["--gguf", &files[0], "--gguf", &files[1]], &setup[..]].concat());
     let text = |model: &str| json!({"model": model, "prompt": "word", "max_tokens": 60_000, "temperature": 0});
     let mut streams = ["first", "second"].map(|id| server.begin_stream("/v1/completions", text(id), "\"text\""));
     let mut waits = server.open("POST", "/v1/completions", "", &text("second").to_string());

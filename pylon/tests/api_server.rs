@@ -7,14 +7,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gptoss_synth::Spec;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 
 use super::api::{ANSWER, HUNGARY, Server, demo, question, serve, serve_in};
-use super::support::{Folder, nano, run};
+use super::support::{Folder, endless, nano, run};
 
 const KEY: &str = "Authorization: Bearer secret\r\n";
 
@@ -346,9 +345,8 @@ fn told_to_end_it_lets_answers_finish() {
 #[cfg(unix)]
 #[test]
 fn answers_that_take_too_long_are_ended_as_their_dialect_has_it() {
-    // What these weights think likeliest never ends an answer, which takes longer than the test.
     let folder = Folder::new();
-    let file = folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap());
+    let file = endless(&folder, "endless.gguf");
     let start = |grace| serve(&["--gguf", &file, "--sequences", "5", "--max-kv", "65536", "--grace-seconds", grace]);
     let mut server = start("1");
     let text = json!({"prompt": "word", "max_tokens": 60_000, "temperature": 0});

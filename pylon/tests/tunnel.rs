@@ -7,14 +7,13 @@ use gptoss_protocol::{
     Command, Envelope, Event, ExpertLoading, FinishReason, FromNode, LoadOptions, LoadSettings, ModelLocation, Prompt,
     Request, RequestId, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, Watch,
 };
-use gptoss_synth::Spec;
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio_websockets::{ClientBuilder, Message, WebSocketStream};
 
 use super::api::{ANSWER, HUNGARY, REASONING, Server, demo, serve};
 use super::api_models::write_other;
-use super::support::{Folder, nano};
+use super::support::{Folder, endless, nano};
 
 /// A watcher on a thread that waits for each of its messages.
 struct Watcher {
@@ -302,8 +301,8 @@ fn a_broken_connection_goes_on_where_it_was() {
 }
 
 /// A model whose answers do not end within a test.
-fn endless(folder: &Folder, arguments: &[&str]) -> Server {
-    let file = folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap());
+fn serve_endless(folder: &Folder, arguments: &[&str]) -> Server {
+    let file = endless(folder, "endless.gguf");
     serve(&[&["--gguf", &file, "--sequences", "3", "--max-kv", "65536"], arguments].concat())
 }
 
@@ -322,7 +321,7 @@ fn wait_for(server: &Server, words: &str) {
 
 #[test]
 fn stop_is_the_sessions_own_and_who_leaves_stops() {
-    let server = endless(&Folder::new(), &[]);
+    let server = serve_endless(&Folder::new(), &[]);
     let mut one = Watcher::new(&server);
     let mut other = Watcher::new(&server);
     let is_token = |event: &Event| matches!(event, Event::Token(_));
@@ -393,7 +392,7 @@ fn whoever_has_no_business_in_the_tunnel_is_told_why() {
 
 #[test]
 fn a_node_that_ends_lets_answers_finish_and_says_so() {
-    let mut server = endless(&Folder::new(), &["--grace-seconds", "1"]);
+    let mut server = serve_endless(&Folder::new(), &["--grace-seconds", "1"]);
     let mut idle = Watcher::new(&server);
     let mut busy = Watcher::new(&server);
     busy.ask(1, endless_prompt());

@@ -4,11 +4,10 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use gptoss_synth::Spec;
 use serde_json::{Map, Value, json};
 
 use super::api::{HUNGARY, Server, demo, question, serve, start, weather_schema};
-use super::support::{Folder, nano, run};
+use super::support::{Folder, endless, nano, run};
 
 /// A front that asks these servers.
 pub fn front(file: &str, upstreams: &[&str], arguments: &[&str]) -> Server {
@@ -208,11 +207,6 @@ fn a_conversation_stays_with_the_server_that_has_it() {
     }
 }
 
-/// What these weights think likeliest never ends an answer.
-fn endless(folder: &Folder) -> String {
-    folder.write("endless.gguf", &Spec::nano().layers(12).to_bytes().unwrap())
-}
-
 const ENDLESS: &[&str] = &["--sequences", "6", "--max-kv", "65536"];
 
 fn rest(mut stream: impl Read) -> String {
@@ -224,7 +218,7 @@ fn rest(mut stream: impl Read) -> String {
 #[test]
 fn a_server_that_dies_ends_its_answers_with_errors_and_others_take_over() {
     let folder = Folder::new();
-    let file = endless(&folder);
+    let file = endless(&folder, "endless.gguf");
     let back = |bind: &str| {
         let arguments = [&["--bind", bind, "--backend", "cpu", "--gguf", &file], ENDLESS].concat();
         start(&arguments, &[], Stdio::null())
@@ -292,7 +286,7 @@ fn a_server_that_dies_ends_its_answers_with_errors_and_others_take_over() {
 #[test]
 fn who_goes_away_is_computed_for_no_more() {
     let folder = Folder::new();
-    let file = endless(&folder);
+    let file = endless(&folder, "endless.gguf");
     let back = serve(&[&["--gguf", &file], ENDLESS].concat());
     let front = front(&file, &[&back.address], &[]);
     let text = json!({"prompt": "word", "max_tokens": 60_000, "temperature": 0});

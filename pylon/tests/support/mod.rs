@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
-use gptoss_synth::{Part, Spec, part_name};
+use gptoss_synth::edit::{Edit, RawTensor};
+use gptoss_synth::{Part, Spec, TensorType, Vocabulary, part_name};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -133,6 +134,42 @@ impl Folder {
 /// The bytes of the demo model.
 pub fn nano_bytes() -> Vec<u8> {
     std::fs::read(nano()).unwrap()
+}
+
+/// A model whose answers never end, on any processor: after whatever token comes `<|message|>`, after that `x`, and
+/// after `x` another. Its twelve layers are computed as any others are, and add nothing.
+///
+/// Random weights only seem to do for this: rounding, which processors differ in, decides what they say next, and on
+/// some an answer leaves its message.
+pub fn endless(folder: &Folder, name: &str) -> String {
+    const VOCABULARY: Vocabulary = Vocabulary::Tiny { tokens: 1280 };
+    let mut file = Edit::read(&Spec::nano().layers(12).vocabulary(VOCABULARY).to_bytes().unwrap());
+    for tensor in &mut file.tensors {
+        if tensor.name.contains(".attn_output.") || tensor.name.contains(".ffn_down_exps.") {
+            tensor.data.fill(0);
+        }
+    }
+    let tokens = VOCABULARY.arrays().unwrap().tokens;
+    let id = |token: &str| tokens.iter().position(|known| known == token).unwrap();
+    let (message, x) = (id("<|message|>"), id("x"));
+    // The residual of these two lies along one axis, and that of all others along another.
+    set_rows(file.tensor("token_embd.weight"), |token| Some(usize::from(token == message || token == x)));
+    set_rows(file.tensor("output.weight"), |token| [message, x].iter().position(|&one| one == token));
+    folder.write(name, &file.write())
+}
+
+/// Makes each row zero, but for a one at the column that is given.
+fn set_rows(tensor: &mut RawTensor, column: impl Fn(usize) -> Option<usize>) {
+    let [columns, rows] = tensor.shape[..] else { panic!("{} is no matrix", tensor.name) };
+    let mut values = vec![0.0; (columns * rows) as usize];
+    for (row, values) in values.chunks_exact_mut(columns as usize).enumerate() {
+        if let Some(column) = column(row) {
+            values[column] = 1.0;
+        }
+    }
+    let kind = TensorType::from_id(tensor.kind);
+    *tensor = RawTensor::of_f32(&tensor.name, &tensor.shape, &values);
+    tensor.retype(kind);
 }
 
 /// A file with metadata and the o200k_harmony vocabulary only, among the build's temporary files.
