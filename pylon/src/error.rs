@@ -9,6 +9,7 @@ use gptoss_gguf::GgufError;
 use gptoss_model::{EngineError, GpuError, StageError};
 use gptoss_protocol::{Failure, FailureKind, RefusedOption};
 use gptoss_source::SourceError;
+use gptoss_upstream::WrongTrust;
 use serve_kit::config::FromFile;
 use serve_kit::tls::TlsError;
 
@@ -55,6 +56,8 @@ pub enum CliError {
     Runtime(io::Error),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Trust(#[from] WrongTrust),
     #[error("standard output cannot be written: {0}")]
     Output(io::Error),
     /// The reader of standard output has seen enough. This is not reported, and is not a failure.
@@ -187,6 +190,10 @@ impl CliError {
             Self::Tls(_) => {
                 "--tls-cert and --tls-key take a certificate with its chain and its private key, as PEM.".into()
             }
+            Self::Trust(WrongTrust::None { .. }) => {
+                "Install the system's certificates (ca-certificates), or name a file of some with --upstream-ca.".into()
+            }
+            Self::Trust(_) => "--upstream-ca takes certificates as PEM: the server's own, or of who signed it.".into(),
             Self::Runtime(_) => "Raise the limits of open files and threads.".into(),
             Self::Output(_) => "Check that there is room where standard output goes.".into(),
         }
@@ -201,7 +208,8 @@ impl CliError {
             | Self::NoTensor { .. }
             | Self::Server { .. }
             | Self::Runtime(_)
-            | Self::Tls(_) => exit::COULD_NOT_RUN,
+            | Self::Tls(_)
+            | Self::Trust(_) => exit::COULD_NOT_RUN,
             Self::OfFile { error, .. } => error.exit_status(),
             Self::Source(error) | Self::Engine(EngineError::Source(error)) if is_absent(error) => exit::COULD_NOT_RUN,
             Self::Engine(EngineError::Cancelled) => exit::INTERRUPTED,

@@ -1,6 +1,7 @@
 //! Engines elsewhere: which, how they are, and the way from the API to them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use gptoss_model::EngineError;
 use gptoss_protocol::{Command, Event, Failure, FailureKind, Stage};
 use gptoss_text::Tokenizer;
 use gptoss_upstream::{
-    Address, Answerer, Completion, HttpProvider, Limits, MemberState, Pool, ProvidedModel, Provider, Said,
+    Address, Answerer, Completion, HttpProvider, Limits, MemberState, Pool, ProvidedModel, Provider, Said, Trust,
     UpstreamError,
 };
 use serde::Serialize;
@@ -25,12 +26,15 @@ const CHECK_EVERY: Duration = Duration::from_secs(2);
 /// Which servers.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct UpstreamArgs {
-    /// A server that speaks /v1/completions with token ids (vLLM, SGLang, pylon api), as http://127.0.0.1:8000; may be repeated
+    /// A server that speaks /v1/completions with token ids (vLLM, SGLang, pylon api), as http://127.0.0.1:8000 or https://…; may be repeated
     #[arg(long, value_name = "URL", global = true)]
     pub upstream: Vec<Address>,
     /// Key that the upstreams want as "Authorization: Bearer KEY"; also from PYLON_UPSTREAM_KEY
     #[arg(long, value_name = "KEY", env = "PYLON_UPSTREAM_KEY", hide_env_values = true, global = true)]
     upstream_key: Option<String>,
+    /// PEM file of certificates to trust beside those of this machine, for upstreams with https
+    #[arg(long, value_name = "FILE", global = true)]
+    upstream_ca: Option<PathBuf>,
 }
 
 impl UpstreamArgs {
@@ -40,9 +44,24 @@ impl UpstreamArgs {
         all.iter().enumerate().find(|(at, address)| all[..*at].contains(address)).map(|(_, address)| address)
     }
 
-    fn providers(&self, limits: Limits) -> Vec<HttpProvider> {
-        let provider = |address: &Address| HttpProvider::new(address.clone(), self.upstream_key.clone(), limits);
-        self.upstream.iter().map(provider).collect()
+    /// # Errors
+    /// There are no certificates to check the servers against, or nothing to check against those that are given.
+    fn providers(&self, limits: Limits) -> Result<Vec<HttpProvider>, CliError> {
+        let is_encrypted = self.upstream.iter().any(Address::is_encrypted);
+        if let (false, Some(file)) = (is_encrypted, &self.upstream_ca) {
+            return Err(CliError::Argument {
+                what: "--upstream-ca".into(),
+                got: file.display().to_string(),
+                expected: "an --upstream with https:// beside it".into(),
+            });
+        }
+        let trust = match is_encrypted {
+            true => Some(Trust::new(self.upstream_ca.as_deref())?),
+            false => None,
+        };
+        let provider =
+            |address: &Address| HttpProvider::new(address.clone(), trust.clone(), self.upstream_key.clone(), limits);
+        Ok(self.upstream.iter().map(provider).collect())
     }
 }
 
@@ -110,8 +129,8 @@ pub async fn open(
     args: &UpstreamArgs,
     silence: Duration,
     (tokenizer, context_tokens): (Tokenizer, u32),
-) -> (Arc<Elsewhere>, Upstreams) {
-    let pool = Arc::new(Pool::new(args.providers(Limits { silence, ..Limits::default() })));
+) -> Result<(Arc<Elsewhere>, Upstreams), CliError> {
+    let pool = Arc::new(Pool::new(args.providers(Limits { silence, ..Limits::default() })?));
     pool.check().await;
     for MemberState { id, reason, models, .. } in pool.states() {
         match reason {
@@ -123,7 +142,7 @@ pub async fn open(
     tokio::spawn(async move { watched.watch(CHECK_EVERY).await });
     let shown = Arc::clone(&pool);
     let upstreams = Upstreams::new(move || shown.states().into_iter().map(shown_state).collect());
-    (Arc::new(Elsewhere(Answerer::new(tokenizer, pool, context_tokens))), upstreams)
+    Ok((Arc::new(Elsewhere(Answerer::new(tokenizer, pool, context_tokens))), upstreams))
 }
 
 fn ids(models: &[ProvidedModel]) -> Vec<String> {
@@ -150,11 +169,11 @@ pub struct ProviderState {
 
 impl ProviderState {
     /// How the servers are. With `asks_for_a_token` each is asked for one, which tells whether it gives ids.
-    pub fn of_upstreams(args: &UpstreamArgs, asks_for_a_token: bool) -> std::io::Result<Vec<Self>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    pub fn of_upstreams(args: &UpstreamArgs, asks_for_a_token: bool) -> Result<Vec<Self>, CliError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
         let limits = Limits { silence: Duration::from_secs(20), ..Limits::default() };
         let mut states = Vec::new();
-        for provider in args.providers(limits) {
+        for provider in args.providers(limits)? {
             states.push(runtime.block_on(Self::of(&provider, asks_for_a_token)));
         }
         Ok(states)

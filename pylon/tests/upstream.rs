@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
-use super::api::{HUNGARY, Server, demo, question, serve, start, weather_schema};
+use super::api::{HUNGARY, Server, demo, question, serve, serve_in, start, weather_schema};
 use super::support::{Folder, endless, nano, run};
 
 /// A front that asks these servers.
@@ -354,7 +354,14 @@ fn doctor_and_compute_show_servers_and_the_arguments_are_checked() {
     for (arguments, words) in [
         (&["--engine", "upstream"][..], &["--upstream", "missing"][..]),
         (&["--upstream", "http://a:1"], &["--upstream", "--engine upstream"]),
-        (&["--engine", "upstream", "--upstream", "https://a:1"], &["https://a:1", "TLS"]),
+        (
+            &["--engine", "upstream", "--upstream", "https://a:1", "--upstream-ca", "/no/ca.pem"],
+            &["/no/ca.pem", "--upstream-ca", "PEM"],
+        ),
+        (
+            &["--engine", "upstream", "--upstream", "http://a:1", "--upstream-ca", "ca.pem"],
+            &["--upstream-ca", "ca.pem", "https://"],
+        ),
         (&["--engine", "upstream", "--upstream", "http://a:1", "--upstream", "http://a:1/v1"], &["http://a:1, twice"]),
         (&["--engine", "upstream", "--upstream", "a:1"], &["a:1", "http://HOST:PORT"]),
         (&["--engine", "cpu", "--backend", "cpu"], &["--engine", "--backend"]),
@@ -371,4 +378,41 @@ fn doctor_and_compute_show_servers_and_the_arguments_are_checked() {
     let alone = front(nano(), &["127.0.0.1:1"], &[]);
     let (status, _, text) = alone.ask("POST", "/v1/chat/completions", "", &question(HUNGARY).to_string());
     assert!(status == 503 && text.contains("127.0.0.1:1 cannot be reached"), "{text}");
+}
+
+#[test]
+fn servers_are_asked_over_tls_once_they_have_shown_who_they_are() {
+    let folder = Folder::new();
+    let home = folder.path("home");
+    let arguments = ["--gguf", nano(), "--max-kv", "2000", "--tls"];
+    let back = serve_in(&arguments, &[("XDG_DATA_HOME", &home)], Stdio::null());
+    let plain = serve(&["--gguf", nano(), "--max-kv", "2000"]);
+    let mut files = std::fs::read_dir(format!("{home}/pylon")).unwrap().map(|file| file.unwrap().path());
+    let certificate = files.find(|path| path.to_str().unwrap().contains("certificate-")).unwrap();
+    let certificate = certificate.to_str().unwrap();
+    let url = format!("https://{}", back.address);
+    let arguments = ["--engine", "upstream", "--gguf", nano(), "--upstream", &url, "--upstream-ca", certificate];
+    let front = start(&[&["--bind", "127.0.0.1:0"], &arguments[..]].concat(), &[], Stdio::null());
+    let said = |server: &Server| {
+        let answer = server.post("/v1/chat/completions", &question(HUNGARY));
+        answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(said(&front), said(&plain), "the same answer as without anything between");
+    assert_eq!(health(&front)["upstreams"][0]["id"], url);
+    // Without its certificate, and where nobody speaks TLS.
+    let remark = |url: &str, more: &[&str]| {
+        let shown = run(&[&["compute", "list", "--json", "--upstream", url], more].concat()).json();
+        let providers = shown["providers"].as_array().unwrap().clone();
+        let server = providers.into_iter().find(|provider| provider["id"] == url).unwrap();
+        assert_eq!(server["is_ready"], false);
+        server["remark"].as_str().unwrap().to_owned()
+    };
+    let trusts = ["--upstream-ca", certificate];
+    for (url, more, words) in [
+        (url.clone(), &[][..], &["not trusted", "UnknownIssuer", "--upstream-ca"][..]),
+        (format!("https://{}", plain.address), &trusts, &["does not speak TLS", "http://"]),
+    ] {
+        let remark = remark(&url, more);
+        assert!(words.iter().all(|word| remark.contains(word)), "{words:?}: {remark}");
+    }
 }

@@ -6,11 +6,12 @@ use std::str::FromStr;
 use hyper::Uri;
 
 /// What an address is to look like, to go after "expected".
-const EXPECTED: &str = "http://HOST:PORT, with or without /v1";
+const EXPECTED: &str = "http://HOST:PORT or https://HOST:PORT, with or without /v1";
 
-/// The address of a server: `http://host:port`, with or without a path before `/v1`.
+/// The address of a server: `http://host:port` or `https://host:port`, with or without a path before `/v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
+    is_encrypted: bool,
     host: String,
     port: u16,
     /// What comes before `/v1` and `/health`.
@@ -28,6 +29,11 @@ pub struct WrongAddress {
 }
 
 impl Address {
+    /// Whether connections are encrypted: `https`.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
     /// The host, for a socket.
     pub(crate) fn host(&self) -> &str {
         self.host.trim_start_matches('[').trim_end_matches(']')
@@ -58,14 +64,16 @@ impl FromStr for Address {
         if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err(wrong(&format!("{EXPECTED}: a user and a password are not sent")));
         }
-        match (uri.scheme_str(), uri.host(), uri.query()) {
-            (Some("https"), ..) => {
-                Err(wrong(&format!("{EXPECTED}: TLS is not spoken, so use a tunnel or a proxy here")))
-            }
-            (Some("http"), Some(host), None) if !host.is_empty() => {
+        let (is_encrypted, usual_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
+            _ => return Err(wrong(EXPECTED)),
+        };
+        match (uri.host(), uri.query()) {
+            (Some(host), None) if !host.is_empty() => {
                 let path = uri.path().trim_end_matches('/');
-                let path = path.strip_suffix("/v1").unwrap_or(path);
-                Ok(Self { host: host.to_owned(), port: uri.port_u16().unwrap_or(80), path: path.to_owned() })
+                let path = path.strip_suffix("/v1").unwrap_or(path).to_owned();
+                Ok(Self { is_encrypted, host: host.to_owned(), port: uri.port_u16().unwrap_or(usual_port), path })
             }
             _ => Err(wrong(EXPECTED)),
         }
@@ -74,7 +82,8 @@ impl FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}{}", self.host, self.port, self.path)
+        let scheme = if self.is_encrypted { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
 }
 
@@ -90,13 +99,14 @@ mod tests {
             ("http://vllm:8000/v1", "http://vllm:8000", "/health"),
             ("http://vllm/v1/", "http://vllm:80", "/health"),
             ("http://[::1]:9/llm/v1", "http://[::1]:9/llm", "/llm/health"),
+            ("https://models.example/v1", "https://models.example:443", "/health"),
         ] {
             let address = of(text).expect(text);
             assert_eq!((address.to_string().as_str(), address.path_of("/health").as_str()), (whole, path));
         }
         assert_eq!(of("http://[::1]:9").expect("an address").host(), "::1");
         for (text, word) in [
-            ("https://vllm:8000", "TLS"),
+            ("ftp://vllm:8000", "http://HOST:PORT or https://HOST:PORT"),
             ("vllm:8000", "http://HOST:PORT"),
             ("/v1", "http://HOST:PORT"),
             ("http://vllm/v1?a=b", "http://HOST:PORT"),

@@ -9,15 +9,19 @@ use hyper::client::conn::http1::handshake;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::address::Address;
+use crate::trust::Trust;
 
 /// What is asked of a server.
 pub(crate) struct Asked<'a> {
     pub address: &'a Address,
+    /// For addresses with `https`.
+    pub trust: Option<&'a Trust>,
     pub key: Option<&'a str>,
     pub path: &'a str,
     /// JSON that is posted; `None` only looks.
@@ -76,11 +80,9 @@ impl Asked<'_> {
     /// # Errors
     /// Why there is no answer, in words.
     pub async fn send(self, connect: Duration) -> Result<Answer, String> {
-        let Self { address, key, path, body } = self;
-        let opening = timeout(connect, TcpStream::connect((address.host(), address.port()))).await;
-        let stream = opening.map_err(|_| format!("no connection within {} s", connect.as_secs()))?;
-        let stream = stream.map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
+        let Self { address, trust, key, path, body } = self;
+        let opening = timeout(connect, open(address, trust)).await;
+        let stream = opening.map_err(|_| format!("no connection within {} s", connect.as_secs()))??;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
         // It ends with the body, which holds its handle, or here.
         let connection = AbortOnDrop(Some(tokio::spawn(connection).abort_handle()));
@@ -101,6 +103,21 @@ impl Asked<'_> {
         let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
         let status = answer.status().as_u16();
         Ok(Answer { status, body: Body { incoming: answer.into_body(), connection: connection.keep() } })
+    }
+}
+
+/// What bytes go over, encrypted or not.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+async fn open(address: &Address, trust: Option<&Trust>) -> Result<Box<dyn Connection>, String> {
+    let stream = TcpStream::connect((address.host(), address.port())).await.map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    match (address.is_encrypted(), trust) {
+        (false, _) => Ok(Box::new(stream)),
+        (true, Some(trust)) => Ok(Box::new(trust.encrypt(address.host(), stream).await?)),
+        (true, None) => Err("there are no certificates to check its own against".into()),
     }
 }
 

@@ -244,7 +244,7 @@ mod tests {
     fn pool(count: u16) -> Pool<HttpProvider> {
         let provider = |port: u16| {
             let address = format!("http://127.0.0.1:{}", port + 1).parse().expect("an address");
-            HttpProvider::new(address, None, Limits::default())
+            HttpProvider::new(address, None, None, Limits::default())
         };
         let pool = Pool::new((0..count).map(provider).collect());
         pool.members.iter().for_each(|member| member.counts.state().reason = None);

@@ -15,6 +15,7 @@ use crate::error::UpstreamError;
 use crate::http::{Answer, Asked, Body};
 use crate::pool::Lease;
 use crate::sse::Events;
+use crate::trust::Trust;
 
 /// Time for a question that no model computes for.
 const SMALL_QUESTION: Duration = Duration::from_secs(3);
@@ -132,6 +133,7 @@ pub struct HttpProvider {
     address: Address,
     /// Its address as text.
     id: String,
+    trust: Option<Trust>,
     key: Option<String>,
     limits: Limits,
     /// The model that it was heard to serve.
@@ -139,13 +141,13 @@ pub struct HttpProvider {
 }
 
 impl HttpProvider {
-    /// A server, with the key that it wants, if it wants one.
-    pub fn new(address: Address, key: Option<String>, limits: Limits) -> Self {
-        Self { id: address.to_string(), address, key, limits, model: Mutex::default() }
+    /// A server, with the key that it wants, if it wants one. An address with `https` is reached with `trust` alone.
+    pub fn new(address: Address, trust: Option<Trust>, key: Option<String>, limits: Limits) -> Self {
+        Self { id: address.to_string(), address, trust, key, limits, model: Mutex::default() }
     }
 
     fn asked<'a>(&'a self, path: &'a str, body: Option<String>) -> Asked<'a> {
-        Asked { address: &self.address, key: self.key.as_deref(), path, body }
+        Asked { address: &self.address, trust: self.trust.as_ref(), key: self.key.as_deref(), path, body }
     }
 
     fn unreachable(&self, reason: String) -> UpstreamError {

@@ -243,7 +243,7 @@ async fn run_elsewhere(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, Cli
     let silence = Duration::from_secs(args.upstream_stall_seconds);
     let Known { tokenizer, architecture, layers, experts, .. } = known;
     let opened = tokio::select! {
-        opened = upstream::open(&args.upstreams, silence, (tokenizer, context_tokens)) => opened,
+        opened = upstream::open(&args.upstreams, silence, (tokenizer, context_tokens)) => opened?,
         () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
     };
     let (elsewhere, upstreams) = opened;

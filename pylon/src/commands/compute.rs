@@ -48,7 +48,7 @@ struct List<'a> {
 /// The environment cannot be used, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
     let Args { action: None | Some(Action::List), json, upstreams } = args;
-    let upstreams = ProviderState::of_upstreams(&upstreams, false).map_err(CliError::Runtime)?;
+    let upstreams = ProviderState::of_upstreams(&upstreams, false)?;
     let elsewhere = upstreams.clone();
     let survey = Survey::take(&Environment::read()?, upstreams);
     let mut output = Output::new();

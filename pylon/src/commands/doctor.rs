@@ -37,7 +37,7 @@ pub struct Args {
 /// # Errors
 /// The environment cannot be used, or the output cannot be written.
 pub fn run(args: Args) -> Result<ExitCode, CliError> {
-    let upstreams = ProviderState::of_upstreams(&args.upstreams, true).map_err(CliError::Runtime)?;
+    let upstreams = ProviderState::of_upstreams(&args.upstreams, true)?;
     let elsewhere = upstreams.clone();
     let survey = Survey::take(&Environment::read()?, upstreams);
     let mut output = Output::new();
