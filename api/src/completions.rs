@@ -125,7 +125,10 @@ pub(crate) async fn create<A: Engaged>(
     let said = Said { text: String::new(), tokens, logprobs };
     let (id, created) = (new_id("cmpl"), seconds_since_1970());
     let chunks = Chunks { id, created, model: model.id().to_owned(), usage, said };
-    let mut answering = begin(&model, request.into_prompt()?).await?;
+    let mut prompt = request.into_prompt()?;
+    // Completions have no forms that could be named.
+    shared.loosen(&mut prompt, "response_format")?;
+    let mut answering = begin(&model, prompt).await?;
     if streams {
         return Ok(stream(answering, chunks));
     }

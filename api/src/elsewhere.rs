@@ -1,6 +1,7 @@
-//! What a prompt asks of an engine that only one of this process can be held to: forms, which are enforced token by token.
+//! What a prompt asks of an engine that only one of this process can be held to: forms, which are enforced token by token, and
+//! penalties that spare Harmony's headers.
 
-use gptoss_protocol::{Prompt, TextShape};
+use gptoss_protocol::{LogitChanges, Prompt, TextShape};
 
 use crate::error::ApiError;
 
@@ -8,6 +9,16 @@ use crate::error::ApiError;
 /// since the model is told of them all the same, and clients like Codex always ask for it. A form of the answer, or which
 /// tools may be called, is refused: what came instead would be no answer to the request.
 pub(crate) fn loosen(prompt: &mut Prompt, format_field: &str) -> Result<Vec<String>, ApiError> {
+    let LogitChanges { presence_penalty, frequency_penalty, .. } = *prompt.logits;
+    for (field, penalty) in [("presence_penalty", presence_penalty), ("frequency_penalty", frequency_penalty)] {
+        if penalty != 0.0 {
+            let message = format!(
+                "{field} is not served with --engine upstream, whose servers would count the tokens of Harmony's headers, too: \
+                 leave it out"
+            );
+            return Err(ApiError::invalid(field, message));
+        }
+    }
     let Some(shape) = prompt.shape.take() else { return Ok(Vec::new()) };
     let refused = |field: &str, advice: &str| {
         let message =

@@ -108,16 +108,16 @@ pub(crate) fn new_id(prefix: &str) -> String {
     format!("{prefix}_{:016x}{:08x}", any_seed(), any_seed() as u32)
 }
 
+/// What efforts are called.
+pub(crate) const EFFORTS: &str = "none, minimal, low, medium, high, xhigh or max";
+
 /// The model knows three efforts; what is beyond them is the nearest.
 pub(crate) fn effort(param: &str, name: Option<&str>) -> Result<Effort, ApiError> {
     match name {
         Some("none" | "minimal" | "low") => Ok(Effort::Low),
         None | Some("medium") => Ok(Effort::Medium),
         Some("high" | "xhigh" | "max") => Ok(Effort::High),
-        Some(other) => {
-            let expected = "none, minimal, low, medium, high, xhigh or max";
-            Err(ApiError::invalid(param, format!("{param} is {other:?}, expected {expected}")))
-        }
+        Some(other) => Err(ApiError::invalid(param, format!("{param} is {other:?}, expected {EFFORTS}"))),
     }
 }
 

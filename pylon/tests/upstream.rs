@@ -147,8 +147,8 @@ fn what_no_upstream_can_be_held_to_is_refused_by_name() {
     let schema = json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}});
     for (more, word) in [
         (json!({"response_format": schema}), "response_format is not served"),
-        (json!({"presence_penalty": 0.5}), "presence_penalty"),
-        (json!({"frequency_penalty": 0.5}), "frequency_penalty"),
+        (json!({"presence_penalty": 0.5}), "\"param\":\"presence_penalty\""),
+        (json!({"frequency_penalty": 0.5}), "\"param\":\"frequency_penalty\""),
         (json!({"logprobs": true}), "logprobs"),
         (json!({"logit_bias": {"99999": 1}}), "99999"),
         (json!({"top_k": -2}), "top_k"),

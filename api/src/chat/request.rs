@@ -1,12 +1,12 @@
 //! A chat completion as it is asked for, and the prompt that it makes.
 
-use gptoss_protocol::{ChatMessage, Prompt, PromptIds};
+use gptoss_protocol::{ChatMessage, Effort, Prompt, PromptIds};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::ApiError;
 use crate::logprobs::top;
-use crate::prompt::{Content, Draw, call, custom_call, effort, instruct, is_asked, on_channel, prompt};
+use crate::prompt::{Content, Draw, EFFORTS, call, custom_call, effort, instruct, is_asked, on_channel, prompt, wrong};
 use crate::refused::{NOT_FOR_CHAT, refuse};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
@@ -178,6 +178,7 @@ impl ChatRequest {
         let (wanted, tools_left_out) = self.wanted()?;
         let custom = wanted.custom_names();
         let format_field = wanted.format.field().unwrap_or(FORMAT).to_owned();
+        let effort = self.effort()?;
         let messages = self.messages.ok_or_else(|| {
             let message =
                 "messages is missing, expected a list of messages, of which the last is the user's or a tool's";
@@ -189,7 +190,7 @@ impl ChatRequest {
             return Err(ApiError::invalid("max_completion_tokens", "max_completion_tokens is 0, expected at least 1"));
         }
         let prompt = Prompt {
-            effort: effort("reasoning_effort", self.reasoning_effort.as_deref())?,
+            effort,
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
             stop: Stop::texts(self.stop),
@@ -207,6 +208,17 @@ impl ChatRequest {
         let choice = Choice::read(self.tool_choice.as_ref(), &tools)?;
         let format = one_of(Format::read(FORMAT, self.response_format.as_ref())?, structured(&self.draw)?)?;
         Ok((Wanted { tools, choice, format }, left_out))
+    }
+
+    /// How long the model is to think: by the book, or where llama-server's clients say it, among the variables of a template.
+    fn effort(&self) -> Result<Effort, ApiError> {
+        const OF_TEMPLATE: &str = "chat_template_kwargs.reasoning_effort";
+        let of_template = self.draw.get("chat_template_kwargs").and_then(|variables| variables.get("reasoning_effort"));
+        match (&self.reasoning_effort, of_template) {
+            (None, Some(Value::String(name))) => effort(OF_TEMPLATE, Some(name)),
+            (None, Some(other)) if !other.is_null() => Err(wrong(OF_TEMPLATE, other, EFFORTS)),
+            (name, _) => effort("reasoning_effort", name.as_deref()),
+        }
     }
 
     /// What would be a lie to accept.
@@ -309,7 +321,6 @@ fn assistant(
 
 #[cfg(test)]
 mod tests {
-    use gptoss_protocol::Effort;
     use serde_json::json;
 
     use super::*;
@@ -394,6 +405,20 @@ mod tests {
     }
 
     #[test]
+    fn the_effort_may_stand_among_the_variables_of_a_template() {
+        let effort_of = |more: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "Hi"}]});
+            body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+            prompt_of(body).expect("good").effort
+        };
+        let variables = json!({"reasoning_effort": "high", "enable_thinking": false});
+        assert_eq!(effort_of(json!({"chat_template_kwargs": variables})), Effort::High);
+        let both = json!({"chat_template_kwargs": variables, "reasoning_effort": "low"});
+        assert_eq!(effort_of(both), Effort::Low, "the book is first");
+        assert_eq!(effort_of(json!({"chat_template_kwargs": {"enable_thinking": false}})), Effort::Medium);
+    }
+
+    #[test]
     fn what_cannot_be_served_is_named() {
         refused(("n", json!(2)));
         assert!(refused(("messages", Value::Null)).starts_with("messages is missing"));
@@ -408,6 +433,10 @@ mod tests {
         refused(("response_format", json!({"type": "xml"})));
         refused(("tool_choice", json!("required")));
         refused(("reasoning_effort", json!("utmost")));
+        for value in [json!("utmost"), json!(2)] {
+            let said = refused(("chat_template_kwargs", json!({"reasoning_effort": value})));
+            assert!(said.starts_with("chat_template_kwargs.reasoning_effort"), "{said}");
+        }
         refused(("max_completion_tokens", json!(0)));
         refused(("functions", json!([])));
         refused(("tools", json!([{"type": "function", "function": {"name": "two words"}}])));
