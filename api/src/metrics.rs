@@ -147,7 +147,7 @@ impl Progress {
                 }
                 self.unread_tokens = *tokens;
             }
-            Event::Prefill { reused_tokens, .. } | Event::Finished { reused_tokens, .. } => {
+            Event::Prefill { reused_tokens, .. } | Event::Finished { reused_tokens: Some(reused_tokens), .. } => {
                 add(&metrics.cached_tokens, reused_tokens.saturating_sub(self.cached_tokens));
                 self.cached_tokens = self.cached_tokens.max(*reused_tokens);
             }

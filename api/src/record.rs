@@ -46,8 +46,8 @@ pub struct RequestRecord {
 pub struct RequestTokens {
     /// Tokens of the prompt.
     pub prompt: u32,
-    /// Tokens of the prompt that the KV cache held already.
-    pub cached: u32,
+    /// Tokens of the prompt that the KV cache held already, where that is known.
+    pub cached: Option<u32>,
     /// Tokens of the answer.
     pub new: u32,
 }
@@ -71,7 +71,7 @@ impl RequestRecord {
             "ms": self.milliseconds(),
             "model": self.model,
             "prompt_tokens": self.tokens.map(|tokens| tokens.prompt),
-            "cached_tokens": self.tokens.map(|tokens| tokens.cached),
+            "cached_tokens": self.tokens.and_then(|tokens| tokens.cached),
             "new_tokens": self.tokens.map(|tokens| tokens.new),
             "aborted": !self.is_whole,
         })
@@ -90,7 +90,11 @@ impl fmt::Display for RequestRecord {
             write!(f, " model {model}")?;
         }
         if let Some(RequestTokens { prompt, cached, new }) = self.tokens {
-            write!(f, " tokens: {prompt} in, {cached} cached, {new} out;")?;
+            write!(f, " tokens: {prompt} in, ")?;
+            if let Some(cached) = cached {
+                write!(f, "{cached} cached, ")?;
+            }
+            write!(f, "{new} out;")?;
         }
         write!(f, " id {}", self.id)?;
         if self.is_whole { Ok(()) } else { f.write_str(" aborted") }
@@ -227,7 +231,7 @@ mod tests {
         let metrics = Arc::new(ServerMetrics::default());
         let headers = HeaderMap::from_iter([(REQUEST_ID, HeaderValue::from_static("mine"))]);
         let pending = PendingRecord::new(Method::POST, "/v1/x".into(), &headers, Some(log), Arc::clone(&metrics));
-        let usage = Usage { prompt_tokens: 90, cached_tokens: 80, new_tokens: 30, reasoning_tokens: 0 };
+        let usage = Usage { prompt_tokens: 90, cached_tokens: Some(80), new_tokens: 30, reasoning_tokens: 0 };
         pending.used(usage);
         pending.routed("/v1/{x}");
         pending.asked("m");

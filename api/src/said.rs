@@ -38,8 +38,8 @@ pub(crate) enum Piece {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
     pub prompt_tokens: u32,
-    /// Tokens of the prompt that the KV cache held already.
-    pub cached_tokens: u32,
+    /// Tokens of the prompt that the KV cache held already, where that is known.
+    pub cached_tokens: Option<u32>,
     pub new_tokens: u32,
     /// New tokens that are reasoning: those of the analysis channel.
     pub reasoning_tokens: u32,
@@ -105,7 +105,9 @@ impl Said {
         let mut pieces = Vec::new();
         match event {
             Event::PromptEncoded { tokens, .. } => self.usage.prompt_tokens = tokens,
-            Event::Prefill { reused_tokens, .. } => self.usage.cached_tokens = reused_tokens,
+            // An engine elsewhere says only that it is under way.
+            Event::Prefill { done_tokens: 0, .. } => {}
+            Event::Prefill { reused_tokens, .. } => self.usage.cached_tokens = Some(reused_tokens),
             Event::Token(token) => self.hear(token, &mut pieces),
             Event::Finished {
                 reason,
@@ -245,7 +247,7 @@ mod tests {
             reason,
             stopped_by: None,
             new_tokens: 90,
-            reused_tokens: 0,
+            reused_tokens: Some(0),
             junk_tokens: 0,
             final_text: String::new(),
             analysis_text: String::new(),

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
 use axum::http::request::Parts;
-use axum::http::{Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -69,6 +69,12 @@ impl<A: Engaged> Shared<A> {
     /// Requests that are answered or wait at the same time.
     pub fn most_requests(&self) -> usize {
         self.options.most_requests
+    }
+
+    /// Tokens that a prompt and its answer have room for together: with engines elsewhere, as these say now.
+    fn context_tokens_of(&self, model: &Model<A>) -> u32 {
+        let told = self.options.upstreams.as_ref().and_then(Upstreams::context_tokens);
+        model.card.context_tokens.min(told.unwrap_or(u32::MAX))
     }
 
     /// Refuses a field that asks for probabilities, where they are not known.
@@ -231,7 +237,11 @@ async fn health<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
         }
         health["upstreams"] = json!(states);
     }
-    (status, axum::Json(health)).into_response()
+    let mut answer = (status, axum::Json(health)).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    answer
 }
 
 /// How one model is.
@@ -245,7 +255,7 @@ fn health_of<A: Engaged>(model: &Model<A>) -> serde_json::Value {
 }
 
 async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Response {
-    let numbers: Vec<_> = shared.models.iter().map(|model| numbers_of(model)).collect();
+    let numbers: Vec<_> = shared.models.iter().map(|model| numbers_of(&shared, model)).collect();
     let mut text = shared.metrics.to_text(&numbers);
     if let Some(upstreams) = &shared.options.upstreams {
         metrics::write_upstreams(&mut text, &upstreams.states());
@@ -253,7 +263,7 @@ async fn metrics_text<A: Engaged>(State(shared): State<Arc<Shared<A>>>) -> Respo
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response()
 }
 
-fn numbers_of<A: Engaged>(model: &Model<A>) -> ModelNumbers<'_> {
+fn numbers_of<'a, A: Engaged>(shared: &Shared<A>, model: &'a Model<A>) -> ModelNumbers<'a> {
     ModelNumbers {
         id: model.id(),
         device: &model.engine_card.device,
@@ -261,13 +271,13 @@ fn numbers_of<A: Engaged>(model: &Model<A>) -> ModelNumbers<'_> {
         open_requests: model.open_requests(),
         waiting_requests: model.waiting_requests(),
         tunnel_sessions: model.hub.count(),
-        context_tokens: model.card.context_tokens,
+        context_tokens: shared.context_tokens_of(model),
         kv_bytes: model.engine_card.kv_bytes,
     }
 }
 
 fn model_object<A: Engaged>(shared: &Shared<A>, model: &Model<A>) -> serde_json::Value {
-    let ModelCard { id, context_tokens, .. } = &model.card;
+    let (ModelCard { id, .. }, context_tokens) = (&model.card, shared.context_tokens_of(model));
     json!({
         "id": id, "object": "model", "created": shared.started, "owned_by": "openai", "context_length": context_tokens,
         // What Anthropic's clients read.

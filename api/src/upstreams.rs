@@ -16,6 +16,8 @@ pub struct UpstreamState {
     pub reason: Option<String>,
     /// Models that it serves.
     pub models: Vec<String>,
+    /// Tokens that prompt and answer may have together, where it says so.
+    pub context_tokens: Option<u32>,
     /// Requests that were sent to it.
     pub requests: u64,
     /// Requests that it is answering.
@@ -32,6 +34,11 @@ impl Upstreams {
     /// Asks `look` each time.
     pub fn new(look: impl Fn() -> Vec<UpstreamState> + Send + Sync + 'static) -> Self {
         Self(Arc::new(look))
+    }
+
+    /// The shortest context of those that are ready, if one of them tells it.
+    pub fn context_tokens(&self) -> Option<u32> {
+        self.states().into_iter().filter(|state| state.is_ready).filter_map(|state| state.context_tokens).min()
     }
 
     /// How they are now.

@@ -211,7 +211,7 @@ fn conversations_do_not_take_each_others_place() {
                 panic!("{id}")
             };
             // All that was said before, but for the reasoning of the last answer.
-            assert!(reused_tokens >= [0, 80, 105][round], "round {round}, request {id}: {reused_tokens}");
+            assert!(reused_tokens >= Some([0, 80, 105][round]), "round {round}, request {id}: {reused_tokens:?}");
             chat.answered(messages);
         }
     }
@@ -336,7 +336,7 @@ fn what_was_said_before_is_not_read_again() {
         desk.submit(id, generate(chat.ask(question)));
         desk.run();
         let Some(Event::Finished { reused_tokens, messages, .. }) = ended(&desk.events(), id) else { panic!("{id}") };
-        assert_eq!(reused_tokens > 20, id > 1, "question {id}: {reused_tokens} tokens were there");
+        assert_eq!(reused_tokens > Some(20), id > 1, "question {id}: {reused_tokens:?} tokens were there");
         chat.answered(messages);
     }
     // The same conversation in an empty cache gives the same answer.

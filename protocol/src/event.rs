@@ -262,9 +262,9 @@ pub enum Event {
         stopped_by: Option<StoppedBy>,
         /// Tokens of the answer, the one that ended it included.
         new_tokens: u32,
-        /// Tokens of the prompt that the KV cache held already.
+        /// Tokens of the prompt that the KV cache held already; `None` where an engine elsewhere does not tell.
         #[serde(default)]
-        reused_tokens: u32,
+        reused_tokens: Option<u32>,
         /// Tokens in a row that said nothing on any channel, where they are too many for a header: then this is no
         /// answer, whatever was made of them. Else 0.
         #[serde(default)]

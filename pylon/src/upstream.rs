@@ -15,6 +15,7 @@ use gptoss_upstream::{
     UpstreamError,
 };
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::error::CliError;
 use crate::gguf_file::GgufFile;
@@ -22,6 +23,9 @@ use crate::output::note;
 
 /// Upstreams are asked how they are so often.
 const CHECK_EVERY: Duration = Duration::from_secs(2);
+
+/// The start waits so long for upstreams to say how they are.
+const FIRST_CHECK: Duration = Duration::from_secs(3);
 
 /// Which servers.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -131,12 +135,16 @@ pub async fn open(
     (tokenizer, context_tokens): (Tokenizer, u32),
 ) -> Result<(Arc<Elsewhere>, Upstreams), CliError> {
     let pool = Arc::new(Pool::new(args.providers(Limits { silence, ..Limits::default() })?));
-    pool.check().await;
+    // Those that have not answered by then are asked again while others serve.
+    let _ = timeout(FIRST_CHECK, pool.check()).await;
     for MemberState { id, reason, models, .. } in pool.states() {
         match reason {
             None => note(format_args!("pylon: upstream {id} is ready: {}", ids(&models).join(", "))),
             Some(reason) => note(format_args!("pylon: upstream {id} is not ready, and is asked again: {reason}")),
         }
+    }
+    if let Some(remark) = remark_on_models(&pool.states()) {
+        note(format_args!("pylon: {remark}"));
     }
     let watched = Arc::clone(&pool);
     tokio::spawn(async move { watched.watch(CHECK_EVERY).await });
@@ -145,13 +153,31 @@ pub async fn open(
     Ok((Arc::new(Elsewhere(Answerer::new(tokenizer, pool, context_tokens))), upstreams))
 }
 
+/// What to say of servers that are ready and have models of different names: whether these are the same, only people know.
+fn remark_on_models(states: &[MemberState]) -> Option<String> {
+    let first = |state: &MemberState| Some((state.models.first()?.id.clone(), state.id.clone()));
+    let ready = states.iter().filter(|state| state.reason.is_none());
+    let models: Vec<(String, String)> = ready.filter_map(first).collect();
+    if models.iter().all(|(model, _)| *model == models[0].0) {
+        return None;
+    }
+    let each: Vec<String> = models.iter().map(|(model, server)| format!("{model} at {server}")).collect();
+    Some(format!(
+        "upstreams name their models differently ({}): answers come from any of them, so make sure that it is one model",
+        each.join(", ")
+    ))
+}
+
 fn ids(models: &[ProvidedModel]) -> Vec<String> {
     models.iter().map(|model| model.id.clone()).collect()
 }
 
 fn shown_state(state: MemberState) -> UpstreamState {
     let MemberState { id, reason, models, requests, in_flight, errors } = state;
-    UpstreamState { id, is_ready: reason.is_none(), reason, models: ids(&models), requests, in_flight, errors }
+    // The first of its models is the one that is asked.
+    let context_tokens = models.first().and_then(|model| model.context_tokens);
+    let (is_ready, models) = (reason.is_none(), ids(&models));
+    UpstreamState { id, is_ready, reason, models, context_tokens, requests, in_flight, errors }
 }
 
 /// What answers, here or elsewhere.

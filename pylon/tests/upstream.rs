@@ -47,8 +47,9 @@ fn comparable(value: Value) -> Value {
             }
             let is_own = |name: &str| {
                 ["id", "item_id", "call_id", "response_id", "created", "created_at", "completed_at"].contains(&name)
-                    || ["cached_tokens", "cache_read_input_tokens"].contains(&name)
             };
+            // Known only where the server tells its usage, which it does not where the front ends an answer.
+            fields.retain(|name, _| !["prompt_tokens_details", "cache_read_input_tokens"].contains(&name.as_str()));
             let field = |(name, value): (String, Value)| {
                 let value = if is_own(&name) && !value.is_null() { Value::from("its own") } else { comparable(value) };
                 (name, value)

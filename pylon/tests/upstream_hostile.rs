@@ -294,32 +294,67 @@ fn a_server_is_asked_for_ids_and_held_to_what_it_was_asked_for() {
 #[test]
 fn before_the_first_token_another_server_is_asked_and_after_it_none() {
     let (bad, good) = (ByHand::start(), ByHand::start());
-    let front = front(nano(), &[&bad.address, &good.address], &[]);
-    good.does(&stream(&[begun(), ids(&[ENDED, &[RETURN]].concat(), Some("stop"))]), Duration::ZERO);
-    let of = |at: usize, field: &str| health(&front)["upstreams"][at][field].as_u64().unwrap();
+    let whole = stream(&[begun(), ids(&[ENDED, &[RETURN]].concat(), Some("stop"))]);
+    let in_stream = json!({"error": {"message": "no min_p", "type": "BadRequestError", "code": 400}});
     for (sends, want) in [
         (status("503 Service Unavailable", "{}"), 200),
         (format!("{HEAD}data: hello\n\n"), 200),
         (String::new(), 200),
         (stream(&[begun()]), 502),
-        (status("400 Bad Request", "{}"), 400),
+        // What another one takes, this one was wrong to refuse: it may have another model.
+        (status("400 Bad Request", "{}"), 200),
+        (stream(std::slice::from_ref(&in_stream)), 200),
     ] {
+        // Of two that are as idle the first is asked, until it fails: then the other one, also for what the first was sent.
+        let front = front(nano(), &[&bad.address, &good.address], &[]);
         bad.does(&sends, Duration::ZERO);
-        let asked = of(0, "requests");
-        // The one that was asked less often is asked first, until it is the bad one's turn.
-        let statuses: Vec<u16> = std::iter::from_fn(|| {
-            ready(&front);
-            let is_over = of(0, "requests") > asked;
-            let ask = || front.ask("POST", "/v1/chat/completions", "", &question(HUNGARY).to_string()).0;
-            (!is_over).then(ask)
-        })
-        .take(20)
-        .collect();
-        assert!(of(0, "requests") == asked + 1, "the bad one was never asked: {statuses:?}");
-        assert_eq!(statuses.last(), Some(&want), "{sends}");
-        assert!(statuses[..statuses.len() - 1].iter().all(|status| *status == 200), "{statuses:?}");
+        good.does(&whole, Duration::ZERO);
+        let ask = || front.ask("POST", "/v1/chat/completions", "", &question(HUNGARY).to_string()).0;
+        assert_eq!((ask(), ask(), ask()), (want, 200, 200), "{sends}");
+        let of = |field: &str| [0, 1].map(|at| health(&front)["upstreams"][at][field].as_u64().unwrap());
+        assert_eq!((of("requests")[0], of("errors")), (1, [1, 0]), "{sends}");
+        // What all refuse is the client's to change.
+        good.does(&sends, Duration::ZERO);
+        if sends.contains("400") {
+            let (status, _, text) = front.ask("POST", "/v1/chat/completions", "", &question(HUNGARY).to_string());
+            assert!(status == 400 && text.contains("refused the request"), "{sends}: {status} {text}");
+            assert_eq!(of("errors"), [1, 0], "nobody failed");
+        }
     }
-    assert!(of(0, "errors") == 4 && of(1, "errors") == 0, "{}", health(&front));
+}
+
+#[test]
+fn fields_that_a_server_does_not_know_are_left_out_from_then_on() {
+    let server = ByHand::start();
+    let front = front(nano(), &[&server.address], &[]);
+    let refusal = r#"{"detail": "2 validation errors: skip_special_tokens Extra inputs are not permitted, preserved_tokens Extra inputs are not permitted"}"#;
+    let whole = stream(&[begun(), ids(&[ENDED, &[RETURN]].concat(), Some("stop"))]);
+    server.does(&status("400 Bad Request", refusal), Duration::ZERO);
+    let ask = || front.ask("POST", "/v1/chat/completions", "", &question(HUNGARY).to_string());
+    let (code, _, text) = ask();
+    assert!(code == 400 && text.contains("not permitted"), "asked twice, it says the same: {text}");
+    let asked = server.asked.lock().unwrap().clone();
+    let knows = |body: &Value| body.get("skip_special_tokens").is_some() && body.get("preserved_tokens").is_some();
+    assert_eq!(asked.iter().map(knows).collect::<Vec<_>>(), [true, false]);
+    server.does(&whole, Duration::ZERO);
+    let (_, _, text) = ask();
+    let usage = serde_json::from_str::<Value>(&text).unwrap()["usage"].clone();
+    assert!(usage["completion_tokens"] == 20 && usage.get("prompt_tokens_details").is_none(), "not told: {usage}");
+    let last = server.last_asked();
+    assert!(!knows(&last) && last["return_token_ids"] == true && last["reasoning_split"] == false, "{last}");
+}
+
+/// A server that tells text does not know ids to end at.
+#[test]
+fn what_a_server_says_beyond_the_end_is_not_counted() {
+    let server = ByHand::start();
+    let front = front(nano(), &[&server.address], &[]);
+    let usage = json!({"choices": [], "usage": {"completion_tokens": 30}});
+    server.does(&stream(&[text(" the capital of", None), text(" Hungary", Some("stop")), usage]), Duration::ZERO);
+    let answer = front.post("/v1/completions", &json!({"prompt": "a", "max_tokens": 30, "stop_token_ids": [371]}));
+    let choice = &answer["choices"][0];
+    assert!(choice["finish_reason"] == "stop" && choice["stop_reason"] == 371, "{answer}");
+    assert!(answer["usage"]["completion_tokens"].as_u64().unwrap() < 10, "{answer}");
 }
 
 /// A server that failed is asked nothing until it says that it is well.

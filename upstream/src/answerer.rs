@@ -228,7 +228,9 @@ impl Hearing<'_> {
                 told.map_err(|error| format!("{error}; the model there has another vocabulary than the file here"))?;
             (self.tell)(Event::Token(told));
             if let Some(reason) = self.said.end_after(self.tokenizer, token) {
-                return Ok(Some(End { reason, is_cut: reason == FinishReason::StopSequence }));
+                // A server that tells text knows no ids to end at but its model's own.
+                let is_own = self.tokenizer.is_stop(token) || !self.is_text;
+                return Ok(Some(End { reason, is_cut: reason == FinishReason::StopSequence || !is_own }));
             }
             if !self.is_text && self.said.generated().len() as u32 >= self.max_tokens {
                 return Ok(Some(End { reason: self.limit(), is_cut: false }));
@@ -280,10 +282,14 @@ impl Hearing<'_> {
 
     fn finish(&mut self, reason: FinishReason) {
         let usage = self.usage.unwrap_or_default();
-        let reused_tokens = usage.cached_tokens.min(self.said.prompt().len() as u32);
-        let (_, mut finished) = self.said.finish(reason, reused_tokens);
-        if let (Event::Finished { new_tokens, .. }, true) = (&mut finished, self.is_text) {
-            *new_tokens = usage.completion_tokens.unwrap_or(*new_tokens);
+        let cached_tokens = usage.cached_tokens.map(|cached| cached.min(self.said.prompt().len() as u32));
+        let (_, mut finished) = self.said.finish(reason, cached_tokens.unwrap_or(0));
+        if let Event::Finished { new_tokens, reused_tokens, .. } = &mut finished {
+            // What the server does not tell is not known.
+            *reused_tokens = cached_tokens;
+            if self.is_text {
+                *new_tokens = usage.completion_tokens.unwrap_or(*new_tokens);
+            }
         }
         (self.tell)(finished);
     }

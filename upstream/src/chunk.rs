@@ -37,10 +37,19 @@ pub enum Finish {
 /// Tokens as a server counts them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens of the prompt that its cache had.
-    pub cached_tokens: u32,
+    /// Tokens of the prompt that its cache had, where it tells them.
+    pub cached_tokens: Option<u32>,
     /// Tokens of the answer.
     pub completion_tokens: Option<u32>,
+}
+
+/// What was to be a piece of a completion, and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum NoChunk {
+    /// The server takes the request for wrong: vLLM looks at some of it only after it has answered with status 200.
+    Refusal(String),
+    /// Another error, or what cannot be read, in words.
+    Nonsense(String),
 }
 
 #[derive(Deserialize)]
@@ -76,22 +85,30 @@ impl Chunk {
     /// Reads the data of an event, or a whole answer.
     ///
     /// # Errors
-    /// What it is instead, in words.
-    pub(crate) fn read(data: &str) -> Result<Self, String> {
-        let wire: Wire = serde_json::from_str(data).map_err(|error| format!("{}: {error}", shortened(data)))?;
+    /// What it is instead.
+    pub(crate) fn read(data: &str) -> Result<Self, NoChunk> {
+        let nonsense = |what: String| Err(NoChunk::Nonsense(what));
+        let wire: Wire = match serde_json::from_str(data) {
+            Ok(wire) => wire,
+            Err(error) => return nonsense(format!("{}: {error}", shortened(data))),
+        };
         if let Some(error) = wire.error.filter(|error| !error.is_null()) {
-            return Err(format!("the error {:?}", shortened(&message_of(&error))));
+            let message = shortened(&message_of(&error));
+            return match error.get("code").and_then(Value::as_u64) {
+                Some(400 | 413 | 422) => Err(NoChunk::Refusal(message)),
+                _ => nonsense(format!("the error {message:?}")),
+            };
         }
         if wire.object.as_deref() == Some("error") {
-            return Err(format!("the error {:?}", shortened(&wire.message.unwrap_or_default())));
+            return nonsense(format!("the error {:?}", shortened(&wire.message.unwrap_or_default())));
         }
-        let Some(mut choices) = wire.choices else { return Err(format!("no choices: {}", shortened(data))) };
+        let Some(mut choices) = wire.choices else { return nonsense(format!("no choices: {}", shortened(data))) };
         let usage = wire.usage.map(|usage| Usage {
-            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+            cached_tokens: usage.prompt_tokens_details.and_then(|details| details.cached_tokens),
             completion_tokens: usage.completion_tokens,
         });
         if choices.len() > 1 {
-            return Err(format!("{} choices, where one was asked for", choices.len()));
+            return nonsense(format!("{} choices, where one was asked for", choices.len()));
         }
         let Some(choice) = choices.pop() else {
             return Ok(Self { said: Said::Tokens(Vec::new()), finish: None, usage });
@@ -130,7 +147,7 @@ pub(crate) fn shortened(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn chunk(said: Said, finish: Option<Finish>) -> Result<Chunk, String> {
+    fn chunk(said: Said, finish: Option<Finish>) -> Result<Chunk, NoChunk> {
         Ok(Chunk { said, finish, usage: None })
     }
 
@@ -146,7 +163,9 @@ mod tests {
         let usage =
             r#"{"choices": [], "usage": {"completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 9}}}"#;
         let usage = Chunk::read(usage).expect("a chunk").usage;
-        assert_eq!(usage, Some(Usage { cached_tokens: 9, completion_tokens: Some(3) }));
+        assert_eq!(usage, Some(Usage { cached_tokens: Some(9), completion_tokens: Some(3) }));
+        let usage = Chunk::read(r#"{"choices": [], "usage": {"completion_tokens": 3}}"#).expect("a chunk").usage;
+        assert_eq!(usage.expect("usage").cached_tokens, None, "not told is not none");
     }
 
     #[test]
@@ -161,9 +180,12 @@ mod tests {
             (r#"{"choices": [{"token_ids": ["a"]}]}"#, "token_ids"),
             (r#"{"choices": [{"text": "a"}, {"text": "b"}]}"#, "2 choices"),
         ] {
-            let error = Chunk::read(data).expect_err(data);
-            assert!(error.contains(word), "{error}");
+            let NoChunk::Nonsense(what) = Chunk::read(data).expect_err(data) else { panic!("{data}") };
+            assert!(what.contains(word), "{what}");
         }
-        assert!(Chunk::read(&"x".repeat(1000)).expect_err("none").len() < 500);
+        let NoChunk::Nonsense(what) = Chunk::read(&"x".repeat(1000)).expect_err("none") else { panic!("a refusal") };
+        assert!(what.len() < 500);
+        let refused = r#"{"error": {"message": "min_p is not supported", "type": "BadRequestError", "code": 400}}"#;
+        assert_eq!(Chunk::read(refused), Err(NoChunk::Refusal("min_p is not supported".into())));
     }
 }

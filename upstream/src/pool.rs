@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::UpstreamError;
 use crate::prefix::{Blocks, RecentPrompts};
@@ -20,11 +20,12 @@ const MARGIN_REQUESTS: u64 = 2;
 /// After a server failed it is asked how it is this soon, and no sooner.
 const CHECK_AFTER_FAILURE: Duration = Duration::from_millis(100);
 
+/// A server that failed a request is asked last of all for so long, although it says that it is well.
+const REST: Duration = Duration::from_secs(10);
+
 /// Several servers of one model.
 pub struct Pool<P> {
     members: Vec<Member<P>>,
-    /// A server failed.
-    alarm: Arc<Notify>,
 }
 
 struct Member<P> {
@@ -38,14 +39,18 @@ struct Counts {
     in_flight: AtomicU64,
     errors: AtomicU64,
     state: Mutex<State>,
-    alarm: Arc<Notify>,
+    /// It failed.
+    alarm: Notify,
 }
 
 struct State {
     /// Why no requests go there; `None`: they do.
     reason: Option<String>,
     models: Vec<ProvidedModel>,
+    /// Prompts that it began to answer.
     recent: RecentPrompts,
+    /// It failed a request not long ago.
+    rests_until: Option<Instant>,
 }
 
 /// A server as it is at this moment.
@@ -75,18 +80,25 @@ impl Counts {
 pub(crate) struct Lease(Arc<Counts>);
 
 impl Lease {
-    fn new(counts: &Arc<Counts>, prompt: &Blocks) -> Self {
+    fn new(counts: &Arc<Counts>) -> Self {
         counts.requests.fetch_add(1, Ordering::Relaxed);
         counts.in_flight.fetch_add(1, Ordering::Relaxed);
-        counts.state().recent.add(prompt.clone());
         Self(Arc::clone(counts))
     }
 
-    /// The server failed the request.
+    /// The server began to answer: its cache has the prompt.
+    fn has_begun(&self, prompt: Blocks) {
+        self.0.state().recent.add(prompt);
+    }
+
+    /// The server failed the request. What it has in its cache is no reason any more to ask it before others.
     pub fn failed(&mut self, error: &UpstreamError) {
         self.0.errors.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.0.state();
+        state.recent = RecentPrompts::default();
+        state.rests_until = Some(Instant::now() + REST);
         if error.is_about_the_server() {
-            self.0.state().reason = Some(error.to_string());
+            state.reason = Some(error.to_string());
             self.0.alarm.notify_one();
         }
     }
@@ -98,49 +110,56 @@ impl Drop for Lease {
     }
 }
 
+impl<P: Provider> Member<P> {
+    async fn check(&self) {
+        let models = match self.provider.is_ready().await {
+            Ok(()) => self.provider.list_models().await,
+            Err(error) => Err(error),
+        };
+        let mut state = self.counts.state();
+        match models {
+            Ok(models) => (state.reason, state.models) = (None, models),
+            Err(error) => state.reason = Some(error.to_string()),
+        }
+    }
+
+    async fn watch(&self, every: Duration) {
+        loop {
+            if timeout(every, self.counts.alarm.notified()).await.is_ok() {
+                sleep(CHECK_AFTER_FAILURE).await;
+            }
+            self.check().await;
+        }
+    }
+}
+
 impl<P: Provider> Pool<P> {
     /// Servers of which nothing is known: none is asked before [`Pool::check`].
     pub fn new(providers: Vec<P>) -> Self {
-        let alarm = Arc::<Notify>::default();
         let member = |provider: P| {
             let reason = Some(format!("{} was not asked yet", provider.id()));
-            let state = State { reason, models: Vec::new(), recent: RecentPrompts::default() };
+            let recent = RecentPrompts::default();
+            let state = State { reason, models: Vec::new(), recent, rests_until: None };
             let counts = Counts {
                 requests: AtomicU64::new(0),
                 in_flight: AtomicU64::new(0),
                 errors: AtomicU64::new(0),
                 state: Mutex::new(state),
-                alarm: Arc::clone(&alarm),
+                alarm: Notify::new(),
             };
             Member { provider, counts: Arc::new(counts) }
         };
-        Self { members: providers.into_iter().map(member).collect(), alarm }
+        Self { members: providers.into_iter().map(member).collect() }
     }
 
     /// Asks all of them how they are.
     pub async fn check(&self) {
-        join_all(self.members.iter().map(|Member { provider, counts }| async {
-            let models = match provider.is_ready().await {
-                Ok(()) => provider.list_models().await,
-                Err(error) => Err(error),
-            };
-            let mut state = counts.state();
-            match models {
-                Ok(models) => (state.reason, state.models) = (None, models),
-                Err(error) => state.reason = Some(error.to_string()),
-            }
-        }))
-        .await;
+        join_all(self.members.iter().map(Member::check)).await;
     }
 
-    /// Asks all of them how they are, again and again, for ever; soon after one has failed.
+    /// Asks all of them how they are, again and again, for ever; soon after it has failed. None waits for another one.
     pub async fn watch(&self, every: Duration) {
-        loop {
-            if timeout(every, self.alarm.notified()).await.is_ok() {
-                sleep(CHECK_AFTER_FAILURE).await;
-            }
-            self.check().await;
-        }
+        join_all(self.members.iter().map(|member| member.watch(every))).await;
     }
 
     /// How they are, in the order in which they were given.
@@ -168,12 +187,12 @@ impl<P: Provider> Pool<P> {
         let least = ready.iter().map(|at| load(*at)).min()?;
         let shared = |at: usize| self.members[at].counts.state().recent.shared(prompt);
         // Every prompt begins with the same system message: that alone is no reason to go where another one went.
-        let is_worth = |(shared, at): &(usize, usize)| {
-            *shared > 0 && shared * 2 >= prompt.len() && load(*at) <= least + MARGIN_REQUESTS
-        };
+        let is_worth = |(shared, at): &(usize, usize)| prompt.half_is(*shared) && load(*at) <= least + MARGIN_REQUESTS;
         let holders = ready.iter().map(|at| (shared(*at), *at)).filter(is_worth);
         let most = holders.max_by_key(|(shared, at)| (*shared, Reverse((load(*at), requests(*at)))));
-        most.map(|(_, at)| at).or_else(|| ready.into_iter().min_by_key(|at| (load(*at), requests(*at))))
+        let now = Instant::now();
+        let rests = |at: usize| self.members[at].counts.state().rests_until.is_some_and(|until| now < until);
+        most.map(|(_, at)| at).or_else(|| ready.into_iter().min_by_key(|at| (rests(*at), load(*at), requests(*at))))
     }
 
     fn none_ready(&self) -> UpstreamError {
@@ -212,26 +231,33 @@ impl<P: Provider> Provider for Pool<P> {
     /// A completion of whichever server gives the first piece of one.
     async fn complete_stream(&self, wanted: &Completion) -> Result<Tokens, UpstreamError> {
         let prompt = Blocks::of(&wanted.prompt);
-        let (mut tried, mut last) = (Vec::new(), None);
+        let (mut tried, mut refusals, mut last) = (Vec::new(), Vec::new(), None);
         while let Some(at) = self.choose(&prompt, &tried) {
+            tried.push(at);
             let Member { provider, counts } = &self.members[at];
-            let mut lease = Lease::new(counts, &prompt);
+            let mut lease = Lease::new(counts);
             let begun = async {
                 let mut tokens = provider.complete_stream(wanted).await?;
                 tokens.begin().await?;
                 Ok(tokens)
             };
             match begun.await {
-                Ok(tokens) => return Ok(tokens.with_lease(lease)),
-                Err(error @ UpstreamError::Refused { .. }) => return Err(error),
+                Ok(tokens) => {
+                    lease.has_begun(prompt);
+                    // What one takes, others were wrong to refuse.
+                    refusals.iter_mut().for_each(|(lease, error): &mut (Lease, _)| lease.failed(error));
+                    return Ok(tokens.with_lease(lease));
+                }
+                // The fault may be the server's: another model, another version.
+                Err(error @ UpstreamError::Refused { .. }) => refusals.push((lease, error)),
                 Err(error) => {
                     lease.failed(&error);
-                    tried.push(at);
                     last = Some(error);
                 }
             }
         }
-        Err(last.unwrap_or_else(|| self.none_ready()))
+        let refusal = refusals.into_iter().next().map(|(_, error)| error);
+        Err(refusal.or(last).unwrap_or_else(|| self.none_ready()))
     }
 }
 
@@ -286,9 +312,14 @@ mod tests {
         assert_eq!(first, 0);
         assert_eq!(pool.choose(&prompt, &[0]), Some(1));
         assert_eq!(pool.choose(&prompt, &[0, 1]), None);
-        let mut lease = Lease::new(&pool.members[0].counts, &prompt);
+        let mut lease = Lease::new(&pool.members[0].counts);
+        lease.has_begun(prompt.clone());
+        assert_eq!(pool.choose(&prompt, &[]), Some(0), "it has the prompt");
         lease.failed(&UpstreamError::Status { upstream: "a".into(), status: 500, message: String::new() });
         assert_eq!(pool.states()[0].reason, None, "it may do better the next time");
+        pool.members[1].counts.requests.store(9, Ordering::Relaxed);
+        assert_eq!(pool.choose(&prompt, &[]), Some(1), "it rests, whatever it has and although it did less");
+        assert_eq!(pool.choose(&prompt, &[1]), Some(0), "and is asked where nobody else is left");
         lease.failed(&UpstreamError::BrokeOff { upstream: "a".into() });
         drop(lease);
         assert_eq!(pool.choose(&prompt, &[]), Some(1));

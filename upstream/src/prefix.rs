@@ -11,7 +11,11 @@ const MOST_PROMPTS: usize = 64;
 
 /// A prompt as hashes: each of all tokens up to the end of a block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Blocks(Vec<u64>);
+pub(crate) struct Blocks {
+    hashes: Vec<u64>,
+    /// Tokens of the prompt, those after its last whole block included.
+    tokens: usize,
+}
 
 impl Blocks {
     /// The whole blocks of a prompt.
@@ -23,16 +27,20 @@ impl Blocks {
             before = hasher.finish();
             before
         });
-        Self(hashes.collect())
+        Self { hashes: hashes.collect(), tokens: prompt.len() }
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
+    /// Whether so many blocks are half of the prompt, or more.
+    pub fn half_is(&self, blocks: usize) -> bool {
+        blocks > 0 && blocks * BLOCK_TOKENS * 2 >= self.tokens
+    }
+
+    fn len(&self) -> usize {
+        self.hashes.len()
     }
 
     fn shared(&self, other: &Self) -> usize {
-        self.0.iter().zip(&other.0).take_while(|(own, others)| own == others).count()
+        self.hashes.iter().zip(&other.hashes).take_while(|(own, others)| own == others).count()
     }
 }
 
@@ -83,6 +91,13 @@ mod tests {
             recent.add(prompt(100 + number, 1));
         }
         assert_eq!(recent.shared(&prompt(5, 3)), 0, "the oldest");
+    }
+
+    #[test]
+    fn half_of_a_prompt_is_half_of_its_tokens() {
+        let blocks = Blocks::of(&[1; 3 * BLOCK_TOKENS - 1]);
+        assert!(!blocks.half_is(0) && !blocks.half_is(1), "a third");
+        assert!(blocks.half_is(2) && Blocks::of(&[1; 2 * BLOCK_TOKENS]).half_is(1));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What gives completions: the seam, and one server behind it.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gptoss_protocol::Sampling;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::address::Address;
-use crate::chunk::{Chunk, Finish, Said, Usage, message_of, shortened};
+use crate::chunk::{Chunk, Finish, NoChunk, Said, Usage, message_of, shortened};
 use crate::error::UpstreamError;
 use crate::http::{Answer, Asked, Body};
 use crate::pool::Lease;
@@ -19,10 +19,25 @@ use crate::trust::Trust;
 
 /// Time for a question that no model computes for.
 const SMALL_QUESTION: Duration = Duration::from_secs(3);
+/// Time for a server to say that it is well: one that is busy with a long prompt takes seconds, and SGLang's makes a token for it.
+const HEALTH_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of an answer to such a question, and of an error.
 const SMALL_ANSWER_BYTES: usize = 1 << 20;
 /// What ends a stream of events.
 const DONE: &str = "[DONE]";
+
+/// Fields that some servers need, and that others refuse to know (MAX, by name): those are asked without them. A server that
+/// tells no ids, or ends at no ids, tells text, which is read as well.
+const OPTIONAL: [&str; 8] = [
+    "return_token_ids",
+    "stop_token_ids",
+    "skip_special_tokens",
+    "spaces_between_special_tokens",
+    "include_stop_str_in_output",
+    "no_stop_trim",
+    "preserved_tokens",
+    "reasoning_split",
+];
 
 /// What gives completions.
 pub trait Provider: Send + Sync + 'static {
@@ -80,8 +95,8 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// The same as servers read it. Fields that a server does not know are ignored by it: some have another word for the same.
-    fn to_json(&self, model: &str) -> Value {
+    /// The same as servers read it, but for fields that this one does not know. Most ignore such fields.
+    fn to_json(&self, model: &str, unknown: &BTreeSet<&str>) -> Value {
         let Sampling { temperature, top_k, top_p, min_p, seed } = self.sampling;
         // 0 is all for some, -1 for all of them.
         let top_k = if top_k == 0 { -1 } else { i64::from(top_k) };
@@ -93,7 +108,12 @@ impl Completion {
             // Where a server tells text only, all of it is wanted: of vLLM, SGLang, and llama-server.
             "skip_special_tokens": false, "spaces_between_special_tokens": false, "include_stop_str_in_output": true,
             "no_stop_trim": true, "preserved_tokens": self.special_names,
+            // MAX keeps the ids of reasoning back without this.
+            "reasoning_split": false,
         });
+        if let Some(fields) = body.as_object_mut() {
+            fields.retain(|name, _| !unknown.contains(name.as_str()));
+        }
         if !self.logit_bias.is_empty() {
             body["logit_bias"] = self.logit_bias.iter().map(|(token, bias)| (token.to_string(), json!(bias))).collect();
         }
@@ -138,12 +158,22 @@ pub struct HttpProvider {
     limits: Limits,
     /// The model that it was heard to serve.
     model: Mutex<Option<String>>,
+    /// Those of [`OPTIONAL`] that it was heard not to know.
+    unknown: Mutex<BTreeSet<&'static str>>,
 }
 
 impl HttpProvider {
     /// A server, with the key that it wants, if it wants one. An address with `https` is reached with `trust` alone.
     pub fn new(address: Address, trust: Option<Trust>, key: Option<String>, limits: Limits) -> Self {
-        Self { id: address.to_string(), address, trust, key, limits, model: Mutex::default() }
+        Self {
+            id: address.to_string(),
+            address,
+            trust,
+            key,
+            limits,
+            model: Mutex::default(),
+            unknown: Mutex::default(),
+        }
     }
 
     fn asked<'a>(&'a self, path: &'a str, body: Option<String>) -> Asked<'a> {
@@ -159,13 +189,13 @@ impl HttpProvider {
     }
 
     /// Status and body of something small.
-    async fn get(&self, path: &str) -> Result<(u16, Vec<u8>), UpstreamError> {
+    async fn get(&self, path: &str, within: Duration) -> Result<(u16, Vec<u8>), UpstreamError> {
         let asking = async {
             let Answer { status, body } = self.asked(path, None).send(self.limits.connect).await?;
             Ok((status, body.first_bytes(SMALL_ANSWER_BYTES).await))
         };
-        let silent = |_| UpstreamError::Silent { upstream: self.id.clone(), waited: SMALL_QUESTION };
-        timeout(SMALL_QUESTION, asking).await.map_err(silent)?.map_err(|reason| self.unreachable(reason))
+        let silent = |_| UpstreamError::Silent { upstream: self.id.clone(), waited: within };
+        timeout(within, asking).await.map_err(silent)?.map_err(|reason| self.unreachable(reason))
     }
 
     /// An answer that is none of success.
@@ -178,6 +208,19 @@ impl HttpProvider {
             400 | 413 | 422 => UpstreamError::Refused { upstream, message },
             _ => UpstreamError::Status { upstream, status, message },
         }
+    }
+
+    fn unknown(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
+        self.unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a refusal names a field that can be left out, and was not.
+    fn learns_from(&self, refusal: &[u8]) -> bool {
+        let refusal = String::from_utf8_lossy(refusal);
+        let mut unknown = self.unknown();
+        let before = unknown.len();
+        unknown.extend(OPTIONAL.into_iter().filter(|field| refusal.contains(field)));
+        unknown.len() > before
     }
 
     fn known_model(&self) -> Option<String> {
@@ -202,14 +245,14 @@ impl Provider for HttpProvider {
 
     /// Says what its `/health` does; a server that has none is taken for well, as long as it lists its models.
     async fn is_ready(&self) -> Result<(), UpstreamError> {
-        match self.get("/health").await? {
+        match self.get("/health", HEALTH_WITHIN).await? {
             (200..=299 | 404 | 405, _) => Ok(()),
             (status, body) => Err(self.refused(status, &body)),
         }
     }
 
     async fn list_models(&self) -> Result<Vec<ProvidedModel>, UpstreamError> {
-        let (status, body) = self.get("/v1/models").await?;
+        let (status, body) = self.get("/v1/models", SMALL_QUESTION).await?;
         if status != 200 {
             return Err(self.refused(status, &body));
         }
@@ -222,16 +265,21 @@ impl Provider for HttpProvider {
     }
 
     async fn complete_stream(&self, wanted: &Completion) -> Result<Tokens, UpstreamError> {
-        let body = wanted.to_json(&self.model().await?).to_string();
-        let silent = |_| UpstreamError::Silent { upstream: self.id.clone(), waited: self.limits.silence };
-        let sending = self.asked("/v1/completions", Some(body)).send(self.limits.connect);
-        let answer = timeout(self.limits.silence, sending).await.map_err(silent)?;
-        let Answer { status, body } = answer.map_err(|reason| self.unreachable(reason))?;
-        if status != 200 {
+        let model = self.model().await?;
+        loop {
+            let body = wanted.to_json(&model, &self.unknown()).to_string();
+            let silent = |_| UpstreamError::Silent { upstream: self.id.clone(), waited: self.limits.silence };
+            let sending = self.asked("/v1/completions", Some(body)).send(self.limits.connect);
+            let answer = timeout(self.limits.silence, sending).await.map_err(silent)?;
+            let Answer { status, body } = answer.map_err(|reason| self.unreachable(reason))?;
+            if status == 200 {
+                return Ok(Tokens::new(self.id.clone(), body, self.limits.silence));
+            }
             let body = timeout(SMALL_QUESTION, body.first_bytes(SMALL_ANSWER_BYTES)).await.unwrap_or_default();
-            return Err(self.refused(status, &body));
+            if !(matches!(status, 400 | 422) && self.learns_from(&body)) {
+                return Err(self.refused(status, &body));
+            }
         }
-        Ok(Tokens::new(self.id.clone(), body, self.limits.silence))
     }
 }
 
@@ -344,8 +392,11 @@ impl Tokens {
                 self.has_ended = true;
                 continue;
             }
-            let nonsense = |what| UpstreamError::Nonsense { upstream: self.upstream.clone(), what };
-            let chunk = Chunk::read(&data).map_err(nonsense)?;
+            let upstream = || self.upstream.clone();
+            let chunk = Chunk::read(&data).map_err(|none| match none {
+                NoChunk::Refusal(message) => UpstreamError::Refused { upstream: upstream(), message },
+                NoChunk::Nonsense(what) => UpstreamError::Nonsense { upstream: upstream(), what },
+            })?;
             self.has_finished |= chunk.finish.is_some();
             return Ok(Some(chunk));
         }

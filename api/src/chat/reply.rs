@@ -155,7 +155,9 @@ pub(crate) struct UsageOut {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u32,
-    prompt_tokens_details: PromptDetails,
+    /// Left out where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_tokens_details: Option<PromptDetails>,
     completion_tokens_details: CompletionDetails,
 }
 
@@ -175,7 +177,7 @@ impl From<Usage> for UsageOut {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.new_tokens,
             total_tokens: usage.prompt_tokens + usage.new_tokens,
-            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
+            prompt_tokens_details: usage.cached_tokens.map(|cached_tokens| PromptDetails { cached_tokens }),
             completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning_tokens },
         }
     }

@@ -85,7 +85,7 @@ enum Block {
 struct UsageOut {
     input_tokens: u32,
     cache_creation_input_tokens: u32,
-    cache_read_input_tokens: u32,
+    cache_read_input_tokens: Option<u32>,
     output_tokens: u32,
     output_tokens_details: OutputDetails,
 }
@@ -98,7 +98,7 @@ struct OutputDetails {
 impl From<Usage> for UsageOut {
     fn from(usage: Usage) -> Self {
         Self {
-            input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+            input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens.unwrap_or(0)),
             cache_creation_input_tokens: 0,
             cache_read_input_tokens: usage.cached_tokens,
             output_tokens: usage.new_tokens,

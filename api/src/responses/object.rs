@@ -87,9 +87,11 @@ impl ResponseObject {
     pub fn end(&mut self, status: &'static str, usage: Usage) {
         self.status = status;
         self.completed_at = (status == "completed").then(seconds_since_1970);
+        // The dialect has no word for what nobody knows.
+        let cached_tokens = usage.cached_tokens.unwrap_or(0);
         self.usage = Some(json!({
             "input_tokens": usage.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+            "input_tokens_details": {"cached_tokens": cached_tokens, "cache_write_tokens": 0},
             "output_tokens": usage.new_tokens,
             "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
             "total_tokens": usage.prompt_tokens + usage.new_tokens,

@@ -161,7 +161,7 @@ impl Utterance {
             reason,
             stopped_by,
             new_tokens: answer.tokens.len() as u32,
-            reused_tokens,
+            reused_tokens: Some(reused_tokens),
             junk_tokens,
             final_text: answer.final_text.clone(),
             analysis_text: answer.turn.reasoning().unwrap_or_default(),

@@ -34,7 +34,7 @@ async fn reused(browser: &Browser) -> Vec<(u32, u32)> {
     let mut total = 0;
     event_log::all(&event_log::export(browser).await, |event| match event {
         Event::PromptEncoded { tokens, .. } => Some((None, *tokens)),
-        Event::Finished { reused_tokens, .. } => Some((Some(*reused_tokens), 0)),
+        Event::Finished { reused_tokens, .. } => Some((*reused_tokens, 0)),
         _ => None,
     })
     .into_iter()

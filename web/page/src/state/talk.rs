@@ -150,7 +150,7 @@ mod tests {
             reason: FinishReason::Return,
             stopped_by: None,
             new_tokens: 3,
-            reused_tokens: 0,
+            reused_tokens: Some(0),
             junk_tokens: 0,
             final_text: final_text.to_owned(),
             analysis_text: String::new(),

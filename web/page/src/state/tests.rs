@@ -125,7 +125,7 @@ fn finished(reason: FinishReason, final_text: &str) -> Event {
     Event::Finished {
         reason,
         stopped_by: None,
-        reused_tokens: 0,
+        reused_tokens: Some(0),
         messages: Vec::new(),
         new_tokens: 3,
         junk_tokens: 0,

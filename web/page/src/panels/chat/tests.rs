@@ -26,7 +26,7 @@ fn finished(reason: FinishReason, final_text: &str, analysis_text: &str) -> Even
         reason,
         stopped_by: None,
         new_tokens: 6,
-        reused_tokens: 0,
+        reused_tokens: Some(0),
         junk_tokens: 0,
         final_text: final_text.to_owned(),
         analysis_text: analysis_text.to_owned(),
