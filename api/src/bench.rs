@@ -35,7 +35,7 @@ struct Report {
     /// Tokens of all answers by the whole time, reading of prompts included.
     tokens_per_second: f64,
     time_to_first_token_ms: Spread,
-    /// Between tokens of one answer.
+    /// Between tokens of one answer, by the clock of whatever computes: those of fast models come here several at once.
     token_ms: Spread,
 }
 
@@ -56,11 +56,14 @@ impl Spread {
     }
 }
 
-/// When one answer's tokens came, in milliseconds since it was asked for.
+/// When one answer's tokens came; the first in milliseconds since it was asked for.
 #[derive(Debug, Default)]
 struct Times {
     prompt_tokens: u32,
-    tokens_ms: Vec<f64>,
+    first_ms: Option<f64>,
+    new_tokens: u32,
+    /// From each token to the next.
+    steps_ms: Vec<f64>,
 }
 
 /// `GET /bench?n=4&max_new_tokens=64&model=ID`: asks `n` questions of a model at once and tells how the tokens came. What others ask meanwhile is
@@ -81,9 +84,9 @@ pub(crate) async fn run<A: Engaged>(shared: Arc<Shared<A>>, query: &str) -> Resu
     let answers = join_all(asked.into_iter().map(|answer| follow(answer, begin))).await;
     let elapsed_ms = milliseconds(begin);
     let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let new_tokens = answers.iter().map(|times| times.tokens_ms.len() as u32).sum();
-    let firsts = answers.iter().filter_map(|times| times.tokens_ms.first().copied());
-    let steps = answers.iter().flat_map(|times| times.tokens_ms.windows(2).map(|pair| pair[1] - pair[0]));
+    let new_tokens = answers.iter().map(|times| times.new_tokens).sum();
+    let firsts = answers.iter().filter_map(|times| times.first_ms);
+    let steps = answers.iter().flat_map(|times| times.steps_ms.iter().copied());
     Ok(Json(Report {
         model: model.id().to_owned(),
         questions,
@@ -110,7 +113,13 @@ async fn follow<A>(mut answer: UnderWay<A>, begin: Instant) -> Result<Times, Api
     while let Some(event) = answer.next().await {
         match event {
             Event::PromptEncoded { tokens, .. } => times.prompt_tokens = tokens,
-            Event::Token(_) => times.tokens_ms.push(milliseconds(begin)),
+            Event::Token(token) => {
+                times.new_tokens += 1;
+                match times.first_ms {
+                    None => times.first_ms = Some(milliseconds(begin)),
+                    Some(_) => times.steps_ms.push(token.elapsed_ms),
+                }
+            }
             Event::Failed { failure, .. } => return Err(ApiError::engine(&failure)),
             _ => {}
         }

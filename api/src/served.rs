@@ -24,16 +24,19 @@ pub(crate) struct Served {
 }
 
 impl Sketch {
-    /// Whether nothing can be told by it: a turn that was cut while the model reasoned looks like every other such turn.
-    fn says_nothing(&self) -> bool {
-        self.text.is_empty() && self.calls.is_empty()
+    /// Whether a turn may be told by it. The ids of calls are known to whoever was told them. Texts are anybody's: by a text alone
+    /// a turn is told only if it ended with its answer, since its reasoning is never read again then. One that was cut before that
+    /// would bring the reasoning of one client into the conversation of another who says the same.
+    fn tells(&self, messages: &[ChatMessage]) -> bool {
+        let is_answer = |message: &ChatMessage| matches!(message, ChatMessage::Assistant { channel: Some(channel), .. } if channel == "final");
+        !self.calls.is_empty() || !self.text.is_empty() && messages.last().is_some_and(is_answer)
     }
 }
 
 impl Served {
     /// Keeps what the model wrote, if it can be told by what was visible of it.
     pub fn remember(&self, sketch: &Sketch, messages: &[ChatMessage]) {
-        if messages.is_empty() || sketch.says_nothing() {
+        if messages.is_empty() || !sketch.tells(messages) {
             return;
         }
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
@@ -82,6 +85,16 @@ mod tests {
         // A turn of which nothing was visible could be anybody's.
         served.remember(&Sketch::default(), &[ChatMessage::said("secret")]);
         assert_eq!(served.recall(&Sketch::default()), None);
+        // Nor does a text tell a turn that was cut before its answer; one that came to it is told by it.
+        let on = |channel: &str| {
+            let (channel, text) = (Some(channel.to_owned()), "I look.".to_owned());
+            ChatMessage::Assistant { channel, recipient: None, content_type: None, text, tokens: None }
+        };
+        let text = Sketch { text: "I look.".into(), calls: Vec::new() };
+        served.remember(&text, &[on("analysis"), on("commentary")]);
+        assert_eq!(served.recall(&text), None);
+        served.remember(&text, &[on("analysis"), on("final")]);
+        assert_eq!(served.recall(&text), Some(vec![on("analysis"), on("final")]));
         served.remember(&sketch("b", "1"), &[]);
         assert_eq!(served.recall(&sketch("b", "1")), None, "nothing was said");
     }

@@ -15,8 +15,8 @@ pub struct TokenInfo {
     pub channel: Option<Channel>,
     /// Function that the message calls, as its header names it; `None` where it calls none.
     pub recipient: Option<String>,
-    /// Probability of the chosen token under the model's own distribution (temperature 1); `None` when it was drawn from
-    /// beyond the candidates that were read back.
+    /// Probability of the chosen token under the model's own distribution (temperature 1); `None` when it was drawn by an engine
+    /// elsewhere, which does not tell.
     pub probability: Option<f32>,
     /// Entropy of that distribution, in nats.
     pub entropy_nats: f32,

@@ -19,6 +19,10 @@ fn a_bench_tells_what_it_measured() {
         let [p50, p90, p99] = ["p50", "p90", "p99"].map(|name| number(&format!("{times}/{name}")));
         assert!(0.0 < p50 && p50 <= p90 && p90 <= p99 && p99 <= number("/elapsed_ms"), "{report}");
     }
+    // Tokens that come here in one go were not made in one.
+    let (_, _, text) = server.ask("GET", "/bench?n=1&max_new_tokens=64", "", "");
+    let alone: Value = serde_json::from_str(&text).expect("JSON");
+    assert!(alone["token_ms"]["p50"].as_f64().expect("a time") > 0.01, "no processor makes a token in 10 µs: {alone}");
     for query in ["n=0", "n=65", "n=many", "max_new_tokens=1025"] {
         let (status, _, text) = server.ask("GET", &format!("/bench?{query}"), "", "");
         assert!(status == 400 && text.contains("expected a number from 1"), "{query}: {text}");

@@ -88,6 +88,34 @@ fn completions_tell_them_in_columns() {
     }
 }
 
+/// Also of a token that is none of the likely ones, drawn hot or asked for by a schema.
+#[test]
+fn the_probability_of_any_token_is_known() {
+    let server = demo();
+    let mut unlikely = 0;
+    for seed in 0..6 {
+        let asked = json!({"prompt": "Add 12 and", "max_tokens": 80, "temperature": 2, "seed": seed, "logprobs": 20});
+        let told = server.post("/v1/completions", &asked)["choices"][0]["logprobs"].clone();
+        let list = |name: &str| told[name].as_array().expect("a list").clone();
+        for (own, best) in list("token_logprobs").iter().zip(list("top_logprobs")) {
+            let (own, best) = (own.as_f64().expect("a number"), best.as_object().expect("an object").values());
+            let least = best.map(|other| other.as_f64().expect("a number")).fold(0.0, f64::min);
+            assert!(own > -100.0, "{own}");
+            unlikely += usize::from(own < least);
+        }
+    }
+    assert!(unlikely > 0, "hot draws take tokens beyond the twenty best");
+    let schema = json!({"type": "object", "properties": {"zebra": {"type": "integer"}}, "required": ["zebra"],
+                        "additionalProperties": false});
+    let format = json!({"type": "json_schema", "name": "z", "schema": schema, "strict": true});
+    let asked = json!({"input": HUNGARY, "temperature": 0, "text": {"format": format}, "max_output_tokens": 200,
+                       "include": ["message.output_text.logprobs"]});
+    let response = server.post("/v1/responses", &asked);
+    let told = part(&response)["logprobs"].as_array().expect("a list");
+    let of: Vec<f64> = told.iter().map(|it| it["logprob"].as_f64().expect("a number")).collect();
+    assert!(of.len() > 3 && of.iter().all(|logprob| (-100.0..=0.0).contains(logprob)), "{response}");
+}
+
 #[test]
 fn what_cannot_be_told_is_refused_by_name() {
     let server = demo();

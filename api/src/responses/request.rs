@@ -196,8 +196,9 @@ impl ResponsesRequest {
             let message = "background is true and store is false: what is not stored could not be asked for";
             return Err(ApiError::invalid("background", message));
         }
-        if self.max_output_tokens.is_some_and(|tokens| tokens < 16) {
-            return Err(ApiError::invalid("max_output_tokens", "max_output_tokens is below 16"));
+        if let Some(tokens @ ..16) = self.max_output_tokens {
+            let message = format!("max_output_tokens is {tokens}, expected at least 16, as with OpenAI");
+            return Err(ApiError::invalid("max_output_tokens", message));
         }
         top("top_logprobs", self.top_logprobs)?;
         let conversation =

@@ -144,16 +144,17 @@ impl<'h> UnderWay<'h> {
         if self.said.is_full() {
             return Ok(Some(self.finished(FinishReason::MaxTokens)));
         }
-        let token = match self.sampler.draw(prediction)? {
-            Draw::Token(token) => token,
+        let (token, logit) = match self.sampler.draw(prediction)? {
+            Draw::Token(token) => (token, logit_of(prediction, token)),
             Draw::NeedsAll { uniform } => {
                 // Its own host: STOP of another answer of the batch is no reason to end this one.
                 let host = Rc::clone(&self.host);
                 let logits = model.last_logits(self.sequence, host.as_ref()).await?;
-                self.sampler.draw_from_all(&logits, uniform)?
+                let token = self.sampler.draw_from_all(&logits, uniform)?;
+                (token, logits.get(token as usize).copied())
             }
         };
-        self.say(tokenizer, token, prediction)?;
+        self.say(tokenizer, (token, logit), prediction)?;
         let ended = self.end_after(model, tokenizer, token);
         Ok(ended.map(|reason| self.finished(reason)))
     }
@@ -168,9 +169,15 @@ impl<'h> UnderWay<'h> {
         self.begin_stage(Stage::Decode);
     }
 
-    fn say(&mut self, tokenizer: &Tokenizer, token: u32, prediction: &Prediction) -> Result<(), EngineError> {
+    fn say(
+        &mut self,
+        tokenizer: &Tokenizer,
+        (token, logit): (u32, Option<f32>),
+        prediction: &Prediction,
+    ) -> Result<(), EngineError> {
         let known = Likelihood {
-            probability: probability(prediction, token),
+            // At temperature 1.
+            probability: logit.map(|logit| (logit - prediction.log_sum_exp).exp()),
             entropy_nats: prediction.entropy_nats,
             top: top_tokens(tokenizer, prediction, self.said.limits().top_tokens.unwrap_or(USUAL_TOP_TOKENS)),
         };
@@ -222,10 +229,9 @@ impl<'h> UnderWay<'h> {
     }
 }
 
-/// Probability of a token at temperature 1; `None` when it was drawn from beyond the candidates.
-fn probability(prediction: &Prediction, token: u32) -> Option<f32> {
-    let candidate = prediction.candidates.iter().find(|candidate| candidate.token == token)?;
-    Some((candidate.logit - prediction.log_sum_exp).exp())
+/// The logit of a token, if it is one of the candidates.
+fn logit_of(prediction: &Prediction, token: u32) -> Option<f32> {
+    prediction.candidates.iter().find(|candidate| candidate.token == token).map(|candidate| candidate.logit)
 }
 
 fn top_tokens(tokenizer: &Tokenizer, prediction: &Prediction, most: u32) -> Vec<TopToken> {
