@@ -327,11 +327,13 @@ async fn bench<A: Engaged>(
 
 async fn open_tunnel<A: Engaged>(State(shared): State<Arc<Shared<A>>>, request: Request) -> Result<Response, ApiError> {
     if shared.options.upstreams.is_some() {
-        let message = "nothing is computed here (--engine upstream): open the tunnel of a pylon that computes";
-        return Err(ApiError::not_found(message));
+        let error = ApiError::not_found("nothing is computed at this node, which asks others (--engine upstream)");
+        return tunnel::open_none(request, error, "Give the address of a pylon that computes.");
     }
-    let model = shared.model_of(text_value(request.uri().query().unwrap_or_default(), "model").as_deref())?;
-    tunnel::open(&model.hub, request)
+    match shared.model_of(text_value(request.uri().query().unwrap_or_default(), "model").as_deref()) {
+        Ok(model) => tunnel::open(&model.hub, request),
+        Err(error) => tunnel::open_none(request, error, "Give the id of a model that /v1/models lists."),
+    }
 }
 
 async fn create_message<A: Engaged>(State(shared): State<Arc<Shared<A>>>, body: Body) -> Response {

@@ -47,7 +47,8 @@ pub use shape::{AnswerShape, CallShape, LogitChanges, ResponseFormat, TextShape}
 pub use stage::{Stage, StageStatus};
 pub use tier::Tier;
 pub use tunnel::{
-    FromNode, TUNNEL_PATH, TUNNEL_VERSION, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, TunnelWelcome,
+    ALIVE_EVERY_MS, FromNode, MOST_MESSAGE_BYTES, SILENCE_MS, TUNNEL_PATH, TUNNEL_VERSION, ToNode, TunnelHello,
+    TunnelRefusal, TunnelResume, TunnelStage, TunnelWelcome,
 };
 
 use serde::{Deserialize, Serialize};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::{SinkExt, StreamExt};
 use gptoss_protocol::{
     Command, Envelope, Event, ExpertLoading, FinishReason, FromNode, LoadOptions, LoadSettings, ModelLocation, Prompt,
-    Request, RequestId, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, Watch,
+    Request, RequestId, ToNode, TunnelHello, TunnelRefusal, TunnelResume, TunnelStage, TunnelWelcome, Watch,
 };
 use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
@@ -21,6 +21,8 @@ struct Watcher {
     socket: WebSocketStream<TcpStream>,
     session: String,
     next_sequence: u64,
+    /// Requests that the node had taken when this connection began.
+    taken_requests: u64,
     run_id: Option<u64>,
 }
 
@@ -89,7 +91,8 @@ impl Watcher {
         let (runtime, mut socket) = open_at(server, path, hello(first));
         let welcome = receive(&runtime, &mut socket);
         let Some(FromNode::Welcome(welcome)) = welcome else { panic!("no welcome: {welcome:?}") };
-        (Self { runtime, socket, session: welcome.session, next_sequence, run_id: None }, welcome.model)
+        let TunnelWelcome { session, model, taken_requests, .. } = welcome;
+        (Self { runtime, socket, session, next_sequence, taken_requests, run_id: None }, model)
     }
 
     /// The connection breaks without a word; another goes on with the session.
@@ -286,6 +289,11 @@ fn a_broken_connection_goes_on_where_it_was() {
     watcher.ask(6, Command::Generate { prompt: prompt(HUNGARY, 200) });
     assert_eq!(text_of(&watcher.until(6, is_finished)), want);
 
+    // The node says how many requests came, so that one which was lost on its way can be sent again, and no other.
+    assert_eq!(watcher.taken_requests, 1);
+    watcher = watcher.break_and_come_back(&server);
+    assert_eq!(watcher.taken_requests, 2);
+
     // A second connection of one session takes it over from the first.
     let resume = TunnelResume { session: watcher.session.clone(), next_sequence: watcher.next_sequence };
     let mut second = Watcher::with(&server, TunnelHello::new(None, Some(resume.clone())));
@@ -360,8 +368,8 @@ fn whoever_has_no_business_in_the_tunnel_is_told_why() {
     says(hello(TunnelHello::new(None, None)), TunnelStage::Hello, "API key");
     says(hello(TunnelHello::new(Some("wrong".into()), None)), TunnelStage::Hello, "API key");
     let version = |version, protocol| hello(TunnelHello { version, protocol, key: key(), resume: None });
-    says(version(2, gptoss_protocol::PROTOCOL_VERSION), TunnelStage::Hello, "versions differ");
-    says(version(1, 99), TunnelStage::Hello, "versions differ");
+    says(version(1, gptoss_protocol::PROTOCOL_VERSION), TunnelStage::Hello, "versions differ");
+    says(version(gptoss_protocol::TUNNEL_VERSION, 99), TunnelStage::Hello, "versions differ");
     says(Message::text("what"), TunnelStage::Hello, "no hello");
     says(Message::binary(vec![0, 1]), TunnelStage::Hello, "no hello");
     says(Message::text(ToNode::Bye.to_json()), TunnelStage::Hello, "no hello");
@@ -376,6 +384,22 @@ fn whoever_has_no_business_in_the_tunnel_is_told_why() {
     let mut watcher = Watcher::with(&server, TunnelHello::new(key(), None));
     watcher.runtime.block_on(watcher.socket.send(Message::text("{\"request\":"))).unwrap();
     assert!(watcher.end().message.contains("cannot be read"));
+
+    // Too long a message is refused before it is read to its end.
+    let mut watcher = Watcher::with(&server, TunnelHello::new(key(), None));
+    let long = Message::text(" ".repeat(gptoss_protocol::MOST_MESSAGE_BYTES + 1));
+    // The node may be gone before all of it is sent.
+    watcher.runtime.block_on(watcher.socket.send(long)).ok();
+    assert!(watcher.end().message.contains("32 MiB"));
+    // What there is no tunnel of is said over the WebSocket: pages hear nothing of an answer with a status.
+    let nowhere = |server: &Server, path: &str| {
+        let (runtime, mut socket) = open_at(server, path, hello(TunnelHello::new(None, None)));
+        let Some(FromNode::Refused(refusal)) = receive(&runtime, &mut socket) else { panic!("it goes on") };
+        refusal.message
+    };
+    assert!(nowhere(&server, "/tunnel?model=other").contains("other"));
+    let front = super::upstream::front(nano(), &[&server.address], &[]);
+    assert!(nowhere(&front, "/tunnel").contains("--engine upstream"));
 
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

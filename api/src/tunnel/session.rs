@@ -37,6 +37,8 @@ struct State<A> {
     sent: u64,
     /// The present connection, counted from 1.
     connection: u64,
+    /// Requests that were taken, over all connections.
+    taken_requests: u64,
     requests: HashMap<RequestId, UnderWay<A>>,
     /// What follows the node's own events.
     news: Option<AbortHandle>,
@@ -64,6 +66,7 @@ impl<A: Engaged> Session<A> {
             kept_bytes: 0,
             sent: 0,
             connection: 0,
+            taken_requests: 0,
             requests: HashMap::new(),
             news: None,
             watch: Watch::default(),
@@ -89,6 +92,11 @@ impl<A: Engaged> Session<A> {
         // Another connection that is still there learns that it is not the last.
         self.next.send_modify(|_| {});
         connection
+    }
+
+    /// Requests that were taken, over all connections.
+    pub fn taken_requests(&self) -> u64 {
+        self.state().taken_requests
     }
 
     /// Whether this connection is the last that there was.
@@ -176,8 +184,15 @@ impl<A: Engaged> Session<A> {
         self.next.send_modify(|_| {});
     }
 
-    /// Does what the watcher asks for.
-    pub fn take(self: &Arc<Self>, hub: &Arc<Hub<A>>, request: Request) {
+    /// Does what the watcher asks for, and counts it.
+    pub fn take(self: &Arc<Self>, hub: &Arc<Hub<A>>, connection: u64, request: Request) {
+        let mut state = self.state();
+        if state.connection != connection {
+            // The connection that took the session over was told that this had not come, and sends it again.
+            return;
+        }
+        state.taken_requests += 1;
+        drop(state);
         let Request { version, id, command } = request;
         if version != PROTOCOL_VERSION {
             let message =

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use gptoss_protocol::{
-    FromNode, PROTOCOL_VERSION, TUNNEL_VERSION, ToNode, TunnelHello, TunnelRefusal, TunnelStage, TunnelWelcome,
+    ALIVE_EVERY_MS, FromNode, MOST_MESSAGE_BYTES, PROTOCOL_VERSION, SILENCE_MS, TUNNEL_VERSION, ToNode, TunnelHello,
+    TunnelRefusal, TunnelStage, TunnelWelcome,
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, interval_at, timeout};
-use tokio_websockets::{CloseCode, Limits, Message, ServerBuilder, WebSocketStream};
+use tokio_websockets::{CloseCode, Error, Limits, Message, ServerBuilder, WebSocketStream};
 
 use super::hub::{Hub, KEPT};
 use super::session::Session;
@@ -22,12 +23,10 @@ const HELLO: Duration = Duration::from_secs(10);
 /// A message that is not taken for so long ends the connection.
 const STALL: Duration = Duration::from_secs(30);
 
-/// The other side is asked this often whether it is there, and gone if it says nothing for [`SILENCE`].
-const PING: Duration = Duration::from_secs(15);
-const SILENCE: Duration = Duration::from_secs(45);
-
-/// A prompt with a long history fits; more is no prompt.
-const MOST_MESSAGE_BYTES: usize = 32 << 20;
+/// The other side is asked this often whether it is there, and gone if it says nothing for [`SILENCE`]. It is told so, too, since
+/// browsers keep questions of this kind from pages.
+const PING: Duration = Duration::from_millis(ALIVE_EVERY_MS);
+const SILENCE: Duration = Duration::from_millis(SILENCE_MS);
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -59,6 +58,7 @@ pub(super) async fn run<A: Engaged>(hub: &Arc<Hub<A>>, stream: Upgraded, has_key
         session: session.id.clone(),
         model: hub.model.clone(),
         kept_ms: KEPT.as_millis() as u64,
+        taken_requests: session.taken_requests(),
     };
     let end = match send(&mut socket, FromNode::Welcome(welcome).to_json()).await {
         true => serve(hub, &session, &mut socket, connection).await,
@@ -73,6 +73,12 @@ pub(super) async fn run<A: Engaged>(hub: &Arc<Hub<A>>, stream: Upgraded, has_key
             refuse(&mut socket, refusal).await;
         }
     }
+}
+
+/// Says why there is no tunnel.
+pub(super) async fn run_refused(stream: Upgraded, refusal: TunnelRefusal) {
+    let mut socket = ServerBuilder::new().serve(TokioIo::new(stream));
+    refuse(&mut socket, refusal).await;
 }
 
 /// The session that the watcher is for, and what of it is there already; `None` if it went away.
@@ -138,13 +144,15 @@ async fn serve<A: Engaged>(hub: &Arc<Hub<A>>, session: &Arc<Session<A>>, socket:
             _ = closing.changed() => {}
             message = socket.next() => {
                 heard = Instant::now();
-                if let Some(end) = take(hub, session, message) {
+                if let Some(end) = take(hub, (session, connection), message) {
                     return end;
                 }
             }
             _ = ping.tick() => {
                 let is_there = heard.elapsed() < SILENCE;
-                if !is_there || !matches!(timeout(STALL, socket.send(Message::ping(""))).await, Ok(Ok(()))) {
+                let alive = FromNode::Alive { taken_requests: session.taken_requests() };
+                let asked = is_there && matches!(timeout(STALL, socket.send(Message::ping(""))).await, Ok(Ok(())));
+                if !asked || !send(socket, alive.to_json()).await {
                     return End::Broke;
                 }
             }
@@ -155,11 +163,19 @@ async fn serve<A: Engaged>(hub: &Arc<Hub<A>>, session: &Arc<Session<A>>, socket:
 /// Does what a message says; gives the end, if it is one.
 fn take<A: Engaged>(
     hub: &Arc<Hub<A>>,
-    session: &Arc<Session<A>>,
-    message: Option<Result<Message, tokio_websockets::Error>>,
+    (session, connection): (&Arc<Session<A>>, u64),
+    message: Option<Result<Message, Error>>,
 ) -> Option<End> {
-    // Whatever it was: a connection that broke off says nothing, and one that breaks the protocol is not understood.
-    let Some(Ok(message)) = message else { return Some(End::Broke) };
+    let message = match message {
+        Some(Ok(message)) => message,
+        Some(Err(Error::PayloadTooLong { .. })) => {
+            let message = format!("a message has more than {} MiB", MOST_MESSAGE_BYTES >> 20);
+            let advice = "Shorten the conversation.".to_owned();
+            return Some(End::Refused(TunnelRefusal { message, stage: TunnelStage::Open, advice }));
+        }
+        // Whatever it was: a connection that broke off says nothing, and one that breaks the protocol is not understood.
+        _ => return Some(End::Broke),
+    };
     if let Some((code, _)) = message.as_close() {
         let has_left = matches!(code, CloseCode::NORMAL_CLOSURE | CloseCode::GOING_AWAY);
         return Some(if has_left { End::Left } else { End::Broke });
@@ -172,7 +188,7 @@ fn take<A: Engaged>(
         return refuse("a message is not text".to_owned());
     }
     match message.as_text().map(ToNode::from_json)? {
-        Ok(ToNode::Request(request)) => session.take(hub, request),
+        Ok(ToNode::Request(request)) => session.take(hub, connection, request),
         Ok(ToNode::Seen { next_sequence }) => session.seen(next_sequence),
         Ok(ToNode::Bye) => return Some(End::Left),
         Ok(ToNode::Hello(_)) => return refuse("hello comes once".to_owned()),

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,6 +67,8 @@ struct Line {
 struct Shared {
     connections: Mutex<Vec<TcpStream>>,
     accepted: AtomicU32,
+    /// What the page sends goes nowhere.
+    is_deaf: AtomicBool,
 }
 
 impl Line {
@@ -82,7 +84,16 @@ impl Line {
                 passing.accepted.fetch_add(1, Ordering::SeqCst);
                 let (mut to_host, mut to_guest) = (pair(&host), pair(&guest));
                 passing.connections.lock().unwrap_or_else(PoisonError::into_inner).extend([guest, host]);
-                std::thread::spawn(move || std::io::copy(&mut to_guest.0, &mut to_host.1));
+                let hearing = Arc::clone(&passing);
+                std::thread::spawn(move || {
+                    let mut piece = [0; 1024];
+                    while let Ok(length @ 1..) = to_guest.0.read(&mut piece) {
+                        let is_lost = hearing.is_deaf.load(Ordering::SeqCst);
+                        if !is_lost && to_host.1.write_all(&piece[..length]).is_err() {
+                            return;
+                        }
+                    }
+                });
                 std::thread::spawn(move || {
                     let mut piece = [0; 1024];
                     while let Ok(length @ 1..) = to_host.0.read(&mut piece) {
@@ -103,6 +114,10 @@ impl Line {
         for connection in connections.drain(..) {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
+    }
+
+    fn set_deaf(&self, is_deaf: bool) {
+        self.shared.is_deaf.store(is_deaf, Ordering::SeqCst);
     }
 
     fn accepted(&self) -> u32 {
@@ -152,6 +167,15 @@ async fn a_node_answers_in_the_workers_place() {
     assert!(line.accepted() > before, "it came back over another connection");
     let missing = eval(&session, "return document.body.innerText.includes('events are missing');").await;
     assert_eq!(missing, json!(false));
+
+    // What was asked into a line that was dead already is asked again over the next one.
+    line.set_deaf(true);
+    page.set_prompt(&add.user).await.expect("a question");
+    page.ask().await.expect("ASK can be pressed");
+    follow(&page, &[PageState::Generating]).await;
+    line.cut();
+    line.set_deaf(false);
+    assert_answer(&follow(&page, &[PageState::Done]).await, &add);
 
     // A file in place of the node: the worker has the model, and the node is left.
     page.set_gguf_url(&session.model_url("gpt-oss-nano.gguf").await).await.expect("an address");

@@ -1,11 +1,12 @@
 //! A node at the other end of a WebSocket, in the worker's place: commands out, events in, through connections that break.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use gptoss_protocol::{
-    Command, Event, Failure, FailureKind, FromNode, NextAttempt, Request, RequestId, Sequencer, Stage, ToNode, Trouble,
-    TroubleKind, TunnelHello, TunnelResume, TunnelWelcome,
+    ALIVE_EVERY_MS, Command, Event, Failure, FailureKind, FromNode, MOST_MESSAGE_BYTES, NextAttempt, Request,
+    RequestId, SILENCE_MS, Sequencer, Stage, ToNode, Trouble, TroubleKind, TunnelHello, TunnelResume, TunnelWelcome,
 };
 use gptoss_source::words_of;
 use web_sys::{CloseEvent, MessageEvent, WebSocket};
@@ -21,6 +22,9 @@ const SEEN_EVERY: u64 = 64;
 /// Time before the first attempt to come back; each further one waits for twice as long, up to the last.
 const FIRST_WAIT_MS: f64 = 250.0;
 const LONGEST_WAIT_MS: f64 = 4000.0;
+
+/// An attempt to come back that is not answered by then has failed.
+const REACHED_WITHIN_MS: f64 = 10_000.0;
 
 /// `WebSocket.close` of somebody who is done.
 const DONE: u16 = 1000;
@@ -38,8 +42,9 @@ struct Tunnel {
     welcome: RefCell<Option<TunnelWelcome>>,
     /// Sequence number of the envelope that comes next.
     next_sequence: Cell<u64>,
-    /// Messages that wait for a connection.
-    waiting: RefCell<Vec<ToNode>>,
+    requests: RefCell<Requests>,
+    /// When the node last said anything, or the connection was begun.
+    heard_ms: Cell<f64>,
     /// When the connection broke, and the attempts since.
     broken: Cell<Option<(f64, u32)>>,
     /// The load that it was opened for.
@@ -48,13 +53,31 @@ struct Tunnel {
     sequencer: RefCell<Sequencer>,
 }
 
+/// Requests of the session that the node is not known to have taken: what was sent into a connection that breaks may never come.
+#[derive(Default)]
+struct Requests {
+    /// How many it has taken, those of before included.
+    taken: u64,
+    /// The others, as they are sent; the first is the one with the number `taken`.
+    open: VecDeque<String>,
+}
+
+impl Requests {
+    /// The node has taken so many.
+    fn confirm(&mut self, taken: u64) {
+        let more = taken.saturating_sub(self.taken).min(self.open.len() as u64);
+        self.open.drain(..more as usize);
+        self.taken += more;
+    }
+}
+
 /// Sends a command to whoever has the model: the node whose tunnel is in use, or the worker.
 pub fn ask(app: &Rc<App>, command: Command) {
     let current = app.tunnel.current.borrow().clone();
     match current {
         Some(tunnel) => {
             let id = app.note(&command);
-            tunnel.send(ToNode::Request(Request::new(id, command)));
+            tunnel.request(app, Request::new(id, command));
         }
         None => WorkerLink::ask(app, command, &[]),
     }
@@ -75,13 +98,16 @@ impl TunnelLink {
             socket: RefCell::default(),
             welcome: RefCell::default(),
             next_sequence: Cell::new(0),
-            waiting: RefCell::new(vec![ToNode::Request(Request::new(load, command))]),
+            requests: RefCell::default(),
+            heard_ms: Cell::new(now_ms()),
             broken: Cell::new(None),
             load,
             sequencer: RefCell::new(Sequencer::new(js_sys::Date::now() as u64)),
         });
         app.tunnel.current.replace(Some(Rc::clone(&tunnel)));
+        tunnel.request(app, Request::new(load, command));
         tunnel.connect(app);
+        tunnel.listen_for_silence(app);
     }
 
     /// Leaves the node, whose model is not this page's any more.
@@ -114,13 +140,50 @@ impl Tunnel {
         app.apply(envelope);
     }
 
-    /// Sends a message, at once or when there is a connection.
-    fn send(&self, message: ToNode) {
-        let is_open = self.broken.get().is_none() && self.welcome.borrow().is_some();
-        match self.socket.borrow().as_ref().filter(|_| is_open) {
-            Some(socket) => drop(report(socket.send_with_str(&message.to_json()))),
-            None => self.waiting.borrow_mut().push(message),
+    /// Asks, at once or when there is a connection, and again over the next one if the node did not hear it.
+    fn request(&self, app: &Rc<App>, request: Request) {
+        let (id, text) = (request.id, ToNode::Request(request).to_json());
+        if text.len() > MOST_MESSAGE_BYTES {
+            let failure = Failure {
+                kind: FailureKind::Request,
+                message: format!(
+                    "the request has {} MiB, and a node takes {} MiB",
+                    text.len() >> 20,
+                    MOST_MESSAGE_BYTES >> 20
+                ),
+                advice: "Shorten the prompt or the conversation.".to_owned(),
+                parameter: None,
+            };
+            return self.tell(app, Some(id), Event::Failed { stage: Stage::PromptEncode, failure });
         }
+        self.send(&text);
+        self.requests.borrow_mut().open.push_back(text);
+    }
+
+    /// Sends a message, if there is a connection.
+    fn send(&self, text: &str) {
+        let is_open = self.broken.get().is_none() && self.welcome.borrow().is_some();
+        if let Some(socket) = self.socket.borrow().as_ref().filter(|_| is_open) {
+            report(socket.send_with_str(text));
+        }
+    }
+
+    /// A line that goes dead says nothing, and neither does the browser.
+    fn listen_for_silence(self: &Rc<Self>, app: &Rc<App>) {
+        let (tunnel, app) = (Rc::clone(self), Rc::clone(app));
+        after(ALIVE_EVERY_MS as f64 / 3.0, move || {
+            if !tunnel.is_current(&app) {
+                return;
+            }
+            let most_ms = if tunnel.broken.get().is_some() { REACHED_WITHIN_MS } else { SILENCE_MS as f64 };
+            let is_silent = now_ms() - tunnel.heard_ms.get() > most_ms;
+            if is_silent && let Some(socket) = tunnel.socket.take() {
+                // Its own end may be long in coming, and means nothing any more.
+                report(socket.close_with_code(DONE));
+                tunnel.closed(&app);
+            }
+            tunnel.listen_for_silence(&app);
+        });
     }
 
     fn leave(&self) {
@@ -157,10 +220,12 @@ impl Tunnel {
                 tunnel.closed(&watcher);
             }
         });
+        self.heard_ms.set(now_ms());
         self.socket.replace(Some(socket));
     }
 
     fn receive(self: &Rc<Self>, app: &Rc<App>, message: &MessageEvent) {
+        self.heard_ms.set(now_ms());
         let read = message.data().as_string().ok_or_else(|| "it is not text".to_owned());
         match read.and_then(|text| FromNode::from_json(&text)) {
             Ok(FromNode::Welcome(welcome)) => self.welcomed(app, welcome),
@@ -170,9 +235,10 @@ impl Tunnel {
                     app.apply(*envelope);
                 }
                 if next % SEEN_EVERY == 0 {
-                    self.send(ToNode::Seen { next_sequence: next });
+                    self.send(&ToNode::Seen { next_sequence: next }.to_json());
                 }
             }
+            Ok(FromNode::Alive { taken_requests }) => self.requests.borrow_mut().confirm(taken_requests),
             Ok(FromNode::Refused(refusal)) => {
                 let failure = Failure {
                     kind: FailureKind::Source,
@@ -187,6 +253,7 @@ impl Tunnel {
     }
 
     fn welcomed(self: &Rc<Self>, app: &Rc<App>, welcome: TunnelWelcome) {
+        self.requests.borrow_mut().confirm(welcome.taken_requests);
         let is_first = self.welcome.replace(Some(welcome)).is_none();
         if is_first {
             // The memory of the page's own model is wanted elsewhere.
@@ -200,8 +267,8 @@ impl Tunnel {
             self.tell(app, None, Event::TroubleOver { file, offset_bytes: 0, attempts, elapsed_ms });
         }
         self.broken.set(None);
-        for message in self.waiting.take() {
-            self.send(message);
+        for text in &self.requests.borrow().open {
+            self.send(text);
         }
         app.watch_anew();
     }
@@ -243,7 +310,7 @@ impl Tunnel {
             kind: FailureKind::Unreachable,
             message: format!("no pylon node answers this page at {address}"),
             advice: "Start one there with `pylon api`. It takes pages from this machine; for others start it with --allow-origin and this \
-                     page's origin."
+                     page's origin. One that was started with --tls is at pylons:// in place of pylon://."
                 .to_owned(),
             parameter: None,
         };
