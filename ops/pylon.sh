@@ -14,19 +14,35 @@ state=${PYLON_STATE:-${XDG_STATE_HOME:-$HOME/.local/state}/pylon}
 log=$state/api.log
 pid_file=$state/api.pid
 
-# The id of the process that was started, if it is there and is a pylon: numbers are given anew after a while.
+# When a process was started. Numbers of processes are given anew after a while, and then belong to somebody else's.
+begun() {
+    if [ -r "/proc/$1/stat" ]; then
+        # The 22nd field, in ticks since the machine started; the name in the second one may have spaces.
+        sed 's/.*) //' "/proc/$1/stat" | cut -d ' ' -f 20
+    else
+        ps -o lstart= -p "$1" 2>/dev/null | xargs
+    fi
+}
+
+# The id of the process that was started, if it is that one still.
 running() {
-    [ -r "$pid_file" ] && pid=$(cat "$pid_file") && kill -0 "$pid" 2>/dev/null &&
-        case $(ps -o args= -p "$pid") in *" api"*) true ;; *) false ;; esac
+    [ -r "$pid_file" ] && { read -r pid && read -r since; } <"$pid_file" && [ -n "$since" ] &&
+        [ "$(begun "$pid")" = "$since" ]
 }
 
 address() {
     sed -n 's/.* at \(https\{0,1\}:[^ ]*\) (Ctrl-C.*/\1/p' "$log" | tail -n 1
 }
 
+# What the process that runs is doing.
+doing() {
+    where=$(address)
+    if [ -n "$where" ]; then echo "answers at $where"; else echo "is loading its model"; fi
+}
+
 start() {
     if running; then
-        echo "pylon: it runs already, process $pid, $(address); \`$0 stop\` ends it" >&2
+        echo "pylon: it runs already: process $pid $(doing); \`$0 stop\` ends it" >&2
         return 1
     fi
     if ! command -v "$program" >/dev/null; then
@@ -37,7 +53,7 @@ start() {
     # Its keys come from the environment or a file: whoever lists processes does not see them.
     nohup "$program" api "$@" >>"$log" 2>&1 </dev/null &
     pid=$!
-    echo "$pid" >"$pid_file"
+    { echo "$pid" && begun "$pid"; } >"$pid_file"
     # Loading a large model takes its time; that it ends is known from its process.
     until [ -n "$(address)" ]; do
         if ! kill -0 "$pid" 2>/dev/null; then
@@ -65,7 +81,7 @@ stop() {
 
 status() {
     if running; then
-        echo "pylon: process $pid answers at $(address); its lines are in $log"
+        echo "pylon: process $pid $(doing); its lines are in $log"
     else
         echo "pylon: it does not run"
         return 3

@@ -10,7 +10,7 @@ use gptoss_protocol::options::Settings;
 use crate::date;
 use crate::error::CliError;
 
-/// Help about the variables, for commands that read them.
+/// Help about the variables, for commands with all of these flags.
 pub const HELP: &str = "\
 Environment (flags win):
   GPT_OSS_GGUF_PATH            --gguf
@@ -36,10 +36,30 @@ const FLAGS: [(&str, &str); 9] = [
     ("moe-fallback", "GPT_OSS_GGUF_MOE_FALLBACK"),
 ];
 
+/// Help about the variables of a command that has these flags alone.
+pub fn help_of(flags: &[&str]) -> String {
+    let is_about = |line: &str| FLAGS.iter().all(|(flag, variable)| !has_name(line, variable) || flags.contains(flag));
+    HELP.lines().filter(|line| is_about(line)).collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a line of the help is about this variable.
+fn has_name(line: &str, variable: &str) -> bool {
+    line.split_whitespace().next() == Some(variable)
+}
+
+/// The variables of this process that stand for none of these flags.
+pub fn without_effect(flags: &[&str]) -> Vec<&'static str> {
+    let others = FLAGS.iter().filter(|(flag, _)| !flags.contains(flag));
+    others.map(|(_, variable)| *variable).filter(|variable| is_given(variable)).collect()
+}
+
+fn is_given(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
 /// Whether a variable of this process stands for a flag. Then it wins over a configuration file.
 pub fn is_set(flag: &str) -> bool {
-    let is_set = |variable: &str| std::env::var_os(variable).is_some_and(|value| !value.is_empty());
-    FLAGS.iter().any(|(name, variable)| *name == flag && is_set(variable))
+    FLAGS.iter().any(|(name, variable)| *name == flag && is_given(variable))
 }
 
 /// Values of the variables. An empty one counts as not set.
@@ -186,6 +206,14 @@ mod tests {
             let line = HELP.lines().find(|line| line.trim_start().starts_with(variable)).expect(variable);
             assert!(line.contains(&format!("--{flag}")), "{line}");
         }
+    }
+
+    #[test]
+    fn the_help_of_a_command_has_its_own_variables() {
+        let help = help_of(&["gguf", "threads"]);
+        let variables: Vec<&str> = help.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(variables, ["GPT_OSS_GGUF_PATH", "GPT_OSS_GGUF_THREADS"]);
+        assert_eq!(help_of(&FLAGS.map(|(flag, _)| flag)), HELP);
     }
 
     #[test]

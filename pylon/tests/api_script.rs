@@ -1,5 +1,6 @@
 //! `ops/pylon.sh`: the node in the background where nothing else starts it.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -44,6 +45,17 @@ fn a_node_is_started_told_of_and_ended_by_the_script() {
     assert!(code == 0 && ended.contains("has ended"), "{code}: {ended}");
     assert_eq!((state.run(&["status"]).0, state.run(&["stop"]).0), (3, 3));
     assert!(!Path::new(&state.0.path("state/api.pid")).exists());
+
+    // A number that was given to somebody else's process is nothing of ours, whatever that is called.
+    let mut other = Command::new("sleep").arg0("pylon api").arg("60").spawn().unwrap();
+    std::fs::create_dir_all(state.0.path("state")).unwrap();
+    for content in [format!("{}\n", other.id()), format!("{}\n1\n", other.id())] {
+        std::fs::write(state.0.path("state/api.pid"), content).unwrap();
+        assert_eq!((state.run(&["status"]).0, state.run(&["stop"]).0), (3, 3));
+    }
+    assert!(other.try_wait().unwrap().is_none(), "it lives");
+    other.kill().unwrap();
+    other.wait().unwrap();
 
     // What could not start says why, and leaves nothing behind.
     let (code, said, error) = state.run(&["start", "--gguf", "/no/such.gguf"]);

@@ -123,6 +123,9 @@ struct Host {
 /// Arguments that cannot be used, a model that cannot be run, an address that is taken.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let environment = Environment::read()?;
+    for variable in environment::without_effect(&VARIABLES) {
+        note(format_args!("pylon: {variable} has no effect on pylon api"));
+    }
     let is_elsewhere = args.is_elsewhere()?;
     let mut settings = environment.settings();
     args.options.apply(&mut settings)?;
@@ -332,8 +335,11 @@ async fn load_model(engine: &Engine<Option<LoadRequest>>, request: &LoadRequest)
 }
 
 fn after_help() -> String {
-    format!("{EXAMPLES}\n\n{}", environment::HELP)
+    format!("{EXAMPLES}\n\n{}", environment::help_of(&VARIABLES))
 }
+
+/// Flags that variables stand for, too.
+const VARIABLES: [&str; 5] = ["gguf", "model", "max-kv", "layers", "threads"];
 
 const EXAMPLES: &str = "\
 Examples:
