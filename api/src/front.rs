@@ -9,10 +9,13 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{MatchedPath, Request};
-use axum::http::header::{ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, CONNECTION, CONTENT_LENGTH, EXPECT, ORIGIN, X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
 use gptoss_protocol::TUNNEL_PATH;
 use hyper::body::{Frame, Incoming, SizeHint};
 use serve_kit::access::Access;
@@ -20,7 +23,7 @@ use serve_kit::activity::{Activity, Answering};
 use serve_kit::origin::{Grants, OriginList};
 use serve_kit::token::{Secret, bearers};
 use serve_kit::{Responder, must_close};
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 use tower_service::Service;
 
 use crate::error::ApiError;
@@ -95,7 +98,9 @@ impl<A: Engaged> Responder for Front<A> {
         let is_anthropic = path.starts_with(messages::PATH);
         let mut response = match RECORD.sync_scope(Arc::clone(&record), || self.refusal(&request)) {
             Some(mut refusal) => {
-                if request.version() < Version::HTTP_2 && must_close(request.body()) {
+                let (version, would_close) = (request.version(), must_close(request.body()));
+                let is_read = timeout(self.rules.body.read, read_away(request.map(Body::new))).await == Ok(true);
+                if !is_read && version < Version::HTTP_2 && would_close {
                     refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 refusal
@@ -200,6 +205,34 @@ fn is_embedded(headers: &HeaderMap) -> bool {
 
 fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name).map(|value| value.to_str().unwrap_or("not text"))
+}
+
+/// Bytes of a body that nobody wants, and time for it, that are read before its request is refused.
+const READ_AWAY_BYTES: usize = 64 << 20;
+const READ_AWAY_WITHIN: Duration = Duration::from_secs(5);
+
+/// Reads what nobody wants, and tells whether that was all of it. A client that is still sending when its connection ends loses the
+/// answer: Node's clients read EPIPE in its place, and curl 7.88 an error of the HTTP/2 stream.
+pub(crate) async fn read_away(request: Request) -> bool {
+    // Whoever asks whether to send has sent nothing, and hears that in the answer.
+    if request.headers().contains_key(EXPECT) {
+        return false;
+    }
+    let mut body = request.into_body().into_data_stream();
+    let reading = async {
+        let mut read = 0;
+        while let Some(bytes) = body.next().await {
+            read += match bytes {
+                Ok(bytes) => bytes.len(),
+                Err(_) => return false,
+            };
+            if read > READ_AWAY_BYTES {
+                return false;
+            }
+        }
+        true
+    };
+    timeout(READ_AWAY_WITHIN, reading).await.unwrap_or(false)
 }
 
 /// Notes which route answers.

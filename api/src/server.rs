@@ -19,7 +19,7 @@ use serve_kit::tls::TlsAcceptor;
 use tokio::net::TcpListener;
 
 use crate::error::ApiError;
-use crate::front::{BodyFault, Front, Rules, note_route};
+use crate::front::{BodyFault, Front, Rules, note_route, read_away};
 use crate::metrics::{self, ModelNumbers, ServerMetrics};
 use crate::models::{EngineCard, Model, ModelCard, Models, ServedModel};
 use crate::prompt::seconds_since_1970;
@@ -140,9 +140,11 @@ fn router<A: Engaged>(models: Arc<Models<A>>, options: ApiOptions, metrics: Arc<
         .route("/v1/responses/{id}", get(get_response::<A>).delete(delete_response::<A>))
         .route("/v1/responses/{id}/input_items", get(input_items::<A>))
         .route("/v1/responses/{id}/cancel", post(cancel_response::<A>))
-        .fallback(
-            |request: Request| async move { messages::error_at(request.uri().path(), nowhere(request.uri().path())) },
-        )
+        .fallback(|request: Request| async move {
+            let path = request.uri().path().to_owned();
+            read_away(request).await;
+            messages::error_at(&path, nowhere(&path))
+        })
         .method_not_allowed_fallback(|request: Request| async move {
             // The router adds which methods there are.
             if request.method() == Method::OPTIONS {
@@ -153,8 +155,10 @@ fn router<A: Engaged>(models: Arc<Models<A>>, options: ApiOptions, metrics: Arc<
                     ApiError::not_found("conversations are not compacted here: send the items that are to be read");
                 return error.into_response();
             }
-            let message = format!("{} is not for {}", request.method(), request.uri().path());
-            messages::error_at(request.uri().path(), ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message))
+            let path = request.uri().path().to_owned();
+            let message = format!("{} is not for {path}", request.method());
+            read_away(request).await;
+            messages::error_at(&path, ApiError::refused(StatusCode::METHOD_NOT_ALLOWED, message))
         })
         .layer(middleware::from_fn(note_route))
         .with_state(shared)

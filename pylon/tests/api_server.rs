@@ -108,6 +108,26 @@ fn until_closed(mut stream: TcpStream) -> (String, Duration) {
     (String::from_utf8_lossy(&answer).into_owned(), begun.elapsed())
 }
 
+/// Also by clients that hear nothing until they have sent everything, of which most are.
+#[test]
+fn a_refusal_is_heard_however_long_the_body_is() {
+    let server = serve(&["--gguf", nano(), "--max-kv", "2000", "--api-key", "secret", "--max-body-mib", "4"]);
+    let long = " ".repeat(6 << 20);
+    let key = "Authorization: Bearer secret\r\n";
+    for (path, headers, want) in [
+        ("/v1/chat/completions", "", 401),
+        ("/v1/chat/completions", "Host: attacker.example\r\n", 421),
+        ("/v1/chat/completions", "Origin: https://attacker.example\r\n", 403),
+        ("/v1/chat/completions", key, 413),
+        ("/chat/completions", key, 404),
+        ("/v1/models", key, 405),
+    ] {
+        let body = if want == 413 { &long } else { &long[..3 << 20] };
+        let (status, _, text) = server.ask("POST", path, headers, body);
+        assert!(status == want && text.contains("error"), "{path} {headers}: {status} {text}");
+    }
+}
+
 #[test]
 fn what_is_too_much_or_too_slow_is_refused_and_harms_nobody() {
     let limits = "--header-seconds 1 --body-seconds 1 --idle-seconds 1 --stall-seconds 1 --max-body-mib 12";
