@@ -261,7 +261,7 @@ fn a_watcher_sees_the_load_and_the_answer_of_the_nodes_model() {
     watcher.ask(12, load(None, options));
     let refused = watcher.until(12, |event| matches!(event, Event::Failed { .. }));
     let Some(Event::Failed { failure, .. }) = refused.last() else { unreachable!() };
-    assert!(failure.message.contains("options") && failure.advice.contains("pylon api"), "{failure:?}");
+    assert!(failure.message.contains("layers is 1") && failure.advice.contains("pylon api"), "{failure:?}");
     watcher.ask(13, Command::Cache { action: gptoss_protocol::CacheAction::List });
     watcher.until(13, |event| matches!(event, Event::Failed { .. }));
     let metrics = server.ask("GET", "/metrics", "", "").2;

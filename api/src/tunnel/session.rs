@@ -8,6 +8,7 @@ use gptoss_protocol::{
     Command, DeviceOptions, Event, ExpertLoading, Failure, FailureKind, FromNode, LoadOptions, LoadSettings,
     PROTOCOL_VERSION, Prompt, Request, RequestId, Sequencer, Stage, TunnelRefusal, TunnelStage, Watch,
 };
+use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -49,6 +50,14 @@ struct State<A> {
 struct UnderWay<A> {
     stopper: Stopper<A>,
     telling: AbortHandle,
+}
+
+/// The fields of options that are not as usual, in words.
+fn set_beside<T: Serialize>(options: &T, usual: &T) -> Vec<String> {
+    let [options, usual] = [options, usual].map(|options| serde_json::to_value(options).unwrap_or_default());
+    let fields = options.as_object().into_iter().flatten();
+    let set = fields.filter(|(name, value)| usual.get(name) != Some(value));
+    set.map(|(name, value)| format!("{} is {value}", name.replace('_', " "))).collect()
 }
 
 /// Another 64 bits for each session of a process, and another process has others.
@@ -229,11 +238,13 @@ impl<A: Engaged> Session<A> {
     fn load(self: &Arc<Self>, hub: &Arc<Hub<A>>, id: RequestId, options: &LoadSettings, prompt: Option<Prompt>) {
         // When experts are read, how patiently, and what is cached is the business of whoever reads the file.
         let asked = LoadOptions { experts: ExpertLoading::default(), ..options.engine.clone() };
-        if asked != LoadOptions::default() || options.gpu != DeviceOptions::default() {
-            let message = "options of the model or of the GPU are set here, and the node has loaded its model already";
+        let mut set = set_beside(&asked, &LoadOptions::default());
+        set.extend(set_beside(&options.gpu, &DeviceOptions::default()));
+        if !set.is_empty() {
+            let message = format!("the node has loaded its model already, and here {}", set.join(", "));
             let advice =
-                "Set them back to their defaults, or start the node with them: pylon api --help has their names.";
-            return self.fail(id, Stage::RangeCheck, (message.to_owned(), advice));
+                "Set that back to its default, or start the node with it: pylon api --help has the options' names.";
+            return self.fail(id, Stage::RangeCheck, (message, advice));
         }
         // From here on, so that nothing is missed between what stands and what changes.
         self.follow_news(hub);
