@@ -97,7 +97,11 @@ fn values(row: &OptionRow) -> String {
         Kind::Date { .. } => "a date as YYYY-MM-DD, `today` or `none`".to_owned(),
         Kind::Address { node, .. } => {
             let file = "an http(s) address, a path on this host, or `cached:` and the name of a cached file";
-            if *node { format!("{file}; or `pylon://` and the host and port of a node") } else { file.to_owned() }
+            if *node {
+                format!("{file}; or `pylon://`, over TLS `pylons://`, and the host and port of a node")
+            } else {
+                file.to_owned()
+            }
         }
     };
     if examples.is_empty() { said } else { format!("{said}; such as {}", examples.join(", ")) }

@@ -12,7 +12,7 @@ mod table;
 use serde::{Deserialize, Serialize};
 
 pub use document::document;
-pub use parse::{NODE_EXPECTED, NODE_SCHEME, parse_date};
+pub use parse::{NODE_EXPECTED, NODE_SCHEME, NODE_TLS_SCHEME, parse_date};
 pub use settings::Settings;
 pub use table::OPTIONS;
 

@@ -9,9 +9,12 @@ const CACHED: &str = "cached:";
 pub(super) const DATE_EXPECTED: &str = "a date as YYYY-MM-DD, today or none";
 /// What addresses of nodes begin with.
 pub const NODE_SCHEME: &str = "pylon://";
+/// What addresses of nodes begin with that are to be reached over TLS.
+pub const NODE_TLS_SCHEME: &str = "pylons://";
 
 /// What the address of a node is like.
-pub const NODE_EXPECTED: &str = "pylon://host:port, the address of a node that was started with `pylon api`";
+pub const NODE_EXPECTED: &str =
+    "pylon://host:port, the address of a node that was started with `pylon api`, or pylons://host:port with --tls";
 
 /// What [`check_address`] expects of the address of a file.
 const ADDRESS_EXPECTED: &str = "an http(s) address, or a path on this host that begins with \"/\"";
@@ -77,9 +80,13 @@ pub(super) fn check_address(text: &str, node: bool) -> Result<(), String> {
                 .to_owned())
         }
         // Whether there is more than host and port is looked at where it is opened.
-        Some("pylon") if node && text.len() > NODE_SCHEME.len() && text.contains("://") => Ok(()),
-        Some("pylon") if node => Err(NODE_EXPECTED.to_owned()),
-        _ if node && text.eq_ignore_ascii_case("pylon") => Err(NODE_EXPECTED.to_owned()),
+        Some(scheme @ ("pylon" | "pylons")) if node => {
+            let behind = text[scheme.len()..].strip_prefix("://");
+            if behind.is_some_and(|behind| !behind.is_empty()) { Ok(()) } else { Err(NODE_EXPECTED.to_owned()) }
+        }
+        _ if node && ["pylon", "pylons"].iter().any(|word| text.eq_ignore_ascii_case(word)) => {
+            Err(NODE_EXPECTED.to_owned())
+        }
         _ if text.starts_with('/') || text.starts_with("./") || text.starts_with("../") => Ok(()),
         _ => Err(address_expected(node)),
     }

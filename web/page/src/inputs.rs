@@ -8,6 +8,8 @@ use gptoss_protocol::options::{Kind, Owner, Settings};
 use gptoss_protocol::{InputError, LoadSettings, Prompt};
 use gptoss_source::{SourceError, check_not_a_page};
 
+use super::node_address::without_key;
+
 /// Id of an option's input element: the address parameter, spelled as ids are.
 pub fn element_id(option: OptionId) -> String {
     option.row().key.map_or_else(String::new, |key| key.name.replace('_', "-"))
@@ -147,7 +149,11 @@ pub fn check(option: OptionId, text: &str) -> Result<(), InputError> {
 
 /// The error for a value that cannot be used.
 pub(super) fn input_error(option: OptionId, text: &str, expected: &str) -> InputError {
-    let message = format!("{} is \"{text}\", expected {expected}.", option.name());
+    let shown = match option.row().kind {
+        Kind::Address { .. } => without_key(text),
+        _ => text.to_owned(),
+    };
+    let message = format!("{} is \"{shown}\", expected {expected}.", option.name());
     let field = option.row().key.filter(|key| key.in_form).map(|_| option);
     InputError { field, message }
 }

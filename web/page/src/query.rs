@@ -32,7 +32,8 @@ pub fn parse(query: &str) -> Query {
         }
         match (decode(key), decode(value)) {
             (Some(key), Some(value)) => reader.pair(&key, &value),
-            _ => reader.error(None, format!("\"{part}\" in the address is not valid percent-encoded UTF-8.")),
+            // Not its value, which may have a key in it.
+            _ => reader.error(None, format!("\"{key}\" in the address is not valid percent-encoded UTF-8.")),
         }
     }
     reader.finish()
@@ -212,6 +213,9 @@ mod tests {
             ("?prompt=%ff", "not valid percent-encoded UTF-8"),
             ("?prompt=%zz", "not valid percent-encoded UTF-8"),
             ("?gguf=pylon", "expected pylon://host:port"),
+            ("?gguf=pylons://", "expected pylon://host:port"),
+            ("?gguf=ws://s3cretKEY@h:1", "is \"ws://…@h:1\", expected"),
+            ("?gguf=pylon://s3cretKEY%40h%zz", "\"gguf\" in the address is not valid"),
             ("?gguf=file:///m.gguf", "cannot open file: addresses"),
             ("?moe=fallback", "expert routing is not supported"),
             ("?moe=maybe", "moe is \"maybe\", expected full"),
@@ -226,6 +230,7 @@ mod tests {
         for (query, words) in cases {
             let messages = messages(query);
             assert!(messages.len() == 1 && messages[0].contains(words), "{query}: {messages:?}");
+            assert!(!messages[0].contains("s3cretKEY"), "{query}: {messages:?}");
         }
         assert_eq!(messages("?max_new=a&top_k=b&x=c").len(), 3);
         let query = parse("?max_new=a");

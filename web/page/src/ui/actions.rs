@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use gptoss_protocol::options::{NODE_EXPECTED, NODE_SCHEME};
 use gptoss_protocol::{
     CacheMode, CacheOptions, Command, Failure, FailureKind, InputError, ModelLocation, OptionId, PromptFormat,
 };
@@ -16,7 +15,7 @@ use super::tunnel_link::TunnelLink;
 use super::worker_link::WorkerLink;
 use super::{App, catalog, charts, local_network, memory, storage, tunnel_link};
 use crate::inputs::{Inputs, element_id};
-use crate::node_address::{self, NodeAddress};
+use crate::node_address::{self, NodeAddress, without_key};
 use crate::state::STOP_PATIENCE_MS;
 use crate::{inputs, query};
 
@@ -250,6 +249,7 @@ impl App {
         listen(&element::<HtmlElement>("model-select"), "change", move |_: Event| {
             app.controls.pick(Vec::new());
             app.controls.set(OptionId::Gguf, &element::<HtmlSelectElement>("model-select").value());
+            app.request_frame();
         });
     }
 
@@ -317,6 +317,9 @@ impl App {
             _ => {}
         });
         let app = Rc::clone(self);
+        // Whether a node answers is said above.
+        listen(&element::<HtmlElement>(&element_id(OptionId::Gguf)), "input", move |_: Event| app.request_frame());
+        let app = Rc::clone(self);
         listen(&element::<HtmlElement>(&element_id(OptionId::Gguf)), "keydown", move |event: KeyboardEvent| {
             if event.key() == "Enter" && !event.ctrl_key() && !event.meta_key() {
                 app.load();
@@ -326,11 +329,17 @@ impl App {
 
     /// USE PYLON: a node takes the page's questions, the one in the address field or that of this machine.
     fn use_node(self: &Rc<Self>) {
-        if NodeAddress::parse(self.controls.read(today()).get(OptionId::Gguf)).is_none() {
-            self.use_address(node_address::DEFAULT);
+        let typed = self.controls.text(OptionId::Gguf);
+        match node_address::to_use(&typed) {
+            Ok(address) => {
+                if address != typed {
+                    self.use_address(address);
+                }
+                self.controls.pick(Vec::new());
+                self.load();
+            }
+            Err(refused) => self.refuse(&[refused]),
         }
-        self.controls.pick(Vec::new());
-        self.load();
     }
 
     fn listen_to_files(self: &Rc<Self>) {
@@ -358,14 +367,15 @@ pub(super) fn location(text: &str) -> Result<ModelLocation, InputError> {
         return Ok(ModelLocation::Cached { name: name.to_owned() });
     }
     let page = window().location().href().unwrap_or_default();
-    if text.to_ascii_lowercase().starts_with(NODE_SCHEME) {
-        let expected = || format!("The address \"{text}\" is none of a node: expected {NODE_EXPECTED}.");
-        let address = NodeAddress::parse(text).ok_or_else(|| InputError { field, message: expected() })?;
+    if node_address::is_meant(text) {
+        let address = NodeAddress::parse(text).ok_or_else(|| node_address::refusal(text))?;
         return Ok(ModelLocation::Node { address: address.public() });
     }
     match web_sys::Url::new_with_base(text, &page) {
         Ok(url) => Ok(ModelLocation::Url { url: url.href() }),
-        Err(_) => Err(InputError { field, message: format!("The address \"{text}\" is not a valid URL.") }),
+        Err(_) => {
+            Err(InputError { field, message: format!("The address \"{}\" is not a valid URL.", without_key(text)) })
+        }
     }
 }
 

@@ -40,8 +40,13 @@ impl Controls {
         set_value(field, text);
     }
 
+    /// What stands in one input.
+    pub fn text(&self, field: OptionId) -> String {
+        value(field).trim().to_owned()
+    }
+
     pub fn is_blank(&self, field: OptionId) -> bool {
-        value(field).trim().is_empty()
+        self.text(field).is_empty()
     }
 
     /// Marks the inputs that `errors` name and no others, with the words beside them; opens what hides the first, and puts the

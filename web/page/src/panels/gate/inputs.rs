@@ -122,7 +122,7 @@ pub fn parse(query: &str) -> (GateInputs, Vec<Refused>) {
             continue;
         }
         let (Some(key), Some(value)) = (decode(key), decode(value)) else {
-            refused.push((None, format!("\"{part}\" in the address is not valid percent-encoded UTF-8.")));
+            refused.push((None, format!("\"{key}\" in the address is not valid percent-encoded UTF-8.")));
             continue;
         };
         let Some(field) = Field::ALL.into_iter().find(|field| field.key() == key) else {
