@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,8 @@ use std::time::Duration;
 use browser_driver::{Browser, PageState};
 use serde_json::json;
 
-use crate::session::{Session, assert_answer, case, first_words, follow, load_and_answer};
+use crate::event_log;
+use crate::session::{Session, assert_answer, case, first_words, follow, launch_options, load_and_answer};
 
 /// A node with the nano model, until it is dropped.
 struct Node {
@@ -20,13 +22,26 @@ struct Node {
 
 impl Node {
     fn start(port: u16) -> Self {
+        Self::start_with(port, Command::new(Self::program()).arg("api"))
+    }
+
+    /// A node that is reached over TLS, with a certificate that it makes and keeps in `folder`.
+    fn start_with_tls(folder: &Path) -> Self {
+        let mut command = Command::new(Self::program());
+        Self::start_with(0, command.env("XDG_DATA_HOME", folder).args(["api", "--tls"]))
+    }
+
+    fn program() -> PathBuf {
         let test = std::env::current_exe().expect("this program has a path");
-        let pylon = test.parent().and_then(std::path::Path::parent).expect("target/debug/deps").join("pylon");
+        let pylon = test.parent().and_then(Path::parent).expect("target/debug/deps").join("pylon");
         let advice = "cargo test --workspace --test command_line builds it";
         assert!(pylon.is_file(), "{} is not there: {advice}", pylon.display());
+        pylon
+    }
+
+    fn start_with(port: u16, command: &mut Command) -> Self {
         let model = gptoss_tests::nano_model();
-        let mut command = Command::new(pylon);
-        command.args(["api", "--backend", "cpu", "--max-kv", "4000", "--bind"]).arg(format!("127.0.0.1:{port}"));
+        command.args(["--backend", "cpu", "--max-kv", "4000", "--bind"]).arg(format!("127.0.0.1:{port}"));
         command.arg("--gguf").arg(model).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("pylon starts");
         let mut lines = BufReader::new(process.stderr.take().expect("it is piped")).lines();
@@ -156,6 +171,8 @@ async fn a_node_answers_in_the_workers_place() {
     let core = eval(&session, "return document.querySelector('#core-canvas').ariaLabel;").await;
     assert!(core.as_str().is_some_and(|core| core.contains("48 of 48 experts are in the mapped file")), "{core}");
     session.screenshot("tunnel").await;
+    let device = eval(&session, "return document.querySelector('#chip-device').textContent;").await;
+    assert_eq!(device, json!(format!("pylon://{} · CPU", line.address)));
 
     // The line breaks in the middle of an answer, of which nothing is lost.
     page.set_prompt(&capital.user).await.expect("a question");
@@ -196,6 +213,45 @@ async fn a_node_answers_in_the_workers_place() {
     page.set_prompt(&capital.user).await.expect("a question");
     assert_answer(&load_and_answer(&page).await, &capital);
     drop(node);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_tls_on_this_machine_answers_a_page_without() {
+    let session = Session::start().await.with_own_browser(&launch_options()).await;
+    // Nobody here can tell the browser to trust the certificate that the node makes.
+    let any = json!({ "ignore": true });
+    session.browser.devtools("Security.setIgnoreCertificateErrors", any).await.expect("certificates are not looked at");
+    let folder = tempfile::tempdir().expect("a folder");
+    let node = Node::start_with_tls(folder.path());
+    let add = case("add");
+    let page = session.open(&format!("gguf=pylons://{}&{}", node.address, add.query())).await;
+    assert_answer(&load_and_answer(&page).await, &add);
+    let device = eval(&session, "return document.querySelector('#chip-device').textContent;").await;
+    assert_eq!(device, json!(format!("pylons://{} · CPU", node.address)));
+}
+
+/// Another node than the one that is meant must not get a question, and nobody a key.
+#[tokio::test(flavor = "multi_thread")]
+async fn use_pylon_refuses_what_is_no_address_of_a_node() {
+    let session = Session::start().await;
+    let page = session.open("gguf=pylon://gpubox.example").await;
+    let lead = eval(&session, "return document.querySelector('#source').innerText;").await;
+    assert!(
+        lead.as_str().is_some_and(|lead| lead.contains("The node at pylon://gpubox.example:9899 computes")),
+        "{lead}"
+    );
+    session.screenshot("tunnel-idle").await;
+    page.set_gguf_url("pylon://s3cretKEY@gpubox.example:9899/v1").await.expect("an address");
+    page.press("#use-node").await.expect("USE PYLON can be pressed");
+    let failed = follow(&page, &[PageState::Error]).await;
+    let refused = "The address \"pylon://…@gpubox.example:9899/v1\" is none of a node: expected pylon://host:port";
+    assert!(failed.error.starts_with(refused), "{failed:?}");
+    let kept = eval(&session, "return document.querySelector('#gguf').value;").await;
+    assert_eq!(kept, json!("pylon://s3cretKEY@gpubox.example:9899/v1"), "to be corrected");
+    let said = eval(&session, "return document.body.innerText.includes('s3cret');").await;
+    assert_eq!(said, json!(false));
+    let recorded = event_log::recording(&session.browser).await.to_json_lines().expect("it is JSON");
+    assert!(recorded.contains("none of a node") && !recorded.contains("s3cret"), "{recorded}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

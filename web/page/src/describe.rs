@@ -9,6 +9,8 @@ use gptoss_protocol::{
 use super::format;
 use super::state::{Answer, HeaderProgress, Phase, Recovery, State, Waiting};
 
+pub mod node;
+
 /// Name of a stage in the stage list.
 pub fn stage_name(stage: Stage) -> &'static str {
     match stage {
@@ -51,7 +53,7 @@ pub fn status_word(status: Option<StageStatus>) -> &'static str {
 /// What is going on, in one sentence.
 pub fn sentence(state: &State) -> String {
     if state.offers_end() {
-        return "Stopping, but the engine does not react.".to_owned();
+        return format!("Stopping, but the {} does not react.", if state.node().is_some() { "node" } else { "engine" });
     }
     if state.stopping() {
         return "Stopping.".to_owned();
@@ -65,7 +67,11 @@ pub fn sentence(state: &State) -> String {
     match state.phase {
         Phase::Idle => with_download(state, "No model is loaded."),
         Phase::Loading => with_trouble(state, loading_sentence(state)),
-        Phase::Ready => with_download(state, &with_rest(state, "The model is loaded and waits for a question.")),
+        Phase::Ready => {
+            let node = state.node().map(|node| format!("The model waits for a question, at the node {node}."));
+            let said = node.as_deref().unwrap_or("The model is loaded and waits for a question.");
+            with_download(state, &with_rest(state, said))
+        }
         Phase::Generating => with_trouble(state, generating_sentence(state)),
         Phase::Done => with_rest(state, &done_sentence(state)),
         Phase::Stopped if state.model_loaded => with_rest(state, "Stopped. The model is still loaded."),

@@ -110,6 +110,9 @@ pub struct State {
     pub plan: Option<MemoryPlan>,
     /// Whether the model comes from a host, which can be asked for it again.
     pub from_host: bool,
+    /// Address of the node that the model was asked of, without its key; `None` where the page's own worker was.
+    #[serde(default)]
+    node: Option<String>,
     /// How the model was loaded, where that makes another model of it, for an experiment.
     pub experiment: Option<LoadOptions>,
     /// Whether the load waits for the user to approve it, since not all of the model fits.
@@ -196,6 +199,11 @@ impl State {
     /// What became of a stage in the current load or answer.
     pub fn stage(&self, stage: Stage) -> StageState {
         self.stages[stage_index(stage)]
+    }
+
+    /// Address of the node that answers in the worker's place; `None` before it has told its model, and where none does.
+    pub fn node(&self) -> Option<&str> {
+        self.node.as_deref().filter(|_| self.model.is_some())
     }
 
     /// The stage that is under way.
@@ -341,10 +349,14 @@ impl State {
         self.wasm_heap_bytes = None;
     }
 
-    /// The worker is gone, and the model with it.
+    /// The worker is gone, or the node in its place, and the model with it.
     fn worker_gone(&mut self) {
         (self.model_loaded, self.host_ready) = (false, false);
         self.prefetch = None;
+        if self.node.take().is_some() {
+            // They were the node's.
+            (self.adapter, self.self_check) = (None, None);
+        }
         self.inside.engine_ended();
     }
 
@@ -381,6 +393,10 @@ impl State {
                 let is_other = layers.is_some() || attention != Attention::Model || yarn_truncate;
                 self.experiment = is_other.then(|| options.engine.clone());
                 self.first_prompt = prompt.clone();
+                self.node = match model {
+                    ModelLocation::Node { address } => Some(address.clone()),
+                    _ => None,
+                };
                 (self.from_host, self.load_request) = (matches!(model, ModelLocation::Url { .. }), request);
             }
             Command::Download { model, .. } => {

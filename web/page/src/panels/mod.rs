@@ -147,4 +147,4 @@ pub fn section(panel: &Panel, seen: &Seen<'_>) -> Node {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,8 @@
 //! What the tests of panels share, and what must hold for every panel.
 
-use gptoss_protocol::{Channel, Command, Event, ModelInfo, Prompt, Replay, Sequencer, TokenInfo, TopToken};
+use gptoss_protocol::{
+    Channel, Command, Event, LoadSettings, ModelInfo, ModelLocation, Prompt, Replay, Sequencer, TokenInfo, TopToken,
+};
 
 use super::*;
 use crate::view::Node;
@@ -39,6 +41,13 @@ pub fn model() -> Event {
         layers_run: 6,
         formats: Vec::new(),
     })
+}
+
+/// A load by way of a node.
+pub fn ask_node(address: &str) -> Event {
+    let model = ModelLocation::Node { address: address.to_owned() };
+    let command = Command::Load { model, options: LoadSettings::default(), prompt: None, remembered: Vec::new() };
+    Event::Asked { command }
 }
 
 /// A question.

@@ -271,6 +271,29 @@ fn a_failure_is_cached_until_the_next_attempt() {
 }
 
 #[test]
+fn a_node_that_does_not_answer_takes_nobodys_place() {
+    let failure =
+        Failure { kind: FailureKind::Unreachable, message: "no".into(), advice: "do".into(), parameter: None };
+    let model = |address: &str| ModelLocation::Node { address: address.into() };
+    let load = |model| Command::Load { model, options: LoadSettings::default(), prompt: None, remembered: Vec::new() };
+    let mut run = Run::loaded();
+    run.event(crate::panels::tests::model());
+    run.ask(load(model("pylon://h:1")));
+    assert_eq!(run.state.node(), None);
+    run.event(Event::Failed { stage: Stage::RangeCheck, failure });
+    assert!(run.state.model_loaded && run.state.node().is_none(), "the worker's model is still loaded");
+    run.ask(load(model("pylon://h:2")));
+    run.event(Event::Unloaded);
+    run.event(crate::panels::tests::model());
+    assert_eq!(run.state.node(), Some("pylon://h:2"));
+    run.event(Event::Ready { load_ms: 1.0 });
+    run.event(Event::Unloaded);
+    run.load();
+    run.event(crate::panels::tests::model());
+    assert_eq!(run.state.node(), None, "a file is loaded in its place");
+}
+
+#[test]
 fn a_dying_workers_own_words_are_cached_and_a_new_one_counts_from_zero() {
     let failure = |message: &str| Failure {
         kind: FailureKind::Internal,

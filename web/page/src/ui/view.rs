@@ -1,6 +1,6 @@
 //! One drawing: the state into the document. Everything is compared with what is there before it is written.
 
-use gptoss_protocol::{FailureKind, Recording, TokenInfo};
+use gptoss_protocol::{FailureKind, OptionId, Recording, TokenInfo};
 use web_sys::{Element, HtmlElement, HtmlInputElement, HtmlTextAreaElement};
 
 use super::charts::{self, Picture, RibbonKey, set_share};
@@ -11,8 +11,9 @@ use super::looking::Looking;
 use super::panels::{LogView, PanelsView};
 use super::storage::local_time;
 use crate::action::{Action, Tab};
-use crate::describe::{page_title, question, sentence, stage_name};
+use crate::describe::{node, page_title, question, sentence, stage_name};
 use crate::format::{self, NOT_MEASURED, bytes, count, fraction, milliseconds, percent};
+use crate::node_address::NodeAddress;
 use crate::panels::network::cells::{TensorCell, cells};
 use crate::panels::next_token::looked_at;
 use crate::panels::page::Counted;
@@ -101,6 +102,7 @@ impl View {
         let picture = looking.shown(live);
         let inside = looking.inside(live);
         self.draw_status(live, picture, looking);
+        self.draw_place(live, controls);
         self.draw_buttons(live, controls);
         self.draw_failure(live);
         self.draw_refusal(live, controls);
@@ -214,11 +216,19 @@ impl View {
         let recorded = live.model.is_none() && state.model.is_some();
         let of_recording = recorded.then(|| format!("recording of {model}"));
         self.texts.set("chip-model", of_recording.as_deref().unwrap_or(model));
-        let device = match &state.adapter {
-            Some(adapter) => format!("{} · {} tier", adapter.name, adapter.tier),
-            None => "no GPU asked for yet".to_owned(),
-        };
-        self.texts.set("chip-device", &device);
+        self.texts.set("chip-device", &node::device(state));
+        report(element::<Element>("chip-device").toggle_attribute_with_force("data-node", state.node().is_some()));
+    }
+
+    /// Where the model computes, or will by what stands in the address field: here, or at a node.
+    fn draw_place(&mut self, live: &State, controls: &Controls) {
+        let typed = NodeAddress::parse(&controls.text(OptionId::Gguf)).filter(|_| controls.files().is_empty());
+        let [heading, lead] = node::lead(typed.map(|typed| typed.public()).as_deref());
+        self.texts.set("title-source", &heading);
+        self.texts.set("source-lead", &lead);
+        let [words, button] = node::stuck(live);
+        self.texts.set("stuck", &words);
+        self.texts.set("end-engine", &button);
     }
 
     fn draw_bar(&mut self, number: usize, id: &str, share: f64) {

@@ -4,6 +4,7 @@ use gptoss_protocol::{AdapterInfo, SelfCheck};
 
 use super::parts::{Rows, heading};
 use super::{Panel, Seen, Shown};
+use crate::describe::node::device;
 use crate::format::{bytes, milliseconds, plural};
 use crate::view::{Element, Node, element};
 
@@ -12,7 +13,8 @@ pub const PANEL: Panel = Panel {
     name: "device",
     title: "Device",
     line_id: "device-line",
-    how: "What the browser says of its GPU, and the limits it granted to this page, which may be less than the GPU's own. The self-check \
+    how: "What the browser says of its GPU, and the limits it granted to this page, which may be less than the GPU's own; where a node \
+          answers, what the node says of what it computes on. The self-check \
           runs every kernel of the model with known vectors and compares with a scalar reference; the error is the largest difference \
           relative to the root mean square of the result. A feature that is not reported may be there all the same.",
     style: include_str!("style.css"),
@@ -25,7 +27,17 @@ const TELLING_FEATURES: [&str; 3] = ["shader-f16", "subgroups", "timestamp-query
 fn view(seen: &Seen<'_>) -> Shown {
     let adapter = seen.state.adapter.as_ref();
     let check = seen.state.self_check.as_ref();
-    let mut body: Vec<Node> = vec![adapter.map(limits).unwrap_or_default().view().id("device-facts").into()];
+    let mut rows = Rows::default();
+    if let Some(node) = seen.state.node() {
+        rows.add("device-node", "Node", Some(node.to_owned()));
+        if seen.state.inside.is_mapped {
+            rows.add("", "Computes on", Some("CPU".to_owned()));
+        }
+    }
+    if let Some(adapter) = adapter {
+        add_limits(&mut rows, adapter);
+    }
+    let mut body: Vec<Node> = vec![rows.view().id("device-facts").into()];
     if let Some(adapter) = adapter {
         body.push(heading("Features").into());
         body.push(features(adapter).into());
@@ -35,12 +47,14 @@ fn view(seen: &Seen<'_>) -> Shown {
     let gates = element("a").with("href", "../ml-inference").text("Check it");
     let what = ": a slice of a tensor from the file to this GPU and back, with all figures.";
     body.push(element("p").class("note").child(gates).text(what).into());
-    let line = adapter.map_or_else(|| "no GPU asked for yet".to_owned(), |adapter| format!("{} tier", adapter.tier));
-    Shown { line, body, is_empty: adapter.is_none(), ..Shown::default() }
+    let line = match (adapter, seen.state.node()) {
+        (Some(adapter), None) => format!("{} tier", adapter.tier),
+        _ => device(seen.state),
+    };
+    Shown { line, body, is_empty: adapter.is_none() && seen.state.node().is_none(), ..Shown::default() }
 }
 
-fn limits(adapter: &AdapterInfo) -> Rows {
-    let mut rows = Rows::default();
+fn add_limits(rows: &mut Rows, adapter: &AdapterInfo) {
     rows.add("", "GPU", Some(adapter.name_or_backend()));
     if adapter.software {
         rows.add("", "Kind", Some("software: it works, slowly".to_owned()));
@@ -50,7 +64,6 @@ fn limits(adapter: &AdapterInfo) -> Rows {
     rows.add("", "Largest buffer", Some(bytes(adapter.max_buffer_bytes)));
     rows.add("", "Largest binding", Some(bytes(adapter.max_binding_bytes)));
     rows.add("", "Workgroup memory", Some(bytes(u64::from(adapter.max_workgroup_storage_bytes))));
-    rows
 }
 
 /// The telling features with whether they are there, then the names of all others.
@@ -94,7 +107,7 @@ fn checked(check: Option<&SelfCheck>) -> Rows {
 mod tests {
     use gptoss_protocol::{Event, Tier};
 
-    use super::super::tests::{html, state};
+    use super::super::tests::{ask_node, html, model, state};
     use super::*;
 
     fn adapter() -> Event {
@@ -135,5 +148,17 @@ mod tests {
         let again = html(&PANEL, &state([adapter(), Event::SelfCheck(remembered)]));
         assert!(again.contains("passed before on this adapter"), "{again}");
         assert!(html(&PANEL, &state([])).contains("data-empty"));
+    }
+
+    #[test]
+    fn a_node_is_told_with_what_it_computes_on() {
+        let address = "pylon://gpubox.lan:9899";
+        let cpu = html(&PANEL, &state([ask_node(address), model(), Event::Mapped { bytes: 9 }]));
+        assert!(cpu.contains("id=\"device-line\">pylon://gpubox.lan:9899 · CPU<"), "{cpu}");
+        assert!(cpu.contains("id=\"device-node\">pylon://gpubox.lan:9899<") && cpu.contains(">CPU</dd>"), "{cpu}");
+        assert!(!cpu.contains("data-empty"), "{cpu}");
+        let gpu = html(&PANEL, &state([ask_node(address), adapter(), model()]));
+        assert!(gpu.contains("id=\"device-node\"") && gpu.contains(">134 MB<"), "{gpu}");
+        assert!(!html(&PANEL, &state([adapter()])).contains("device-node"));
     }
 }
