@@ -170,6 +170,12 @@ async fn a_node_answers_in_the_workers_place() {
     // The node computes on the CPU: its file is mapped, and nothing of it waits to be fetched.
     let core = eval(&session, "return document.querySelector('#core-canvas').ariaLabel;").await;
     assert!(core.as_str().is_some_and(|core| core.contains("48 of 48 experts are in the mapped file")), "{core}");
+    session.browser.click("#attention-on").await.expect("a head can be watched");
+    let look = async |browser: &Browser| {
+        let line = browser.text("#attention-line").await?;
+        Ok(if line == "layer 0 head 0: the CPU engine does not tell this" { Ok(()) } else { Err(line) })
+    };
+    session.browser.wait_for("the attention", Duration::from_secs(30), look).await.expect("it says what comes of it");
     session.screenshot("tunnel").await;
     let device = eval(&session, "return document.querySelector('#chip-device').textContent;").await;
     assert_eq!(device, json!(format!("pylon://{} · CPU", line.address)));

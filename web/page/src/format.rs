@@ -6,6 +6,9 @@ use gptoss_protocol::units::{self, three_digits};
 /// Shown wherever a number was not measured; never a zero.
 pub const NOT_MEASURED: &str = "not measured";
 
+/// Shown in its place where a node computes on the CPU, which will not tell it later either.
+pub const CPU_DOES_NOT_TELL: &str = "the CPU engine does not tell this";
+
 /// Label of picked files: `model.gguf · 3.05 MB`, or `model-00001-of-00003.gguf and 2 more · 63.4 GB`.
 pub fn picked(first_name: &str, files: usize, total_bytes: u64) -> String {
     let more = if files > 1 { format!(" and {} more", files - 1) } else { String::new() };

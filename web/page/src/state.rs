@@ -290,11 +290,7 @@ impl State {
         self.worker_gone();
         (self.recovery, self.asking, self.stopping) = (None, false, None);
         self.troubles.clear();
-        for stage in &mut self.stages {
-            if stage.status == Some(StageStatus::Started) {
-                stage.status = Some(StageStatus::Cancelled);
-            }
-        }
+        self.end_running_stages(StageStatus::Cancelled);
         self.phase = Phase::Stopped;
     }
 
@@ -349,6 +345,15 @@ impl State {
         self.wasm_heap_bytes = None;
     }
 
+    /// Nobody is left who could tell how a stage ends that is under way.
+    fn end_running_stages(&mut self, status: StageStatus) {
+        for stage in &mut self.stages {
+            if stage.status == Some(StageStatus::Started) {
+                stage.status = Some(status);
+            }
+        }
+    }
+
     /// The worker is gone, or the node in its place, and the model with it.
     fn worker_gone(&mut self) {
         (self.model_loaded, self.host_ready) = (false, false);
@@ -364,6 +369,7 @@ impl State {
     pub(super) fn worker_died(&mut self, failure: Failure) {
         self.before = None;
         self.worker_gone();
+        self.end_running_stages(StageStatus::Failed);
         // A worker that panics sends its own words first; they say more than that it is gone.
         let own_words = self.failure.take().filter(|earlier| earlier.kind == FailureKind::Internal);
         self.fail(own_words.unwrap_or(failure));

@@ -1,7 +1,7 @@
 //! What panels are made of, so that the same kind of thing looks the same everywhere.
 
 use crate::action::Action;
-use crate::format::NOT_MEASURED;
+use crate::format::{CPU_DOES_NOT_TELL, NOT_MEASURED};
 use crate::view::{Element, Node, element};
 
 /// Measured quantities below each other, in columns.
@@ -99,6 +99,12 @@ pub fn label(of: &'static str, text: &str) -> Element {
 /// The line or, where nothing was measured, that.
 pub fn or_not_measured(line: Option<String>) -> String {
     line.unwrap_or_else(|| NOT_MEASURED.to_owned())
+}
+
+/// The line or, where nothing was measured, that; what the CPU computes with is mapped, and then nothing will be.
+pub fn or_not_told(line: Option<String>, is_mapped: bool) -> String {
+    let absent = if is_mapped { CPU_DOES_NOT_TELL } else { NOT_MEASURED };
+    line.unwrap_or_else(|| absent.to_owned())
 }
 
 /// A piece of text.

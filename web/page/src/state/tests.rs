@@ -271,6 +271,21 @@ fn a_failure_is_cached_until_the_next_attempt() {
 }
 
 #[test]
+fn a_stage_does_not_run_on_when_nobody_is_left_to_end_it() {
+    let failure =
+        Failure { kind: FailureKind::Unreachable, message: "no".into(), advice: "do".into(), parameter: None };
+    let mut run = Run::loaded();
+    run.answer();
+    run.stage(Stage::PromptEncode, StageStatus::Started);
+    run.stage(Stage::PromptEncode, StageStatus::Completed);
+    run.stage(Stage::Decode, StageStatus::Started);
+    let state = run.own(Event::HostDied(failure));
+    assert_eq!((state.stage(Stage::Decode).status, state.running_stage()), (Some(StageStatus::Failed), None));
+    assert_eq!(state.stage(Stage::Decode).elapsed_ms, None, "nobody knows how long it took");
+    assert_eq!(state.stage(Stage::PromptEncode).status, Some(StageStatus::Completed));
+}
+
+#[test]
 fn a_node_that_does_not_answer_takes_nobodys_place() {
     let failure =
         Failure { kind: FailureKind::Unreachable, message: "no".into(), advice: "do".into(), parameter: None };

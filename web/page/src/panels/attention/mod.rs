@@ -6,6 +6,7 @@ use gptoss_protocol::{AttentionRow, Head, ModelInfo};
 
 use super::parts::label;
 use super::{Panel, Seen, Shown};
+use crate::format::CPU_DOES_NOT_TELL;
 use crate::view::{Element, element};
 
 /// The panel.
@@ -38,7 +39,7 @@ fn view(seen: &Seen<'_>) -> Shown {
         .child(watch);
     let map = element("canvas").id("attention-map").with("role", "img").with("aria-label", "Attention is not watched");
     let line = match seen.head_problem {
-        "" => line(rows, seen.head),
+        "" => line(rows, seen.head, seen.inside.inside.is_mapped),
         problem => problem.to_owned(),
     };
     Shown { line, body: vec![chosen.into(), map.flag("hidden", rows.is_empty()).into()], ..Shown::default() }
@@ -62,10 +63,11 @@ pub fn head(layer: &str, head: &str, model: Option<&ModelInfo>) -> Result<Head, 
     Ok(Head { layer, head })
 }
 
-/// What the panel says beside its name.
-fn line(rows: &VecDeque<AttentionRow>, watched: Option<Head>) -> String {
+/// What the panel says beside its name. The CPU computes with a mapped file.
+fn line(rows: &VecDeque<AttentionRow>, watched: Option<Head>, is_mapped: bool) -> String {
     match (rows.back(), watched) {
         (Some(row), _) => format!("layer {} head {} · sink {:.2}", row.head.layer, row.head.head, row.sink),
+        (None, Some(head)) if is_mapped => format!("layer {} head {}: {CPU_DOES_NOT_TELL}", head.layer, head.head),
         (None, Some(head)) => format!("layer {} head {}: from the next token on", head.layer, head.head),
         (None, None) => "not watched".to_owned(),
     }
@@ -113,7 +115,7 @@ pub fn label_of(rows: &VecDeque<AttentionRow>) -> String {
 mod tests {
     use gptoss_protocol::Event;
 
-    use super::super::tests::{html, html_of, seen, state};
+    use super::super::tests::{html, html_of, model, seen, state};
     use super::*;
     use crate::state::State;
 
@@ -139,7 +141,7 @@ mod tests {
         ];
         assert_eq!(all, expected);
         assert_eq!(label_of(&rows), "Position 5 of layer 1 head 2: most to position 5, 0.50; 0.25 to the sink");
-        assert!(line(&rows, None).starts_with("layer 1 head 2"));
+        assert!(line(&rows, None, false).starts_with("layer 1 head 2"));
     }
 
     #[test]
@@ -153,6 +155,9 @@ mod tests {
             said.contains("aria-pressed=\"true\"") && said.contains("layer 3 head 7: from the next token on"),
             "{said}"
         );
+        let cpu = super::super::tests::state([model(), Event::Mapped { bytes: 9 }]);
+        let said = html_of(&PANEL, &Seen { head: seen.head, ..super::super::tests::seen(&cpu) });
+        assert!(said.contains("layer 3 head 7: the CPU engine does not tell this"), "{said}");
         seen.head_problem = "The layer is \"x\", expected 0 to 5";
         assert!(html_of(&PANEL, &seen).contains(">The layer is &quot;x&quot;, expected 0 to 5<"));
     }

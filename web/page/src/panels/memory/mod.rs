@@ -2,7 +2,7 @@
 
 use gptoss_protocol::MemoryPlan;
 
-use super::parts::{Rows, heading, or_not_measured};
+use super::parts::{Rows, heading, or_not_told};
 use super::{Panel, Seen, Shown};
 use crate::describe::{disk, left_to_load};
 use crate::format::{bytes, count, fraction, percent};
@@ -39,7 +39,7 @@ fn view(seen: &Seen<'_>) -> Shown {
         heading("To be read").into(),
         to_read(state).view().into(),
     ];
-    Shown { is_empty: line.is_none(), line: or_not_measured(line), body, ..Shown::default() }
+    Shown { is_empty: line.is_none(), line: or_not_told(line, state.inside.is_mapped), body, ..Shown::default() }
 }
 
 /// What is planned, by what it is for; below it, how much of that is allocated.
@@ -118,7 +118,7 @@ fn to_read(state: &State) -> Rows {
 mod tests {
     use gptoss_protocol::Event;
 
-    use super::super::tests::{html, state};
+    use super::super::tests::{html, model, state};
     use super::*;
 
     fn plan() -> MemoryPlan {
@@ -144,6 +144,12 @@ mod tests {
         assert!(said.contains("id=\"plan-experts\">5.00 MB</dd><dd class=\"note\">8 of 32 a layer</dd>"), "{said}");
         // The heap was not told of.
         assert_eq!(said.matches("not measured").count(), 1 + 1, "the heap, and what is left: {said}");
+    }
+
+    #[test]
+    fn of_a_node_on_the_cpu_it_says_that_nothing_will_come() {
+        let said = html(&PANEL, &state([model(), Event::Mapped { bytes: 9 }]));
+        assert!(said.contains("id=\"memory-summary\">the CPU engine does not tell this<"), "{said}");
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use gptoss_protocol::{AdapterInfo, OperationTime};
 
-use super::parts::Rows;
+use super::parts::{Rows, or_not_told};
 use super::{Panel, Seen, Shown};
-use crate::format::{NOT_MEASURED, fraction_of, milliseconds, percent};
+use crate::format::{fraction_of, milliseconds, percent};
 
 /// The panel.
 pub const PANEL: Panel = Panel {
@@ -25,7 +25,7 @@ fn view(seen: &Seen<'_>) -> Shown {
         _ if !times.is_empty() => format!("{} in the last batch", milliseconds(Some(sum_ms(times)))),
         Some(adapter) if !can(adapter) => "not measured: this GPU tells no times".to_owned(),
         Some(_) => "not measured before the next batch".to_owned(),
-        None => NOT_MEASURED.to_owned(),
+        None => or_not_told(None, seen.state.inside.is_mapped),
     };
     let body = vec![lines(times).view().id("times").into()];
     Shown { line, body, is_empty: times.is_empty(), ..Shown::default() }
@@ -55,7 +55,7 @@ fn lines(times: &[OperationTime]) -> Rows {
 mod tests {
     use gptoss_protocol::Event;
 
-    use super::super::tests::{html, state};
+    use super::super::tests::{html, model, state};
     use super::*;
 
     #[test]
@@ -69,6 +69,9 @@ mod tests {
                     <dd class=\"value\">1.0 ms</dd><dd class=\"note\">25.0 %</dd>";
         assert!(said.contains(rope), "{said}");
         assert!(said.find("experts × 2") < said.find("rope × 2"), "{said}");
-        assert!(html(&PANEL, &state([])).contains("data-empty"));
+        let none = html(&PANEL, &state([]));
+        assert!(none.contains("data-empty") && none.contains("id=\"times-line\">not measured<"), "{none}");
+        let cpu = html(&PANEL, &state([model(), Event::Mapped { bytes: 9 }]));
+        assert!(cpu.contains("id=\"times-line\">the CPU engine does not tell this<"), "{cpu}");
     }
 }
