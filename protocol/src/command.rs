@@ -119,7 +119,7 @@ pub enum ModelLocation {
     },
     /// A node has the model, and answers with it.
     Node {
-        /// `pylon://host:port`, without a key.
+        /// `pylon://host:port`, or `pylons://host:port` over TLS, without a key.
         address: String,
     },
 }

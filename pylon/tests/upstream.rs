@@ -49,7 +49,8 @@ fn comparable(value: Value) -> Value {
                 ["id", "item_id", "call_id", "response_id", "created", "created_at", "completed_at"].contains(&name)
             };
             // Known only where the server tells its usage, which it does not where the front ends an answer.
-            fields.retain(|name, _| !["prompt_tokens_details", "cache_read_input_tokens"].contains(&name.as_str()));
+            let of_cache = ["prompt_tokens_details", "cached_tokens", "cache_read_input_tokens"];
+            fields.retain(|name, _| !of_cache.contains(&name.as_str()));
             let field = |(name, value): (String, Value)| {
                 let value = if is_own(&name) && !value.is_null() { Value::from("its own") } else { comparable(value) };
                 (name, value)

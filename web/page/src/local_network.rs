@@ -1,7 +1,7 @@
 //! Chrome's permissions for pages that read from this machine or from the network it is in (Local Network Access, since
 //! version 142). Pure: what is needed and how it is said; `ui/local_network` asks.
 
-use gptoss_protocol::Failure;
+use gptoss_protocol::{Failure, FailureKind};
 use gptoss_source::{AddressSpace, address_space};
 
 /// A permission that a page needs to reach a host in a more private network.
@@ -75,16 +75,18 @@ impl LocalNetwork {
         };
         let advice = format!(
             "{before} {said} the permission \"{label}\" ({name}), which a page from elsewhere needs to read from {what}. Allow it in \
-             the site's settings, behind the icon to the left of the page's address, and load again. Picking the file from disk needs \
-             no permission, and neither does a page that comes from the same gguf-serve as the file."
+             the site's settings, behind the icon to the left of the page's address, and load again."
         );
-        Some(Failure { advice, ..failure.clone() })
+        // A node has its model where it runs.
+        let of_files = " Picking the file from disk needs no permission, and neither does a page that comes from the same gguf-serve as \
+                        the file.";
+        let of_files = if failure.kind == FailureKind::Unreachable { of_files } else { "" };
+        Some(Failure { advice: format!("{advice}{of_files}"), ..failure.clone() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use gptoss_protocol::FailureKind;
 
     use super::*;
 
@@ -127,5 +129,9 @@ mod tests {
         assert!(!prompt.advice.contains("check the host"), "{}", prompt.advice);
         let perhaps = LocalNetwork::Loopback.explain(&failure, Permission::Prompt, false).expect("that may be why");
         assert!(perhaps.advice.starts_with("check the host If it is running"), "{}", perhaps.advice);
+        assert!(perhaps.advice.contains("from disk"), "{}", perhaps.advice);
+        let node = Failure { kind: FailureKind::Unavailable, ..failure };
+        let node = LocalNetwork::Loopback.explain(&node, Permission::Denied, true).expect("that is why");
+        assert!(node.advice.ends_with("and load again."), "{}", node.advice);
     }
 }

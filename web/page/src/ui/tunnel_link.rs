@@ -241,7 +241,7 @@ impl Tunnel {
             Ok(FromNode::Alive { taken_requests }) => self.requests.borrow_mut().confirm(taken_requests),
             Ok(FromNode::Refused(refusal)) => {
                 let failure = Failure {
-                    kind: FailureKind::Source,
+                    kind: FailureKind::Upstream,
                     message: refusal.message,
                     advice: refusal.advice,
                     parameter: None,
@@ -285,7 +285,7 @@ impl Tunnel {
             let message =
                 format!("the connection to {} broke, and did not come back within {seconds} s", self.address.public());
             let advice = "Load again once the node can be reached: the conversation is here.".to_owned();
-            return self.end(app, Failure { kind: FailureKind::Unreachable, message, advice, parameter: None });
+            return self.end(app, Failure { kind: FailureKind::Unavailable, message, advice, parameter: None });
         }
         let wait_ms = (FIRST_WAIT_MS * f64::from(1 << attempts.min(8))).min(LONGEST_WAIT_MS);
         self.broken.set(Some((since_ms, attempts + 1)));
@@ -307,7 +307,7 @@ impl Tunnel {
         app.tunnel.current.take();
         let address = self.address.public();
         let failure = Failure {
-            kind: FailureKind::Unreachable,
+            kind: FailureKind::Unavailable,
             message: format!("no pylon node answers this page at {address}"),
             advice: "Start one there with `pylon api`. It takes pages from this machine; for others start it with --allow-origin and this \
                      page's origin. One that was started with --tls is at pylons:// in place of pylon://."
@@ -321,7 +321,7 @@ impl Tunnel {
 
     fn fail(self: &Rc<Self>, app: &Rc<App>, message: String) {
         let advice = "Use a page and a pylon of the same version.".to_owned();
-        self.end(app, Failure { kind: FailureKind::Source, message, advice, parameter: None });
+        self.end(app, Failure { kind: FailureKind::Upstream, message, advice, parameter: None });
     }
 
     /// Nothing more comes of this tunnel.
