@@ -46,6 +46,8 @@ pub struct ServedModel<A> {
     pub card: ModelCard,
     /// What is told of its engine.
     pub engine_card: EngineCard,
+    /// Tokens of its vocabulary: their ids are below this.
+    pub vocabulary: u32,
     /// What computes it, and nothing else.
     pub engine: Engine<A>,
 }
@@ -55,6 +57,7 @@ pub(crate) struct Model<A> {
     pub card: ModelCard,
     pub engine_card: EngineCard,
     pub engine: Engine<A>,
+    vocabulary: u32,
     /// Turns that it wrote. Their tokens mean nothing to another model.
     pub served: Served,
     pub hub: Arc<Hub<A>>,
@@ -69,6 +72,7 @@ impl<A: Engaged> Model<A> {
 
     /// Asks the engine, unless too many do.
     pub fn ask(&self, prompt: Prompt) -> Result<UnderWay<A>, ApiError> {
+        check_ids(&prompt, self.vocabulary)?;
         match self.room.full() {
             Some(open) => Err(ApiError::busy(open)),
             None => Ok(self.engine.ask(prompt)),
@@ -99,6 +103,20 @@ impl<A: Engaged> Model<A> {
     }
 }
 
+/// Refuses ids of tokens that there are none of, by the field that has them.
+fn check_ids(prompt: &Prompt, vocabulary: u32) -> Result<(), ApiError> {
+    let biased: Vec<u32> = prompt.logits.bias.iter().map(|(id, _)| *id).collect();
+    for (field, ids) in [("logit_bias", &biased), ("prompt", &prompt.ids.prompt), ("stop_token_ids", &prompt.ids.stop)]
+    {
+        if let Some(id) = ids.iter().find(|id| **id >= vocabulary) {
+            let last = vocabulary.saturating_sub(1);
+            let message = format!("{field} has {id}, expected ids of tokens of this model, which are 0 to {last}");
+            return Err(ApiError::invalid(field, message));
+        }
+    }
+    Ok(())
+}
+
 /// Requests that are answered or wait at the same time, of all models together.
 pub(crate) struct Room<A> {
     engines: Vec<Engine<A>>,
@@ -127,9 +145,10 @@ impl<A: Engaged> Models<A> {
         assert!(!offered.is_empty(), "a server has a model");
         let engines = offered.iter().map(|model| model.engine.clone()).collect();
         let room = Arc::new(Room { engines, most });
-        let model = |ServedModel { card, engine_card, engine }| {
+        let model = |ServedModel { card, engine_card, vocabulary, engine }| {
             let hub = Arc::new(Hub::new(&engine, &card, Arc::clone(&room), key.cloned()));
-            Arc::new(Model { card, engine_card, engine, served: Served::default(), hub, room: Arc::clone(&room) })
+            let (served, room) = (Served::default(), Arc::clone(&room));
+            Arc::new(Model { card, engine_card, engine, vocabulary, served, hub, room })
         };
         Self { models: offered.into_iter().map(model).collect() }
     }
@@ -169,5 +188,32 @@ impl<A: Engaged> Models<A> {
             record.asked(model.id());
         }
         Ok(Arc::clone(model))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gptoss_protocol::{LogitChanges, PromptIds};
+
+    use super::*;
+
+    #[test]
+    fn ids_that_no_token_has_are_refused_by_their_field() {
+        let prompt = |bias: u32, prompt: u32, stop: u32| Prompt {
+            logits: Box::new(LogitChanges { bias: vec![(1, 0.5), (bias, 0.5)], ..LogitChanges::default() }),
+            ids: Box::new(PromptIds { prompt: vec![1, prompt], stop: vec![1, stop] }),
+            ..Prompt::default()
+        };
+        assert_eq!(check_ids(&prompt(99, 99, 99), 100), Ok(()));
+        for (prompt, field) in
+            [(prompt(100, 1, 1), "logit_bias"), (prompt(1, 100, 1), "prompt"), (prompt(1, 1, 100), "stop_token_ids")]
+        {
+            let error = check_ids(&prompt, 100).expect_err(field);
+            assert_eq!(error.param.as_deref(), Some(field));
+            assert_eq!(
+                error.message,
+                format!("{field} has 100, expected ids of tokens of this model, which are 0 to 99")
+            );
+        }
     }
 }

@@ -215,6 +215,7 @@ async fn run_here(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, CliError
     let served = cards.into_iter().zip(engines).zip(&all).map(|((card, engine), loaded)| ServedModel {
         card,
         engine_card: loaded.engine.clone(),
+        vocabulary: loaded.info.vocabulary,
         engine,
     });
     serve_until_told(args, host, served.collect(), None).await
@@ -245,6 +246,7 @@ async fn run_elsewhere(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, Cli
     let context_tokens = request.load.max_kv_tokens.unwrap_or(u32::MAX).min(known.context_tokens);
     let silence = Duration::from_secs(args.upstream_stall_seconds);
     let Known { tokenizer, architecture, layers, experts, .. } = known;
+    let vocabulary = tokenizer.vocab_size() as u32;
     let opened = tokio::select! {
         opened = upstream::open(&args.upstreams, silence, (tokenizer, context_tokens)) => opened?,
         () = host.signals.next() => return Ok(ExitCode::from(exit::INTERRUPTED)),
@@ -256,6 +258,7 @@ async fn run_elsewhere(args: &Args, chosen: Vec<Chosen>) -> Result<ExitCode, Cli
     let served = cards(chosen, &[(shape, context_tokens)]).into_iter().map(|card| ServedModel {
         card,
         engine_card: engine_card.clone(),
+        vocabulary,
         engine: Engine::<()>::remote(Arc::clone(&elsewhere)),
     });
     serve_until_told(args, host, served.collect(), Some(upstreams)).await
