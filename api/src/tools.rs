@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 use crate::error::ApiError;
 use crate::prompt::{function, wrong};
 
+/// What parameters are.
+pub(crate) const SCHEMA: &str = "a JSON Schema, which is an object";
+
 /// A tool that the model is told of.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tool {
@@ -25,7 +28,7 @@ impl Tool {
     /// A tool of type `function` or `custom`; `None`: of another type, which belongs to other people's servers. The fields are in
     /// the tool itself, or as chat completions have them under the name of its type.
     pub fn read(param: &str, tool: &Value) -> Result<Option<Self>, ApiError> {
-        let kind = tool["type"].as_str().unwrap_or_default();
+        let kind = kind_of(param, tool)?;
         if kind != "function" && kind != "custom" {
             return Ok(None);
         }
@@ -43,6 +46,9 @@ impl Tool {
             return Self::custom(&param, &name, description, &fields["format"]).map(Some);
         }
         let parameters = Some(fields["parameters"].clone()).filter(|schema| !schema.is_null());
+        if let Some(other) = parameters.as_ref().filter(|schema| !schema.is_object()) {
+            return Err(wrong(&format!("{param}.parameters"), other, SCHEMA));
+        }
         let is_strict = fields["strict"] == true;
         let input = match (&parameters, is_strict) {
             (Some(schema), true) => TextShape::JsonSchema(schema.clone()),
@@ -77,6 +83,18 @@ impl Tool {
         let function = function(&format!("{param}.name"), name, Some(lines.join("\n")), parameters)?;
         let is_strict = input != TextShape::Any;
         Ok(Self { function, input, is_strict, is_custom: true, input_param })
+    }
+}
+
+/// The type of a tool. Without one it is no tool of anybody's.
+fn kind_of<'t>(param: &str, tool: &'t Value) -> Result<&'t str, ApiError> {
+    let expected = "\"function\", \"custom\", or the type of a tool of another server";
+    let at = format!("{param}.type");
+    match (tool, &tool["type"]) {
+        (Value::Object(_), Value::Null) => Err(ApiError::invalid(&at, format!("{at} is missing, expected {expected}"))),
+        (Value::Object(_), Value::String(kind)) if !kind.is_empty() => Ok(kind),
+        (Value::Object(_), other) => Err(wrong(&at, other, expected)),
+        (other, _) => Err(wrong(param, other, "a tool, which is an object with a type")),
     }
 }
 
@@ -199,4 +217,33 @@ fn name_of(named: &Value, tools: &[Tool]) -> Result<String, ApiError> {
         return Ok(name.to_owned());
     }
     Err(ApiError::invalid("tool_choice", format!("tool_choice names {name:?}, and tools has no tool of that name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_tool_is_refused_by_its_place() {
+        let named =
+            |parameters: Value| json!({"type": "function", "function": {"name": "f", "parameters": parameters}});
+        for (tool, param, word) in [
+            (json!("web_search"), "tools[1]", "an object"),
+            (Value::Null, "tools[1]", "null"),
+            (json!({}), "tools[1].type", "missing"),
+            (json!({"name": "x", "function": {"name": "x"}}), "tools[1].type", "missing"),
+            (json!({"type": ""}), "tools[1].type", "expected"),
+            (json!({"type": 5}), "tools[1].type", "5"),
+            (named(json!("str")), "tools[1].function.parameters", "JSON Schema"),
+            (named(json!([])), "tools[1].function.parameters", "a list"),
+            (json!({"type": "function", "name": "f", "parameters": true}), "tools[1].parameters", "true"),
+        ] {
+            let error = offered(&[json!({"type": "web_search"}), tool]).expect_err(param);
+            assert_eq!(error.param.as_deref(), Some(param), "{error}");
+            assert!(error.message.starts_with(param) && error.message.contains(word), "{error}");
+        }
+        for parameters in [Value::Null, json!({})] {
+            assert_eq!(offered(&[named(parameters)]).expect("good").0.len(), 1);
+        }
+    }
 }
