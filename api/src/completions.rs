@@ -220,6 +220,15 @@ impl Chunks {
         let choices: Vec<Value> = choice.into_iter().map(object).collect();
         json!({"id": self.id, "object": "text_completion", "created": self.created, "model": self.model, "choices": choices})
     }
+
+    /// A chunk of a stream. Where the last one tells the usage, the others have null there, as OpenAI has it.
+    fn chunk(&self, said: &Said, end: Option<&End>) -> Frame {
+        let mut object = self.object(Some((said, end)));
+        if self.usage {
+            object["usage"] = Value::Null;
+        }
+        (None, object.to_string())
+    }
 }
 
 impl Frames for Chunks {
@@ -235,7 +244,7 @@ impl Frames for Chunks {
             return Vec::new();
         }
         let said = self.said.take();
-        vec![(None, self.object(Some((&said, None))).to_string())]
+        vec![self.chunk(&said, None)]
     }
 
     fn end(&mut self, usage: Usage, ending: Ending) -> Vec<Frame> {
@@ -249,7 +258,7 @@ impl Frames for Chunks {
         match end {
             Some(end) => {
                 let rest = self.said.take();
-                frames.push((None, self.object(Some((&rest, Some(&end)))).to_string()));
+                frames.push(self.chunk(&rest, Some(&end)));
                 if self.usage {
                     let mut last = self.object(None);
                     last["usage"] = json!(UsageOut::from(usage));

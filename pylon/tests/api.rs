@@ -169,8 +169,9 @@ fn a_chat_is_answered_whole_and_in_chunks() {
         (joined("content"), joined("reasoning"), joined("reasoning_content")),
         (ANSWER.into(), REASONING.into(), REASONING.into())
     );
-    let last = chunks.last().unwrap();
+    let (last, others) = chunks.split_last().unwrap();
     assert_eq!((&last["choices"], &last["usage"]["completion_tokens"]), (&json!([]), &usage["completion_tokens"]));
+    assert!(others.iter().all(|chunk| chunk.get("usage") == Some(&Value::Null)), "null before the last one");
     let reasons: Vec<&Value> =
         chunks.iter().map(|chunk| &chunk["choices"][0]["finish_reason"]).filter(|it| !it.is_null()).collect();
     assert_eq!(reasons, ["stop"]);

@@ -47,6 +47,23 @@ fn the_field_that_is_wrong_is_named() {
 }
 
 #[test]
+fn chunks_of_completions_have_null_before_the_one_that_tells_the_usage() {
+    let server = demo();
+    let mut body = json!({"prompt": "Add 12 and", "max_tokens": 4, "temperature": 0});
+    let usages = |body: &Value| -> Vec<Option<Value>> {
+        let chunks = server.stream("/v1/completions", body.clone());
+        let told = chunks.iter().filter_map(|(_, data)| serde_json::from_str::<Value>(data).ok());
+        told.map(|chunk| chunk.get("usage").cloned()).collect()
+    };
+    assert!(usages(&body).iter().all(Option::is_none), "nobody asked");
+    body["stream_options"] = json!({"include_usage": true});
+    let told = usages(&body);
+    let (last, others) = told.split_last().expect("chunks");
+    assert!(others.len() > 1 && others.iter().all(|usage| *usage == Some(Value::Null)), "{told:?}");
+    assert_eq!(last.as_ref().expect("a usage")["completion_tokens"], 4);
+}
+
+#[test]
 fn answers_have_the_form_that_other_servers_fields_ask_for() {
     let server = demo();
     let said = |more: Value| {

@@ -33,8 +33,18 @@ struct Completion<C> {
     #[serde(flatten)]
     head: Head,
     choices: Vec<C>,
+    /// Left out where nobody asked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<UsageOut>,
+    usage: Option<Told>,
+}
+
+/// What an object says of the usage.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Told {
+    /// Null: a later chunk of the stream tells it.
+    Later,
+    Now(UsageOut),
 }
 
 #[derive(Serialize)]
@@ -305,7 +315,7 @@ async fn whole<A: Engaged>(
     let logprobs = logprobs.map(|_| Logprobs { content: whole.logprobs, refusal: None });
     let stop_reason = end.stop_reason();
     let choice = Choice { index: 0, message, logprobs, finish_reason, stop_reason, pylon: whole.pylon };
-    Ok(Json(Completion { head, choices: vec![choice], usage: Some(usage.into()) }).into_response())
+    Ok(Json(Completion { head, choices: vec![choice], usage: Some(Told::Now(usage.into())) }).into_response())
 }
 
 fn sketch(whole: &Whole) -> Sketch {
@@ -341,7 +351,7 @@ impl<A: Engaged> Chunks<A> {
 
     fn choice(&self, choice: ChunkChoice) -> String {
         let choices = vec![choice];
-        text(&Completion { head: self.head.clone(), choices, usage: None })
+        text(&Completion { head: self.head.clone(), choices, usage: self.usage.then_some(Told::Later) })
     }
 
     fn delta(&mut self, piece: &Piece) -> Option<Delta> {
@@ -399,7 +409,8 @@ impl<A: Engaged> Frames for Chunks<A> {
                 frames.push((None, self.last_chunk(&end)));
                 if self.usage {
                     let choices = Vec::<ChunkChoice>::new();
-                    let last = Completion { head: self.head.clone(), choices, usage: Some(usage.into()) };
+                    let usage = Some(Told::Now(usage.into()));
+                    let last = Completion { head: self.head.clone(), choices, usage };
                     frames.push((None, text(&last)));
                 }
             }
