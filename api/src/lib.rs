@@ -15,6 +15,7 @@ mod models;
 mod openapi;
 mod prompt;
 mod query;
+mod reading;
 mod record;
 mod refused;
 mod responses;

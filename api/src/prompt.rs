@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::reading::{Listed, TextOr};
 use crate::refused::{NOT_SERVED, refuse};
 
 /// Range of penalties.
@@ -131,15 +132,15 @@ pub(crate) fn effort_name(effort: Effort) -> &'static str {
 }
 
 /// A text, or its parts.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
+pub(crate) type Content = TextOr<ContentPart>;
+
+impl Listed for ContentPart {
+    const EXPECTED: &'static str = "a text or a list of parts";
 }
 
 /// A part of a message. Only texts can be read by this model.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(expecting = "a part, which is an object with a type")]
 pub(crate) struct ContentPart {
     #[serde(rename = "type")]
     kind: String,
@@ -154,7 +155,7 @@ impl Content {
     pub fn text(&self, param: &str) -> Result<String, ApiError> {
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::Parts(parts) => {
+            Self::List(parts) => {
                 parts.iter().enumerate().map(|(at, part)| part.text(&format!("{param}[{at}]"))).collect()
             }
         }

@@ -24,6 +24,7 @@ use crate::metrics::{self, ModelNumbers, ServerMetrics};
 use crate::models::{EngineCard, Model, ModelCard, Models, ServedModel};
 use crate::prompt::seconds_since_1970;
 use crate::query::text_value;
+use crate::reading::wrong_at;
 use crate::record::RequestLog;
 use crate::responses::Store;
 use crate::tunnel;
@@ -196,11 +197,11 @@ async fn read<T: DeserializeOwned>(body: Body) -> Result<T, ApiError> {
         let (path, error) = (error.path().to_string(), error.inner());
         let advice = advice_on(&error.to_string());
         // A body that is no JSON at all has no place in it.
-        if path == "." || error.is_syntax() || error.is_eof() {
+        if error.is_syntax() || error.is_eof() {
             let message = format!("the body cannot be read: {error}{advice}");
             return ApiError::refused(StatusCode::BAD_REQUEST, message);
         }
-        ApiError::invalid(&path, format!("{path} cannot be read: {error}"))
+        wrong_at(&path, &error.to_string())
     })
 }
 

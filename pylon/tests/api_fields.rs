@@ -27,7 +27,7 @@ fn the_field_that_is_wrong_is_named() {
     for (path, body, param, word) in [
         ("chat/completions", chat(&json!({"temperature": "hot"})), "temperature", "a number"),
         ("chat/completions", chat(&json!({"seed": 1.5})), "seed", "whole number"),
-        ("chat/completions", chat(&json!({"max_tokens": "9"})), "max_tokens", "invalid type"),
+        ("chat/completions", chat(&json!({"max_tokens": "9"})), "max_tokens", "is \"9\", expected a whole number"),
         ("chat/completions", json!({"model": null}), "messages", "messages is missing, expected"),
         ("completions", json!({"prompt": "a", "top_p": "all"}), "top_p", "a number"),
         ("completions", json!({"max_tokens": 1}), "prompt", "prompt is missing, expected"),
@@ -39,6 +39,9 @@ fn the_field_that_is_wrong_is_named() {
         ("chat/completions", chat(&json!({"guided_choice": []})), "guided_choice", "list of texts"),
         ("completions", json!({"prompt": "a", "structured_outputs": {"regex": "a"}}), "structured_outputs", "/v1/chat"),
         ("completions", json!({"prompt": "a", "echo": true}), "echo", "expected false"),
+        ("responses", json!({"input": 5}), "input", "a text or a list of items"),
+        ("chat/completions", chat(&json!({"messages": [7]})), "messages[0]", "a message"),
+        ("chat/completions", chat(&json!({"stop": 5})), "stop", "a text or a list of texts"),
     ] {
         let error = refused(&server, &format!("/v1/{path}"), &body);
         assert_eq!(error["param"], param, "{body}: {error}");

@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::logprobs::top;
 use crate::prompt::{Content, Draw, EFFORTS, call, custom_call, effort, instruct, is_asked, on_channel, prompt, wrong};
+use crate::reading::TextOr;
 use crate::refused::{NOT_FOR_CHAT, refuse};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
@@ -77,26 +78,22 @@ struct StreamOptions {
 }
 
 /// One text or several that end the answer.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Stop {
-    One(String),
-    Several(Vec<String>),
-}
+pub(crate) type Stop = TextOr<String>;
 
 impl Stop {
     /// The texts; an empty one ends nothing.
     pub fn texts(stop: Option<Self>) -> Vec<String> {
         let texts = match stop {
             None => Vec::new(),
-            Some(Self::One(text)) => vec![text],
-            Some(Self::Several(texts)) => texts,
+            Some(Self::Text(text)) => vec![text],
+            Some(Self::List(texts)) => texts,
         };
         texts.into_iter().filter(|text| !text.is_empty()).collect()
     }
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a message, which is an object with a role")]
 struct ChatIn {
     role: String,
     #[serde(default)]
@@ -113,6 +110,7 @@ struct ChatIn {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a call, which is an object")]
 struct CallIn {
     #[serde(default)]
     id: String,

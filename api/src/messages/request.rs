@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::prompt::{Content, Draw, call, effort, instruct, is_asked, on_channel, prompt};
+use crate::reading::{Listed, TextOr, read_at};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, Tool};
@@ -43,21 +44,22 @@ pub(crate) struct MessagesRequest {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a message, which is an object with role and content")]
 struct MessageIn {
     role: String,
     content: Said,
 }
 
 /// What a message says: a text, or blocks.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum Said {
-    Text(String),
-    Blocks(Vec<Block>),
+type Said = TextOr<Block>;
+
+impl Listed for Block {
+    const EXPECTED: &'static str = "a text or a list of blocks";
 }
 
 /// A block of any type, with the fields of all.
 #[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "a block, which is an object with a type")]
 struct Block {
     #[serde(rename = "type")]
     kind: String,
@@ -81,6 +83,7 @@ struct Block {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "a tool, which is an object")]
 struct ToolIn {
     /// Tools that the client runs have none, or "custom"; others are of Anthropic's own servers.
     #[serde(rename = "type", default)]
@@ -231,7 +234,7 @@ fn history(
         let param = format!("messages[{at}]");
         let blocks = match content {
             Said::Text(text) => vec![Block { kind: "text".into(), text: Some(text), ..Block::default() }],
-            Said::Blocks(blocks) => blocks,
+            Said::List(blocks) => blocks,
         };
         match role.as_str() {
             "user" => user(&param, blocks, &calls, &mut history)?,
@@ -292,7 +295,7 @@ fn user(
                         format!("{param}.tool_use_id is {id:?}, and no message before it has a tool_use of that id");
                     ApiError::invalid(format!("{param}.tool_use_id"), message)
                 })?;
-                let text = result_text(&format!("{param}.content"), block.content)?;
+                let text = result_text(&format!("{param}.content"), &block.content)?;
                 // The model has no field for it.
                 let result = if block.is_error == Some(true) { format!("Error: {text}") } else { text };
                 history.push(ChatMessage::FunctionResult { name, result });
@@ -305,10 +308,8 @@ fn user(
 }
 
 /// What a tool gave back; nothing at all is an empty text.
-fn result_text(param: &str, content: Value) -> Result<String, ApiError> {
-    let content: Option<Content> = serde_json::from_value(content).map_err(|_| {
-        ApiError::invalid(param, format!("{param} cannot be read, expected a text or a list of blocks of type text"))
-    })?;
+fn result_text(param: &str, content: &Value) -> Result<String, ApiError> {
+    let content: Option<Content> = read_at(param, content)?;
     content.map_or_else(|| Ok(String::new()), |content| content.text(param))
 }
 

@@ -6,15 +6,11 @@ use serde_json::{Value, json};
 
 use crate::error::ApiError;
 use crate::prompt::{Content, call, custom_call, instruct, new_id, on_channel};
+use crate::reading::{TextOr, read_at};
 use crate::served::{Served, Sketch};
 
 /// `input`: one text, or items.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum Input {
-    Text(String),
-    Items(Vec<Value>),
-}
+pub(crate) type Input = TextOr<Value>;
 
 /// The fields of all items that are read here.
 #[derive(Debug, Default, Deserialize)]
@@ -70,7 +66,7 @@ impl Input {
     /// # Errors
     /// An item is not among those that are kept.
     pub fn resolved(self, find: impl Fn(&str) -> Option<Value>) -> Result<Self, ApiError> {
-        let Self::Items(items) = self else { return Ok(self) };
+        let Self::List(items) = self else { return Ok(self) };
         let resolved = items.into_iter().enumerate().map(|(at, item)| {
             let is_bare = item["type"].is_null() && item["role"].is_null() && item["id"].is_string();
             if item["type"] != "item_reference" && !is_bare {
@@ -85,7 +81,7 @@ impl Input {
                 ApiError::invalid(param, message)
             })
         });
-        resolved.collect::<Result<_, _>>().map(Self::Items)
+        resolved.collect::<Result<_, _>>().map(Self::List)
     }
 
     /// Items as they are told again: with ids, types and states, and texts in parts.
@@ -95,7 +91,7 @@ impl Input {
                 let content = json!([{"type": "input_text", "text": text}]);
                 vec![json!({"type": "message", "role": "user", "content": content})]
             }
-            Self::Items(items) => items.clone(),
+            Self::List(items) => items.clone(),
         };
         items.into_iter().map(told).collect()
     }
@@ -132,7 +128,7 @@ impl Conversation {
     pub fn hear(&mut self, input: &Input, served: &Served) -> Result<(), ApiError> {
         match input {
             Input::Text(text) => self.history.push(ChatMessage::User { text: text.clone() }),
-            Input::Items(items) => {
+            Input::List(items) => {
                 for (at, item) in items.iter().enumerate() {
                     let param = format!("input[{at}]");
                     if !item.is_object() {
@@ -140,7 +136,7 @@ impl Conversation {
                     }
                     // Items of tools that other people's servers run say nothing that this model could read.
                     if item["type"].as_str().is_none_or(is_known) {
-                        self.item(&param, read(&param, item)?, served)?;
+                        self.item(&param, read_at(&param, item)?, served)?;
                     }
                 }
             }
@@ -235,17 +231,6 @@ impl Conversation {
     }
 }
 
-fn read(param: &str, item: &Value) -> Result<Item, ApiError> {
-    serde_path_to_error::deserialize(item).map_err(|error| {
-        let place = format!("{param}.{}", error.path());
-        let expected = match error.path().to_string().as_str() {
-            "content" | "summary" | "output" => "expected a text or a list of parts".to_owned(),
-            _ => error.inner().to_string(),
-        };
-        ApiError::invalid(&place, format!("{place} cannot be read: {expected}"))
-    })
-}
-
 fn missing(param: &str, field: &str) -> ApiError {
     let param = format!("{param}.{field}");
     ApiError::invalid(&param, format!("{param} is missing"))
@@ -306,6 +291,9 @@ mod tests {
             (json!({"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}), "input[0].content[0]"),
             (json!({"role": "user", "content": 5}), "input[0].content"),
             (json!({"type": "function_call_output", "call_id": "c", "output": {"a": 1}}), "input[0].output"),
+            (json!({"role": "user", "content": [{"type": "input_text", "text": "a"}, 7]}), "input[0].content[1]"),
+            (json!({"role": "user", "content": [{"text": "a"}]}), "input[0].content[0].type"),
+            (json!({"type": 5, "content": "a"}), "input[0].type"),
             (json!("Hi"), "input[0]"),
             (json!({"role": "user"}), "input[0].content"),
             (json!({"type": "function_call", "call_id": "c", "arguments": "{}"}), "input[0].name"),
@@ -325,11 +313,11 @@ mod tests {
         assert_eq!((&items[0]["type"], &items[0]["content"][0]["text"]), (&json!("message"), &json!("Hi")));
         assert!(items[0]["id"].as_str().is_some_and(|id| id.starts_with("msg_")));
         let said = json!({"role": "assistant", "content": "Hello."});
-        let told = &Input::Items(vec![said]).items()[0];
+        let told = &Input::List(vec![said]).items()[0];
         assert_eq!((&told["status"], &told["content"][0]["type"]), (&json!("completed"), &json!("output_text")));
         let given =
             json!({"type": "function_call_output", "id": "own", "call_id": "c", "output": "3", "status": "incomplete"});
-        assert_eq!(Input::Items(vec![given.clone()]).items(), [given]);
+        assert_eq!(Input::List(vec![given.clone()]).items(), [given]);
     }
 
     #[test]
@@ -337,10 +325,10 @@ mod tests {
         let kept = |id: &str| (id == "msg_1").then(|| json!({"id": "msg_1", "role": "assistant", "content": "Hello."}));
         let user = json!({"role": "user", "content": "Hi"});
         let input =
-            Input::Items(vec![user.clone(), json!({"type": "item_reference", "id": "msg_1"}), json!({"id": "msg_1"})]);
-        let Input::Items(items) = input.resolved(kept).expect("known") else { panic!("items") };
+            Input::List(vec![user.clone(), json!({"type": "item_reference", "id": "msg_1"}), json!({"id": "msg_1"})]);
+        let Input::List(items) = input.resolved(kept).expect("known") else { panic!("items") };
         assert_eq!(items, [user, kept("msg_1").expect("kept"), kept("msg_1").expect("kept")]);
-        let unknown = Input::Items(vec![json!({"type": "item_reference", "id": "msg_2"})]);
+        let unknown = Input::List(vec![json!({"type": "item_reference", "id": "msg_2"})]);
         let error = unknown.resolved(kept).expect_err("unknown");
         assert_eq!(error.param.as_deref(), Some("input[0].id"));
     }
