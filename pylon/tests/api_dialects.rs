@@ -37,7 +37,8 @@ fn what_is_of_other_servers_is_left_out_and_said() {
     ]));
     body["tools"] = json!([{"type": "mcp_toolset", "mcp_server_name": "x"}]);
     let with = server.post("/v1/messages", &body);
-    assert_eq!(with["pylon"]["tools_left_out"], json!(["mcp_toolset x"]));
+    let blocks = ["server_tool_use", "web_search_tool_result", "container_upload"];
+    assert_eq!(with["pylon"], json!({"tools_left_out": ["mcp_toolset x"], "blocks_left_out": blocks}));
     body["tools"] = json!([]);
     body["messages"][1]["content"] = json!("Budapest.");
     let count = |body: &Value| server.post("/v1/messages/count_tokens", body)["input_tokens"].clone();

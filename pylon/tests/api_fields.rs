@@ -40,6 +40,7 @@ fn the_field_that_is_wrong_is_named() {
         ("completions", json!({"prompt": "a", "structured_outputs": {"regex": "a"}}), "structured_outputs", "/v1/chat"),
         ("completions", json!({"prompt": "a", "echo": true}), "echo", "expected false"),
         ("responses", json!({"input": 5}), "input", "a text or a list of items"),
+        ("responses", json!({"input": [{"type": "functioncall_output"}]}), "input[0].type", "function_call_output"),
         ("chat/completions", chat(&json!({"messages": [7]})), "messages[0]", "a message"),
         ("chat/completions", chat(&json!({"stop": 5})), "stop", "a text or a list of texts"),
     ] {
@@ -64,6 +65,19 @@ fn chunks_of_completions_have_null_before_the_one_that_tells_the_usage() {
     let (last, others) = told.split_last().expect("chunks");
     assert!(others.len() > 1 && others.iter().all(|usage| *usage == Some(Value::Null)), "{told:?}");
     assert_eq!(last.as_ref().expect("a usage")["completion_tokens"], 4);
+}
+
+#[test]
+fn items_that_say_nothing_to_the_model_are_named_in_the_metadata() {
+    let server = demo();
+    let body = json!({"temperature": 0, "max_output_tokens": 16, "metadata": {"a": "b"}, "input": [
+        {"role": "user", "content": HUNGARY},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed"},
+        {"type": "shell_call_output", "call_id": "s", "output": []},
+        {"type": "web_search_call", "id": "ws_2", "status": "completed"},
+    ]});
+    let told = server.post("/v1/responses", &body)["metadata"].clone();
+    assert_eq!(told, json!({"a": "b", "pylon.items_left_out": "web_search_call, shell_call_output"}));
 }
 
 #[test]

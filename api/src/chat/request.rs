@@ -98,6 +98,9 @@ struct ChatIn {
     role: String,
     #[serde(default)]
     content: Option<Content>,
+    /// In the assistant's words why it says nothing else, which OpenAI has beside the content or as a part of it.
+    #[serde(default)]
+    refusal: Option<String>,
     /// What the model thought: vLLM and the cookbook say `reasoning`, DeepSeek's dialect `reasoning_content`.
     #[serde(default)]
     reasoning: Option<String>,
@@ -297,6 +300,11 @@ fn assistant(
     let made: Vec<Made> =
         given.map(|(at, call)| call.made(&format!("{param}.tool_calls[{at}]"))).collect::<Result<_, _>>()?;
     calls.extend(made.iter().map(|call| (call.id.clone(), call.name.clone())));
+    // As where both are parts of the content.
+    let content = match message.refusal.filter(|text| !text.is_empty()) {
+        Some(refusal) => Some(content.unwrap_or_default() + &refusal),
+        None => content,
+    };
     let sketched = made.iter().map(|call| (call.id.clone(), call.name.clone(), call.input.clone()));
     let sketch = Sketch { text: content.clone().unwrap_or_default(), calls: sketched.collect() };
     if let Some(messages) = served.recall(&sketch) {
@@ -400,6 +408,19 @@ mod tests {
         ]});
         let request: ChatRequest = serde_json::from_value(body).expect("of the shape");
         assert_eq!(request.into_asked(&served).expect("good").prompt.history[1], own);
+    }
+
+    #[test]
+    fn a_refusal_is_what_the_assistant_said() {
+        for said in
+            [json!({"content": null, "refusal": "No."}), json!({"content": [{"type": "refusal", "refusal": "No."}]})]
+        {
+            let mut turn = said.clone();
+            turn["role"] = "assistant".into();
+            let user = json!({"role": "user", "content": "Hi"});
+            let prompt = prompt_of(json!({"messages": [user, turn, user]})).expect("good");
+            assert_eq!(prompt.history[1], ChatMessage::said("No."), "{said}");
+        }
     }
 
     #[test]

@@ -42,6 +42,9 @@ struct Pylon {
     /// Tools that the model was not told of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools_left_out: Vec<String>,
+    /// Types of blocks of the conversation that the model did not read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    blocks_left_out: Vec<String>,
     /// Tools whose input an engine elsewhere is not held to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tools_not_enforced: Vec<String>,
@@ -58,7 +61,9 @@ struct NotOffered {
 
 impl Pylon {
     fn is_empty(&self) -> bool {
-        self.tools_left_out.is_empty() && self.tools_not_enforced.is_empty() && self.calls_not_offered.is_empty()
+        let Self { tools_left_out, blocks_left_out, tools_not_enforced, calls_not_offered } = self;
+        [tools_left_out, blocks_left_out, tools_not_enforced].into_iter().all(Vec::is_empty)
+            && calls_not_offered.is_empty()
     }
 }
 
@@ -223,7 +228,12 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
         stop_reason: None,
         stop_sequence: None,
         usage: Usage::default().into(),
-        pylon: Pylon { tools_left_out: asked.left_out, tools_not_enforced, ..Pylon::default() },
+        pylon: Pylon {
+            tools_left_out: asked.left_out,
+            blocks_left_out: asked.blocks_left_out,
+            tools_not_enforced,
+            ..Pylon::default()
+        },
     };
     let shows_thinking = asked.shows_thinking;
     let blocks = Blocks { shows_thinking, ..Blocks::default() };

@@ -57,6 +57,26 @@ impl Listed for Block {
     const EXPECTED: &'static str = "a text or a list of blocks";
 }
 
+/// Types of blocks that come back in an assistant's turn and that this model has no words for: other servers' own tools, and thoughts
+/// that nobody can read.
+const LEFT_OUT: [&str; 15] = [
+    "redacted_thinking",
+    "server_tool_use",
+    "web_search_tool_result",
+    "web_fetch_tool_result",
+    "code_execution_tool_result",
+    "bash_code_execution_tool_result",
+    "text_editor_code_execution_tool_result",
+    "tool_search_tool_result",
+    "advisor_tool_result",
+    "mcp_tool_use",
+    "mcp_tool_result",
+    "mcp_tool_listing",
+    "container_upload",
+    "compaction",
+    "fallback",
+];
+
 /// A block of any type, with the fields of all.
 #[derive(Debug, Default, Deserialize)]
 #[serde(expecting = "a block, which is an object with a type")]
@@ -133,6 +153,8 @@ pub(crate) struct Asked {
     pub shows_thinking: bool,
     /// Tools that the model is not told of.
     pub left_out: Vec<String>,
+    /// Types of blocks that the model does not read, each once.
+    pub blocks_left_out: Vec<String>,
 }
 
 impl MessagesRequest {
@@ -165,7 +187,7 @@ impl MessagesRequest {
         let choice = choice(self.tool_choice, &tools)?;
         let wanted = Wanted { tools, choice, format: format(given_format)? };
         let system = self.system.map(|system| system.text("system")).transpose()?;
-        let (history, instructions) = history(self.messages, system, served)?;
+        let (history, instructions, blocks_left_out) = history(self.messages, system, served)?;
         let stop = self.stop_sequences.unwrap_or_default();
         let prompt = Prompt {
             effort,
@@ -175,7 +197,7 @@ impl MessagesRequest {
             max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
             ..prompt(history, instructions)
         };
-        Ok(Asked { prompt: wanted.apply(prompt)?, shows_thinking, left_out })
+        Ok(Asked { prompt: wanted.apply(prompt)?, shows_thinking, left_out, blocks_left_out })
     }
 }
 
@@ -219,14 +241,14 @@ fn format(given: Option<Value>) -> Result<Format, ApiError> {
     Format::read("output_config.format", given.as_ref())
 }
 
-/// What was said, and the texts of the system, which may also stand among the messages.
+/// What was said, the texts of the system, which may also stand among the messages, and types of blocks that are left out.
 fn history(
     messages: Vec<MessageIn>,
     system: Option<String>,
     served: &Served,
-) -> Result<(Vec<ChatMessage>, String), ApiError> {
+) -> Result<(Vec<ChatMessage>, String, Vec<String>), ApiError> {
     let mut instructions: Vec<_> = system.into_iter().collect();
-    let mut history = Vec::new();
+    let (mut history, mut left_out) = (Vec::new(), Vec::new());
     // Ids of calls, with the function of each.
     let mut calls: Vec<(String, String)> = Vec::new();
     let mut last_role = String::new();
@@ -238,7 +260,10 @@ fn history(
         };
         match role.as_str() {
             "user" => user(&param, blocks, &calls, &mut history)?,
-            "assistant" => assistant(&param, blocks, served, &mut calls, &mut history)?,
+            "assistant" => {
+                let blocks = without_others(&param, blocks, &mut left_out)?;
+                assistant(&param, blocks, served, &mut calls, &mut history)?;
+            }
             "system" => instruct(system_text(&param, blocks)?, &mut instructions, &mut history),
             other => {
                 let message = format!("{param}.role is {other:?}, expected user, assistant or system");
@@ -251,7 +276,28 @@ fn history(
         let message = "the last of messages is to be anybody's but the assistant's, which the model then answers";
         return Err(ApiError::invalid("messages", message));
     }
-    Ok((history, instructions.join("\n\n")))
+    Ok((history, instructions.join("\n\n"), left_out))
+}
+
+/// The blocks of an assistant's turn that the model reads, with their places. Types of others are noted once.
+fn without_others(
+    param: &str,
+    blocks: Vec<Block>,
+    left_out: &mut Vec<String>,
+) -> Result<Vec<(usize, Block)>, ApiError> {
+    let mut read = Vec::new();
+    for (at, block) in blocks.into_iter().enumerate() {
+        match block.kind.as_str() {
+            "text" | "thinking" | "tool_use" => read.push((at, block)),
+            known if !LEFT_OUT.contains(&known) => {
+                let expected = "text, thinking, tool_use, or a block of a tool of Anthropic's servers";
+                return Err(block.unknown(&format!("{param}.content[{at}]"), expected));
+            }
+            _ if left_out.contains(&block.kind) => {}
+            _ => left_out.push(block.kind),
+        }
+    }
+    Ok(read)
 }
 
 fn system_text(param: &str, blocks: Vec<Block>) -> Result<String, ApiError> {
@@ -315,25 +361,24 @@ fn result_text(param: &str, content: &Value) -> Result<String, ApiError> {
 
 fn assistant(
     param: &str,
-    blocks: Vec<Block>,
+    blocks: Vec<(usize, Block)>,
     served: &Served,
     calls: &mut Vec<(String, String)>,
     history: &mut Vec<ChatMessage>,
 ) -> Result<(), ApiError> {
     let (mut sketch, mut thoughts) = (Sketch::default(), String::new());
-    for (at, block) in blocks.into_iter().enumerate() {
+    for (at, block) in blocks {
         let param = format!("{param}.content[{at}]");
         match block.kind.as_str() {
             "text" => sketch.text.push_str(&Block::field(&param, "text", block.text)?),
             "thinking" => thoughts.push_str(&Block::field(&param, "thinking", block.thinking)?),
-            "tool_use" => {
+            // A call: of other types there are none among these.
+            _ => {
                 let id = Block::field(&param, "id", block.id)?;
                 let name = Block::field(&param, "name", block.name)?;
                 calls.push((id.clone(), name.clone()));
                 sketch.calls.push((id, name, arguments_of(&block.input)));
             }
-            // Of another server's own tools and thoughts, in a conversation that began there: the model has no words for them.
-            _ => {}
         }
     }
     if let Some(messages) = served.recall(&sketch) {
@@ -419,6 +464,7 @@ mod tests {
         assert_eq!(prompt.functions.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["add"]);
         assert!(asked.shows_thinking);
         assert_eq!(asked.left_out, ["web_search", "mcp_toolset files", "later"]);
+        assert_eq!(asked.blocks_left_out, ["redacted_thinking", "server_tool_use", "code_execution_tool_result"]);
         let want = [
             ChatMessage::User { text: "1 + 2?".into() },
             on_channel("analysis", "Add them.".into()),
@@ -455,6 +501,9 @@ mod tests {
         let result = said(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "none"}]}));
         assert!(result.contains("\"none\""), "{result}");
         assert!(said(json!({"role": "user", "content": [{"type": "text"}]})).contains("content[0].text is missing"));
+        let answer = json!({"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "bogus"}]});
+        let bogus = said(answer);
+        assert!(bogus.contains("messages[1].content[1] is of type \"bogus\""), "{bogus}");
     }
 
     #[test]

@@ -5,12 +5,45 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::{Content, call, custom_call, instruct, new_id, on_channel};
+use crate::prompt::{Content, call, custom_call, instruct, new_id, on_channel, wrong};
 use crate::reading::{TextOr, read_at};
 use crate::served::{Served, Sketch};
 
 /// `input`: one text, or items.
 pub(crate) type Input = TextOr<Value>;
+
+/// Types of items that can be read here.
+const READ: [&str; 6] =
+    ["message", "reasoning", "function_call", "function_call_output", "custom_tool_call", "custom_tool_call_output"];
+
+/// Types of items that OpenAI's clients send back, of tools that its servers run or know by themselves: they say nothing that this
+/// model could read.
+const LEFT_OUT: [&str; 24] = [
+    "web_search_call",
+    "file_search_call",
+    "computer_call",
+    "computer_call_output",
+    "code_interpreter_call",
+    "image_generation_call",
+    "local_shell_call",
+    "local_shell_call_output",
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+    "mcp_list_tools",
+    "mcp_approval_request",
+    "mcp_approval_response",
+    "mcp_call",
+    "tool_search_call",
+    "tool_search_output",
+    "additional_tools",
+    "program",
+    "program_output",
+    "compaction",
+    "compaction_summary",
+    "compaction_trigger",
+];
 
 /// The fields of all items that are read here.
 #[derive(Debug, Default, Deserialize)]
@@ -37,6 +70,8 @@ pub(crate) struct Conversation {
     pub instructions: Vec<String>,
     /// Ids of calls, with the function of each.
     pub calls: Vec<(String, String)>,
+    /// Types of items that were left out, each once.
+    pub left_out: Vec<String>,
     /// The assistant's turn that is being read.
     turn: Turn,
 }
@@ -45,19 +80,6 @@ pub(crate) struct Conversation {
 struct Turn {
     sketch: Sketch,
     messages: Vec<ChatMessage>,
-}
-
-/// Whether this server can read items of a type.
-fn is_known(kind: &str) -> bool {
-    matches!(
-        kind,
-        "message"
-            | "reasoning"
-            | "function_call"
-            | "function_call_output"
-            | "custom_tool_call"
-            | "custom_tool_call_output"
-    )
 }
 
 impl Input {
@@ -103,7 +125,7 @@ fn told(mut item: Value) -> Value {
     let kind = fields.entry("type").or_insert_with(|| "message".into()).as_str().unwrap_or_default().to_owned();
     let prefix = if kind == "message" { "msg" } else { "item" };
     fields.entry("id").or_insert_with(|| new_id(prefix).into());
-    if is_known(&kind) {
+    if READ.contains(&kind.as_str()) {
         fields.entry("status").or_insert_with(|| "completed".into());
     }
     if kind == "message" {
@@ -132,17 +154,27 @@ impl Conversation {
                 for (at, item) in items.iter().enumerate() {
                     let param = format!("input[{at}]");
                     if !item.is_object() {
-                        return Err(ApiError::invalid(&param, format!("{param} is to be an object")));
+                        return Err(wrong(&param, item, "an item, which is an object"));
                     }
-                    // Items of tools that other people's servers run say nothing that this model could read.
-                    if item["type"].as_str().is_none_or(is_known) {
-                        self.item(&param, read_at(&param, item)?, served)?;
+                    match item["type"].as_str() {
+                        Some(kind) if LEFT_OUT.contains(&kind) => self.leave_out(kind),
+                        Some(kind) if !READ.contains(&kind) => {
+                            let expected = format!("{}, or an item of a tool of OpenAI's servers", READ.join(", "));
+                            return Err(wrong(&format!("{param}.type"), &item["type"], &expected));
+                        }
+                        _ => self.item(&param, read_at(&param, item)?, served)?,
                     }
                 }
             }
         }
         self.end_turn(served);
         Ok(())
+    }
+
+    fn leave_out(&mut self, kind: &str) {
+        if !self.left_out.iter().any(|known| known == kind) {
+            self.left_out.push(kind.to_owned());
+        }
     }
 
     fn item(&mut self, param: &str, item: Item, served: &Served) -> Result<(), ApiError> {
@@ -281,6 +313,21 @@ mod tests {
             ChatMessage::User { text: "Sure?".into() },
         ];
         assert_eq!(conversation.history, want);
+        assert_eq!(conversation.left_out, ["web_search_call", "shell_call_output", "computer_call_output"]);
+    }
+
+    #[test]
+    fn items_of_other_servers_tools_are_left_out_once_each_and_what_nobody_knows_is_refused() {
+        let user = json!({"role": "user", "content": "Hi"});
+        let items: Vec<Value> = LEFT_OUT.iter().chain(&LEFT_OUT).map(|kind| json!({"type": kind})).collect();
+        let conversation = heard(json!([&items[..], std::slice::from_ref(&user)].concat())).expect("good");
+        assert_eq!(conversation.left_out, LEFT_OUT);
+        assert_eq!(conversation.history, [ChatMessage::User { text: "Hi".into() }]);
+        for kind in ["functioncall_output", "input_text", "bogus", ""] {
+            let error = heard(json!([user, {"type": kind, "call_id": "c", "output": "3"}])).expect_err("refused");
+            assert_eq!(error.param.as_deref(), Some("input[1].type"));
+            assert!(error.message.contains(kind) && error.message.contains("function_call_output"), "{error}");
+        }
     }
 
     #[test]

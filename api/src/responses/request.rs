@@ -133,7 +133,7 @@ impl ResponsesRequest {
             conversation.instructions = said.instructions;
         }
         conversation.hear(&input, &model.served)?;
-        let Conversation { history, instructions, calls, .. } = conversation;
+        let Conversation { history, instructions, calls, left_out: items_left_out, .. } = conversation;
         if !is_asked(&history, &instructions) {
             let message = "input is to end with anybody's words but the assistant's, which the model then answers";
             return Err(ApiError::invalid("input", message));
@@ -152,8 +152,10 @@ impl ResponsesRequest {
         let wanted = Wanted { tools: offered, choice, format: Format::read("text.format", format.as_ref())? };
         let custom = wanted.custom_names();
         let mut metadata = self.metadata.unwrap_or_default();
-        if !left_out.is_empty() {
-            metadata.insert("pylon.tools_left_out".into(), left_out.join(", ").into());
+        for (name, left_out) in [("pylon.tools_left_out", left_out), ("pylon.items_left_out", items_left_out)] {
+            if !left_out.is_empty() {
+                metadata.insert(name.into(), left_out.join(", ").into());
+            }
         }
         let all: Vec<String> =
             self.instructions.iter().filter(|text| !text.is_empty()).cloned().chain(instructions.clone()).collect();
