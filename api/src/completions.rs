@@ -13,7 +13,7 @@ use crate::chat::{Stop, UsageOut};
 use crate::error::ApiError;
 use crate::logprobs::{Logprob, columns, top};
 use crate::prompt::{Draw, new_id, seconds_since_1970};
-use crate::refused::{NOT_FOR_COMPLETIONS, refuse};
+use crate::refused::{NOT_FOR_COMPLETIONS, refuse, refuse_stops_in_texts};
 use crate::said::{End, Ending, Piece, Usage};
 use crate::server::{Engaged, Shared};
 use crate::sse::{DONE, Frame, Frames, stream};
@@ -21,7 +21,7 @@ use crate::sse::{DONE, Frame, Frames, stream};
 /// Tokens of a completion where the request does not say: as OpenAI has it.
 const USUAL_TOKENS: u32 = 16;
 
-/// The body of a request. Fields that are not named here are ignored.
+/// The body of a request. Fields that are not named here are in `draw`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct CompletionRequest {
     #[serde(default)]
@@ -58,6 +58,8 @@ impl CompletionRequest {
             Asked::Text(text) => (text, Vec::new(), PromptFormat::Text),
             Asked::Tokens(tokens) => (String::new(), tokens, PromptFormat::Tokens),
         };
+        let stop = Stop::texts(self.stop);
+        refuse_stops_in_texts(&self.draw, &stop)?;
         Ok(Prompt {
             user,
             format,
@@ -65,7 +67,7 @@ impl CompletionRequest {
             max_new_tokens: self.max_tokens.unwrap_or(USUAL_TOKENS),
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
-            stop: Stop::texts(self.stop),
+            stop,
             top_tokens: top("logprobs", self.logprobs)?,
             ..Prompt::default()
         })

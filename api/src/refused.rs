@@ -10,7 +10,7 @@ use crate::prompt::{Draw, wrong};
 pub(crate) type NotServed = (&'static str, fn(&Value) -> bool, &'static str);
 
 /// In every dialect: how tokens are drawn, and when they end.
-pub(crate) const NOT_SERVED: [NotServed; 10] = [
+pub(crate) const NOT_SERVED: [NotServed; 15] = [
     (
         "repetition_penalty",
         is_one,
@@ -29,6 +29,12 @@ pub(crate) const NOT_SERVED: [NotServed; 10] = [
         "0: presence_penalty and frequency_penalty are what this server has against repetition",
     ),
     ("bad_words", is_empty, "no words: logit_bias keeps tokens out"),
+    ("allowed_token_ids", never, "null: logit_bias keeps tokens out, and forms of answers say what may come"),
+    ("truncate_prompt_tokens", never, "null: prompts are not shortened here"),
+    ("prompt_logprobs", never, "null: log probabilities are told of the answer's tokens"),
+    ("include_reasoning", is_true, "true: what the model thinks is told, in fields of its own"),
+    // Completions have a field for it, and it is not among these there.
+    ("return_token_ids", is_false, "false: /v1/completions tells token ids"),
 ];
 
 /// In chat completions.
@@ -45,6 +51,67 @@ pub(crate) const NOT_FOR_CHAT: [NotServed; 10] = [
     ("guided_whitespace_pattern", never, "null: between the parts of JSON are at most 64 blanks at one place"),
 ];
 
+const FORM_IN_RESPONSES: &str = "null: in responses text.format says what form the answer has";
+const NO_STOPS: &str = "none: responses know no stop sequences, /v1/chat/completions does";
+const TOOLS: &str = "tools and tool_choice in its place";
+const MOST_TOKENS: &str = "max_output_tokens in its place";
+
+/// In responses.
+pub(crate) const NOT_FOR_RESPONSES: [NotServed; 24] = [
+    ("n", is_one, "1: a request has one answer"),
+    ("best_of", is_one, "1: a request has one answer"),
+    ("echo", is_false, "false: the answer is what the model says"),
+    ("modalities", is_text, "[\"text\"]: gpt-oss writes text only"),
+    ("response_format", is_free, FORM_IN_RESPONSES),
+    ("structured_outputs", is_empty, FORM_IN_RESPONSES),
+    ("guided_json", never, FORM_IN_RESPONSES),
+    ("guided_regex", never, FORM_IN_RESPONSES),
+    ("guided_choice", never, FORM_IN_RESPONSES),
+    ("guided_grammar", never, FORM_IN_RESPONSES),
+    ("guided_whitespace_pattern", never, FORM_IN_RESPONSES),
+    ("json_schema", never, FORM_IN_RESPONSES),
+    ("grammar", is_empty, FORM_IN_RESPONSES),
+    ("output_format", is_free, FORM_IN_RESPONSES),
+    ("stop", is_empty, NO_STOPS),
+    ("stop_sequences", is_empty, NO_STOPS),
+    ("stop_token_ids", is_empty, NO_STOPS),
+    ("functions", is_empty, TOOLS),
+    ("function_call", never, TOOLS),
+    ("logprobs", is_false, "top_logprobs in its place, or \"message.output_text.logprobs\" in include"),
+    ("max_tokens", never, MOST_TOKENS),
+    ("max_completion_tokens", never, MOST_TOKENS),
+    ("reasoning_effort", never, "reasoning.effort in its place"),
+    ("chat_template", is_empty, "null: items become Harmony, the format that gpt-oss was trained with"),
+];
+
+const FORM_IN_MESSAGES: &str = "null: in messages output_config.format says what form the answer has";
+
+/// In messages.
+pub(crate) const NOT_FOR_MESSAGES: [NotServed; 22] = [
+    ("n", is_one, "1: a request has one answer"),
+    ("best_of", is_one, "1: a request has one answer"),
+    ("echo", is_false, "false: the answer is what the model says"),
+    ("modalities", is_text, "[\"text\"]: gpt-oss writes text only"),
+    ("response_format", is_free, FORM_IN_MESSAGES),
+    ("structured_outputs", is_empty, FORM_IN_MESSAGES),
+    ("guided_json", never, FORM_IN_MESSAGES),
+    ("guided_regex", never, FORM_IN_MESSAGES),
+    ("guided_choice", never, FORM_IN_MESSAGES),
+    ("guided_grammar", never, FORM_IN_MESSAGES),
+    ("guided_whitespace_pattern", never, FORM_IN_MESSAGES),
+    ("json_schema", never, FORM_IN_MESSAGES),
+    ("grammar", is_empty, FORM_IN_MESSAGES),
+    ("stop", is_empty, "stop_sequences in its place"),
+    ("stop_token_ids", is_empty, "stop_sequences in its place: tokens are for /v1/chat/completions"),
+    ("functions", is_empty, TOOLS),
+    ("function_call", never, TOOLS),
+    ("logprobs", is_false, "false: /v1/chat/completions tells log probabilities"),
+    ("top_logprobs", is_zero, "0: /v1/chat/completions tells log probabilities"),
+    ("max_completion_tokens", never, "max_tokens in its place"),
+    ("reasoning_effort", never, "output_config.effort in its place"),
+    ("chat_template", is_empty, "null: messages become Harmony, the format that gpt-oss was trained with"),
+];
+
 /// In completions, which have no forms.
 pub(crate) const NOT_FOR_COMPLETIONS: [NotServed; 12] = [
     ("n", is_one, "1: a request has one answer"),
@@ -58,10 +125,11 @@ pub(crate) const NOT_FOR_COMPLETIONS: [NotServed; 12] = [
     ("guided_choice", never, FORMS_ELSEWHERE),
     ("guided_grammar", never, FORMS_ELSEWHERE),
     ("json_schema", never, FORMS_ELSEWHERE),
-    ("grammar", is_empty, FORMS_ELSEWHERE),
+    ("grammar", is_empty, "null: /v1/chat/completions takes a grammar in Lark, as structured_outputs.grammar"),
 ];
 
-const FORMS_ELSEWHERE: &str = "null: forms of answers are for /v1/chat/completions and /v1/responses";
+const FORMS_ELSEWHERE: &str = "null: /v1/chat/completions takes this field, and of forms of answers /v1/responses has text.format and \
+                              /v1/messages output_config.format";
 
 /// Refuses the first of these fields that asks for something.
 pub(crate) fn refuse(given: &Draw, fields: &[NotServed]) -> Result<(), ApiError> {
@@ -71,6 +139,15 @@ pub(crate) fn refuse(given: &Draw, fields: &[NotServed]) -> Result<(), ApiError>
         }
     }
     Ok(())
+}
+
+/// Refuses stop sequences that are to be told with the answer; where there are none, that asks for nothing.
+pub(crate) fn refuse_stops_in_texts(given: &Draw, stop: &[String]) -> Result<(), ApiError> {
+    const EXPECTED: &str = "false: a stop sequence is no part of the answer, which ends before it";
+    match stop {
+        [] => Ok(()),
+        _ => refuse(given, &[("include_stop_str_in_output", is_false, EXPECTED)]),
+    }
 }
 
 fn is_one(value: &Value) -> bool {
@@ -123,9 +200,12 @@ mod tests {
             "typical_p": 1, "mirostat": 0, "xtc_probability": 0.0, "dry_multiplier": 0, "bad_words": [], "n": 1, "best_of": 1,
             "echo": false, "modalities": ["text"], "continue_final_message": false, "add_generation_prompt": true,
             "chat_template": "", "grammar": "", "suffix": "", "response_format": {"type": "text"}, "structured_outputs": {},
+            "include_reasoning": true, "return_token_ids": false, "output_format": {"type": "text"}, "stop": "",
+            "stop_sequences": [], "stop_token_ids": [], "functions": [], "logprobs": false, "top_logprobs": 0,
         });
         let with = |name: &str, value: Value| from_value::<Draw>(json!({ name: value })).expect("fields");
-        for (name, is_nothing, expected) in NOT_SERVED.iter().chain(&NOT_FOR_CHAT).chain(&NOT_FOR_COMPLETIONS) {
+        let of_openai = NOT_SERVED.iter().chain(&NOT_FOR_CHAT).chain(&NOT_FOR_COMPLETIONS).chain(&NOT_FOR_RESPONSES);
+        for (name, is_nothing, expected) in of_openai.chain(&NOT_FOR_MESSAGES) {
             let field = [(*name, *is_nothing, *expected)];
             for value in [Value::Null].iter().chain(nothings.get(name)) {
                 assert_eq!(refuse(&with(name, value.clone()), &field), Ok(()), "{name}: {value}");

@@ -5,7 +5,11 @@ use gptoss_protocol::{AnswerShape, CallShape, Function, Prompt, ResponseFormat, 
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::prompt::wrong;
 use crate::tools::{Choice, Tool, grammar};
+
+/// Where chats say what form the answer has: its schema is a level deeper than elsewhere.
+pub(crate) const CHAT_FORMAT: &str = "response_format";
 
 /// Name of a schema that the request has no name for.
 const ANSWER: &str = "answer";
@@ -66,8 +70,14 @@ impl Format {
     }
 
     fn with_schema(param: &str, format: &Value) -> Result<Self, ApiError> {
-        let (fields, at) = match format.get("json_schema") {
-            Some(fields) => (fields, format!("{param}.json_schema")),
+        let nested = format!("{param}.json_schema");
+        let expected = "an object with the name and the schema";
+        let (fields, at) = match format.get("json_schema").filter(|fields| !fields.is_null()) {
+            Some(fields) if fields.is_object() => (fields, nested),
+            Some(other) => return Err(wrong(&nested, other, expected)),
+            None if param == CHAT_FORMAT && format["name"].is_null() && format["schema"].is_null() => {
+                return Err(ApiError::invalid(&nested, format!("{nested} is missing, expected {expected}")));
+            }
             None => (format, param.to_owned()),
         };
         let name = fields["name"].as_str().unwrap_or_default();
@@ -302,6 +312,9 @@ mod tests {
             "response_format.name",
             "two words",
         );
+        refused(&[], json!({"type": "json_schema"}), "response_format.json_schema", "missing");
+        let text = json!({"type": "json_schema", "json_schema": "{}"});
+        refused(&[], text, "response_format.json_schema", "expected an object");
         refused(&[], json!({"type": "xml"}), "response_format.type", "xml");
         refused(&[], json!({"type": "json_object", "schema": bad}), "response_format.schema", "/properties/a");
         let answer =

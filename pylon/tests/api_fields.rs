@@ -39,14 +39,49 @@ fn the_field_that_is_wrong_is_named() {
         ("chat/completions", chat(&json!({"guided_choice": []})), "guided_choice", "list of texts"),
         ("completions", json!({"prompt": "a", "structured_outputs": {"regex": "a"}}), "structured_outputs", "/v1/chat"),
         ("completions", json!({"prompt": "a", "echo": true}), "echo", "expected false"),
+        (
+            "responses",
+            json!({"input": "a", "response_format": {"type": "json_object"}}),
+            "response_format",
+            "text.format",
+        ),
+        ("responses", json!({"input": "a", "stop": ["x"]}), "stop", "/v1/chat/completions"),
+        ("responses", json!({"input": "a", "max_tokens": 9}), "max_tokens", "max_output_tokens"),
         ("responses", json!({"input": 5}), "input", "a text or a list of items"),
         ("responses", json!({"input": [{"type": "functioncall_output"}]}), "input[0].type", "function_call_output"),
         ("chat/completions", chat(&json!({"messages": [7]})), "messages[0]", "a message"),
+        (
+            "chat/completions",
+            chat(&json!({"messages": [{"role": "user", "content": ["a"]}]})),
+            "messages[0].content[0]",
+            "a part",
+        ),
         ("chat/completions", chat(&json!({"stop": 5})), "stop", "a text or a list of texts"),
+        ("chat/completions", chat(&json!({"tools": ["f"]})), "tools[0]", "an object"),
+        ("chat/completions", chat(&json!({"logit_bias": {"99999": 1}})), "logit_bias", "99999"),
+        ("chat/completions", chat(&json!({"stop_token_ids": [99999]})), "stop_token_ids", "99999"),
+        ("completions", json!({"prompt": [99999]}), "prompt", "99999"),
     ] {
         let error = refused(&server, &format!("/v1/{path}"), &body);
         assert_eq!(error["param"], param, "{body}: {error}");
         assert!(error["message"].as_str().unwrap().contains(word), "{error}");
+    }
+    // Anthropic's dialect has no name for the field but in the words.
+    for (more, words) in [
+        (
+            json!({"messages": [{"role": "user", "content": 5}]}),
+            "messages[0].content is 5, expected a text or a list of blocks",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, 5]}]}),
+            "messages[0].content[1] is 5",
+        ),
+        (json!({}), "messages is missing"),
+        (json!({"messages": [], "stop": "x"}), "stop is \"x\", expected stop_sequences in its place"),
+        (json!([]), "the body is a list, expected an object"),
+    ] {
+        let error = refused(&server, "/v1/messages", &more);
+        assert!(error["message"].as_str().unwrap().starts_with(words), "{error}");
     }
 }
 

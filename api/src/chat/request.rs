@@ -8,14 +8,11 @@ use crate::error::ApiError;
 use crate::logprobs::top;
 use crate::prompt::{Content, Draw, EFFORTS, call, custom_call, effort, instruct, is_asked, on_channel, prompt, wrong};
 use crate::reading::TextOr;
-use crate::refused::{NOT_FOR_CHAT, refuse};
+use crate::refused::{NOT_FOR_CHAT, refuse, refuse_stops_in_texts};
 use crate::served::{Served, Sketch};
-use crate::shape::{Format, Wanted};
+use crate::shape::{CHAT_FORMAT, Format, Wanted};
 use crate::structured::{one_of, structured};
 use crate::tools::{Choice, offered};
-
-/// Where OpenAI's clients say what form the answer has.
-const FORMAT: &str = "response_format";
 
 /// What was asked for, with all that is said of it in the answer.
 pub(crate) struct Asked {
@@ -28,7 +25,8 @@ pub(crate) struct Asked {
     pub format_field: String,
 }
 
-/// The body of a request. Fields that are not named here are ignored, as everybody's server does.
+/// The body of a request. Fields that are not named here are in `draw`, where some are read, some refused, and what nobody knows is
+/// ignored, as everybody's server does.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ChatRequest {
     #[serde(default)]
@@ -178,7 +176,7 @@ impl ChatRequest {
         self.refuse_what_cannot_be()?;
         let (wanted, tools_left_out) = self.wanted()?;
         let custom = wanted.custom_names();
-        let format_field = wanted.format.field().unwrap_or(FORMAT).to_owned();
+        let format_field = wanted.format.field().unwrap_or(CHAT_FORMAT).to_owned();
         let effort = self.effort()?;
         let messages = self.messages.ok_or_else(|| {
             let message =
@@ -190,11 +188,13 @@ impl ChatRequest {
         if limit == Some(0) {
             return Err(ApiError::invalid("max_completion_tokens", "max_completion_tokens is 0, expected at least 1"));
         }
+        let stop = Stop::texts(self.stop);
+        refuse_stops_in_texts(&self.draw, &stop)?;
         let prompt = Prompt {
             effort,
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
-            stop: Stop::texts(self.stop),
+            stop,
             ids: Box::new(PromptIds { prompt: Vec::new(), stop: self.stop_token_ids.unwrap_or_default() }),
             top_tokens: self.top_logprobs,
             max_new_tokens: limit.unwrap_or(u32::MAX),
@@ -207,7 +207,7 @@ impl ChatRequest {
     fn wanted(&self) -> Result<(Wanted, Vec<String>), ApiError> {
         let (tools, left_out) = offered(self.tools.as_deref().unwrap_or_default())?;
         let choice = Choice::read(self.tool_choice.as_ref(), &tools)?;
-        let format = one_of(Format::read(FORMAT, self.response_format.as_ref())?, structured(&self.draw)?)?;
+        let format = one_of(Format::read(CHAT_FORMAT, self.response_format.as_ref())?, structured(&self.draw)?)?;
         Ok((Wanted { tools, choice, format }, left_out))
     }
 
@@ -438,6 +438,17 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_sequence_is_no_part_of_the_answer() {
+        let body = |stop: Value| {
+            let user = json!({"role": "user", "content": "Hi"});
+            json!({"messages": [user], "stop": stop, "include_stop_str_in_output": true})
+        };
+        assert!(prompt_of(body(Value::Null)).is_ok(), "there is none");
+        let error = prompt_of(body(json!("x"))).expect_err("refused");
+        assert_eq!(error.param.as_deref(), Some("include_stop_str_in_output"), "{error}");
+    }
+
+    #[test]
     fn what_cannot_be_served_is_named() {
         refused(("n", json!(2)));
         assert!(refused(("messages", Value::Null)).starts_with("messages is missing"));
@@ -458,6 +469,13 @@ mod tests {
         }
         refused(("max_completion_tokens", json!(0)));
         refused(("functions", json!([])));
+        for field in ["allowed_token_ids", "truncate_prompt_tokens", "prompt_logprobs"] {
+            refused((field, json!(1)));
+        }
+        refused(("include_reasoning", json!(false)));
+        refused(("return_token_ids", json!(true)));
+        let nested = refused(("response_format", json!({"type": "json_schema"})));
+        assert!(nested.starts_with("response_format.json_schema is missing"), "{nested}");
         refused(("tools", json!([{"type": "function", "function": {"name": "two words"}}])));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
         said(json!({"role": "critic", "content": "?"}));

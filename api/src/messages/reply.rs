@@ -217,7 +217,7 @@ pub(crate) async fn create<A: Engaged>(shared: Arc<Shared<A>>, request: Messages
     let model = shared.model_of(request.model.as_deref())?;
     let streams = request.stream == Some(true);
     let mut asked = request.into_asked(&model.served)?;
-    let tools_not_enforced = shared.loosen(&mut asked.prompt, "output_config.format")?;
+    let tools_not_enforced = shared.loosen(&mut asked.prompt, asked.format_field)?;
     let mut answering = begin(&model, asked.prompt).await?;
     let message = Message {
         id: new_id("msg"),

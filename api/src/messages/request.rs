@@ -5,16 +5,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
-use crate::prompt::{Content, Draw, call, effort, instruct, is_asked, on_channel, prompt};
+use crate::prompt::{Content, Draw, call, effort, instruct, is_asked, on_channel, prompt, wrong};
 use crate::reading::{Listed, TextOr, read_at};
+use crate::refused::{NOT_FOR_MESSAGES, refuse, refuse_stops_in_texts};
 use crate::served::{Served, Sketch};
 use crate::shape::{Format, Wanted};
-use crate::tools::{Choice, Tool};
+use crate::tools::{Choice, SCHEMA, Tool};
 
 /// By this Anthropic's own clients know that they have to send all messages again, which they then do.
 pub(super) const NO_THREADS: &str = "thread_unsupported_request";
 
-/// The body of a request. Fields that are not named here are ignored.
+/// The body of a request. Fields that are not named here are in `draw`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct MessagesRequest {
     #[serde(default)]
@@ -36,6 +37,9 @@ pub(crate) struct MessagesRequest {
     thinking: Option<ThinkingIn>,
     #[serde(default)]
     output_config: Option<OutputConfig>,
+    /// Where Anthropic's clients once said what form the answer has.
+    #[serde(default)]
+    output_format: Option<Value>,
     /// A conversation that the server is to keep.
     #[serde(default)]
     thread: Option<Value>,
@@ -155,7 +159,12 @@ pub(crate) struct Asked {
     pub left_out: Vec<String>,
     /// Types of blocks that the model does not read, each once.
     pub blocks_left_out: Vec<String>,
+    /// The field that says what form the answer has.
+    pub format_field: &'static str,
 }
+
+/// Where the answer's form is asked for.
+const FORMAT: &str = "output_config.format";
 
 impl MessagesRequest {
     /// The prompt, with what `served` knows of earlier turns.
@@ -167,8 +176,10 @@ impl MessagesRequest {
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }
+        refuse(&self.draw, &NOT_FOR_MESSAGES)?;
         let (named_effort, given_format) =
             self.output_config.map_or((None, None), |config| (config.effort, config.format));
+        let (format_field, given_format) = one_format(given_format, self.output_format)?;
         let thinking = self.thinking.as_ref().map(|thinking| thinking.kind.as_str());
         let effort = match (named_effort.as_deref(), thinking) {
             (None, Some("disabled")) => Effort::Low,
@@ -185,19 +196,20 @@ impl MessagesRequest {
         let shows_thinking = thinking.is_some_and(|kind| kind != "disabled") && !is_omitted;
         let (tools, left_out) = tools(self.tools)?;
         let choice = choice(self.tool_choice, &tools)?;
-        let wanted = Wanted { tools, choice, format: format(given_format)? };
+        let wanted = Wanted { tools, choice, format: format(format_field, given_format)? };
         let system = self.system.map(|system| system.text("system")).transpose()?;
         let (history, instructions, blocks_left_out) = history(self.messages, system, served)?;
-        let stop = self.stop_sequences.unwrap_or_default();
+        let stop: Vec<String> = self.stop_sequences.into_iter().flatten().filter(|text| !text.is_empty()).collect();
+        refuse_stops_in_texts(&self.draw, &stop)?;
         let prompt = Prompt {
             effort,
             sampling: self.draw.sampling()?,
             logits: Box::new(self.draw.changes()?),
-            stop: stop.into_iter().filter(|text| !text.is_empty()).collect(),
+            stop,
             max_new_tokens: self.max_tokens.unwrap_or(u32::MAX),
             ..prompt(history, instructions)
         };
-        Ok(Asked { prompt: wanted.apply(prompt)?, shows_thinking, left_out, blocks_left_out })
+        Ok(Asked { prompt: wanted.apply(prompt)?, shows_thinking, left_out, blocks_left_out, format_field })
     }
 }
 
@@ -206,10 +218,17 @@ fn tools(given: Option<Vec<ToolIn>>) -> Result<(Vec<Tool>, Vec<String>), ApiErro
     let (mut tools, mut left_out) = (Vec::new(), Vec::new());
     for (at, tool) in given.into_iter().flatten().enumerate() {
         let ToolIn { kind, name, mcp_server_name, description, input_schema, strict } = tool;
+        if kind.as_deref() == Some("") {
+            let param = format!("tools[{at}].type");
+            return Err(wrong(&param, &json!(""), "custom, none, or the type of a tool of Anthropic's servers"));
+        }
         if let Some(kind) = kind.filter(|kind| kind != "custom") {
             let named = mcp_server_name.map(|server| format!("{kind} {server}"));
             left_out.push(name.or(named).unwrap_or(kind));
             continue;
+        }
+        if let Some(other) = input_schema.as_ref().filter(|schema| !schema.is_null() && !schema.is_object()) {
+            return Err(wrong(&format!("tools[{at}].input_schema"), other, SCHEMA));
         }
         let of_everybody = json!({
             "type": "function", "name": name, "description": description, "parameters": input_schema, "strict": strict,
@@ -230,15 +249,29 @@ fn choice(given: Option<ChoiceIn>, tools: &[Tool]) -> Result<Choice, ApiError> {
     Choice::read(of_everybody.as_ref(), tools)
 }
 
+/// The one place where a form is asked for: under the field's name of today or of once.
+fn one_format(today: Option<Value>, once: Option<Value>) -> Result<(&'static str, Option<Value>), ApiError> {
+    const ONCE: &str = "output_format";
+    let some = |format: Option<Value>| format.filter(|format| !format.is_null());
+    match (some(today), some(once)) {
+        (Some(_), Some(_)) => {
+            let message = format!("{ONCE} and {FORMAT} both say what form the answer has, expected one of them");
+            Err(ApiError::invalid(ONCE, message))
+        }
+        (None, Some(once)) => Ok((ONCE, Some(once))),
+        (today, None) => Ok((FORMAT, today)),
+    }
+}
+
 /// The format as every dialect has it, which needs a name.
-fn format(given: Option<Value>) -> Result<Format, ApiError> {
+fn format(field: &str, given: Option<Value>) -> Result<Format, ApiError> {
     let given = given.map(|mut format| {
         if let Some(fields) = format.as_object_mut() {
             fields.entry("name").or_insert_with(|| json!("answer"));
         }
         format
     });
-    Format::read("output_config.format", given.as_ref())
+    Format::read(field, given.as_ref())
 }
 
 /// What was said, the texts of the system, which may also stand among the messages, and types of blocks that are left out.
@@ -492,6 +525,7 @@ mod tests {
         assert!(strict.contains("tools[0].input_schema"), "{strict}");
         refused(("tools", json!([{"name": "two words"}])));
         refused(("tools", json!([{"type": "custom"}])));
+        assert!(refused(("tools", json!([{"type": ""}]))).starts_with("tools[0].type is"));
         let said = |message: Value| refused(("messages", json!([{"role": "user", "content": "Hi"}, message])));
         said(json!({"role": "critic", "content": "?"}));
         said(json!({"role": "system", "content": [{"type": "image"}]}));
@@ -504,6 +538,34 @@ mod tests {
         let answer = json!({"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "bogus"}]});
         let bogus = said(answer);
         assert!(bogus.contains("messages[1].content[1] is of type \"bogus\""), "{bogus}");
+        assert!(
+            refused(("tools", json!([{"name": "a", "input_schema": "x"}]))).starts_with("tools[0].input_schema is")
+        );
+        refused(("stop", json!("x")));
+        refused(("reasoning_effort", json!("high")));
+        refused(("allowed_token_ids", json!([1])));
+    }
+
+    #[test]
+    fn blocks_and_forms_are_read_where_older_clients_put_them() {
+        let schema = json!({"type": "object", "properties": {}});
+        let body = |more: Value| {
+            let mut body = json!({"messages": [{"role": "user", "content": "Hi"}]});
+            body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+            asked(body)
+        };
+        let format = json!({"type": "json_schema", "schema": schema});
+        let once = body(json!({"output_format": format})).expect("good");
+        assert_eq!(once.format_field, "output_format");
+        assert_eq!(once.prompt.shape.expect("a shape").answer, Some(TextShape::JsonSchema(schema)));
+        let today = body(json!({"output_config": {"format": format}, "output_format": null})).expect("good");
+        assert_eq!(today.format_field, "output_config.format");
+        let error = body(json!({"output_config": {"format": format}, "output_format": format})).expect_err("both");
+        assert_eq!(error.param.as_deref(), Some("output_format"));
+        let error = body(json!({"output_format": {"type": "xml"}})).expect_err("refused");
+        assert_eq!(error.param.as_deref(), Some("output_format.type"));
+        let stops = json!({"stop_sequences": ["x"], "include_stop_str_in_output": true});
+        assert_eq!(body(stops).expect_err("refused").param.as_deref(), Some("include_stop_str_in_output"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::logprobs::top;
 use crate::models::Model;
 use crate::prompt::{Draw, effort, is_asked, prompt};
+use crate::refused::{NOT_FOR_RESPONSES, refuse};
 use crate::server::Engaged;
 use crate::shape::{Format, Wanted};
 use crate::tools::{Choice, offered};
@@ -17,7 +18,7 @@ use crate::tools::{Choice, offered};
 /// What `include` names log probabilities.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// The body of a request. Fields that are not named here are ignored.
+/// The body of a request. Fields that are not named here are in `draw`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ResponsesRequest {
     #[serde(default)]
@@ -194,6 +195,7 @@ impl ResponsesRequest {
 
     /// What would be a lie to accept.
     fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
+        refuse(&self.draw, &NOT_FOR_RESPONSES)?;
         if self.background == Some(true) && self.store == Some(false) {
             let message = "background is true and store is false: what is not stored could not be asked for";
             return Err(ApiError::invalid("background", message));
