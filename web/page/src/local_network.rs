@@ -87,7 +87,6 @@ impl LocalNetwork {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     #[test]
