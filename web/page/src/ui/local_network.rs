@@ -91,7 +91,7 @@ fn host_url(command: &Command) -> Option<&String> {
 /// the user is asked now and the worker tries once more.
 pub fn look_at(app: &Rc<App>, event: &Event) {
     let Event::Failed { failure, .. } = event else { return };
-    // Of a file, and of a node.
+    // What cannot be reached is a file, or a node.
     let is_unreachable = matches!(failure.kind, FailureKind::Unreachable | FailureKind::Unavailable);
     let reading = app.local_network.reading.take().filter(|_| is_unreachable);
     let Some((reading, network)) = reading.and_then(|it| LocalNetwork::for_host(&it.url).map(|network| (it, network)))
