@@ -50,7 +50,7 @@ pub(crate) struct CompletionRequest {
 
 impl CompletionRequest {
     fn into_prompt(self) -> Result<Prompt, ApiError> {
-        refuse(&self.draw, &NOT_FOR_COMPLETIONS)?;
+        refuse(&self.draw, NOT_FOR_COMPLETIONS)?;
         if self.max_tokens == Some(0) {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0, expected at least 1"));
         }

@@ -32,7 +32,7 @@ impl Draw {
 
     /// The numbers, or which of them cannot be used; what would change the draw and is not served is refused.
     pub fn sampling(&self) -> Result<Sampling, ApiError> {
-        refuse(self, &NOT_SERVED)?;
+        refuse(self, NOT_SERVED)?;
         Ok(Sampling {
             temperature: self.number("temperature", Sampling::TEMPERATURES)?.unwrap_or(1.0),
             top_p: self.number("top_p", Sampling::TOP_PS)?.unwrap_or(1.0),

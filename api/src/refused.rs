@@ -10,13 +10,9 @@ use crate::prompt::{Draw, wrong};
 pub(crate) type NotServed = (&'static str, fn(&Value) -> bool, &'static str);
 
 /// In every dialect: how tokens are drawn, and when they end.
-pub(crate) const NOT_SERVED: [NotServed; 15] = [
-    (
-        "repetition_penalty",
-        is_one,
-        "1: presence_penalty and frequency_penalty are what this server has against repetition",
-    ),
-    ("repeat_penalty", is_one, "1: presence_penalty and frequency_penalty are what this server has against repetition"),
+pub(crate) const NOT_SERVED: &[&[NotServed]] = &[&[
+    ("repetition_penalty", is_one, PENALTIES),
+    ("repeat_penalty", is_one, PENALTIES),
     ("min_tokens", is_zero, "0: the model decides how soon it ends"),
     ("ignore_eos", is_false, "false: an answer ends where the model ends it"),
     ("use_beam_search", is_false, "false: tokens are drawn one by one"),
@@ -35,105 +31,107 @@ pub(crate) const NOT_SERVED: [NotServed; 15] = [
     ("include_reasoning", is_true, "true: what the model thinks is told, in fields of its own"),
     // Completions have a field for it, and it is not among these there.
     ("return_token_ids", is_false, "false: /v1/completions tells token ids"),
-];
+]];
 
-/// In chat completions.
-pub(crate) const NOT_FOR_CHAT: [NotServed; 10] = [
+const PENALTIES: &str = "1: presence_penalty and frequency_penalty are what this server has against repetition";
+
+/// What other servers have for several answers, or for others than a text.
+const ONE_TEXT: [NotServed; 4] = [
     ("n", is_one, "1: a request has one answer"),
     ("best_of", is_one, "1: a request has one answer"),
     ("echo", is_false, "false: the answer is what the model says"),
     ("modalities", is_text, "[\"text\"]: gpt-oss writes text only"),
-    ("audio", never, "null: gpt-oss writes text only"),
-    ("continue_final_message", is_false, "false: to go on with a text, ask /v1/completions"),
-    ("add_generation_prompt", is_true, "true: the model answers the last message"),
-    ("chat_template", is_empty, "null: messages become Harmony, the format that gpt-oss was trained with"),
-    ("grammar", is_empty, "structured_outputs.grammar in its place, with a grammar in Lark: GBNF is not read"),
-    ("guided_whitespace_pattern", never, "null: between the parts of JSON are at most 64 blanks at one place"),
+];
+
+/// What other servers call the form of an answer, where a dialect has another word for it.
+const fn forms(expected: &'static str) -> [NotServed; 9] {
+    [
+        ("response_format", is_free, expected),
+        ("structured_outputs", is_empty, expected),
+        ("guided_json", never, expected),
+        ("guided_regex", never, expected),
+        ("guided_choice", never, expected),
+        ("guided_grammar", never, expected),
+        ("guided_whitespace_pattern", never, expected),
+        ("json_schema", never, expected),
+        ("grammar", is_empty, expected),
+    ]
+}
+
+/// The functions of OpenAI's first models, and how a prompt is written, where neither was ever served.
+const OF_OTHERS: [NotServed; 3] = [
+    ("functions", is_empty, "tools and tool_choice in its place"),
+    ("function_call", never, "tools and tool_choice in its place"),
+    ("chat_template", is_empty, NO_TEMPLATE),
+];
+
+const NO_TEMPLATE: &str = "null: what is said becomes Harmony, the format that gpt-oss was trained with";
+
+/// In chat completions.
+pub(crate) const NOT_FOR_CHAT: &[&[NotServed]] = &[
+    &ONE_TEXT,
+    &[
+        ("audio", never, "null: gpt-oss writes text only"),
+        ("continue_final_message", is_false, "false: to go on with a text, ask /v1/completions"),
+        ("add_generation_prompt", is_true, "true: the model answers the last message"),
+        ("chat_template", is_empty, NO_TEMPLATE),
+        ("grammar", is_empty, "structured_outputs.grammar in its place, with a grammar in Lark: GBNF is not read"),
+        ("guided_whitespace_pattern", never, "null: between the parts of JSON are at most 64 blanks at one place"),
+    ],
 ];
 
 const FORM_IN_RESPONSES: &str = "null: in responses text.format says what form the answer has";
 const NO_STOPS: &str = "none: responses know no stop sequences, /v1/chat/completions does";
-const TOOLS: &str = "tools and tool_choice in its place";
-const MOST_TOKENS: &str = "max_output_tokens in its place";
 
 /// In responses.
-pub(crate) const NOT_FOR_RESPONSES: [NotServed; 24] = [
-    ("n", is_one, "1: a request has one answer"),
-    ("best_of", is_one, "1: a request has one answer"),
-    ("echo", is_false, "false: the answer is what the model says"),
-    ("modalities", is_text, "[\"text\"]: gpt-oss writes text only"),
-    ("response_format", is_free, FORM_IN_RESPONSES),
-    ("structured_outputs", is_empty, FORM_IN_RESPONSES),
-    ("guided_json", never, FORM_IN_RESPONSES),
-    ("guided_regex", never, FORM_IN_RESPONSES),
-    ("guided_choice", never, FORM_IN_RESPONSES),
-    ("guided_grammar", never, FORM_IN_RESPONSES),
-    ("guided_whitespace_pattern", never, FORM_IN_RESPONSES),
-    ("json_schema", never, FORM_IN_RESPONSES),
-    ("grammar", is_empty, FORM_IN_RESPONSES),
-    ("output_format", is_free, FORM_IN_RESPONSES),
-    ("stop", is_empty, NO_STOPS),
-    ("stop_sequences", is_empty, NO_STOPS),
-    ("stop_token_ids", is_empty, NO_STOPS),
-    ("functions", is_empty, TOOLS),
-    ("function_call", never, TOOLS),
-    ("logprobs", is_false, "top_logprobs in its place, or \"message.output_text.logprobs\" in include"),
-    ("max_tokens", never, MOST_TOKENS),
-    ("max_completion_tokens", never, MOST_TOKENS),
-    ("reasoning_effort", never, "reasoning.effort in its place"),
-    ("chat_template", is_empty, "null: items become Harmony, the format that gpt-oss was trained with"),
+pub(crate) const NOT_FOR_RESPONSES: &[&[NotServed]] = &[
+    &ONE_TEXT,
+    &forms(FORM_IN_RESPONSES),
+    &OF_OTHERS,
+    &[
+        ("output_format", is_free, FORM_IN_RESPONSES),
+        ("stop", is_empty, NO_STOPS),
+        ("stop_sequences", is_empty, NO_STOPS),
+        ("stop_token_ids", is_empty, NO_STOPS),
+        ("logprobs", is_false, "top_logprobs in its place, or \"message.output_text.logprobs\" in include"),
+        ("max_tokens", never, "max_output_tokens in its place"),
+        ("max_completion_tokens", never, "max_output_tokens in its place"),
+        ("reasoning_effort", never, "reasoning.effort in its place"),
+    ],
 ];
 
-const FORM_IN_MESSAGES: &str = "null: in messages output_config.format says what form the answer has";
-
 /// In messages.
-pub(crate) const NOT_FOR_MESSAGES: [NotServed; 22] = [
-    ("n", is_one, "1: a request has one answer"),
-    ("best_of", is_one, "1: a request has one answer"),
-    ("echo", is_false, "false: the answer is what the model says"),
-    ("modalities", is_text, "[\"text\"]: gpt-oss writes text only"),
-    ("response_format", is_free, FORM_IN_MESSAGES),
-    ("structured_outputs", is_empty, FORM_IN_MESSAGES),
-    ("guided_json", never, FORM_IN_MESSAGES),
-    ("guided_regex", never, FORM_IN_MESSAGES),
-    ("guided_choice", never, FORM_IN_MESSAGES),
-    ("guided_grammar", never, FORM_IN_MESSAGES),
-    ("guided_whitespace_pattern", never, FORM_IN_MESSAGES),
-    ("json_schema", never, FORM_IN_MESSAGES),
-    ("grammar", is_empty, FORM_IN_MESSAGES),
-    ("stop", is_empty, "stop_sequences in its place"),
-    ("stop_token_ids", is_empty, "stop_sequences in its place: tokens are for /v1/chat/completions"),
-    ("functions", is_empty, TOOLS),
-    ("function_call", never, TOOLS),
-    ("logprobs", is_false, "false: /v1/chat/completions tells log probabilities"),
-    ("top_logprobs", is_zero, "0: /v1/chat/completions tells log probabilities"),
-    ("max_completion_tokens", never, "max_tokens in its place"),
-    ("reasoning_effort", never, "output_config.effort in its place"),
-    ("chat_template", is_empty, "null: messages become Harmony, the format that gpt-oss was trained with"),
+pub(crate) const NOT_FOR_MESSAGES: &[&[NotServed]] = &[
+    &ONE_TEXT,
+    &forms("null: in messages output_config.format says what form the answer has"),
+    &OF_OTHERS,
+    &[
+        ("stop", is_empty, "stop_sequences in its place"),
+        ("stop_token_ids", is_empty, "stop_sequences in its place: tokens are for /v1/chat/completions"),
+        ("logprobs", is_false, "false: /v1/chat/completions tells log probabilities"),
+        ("top_logprobs", is_zero, "0: /v1/chat/completions tells log probabilities"),
+        ("max_completion_tokens", never, "max_tokens in its place"),
+        ("reasoning_effort", never, "output_config.effort in its place"),
+    ],
 ];
 
 /// In completions, which have no forms.
-pub(crate) const NOT_FOR_COMPLETIONS: [NotServed; 12] = [
-    ("n", is_one, "1: a request has one answer"),
-    ("best_of", is_one, "1: a request has one answer"),
-    ("echo", is_false, "false: put the prompt before the text that comes"),
-    ("suffix", is_empty, "an empty text: gpt-oss was not trained to fill gaps"),
-    ("response_format", is_free, FORMS_ELSEWHERE),
-    ("structured_outputs", is_empty, FORMS_ELSEWHERE),
-    ("guided_json", never, FORMS_ELSEWHERE),
-    ("guided_regex", never, FORMS_ELSEWHERE),
-    ("guided_choice", never, FORMS_ELSEWHERE),
-    ("guided_grammar", never, FORMS_ELSEWHERE),
-    ("json_schema", never, FORMS_ELSEWHERE),
-    ("grammar", is_empty, "null: /v1/chat/completions takes a grammar in Lark, as structured_outputs.grammar"),
+pub(crate) const NOT_FOR_COMPLETIONS: &[&[NotServed]] = &[
+    &[
+        ("echo", is_false, "false: put the prompt before the text that comes"),
+        ("suffix", is_empty, "an empty text: gpt-oss was not trained to fill gaps"),
+        ("grammar", is_empty, "null: /v1/chat/completions takes a grammar in Lark, as structured_outputs.grammar"),
+    ],
+    &ONE_TEXT,
+    &forms(
+        "null: /v1/chat/completions takes this field, and of forms of answers /v1/responses has text.format and /v1/messages \
+         output_config.format",
+    ),
 ];
 
-const FORMS_ELSEWHERE: &str = "null: /v1/chat/completions takes this field, and of forms of answers /v1/responses has text.format and \
-                              /v1/messages output_config.format";
-
 /// Refuses the first of these fields that asks for something.
-pub(crate) fn refuse(given: &Draw, fields: &[NotServed]) -> Result<(), ApiError> {
-    for (name, is_nothing, expected) in fields {
+pub(crate) fn refuse(given: &Draw, tables: &[&[NotServed]]) -> Result<(), ApiError> {
+    for (name, is_nothing, expected) in tables.iter().copied().flatten() {
         if let Some(value) = given.get(name).filter(|value| !is_nothing(value)) {
             return Err(wrong(name, value, expected));
         }
@@ -146,7 +144,7 @@ pub(crate) fn refuse_stops_in_texts(given: &Draw, stop: &[String]) -> Result<(),
     const EXPECTED: &str = "false: a stop sequence is no part of the answer, which ends before it";
     match stop {
         [] => Ok(()),
-        _ => refuse(given, &[("include_stop_str_in_output", is_false, EXPECTED)]),
+        _ => refuse(given, &[&[("include_stop_str_in_output", is_false, EXPECTED)]]),
     }
 }
 
@@ -204,14 +202,14 @@ mod tests {
             "stop_sequences": [], "stop_token_ids": [], "functions": [], "logprobs": false, "top_logprobs": 0,
         });
         let with = |name: &str, value: Value| from_value::<Draw>(json!({ name: value })).expect("fields");
-        let of_openai = NOT_SERVED.iter().chain(&NOT_FOR_CHAT).chain(&NOT_FOR_COMPLETIONS).chain(&NOT_FOR_RESPONSES);
-        for (name, is_nothing, expected) in of_openai.chain(&NOT_FOR_MESSAGES) {
-            let field = [(*name, *is_nothing, *expected)];
+        let dialects = [NOT_SERVED, NOT_FOR_CHAT, NOT_FOR_COMPLETIONS, NOT_FOR_RESPONSES, NOT_FOR_MESSAGES];
+        for (name, is_nothing, expected) in dialects.into_iter().flatten().copied().flatten() {
+            let field: &[&[NotServed]] = &[&[(*name, *is_nothing, *expected)]];
             for value in [Value::Null].iter().chain(nothings.get(name)) {
-                assert_eq!(refuse(&with(name, value.clone()), &field), Ok(()), "{name}: {value}");
+                assert_eq!(refuse(&with(name, value.clone()), field), Ok(()), "{name}: {value}");
             }
             for value in [json!(2), json!("other"), json!(["audio"]), json!({"a": 1})] {
-                let error = refuse(&with(name, value.clone()), &field).expect_err(name);
+                let error = refuse(&with(name, value.clone()), field).expect_err(name);
                 assert_eq!(error.param.as_deref(), Some(*name));
                 assert!(error.message.contains(name) && error.message.contains(expected), "{error}");
             }

@@ -224,7 +224,7 @@ impl ChatRequest {
 
     /// What would be a lie to accept.
     fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
-        refuse(&self.draw, &NOT_FOR_CHAT)?;
+        refuse(&self.draw, NOT_FOR_CHAT)?;
         let top = top("top_logprobs", self.top_logprobs)?;
         if top.is_some_and(|top| top > 0) && self.logprobs != Some(true) {
             let message = format!("top_logprobs is {}, expected logprobs to be true with it", top.unwrap_or(0));

@@ -195,7 +195,7 @@ impl ResponsesRequest {
 
     /// What would be a lie to accept.
     fn refuse_what_cannot_be(&self) -> Result<(), ApiError> {
-        refuse(&self.draw, &NOT_FOR_RESPONSES)?;
+        refuse(&self.draw, NOT_FOR_RESPONSES)?;
         if self.background == Some(true) && self.store == Some(false) {
             let message = "background is true and store is false: what is not stored could not be asked for";
             return Err(ApiError::invalid("background", message));
