@@ -294,6 +294,11 @@ fn a_broken_connection_goes_on_where_it_was() {
     watcher = watcher.break_and_come_back(&server);
     assert_eq!(watcher.taken_requests, 2);
 
+    // So does a connection that its watcher took for dead and closed, whenever that is heard.
+    let close = Message::close(Some(4000.try_into().expect("a code of our own")), "");
+    watcher.runtime.block_on(watcher.socket.send(close)).unwrap();
+    watcher = watcher.break_and_come_back(&server);
+
     // A second connection of one session takes it over from the first.
     let resume = TunnelResume { session: watcher.session.clone(), next_sequence: watcher.next_sequence };
     let mut second = Watcher::with(&server, TunnelHello::new(None, Some(resume.clone())));

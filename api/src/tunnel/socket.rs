@@ -65,6 +65,8 @@ pub(super) async fn run<A: Engaged>(hub: &Arc<Hub<A>>, stream: Upgraded, has_key
         false => End::Broke,
     };
     match end {
+        // Whoever has come back over another connection has not left by this one.
+        End::Left if !session.is_connected_by(connection) => {}
         End::Left => hub.end(&session),
         End::Broke => hub.end_later(session, connection),
         End::Replaced => {}

@@ -313,6 +313,10 @@ fn with_rest(state: &State, said: &str) -> String {
                 format!("{said} Experts that were not needed so far are read meanwhile: {missing} left."),
             )
         }
+        // Without its node no question is answered.
+        None if state.worst_trouble().is_some_and(|trouble| trouble.what == TroubleKind::NodeGone) => {
+            with_trouble(state, said.to_owned())
+        }
         None => said.to_owned(),
     }
 }

@@ -49,7 +49,7 @@ pub fn stuck(state: &State) -> [String; 2] {
 
 #[cfg(test)]
 mod tests {
-    use gptoss_protocol::{AdapterInfo, Event, FailureKind};
+    use gptoss_protocol::{AdapterInfo, Event, FailureKind, NextAttempt, Trouble, TroubleKind};
 
     use super::*;
     use crate::describe::sentence;
@@ -85,6 +85,20 @@ mod tests {
         assert_eq!(sentence(&cpu), "Stopping, but the node does not react.");
         let [words, button] = stuck(&cpu);
         assert!(words.contains(NODE) && !words.contains("engine") && button == "Leave the node", "{words}");
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_told_also_while_nobody_asks() {
+        let file = NODE.to_owned();
+        let next = Some(NextAttempt { attempt: 2, attempts: 11, wait_ms: 500.0 });
+        let gone = Trouble { what: TroubleKind::NodeGone, file: file.clone(), offset_bytes: 0, missing_bytes: 0, next };
+        let ready = [ask_node(NODE), model(), Event::Ready { load_ms: 1.0 }];
+        let broken = state(ready.clone().into_iter().chain([Event::Trouble(gone.clone())]));
+        let said = sentence(&broken);
+        assert!(said.contains("The connection to the node broke: attempt 2 of 11"), "{said}");
+        let over = Event::TroubleOver { file, offset_bytes: 0, attempts: 2, elapsed_ms: 9.0 };
+        let back = state(ready.into_iter().chain([Event::Trouble(gone), over]));
+        assert_eq!(sentence(&back), format!("The model waits for a question, at the node {NODE}."));
     }
 
     #[test]

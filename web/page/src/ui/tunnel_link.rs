@@ -29,6 +29,10 @@ const REACHED_WITHIN_MS: f64 = 10_000.0;
 /// `WebSocket.close` of somebody who is done.
 const DONE: u16 = 1000;
 
+/// `WebSocket.close` of somebody who comes back over another connection: a code of our own (RFC 6455, 7.4.2), by which the node
+/// keeps the session.
+const COMES_BACK: u16 = 4000;
+
 /// The tunnel that is in use, if one is.
 #[derive(Default)]
 pub struct TunnelLink {
@@ -179,7 +183,7 @@ impl Tunnel {
             let is_silent = now_ms() - tunnel.heard_ms.get() > most_ms;
             if is_silent && let Some(socket) = tunnel.socket.take() {
                 // Its own end may be long in coming, and means nothing any more.
-                report(socket.close_with_code(DONE));
+                report(socket.close_with_code(COMES_BACK));
                 tunnel.closed(&app);
             }
             tunnel.listen_for_silence(&app);
